@@ -1,0 +1,3 @@
+//! The `hookgate` binary.
+
+fn main() {}

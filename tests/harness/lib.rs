@@ -1,0 +1,1 @@
+//! Values that start real peers and clean up when dropped.
