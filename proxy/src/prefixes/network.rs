@@ -109,7 +109,9 @@ mod tests {
 
     #[test]
     fn refuses_what_is_no_network() {
-        for text in ["", "/", "1.2.3/8", "10.0.0.0/", "10.0.0.0/+8", "10.0.0.0/33", "::/129", "10.0.0.1/8", "x/8"] {
+        for text in
+            ["", "/", "1.2.3/8", "10.0.0.0/", "10.0.0.0/+8", "10.0.0.0/33", "::/129", "10.0.0.1/8", "x/8"]
+        {
             assert!(text.parse::<Network>().is_err(), "{text}");
         }
         let hint = "10.0.0.1/8".parse::<Network>().unwrap_err();
