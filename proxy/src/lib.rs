@@ -2,4 +2,8 @@
 #![deny(unsafe_code)]
 
 pub mod config;
+pub mod http;
+pub mod net;
 pub mod prefixes;
+pub mod tls;
+pub mod upstream;

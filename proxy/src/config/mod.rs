@@ -1,14 +1,30 @@
 //! The configuration as meant: every value checked, every default filled in.
 
+use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::prefixes::Network;
 
+mod document;
+mod nearest;
+mod sections;
+#[cfg(test)]
+mod tests;
+mod upstreams;
+mod value;
+
+pub use document::Problem;
+
+/// Where the configuration lies unless `--config` says otherwise.
+pub const DEFAULT_PATH: &str = "/etc/hookgate/hookgate.toml";
+
 /// A whole configuration. Sections that may be left out are `None` when they are.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// What is written in the file but has no effect in this version.
+    pub without_effect: Vec<String>,
     pub listen: Listen,
     pub tls: Option<Tls>,
     pub dns: Dns,
@@ -18,6 +34,50 @@ pub struct Config {
     pub timeouts: Timeouts,
     pub limits: Limits,
     pub log: Log,
+}
+
+impl Config {
+    /// Reads `path` and the `upstreams.d/*.toml` beside it.
+    ///
+    /// Errors: every problem that was found, or the file that could not be read.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = read(path)?;
+        let (mut config, mut problems) = sections::config(path, &text);
+        for file in upstreams::files_beside(path)? {
+            let text = read(&file)?;
+            problems.extend(upstreams::add_from(&file, &text, &mut config.upstreams));
+        }
+        if problems.is_empty() { Ok(config) } else { Err(ConfigError::Invalid(problems)) }
+    }
+}
+
+fn read(path: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path).map_err(|error| ConfigError::Unreadable { path: path.to_owned(), error })
+}
+
+/// Why there is no configuration.
+#[derive(Debug)]
+pub enum ConfigError {
+    Unreadable {
+        path: PathBuf,
+        error: std::io::Error,
+    },
+    /// Never empty.
+    Invalid(Vec<Problem>),
+}
+
+impl std::error::Error for ConfigError {}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable { path, error } => write!(f, "cannot read {}: {error}", path.display()),
+            Self::Invalid(problems) => {
+                let lines: Vec<String> = problems.iter().map(Problem::to_string).collect();
+                f.write_str(&lines.join("\n"))
+            }
+        }
+    }
 }
 
 /// `[guard]`: the XDP program.
@@ -102,10 +162,13 @@ pub enum DnsServers {
 pub struct Upstream {
     /// Lower case.
     pub name: String,
+    /// Where to connect, instead of asking the DNS.
     pub address: Option<SocketAddr>,
-    pub port: Option<u16>,
+    pub port: u16,
     pub tls: bool,
+    /// A PEM file with more roots for this upstream alone.
     pub ca: Option<PathBuf>,
+    /// Whether its name may lead to addresses that are not public.
     pub allow_private: bool,
 }
 

@@ -1,0 +1,192 @@
+//! Reads TOML tables key by key, and collects every problem with its place instead of stopping at the first.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::nearest::nearest;
+
+/// Something wrong in a configuration file. Lines and columns count from 1, columns in characters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    pub file: PathBuf,
+    pub line: usize,
+    pub column: usize,
+    pub message: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}: {}", self.file.display(), self.line, self.column, self.message)
+    }
+}
+
+/// One file's text, and what was found wrong in it.
+pub(super) struct Document<'t> {
+    file: &'t Path,
+    text: &'t str,
+    problems: RefCell<Vec<Problem>>,
+}
+
+impl<'t> Document<'t> {
+    pub(super) fn new(file: &'t Path, text: &'t str) -> Self {
+        Self { file, text, problems: RefCell::default() }
+    }
+
+    /// The file's top table; syntax errors become problems, the rest is read all the same.
+    pub(super) fn parse(&self) -> Spanned<DeTable<'t>> {
+        let (table, errors) = DeTable::parse_recoverable(self.text);
+        for error in errors {
+            self.problem(error.span().unwrap_or_default(), error.message().to_owned());
+        }
+        table
+    }
+
+    pub(super) fn problem(&self, at: Range<usize>, message: String) {
+        let before = self.text.get(..at.start).unwrap_or(self.text);
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        self.problems.borrow_mut().push(Problem {
+            file: self.file.to_owned(),
+            line: before.matches('\n').count() + 1,
+            column: before[line_start..].chars().count() + 1,
+            message,
+        });
+    }
+
+    pub(super) fn into_problems(self) -> Vec<Problem> {
+        self.problems.into_inner()
+    }
+}
+
+/// A table that is being read: whatever key nobody asked for by the end is unknown.
+pub(super) struct Section<'d> {
+    document: &'d Document<'d>,
+    /// As written in the file, for messages: `limits`, or empty at the top.
+    path: String,
+    table: Option<&'d DeTable<'d>>,
+    span: Range<usize>,
+    asked: Vec<&'static str>,
+}
+
+impl<'d> Section<'d> {
+    pub(super) fn top(document: &'d Document<'d>, table: &'d Spanned<DeTable<'d>>) -> Self {
+        let span = table.span();
+        Self { document, path: String::new(), table: Some(table.get_ref()), span, asked: Vec::new() }
+    }
+
+    pub(super) fn document(&self) -> &'d Document<'d> {
+        self.document
+    }
+
+    /// The table under `key`; an absent one reads as an empty one.
+    pub(super) fn section(&mut self, key: &'static str) -> Section<'d> {
+        let entry = self.entry(key);
+        let table = entry.and_then(|value| self.as_table(key, value));
+        Section {
+            document: self.document,
+            path: self.path_of(key),
+            table,
+            span: entry.map_or(self.span.clone(), Spanned::span),
+            asked: Vec::new(),
+        }
+    }
+
+    /// All of a table's entries as (key, its own section): for tables whose keys are the user's.
+    pub(super) fn entries(&mut self) -> Vec<(&'d str, Range<usize>, Section<'d>)> {
+        let Some(table) = self.table.take() else { return Vec::new() };
+        table
+            .iter()
+            .map(|(key, value)| {
+                let name: &'d str = key.get_ref();
+                let section = Section {
+                    document: self.document,
+                    path: self.path_of(&format!("\"{name}\"")),
+                    table: self.as_table(name, value),
+                    span: value.span(),
+                    asked: Vec::new(),
+                };
+                (name, key.span(), section)
+            })
+            .collect()
+    }
+
+    /// Whether the table is written in the file.
+    pub(super) fn is_present(&self) -> bool {
+        self.table.is_some()
+    }
+
+    /// Whether `key` is written in it.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.table.is_some_and(|table| table.contains_key(key))
+    }
+
+    /// The value under `key` as `read` makes it out; `None` when absent or wrong (which is then a problem).
+    pub(super) fn value<T>(
+        &mut self,
+        key: &'static str,
+        read: impl FnOnce(&DeValue<'_>) -> Result<T, String>,
+    ) -> Option<T> {
+        let value = self.entry(key)?;
+        self.checked(key, value.span(), read(value.get_ref()))
+    }
+
+    /// The array under `key`, each element as `read` makes it out.
+    pub(super) fn list<T>(
+        &mut self,
+        key: &'static str,
+        read: impl Fn(&DeValue<'_>) -> Result<T, String>,
+    ) -> Option<Vec<T>> {
+        let value = self.entry(key)?;
+        let Some(array) = value.get_ref().as_array() else {
+            let message = format!("must be a list, not {}", value.get_ref().type_str());
+            return self.checked(key, value.span(), Err(message));
+        };
+        let elements = array.iter().map(|e| self.checked(key, e.span(), read(e.get_ref())));
+        Some(elements.flatten().collect())
+    }
+
+    /// A problem with `key`, at its value, or at the table when it is not written.
+    pub(super) fn problem(&self, key: &str, message: &str) {
+        let span = self.table.and_then(|t| t.get(key)).map_or(self.span.clone(), Spanned::span);
+        self.document.problem(span, format!("{}: {message}", self.path_of(key)));
+    }
+
+    /// Reports every key that was not asked for; returns those that were.
+    pub(super) fn finish(self) -> Vec<String> {
+        for (key, _) in self.table.into_iter().flatten() {
+            let name: &str = key.get_ref();
+            if !self.asked.contains(&name) {
+                let hint = nearest(name, &self.asked)
+                    .map_or(String::new(), |known| format!("; did you mean `{}`?", self.path_of(known)));
+                self.document.problem(key.span(), format!("unknown key `{}`{hint}", self.path_of(name)));
+            }
+        }
+        self.asked.iter().map(|key| self.path_of(key)).collect()
+    }
+
+    fn entry(&mut self, key: &'static str) -> Option<&'d Spanned<DeValue<'d>>> {
+        self.asked.push(key);
+        self.table?.get(key)
+    }
+
+    fn as_table(&self, key: &str, value: &'d Spanned<DeValue<'d>>) -> Option<&'d DeTable<'d>> {
+        let table = value.get_ref().as_table();
+        if table.is_none() {
+            let message = format!("must be a table, not {}", value.get_ref().type_str());
+            self.document.problem(value.span(), format!("{}: {message}", self.path_of(key)));
+        }
+        table
+    }
+
+    fn checked<T>(&self, key: &str, at: Range<usize>, read: Result<T, String>) -> Option<T> {
+        read.map_err(|message| self.document.problem(at, format!("{}: {message}", self.path_of(key)))).ok()
+    }
+
+    fn path_of(&self, key: &str) -> String {
+        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+    }
+}

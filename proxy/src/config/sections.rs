@@ -1,0 +1,327 @@
+//! One function a section: reads its keys, checks them, fills in the contract's defaults.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::document::{Document, Problem, Section};
+use super::value::{
+    address_with_port, auto_or_number, boolean, duration, listen_address, network, number, one_of, path,
+    port, share, text,
+};
+use super::{
+    Config, Dns, DnsServers, Guard, Limits, Listen, Log, LogFormat, Mode, PrefixSource, Relay, Scheme,
+    Timeouts, Tls, XdpMode, upstreams,
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MIB: u64 = 1 << 20;
+
+/// The whole of `text`. What could not be read stands at its default, and is among the problems.
+pub(super) fn config(file: &Path, text: &str) -> (Config, Vec<Problem>) {
+    let document = Document::new(file, text);
+    let table = document.parse();
+    let config = Reading::of(&document, file, &table).config();
+    (config, document.into_problems())
+}
+
+/// The keys that the code knows, as `section.key`.
+#[cfg(test)]
+pub(super) fn known_keys(text: &str) -> Vec<String> {
+    let file = Path::new("hookgate.toml");
+    let document = Document::new(file, text);
+    let table = document.parse();
+    let mut reading = Reading::of(&document, file, &table);
+    reading.read();
+    reading.known
+}
+
+struct Reading<'d> {
+    top: Section<'d>,
+    /// What relative paths count from.
+    base: &'d Path,
+    known: Vec<String>,
+    without_effect: Vec<String>,
+}
+
+impl<'d> Reading<'d> {
+    fn of(
+        document: &'d Document<'d>,
+        file: &'d Path,
+        table: &'d toml::Spanned<toml::de::DeTable<'d>>,
+    ) -> Self {
+        let base = file.parent().unwrap_or(Path::new(""));
+        Self { top: Section::top(document, table), base, known: Vec::new(), without_effect: Vec::new() }
+    }
+
+    fn config(mut self) -> Config {
+        let config = self.read();
+        self.top.finish();
+        config
+    }
+
+    fn read(&mut self) -> Config {
+        let listen = self.listen();
+        let tls = self.tls(!listen.https.is_empty());
+        let config = Config {
+            tls,
+            dns: self.dns(),
+            upstreams: upstreams::section(self.top.section("upstreams"), self.base),
+            relay: self.relay(),
+            guard: self.guard(),
+            timeouts: self.timeouts(),
+            limits: self.limits(),
+            log: self.log(),
+            listen,
+            without_effect: Vec::new(),
+        };
+        self.acme();
+        self.process();
+        self.admin();
+        Config { without_effect: std::mem::take(&mut self.without_effect), ..config }
+    }
+
+    fn finish(&mut self, section: Section<'_>) {
+        self.known.extend(section.finish());
+    }
+
+    /// Notes keys that are accepted but that nothing acts on yet.
+    fn no_effect_yet(&mut self, section: &Section<'_>, name: &str, keys: &[&str]) {
+        let written = keys.iter().filter(|key| section.has(key));
+        self.without_effect.extend(written.map(|key| format!("{name}.{key}")));
+    }
+
+    fn listen(&mut self) -> Listen {
+        let mut section = self.top.section("listen");
+        let listen = Listen {
+            https: section.list("https", listen_address).unwrap_or_default(),
+            plain: section.list("plain", listen_address).unwrap_or_default(),
+            plain_scheme: section
+                .value("plain_scheme", one_of(&[("http", Scheme::Http), ("https", Scheme::Https)]))
+                .unwrap_or_default(),
+        };
+        let http = section.list("http", listen_address).unwrap_or_default();
+        section.list("proxy_protocol_from", network);
+        if listen.https.is_empty() && listen.plain.is_empty() && http.is_empty() {
+            section.problem("https", "no listener at all: write https = [\"0.0.0.0:443\", \"[::]:443\"]");
+        }
+        self.no_effect_yet(&section, "listen", &["http", "proxy_protocol_from"]);
+        self.finish(section);
+        listen
+    }
+
+    fn tls(&mut self, required: bool) -> Option<Tls> {
+        let has_acme = self.top.has("acme");
+        let mut section = self.top.section("tls");
+        let cert = section.value("cert", path(self.base));
+        let key = section.value("key", path(self.base));
+        section.value("certs", |_| Ok(()));
+        section.value("client_ca", path(self.base));
+        section.list("client_names", |name| text(name).map(str::to_owned));
+        section.value("ktls", one_of(&[("auto", ()), ("off", ())]));
+        if required && !section.is_present() && has_acme {
+            section
+                .problem("cert", "https needs [tls] cert and key: [acme] has no effect in this version yet");
+        } else if (required || section.is_present()) && !(section.has("cert") && section.has("key")) {
+            section.problem("cert", "https needs a certificate: write cert and key in [tls]");
+        }
+        self.no_effect_yet(&section, "tls", &["certs", "client_ca", "client_names"]);
+        self.finish(section);
+        cert.zip(key).map(|(cert, key)| Tls { cert, key })
+    }
+
+    fn acme(&mut self) {
+        let mut section = self.top.section("acme");
+        section.list("domains", |domain| text(domain).map(str::to_owned));
+        section.list("contact", |contact| text(contact).map(str::to_owned));
+        section.value("directory", |url| text(url).map(str::to_owned));
+        section.value("challenge", one_of(&[("http-01", ()), ("tls-alpn-01", ())]));
+        section.value("state", path(self.base));
+        section.value("webroot", path(self.base));
+        if section.is_present() {
+            self.without_effect.push("acme".into());
+        }
+        self.finish(section);
+    }
+
+    fn dns(&mut self) -> Dns {
+        let mut section = self.top.section("dns");
+        let servers = if section.value("servers", |v| Ok(v.is_str())).unwrap_or(false) {
+            section
+                .value("servers", one_of(&[("system", DnsServersWord::System)]))
+                .map(|_| DnsServers::System)
+        } else {
+            section
+                .list("servers", |server| {
+                    let written = text(server)?;
+                    let wrong = || format!("`{written}` is not a DNS server: write \"IP\" or \"IP:port\"");
+                    address_with_port(written, 53).ok_or_else(wrong)
+                })
+                .map(DnsServers::These)
+        };
+        if servers == Some(DnsServers::These(Vec::new())) {
+            section.problem("servers", "at least one, or \"system\"");
+        }
+        let dns = Dns {
+            servers: servers.unwrap_or_else(|| {
+                DnsServers::These(vec![([1, 1, 1, 1], 53).into(), ([8, 8, 8, 8], 53).into()])
+            }),
+            timeout: section.value("timeout", duration).unwrap_or(5 * SECOND),
+            valid: section.value("valid", duration).unwrap_or(300 * SECOND),
+            stale: section.value("stale", duration).unwrap_or(3600 * SECOND),
+        };
+        self.finish(section);
+        dns
+    }
+
+    fn relay(&mut self) -> Relay {
+        let mut section = self.top.section("relay");
+        let name = section.value("name", |value| {
+            let name = text(value)?;
+            let token = !name.is_empty() && name.bytes().all(crate::http::is_token_byte);
+            let wrong = "must be a token (letters, digits, - . _ and the like): it goes into Via";
+            if token { Ok(name.to_owned()) } else { Err(wrong.into()) }
+        });
+        self.finish(section);
+        Relay { name: name.unwrap_or_else(|| "hookgate".into()) }
+    }
+
+    fn guard(&mut self) -> Option<Guard> {
+        let mut section = self.top.section("guard");
+        let base = self.base;
+        let guard = Guard {
+            interfaces: section.list("interfaces", interface).unwrap_or_default(),
+            ports: section.list("ports", port).unwrap_or_else(|| vec![443]),
+            mode: section
+                .value(
+                    "mode",
+                    one_of(&[("observe", Mode::Observe), ("limit", Mode::Limit), ("strict", Mode::Strict)]),
+                )
+                .unwrap_or(Mode::Observe),
+            allow: section.list("allow", network).unwrap_or_default(),
+            xdp: section
+                .value(
+                    "xdp",
+                    one_of(&[
+                        ("auto", XdpMode::Auto),
+                        ("native", XdpMode::Native),
+                        ("generic", XdpMode::Generic),
+                    ]),
+                )
+                .unwrap_or(XdpMode::Auto),
+            prefixes: section
+                .value("prefixes", |value| match text(value)? {
+                    "builtin" => Ok(PrefixSource::Builtin),
+                    _ => path(base)(value).map(PrefixSource::File),
+                })
+                .unwrap_or(PrefixSource::Builtin),
+            pin: section.value("pin", pin).unwrap_or_else(|| "hookgate".into()),
+        };
+        let mut limit = section.section("limit");
+        limit.value("syn_per_second", number(1..=1_000_000));
+        limit.value("burst", number(1..=1_000_000));
+        section.value("refresh", |value| match value.as_str() {
+            Some("off") => Ok(None),
+            _ => duration(value).map(Some),
+        });
+        section.value("registry", |registry| text(registry).map(str::to_owned));
+        section.value("state", path(base));
+        if section.is_present() && !section.has("interfaces") {
+            section.problem("interfaces", "which interfaces shall be guarded? write interfaces = [\"eth0\"]");
+        }
+        for (key, empty) in [("interfaces", guard.interfaces.is_empty()), ("ports", guard.ports.is_empty())] {
+            if section.has(key) && empty {
+                section.problem(key, "at least one");
+            }
+        }
+        self.no_effect_yet(&section, "guard", &["limit", "refresh", "registry", "state"]);
+        let present = section.is_present();
+        self.finish(limit);
+        self.finish(section);
+        present.then_some(guard)
+    }
+
+    fn process(&mut self) {
+        let mut section = self.top.section("process");
+        section.value("user", |user| text(user).map(str::to_owned));
+        section.value("watch", boolean);
+        self.no_effect_yet(&section, "process", &["user", "watch"]);
+        self.finish(section);
+    }
+
+    fn admin(&mut self) {
+        let mut section = self.top.section("admin");
+        section.value("listen", listen_address);
+        section.value("socket", path(self.base));
+        self.no_effect_yet(&section, "admin", &["listen", "socket"]);
+        self.finish(section);
+    }
+
+    fn timeouts(&mut self) -> Timeouts {
+        let mut section = self.top.section("timeouts");
+        let mut read = |key, default| section.value(key, duration).unwrap_or(default);
+        let timeouts = Timeouts {
+            request_head: read("request_head", 10 * SECOND),
+            body_idle: read("body_idle", 30 * SECOND),
+            connect: read("connect", 5 * SECOND),
+            response: read("response", 60 * SECOND),
+            keepalive: read("keepalive", 75 * SECOND),
+            upstream_idle: read("upstream_idle", 15 * SECOND),
+            drain: read("drain", 65 * SECOND),
+        };
+        self.finish(section);
+        timeouts
+    }
+
+    fn limits(&mut self) -> Limits {
+        let mut section = self.top.section("limits");
+        let mut read = |key, range, default: u64| section.value(key, number(range)).unwrap_or(default);
+        let limits = Limits {
+            head_bytes: read("head_bytes", 512..=MIB, 32768) as usize,
+            uri_bytes: read("uri_bytes", 64..=MIB, 8192) as usize,
+            headers: read("headers", 4..=crate::http::MOST_FIELD_LINES as u64, 100) as usize,
+            response_head_bytes: read("response_head_bytes", 512..=MIB, 65536) as usize,
+            body_bytes: read("body_bytes", 0..=u64::MAX, 0),
+        };
+        section.value("connections", auto_or_number(1..=10_000_000));
+        section.value("reserved_for_meta", share);
+        section.value("per_source", auto_or_number(1..=10_000_000));
+        self.no_effect_yet(&section, "limits", &["connections", "reserved_for_meta", "per_source"]);
+        self.finish(section);
+        limits
+    }
+
+    fn log(&mut self) -> Log {
+        let mut section = self.top.section("log");
+        let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+        let log = Log {
+            format: section.value("format", one_of(&formats)).unwrap_or(LogFormat::Text),
+            access: section.value("access", boolean).unwrap_or(true),
+        };
+        self.finish(section);
+        log
+    }
+}
+
+/// The one word that `[dns] servers` may be.
+#[derive(Clone, Copy)]
+enum DnsServersWord {
+    System,
+}
+
+/// A network interface's name as the kernel allows it (`dev_valid_name`).
+fn interface(value: &toml::de::DeValue<'_>) -> Result<String, String> {
+    let name = text(value)?;
+    let valid = (1..16).contains(&name.len())
+        && !matches!(name, "." | "..")
+        && !name.contains(|c: char| c == '/' || c == ':' || c.is_whitespace());
+    if valid { Ok(name.to_owned()) } else { Err(format!("`{name}` is not an interface's name")) }
+}
+
+/// One folder's name under `/sys/fs/bpf`; bpffs keeps names with a dot for itself.
+fn pin(value: &toml::de::DeValue<'_>) -> Result<String, String> {
+    let name = text(value)?;
+    let valid = (1..=64).contains(&name.len())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+    let wrong = "must be a folder's name of letters, digits, - and _";
+    if valid { Ok(name.to_owned()) } else { Err(wrong.into()) }
+}

@@ -1,0 +1,118 @@
+//! `[upstreams]`: the allowlist, in the main file and in `upstreams.d`.
+
+use std::collections::HashSet;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use super::document::{Document, Problem, Section};
+use super::value::{address_with_port, boolean, number, path, port, text};
+use super::{ConfigError, Upstream};
+
+/// The `*.toml` files in `upstreams.d` beside the configuration, in order of their names.
+pub(super) fn files_beside(config: &Path) -> Result<Vec<PathBuf>, ConfigError> {
+    let folder = config.parent().unwrap_or(Path::new("")).join("upstreams.d");
+    let unreadable = |error| ConfigError::Unreadable { path: folder.clone(), error };
+    let entries = match std::fs::read_dir(&folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(unreadable(error)),
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        let file = entry.map_err(unreadable)?.path();
+        if file.extension().is_some_and(|extension| extension == "toml") {
+            files.push(file);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// Adds the upstreams of one file of `upstreams.d`.
+pub(super) fn add_from(file: &Path, content: &str, to: &mut Vec<Upstream>) -> Vec<Problem> {
+    let document = Document::new(file, content);
+    let table = document.parse();
+    let mut top = Section::top(&document, &table);
+    let base = file.parent().and_then(Path::parent).unwrap_or(Path::new(""));
+    let known: HashSet<String> = to.iter().map(|upstream| upstream.name.clone()).collect();
+    to.extend(read(top.section("upstreams"), base, known));
+    top.finish();
+    document.into_problems()
+}
+
+/// The main file's own.
+pub(super) fn section(section: Section<'_>, base: &Path) -> Vec<Upstream> {
+    read(section, base, HashSet::new())
+}
+
+fn read(mut section: Section<'_>, base: &Path, mut known: HashSet<String>) -> Vec<Upstream> {
+    let document = section.document();
+    let mut upstreams = Vec::new();
+    for (written, at, entry) in section.entries() {
+        let upstream = upstream(written, entry, base);
+        if let Err(wrong) = check_name(written) {
+            document.problem(at, format!("upstreams.\"{written}\": {wrong}"));
+        } else if known.insert(upstream.name.clone()) {
+            upstreams.push(upstream);
+        } else {
+            document.problem(at, format!("upstreams.\"{written}\": this host is named twice; remove one"));
+        }
+    }
+    upstreams
+}
+
+fn upstream(name: &str, mut entry: Section<'_>, base: &Path) -> Upstream {
+    let tls = entry.value("tls", boolean).unwrap_or(true);
+    let port = entry.value("port", port);
+    let default_port = port.unwrap_or(if tls { 443 } else { 80 });
+    let address = entry.value("address", |value| {
+        let written = text(value)?;
+        let wrong = || format!("`{written}` is not an address: write \"IP\" or \"IP:port\"");
+        address_with_port(written, default_port).ok_or_else(wrong)
+    });
+    let names_a_port = |written: &str| written.parse::<SocketAddr>().is_ok();
+    if port.is_some() && entry.value("address", |v| text(v).map(names_a_port)) == Some(true) {
+        entry.problem("port", "the address has a port already; remove one of the two");
+    }
+    let upstream = Upstream {
+        name: name.to_ascii_lowercase(),
+        address,
+        port: default_port,
+        tls,
+        ca: entry.value("ca", path(base)),
+        allow_private: entry.value("allow_private", boolean).unwrap_or(false),
+    };
+    entry.value("verify", boolean);
+    entry.value("require_client_cert", boolean);
+    entry.value("in_flight", number(1..=1_000_000));
+    entry.value("body_bytes", number(0..=u64::MAX));
+    for key in ["verify", "require_client_cert", "in_flight", "body_bytes"] {
+        if entry.has(key) {
+            entry.problem(key, "not supported in this version yet; remove it");
+        }
+    }
+    entry.finish();
+    upstream
+}
+
+/// Whether `name` is a whole DNS host name: what may stand as the first path segment.
+fn check_name(name: &str) -> Result<(), &'static str> {
+    if name.parse::<IpAddr>().is_ok() || name.rsplit('.').next().is_some_and(is_number) {
+        return Err("an IP address is no host name; name the host and write its address = \"IP:port\"");
+    }
+    if name.ends_with('.') {
+        return Err("must not end with a dot");
+    }
+    let label_is_valid = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
+    if name.len() > 253 || !name.split('.').all(label_is_valid) {
+        return Err("not a DNS host name; write it without scheme, port or path");
+    }
+    Ok(())
+}
+
+fn is_number(label: &str) -> bool {
+    !label.is_empty() && label.bytes().all(|b| b.is_ascii_digit())
+}

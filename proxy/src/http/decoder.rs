@@ -1,0 +1,69 @@
+//! Reads a body as its framing says, from whatever pieces it arrives in.
+
+use super::chunked::{BadChunk, Chunked, Step};
+use super::framing::Framing;
+
+/// How far a body has been read.
+#[derive(Clone, Debug)]
+pub struct Decoder {
+    state: State,
+    /// Bytes of content that may still come.
+    allowed: u64,
+}
+
+#[derive(Clone, Debug)]
+enum State {
+    Length { left: u64 },
+    Chunked(Chunked),
+    UntilClose,
+}
+
+/// Why a body cannot be read on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyError {
+    Chunk(BadChunk),
+    /// More content than is allowed.
+    TooLarge,
+    /// It ended before its framing said so.
+    Truncated,
+}
+
+impl Decoder {
+    /// `most`: how many bytes of content are allowed.
+    pub fn new(framing: Framing, most: u64) -> Self {
+        let state = match framing {
+            Framing::Empty => State::Length { left: 0 },
+            Framing::Length(length) => State::Length { left: length.get() },
+            Framing::Chunked => State::Chunked(Chunked::default()),
+            Framing::UntilClose => State::UntilClose,
+        };
+        Self { state, allowed: most }
+    }
+
+    /// Looks at `input`, which begins where the last step's bytes ended.
+    pub fn step(&mut self, input: &[u8]) -> Result<Step, BodyError> {
+        let step = match &mut self.state {
+            State::Length { left: 0 } => Step::End { skip: 0, trailers: 0..0 },
+            State::Length { .. } | State::UntilClose if input.is_empty() => Step::More { skip: 0 },
+            State::Length { left } => {
+                let length = usize::try_from(*left).map_or(input.len(), |left| left.min(input.len()));
+                *left -= length as u64;
+                Step::Data { skip: 0, length }
+            }
+            State::Chunked(chunked) => chunked.step(input).map_err(BodyError::Chunk)?,
+            State::UntilClose => Step::Data { skip: 0, length: input.len() },
+        };
+        if let Step::Data { length, .. } = step {
+            self.allowed = self.allowed.checked_sub(length as u64).ok_or(BodyError::TooLarge)?;
+        }
+        Ok(step)
+    }
+
+    /// The sender has closed: fine only where that is what ends the body.
+    pub fn end_of_input(&self) -> Result<(), BodyError> {
+        match self.state {
+            State::UntilClose | State::Length { left: 0 } => Ok(()),
+            State::Length { .. } | State::Chunked(_) => Err(BodyError::Truncated),
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Heads as they are sent on: what travels keeps its bytes, what concerns one connection is written anew.
+
+use std::io::Write;
+use std::net::IpAddr;
+
+use super::Version;
+use super::fields::{Fields, Line, RequestField, ResponseField, list};
+use super::framing::Framing;
+use super::head::RequestHead;
+use super::response::ResponseHead;
+
+/// What the proxy adds to a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Added<'a> {
+    /// The upstream's configured name.
+    pub host: &'a str,
+    pub client: IpAddr,
+    /// `http` or `https`, as the client used it.
+    pub scheme: &'a str,
+    /// This proxy's name in Via.
+    pub via: &'a str,
+    /// Sent as X-Request-Id when the client sent none.
+    pub request_id: &'a str,
+}
+
+/// What a response says about the client's connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Persistence {
+    /// Nothing: an HTTP/1.1 connection stays open.
+    Implied,
+    /// `Connection: keep-alive`, for an HTTP/1.0 client that asked for it.
+    Promised,
+    /// `Connection: close`.
+    Ended,
+}
+
+/// Appends the request head for the upstream; `path` is what of the target travels on.
+pub fn request_head(head: &RequestHead<'_>, path: &[u8], added: &Added<'_>, out: &mut Vec<u8>) {
+    out.extend_from_slice(head.method.as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(path);
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    let nominated = Nominated::by(&head.fields);
+    let (mut has_host, mut has_request_id) = (false, false);
+    for line in head.fields.lines() {
+        let field = RequestField::of(line.name);
+        match field {
+            RequestField::Host => {
+                field_line(out, line.name, added.host.as_bytes());
+                has_host = true;
+            }
+            RequestField::ContentLength | RequestField::TransferEncoding => framing(out, &line, head.framing),
+            RequestField::RequestId => {
+                out.extend_from_slice(line.raw);
+                has_request_id = true;
+            }
+            RequestField::Removed => {}
+            RequestField::Via | RequestField::Passed => {
+                if !(field.can_be_nominated() && nominated.contains(line.name)) {
+                    out.extend_from_slice(line.raw);
+                }
+            }
+        }
+    }
+    if !has_host {
+        field_line(out, "Host", added.host.as_bytes());
+    }
+    let client = added.client.to_canonical();
+    let version = if head.version == Version::Http10 { "1.0" } else { "1.1" };
+    write!(out, "X-Forwarded-For: {client}\r\nX-Real-IP: {client}\r\n").expect("a Vec takes every write");
+    field_line(out, "X-Forwarded-Proto", added.scheme.as_bytes());
+    write!(out, "Via: {version} {}\r\n", added.via).expect("a Vec takes every write");
+    if !has_request_id {
+        field_line(out, "X-Request-Id", added.request_id.as_bytes());
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends the final response head for the client; `framing_out` is how its body will be sent.
+pub fn response_head(
+    head: &ResponseHead<'_>,
+    framing_out: Framing,
+    persistence: Persistence,
+    out: &mut Vec<u8>,
+) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(head.status_and_reason);
+    out.extend_from_slice(b"\r\n");
+    let nominated = Nominated::by(&head.fields);
+    let bodiless = head.framing == Framing::Empty;
+    for line in head.fields.lines() {
+        match ResponseField::of(line.name) {
+            ResponseField::ContentLength | ResponseField::TransferEncoding
+                if head.status == 204 || head.is_interim() => {}
+            // To a HEAD or in a 304 these describe the response that a GET would have had.
+            ResponseField::ContentLength => out.extend_from_slice(line.raw),
+            ResponseField::TransferEncoding if bodiless => out.extend_from_slice(line.raw),
+            ResponseField::TransferEncoding | ResponseField::Removed | ResponseField::KeepAlive => {}
+            ResponseField::Passed => {
+                if !nominated.contains(line.name) {
+                    out.extend_from_slice(line.raw);
+                }
+            }
+        }
+    }
+    if framing_out == Framing::Chunked {
+        out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+    }
+    out.extend_from_slice(match persistence {
+        Persistence::Implied => b"",
+        Persistence::Promised => b"Connection: keep-alive\r\n",
+        Persistence::Ended => b"Connection: close\r\n",
+    });
+    out.extend_from_slice(b"\r\n");
+}
+
+/// A framing field, in its place, with the one value that the head was understood to have.
+fn framing(out: &mut Vec<u8>, line: &Line<'_>, framing: Framing) {
+    match framing {
+        Framing::Chunked => field_line(out, line.name, b"chunked"),
+        Framing::Length(length) => {
+            write!(out, "{}: {length}\r\n", line.name).expect("a Vec takes every write");
+        }
+        Framing::Empty | Framing::UntilClose => field_line(out, line.name, b"0"),
+    }
+}
+
+fn field_line(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// The fields that `Connection` names besides its own options (RFC 9110 §7.6.1).
+struct Nominated<'h, 'b> {
+    fields: Fields<'h, 'b>,
+    any: bool,
+}
+
+impl<'h, 'b> Nominated<'h, 'b> {
+    fn by(fields: &Fields<'h, 'b>) -> Self {
+        let option = |o: &[u8]| o.eq_ignore_ascii_case(b"close") || o.eq_ignore_ascii_case(b"keep-alive");
+        let any = fields.values("connection").flat_map(list).any(|o| !option(o));
+        Self { fields: *fields, any }
+    }
+
+    fn contains(&self, name: &str) -> bool {
+        self.any && self.fields.connection_has(name)
+    }
+}

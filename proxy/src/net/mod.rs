@@ -1,0 +1,9 @@
+//! Sockets and buffers.
+
+mod buffer;
+mod socket;
+mod stream;
+
+pub use buffer::Buffer;
+pub use socket::Socket;
+pub use stream::Stream;

@@ -1,0 +1,94 @@
+//! From an upstream to a connection: DNS, addresses in turn, TLS.
+
+use std::future::poll_fn;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep, timeout_at};
+use tokio_rustls::TlsConnector;
+
+use super::addresses::{interleave, is_public};
+use super::{ConnectError, Dns, Upstream};
+use crate::net::Stream;
+
+/// How long one address is tried alone before the next joins in (RFC 8305 §5).
+const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+
+/// Connects to `upstream`, TLS included where it has TLS; `limit` bounds TCP and TLS together.
+pub async fn connect(upstream: &Upstream, dns: &Dns, limit: Duration) -> Result<Stream, ConnectError> {
+    let addresses = match upstream.address {
+        Some(address) => vec![address],
+        None => resolve(upstream, dns).await?,
+    };
+    let deadline = Instant::now() + limit;
+    let within = timeout_at(deadline, async {
+        let tcp = connect_to_any(&addresses).await?;
+        let Some(tls) = &upstream.tls else { return Ok(Stream::Plain(tcp)) };
+        let connector = TlsConnector::from(tls.config.clone());
+        let handshake = connector.connect(tls.server_name.clone(), tcp).await;
+        let stream = handshake.map_err(ConnectError::handshake)?;
+        Ok(Stream::Tls(Box::new(stream.into())))
+    });
+    within.await.unwrap_or(Err(ConnectError::TimedOut))
+}
+
+/// The addresses that the upstream's name may lead to, in the order of attempts.
+async fn resolve(upstream: &Upstream, dns: &Dns) -> Result<Vec<SocketAddr>, ConnectError> {
+    let found = dns.lookup(&upstream.name).await?;
+    let allowed = |address: &IpAddr| upstream.allow_private || is_public(*address);
+    let allowed: Vec<IpAddr> = found.iter().copied().filter(allowed).collect();
+    if allowed.is_empty() {
+        return Err(ConnectError::Prohibited);
+    }
+    Ok(interleave(&allowed).into_iter().map(|ip| SocketAddr::new(ip, upstream.port)).collect())
+}
+
+/// Happy Eyeballs (RFC 8305): the next address is tried when one failed or has had its time; the first
+/// connection wins and the other attempts are dropped.
+async fn connect_to_any(addresses: &[SocketAddr]) -> Result<TcpStream, ConnectError> {
+    let mut left = addresses.iter();
+    let mut attempts: Vec<Pin<Box<dyn Future<Output = io::Result<TcpStream>>>>> = Vec::new();
+    let mut failed = io::Error::from(io::ErrorKind::NotConnected);
+    let mut delay = Box::pin(sleep(Duration::ZERO));
+    poll_fn(|cx| {
+        loop {
+            let mut finished = None;
+            for (index, attempt) in attempts.iter_mut().enumerate() {
+                if let Poll::Ready(outcome) = attempt.as_mut().poll(cx) {
+                    finished = Some((index, outcome));
+                    break;
+                }
+            }
+            match finished {
+                Some((_, Ok(stream))) => return Poll::Ready(Ok(stream)),
+                Some((index, Err(error))) => {
+                    drop(attempts.swap_remove(index));
+                    failed = error;
+                    delay.as_mut().reset(Instant::now());
+                }
+                None if attempts.is_empty() || delay.as_mut().poll(cx).is_ready() => match left.next() {
+                    Some(address) => {
+                        attempts.push(Box::pin(connect_to(*address)));
+                        delay.as_mut().reset(Instant::now() + ATTEMPT_DELAY);
+                    }
+                    None if attempts.is_empty() => {
+                        return Poll::Ready(Err(ConnectError::Refused(failed.to_string())));
+                    }
+                    None => return Poll::Pending,
+                },
+                None => return Poll::Pending,
+            }
+        }
+    })
+    .await
+}
+
+async fn connect_to(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}

@@ -1,0 +1,119 @@
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, RootCertStore};
+
+use super::tls::{client_config, platform_roots};
+use crate::config;
+use crate::tls::BadCertificate;
+
+/// The longest DNS name in text (RFC 1035 §2.3.4).
+const LONGEST_NAME: usize = 253;
+
+/// The allowlist: every upstream that may be forwarded to, by name.
+#[derive(Debug)]
+pub struct Directory {
+    by_name: HashMap<Box<[u8]>, Arc<Upstream>>,
+    without_roots: bool,
+}
+
+/// One upstream, ready to be connected to.
+#[derive(Debug)]
+pub struct Upstream {
+    /// Lower case; what goes into Host and SNI.
+    pub name: Box<str>,
+    pub port: u16,
+    /// Where to connect instead of asking the DNS.
+    pub address: Option<SocketAddr>,
+    pub allow_private: bool,
+    pub tls: Option<UpstreamTls>,
+}
+
+#[derive(Clone, Debug)]
+pub struct UpstreamTls {
+    pub server_name: ServerName<'static>,
+    pub config: Arc<ClientConfig>,
+}
+
+/// An upstream that cannot be used as configured.
+#[derive(Debug, thiserror::Error)]
+pub enum BadUpstream {
+    #[error("upstream {name}: {error}")]
+    Certificate { name: String, error: BadCertificate },
+    #[error("upstream {name}: the name cannot stand in a TLS handshake; rename it or write tls = false")]
+    ServerName { name: String },
+}
+
+impl Directory {
+    /// Reads the root certificates that the upstreams need.
+    pub fn new(upstreams: &[config::Upstream]) -> Result<Self, BadUpstream> {
+        let needs_roots = upstreams.iter().any(|upstream| upstream.tls);
+        let roots = Arc::new(if needs_roots { platform_roots() } else { RootCertStore::empty() });
+        let without_roots = roots.is_empty() && upstreams.iter().any(|u| u.tls && u.ca.is_none());
+        let mut configs = HashMap::new();
+        let mut by_name = HashMap::with_capacity(upstreams.len());
+        for configured in upstreams {
+            let upstream = Upstream::new(configured, &roots, &mut configs)?;
+            by_name.insert(configured.name.as_bytes().into(), Arc::new(upstream));
+        }
+        Ok(Self { by_name, without_roots })
+    }
+
+    /// The upstream that `segment` names, ignoring ASCII case only.
+    pub fn find(&self, segment: &[u8]) -> Option<&Arc<Upstream>> {
+        let mut lower = [0; LONGEST_NAME];
+        let lower = lower.get_mut(..segment.len())?;
+        lower.copy_from_slice(segment);
+        lower.make_ascii_lowercase();
+        self.by_name.get(&*lower)
+    }
+
+    /// Whether upstreams rely on the machine's root certificates and it has none.
+    pub fn lacks_roots(&self) -> bool {
+        self.without_roots
+    }
+
+    pub fn len(&self) -> usize {
+        self.by_name.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.by_name.is_empty()
+    }
+}
+
+/// Upstreams that believe the same roots share their TLS configuration, and with it their sessions.
+type Configs = HashMap<Option<PathBuf>, Arc<ClientConfig>>;
+
+impl Upstream {
+    fn new(
+        configured: &config::Upstream,
+        roots: &Arc<RootCertStore>,
+        configs: &mut Configs,
+    ) -> Result<Self, BadUpstream> {
+        let name = || configured.name.clone();
+        let tls = if configured.tls {
+            let config = match configs.get(&configured.ca) {
+                Some(config) => Arc::clone(config),
+                None => client_config(roots, configured.ca.as_ref())
+                    .map_err(|error| BadUpstream::Certificate { name: name(), error })?,
+            };
+            configs.insert(configured.ca.clone(), Arc::clone(&config));
+            let server_name =
+                ServerName::try_from(name()).map_err(|_| BadUpstream::ServerName { name: name() })?;
+            Some(UpstreamTls { server_name, config })
+        } else {
+            None
+        };
+        Ok(Self {
+            name: configured.name.as_str().into(),
+            port: configured.port,
+            address: configured.address,
+            allow_private: configured.allow_private,
+            tls,
+        })
+    }
+}

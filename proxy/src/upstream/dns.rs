@@ -1,0 +1,202 @@
+//! Names to addresses: the configured servers only, one query per name at a time, answers kept within bounds.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig};
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::{DnsError, NetError};
+use hickory_resolver::proto::rr::{RData, RecordType};
+use tokio::sync::OnceCell;
+use tokio::time::{Instant, timeout};
+
+use super::ConnectError;
+use crate::config::{self, DnsServers};
+
+/// How long the second family is waited for when the first has answered (RFC 8305 §3).
+const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
+/// How long a refresh may hold up those who could have a stale answer (RFC 8767 §5).
+const STALE_PATIENCE: Duration = Duration::from_millis(1800);
+/// How long a stale answer serves before the servers are asked again (RFC 8767 §5).
+const STALE_TTL: Duration = Duration::from_secs(30);
+/// How long "no such name" is kept when the answer does not say.
+const NEGATIVE_TTL: Duration = Duration::from_secs(30);
+/// How long a failure is kept, so that a burst of requests is one query.
+const FAILURE_TTL: Duration = Duration::from_secs(1);
+
+/// The resolver and what it has learned. Names come from the allowlist, so there are never more than that.
+pub struct Dns {
+    resolver: TokioResolver,
+    settings: config::Dns,
+    names: Mutex<HashMap<Box<str>, Arc<Lookup>>>,
+}
+
+/// One name's question, asked once by whoever comes first.
+struct Lookup {
+    answer: OnceCell<Answer>,
+    /// Addresses that were right once, and until when they may still serve.
+    stale: Option<(Arc<[IpAddr]>, Instant)>,
+}
+
+struct Answer {
+    outcome: Result<Arc<[IpAddr]>, ConnectError>,
+    /// When the servers are asked again.
+    expires: Instant,
+    /// Until when the addresses may serve as stale ones.
+    stale_until: Instant,
+}
+
+/// The DNS cannot be asked as configured.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot set up DNS: {0}")]
+pub struct BadDns(NetError);
+
+impl Dns {
+    pub fn new(settings: &config::Dns) -> Result<Self, BadDns> {
+        let config = match &settings.servers {
+            DnsServers::System => {
+                let (system, _) = hickory_resolver::system_conf::read_system_conf().map_err(BadDns)?;
+                ResolverConfig::from_name_servers(system.name_servers().to_vec())
+            }
+            DnsServers::These(servers) => ResolverConfig::from_name_servers(
+                servers.iter().map(|s| name_server(s.ip(), s.port())).collect(),
+            ),
+        };
+        let servers = config.name_servers().len();
+        let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+        let options = builder.options_mut();
+        options.timeout = settings.timeout;
+        options.num_concurrent_reqs = servers;
+        options.use_hosts_file = ResolveHosts::Never;
+        options.cache_size = 0;
+        let resolver = builder.build().map_err(BadDns)?;
+        Ok(Self { resolver, settings: settings.clone(), names: Mutex::default() })
+    }
+
+    /// The addresses of `name`, IPv4 and IPv6, at least one.
+    pub async fn lookup(&self, name: &str) -> Result<Arc<[IpAddr]>, ConnectError> {
+        let lookup = self.current(name, Instant::now());
+        let answer = lookup.answer.get_or_init(|| self.answer(name, lookup.stale.clone())).await;
+        answer.outcome.clone()
+    }
+
+    /// The lookup of `name` that is under way or still valid, or else a new one.
+    fn current(&self, name: &str, now: Instant) -> Arc<Lookup> {
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let stale = match names.get(name) {
+            Some(lookup) => match lookup.answer.get() {
+                Some(answer) if answer.expires <= now => match &answer.outcome {
+                    Ok(addresses) => Some((addresses.clone(), answer.stale_until)),
+                    Err(_) => lookup.stale.clone(),
+                },
+                Some(_) | None => return lookup.clone(),
+            },
+            None => None,
+        };
+        let stale = stale.filter(|(_, until)| now < *until);
+        let lookup = Arc::new(Lookup { answer: OnceCell::new(), stale });
+        names.insert(name.into(), lookup.clone());
+        lookup
+    }
+
+    async fn answer(&self, name: &str, stale: Option<(Arc<[IpAddr]>, Instant)>) -> Answer {
+        let patience = if stale.is_some() { STALE_PATIENCE } else { self.settings.timeout };
+        let patience = patience.min(self.settings.timeout);
+        let found = timeout(patience, self.query(name)).await.unwrap_or(Err(Unanswered::Silence));
+        let now = Instant::now();
+        let kept = |ttl: Duration, outcome| {
+            let expires = now + ttl.min(self.settings.valid);
+            Answer { outcome, expires, stale_until: expires + self.settings.stale }
+        };
+        match (found, stale) {
+            (Ok((addresses, ttl)), _) => kept(ttl, Ok(addresses.into())),
+            (Err(Unanswered::No(why, ttl)), _) => kept(ttl, Err(ConnectError::Dns(why))),
+            (Err(Unanswered::Silence | Unanswered::Failure(_)), Some((addresses, until))) => {
+                let expires = (now + STALE_TTL).min(until);
+                Answer { outcome: Ok(addresses), expires, stale_until: until }
+            }
+            (Err(Unanswered::Silence), None) => kept(FAILURE_TTL, Err(ConnectError::DnsTimeout)),
+            (Err(Unanswered::Failure(why)), None) => kept(FAILURE_TTL, Err(ConnectError::Dns(why))),
+        }
+    }
+
+    /// Asks for both families at once; one that answers waits only a moment for the other.
+    async fn query(&self, name: &str) -> Result<(Vec<IpAddr>, Duration), Unanswered> {
+        // With its last dot the name is whole, and no search list applies.
+        let name = format!("{name}.");
+        let mut v6 = std::pin::pin!(self.query_family(&name, RecordType::AAAA));
+        let mut v4 = std::pin::pin!(self.query_family(&name, RecordType::A));
+        let (first, second) = tokio::select! {
+            first = &mut v6 => match first {
+                Ok(first) => (Ok(first), timeout(RESOLUTION_DELAY, v4).await.ok()),
+                Err(no) => (Err(no), Some(v4.await)),
+            },
+            first = &mut v4 => match first {
+                Ok(first) => (Ok(first), timeout(RESOLUTION_DELAY, v6).await.ok()),
+                Err(no) => (Err(no), Some(v6.await)),
+            },
+        };
+        match (first, second) {
+            (Ok((mut some, ttl)), Some(Ok((more, other_ttl)))) => {
+                some.extend(more);
+                Ok((some, ttl.min(other_ttl)))
+            }
+            (Ok(found), _) | (Err(_), Some(Ok(found))) => Ok(found),
+            // A plain "no" says less than a failure: the other family may well have addresses.
+            (Err(Unanswered::No(..)), Some(Err(other))) => Err(other),
+            (Err(first), _) => Err(first),
+        }
+    }
+
+    async fn query_family(
+        &self,
+        name: &str,
+        family: RecordType,
+    ) -> Result<(Vec<IpAddr>, Duration), Unanswered> {
+        let lookup = self.resolver.lookup(name, family).await.map_err(Unanswered::from)?;
+        let ttl = lookup.answers().iter().map(|record| record.ttl).min().unwrap_or_default();
+        let addresses = lookup.answers().iter().filter_map(|record| match &record.data {
+            RData::A(a) => Some(IpAddr::V4(a.0)),
+            RData::AAAA(aaaa) => Some(IpAddr::V6(aaaa.0)),
+            _ => None,
+        });
+        let addresses: Vec<IpAddr> = addresses.collect();
+        if addresses.is_empty() {
+            return Err(Unanswered::No("the name has no address".into(), NEGATIVE_TTL));
+        }
+        Ok((addresses, Duration::from_secs(ttl.into())))
+    }
+}
+
+fn name_server(ip: IpAddr, port: u16) -> NameServerConfig {
+    let mut connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()];
+    for connection in &mut connections {
+        connection.port = port;
+    }
+    NameServerConfig::new(ip, true, connections.into())
+}
+
+/// Why a query has no addresses.
+enum Unanswered {
+    /// A server said that there are none, and for how long that holds.
+    No(String, Duration),
+    /// A server answered that it cannot tell, or not in a way that can be understood.
+    Failure(String),
+    Silence,
+}
+
+impl From<NetError> for Unanswered {
+    fn from(error: NetError) -> Self {
+        match error {
+            NetError::Timeout => Self::Silence,
+            NetError::Dns(DnsError::NoRecordsFound(no)) => {
+                let ttl = no.negative_ttl.map_or(NEGATIVE_TTL, |ttl| Duration::from_secs(ttl.into()));
+                Self::No(format!("the DNS says {}", no.response_code), ttl)
+            }
+            error => Self::Failure(error.to_string()),
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! The way to an upstream: name, addresses, connection, TLS.
+
+pub mod addresses;
+mod dial;
+mod directory;
+pub mod dns;
+mod error;
+mod tls;
+
+pub use dial::connect;
+pub use directory::{BadUpstream, Directory, Upstream};
+pub use dns::Dns;
+pub use error::ConnectError;
