@@ -2,8 +2,11 @@
 #![deny(unsafe_code)]
 
 pub mod config;
+pub mod datapath;
 pub mod http;
 pub mod net;
+pub mod observe;
 pub mod prefixes;
+pub mod server;
 pub mod tls;
 pub mod upstream;

@@ -204,7 +204,7 @@ pub struct Limits {
 }
 
 /// `[log]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Log {
     pub format: LogFormat,
     pub access: bool,

@@ -59,6 +59,11 @@ impl Decoder {
         Ok(step)
     }
 
+    /// Whether all content of a body with a length has been taken.
+    pub fn is_at_end(&self) -> bool {
+        matches!(self.state, State::Length { left: 0 })
+    }
+
     /// The sender has closed: fine only where that is what ends the body.
     pub fn end_of_input(&self) -> Result<(), BodyError> {
         match self.state {

@@ -33,7 +33,7 @@ pub fn server_config(tls: &config::Tls) -> Result<ServerConfig, BadCertificate> 
         .with_no_client_auth()
         .with_single_cert(chain, key)
         .map_err(|error| BadCertificate::Mismatch { cert: tls.cert.clone(), key: tls.key.clone(), error })?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![b"http/1.1".to_vec(), b"http/1.0".to_vec()];
     Ok(config)
 }
 

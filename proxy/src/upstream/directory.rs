@@ -24,7 +24,7 @@ pub struct Directory {
 #[derive(Debug)]
 pub struct Upstream {
     /// Lower case; what goes into Host and SNI.
-    pub name: Box<str>,
+    pub name: Arc<str>,
     pub port: u16,
     /// Where to connect instead of asking the DNS.
     pub address: Option<SocketAddr>,

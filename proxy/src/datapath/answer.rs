@@ -1,0 +1,93 @@
+//! Our own answers, and the ends of connections.
+
+use std::future::poll_fn;
+use std::time::Duration;
+
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::route::Traits;
+use super::{Connection, Next};
+use crate::http::answer::{self, Failure};
+use crate::http::chunked::Step;
+use crate::http::decoder::Decoder;
+use crate::net::{Socket, Stream};
+use crate::observe::clock;
+
+/// How long a closing connection is still read from, so that the client gets to read what was said.
+const LINGER: Duration = Duration::from_secs(2);
+/// How much is read and thrown away in that time.
+const LINGER_BYTES: usize = 4 << 20;
+
+impl Connection<'_, '_> {
+    /// Answers a request none of whose body was taken; `traits` where its head was valid.
+    pub(super) async fn answer(&mut self, failure: Failure, traits: Option<Traits>) -> Next {
+        let is_head = traits.is_some_and(|traits| traits.is_head);
+        let persists = traits.is_some_and(|traits| {
+            traits.persists
+                && !failure.ends_connection()
+                && !self.drain.has_happened()
+                && skip_body(&mut self.socket, traits)
+        });
+        self.write_answer(failure, !persists, is_head).await.unwrap_or(Next::Abort)
+    }
+
+    /// Answers a request that was forwarded in part, after which its connection cannot go on.
+    pub(super) async fn answer_and_close(&mut self, failure: Failure, is_head: bool) -> Next {
+        self.write_answer(failure, true, is_head).await.unwrap_or(Next::Abort)
+    }
+
+    async fn write_answer(&mut self, failure: Failure, close: bool, is_head: bool) -> Option<Next> {
+        let out = &mut self.scratch;
+        out.clear();
+        answer::write(failure, &self.context.name, &clock::imf_fixdate(), close, !is_head, out);
+        let stream = &mut self.socket.stream;
+        let written = timeout(self.context.timeouts.body_idle, async {
+            stream.write_all(out).await?;
+            stream.flush().await
+        });
+        written.await.ok()?.ok()?;
+        Some(if close { Next::Close } else { Next::Persist })
+    }
+}
+
+/// Skips a body that lies in the buffer whole; otherwise the next request cannot be found.
+fn skip_body(client: &mut Socket, traits: Traits) -> bool {
+    let mut decoder = Decoder::new(traits.framing, u64::MAX);
+    loop {
+        match decoder.step(client.buffer.filled()) {
+            Ok(Step::Data { skip, length }) => client.buffer.consume(skip + length),
+            Ok(Step::End { skip, .. }) => {
+                client.buffer.consume(skip);
+                return true;
+            }
+            Ok(Step::More { .. }) | Err(_) => return false,
+        }
+    }
+}
+
+/// An orderly close: says that nothing more will come, then lets the client finish reading. A close with
+/// unread input would reset the connection and could take the last answer with it.
+pub(super) async fn close(mut client: Socket) {
+    let deadline = Instant::now() + LINGER;
+    let said = timeout_at(deadline, poll_fn(|cx| std::pin::Pin::new(&mut client.stream).poll_shutdown(cx)));
+    if !matches!(said.await, Ok(Ok(()))) {
+        return;
+    }
+    let mut left = LINGER_BYTES;
+    while left > 0 {
+        client.buffer.consume(client.buffer.filled().len());
+        match timeout_at(deadline, poll_fn(|cx| client.poll_fill(cx))).await {
+            Ok(Ok(count @ 1..)) => left = left.saturating_sub(count),
+            _ => return,
+        }
+    }
+}
+
+/// A close that no client can take for the end of a body: without TLS's close_notify, or with a reset.
+pub(super) fn abort(client: &Socket) {
+    if let Stream::Plain(tcp) = &client.stream {
+        // When it cannot be set, the close is an ordinary one: there is nothing better left to do.
+        let _ = socket2::SockRef::from(tcp).set_linger(Some(Duration::ZERO));
+    }
+}

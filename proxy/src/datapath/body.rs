@@ -1,0 +1,244 @@
+//! One body's way, from one socket's buffer to the other socket, behind the head that goes before it.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::AsyncWrite;
+use tokio::time::Instant;
+
+use crate::http::chunked::{Step, open_chunk, relay_trailers};
+use crate::http::decoder::{BodyError, Decoder};
+use crate::http::framing::Framing;
+use crate::net::{Socket, Stream};
+
+/// Up to so many bytes of chunks are copied together, so that a small body leaves in one write with its head.
+const GATHER_BYTES: usize = 4096;
+
+/// Moves a head and its body. Nothing is read while something waits to be written, so one read buffer bounds
+/// what lies here, and back-pressure goes through.
+#[derive(Debug)]
+pub struct Pump {
+    decoder: Decoder,
+    chunked: bool,
+    /// The head, and framing: goes out before the content.
+    out: Vec<u8>,
+    /// How much of `out` is written.
+    written: usize,
+    /// How many bytes of chunks `out` has gathered.
+    gathered: usize,
+    /// How many bytes of content, at the front of the source's buffer, follow `out`.
+    content: usize,
+    /// Goes out after the content.
+    tail: &'static [u8],
+    /// Everything is decoded.
+    ended: bool,
+    /// Something is written that may lie in the TLS session still.
+    unflushed: bool,
+    has_written: bool,
+    waits_for: Side,
+    progress: Instant,
+    moved: u64,
+}
+
+/// Whom a pump is waiting for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    Source,
+    Sink,
+}
+
+/// Why a body did not get through.
+#[derive(Debug)]
+pub enum PumpError {
+    Read(io::Error),
+    Body(BodyError),
+    Write(io::Error),
+}
+
+impl From<BodyError> for PumpError {
+    fn from(error: BodyError) -> Self {
+        Self::Body(error)
+    }
+}
+
+impl Pump {
+    /// `head` goes out first; then the body that `decoder` reads, in chunks if `chunked`.
+    pub fn new(head: Vec<u8>, decoder: Decoder, chunked: bool) -> Self {
+        Self {
+            decoder,
+            chunked,
+            out: head,
+            written: 0,
+            gathered: 0,
+            content: 0,
+            tail: b"",
+            ended: false,
+            unflushed: false,
+            has_written: false,
+            waits_for: Side::Source,
+            progress: Instant::now(),
+            moved: 0,
+        }
+    }
+
+    /// A head without a body.
+    pub fn head_only(head: Vec<u8>) -> Self {
+        Self::new(head, Decoder::new(Framing::Empty, 0), false)
+    }
+
+    /// Ready when the whole body has been handed to the sink's kernel.
+    pub fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &mut Socket,
+        sink: &mut Stream,
+    ) -> Poll<Result<(), PumpError>> {
+        loop {
+            let source_is_dry = self.gather(cx, source)?;
+            if self.has_something_to_write() {
+                self.waits_for = Side::Sink;
+                let count = ready!(self.poll_write(cx, source, sink)).map_err(PumpError::Write)?;
+                self.wrote(count, source);
+                continue;
+            }
+            if self.unflushed {
+                self.waits_for = Side::Sink;
+                ready!(Pin::new(&mut *sink).poll_flush(cx)).map_err(PumpError::Write)?;
+                self.unflushed = false;
+            }
+            if self.ended {
+                return Poll::Ready(Ok(()));
+            }
+            if source_is_dry {
+                self.waits_for = Side::Source;
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Decodes until there is enough for a write, reading what is there to be read; says whether the source
+    /// had nothing more.
+    fn gather(&mut self, cx: &mut Context<'_>, source: &mut Socket) -> Result<bool, PumpError> {
+        while self.content == 0 && self.tail.is_empty() && !self.ended && self.gathered < GATHER_BYTES {
+            match self.decoder.step(source.buffer.filled())? {
+                Step::Data { skip, length } => {
+                    source.buffer.consume(skip);
+                    self.moved += length as u64;
+                    self.take_content(length, source);
+                }
+                Step::End { skip, trailers } => {
+                    if self.chunked {
+                        self.out.extend_from_slice(b"0\r\n");
+                        relay_trailers(&source.buffer.filled()[trailers], &mut self.out);
+                    }
+                    source.buffer.consume(skip);
+                    self.ended = true;
+                }
+                Step::More { skip } => {
+                    source.buffer.consume(skip);
+                    match source.poll_fill(cx) {
+                        Poll::Pending => return Ok(true),
+                        Poll::Ready(Ok(0)) => self.end_of_input()?,
+                        Poll::Ready(Ok(_)) => self.progress = Instant::now(),
+                        Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                            return Err(BodyError::Truncated.into());
+                        }
+                        Poll::Ready(Err(error)) => return Err(PumpError::Read(error)),
+                    }
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// `length` bytes of content lie at the front of the source's buffer.
+    fn take_content(&mut self, length: usize, source: &mut Socket) {
+        if !self.chunked {
+            self.content = length;
+            self.ended = self.decoder.is_at_end();
+        } else if length <= GATHER_BYTES {
+            open_chunk(length, &mut self.out);
+            self.out.extend_from_slice(&source.buffer.filled()[..length]);
+            self.out.extend_from_slice(b"\r\n");
+            self.gathered += length;
+            source.buffer.consume(length);
+        } else {
+            open_chunk(length, &mut self.out);
+            self.content = length;
+            self.tail = b"\r\n";
+        }
+    }
+
+    fn end_of_input(&mut self) -> Result<(), PumpError> {
+        self.decoder.end_of_input()?;
+        if self.chunked {
+            self.out.extend_from_slice(b"0\r\n\r\n");
+        }
+        self.ended = true;
+        Ok(())
+    }
+
+    fn has_something_to_write(&self) -> bool {
+        self.written < self.out.len() || self.content > 0 || !self.tail.is_empty()
+    }
+
+    fn poll_write(
+        &self,
+        cx: &mut Context<'_>,
+        source: &Socket,
+        sink: &mut Stream,
+    ) -> Poll<io::Result<usize>> {
+        let slices = [
+            IoSlice::new(&self.out[self.written..]),
+            IoSlice::new(&source.buffer.filled()[..self.content]),
+            IoSlice::new(self.tail),
+        ];
+        let count = ready!(Pin::new(sink).poll_write_vectored(cx, &slices))?;
+        if count == 0 { Poll::Ready(Err(io::ErrorKind::WriteZero.into())) } else { Poll::Ready(Ok(count)) }
+    }
+
+    /// `count` bytes went out: of `out`, then of the content, then of the tail.
+    fn wrote(&mut self, count: usize, source: &mut Socket) {
+        let of_out = count.min(self.out.len() - self.written);
+        let of_content = (count - of_out).min(self.content);
+        let of_tail = count - of_out - of_content;
+        self.written += of_out;
+        source.buffer.consume(of_content);
+        self.content -= of_content;
+        self.tail = &self.tail[of_tail..];
+        if self.written == self.out.len() {
+            self.out.clear();
+            (self.written, self.gathered) = (0, 0);
+        }
+        (self.unflushed, self.has_written) = (true, true);
+        self.progress = Instant::now();
+    }
+
+    /// Whether the sink has been given anything.
+    pub fn has_written(&self) -> bool {
+        self.has_written
+    }
+
+    /// Whom the pump waits for.
+    pub fn waits_for(&self) -> Side {
+        self.waits_for
+    }
+
+    /// When a byte last moved.
+    pub fn progress(&self) -> Instant {
+        self.progress
+    }
+
+    /// Bytes of content taken from the source so far.
+    pub fn moved(&self) -> u64 {
+        self.moved
+    }
+
+    /// Gives back the head's memory, empty.
+    pub fn take_scratch(&mut self) -> Vec<u8> {
+        let mut scratch = std::mem::take(&mut self.out);
+        scratch.clear();
+        scratch
+    }
+}

@@ -1,0 +1,183 @@
+//! One request and its response between two connections, both directions at once, with every deadline.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context as TaskContext, Poll};
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep};
+
+use super::body::{Pump, PumpError, Side};
+use super::context::Event;
+use super::relay::{FinalHead, Relay, RelayError};
+use crate::config::Timeouts;
+use crate::http::answer::Failure;
+use crate::http::decoder::BodyError;
+use crate::net::Socket;
+
+/// When the client is told to go on if the upstream has not done so; the contract says within a second.
+const CONTINUE_DELAY: Duration = Duration::from_millis(700);
+
+/// One exchange under way.
+pub(super) struct Exchange<'a> {
+    pub(super) forward: Forward,
+    pub(super) relay: Relay,
+    timeouts: &'a Timeouts,
+    drain: &'a Event,
+    begun: Instant,
+    /// The client allows another request on its connection.
+    persists: bool,
+}
+
+/// The request's way.
+pub(super) enum Forward {
+    Running(Pump),
+    /// All of it has been handed to the upstream's kernel.
+    Complete {
+        at: Instant,
+    },
+    /// The upstream takes no more of it; a response may come all the same.
+    Broken {
+        at: Instant,
+    },
+}
+
+/// An exchange that went through: the client has the whole response.
+pub(super) struct Relayed {
+    pub(super) head: FinalHead,
+    /// The upstream took the whole request.
+    pub(super) request_complete: bool,
+}
+
+/// An exchange that did not.
+pub(super) enum ExchangeError {
+    /// No byte of the final response was sent: the client can be told.
+    Unanswered(Failure),
+    /// The response had begun; all that can be done is not to complete it.
+    Cut { failure: Failure, head: FinalHead },
+    /// The client went away.
+    ClientGone(io::Error),
+}
+
+impl<'a> Exchange<'a> {
+    pub(super) fn new(
+        request: Pump,
+        relay: Relay,
+        timeouts: &'a Timeouts,
+        drain: &'a Event,
+        persists: bool,
+    ) -> Self {
+        Self { forward: Forward::Running(request), relay, timeouts, drain, begun: Instant::now(), persists }
+    }
+
+    /// Runs to the end. `timer` is the connection's own; where it stands does not matter.
+    pub(super) async fn run(
+        &mut self,
+        client: &mut Socket,
+        upstream: &mut Socket,
+        mut timer: Pin<&mut Sleep>,
+    ) -> Result<Relayed, ExchangeError> {
+        poll_fn(|cx| {
+            loop {
+                if let Poll::Ready(outcome) = self.poll(cx, client, upstream) {
+                    return Poll::Ready(outcome);
+                }
+                let Some((deadline, due)) = self.next_deadline() else { return Poll::Pending };
+                // The timer is moved only when it would ring too late: progress is frequent, moving is not free.
+                if timer.is_elapsed() || deadline < timer.deadline() {
+                    timer.as_mut().reset(deadline);
+                }
+                if timer.as_mut().poll(cx).is_pending() {
+                    return Poll::Pending;
+                }
+                if Instant::now() < deadline {
+                    continue;
+                }
+                match due {
+                    Due::Continue => self.relay.send_continue(),
+                    Due::Failure(failure) => return Poll::Ready(Err(self.failed(failure))),
+                    Due::ClientGone => {
+                        return Poll::Ready(Err(ExchangeError::ClientGone(io::ErrorKind::TimedOut.into())));
+                    }
+                }
+            }
+        })
+        .await
+    }
+
+    fn poll(
+        &mut self,
+        cx: &mut TaskContext<'_>,
+        client: &mut Socket,
+        upstream: &mut Socket,
+    ) -> Poll<Result<Relayed, ExchangeError>> {
+        if let Forward::Running(pump) = &mut self.forward
+            && let Poll::Ready(outcome) = pump.poll(cx, client, &mut upstream.stream)
+        {
+            match outcome {
+                Ok(()) => self.forward = Forward::Complete { at: Instant::now() },
+                Err(PumpError::Write(_)) => self.forward = Forward::Broken { at: Instant::now() },
+                Err(PumpError::Read(error)) => return Poll::Ready(Err(ExchangeError::ClientGone(error))),
+                Err(PumpError::Body(BodyError::Truncated)) => {
+                    let error = io::ErrorKind::UnexpectedEof.into();
+                    return Poll::Ready(Err(ExchangeError::ClientGone(error)));
+                }
+                Err(PumpError::Body(BodyError::Chunk(bad))) => {
+                    return Poll::Ready(Err(self.failed(Failure::BadRequest(bad.0))));
+                }
+                Err(PumpError::Body(BodyError::TooLarge)) => {
+                    return Poll::Ready(Err(self.failed(Failure::BodyTooLarge)));
+                }
+            }
+        }
+        let request_complete = matches!(self.forward, Forward::Complete { .. });
+        let may_persist = self.persists && request_complete && !self.drain.has_happened();
+        match self.relay.poll(cx, upstream, client, may_persist) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Ok(head)) => Poll::Ready(Ok(Relayed { head, request_complete })),
+            Poll::Ready(Err(RelayError::Upstream(failure))) => Poll::Ready(Err(self.failed(failure))),
+            Poll::Ready(Err(RelayError::Client(error))) => Poll::Ready(Err(ExchangeError::ClientGone(error))),
+        }
+    }
+
+    fn failed(&self, failure: Failure) -> ExchangeError {
+        match self.relay.final_head() {
+            Some(head) if self.relay.has_begun() => ExchangeError::Cut { failure, head },
+            _ => ExchangeError::Unanswered(failure),
+        }
+    }
+
+    /// The earliest of what is waited for, and what its passing means.
+    fn next_deadline(&self) -> Option<(Instant, Due)> {
+        let idle = self.timeouts.body_idle;
+        let relaying = self.relay.waits_for().map(|(side, since)| match side {
+            Side::Source => (since + idle, Due::Failure(Failure::ResponseTimeout)),
+            Side::Sink => (since + idle, Due::ClientGone),
+        });
+        let forwarding = match &self.forward {
+            // While the response is on its way, the request may take its time, or never come.
+            Forward::Running(_) if relaying.is_some() => None,
+            Forward::Running(pump) => Some(match pump.waits_for() {
+                Side::Source => (pump.progress() + idle, Due::Failure(Failure::ClientTimeout)),
+                Side::Sink => (pump.progress() + idle, Due::Failure(Failure::ResponseTimeout)),
+            }),
+            Forward::Complete { at } | Forward::Broken { at } if relaying.is_none() => {
+                Some((*at + self.timeouts.response, Due::Failure(Failure::ResponseTimeout)))
+            }
+            Forward::Complete { .. } | Forward::Broken { .. } => None,
+        };
+        let go_on = self.relay.wants_continue().then_some((self.begun + CONTINUE_DELAY, Due::Continue));
+        [relaying, forwarding, go_on].into_iter().flatten().min_by_key(|(deadline, _)| *deadline)
+    }
+}
+
+/// What the passing of a deadline means.
+#[derive(Clone, Copy)]
+enum Due {
+    /// The client is told to send its body.
+    Continue,
+    Failure(Failure),
+    /// The client takes nothing.
+    ClientGone,
+}

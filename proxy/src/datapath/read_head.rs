@@ -1,0 +1,76 @@
+use std::future::poll_fn;
+
+use tokio::time::{Instant, timeout_at};
+
+use super::context::{Context, Event};
+use crate::http::answer::Failure;
+use crate::http::head::{EndOfHead, check_partial_request_line};
+use crate::net::Socket;
+
+/// What came of waiting for a request.
+pub(super) enum Arrived {
+    /// A whole head lies at the front of the buffer.
+    Head { length: usize },
+    /// Something that is no head; answered, then closed.
+    Bad(Failure),
+    /// No request came: closed silently.
+    Nothing,
+}
+
+/// Waits for the next request's head. `idle_until`: when a connection without a byte of it is closed.
+pub(super) async fn read_head(
+    client: &mut Socket,
+    context: &Context,
+    drain: &mut Event,
+    idle_until: Instant,
+) -> Arrived {
+    if client.buffer.is_empty() {
+        let first = tokio::select! {
+            biased;
+            first = timeout_at(idle_until, fill(client)) => first,
+            () = drain.happens() => return Arrived::Nothing,
+        };
+        if !matches!(first, Ok(Some(_))) {
+            return Arrived::Nothing;
+        }
+    }
+    let deadline = Instant::now() + context.timeouts.request_head;
+    let limits = context.head_limits();
+    let mut end = EndOfHead::default();
+    let mut start_skipped = false;
+    loop {
+        // A robust server ignores an empty line before the request line (RFC 9112 §2.2): one.
+        if !start_skipped && client.buffer.filled().starts_with(b"\r\n") {
+            client.buffer.consume(2);
+            start_skipped = true;
+        }
+        let filled = client.buffer.filled();
+        match end.find(filled, limits.bytes) {
+            Ok(Some(2)) => {
+                return Arrived::Bad(Failure::BadRequest("an empty line instead of a request line"));
+            }
+            Ok(Some(length)) => return Arrived::Head { length },
+            Ok(None) => {}
+            Err(error) => {
+                let line = check_partial_request_line(filled, &limits);
+                return Arrived::Bad(line.err().unwrap_or(error).into());
+            }
+        }
+        if !end.is_past_start_line()
+            && let Err(error) = check_partial_request_line(filled, &limits)
+        {
+            return Arrived::Bad(error.into());
+        }
+        client.buffer.grow_if_full(limits.bytes + 1);
+        match timeout_at(deadline, fill(client)).await {
+            Ok(Some(_)) => {}
+            Ok(None) => return Arrived::Bad(Failure::BadRequest("the request head is incomplete")),
+            Err(_) => return Arrived::Bad(Failure::ClientTimeout),
+        }
+    }
+}
+
+/// Reads once; `None` at the end of the input or when the connection broke.
+async fn fill(client: &mut Socket) -> Option<usize> {
+    poll_fn(|cx| client.poll_fill(cx)).await.ok().filter(|count| *count > 0)
+}

@@ -1,0 +1,235 @@
+//! The response's way: interim responses, the final head, the body.
+
+use std::io;
+use std::task::{Context as TaskContext, Poll, ready};
+
+use tokio::time::Instant;
+
+use super::body::{Pump, PumpError, Side};
+use super::route::Traits;
+use crate::config::Limits;
+use crate::http::answer::Failure;
+use crate::http::decoder::{BodyError, Decoder};
+use crate::http::encode::{self, Persistence};
+use crate::http::framing::Framing;
+use crate::http::head::{EndOfHead, HeadError, slots};
+use crate::http::response::{BadResponse, ResponseHead};
+use crate::http::{CONTINUE, Version};
+use crate::net::Socket;
+
+/// The most interim responses that one request may have.
+const MOST_INTERIM: u8 = 16;
+
+pub(super) struct Relay {
+    state: State,
+    traits: Traits,
+    most_head_bytes: usize,
+    interim_seen: u8,
+    /// The client waits for a 100 that it has not had.
+    continue_wanted: bool,
+    /// Where the next head is made.
+    scratch: Vec<u8>,
+}
+
+enum State {
+    Head(EndOfHead),
+    Interim(Pump),
+    Body { pump: Pump, head: FinalHead },
+    Done(FinalHead),
+}
+
+/// What of the final response's head matters after it was sent on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FinalHead {
+    pub(super) status: u16,
+    pub(super) persistence: Persistence,
+    /// The upstream allows another request on its connection.
+    pub(super) upstream_persists: bool,
+    /// The body to the client ends with its connection.
+    pub(super) until_close: bool,
+}
+
+/// Why a response did not get through.
+#[derive(Debug)]
+pub(super) enum RelayError {
+    /// The upstream's fault.
+    Upstream(Failure),
+    /// The client does not take it any more.
+    Client(io::Error),
+}
+
+impl Relay {
+    pub(super) fn new(traits: Traits, limits: &Limits, scratch: Vec<u8>) -> Self {
+        Self {
+            state: State::Head(EndOfHead::default()),
+            traits,
+            most_head_bytes: limits.response_head_bytes,
+            interim_seen: 0,
+            continue_wanted: traits.expects_continue,
+            scratch,
+        }
+    }
+
+    /// Ready when the whole response has been handed to the client's kernel. `may_persist`: whether the
+    /// client's connection could take another request after it.
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut TaskContext<'_>,
+        upstream: &mut Socket,
+        client: &mut Socket,
+        may_persist: bool,
+    ) -> Poll<Result<FinalHead, RelayError>> {
+        loop {
+            match &mut self.state {
+                State::Head(end) => match end.find(upstream.buffer.filled(), self.most_head_bytes) {
+                    Ok(Some(length)) => self.head(length, upstream, may_persist)?,
+                    Ok(None) => ready!(self.poll_more_head(cx, upstream))?,
+                    Err(HeadError::TooLarge) => return upstream_failed(Failure::ResponseHeadTooLarge),
+                    Err(_) => return upstream_failed(Failure::BadResponse("a line ends without CR")),
+                },
+                State::Interim(pump) => {
+                    ready!(pump.poll(cx, upstream, &mut client.stream)).map_err(RelayError::from)?;
+                    self.scratch = pump.take_scratch();
+                    self.state = State::Head(EndOfHead::default());
+                }
+                State::Body { pump, head } => {
+                    ready!(pump.poll(cx, upstream, &mut client.stream)).map_err(RelayError::from)?;
+                    self.scratch = pump.take_scratch();
+                    self.state = State::Done(*head);
+                }
+                State::Done(head) => return Poll::Ready(Ok(*head)),
+            }
+        }
+    }
+
+    fn poll_more_head(
+        &mut self,
+        cx: &mut TaskContext<'_>,
+        upstream: &mut Socket,
+    ) -> Poll<Result<(), RelayError>> {
+        upstream.buffer.grow_if_full(self.most_head_bytes + 1);
+        let nothing_came = upstream.buffer.is_empty() && self.interim_seen == 0;
+        match ready!(upstream.poll_fill(cx)) {
+            Ok(1..) => Poll::Ready(Ok(())),
+            Ok(0) | Err(_) if nothing_came => upstream_failed(Failure::ConnectionTerminated),
+            Ok(0) | Err(_) => upstream_failed(Failure::ResponseIncomplete),
+        }
+    }
+
+    /// A whole head of `length` bytes lies at the front of the upstream's buffer.
+    fn head(&mut self, length: usize, upstream: &mut Socket, may_persist: bool) -> Result<(), RelayError> {
+        let bytes = &upstream.buffer.filled()[..length];
+        let mut slots = slots();
+        let head = ResponseHead::parse(bytes, &mut slots, self.traits.is_head)
+            .map_err(|BadResponse(why)| RelayError::Upstream(Failure::BadResponse(why)))?;
+        let mut out = std::mem::take(&mut self.scratch);
+        self.state = if head.is_interim() {
+            self.interim_seen += 1;
+            if head.status == 101 || self.interim_seen > MOST_INTERIM {
+                let why = "a 101 that nobody asked for, or too many interim responses";
+                return Err(RelayError::Upstream(Failure::BadResponse(why)));
+            }
+            let wanted = if head.status == 100 { self.continue_wanted } else { true };
+            self.continue_wanted &= head.status != 100;
+            if wanted && self.traits.version == Version::Http11 {
+                encode::response_head(&head, Framing::Empty, Persistence::Implied, &mut out);
+                State::Interim(Pump::head_only(out))
+            } else {
+                self.scratch = out;
+                State::Head(EndOfHead::default())
+            }
+        } else {
+            let framing_out = self.framing_out(&head);
+            let persistence = self.persistence(framing_out, may_persist);
+            encode::response_head(&head, framing_out, persistence, &mut out);
+            let final_head = FinalHead {
+                status: head.status,
+                persistence,
+                upstream_persists: head.persists(),
+                until_close: framing_out == Framing::UntilClose,
+            };
+            let decoder = Decoder::new(head.framing, u64::MAX);
+            State::Body { pump: Pump::new(out, decoder, framing_out == Framing::Chunked), head: final_head }
+        };
+        upstream.buffer.consume(length);
+        Ok(())
+    }
+
+    /// A body without a length goes in chunks to those who know them, so that a truncated one shows.
+    fn framing_out(&self, head: &ResponseHead<'_>) -> Framing {
+        match (head.framing, self.traits.version) {
+            (Framing::Chunked | Framing::UntilClose, Version::Http11) => Framing::Chunked,
+            (Framing::Chunked | Framing::UntilClose, Version::Http10) => Framing::UntilClose,
+            (framing @ (Framing::Empty | Framing::Length(_)), _) => framing,
+        }
+    }
+
+    fn persistence(&self, framing_out: Framing, may_persist: bool) -> Persistence {
+        match self.traits.version {
+            _ if !may_persist || framing_out == Framing::UntilClose => Persistence::Ended,
+            Version::Http10 => Persistence::Promised,
+            Version::Http11 => Persistence::Implied,
+        }
+    }
+
+    /// Gives back the memory that heads were made in, empty.
+    pub(super) fn into_scratch(self) -> Vec<u8> {
+        self.scratch
+    }
+
+    /// Sends the client a 100 of our own if it still waits for one and no other response has begun.
+    pub(super) fn send_continue(&mut self) {
+        if self.continue_wanted && matches!(self.state, State::Head(_)) {
+            self.continue_wanted = false;
+            let mut out = std::mem::take(&mut self.scratch);
+            out.extend_from_slice(CONTINUE);
+            // What has arrived of the response's head stays in the buffer, and is looked at again.
+            self.state = State::Interim(Pump::head_only(out));
+        }
+    }
+
+    pub(super) fn wants_continue(&self) -> bool {
+        self.continue_wanted && matches!(self.state, State::Head(_))
+    }
+
+    /// Whether a byte of the final response has been given to the client.
+    pub(super) fn has_begun(&self) -> bool {
+        match &self.state {
+            State::Head(_) | State::Interim(_) => false,
+            State::Body { pump, .. } => pump.has_written(),
+            State::Done(_) => true,
+        }
+    }
+
+    /// The final response's head, once it is there.
+    pub(super) fn final_head(&self) -> Option<FinalHead> {
+        match &self.state {
+            State::Head(_) | State::Interim(_) => None,
+            State::Body { head, .. } | State::Done(head) => Some(*head),
+        }
+    }
+
+    /// While something is on its way to the client: whom it waits for, and since when.
+    pub(super) fn waits_for(&self) -> Option<(Side, Instant)> {
+        match &self.state {
+            State::Head(_) | State::Done(_) => None,
+            State::Interim(pump) | State::Body { pump, .. } => Some((pump.waits_for(), pump.progress())),
+        }
+    }
+}
+
+impl From<PumpError> for RelayError {
+    fn from(error: PumpError) -> Self {
+        match error {
+            PumpError::Write(error) => Self::Client(error),
+            PumpError::Body(BodyError::Chunk(bad)) => Self::Upstream(Failure::BadResponse(bad.0)),
+            PumpError::Read(_) | PumpError::Body(BodyError::Truncated | BodyError::TooLarge) => {
+                Self::Upstream(Failure::ResponseIncomplete)
+            }
+        }
+    }
+}
+
+fn upstream_failed<T>(failure: Failure) -> Poll<Result<T, RelayError>> {
+    Poll::Ready(Err(RelayError::Upstream(failure)))
+}

@@ -1,0 +1,115 @@
+//! From a head to where it goes, in one synchronous call: nothing borrowed from the buffer outlives it.
+
+use std::sync::Arc;
+
+use super::context::{Client, Context};
+use crate::http::Version;
+use crate::http::answer::Failure;
+use crate::http::encode::{self, Added};
+use crate::http::fields::via_names;
+use crate::http::framing::Framing;
+use crate::http::head::{HeadError, RequestHead, slots};
+use crate::http::target::{self, Target};
+use crate::observe::Request;
+use crate::upstream::Upstream;
+
+/// A request that will be forwarded.
+pub(super) struct Plan {
+    pub(super) upstream: Arc<Upstream>,
+    pub(super) traits: Traits,
+    /// The head for the upstream, whole.
+    pub(super) head_out: Vec<u8>,
+}
+
+/// What of a valid head the answer to it depends on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Traits {
+    pub(super) framing: Framing,
+    pub(super) version: Version,
+    pub(super) is_head: bool,
+    /// The client allows another request on its connection.
+    pub(super) persists: bool,
+    pub(super) expects_continue: bool,
+}
+
+/// A request that will not be forwarded; `traits` where its head was valid.
+pub(super) struct Refused {
+    pub(super) failure: Failure,
+    pub(super) traits: Option<Traits>,
+}
+
+/// Reads one whole head and decides. What is known of the request for the log goes into `request`; `scratch`
+/// is memory for the head that goes out.
+pub(super) fn plan(
+    head: &[u8],
+    client: &Client,
+    context: &Context,
+    request: &mut Request,
+    mut scratch: Vec<u8>,
+) -> Result<Plan, (Refused, Vec<u8>)> {
+    let mut slots = slots();
+    let head = match RequestHead::parse(head, &mut slots, &context.head_limits()) {
+        Ok(head) => head,
+        Err(error) => return Err((Refused { failure: error.into(), traits: None }, scratch)),
+    };
+    let traits = Traits {
+        framing: head.framing,
+        version: head.version,
+        is_head: head.method == "HEAD",
+        persists: head.persists(),
+        expects_continue: head.expects_continue() && head.framing != Framing::Empty,
+    };
+    match route(&head, context, request) {
+        Ok((upstream, path)) => {
+            let added = Added {
+                host: &upstream.name,
+                client: client.address,
+                scheme: client.scheme,
+                via: &context.name,
+                request_id: request.id(),
+            };
+            encode::request_head(&head, path, &added, &mut scratch);
+            Ok(Plan { upstream: Arc::clone(upstream), traits, head_out: scratch })
+        }
+        Err(failure) => Err((Refused { failure, traits: Some(traits) }, scratch)),
+    }
+}
+
+/// The upstream, and the path and query that travel on; refusals in the contract's order.
+fn route<'b, 'c>(
+    head: &RequestHead<'b>,
+    context: &'c Context,
+    request: &mut Request,
+) -> Result<(&'c Arc<Upstream>, &'b [u8]), Failure> {
+    let path_and_query = match head.target {
+        Target::Path(path_and_query) => path_and_query,
+        Target::Asterisk => b"*",
+        Target::Authority => b"",
+    };
+    request.head(head.method, path_and_query, head.fields.values("x-request-id").next());
+    if matches!(head.method, "CONNECT" | "TRACE") {
+        return Err(Failure::MethodNotAllowed);
+    }
+    let (segment, path) = target::split(path_and_query).ok_or(Failure::NoUpstreamInPath)?;
+    let upstream = context.directory.find(segment).ok_or(Failure::NotAllowed)?;
+    request.upstream(&upstream.name);
+    if head.fields.values("via").any(|via| via_names(via, &context.name)) {
+        return Err(Failure::Loop);
+    }
+    let limit = context.limits.body_bytes;
+    match head.framing {
+        Framing::Length(length) if limit > 0 && length.get() > limit => Err(Failure::BodyTooLarge),
+        _ => Ok((upstream, path)),
+    }
+}
+
+impl From<HeadError> for Failure {
+    fn from(error: HeadError) -> Self {
+        match error {
+            HeadError::Malformed(why) => Self::BadRequest(why),
+            HeadError::Version => Self::VersionNotSupported,
+            HeadError::TargetTooLong => Self::TargetTooLong,
+            HeadError::TooLarge => Self::HeadTooLarge,
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! What is told to people: the log.
+
+pub mod clock;
+mod log;
+mod redact;
+mod request;
+
+pub use log::Log;
+pub use request::Request;

@@ -1,0 +1,74 @@
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+
+use socket2::{Domain, Socket, Type};
+
+use crate::datapath::Protocol;
+
+/// Connections that the kernel keeps until they are accepted; it caps this at `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+
+/// A listening socket, and what is spoken on it.
+pub(super) struct Listener {
+    socket: TcpListener,
+    address: SocketAddr,
+    protocol: Protocol,
+}
+
+/// A listener that cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {error}{}", remedy(error, address))]
+pub struct BadListener {
+    address: SocketAddr,
+    error: io::Error,
+}
+
+fn remedy(error: &io::Error, address: &SocketAddr) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!("; `ss -ltnp sport = :{}` shows who has it", address.port())
+        }
+        io::ErrorKind::PermissionDenied => {
+            "; ports below 1024 need root or the capability CAP_NET_BIND_SERVICE".into()
+        }
+        io::ErrorKind::AddrNotAvailable => "; this machine does not have this address".into(),
+        _ => String::new(),
+    }
+}
+
+impl Listener {
+    pub(super) fn bind(address: SocketAddr, protocol: Protocol) -> Result<Self, BadListener> {
+        let socket = bind(address).map_err(|error| BadListener { address, error })?;
+        let address = socket.local_addr().unwrap_or(address);
+        Ok(Self { socket, address, protocol })
+    }
+
+    /// The same socket, for one more worker to accept from.
+    pub(super) fn share(&self) -> io::Result<(TcpListener, Protocol)> {
+        Ok((self.socket.try_clone()?, self.protocol.clone()))
+    }
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    if address.is_ipv6() {
+        // "[::]:443" stands beside "0.0.0.0:443", whatever net.ipv6.bindv6only says.
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+impl fmt::Display for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = match &self.protocol {
+            Protocol::Https(_) => "https",
+            Protocol::Plain(_) => "plain http",
+        };
+        write!(f, "{} ({scheme})", self.address)
+    }
+}

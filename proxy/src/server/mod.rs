@@ -1,0 +1,142 @@
+//! The life of the process: prepare, listen, serve, drain.
+
+mod listen;
+mod worker;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+
+pub use listen::BadListener;
+
+use crate::config::Config;
+use crate::datapath::{Context, Event, Protocol};
+use crate::observe::Log;
+use crate::tls::{self, BadCertificate};
+use crate::upstream::dns::BadDns;
+use crate::upstream::{BadUpstream, Directory, Dns};
+use listen::Listener;
+use worker::Workers;
+
+/// Why the proxy does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Listener(#[from] BadListener),
+    #[error(transparent)]
+    Certificate(#[from] BadCertificate),
+    #[error(transparent)]
+    Upstream(#[from] BadUpstream),
+    #[error(transparent)]
+    Dns(#[from] BadDns),
+    #[error("cannot start: {0}")]
+    System(#[from] io::Error),
+}
+
+/// Everything that a configuration needs, read and checked; nothing listens yet.
+pub struct Prepared {
+    context: Context,
+    listen: Vec<(SocketAddr, Protocol)>,
+}
+
+impl Prepared {
+    pub fn new(config: &Config, log: Log) -> Result<Self, StartError> {
+        let mut listen = Vec::new();
+        if let Some(tls) = &config.tls {
+            let https = Protocol::Https(Arc::new(tls::server_config(tls)?).into());
+            listen.extend(config.listen.https.iter().map(|address| (*address, https.clone())));
+        }
+        let plain = Protocol::Plain(config.listen.plain_scheme);
+        listen.extend(config.listen.plain.iter().map(|address| (*address, plain.clone())));
+        let context = Context {
+            name: config.relay.name.clone(),
+            timeouts: config.timeouts.clone(),
+            limits: config.limits.clone(),
+            directory: Directory::new(&config.upstreams)?,
+            dns: Dns::new(&config.dns)?,
+            log,
+        };
+        Ok(Self { context, listen })
+    }
+
+    /// Opens the listeners.
+    pub fn listen(self) -> Result<Server, StartError> {
+        let bind = |(address, protocol)| Listener::bind(address, protocol);
+        let listeners = self.listen.into_iter().map(bind).collect::<Result<_, _>>()?;
+        Ok(Server { context: self.context, listeners })
+    }
+}
+
+/// A proxy that holds its listeners and does not accept yet.
+pub struct Server {
+    context: Context,
+    listeners: Vec<Listener>,
+}
+
+impl Server {
+    /// Serves until a signal ends it: SIGTERM and SIGINT drain, a second one cuts.
+    pub fn run(self) -> Result<(), StartError> {
+        let control = runtime::Builder::new_current_thread().enable_all().build()?;
+        control.block_on(self.serve())
+    }
+
+    async fn serve(self) -> Result<(), StartError> {
+        let Self { context, listeners } = self;
+        let log = context.log;
+        let mut stop = Stop::catch()?;
+        let context = Arc::new(context);
+        let (draining, drain) = watch::channel(false);
+        let (ending, end) = watch::channel(false);
+        let workers = Workers::start(&listeners, &context, &Event::new(drain), &Event::new(end))?;
+        for listener in listeners {
+            log.note(&format!("listening on {listener}"));
+        }
+        note_what_is_missing(&context);
+        stop.wait().await;
+        let limit = context.timeouts.drain;
+        log.note(&format!("draining: what is under way has {} s", limit.as_secs_f64()));
+        draining.send_replace(true);
+        let mut finished = std::pin::pin!(workers.finished());
+        let cut = tokio::select! {
+            cut = &mut finished => cut,
+            () = stop.wait() => { ending.send_replace(true); finished.await }
+            () = tokio::time::sleep(limit) => { ending.send_replace(true); finished.await }
+        };
+        log.note(&format!("drained; {cut} connections were cut"));
+        Ok(())
+    }
+}
+
+fn note_what_is_missing(context: &Context) {
+    if context.directory.is_empty() {
+        context.log.note("[upstreams] is empty: every request will be answered 403");
+    }
+    if context.directory.lacks_roots() {
+        let message = "no root certificates on this machine: upstreams without `ca` will fail; \
+                       install the package ca-certificates";
+        context.log.note(message);
+    }
+}
+
+/// The signals that end the process.
+struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stop {
+    fn catch() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

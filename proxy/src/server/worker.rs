@@ -1,0 +1,167 @@
+//! One thread a core, each with its own runtime, connections and buffers: nothing that a request needs is
+//! shared between cores.
+
+use std::cell::Cell;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{self, Runtime};
+use tokio::sync::{Notify, oneshot};
+use tokio::task::{LocalSet, spawn_local};
+use tokio::time::sleep;
+
+use super::listen::Listener;
+use crate::datapath::{Context, Event, Protocol, serve};
+
+/// How long accepting pauses when the process is out of descriptors or memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// The worker threads.
+pub(super) struct Workers(Vec<oneshot::Receiver<usize>>);
+
+impl Workers {
+    /// Starts one a core.
+    pub(super) fn start(
+        listeners: &[Listener],
+        context: &Arc<Context>,
+        drain: &Event,
+        end: &Event,
+    ) -> io::Result<Self> {
+        let count = thread::available_parallelism().map_or(1, usize::from);
+        let start = |index| Worker::start(index, listeners, Arc::clone(context), drain.clone(), end.clone());
+        Ok(Self((0..count).map(start).collect::<Result<_, _>>()?))
+    }
+
+    /// Waits for all of them to end; returns how many connections they cut.
+    pub(super) async fn finished(self) -> usize {
+        let mut cut = 0;
+        for worker in self.0 {
+            // A worker that ended without a word has panicked, and the panic was reported.
+            cut += worker.await.unwrap_or(0);
+        }
+        cut
+    }
+}
+
+struct Worker {
+    context: Arc<Context>,
+    drain: Event,
+    /// What is under way is cut.
+    end: Event,
+    active: Rc<Active>,
+}
+
+impl Worker {
+    fn start(
+        index: usize,
+        listeners: &[Listener],
+        context: Arc<Context>,
+        drain: Event,
+        end: Event,
+    ) -> io::Result<oneshot::Receiver<usize>> {
+        let sockets: Vec<_> = listeners.iter().map(Listener::share).collect::<Result<_, _>>()?;
+        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+        let (say, finished) = oneshot::channel();
+        thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+            let worker = Self { context, drain, end, active: Rc::default() };
+            let cut = worker.run(&runtime, sockets);
+            // Nobody listens any more when the process is ending at once.
+            let _ = say.send(cut);
+        })?;
+        Ok(finished)
+    }
+
+    fn run(self, runtime: &Runtime, sockets: Vec<(std::net::TcpListener, Protocol)>) -> usize {
+        let tasks = LocalSet::new();
+        let active = Rc::clone(&self.active);
+        tasks.block_on(runtime, async move {
+            let worker = Rc::new(self);
+            for (socket, protocol) in sockets {
+                match TcpListener::from_std(socket) {
+                    Ok(listener) => drop(spawn_local(Rc::clone(&worker).accept(listener, protocol))),
+                    Err(error) => worker.context.log.note(&format!("cannot accept: {error}")),
+                }
+            }
+            worker.drain.clone().happens().await;
+            let mut end = worker.end.clone();
+            tokio::select! {
+                () = worker.active.none() => {}
+                () = end.happens() => {}
+            }
+        });
+        // Dropping the tasks drops their connections.
+        let cut = active.count.get();
+        drop(tasks);
+        cut
+    }
+
+    /// Accepts until draining begins.
+    async fn accept(self: Rc<Self>, listener: TcpListener, protocol: Protocol) {
+        let mut drain = self.drain.clone();
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = drain.happens() => return,
+            };
+            match accepted {
+                Ok((tcp, peer)) => drop(spawn_local(Rc::clone(&self).serve(tcp, peer, protocol.clone()))),
+                Err(error) if concerns_one_connection(&error) => {}
+                Err(error) => {
+                    self.context.log.note(&format!("cannot accept a connection: {error}"));
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    async fn serve(self: Rc<Self>, tcp: TcpStream, peer: SocketAddr, protocol: Protocol) {
+        let _counted = Counted::new(&self.active);
+        // Without it an answer may wait for an acknowledgement; with an error the connection is dead already.
+        let _ = tcp.set_nodelay(true);
+        serve(tcp, peer, protocol, &self.context, self.drain.clone()).await;
+    }
+}
+
+/// Whether accepting can go on at once: the connection died before it was accepted (accept(2), "Error handling").
+fn concerns_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
+
+/// The connections of one worker.
+#[derive(Default)]
+struct Active {
+    count: Cell<usize>,
+    changed: Notify,
+}
+
+impl Active {
+    /// Returns when there is none.
+    async fn none(&self) {
+        while self.count.get() > 0 {
+            self.changed.notified().await;
+        }
+    }
+}
+
+/// One connection's place in the count.
+struct Counted(Rc<Active>);
+
+impl Counted {
+    fn new(active: &Rc<Active>) -> Self {
+        active.count.set(active.count.get() + 1);
+        Self(Rc::clone(active))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.count.set(self.0.count.get() - 1);
+        self.0.changed.notify_one();
+    }
+}
