@@ -1,11 +1,19 @@
-use hookgate::{config::Config, observe::Log, server::Prepared};
-fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let path = std::env::args().nth(1).ok_or("config?")?;
-    let config = Config::load(path.as_ref()).map_err(|e| {
-        eprintln!("{e}");
-        e
-    })?;
-    let log = Log::new(config.log);
-    Prepared::new(&config, log)?.listen()?.run()?;
-    Ok(())
+//! The `hookgate` binary.
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use hookgate::cli::Cli;
+
+/// 0 fine, 1 it failed, 2 usage (clap's own exit).
+fn main() -> ExitCode {
+    match Cli::parse().run() {
+        Ok(code) => code,
+        Err(error) => {
+            // Where standard error is closed there is nobody left to tell.
+            writeln!(io::stderr(), "hookgate: {error:#}").ok();
+            ExitCode::FAILURE
+        }
+    }
 }

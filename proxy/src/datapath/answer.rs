@@ -38,7 +38,7 @@ impl Connection<'_, '_> {
     }
 
     async fn write_answer(&mut self, failure: Failure, close: bool, is_head: bool) -> Option<Next> {
-        let out = &mut self.scratch;
+        let out = &mut self.scratch[0];
         out.clear();
         answer::write(failure, &self.context.name, &clock::imf_fixdate(), close, !is_head, out);
         let stream = &mut self.socket.stream;
@@ -68,7 +68,7 @@ fn skip_body(client: &mut Socket, traits: Traits) -> bool {
 
 /// An orderly close: says that nothing more will come, then lets the client finish reading. A close with
 /// unread input would reset the connection and could take the last answer with it.
-pub(super) async fn close(mut client: Socket) {
+pub(super) async fn close(client: &mut Socket) {
     let deadline = Instant::now() + LINGER;
     let said = timeout_at(deadline, poll_fn(|cx| std::pin::Pin::new(&mut client.stream).poll_shutdown(cx)));
     if !matches!(said.await, Ok(Ok(()))) {

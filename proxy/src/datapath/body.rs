@@ -21,13 +21,13 @@ const GATHER_BYTES: usize = 4096;
 pub struct Pump {
     decoder: Decoder,
     chunked: bool,
-    /// The head, and framing: goes out before the content.
-    out: Vec<u8>,
-    /// How much of `out` is written.
-    written: usize,
-    /// How many bytes of chunks `out` has gathered.
-    gathered: usize,
-    /// How many bytes of content, at the front of the source's buffer, follow `out`.
+    /// Goes out first. Kept to the end: it may have to go out once more, on another connection.
+    head: Vec<u8>,
+    head_written: usize,
+    /// Framing, and small chunks whole: goes out after the head.
+    frame: Vec<u8>,
+    frame_written: usize,
+    /// How many bytes of content, at the front of the source's buffer, follow the frame.
     content: usize,
     /// Goes out after the content.
     tail: &'static [u8],
@@ -35,10 +35,10 @@ pub struct Pump {
     ended: bool,
     /// Something is written that may lie in the TLS session still.
     unflushed: bool,
-    has_written: bool,
+    /// Something of the body was taken out of the source's buffer.
+    has_consumed: bool,
     waits_for: Side,
     progress: Instant,
-    moved: u64,
 }
 
 /// Whom a pump is waiting for.
@@ -68,17 +68,17 @@ impl Pump {
         Self {
             decoder,
             chunked,
-            out: head,
-            written: 0,
-            gathered: 0,
+            head,
+            head_written: 0,
+            frame: Vec::new(),
+            frame_written: 0,
             content: 0,
             tail: b"",
             ended: false,
             unflushed: false,
-            has_written: false,
+            has_consumed: false,
             waits_for: Side::Source,
             progress: Instant::now(),
-            moved: 0,
         }
     }
 
@@ -120,23 +120,22 @@ impl Pump {
     /// Decodes until there is enough for a write, reading what is there to be read; says whether the source
     /// had nothing more.
     fn gather(&mut self, cx: &mut Context<'_>, source: &mut Socket) -> Result<bool, PumpError> {
-        while self.content == 0 && self.tail.is_empty() && !self.ended && self.gathered < GATHER_BYTES {
+        while self.content == 0 && self.tail.is_empty() && !self.ended && self.frame.len() < GATHER_BYTES {
             match self.decoder.step(source.buffer.filled())? {
                 Step::Data { skip, length } => {
-                    source.buffer.consume(skip);
-                    self.moved += length as u64;
+                    self.consume(skip, source);
                     self.take_content(length, source);
                 }
                 Step::End { skip, trailers } => {
                     if self.chunked {
-                        self.out.extend_from_slice(b"0\r\n");
-                        relay_trailers(&source.buffer.filled()[trailers], &mut self.out);
+                        self.frame.extend_from_slice(b"0\r\n");
+                        relay_trailers(&source.buffer.filled()[trailers], &mut self.frame);
                     }
-                    source.buffer.consume(skip);
+                    self.consume(skip, source);
                     self.ended = true;
                 }
                 Step::More { skip } => {
-                    source.buffer.consume(skip);
+                    self.consume(skip, source);
                     match source.poll_fill(cx) {
                         Poll::Pending => return Ok(true),
                         Poll::Ready(Ok(0)) => self.end_of_input()?,
@@ -158,13 +157,12 @@ impl Pump {
             self.content = length;
             self.ended = self.decoder.is_at_end();
         } else if length <= GATHER_BYTES {
-            open_chunk(length, &mut self.out);
-            self.out.extend_from_slice(&source.buffer.filled()[..length]);
-            self.out.extend_from_slice(b"\r\n");
-            self.gathered += length;
-            source.buffer.consume(length);
+            open_chunk(length, &mut self.frame);
+            self.frame.extend_from_slice(&source.buffer.filled()[..length]);
+            self.frame.extend_from_slice(b"\r\n");
+            self.consume(length, source);
         } else {
-            open_chunk(length, &mut self.out);
+            open_chunk(length, &mut self.frame);
             self.content = length;
             self.tail = b"\r\n";
         }
@@ -173,14 +171,22 @@ impl Pump {
     fn end_of_input(&mut self) -> Result<(), PumpError> {
         self.decoder.end_of_input()?;
         if self.chunked {
-            self.out.extend_from_slice(b"0\r\n\r\n");
+            self.frame.extend_from_slice(b"0\r\n\r\n");
         }
         self.ended = true;
         Ok(())
     }
 
+    fn consume(&mut self, count: usize, source: &mut Socket) {
+        source.buffer.consume(count);
+        self.has_consumed |= count > 0;
+    }
+
     fn has_something_to_write(&self) -> bool {
-        self.written < self.out.len() || self.content > 0 || !self.tail.is_empty()
+        self.head_written < self.head.len()
+            || self.frame_written < self.frame.len()
+            || self.content > 0
+            || !self.tail.is_empty()
     }
 
     fn poll_write(
@@ -190,7 +196,8 @@ impl Pump {
         sink: &mut Stream,
     ) -> Poll<io::Result<usize>> {
         let slices = [
-            IoSlice::new(&self.out[self.written..]),
+            IoSlice::new(&self.head[self.head_written..]),
+            IoSlice::new(&self.frame[self.frame_written..]),
             IoSlice::new(&source.buffer.filled()[..self.content]),
             IoSlice::new(self.tail),
         ];
@@ -198,26 +205,40 @@ impl Pump {
         if count == 0 { Poll::Ready(Err(io::ErrorKind::WriteZero.into())) } else { Poll::Ready(Ok(count)) }
     }
 
-    /// `count` bytes went out: of `out`, then of the content, then of the tail.
+    /// `count` bytes went out: of the head, then of the frame, the content, the tail.
     fn wrote(&mut self, count: usize, source: &mut Socket) {
-        let of_out = count.min(self.out.len() - self.written);
-        let of_content = (count - of_out).min(self.content);
-        let of_tail = count - of_out - of_content;
-        self.written += of_out;
-        source.buffer.consume(of_content);
+        let of_head = count.min(self.head.len() - self.head_written);
+        let of_frame = (count - of_head).min(self.frame.len() - self.frame_written);
+        let of_content = (count - of_head - of_frame).min(self.content);
+        let of_tail = count - of_head - of_frame - of_content;
+        self.head_written += of_head;
+        self.frame_written += of_frame;
+        self.consume(of_content, source);
         self.content -= of_content;
         self.tail = &self.tail[of_tail..];
-        if self.written == self.out.len() {
-            self.out.clear();
-            (self.written, self.gathered) = (0, 0);
+        if self.frame_written == self.frame.len() {
+            self.frame.clear();
+            self.frame_written = 0;
         }
-        (self.unflushed, self.has_written) = (true, true);
+        self.unflushed = true;
         self.progress = Instant::now();
     }
 
     /// Whether the sink has been given anything.
     pub fn has_written(&self) -> bool {
-        self.has_written
+        self.head_written > 0
+    }
+
+    /// Whether nothing of the body was taken out of the source's buffer, so that all could be sent anew.
+    pub fn can_rewind(&self) -> bool {
+        !self.has_consumed
+    }
+
+    /// The same head and body from the start, whose decoder is `decoder`; nothing may have been consumed.
+    pub fn rewind(&mut self, decoder: Decoder) {
+        debug_assert!(self.can_rewind());
+        let head = std::mem::take(&mut self.head);
+        *self = Self::new(head, decoder, self.chunked);
     }
 
     /// Whom the pump waits for.
@@ -230,14 +251,9 @@ impl Pump {
         self.progress
     }
 
-    /// Bytes of content taken from the source so far.
-    pub fn moved(&self) -> u64 {
-        self.moved
-    }
-
     /// Gives back the head's memory, empty.
     pub fn take_scratch(&mut self) -> Vec<u8> {
-        let mut scratch = std::mem::take(&mut self.out);
+        let mut scratch = std::mem::take(&mut self.head);
         scratch.clear();
         scratch
     }

@@ -10,10 +10,11 @@ use tokio::time::{Instant, Sleep};
 
 use super::body::{Pump, PumpError, Side};
 use super::context::Event;
+use super::delivery::Sent;
 use super::relay::{FinalHead, Relay, RelayError};
 use crate::config::Timeouts;
 use crate::http::answer::Failure;
-use crate::http::decoder::BodyError;
+use crate::http::decoder::{BodyError, Decoder};
 use crate::net::Socket;
 
 /// When the client is told to go on if the upstream has not done so; the contract says within a second.
@@ -21,8 +22,8 @@ const CONTINUE_DELAY: Duration = Duration::from_millis(700);
 
 /// One exchange under way.
 pub(super) struct Exchange<'a> {
-    pub(super) forward: Forward,
-    pub(super) relay: Relay,
+    forward: Forward,
+    relay: Relay,
     timeouts: &'a Timeouts,
     drain: &'a Event,
     begun: Instant,
@@ -31,8 +32,14 @@ pub(super) struct Exchange<'a> {
 }
 
 /// The request's way.
-pub(super) enum Forward {
-    Running(Pump),
+struct Forward {
+    pump: Pump,
+    state: ForwardState,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum ForwardState {
+    Running,
     /// All of it has been handed to the upstream's kernel.
     Complete {
         at: Instant,
@@ -52,6 +59,8 @@ pub(super) struct Relayed {
 
 /// An exchange that did not.
 pub(super) enum ExchangeError {
+    /// The upstream's connection ended before a byte of a response.
+    UpstreamGone,
     /// No byte of the final response was sent: the client can be told.
     Unanswered(Failure),
     /// The response had begun; all that can be done is not to complete it.
@@ -68,7 +77,8 @@ impl<'a> Exchange<'a> {
         drain: &'a Event,
         persists: bool,
     ) -> Self {
-        Self { forward: Forward::Running(request), relay, timeouts, drain, begun: Instant::now(), persists }
+        let forward = Forward { pump: request, state: ForwardState::Running };
+        Self { forward, relay, timeouts, drain, begun: Instant::now(), persists }
     }
 
     /// Runs to the end. `timer` is the connection's own; where it stands does not matter.
@@ -112,12 +122,12 @@ impl<'a> Exchange<'a> {
         client: &mut Socket,
         upstream: &mut Socket,
     ) -> Poll<Result<Relayed, ExchangeError>> {
-        if let Forward::Running(pump) = &mut self.forward
-            && let Poll::Ready(outcome) = pump.poll(cx, client, &mut upstream.stream)
+        if self.forward.state == ForwardState::Running
+            && let Poll::Ready(outcome) = self.forward.pump.poll(cx, client, &mut upstream.stream)
         {
             match outcome {
-                Ok(()) => self.forward = Forward::Complete { at: Instant::now() },
-                Err(PumpError::Write(_)) => self.forward = Forward::Broken { at: Instant::now() },
+                Ok(()) => self.forward.state = ForwardState::Complete { at: Instant::now() },
+                Err(PumpError::Write(_)) => self.forward.state = ForwardState::Broken { at: Instant::now() },
                 Err(PumpError::Read(error)) => return Poll::Ready(Err(ExchangeError::ClientGone(error))),
                 Err(PumpError::Body(BodyError::Truncated)) => {
                     let error = io::ErrorKind::UnexpectedEof.into();
@@ -131,14 +141,37 @@ impl<'a> Exchange<'a> {
                 }
             }
         }
-        let request_complete = matches!(self.forward, Forward::Complete { .. });
+        let request_complete = matches!(self.forward.state, ForwardState::Complete { .. });
         let may_persist = self.persists && request_complete && !self.drain.has_happened();
         match self.relay.poll(cx, upstream, client, may_persist) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Ok(head)) => Poll::Ready(Ok(Relayed { head, request_complete })),
+            Poll::Ready(Err(RelayError::NoResponse)) => Poll::Ready(Err(ExchangeError::UpstreamGone)),
             Poll::Ready(Err(RelayError::Upstream(failure))) => Poll::Ready(Err(self.failed(failure))),
             Poll::Ready(Err(RelayError::Client(error))) => Poll::Ready(Err(ExchangeError::ClientGone(error))),
         }
+    }
+
+    /// Gives back the memory that heads were made in: the request's and the response's, empty.
+    pub(super) fn into_scratch(mut self) -> [Vec<u8>; 2] {
+        [self.forward.pump.take_scratch(), self.relay.into_scratch()]
+    }
+
+    /// What of the request the kernel has accepted; `has_body`: the request has one.
+    pub(super) fn sent(&self, has_body: bool) -> Sent {
+        let pump = &self.forward.pump;
+        match (pump.has_written(), pump.can_rewind()) {
+            (_, false) => Sent::Body,
+            (false, true) => Sent::Nothing,
+            (true, true) if has_body => Sent::HeadBeforeBody,
+            (true, true) => Sent::HeadWithoutBody,
+        }
+    }
+
+    /// Makes ready to send the request on another connection; nothing of its body may have been taken.
+    pub(super) fn rewind(&mut self, decoder: Decoder) {
+        self.forward.pump.rewind(decoder);
+        self.forward.state = ForwardState::Running;
     }
 
     fn failed(&self, failure: Failure) -> ExchangeError {
@@ -155,17 +188,17 @@ impl<'a> Exchange<'a> {
             Side::Source => (since + idle, Due::Failure(Failure::ResponseTimeout)),
             Side::Sink => (since + idle, Due::ClientGone),
         });
-        let forwarding = match &self.forward {
+        let pump = &self.forward.pump;
+        let forwarding = match self.forward.state {
             // While the response is on its way, the request may take its time, or never come.
-            Forward::Running(_) if relaying.is_some() => None,
-            Forward::Running(pump) => Some(match pump.waits_for() {
+            _ if relaying.is_some() => None,
+            ForwardState::Running => Some(match pump.waits_for() {
                 Side::Source => (pump.progress() + idle, Due::Failure(Failure::ClientTimeout)),
                 Side::Sink => (pump.progress() + idle, Due::Failure(Failure::ResponseTimeout)),
             }),
-            Forward::Complete { at } | Forward::Broken { at } if relaying.is_none() => {
-                Some((*at + self.timeouts.response, Due::Failure(Failure::ResponseTimeout)))
+            ForwardState::Complete { at } | ForwardState::Broken { at } => {
+                Some((at + self.timeouts.response, Due::Failure(Failure::ResponseTimeout)))
             }
-            Forward::Complete { .. } | Forward::Broken { .. } => None,
         };
         let go_on = self.relay.wants_continue().then_some((self.begun + CONTINUE_DELAY, Due::Continue));
         [relaying, forwarding, go_on].into_iter().flatten().min_by_key(|(deadline, _)| *deadline)

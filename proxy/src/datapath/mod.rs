@@ -3,6 +3,7 @@
 mod answer;
 mod body;
 mod context;
+mod delivery;
 mod exchange;
 mod handshake;
 mod read_head;
@@ -20,10 +21,12 @@ pub use context::{Client, Context, Event, Protocol};
 use crate::http::answer::Failure;
 use crate::http::decoder::Decoder;
 use crate::http::encode::Persistence;
-use crate::net::{Buffer, Socket};
+use crate::http::framing::Framing;
+use crate::net::{Buffers, Socket};
 use crate::observe::Request;
-use crate::upstream;
+use crate::upstream::{Pool, connect};
 use body::Pump;
+use delivery::{Origin, may_try_again};
 use exchange::{Exchange, ExchangeError, Relayed};
 use read_head::Arrived;
 use relay::Relay;
@@ -31,16 +34,38 @@ use route::{Plan, Refused};
 
 /// A read buffer's size: a TLS record's content, and enough for most heads.
 const BUFFER_BYTES: usize = 16 * 1024;
+/// Buffers that a worker keeps while nobody uses them: 1 MiB of them.
+const MOST_FREE_BUFFERS: usize = 64;
+
+/// What the connections of one worker share.
+pub struct Local {
+    pub pool: Pool,
+    buffers: Buffers,
+}
+
+impl Default for Local {
+    fn default() -> Self {
+        Self { pool: Pool::default(), buffers: Buffers::new(BUFFER_BYTES, MOST_FREE_BUFFERS) }
+    }
+}
 
 /// Serves one client's connection to its end.
-pub async fn serve(tcp: TcpStream, peer: SocketAddr, protocol: Protocol, context: &Context, drain: Event) {
+pub async fn serve(
+    tcp: TcpStream,
+    peer: SocketAddr,
+    protocol: Protocol,
+    context: &Context,
+    local: &Local,
+    drain: Event,
+) {
     let first_byte_due = Instant::now() + context.timeouts.request_head.min(context.timeouts.keepalive);
     let Some(stream) = handshake::handshake(tcp, &protocol, first_byte_due).await else { return };
-    let socket = Socket { stream, buffer: Buffer::with_capacity(BUFFER_BYTES) };
+    let socket = Socket { stream, buffer: local.buffers.take() };
     let timer = sleep_until(first_byte_due);
     tokio::pin!(timer);
     let client = Client::new(peer, &protocol);
-    Connection { socket, client, context, drain, timer, scratch: Vec::new() }.serve(first_byte_due).await;
+    let connection = Connection { socket, client, context, local, drain, timer, scratch: Default::default() };
+    connection.serve(first_byte_due).await;
 }
 
 /// A client's connection.
@@ -48,10 +73,11 @@ struct Connection<'c, 't> {
     socket: Socket,
     client: Client,
     context: &'c Context,
+    local: &'c Local,
     drain: Event,
     timer: Pin<&'t mut Sleep>,
-    /// Memory for heads.
-    scratch: Vec<u8>,
+    /// Memory for heads: the request's and the response's.
+    scratch: [Vec<u8>; 2],
 }
 
 /// What becomes of a client's connection after a request.
@@ -81,68 +107,102 @@ impl Connection<'_, '_> {
             };
             match next {
                 Next::Persist => idle_until = Instant::now() + self.context.timeouts.keepalive,
-                Next::Close => return answer::close(self.socket).await,
-                Next::Abort => return answer::abort(&self.socket),
+                Next::Close => {
+                    answer::close(&mut self.socket).await;
+                    break;
+                }
+                Next::Abort => {
+                    answer::abort(&self.socket);
+                    break;
+                }
             }
         }
+        self.local.buffers.give(self.socket.buffer);
     }
 
     /// One request, whose head is the first `length` bytes of the buffer.
     async fn request(&mut self, length: usize) -> Next {
         let mut request = Request::new(self.client.address, self.context.log);
         let head = &self.socket.buffer.filled()[..length];
-        let scratch = std::mem::take(&mut self.scratch);
+        let mut scratch = std::mem::take(&mut self.scratch[0]);
+        // An answer may have been made in it.
+        scratch.clear();
         let planned = route::plan(head, &self.client, self.context, &mut request, scratch);
         self.socket.buffer.consume(length);
         match planned {
             Ok(plan) => self.forward(plan, &mut request).await,
             Err((Refused { failure, traits }, scratch)) => {
-                self.scratch = scratch;
+                self.scratch[0] = scratch;
                 request.refused(failure);
                 self.answer(failure, traits).await
             }
         }
     }
 
-    /// Connects, forwards the request and relays the response.
+    /// Sends the request on and the response back; on a second connection if the first was a pooled one that
+    /// had died, and the request allows it.
     async fn forward(&mut self, plan: Plan, request: &mut Request) -> Next {
         let Plan { upstream, traits, head_out } = plan;
-        let context = self.context;
-        let stream = match upstream::connect(&upstream, &context.dns, context.timeouts.connect).await {
-            Ok(stream) => stream,
-            Err(error) => {
-                let failure = Failure::from(&error);
-                request.failed(failure, &error);
-                return self.answer(failure, Some(traits)).await;
-            }
-        };
-        request.connected();
-        let mut upstream = Socket { stream, buffer: Buffer::with_capacity(BUFFER_BYTES) };
+        let (context, local) = (self.context, self.local);
         let most = if context.limits.body_bytes == 0 { u64::MAX } else { context.limits.body_bytes };
-        let chunked = traits.framing == crate::http::framing::Framing::Chunked;
-        let pump = Pump::new(head_out, Decoder::new(traits.framing, most), chunked);
-        let relay = Relay::new(traits, &context.limits, Vec::new());
+        let decoder = Decoder::new(traits.framing, most);
+        let pump = Pump::new(head_out, decoder.clone(), traits.framing == Framing::Chunked);
+        let relay = Relay::new(traits, context, std::mem::take(&mut self.scratch[1]));
         let mut exchange = Exchange::new(pump, relay, &context.timeouts, &self.drain, traits.persists);
-        let outcome = exchange.run(&mut self.socket, &mut upstream, self.timer.as_mut()).await;
-        self.scratch = exchange.relay.into_scratch();
-        match outcome {
-            Ok(Relayed { head, request_complete }) => {
-                request.relayed(head.status);
-                let persists = request_complete && head.persistence != Persistence::Ended;
-                if persists { Next::Persist } else { Next::Close }
+        let mut pooled = local.pool.take(&upstream.name).await;
+        loop {
+            let (stream, origin) = match pooled.take() {
+                Some(stream) => (stream, Origin::Pooled),
+                None => match connect(&upstream, &context.dns, context.timeouts.connect).await {
+                    Ok(stream) => (stream, Origin::Fresh),
+                    Err(error) => {
+                        self.scratch = exchange.into_scratch();
+                        let failure = Failure::from(&error);
+                        request.failed(failure, &error);
+                        return self.answer(failure, Some(traits)).await;
+                    }
+                },
+            };
+            request.connected();
+            let mut socket = Socket { stream, buffer: local.buffers.take() };
+            let outcome = exchange.run(&mut self.socket, &mut socket, self.timer.as_mut()).await;
+            let Socket { stream, buffer } = socket;
+            let has_more = !buffer.is_empty();
+            local.buffers.give(buffer);
+            if matches!(outcome, Err(ExchangeError::UpstreamGone))
+                && may_try_again(origin, exchange.sent(traits.framing != Framing::Empty), traits.idempotent)
+            {
+                exchange.rewind(decoder.clone());
+                continue;
             }
-            Err(ExchangeError::Unanswered(failure)) => {
-                request.failed(failure, &failure.reason());
-                self.answer_and_close(failure, traits.is_head).await
-            }
-            Err(ExchangeError::Cut { failure, head }) => {
-                request.cut(failure, head.status);
-                if head.until_close { Next::Abort } else { Next::Close }
-            }
-            Err(ExchangeError::ClientGone(error)) => {
-                request.client_gone(&error);
-                Next::Abort
-            }
+            self.scratch = exchange.into_scratch();
+            return match outcome {
+                Ok(Relayed { head, request_complete }) => {
+                    request.relayed(head.status);
+                    if let Some(age) = head.upstream_keep.filter(|_| request_complete && !has_more) {
+                        local.pool.keep(&upstream.name, stream, age);
+                    }
+                    let persists = request_complete && head.persistence != Persistence::Ended;
+                    if persists { Next::Persist } else { Next::Close }
+                }
+                Err(ExchangeError::UpstreamGone) => {
+                    let failure = Failure::ConnectionTerminated;
+                    request.failed(failure, &failure.reason());
+                    self.answer_and_close(failure, traits.is_head).await
+                }
+                Err(ExchangeError::Unanswered(failure)) => {
+                    request.failed(failure, &failure.reason());
+                    self.answer_and_close(failure, traits.is_head).await
+                }
+                Err(ExchangeError::Cut { failure, head }) => {
+                    request.cut(failure, head.status);
+                    if head.until_close { Next::Abort } else { Next::Close }
+                }
+                Err(ExchangeError::ClientGone(error)) => {
+                    request.client_gone(&error);
+                    Next::Abort
+                }
+            };
         }
     }
 }

@@ -2,12 +2,13 @@
 
 use std::io;
 use std::task::{Context as TaskContext, Poll, ready};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::body::{Pump, PumpError, Side};
+use super::context::Context;
 use super::route::Traits;
-use crate::config::Limits;
 use crate::http::answer::Failure;
 use crate::http::decoder::{BodyError, Decoder};
 use crate::http::encode::{self, Persistence};
@@ -24,6 +25,7 @@ pub(super) struct Relay {
     state: State,
     traits: Traits,
     most_head_bytes: usize,
+    upstream_idle: Duration,
     interim_seen: u8,
     /// The client waits for a 100 that it has not had.
     continue_wanted: bool,
@@ -43,8 +45,8 @@ enum State {
 pub(super) struct FinalHead {
     pub(super) status: u16,
     pub(super) persistence: Persistence,
-    /// The upstream allows another request on its connection.
-    pub(super) upstream_persists: bool,
+    /// For how long the upstream's connection may be kept for another request; `None`: not at all.
+    pub(super) upstream_keep: Option<Duration>,
     /// The body to the client ends with its connection.
     pub(super) until_close: bool,
 }
@@ -52,6 +54,8 @@ pub(super) struct FinalHead {
 /// Why a response did not get through.
 #[derive(Debug)]
 pub(super) enum RelayError {
+    /// The upstream's connection ended before a byte of a response.
+    NoResponse,
     /// The upstream's fault.
     Upstream(Failure),
     /// The client does not take it any more.
@@ -59,11 +63,12 @@ pub(super) enum RelayError {
 }
 
 impl Relay {
-    pub(super) fn new(traits: Traits, limits: &Limits, scratch: Vec<u8>) -> Self {
+    pub(super) fn new(traits: Traits, context: &Context, scratch: Vec<u8>) -> Self {
         Self {
             state: State::Head(EndOfHead::default()),
             traits,
-            most_head_bytes: limits.response_head_bytes,
+            most_head_bytes: context.limits.response_head_bytes,
+            upstream_idle: context.timeouts.upstream_idle,
             interim_seen: 0,
             continue_wanted: traits.expects_continue,
             scratch,
@@ -111,7 +116,7 @@ impl Relay {
         let nothing_came = upstream.buffer.is_empty() && self.interim_seen == 0;
         match ready!(upstream.poll_fill(cx)) {
             Ok(1..) => Poll::Ready(Ok(())),
-            Ok(0) | Err(_) if nothing_came => upstream_failed(Failure::ConnectionTerminated),
+            Ok(0) | Err(_) if nothing_came => Poll::Ready(Err(RelayError::NoResponse)),
             Ok(0) | Err(_) => upstream_failed(Failure::ResponseIncomplete),
         }
     }
@@ -145,7 +150,7 @@ impl Relay {
             let final_head = FinalHead {
                 status: head.status,
                 persistence,
-                upstream_persists: head.persists(),
+                upstream_keep: head.persists().then(|| self.keep_for(head.keep_alive_seconds())),
                 until_close: framing_out == Framing::UntilClose,
             };
             let decoder = Decoder::new(head.framing, u64::MAX);
@@ -153,6 +158,13 @@ impl Relay {
         };
         upstream.buffer.consume(length);
         Ok(())
+    }
+
+    /// A little less than the upstream says, so that its close and our next request do not cross.
+    fn keep_for(&self, said_seconds: Option<u64>) -> Duration {
+        let said = said_seconds.map(Duration::from_secs);
+        let shorter = |said: Duration| said.saturating_sub(Duration::from_secs(1)).max(said / 2);
+        said.map_or(self.upstream_idle, |said| shorter(said).min(self.upstream_idle))
     }
 
     /// A body without a length goes in chunks to those who know them, so that a truncated one shows.

@@ -30,6 +30,8 @@ pub(super) struct Traits {
     /// The client allows another request on its connection.
     pub(super) persists: bool,
     pub(super) expects_continue: bool,
+    /// Sending it twice is as good as once (RFC 9110 §9.2.2).
+    pub(super) idempotent: bool,
 }
 
 /// A request that will not be forwarded; `traits` where its head was valid.
@@ -58,6 +60,7 @@ pub(super) fn plan(
         is_head: head.method == "HEAD",
         persists: head.persists(),
         expects_continue: head.expects_continue() && head.framing != Framing::Empty,
+        idempotent: matches!(head.method, "GET" | "HEAD" | "OPTIONS" | "PUT" | "DELETE"),
     };
     match route(&head, context, request) {
         Ok((upstream, path)) => {

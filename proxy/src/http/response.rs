@@ -1,7 +1,7 @@
 //! An upstream's response head, as strictly read as a request's.
 
 use super::Version;
-use super::fields::Fields;
+use super::fields::{Fields, list};
 use super::framing::{BadFraming, Framing};
 use super::head::Slots;
 
@@ -51,6 +51,16 @@ impl<'b> ResponseHead<'b> {
     /// Whether another response may follow, not yet the final one (RFC 9110 §15.2).
     pub fn is_interim(&self) -> bool {
         self.status < 200
+    }
+
+    /// How long the upstream keeps an idle connection, where it says so (`Keep-Alive: timeout=5`).
+    pub fn keep_alive_seconds(&self) -> Option<u64> {
+        let parameters = self.fields.values("keep-alive").flat_map(list);
+        let mut timeouts = parameters.filter_map(|parameter| {
+            let (name, value) = std::str::from_utf8(parameter).ok()?.split_once('=')?;
+            name.trim().eq_ignore_ascii_case("timeout").then(|| value.trim().parse().ok())?
+        });
+        timeouts.next()
     }
 
     /// Whether the upstream allows another request on its connection (RFC 9112 §9.3).

@@ -1,3 +1,5 @@
+use std::cell::RefCell;
+
 /// Bytes that were read and not used up yet: `filled` lies in `bytes[start..end]`.
 ///
 /// Invariant: `start <= end <= bytes.len()`.
@@ -52,6 +54,34 @@ impl Buffer {
             self.bytes.resize((2 * filled).clamp(1024, most.max(1024)), 0);
         }
         filled < self.bytes.len()
+    }
+}
+
+/// Buffers that are not in use, for one worker; all of one capacity.
+#[derive(Debug)]
+pub struct Buffers {
+    free: RefCell<Vec<Buffer>>,
+    capacity: usize,
+    most: usize,
+}
+
+impl Buffers {
+    /// Buffers of `capacity` bytes each, of which up to `most` are kept while nobody uses them.
+    pub fn new(capacity: usize, most: usize) -> Self {
+        Self { free: RefCell::default(), capacity, most }
+    }
+
+    pub fn take(&self) -> Buffer {
+        self.free.borrow_mut().pop().unwrap_or_else(|| Buffer::with_capacity(self.capacity))
+    }
+
+    /// Takes a buffer back; one that has grown is let go.
+    pub fn give(&self, mut buffer: Buffer) {
+        buffer.consume(buffer.filled().len());
+        let mut free = self.free.borrow_mut();
+        if buffer.bytes.len() == self.capacity && free.len() < self.most {
+            free.push(buffer);
+        }
     }
 }
 

@@ -4,6 +4,6 @@ mod buffer;
 mod socket;
 mod stream;
 
-pub use buffer::Buffer;
+pub use buffer::{Buffer, Buffers};
 pub use socket::Socket;
 pub use stream::Stream;

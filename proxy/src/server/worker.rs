@@ -16,7 +16,7 @@ use tokio::task::{LocalSet, spawn_local};
 use tokio::time::sleep;
 
 use super::listen::Listener;
-use crate::datapath::{Context, Event, Protocol, serve};
+use crate::datapath::{Context, Event, Local, Protocol, serve};
 
 /// How long accepting pauses when the process is out of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -54,6 +54,7 @@ struct Worker {
     /// What is under way is cut.
     end: Event,
     active: Rc<Active>,
+    local: Local,
 }
 
 impl Worker {
@@ -68,7 +69,7 @@ impl Worker {
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
         let (say, finished) = oneshot::channel();
         thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
-            let worker = Self { context, drain, end, active: Rc::default() };
+            let worker = Self { context, drain, end, active: Rc::default(), local: Local::default() };
             let cut = worker.run(&runtime, sockets);
             // Nobody listens any more when the process is ending at once.
             let _ = say.send(cut);
@@ -87,6 +88,8 @@ impl Worker {
                     Err(error) => worker.context.log.note(&format!("cannot accept: {error}")),
                 }
             }
+            let sweeper = Rc::clone(&worker);
+            drop(spawn_local(async move { sweeper.local.pool.sweep().await }));
             worker.drain.clone().happens().await;
             let mut end = worker.end.clone();
             tokio::select! {
@@ -123,7 +126,7 @@ impl Worker {
         let _counted = Counted::new(&self.active);
         // Without it an answer may wait for an acknowledgement; with an error the connection is dead already.
         let _ = tcp.set_nodelay(true);
-        serve(tcp, peer, protocol, &self.context, self.drain.clone()).await;
+        serve(tcp, peer, protocol, &self.context, &self.local, self.drain.clone()).await;
     }
 }
 

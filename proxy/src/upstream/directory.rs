@@ -42,7 +42,7 @@ pub struct UpstreamTls {
 #[derive(Debug, thiserror::Error)]
 pub enum BadUpstream {
     #[error("upstream {name}: {error}")]
-    Certificate { name: String, error: BadCertificate },
+    Certificate { name: String, error: Box<BadCertificate> },
     #[error("upstream {name}: the name cannot stand in a TLS handshake; rename it or write tls = false")]
     ServerName { name: String },
 }
@@ -99,7 +99,7 @@ impl Upstream {
             let config = match configs.get(&configured.ca) {
                 Some(config) => Arc::clone(config),
                 None => client_config(roots, configured.ca.as_ref())
-                    .map_err(|error| BadUpstream::Certificate { name: name(), error })?,
+                    .map_err(|error| BadUpstream::Certificate { name: name(), error: error.into() })?,
             };
             configs.insert(configured.ca.clone(), Arc::clone(&config));
             let server_name =

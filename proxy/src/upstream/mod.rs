@@ -5,9 +5,11 @@ mod dial;
 mod directory;
 pub mod dns;
 mod error;
+mod pool;
 mod tls;
 
 pub use dial::connect;
 pub use directory::{BadUpstream, Directory, Upstream};
 pub use dns::Dns;
 pub use error::ConnectError;
+pub use pool::Pool;
