@@ -114,6 +114,24 @@ impl<'d> Section<'d> {
             .collect()
     }
 
+    /// The array of tables under `key`, each as its own section.
+    pub(super) fn tables(&mut self, key: &'static str) -> Vec<Section<'d>> {
+        let Some(value) = self.entry(key) else { return Vec::new() };
+        let Some(array) = value.get_ref().as_array() else {
+            let message = format!("must be a list of tables, not {}", value.get_ref().type_str());
+            self.checked::<()>(key, value.span(), Err(message));
+            return Vec::new();
+        };
+        let section = |element: &'d Spanned<DeValue<'d>>| Section {
+            document: self.document,
+            path: self.path_of(key),
+            table: self.as_table(key, element),
+            span: element.span(),
+            asked: Vec::new(),
+        };
+        array.iter().map(section).collect()
+    }
+
     /// Whether the table is written in the file.
     pub(super) fn is_present(&self) -> bool {
         self.table.is_some()

@@ -132,9 +132,20 @@ pub enum Scheme {
     Https,
 }
 
-/// `[tls]`: certificate chain and key files, PEM.
+/// `[tls]`.
 #[derive(Clone, Debug)]
 pub struct Tls {
+    /// Never empty; the first is for clients that name no server.
+    pub pairs: Vec<Pair>,
+    /// PEM file with the roots of client certificates; with it, clients are asked for one.
+    pub client_ca: Option<PathBuf>,
+    /// The names that a client certificate may have; empty: any.
+    pub client_names: Vec<String>,
+}
+
+/// A certificate chain and its key, PEM files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pair {
     pub cert: PathBuf,
     pub key: PathBuf,
 }

@@ -9,7 +9,7 @@ use super::value::{
     port, share, text,
 };
 use super::{
-    Config, Dns, DnsServers, Guard, Limits, Listen, Log, LogFormat, Mode, PrefixSource, Relay, Scheme,
+    Config, Dns, DnsServers, Guard, Limits, Listen, Log, LogFormat, Mode, Pair, PrefixSource, Relay, Scheme,
     Timeouts, Tls, XdpMode, upstreams,
 };
 
@@ -112,21 +112,37 @@ impl<'d> Reading<'d> {
     fn tls(&mut self, required: bool) -> Option<Tls> {
         let has_acme = self.top.has("acme");
         let mut section = self.top.section("tls");
-        let cert = section.value("cert", path(self.base));
-        let key = section.value("key", path(self.base));
-        section.value("certs", |_| Ok(()));
-        section.value("client_ca", path(self.base));
-        section.list("client_names", |name| text(name).map(str::to_owned));
+        let mut pairs = Vec::from_iter(pair(&mut section, self.base));
+        for mut more in section.tables("certs") {
+            pairs.extend(pair(&mut more, self.base));
+            if !(more.has("cert") && more.has("key")) {
+                more.problem("cert", "a pair needs both cert and key");
+            }
+            self.finish(more);
+        }
+        let tls = Tls {
+            pairs,
+            client_ca: section.value("client_ca", path(self.base)),
+            client_names: section
+                .list("client_names", |name| text(name).map(str::to_owned))
+                .unwrap_or_default(),
+        };
         section.value("ktls", one_of(&[("auto", ()), ("off", ())]));
         if required && !section.is_present() && has_acme {
             section
                 .problem("cert", "https needs [tls] cert and key: [acme] has no effect in this version yet");
-        } else if (required || section.is_present()) && !(section.has("cert") && section.has("key")) {
+        } else if section.has("cert") != section.has("key") {
+            section.problem("cert", "cert and key go together; write both");
+        } else if (required || section.is_present()) && !section.has("cert") && !section.has("certs") {
             section.problem("cert", "https needs a certificate: write cert and key in [tls]");
         }
-        self.no_effect_yet(&section, "tls", &["certs", "client_ca", "client_names"]);
+        if section.has("client_names") && !section.has("client_ca") {
+            section
+                .problem("client_names", "client certificates are only asked for with client_ca; write it");
+        }
+        let present = section.is_present();
         self.finish(section);
-        cert.zip(key).map(|(cert, key)| Tls { cert, key })
+        (present && !tls.pairs.is_empty()).then_some(tls)
     }
 
     fn acme(&mut self) {
@@ -300,6 +316,12 @@ impl<'d> Reading<'d> {
         self.finish(section);
         log
     }
+}
+
+/// `cert` and `key`, if both are written.
+fn pair(section: &mut Section<'_>, base: &Path) -> Option<Pair> {
+    let (cert, key) = (section.value("cert", path(base)), section.value("key", path(base)));
+    cert.zip(key).map(|(cert, key)| Pair { cert, key })
 }
 
 /// The one word that `[dns] servers` may be.

@@ -1,5 +1,6 @@
 //! The life of the process: prepare, listen, serve, drain.
 
+mod certificates;
 mod listen;
 mod worker;
 
@@ -16,9 +17,10 @@ pub use listen::BadListener;
 use crate::config::Config;
 use crate::datapath::{Context, Event, Protocol};
 use crate::observe::Log;
-use crate::tls::{self, BadCertificate};
+use crate::tls::BadTls;
 use crate::upstream::dns::BadDns;
 use crate::upstream::{BadUpstream, Directory, Dns};
+use certificates::Certificates;
 use listen::Listener;
 use worker::Workers;
 
@@ -28,7 +30,7 @@ pub enum StartError {
     #[error(transparent)]
     Listener(#[from] BadListener),
     #[error(transparent)]
-    Certificate(#[from] BadCertificate),
+    Tls(#[from] BadTls),
     #[error(transparent)]
     Upstream(#[from] BadUpstream),
     #[error(transparent)]
@@ -41,13 +43,17 @@ pub enum StartError {
 pub struct Prepared {
     context: Context,
     listen: Vec<(SocketAddr, Protocol)>,
+    certificates: Option<Certificates>,
 }
 
 impl Prepared {
     pub fn new(config: &Config, log: Log) -> Result<Self, StartError> {
         let mut listen = Vec::new();
+        let mut certificates = None;
         if let Some(tls) = &config.tls {
-            let https = Protocol::Https(Arc::new(tls::server_config(tls)?).into());
+            let (server_config, loaded) = Certificates::load(tls)?;
+            let https = Protocol::Https(server_config.into());
+            certificates = Some(loaded);
             listen.extend(config.listen.https.iter().map(|address| (*address, https.clone())));
         }
         let plain = Protocol::Plain(config.listen.plain_scheme);
@@ -60,14 +66,14 @@ impl Prepared {
             dns: Dns::new(&config.dns)?,
             log,
         };
-        Ok(Self { context, listen })
+        Ok(Self { context, listen, certificates })
     }
 
     /// Opens the listeners.
     pub fn listen(self) -> Result<Server, StartError> {
         let bind = |(address, protocol)| Listener::bind(address, protocol);
         let listeners = self.listen.into_iter().map(bind).collect::<Result<_, _>>()?;
-        Ok(Server { context: self.context, listeners })
+        Ok(Server { context: self.context, listeners, certificates: self.certificates })
     }
 }
 
@@ -75,6 +81,7 @@ impl Prepared {
 pub struct Server {
     context: Context,
     listeners: Vec<Listener>,
+    certificates: Option<Certificates>,
 }
 
 impl Server {
@@ -85,7 +92,7 @@ impl Server {
     }
 
     async fn serve(self) -> Result<(), StartError> {
-        let Self { context, listeners } = self;
+        let Self { context, listeners, certificates } = self;
         let log = context.log;
         let mut stop = Stop::catch()?;
         let context = Arc::new(context);
@@ -96,6 +103,9 @@ impl Server {
             log.note(&format!("listening on {listener}"));
         }
         note_what_is_missing(&context);
+        if let Some(certificates) = certificates {
+            tokio::spawn(certificates.follow(log));
+        }
         stop.wait().await;
         let limit = context.timeouts.drain;
         log.note(&format!("draining: what is under way has {} s", limit.as_secs_f64()));

@@ -1,5 +1,12 @@
-//! TLS : certificates and keys, and what clients are offered.
+//! TLS: certificates and keys, what clients are offered, and whom they may claim to be.
 
-mod certs;
+mod certificate;
+mod client_auth;
+mod pem;
+mod resolver;
+mod server;
 
-pub use certs::{BadCertificate, certificates, server_config};
+pub use certificate::Certificate;
+pub use pem::BadPem;
+pub use resolver::Resolver;
+pub use server::{BadTls, add_roots, reload, server_config};

@@ -8,7 +8,7 @@ use rustls::{ClientConfig, RootCertStore};
 
 use super::tls::{client_config, platform_roots};
 use crate::config;
-use crate::tls::BadCertificate;
+use crate::tls::BadTls;
 
 /// The longest DNS name in text (RFC 1035 §2.3.4).
 const LONGEST_NAME: usize = 253;
@@ -42,7 +42,7 @@ pub struct UpstreamTls {
 #[derive(Debug, thiserror::Error)]
 pub enum BadUpstream {
     #[error("upstream {name}: {error}")]
-    Certificate { name: String, error: Box<BadCertificate> },
+    Certificate { name: String, error: Box<BadTls> },
     #[error("upstream {name}: the name cannot stand in a TLS handshake; rename it or write tls = false")]
     ServerName { name: String },
 }

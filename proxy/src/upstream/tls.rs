@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rustls::{ClientConfig, RootCertStore};
 
-use crate::tls::{BadCertificate, certificates};
+use crate::tls::{BadTls, add_roots};
 
 /// The machine's own roots. Certificates that it has and that cannot be used are left out.
 pub(super) fn platform_roots() -> RootCertStore {
@@ -18,14 +18,10 @@ pub(super) fn platform_roots() -> RootCertStore {
 pub(super) fn client_config(
     roots: &Arc<RootCertStore>,
     ca: Option<&PathBuf>,
-) -> Result<Arc<ClientConfig>, BadCertificate> {
+) -> Result<Arc<ClientConfig>, BadTls> {
     let mut roots = Arc::clone(roots);
     if let Some(path) = ca {
-        let more = Arc::make_mut(&mut roots);
-        for certificate in certificates(path)? {
-            let unusable = |error| BadCertificate::Unusable { path: path.clone(), error };
-            more.add(certificate).map_err(unusable)?;
-        }
+        add_roots(Arc::make_mut(&mut roots), path)?;
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = ClientConfig::builder_with_provider(provider)

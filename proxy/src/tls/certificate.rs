@@ -1,0 +1,79 @@
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustls::SignatureAlgorithm;
+use rustls::crypto::CryptoProvider;
+use rustls::sign::CertifiedKey;
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+use super::pem::{BadPem, certificates, private_key};
+use crate::config;
+
+/// A certificate chain with its key, ready to be offered.
+#[derive(Debug)]
+pub struct Certificate {
+    pub(super) key: Arc<CertifiedKey>,
+    /// The DNS names that it covers, in lower case; one may begin with `*.`.
+    names: Vec<String>,
+    /// When it ends, in seconds of Unix time.
+    pub not_after: i64,
+}
+
+/// A certificate or key that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum BadCertificate {
+    #[error(transparent)]
+    Pem(#[from] BadPem),
+    #[error("the first certificate in {path} is not valid X.509; the server's own must come first")]
+    Malformed { path: PathBuf },
+    #[error("the key in {key} cannot be used: {error}")]
+    Key { key: PathBuf, error: rustls::Error },
+    #[error(
+        "the key in {key} does not belong to the first certificate in {cert}; give the pair that was issued together"
+    )]
+    Mismatch { cert: PathBuf, key: PathBuf },
+}
+
+impl Certificate {
+    /// Reads a pair of files and checks that they belong together.
+    pub(super) fn load(pair: &config::Pair, provider: &CryptoProvider) -> Result<Self, BadCertificate> {
+        let chain = certificates(&pair.cert)?;
+        let malformed = || BadCertificate::Malformed { path: pair.cert.clone() };
+        let (_, parsed) = X509Certificate::from_der(&chain[0]).map_err(|_| malformed())?;
+        let (names, not_after) = (dns_names(&parsed), parsed.validity().not_after.timestamp());
+        let unusable = |error| BadCertificate::Key { key: pair.key.clone(), error };
+        let key = provider.key_provider.load_private_key(private_key(&pair.key)?).map_err(unusable)?;
+        let key = CertifiedKey::new(chain, key);
+        match key.keys_match() {
+            Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {}
+            Err(_) => {
+                return Err(BadCertificate::Mismatch { cert: pair.cert.clone(), key: pair.key.clone() });
+            }
+        }
+        Ok(Self { key: Arc::new(key), names, not_after })
+    }
+
+    /// Whether it covers `name` (lower case), in which a wildcard stands for the first label (RFC 6125 §6.4.3).
+    pub fn covers(&self, name: &str) -> bool {
+        let parent = name.split_once('.').map(|(_, parent)| parent);
+        self.names.iter().any(|own| match own.strip_prefix("*.") {
+            Some(suffix) => parent == Some(suffix),
+            None => own == name,
+        })
+    }
+
+    /// Whether its key is of the kind that is cheapest to use.
+    pub(super) fn is_preferred(&self) -> bool {
+        matches!(self.key.key.algorithm(), SignatureAlgorithm::ECDSA | SignatureAlgorithm::ED25519)
+    }
+}
+
+/// The DNS names among a certificate's subject alternative names, in lower case.
+pub(super) fn dns_names(certificate: &X509Certificate<'_>) -> Vec<String> {
+    let Ok(Some(extension)) = certificate.subject_alternative_name() else { return Vec::new() };
+    let names = extension.value.general_names.iter().filter_map(|name| match name {
+        GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
+        _ => None,
+    });
+    names.collect()
+}

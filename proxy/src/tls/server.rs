@@ -1,0 +1,76 @@
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::ring::{Ticketer, default_provider};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoClientAuth, VerifierBuilderError, WebPkiClientVerifier};
+use rustls::{RootCertStore, ServerConfig};
+
+use super::certificate::BadCertificate;
+use super::client_auth::NamedClients;
+use super::pem::{BadPem, certificates};
+use super::{Certificate, Resolver};
+use crate::config;
+
+/// TLS towards clients cannot be set up as configured.
+#[derive(Debug, thiserror::Error)]
+pub enum BadTls {
+    #[error(transparent)]
+    Certificate(#[from] BadCertificate),
+    #[error(transparent)]
+    Pem(#[from] BadPem),
+    #[error("a certificate in {path} cannot be used as a root: {error}")]
+    Root { path: PathBuf, error: rustls::Error },
+    #[error("the client_ca {path} cannot be used: {error}")]
+    ClientCa { path: PathBuf, error: VerifierBuilderError },
+    #[error("TLS cannot be set up: {0}")]
+    Setup(#[from] rustls::Error),
+}
+
+/// TLS 1.2 and 1.3, HTTP/1.x alone, sessions resumed by tickets whose keys rotate; and what its certificates
+/// come from.
+pub fn server_config(tls: &config::Tls) -> Result<(Arc<ServerConfig>, Arc<Resolver>), BadTls> {
+    let provider = Arc::new(default_provider());
+    let resolver = Arc::new(Resolver::new(load(tls, &provider)?));
+    let verifier = client_verifier(tls, &provider)?;
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_client_cert_verifier(verifier)
+        .with_cert_resolver(resolver.clone());
+    config.alpn_protocols = vec![b"http/1.1".to_vec(), b"http/1.0".to_vec()];
+    config.ticketer = Ticketer::new()?;
+    Ok((Arc::new(config), resolver))
+}
+
+/// Reads all pairs anew and offers them from now on; on an error the old ones stay.
+pub fn reload(tls: &config::Tls, resolver: &Resolver) -> Result<(), BadTls> {
+    resolver.replace(load(tls, &default_provider())?);
+    Ok(())
+}
+
+fn load(tls: &config::Tls, provider: &CryptoProvider) -> Result<Vec<Certificate>, BadTls> {
+    Ok(tls.pairs.iter().map(|pair| Certificate::load(pair, provider)).collect::<Result<_, _>>()?)
+}
+
+fn client_verifier(
+    tls: &config::Tls,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>, BadTls> {
+    let Some(path) = &tls.client_ca else { return Ok(Arc::new(NoClientAuth)) };
+    let mut roots = RootCertStore::empty();
+    add_roots(&mut roots, path)?;
+    let chain = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
+        .allow_unauthenticated()
+        .build()
+        .map_err(|error| BadTls::ClientCa { path: path.clone(), error })?;
+    Ok(Arc::new(NamedClients::new(chain, &tls.client_names)))
+}
+
+/// Adds the certificates in a PEM file.
+pub fn add_roots(roots: &mut RootCertStore, path: &Path) -> Result<(), BadTls> {
+    for certificate in certificates(path)? {
+        roots.add(certificate).map_err(|error| BadTls::Root { path: path.to_owned(), error })?;
+    }
+    Ok(())
+}
