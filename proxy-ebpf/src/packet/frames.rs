@@ -1,0 +1,136 @@
+//! Frames to be parsed, and what is in them: for the parser's own tests, and for the program's in the kernel.
+
+use std::vec;
+use std::vec::Vec;
+
+use super::{Flags, Segment, Source};
+
+pub const SOURCE_V4: [u8; 4] = [157, 240, 1, 7];
+pub const SOURCE_V6: [u8; 16] = [0x2a, 0x03, 0x28, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+const TCP: u8 = 6;
+const SYN: u8 = 0x02;
+const SYN_ACK: u8 = 0x12;
+
+/// A VLAN tag: its type and id 7.
+fn tag(ethertype: u16) -> Vec<u8> {
+    [ethertype.to_be_bytes(), [0, 7]].concat()
+}
+
+fn ethernet(tags: &[u16], ethertype: u16, payload: &[u8]) -> Vec<u8> {
+    let tags: Vec<u8> = tags.iter().flat_map(|&t| tag(t)).collect();
+    [&[0x02; 12][..], &tags, &ethertype.to_be_bytes(), payload].concat()
+}
+
+/// To port 443, with `flags`.
+fn tcp(flags: u8) -> Vec<u8> {
+    let mut header = vec![0; 20];
+    header[0..4].copy_from_slice(&[0xc0, 0x01, 0x01, 0xbb]);
+    header[12] = 0x50;
+    header[13] = flags;
+    header
+}
+
+/// `fragment`: the flags and offset field, as it stands in the header.
+fn ipv4(options: usize, fragment: u16, protocol: u8, payload: &[u8]) -> Vec<u8> {
+    let header_bytes = 20 + options;
+    let mut packet = vec![0; header_bytes];
+    packet[0] = 0x40 | (header_bytes / 4) as u8;
+    packet[2..4].copy_from_slice(&((header_bytes + payload.len()) as u16).to_be_bytes());
+    packet[6..8].copy_from_slice(&fragment.to_be_bytes());
+    packet[9] = protocol;
+    packet[12..16].copy_from_slice(&SOURCE_V4);
+    packet.extend(payload);
+    packet
+}
+
+fn ipv6(next: u8, payload: &[u8]) -> Vec<u8> {
+    let mut packet = vec![0; 40];
+    packet[0] = 0x60;
+    packet[4..6].copy_from_slice(&(payload.len() as u16).to_be_bytes());
+    packet[6] = next;
+    packet[8..24].copy_from_slice(&SOURCE_V6);
+    packet.extend(payload);
+    packet
+}
+
+/// An extension header of `bytes`, whose length field holds `length`.
+fn extension(next: u8, length: u8, bytes: usize, then: &[u8]) -> Vec<u8> {
+    let mut header = vec![0; bytes];
+    header[0] = next;
+    header[1] = length;
+    header.extend(then);
+    header
+}
+
+fn fragment_header(offset_and_flags: u16, then: &[u8]) -> Vec<u8> {
+    let mut header = extension(TCP, 0, 8, then);
+    header[2..4].copy_from_slice(&offset_and_flags.to_be_bytes());
+    header
+}
+
+/// A chain of `count` minimal destination options.
+fn options(count: usize) -> Vec<u8> {
+    (1..=count).fold(tcp(SYN), |then, nth| {
+        let next = if nth == 1 { TCP } else { 60 };
+        extension(next, 0, 8, &then)
+    })
+}
+
+fn v4(flags: u8) -> Option<Segment> {
+    Some(Segment { source: Source::V4(SOURCE_V4), destination_port: 443, flags: Flags(flags) })
+}
+
+fn v6(flags: u8) -> Option<Segment> {
+    Some(Segment { source: Source::V6(SOURCE_V6), destination_port: 443, flags: Flags(flags) })
+}
+
+/// Name, frame, and what is to be found in it.
+pub fn cases() -> Vec<(&'static str, Vec<u8>, Option<Segment>)> {
+    let v4_frame = |packet: Vec<u8>| ethernet(&[], 0x0800, &packet);
+    let v6_frame = |packet: Vec<u8>| ethernet(&[], 0x86dd, &packet);
+    let whole = ipv4(0, 0x4000, TCP, &tcp(SYN));
+    let mut wrong_version = whole.clone();
+    wrong_version[0] = 0x65;
+    let mut header_too_short = whole.clone();
+    header_too_short[0] = 0x44;
+    let mut padded = whole.clone();
+    padded[3] = 39;
+    let mut v6_padded = ipv6(TCP, &tcp(SYN));
+    v6_padded[5] = 19;
+    let mut v6_wrong_version = ipv6(TCP, &tcp(SYN));
+    v6_wrong_version[0] = 0x45;
+    let ninth = extension(60, 0, 8, &options(8));
+    vec![
+        ("IPv4 SYN", v4_frame(whole.clone()), v4(SYN)),
+        ("IPv4 SYN-ACK", v4_frame(ipv4(0, 0, TCP, &tcp(SYN_ACK))), v4(SYN_ACK)),
+        ("IPv4, every option", v4_frame(ipv4(40, 0, TCP, &tcp(SYN))), v4(SYN)),
+        ("IPv4, first fragment", v4_frame(ipv4(0, 0x2000, TCP, &tcp(SYN))), v4(SYN)),
+        ("IPv4, later fragment", v4_frame(ipv4(0, 0x2001, TCP, &tcp(SYN))), None),
+        ("IPv4, last fragment", v4_frame(ipv4(0, 0x1fff, TCP, &tcp(SYN))), None),
+        ("IPv4 UDP", v4_frame(ipv4(0, 0, 17, &tcp(SYN))), None),
+        ("IPv4, another version", v4_frame(wrong_version), None),
+        ("IPv4, header too short", v4_frame(header_too_short), None),
+        ("IPv4, TCP header in the padding", v4_frame(padded), None),
+        ("VLAN", ethernet(&[0x8100], 0x0800, &whole), v4(SYN)),
+        ("VLAN, IPv6", ethernet(&[0x8100], 0x86dd, &ipv6(TCP, &tcp(SYN))), v6(SYN)),
+        ("QinQ", ethernet(&[0x88a8, 0x8100], 0x0800, &whole), v4(SYN)),
+        ("three tags", ethernet(&[0x88a8, 0x8100, 0x8100], 0x0800, &whole), None),
+        ("ARP", ethernet(&[], 0x0806, &whole), None),
+        ("802.3", ethernet(&[], 40, &whole), None),
+        ("IPv6 SYN", v6_frame(ipv6(TCP, &tcp(SYN))), v6(SYN)),
+        ("IPv6, another version", v6_frame(v6_wrong_version), None),
+        ("IPv6, TCP header in the padding", v6_frame(v6_padded), None),
+        ("hop by hop", v6_frame(ipv6(0, &extension(TCP, 0, 8, &tcp(SYN)))), v6(SYN)),
+        ("routing, 24 bytes", v6_frame(ipv6(43, &extension(TCP, 2, 24, &tcp(SYN)))), v6(SYN)),
+        ("options, 2048 bytes", v6_frame(ipv6(60, &extension(TCP, 255, 2048, &tcp(SYN)))), v6(SYN)),
+        ("authentication", v6_frame(ipv6(51, &extension(TCP, 4, 24, &tcp(SYN)))), v6(SYN)),
+        ("IPv6, whole in a fragment", v6_frame(ipv6(44, &fragment_header(0, &tcp(SYN)))), v6(SYN)),
+        ("IPv6, first fragment", v6_frame(ipv6(44, &fragment_header(1, &tcp(SYN)))), v6(SYN)),
+        ("IPv6, later fragment", v6_frame(ipv6(44, &fragment_header(8, &tcp(SYN)))), None),
+        ("longest chain", v6_frame(ipv6(60, &options(8))), v6(SYN)),
+        ("chain too long", v6_frame(ipv6(60, &ninth)), None),
+        ("encrypted", v6_frame(ipv6(50, &tcp(SYN))), None),
+        ("no next header", v6_frame(ipv6(59, &tcp(SYN))), None),
+        ("ICMPv6", v6_frame(ipv6(58, &tcp(SYN))), None),
+    ]
+}
