@@ -9,6 +9,7 @@ use crate::prefixes::Network;
 
 mod document;
 mod nearest;
+mod prefix_source;
 mod sections;
 #[cfg(test)]
 mod tests;

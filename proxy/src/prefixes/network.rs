@@ -22,6 +22,13 @@ impl Network {
         Ok(network)
     }
 
+    /// The network of that length which holds `address`. A `length` beyond the address's bits counts as all of them.
+    pub fn around(address: IpAddr, length: u8) -> Self {
+        let any = Self { address, length: 0 };
+        let network = Self { address, length: length.min(any.bits()) };
+        Self { address: network.masked(address), ..network }
+    }
+
     pub fn address(&self) -> IpAddr {
         self.address
     }
