@@ -4,6 +4,7 @@
 pub mod cli;
 pub mod config;
 pub mod datapath;
+pub mod guard;
 pub mod http;
 pub mod net;
 pub mod observe;

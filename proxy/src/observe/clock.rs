@@ -3,6 +3,15 @@
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimePrinter;
 
+pub fn now() -> Timestamp {
+    Timestamp::now()
+}
+
+/// RFC 3339 in UTC, whole seconds: `2026-11-24T16:00:00Z`.
+pub fn rfc3339(time: Timestamp) -> String {
+    format!("{time:.0}")
+}
+
 /// Now as RFC 3339 in UTC, with milliseconds.
 pub fn rfc3339_millis() -> String {
     format!("{:.3}", Timestamp::now())

@@ -1,0 +1,26 @@
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::observe::clock;
+
+/// Wall time, and the kernel's monotonic time at the same moment.
+pub struct Clock {
+    pub wall: Timestamp,
+    monotonic: Duration,
+}
+
+impl Clock {
+    pub fn read() -> Self {
+        let now = clock_gettime(ClockId::Monotonic);
+        let seconds = Duration::from_secs(now.tv_sec.unsigned_abs());
+        Self { wall: clock::now(), monotonic: seconds + Duration::from_nanos(now.tv_nsec.unsigned_abs()) }
+    }
+
+    /// The wall time of a moment that the program took from the kernel's monotonic clock, in nanoseconds; 0 is no moment.
+    pub fn wall_time(&self, monotonic_nanos: u64) -> Option<Timestamp> {
+        let age = self.monotonic.saturating_sub(Duration::from_nanos(monotonic_nanos));
+        if monotonic_nanos == 0 { None } else { self.wall.checked_sub(age).ok() }
+    }
+}

@@ -1,0 +1,92 @@
+use std::io::{self, ErrorKind};
+use std::path::PathBuf;
+
+use aya::EbpfError;
+use aya::maps::MapError;
+use aya::pin::PinError;
+use aya::programs::ProgramError;
+use aya::programs::links::LinkError;
+
+use super::{Holder, Xdp};
+use crate::config::Mode;
+
+/// Why the guard is not attached, not detached or not read. Each says what to do next; causes are in `source`.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("this hookgate was built without the guard's program: build it with `cargo xtask build`")]
+    NotEmbedded,
+    #[error("this kernel has no BPF (there is no /sys/fs/bpf): use one built with CONFIG_BPF_SYSCALL")]
+    NoBpf,
+    #[error("[guard] mode = \"{0}\" is not enforced by this version yet: set it to \"observe\"")]
+    NotEnforced(Mode),
+    #[error("the guard needs CAP_BPF and CAP_NET_ADMIN: run as root")]
+    NotPermitted,
+    #[error("/sys/fs/bpf is not mounted: run `mount -t bpf bpf /sys/fs/bpf`")]
+    NoBpffs,
+    #[error("[guard] pin {0:?} can't be a folder under /sys/fs/bpf: use letters, digits, `-` and `_`")]
+    PinName(String),
+    #[error("[guard] interfaces: there is no interface {name:?} here; there are: {}", present.join(", "))]
+    NoInterface { name: String, present: Vec<String> },
+    #[error(
+        "{interface} already runs {holder}: detach that first, or leave this interface out of [guard] interfaces"
+    )]
+    Held { interface: String, holder: Holder },
+    #[error("the program can't run on {interface} in {xdp} mode{}", advice(*.xdp))]
+    Attach { interface: String, xdp: Xdp, source: ProgramError },
+    #[error("the kernel attaches XDP programs, but not through links: it needs Linux 5.18 or later")]
+    NoLinks,
+    #[error("can't ask the kernel for its interfaces")]
+    Netlink(#[source] io::Error),
+    #[error("can't use the pinned link {}: remove it with `hookgate guard detach`", path.display())]
+    Link { path: PathBuf, source: LinkError },
+    #[error("{0} prefixes are more than there are counters left for: `hookgate guard detach` starts anew")]
+    TooManyPrefixes(usize),
+    #[error("the kernel's verifier refused the guard's program (it needs Linux 5.18 or later):\n{log}")]
+    Verifier { log: String, source: io::Error },
+    #[error("can't load the guard's program (it needs Linux 5.18 or later)")]
+    Load(#[source] Box<EbpfError>),
+    #[error("the guard's map {name}")]
+    Map { name: &'static str, source: MapError },
+    #[error("can't pin {}", path.display())]
+    Pin { path: PathBuf, source: PinError },
+    #[error("can't {doing} {}{}", path.display(), root_hint(source))]
+    Folder { doing: &'static str, path: PathBuf, source: io::Error },
+    #[error(
+        "the guard in {} was attached by another version of hookgate: read it with that one, or replace it \
+         with `hookgate guard attach` (its counters start from nothing then)",
+        folder.display()
+    )]
+    OtherLayout { folder: PathBuf },
+}
+
+impl Error {
+    pub(super) fn from_loading(error: EbpfError) -> Self {
+        match error {
+            EbpfError::ProgramError(ProgramError::LoadError { io_error, verifier_log }) => {
+                Self::Verifier { log: last_lines(&verifier_log.to_string()), source: io_error }
+            }
+            error => Self::Load(Box::new(error)),
+        }
+    }
+
+    pub(super) fn map(name: &'static str) -> impl Fn(MapError) -> Self {
+        move |source| Self::Map { name, source }
+    }
+}
+
+/// Where the verifier says what it minds, after everything that it found right.
+fn last_lines(log: &str) -> String {
+    let lines: Vec<&str> = log.lines().filter(|line| !line.trim().is_empty()).collect();
+    lines[lines.len().saturating_sub(8)..].join("\n")
+}
+
+fn advice(xdp: Xdp) -> &'static str {
+    match xdp {
+        Xdp::Native => " (its driver may not support it): set [guard] xdp = \"auto\" or \"generic\"",
+        Xdp::Generic => "",
+    }
+}
+
+fn root_hint(error: &io::Error) -> &'static str {
+    if error.kind() == ErrorKind::PermissionDenied { " (are you root?)" } else { "" }
+}

@@ -1,0 +1,155 @@
+//! The pin folder: `/sys/fs/bpf/<pin>/` with a file a map, one for the program, and one a link.
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+use super::maps::MAPS;
+use super::{Error, Interface, Xdp};
+
+pub const BPFFS: &str = "/sys/fs/bpf";
+const BPFFS_MAGIC: i64 = 0xcafe_4a11;
+const PROGRAM: &str = "program";
+const LINK: &str = "link-";
+
+/// Keeps other hookgates from changing pins until it is dropped.
+pub fn lock() -> Result<File, Error> {
+    let magic = rustix::fs::statfs(BPFFS).map(|stat| stat.f_type);
+    if magic != Ok(BPFFS_MAGIC) {
+        return Err(Error::NoBpffs);
+    }
+    let lock = File::open(BPFFS).and_then(|folder| folder.lock().map(|()| folder));
+    lock.map_err(|source| Error::Folder { doing: "lock", path: BPFFS.into(), source })
+}
+
+#[derive(Clone, Debug)]
+pub struct Folder {
+    path: PathBuf,
+}
+
+impl Folder {
+    /// Errors: a name that can't be a folder there (bpffs knows no dots).
+    pub fn named(pin: &str) -> Result<Self, Error> {
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+        if pin.is_empty() || !pin.bytes().all(allowed) {
+            return Err(Error::PinName(pin.into()));
+        }
+        Ok(Self { path: Path::new(BPFFS).join(pin) })
+    }
+
+    /// Every folder in which a hookgate may have pinned something.
+    pub fn all() -> Vec<Self> {
+        let entries = fs::read_dir(BPFFS).into_iter().flatten().flatten();
+        entries.map(|entry| Self { path: entry.path() }).collect()
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn map(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    pub fn program(&self) -> PathBuf {
+        self.path.join(PROGRAM)
+    }
+
+    pub fn link(&self, interface: &Interface) -> PathBuf {
+        self.path.join(link_name(interface))
+    }
+
+    /// The pinned links, alive or not.
+    pub fn links(&self) -> Result<Vec<Interface>, Error> {
+        Ok(self.names()?.iter().filter_map(|name| parse_link_name(name)).collect())
+    }
+
+    pub fn exists(&self) -> Result<bool, Error> {
+        self.path.try_exists().map_err(self.failed("look into"))
+    }
+
+    pub fn create(&self) -> Result<(), Error> {
+        match fs::create_dir(&self.path) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(self.failed("create")(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes a file if it is there.
+    pub fn unlink(&self, file: &Path) -> Result<(), Error> {
+        match fs::remove_file(file) {
+            Err(source) if source.kind() != ErrorKind::NotFound => {
+                Err(Error::Folder { doing: "remove", path: file.into(), source })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes everything that hookgate put there, links first, and the folder. The interfaces whose links it held.
+    pub fn remove(&self) -> Result<Vec<String>, Error> {
+        let links = self.links()?;
+        for interface in &links {
+            super::link::release(self, interface)?;
+        }
+        for name in MAPS.into_iter().chain([PROGRAM]) {
+            self.unlink(&self.path.join(name))?;
+        }
+        fs::remove_dir(&self.path).map_err(self.failed("remove"))?;
+        Ok(links.into_iter().map(|interface| interface.name).collect())
+    }
+
+    fn names(&self) -> Result<Vec<String>, Error> {
+        let entries = match fs::read_dir(&self.path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.and_then(Iterator::collect::<Result<Vec<_>, _>>),
+        };
+        let entries = entries.map_err(self.failed("read"))?;
+        Ok(entries.iter().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect())
+    }
+
+    fn failed(&self, doing: &'static str) -> impl Fn(io::Error) -> Error + use<> {
+        let path = self.path.clone();
+        move |source| Error::Folder { doing, path: path.clone(), source }
+    }
+}
+
+/// `link-native-eth0%2E100`: interfaces may have dots in their names, files in bpffs may not.
+fn link_name(interface: &Interface) -> String {
+    let name = interface.name.replace('%', "%25").replace('.', "%2E");
+    format!("{LINK}{}-{name}", interface.xdp)
+}
+
+fn parse_link_name(file: &str) -> Option<Interface> {
+    let (xdp, name) = file.strip_prefix(LINK)?.split_once('-')?;
+    let xdp = [Xdp::Native, Xdp::Generic].into_iter().find(|mode| mode.to_string() == xdp)?;
+    Some(Interface { name: name.replace("%2E", ".").replace("%25", "%"), xdp })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn link_names_are_files_that_bpffs_takes() {
+        for (name, xdp, file) in [
+            ("eth0", Xdp::Native, "link-native-eth0"),
+            ("eth0.100", Xdp::Generic, "link-generic-eth0%2E100"),
+            ("a-b%.2E", Xdp::Native, "link-native-a-b%25%2E2E"),
+        ] {
+            let interface = Interface { name: name.into(), xdp };
+            assert_eq!(link_name(&interface), file);
+            assert_eq!(parse_link_name(file), Some(interface));
+        }
+        for other in ["program", "COUNTERS", "link-", "link-eth0", "link-odd-eth0"] {
+            assert_eq!(parse_link_name(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn pin_names_are_plain() {
+        assert_eq!(Folder::named("hookgate").unwrap().path(), Path::new("/sys/fs/bpf/hookgate"));
+        for name in ["", ".", "..", "a/b", "/etc", "a.b", "a b"] {
+            assert!(Folder::named(name).is_err(), "{name}");
+        }
+    }
+}
