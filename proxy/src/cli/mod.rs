@@ -1,14 +1,18 @@
 //! The command line: a file a command.
 
 mod check;
+mod guard;
+mod prefixes;
 mod run;
+mod stats;
 
+use std::io::{self, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::{self, Config};
+use crate::config::{self, Config, PrefixSource};
 
 /// A relay for Meta's webhooks, with an XDP guard that counts every connection.
 #[derive(Debug, Parser)]
@@ -27,6 +31,14 @@ enum Command {
     Run,
     /// Read the whole configuration and say what is wrong and where
     Check,
+    /// Show what the guard counted for each of Meta's prefixes
+    Stats(stats::Options),
+    /// Attach or detach the XDP program by itself
+    #[command(subcommand)]
+    Guard(guard::Command),
+    /// Show Meta's prefixes, or whose an address is
+    #[command(subcommand)]
+    Prefixes(prefixes::Command),
 }
 
 impl Cli {
@@ -35,6 +47,9 @@ impl Cli {
         match self.command {
             Command::Run => run::run(&config),
             Command::Check => check::run(&config),
+            Command::Stats(options) => stats::run(&options, &config),
+            Command::Guard(command) => guard::run(command, &config),
+            Command::Prefixes(command) => prefixes::run(command, &config),
         }
     }
 }
@@ -50,5 +65,28 @@ impl ConfigFile {
     /// Errors: the file can't be read or is no valid configuration, also when it is the default one.
     fn load(&self) -> anyhow::Result<Config> {
         Ok(Config::load(self.path())?)
+    }
+
+    /// The `[guard]` section, for commands that also work without it: where there is neither `--config` nor a file at
+    /// the default path, it is left out too.
+    fn guard(&self) -> anyhow::Result<Option<config::Guard>> {
+        let is_absent = self.0.is_none() && !self.path().try_exists()?;
+        if is_absent { Ok(None) } else { Ok(self.load()?.guard) }
+    }
+}
+
+fn pin(guard: Option<&config::Guard>) -> &str {
+    guard.map_or("hookgate", |guard| &guard.pin)
+}
+
+fn prefix_source(guard: Option<&config::Guard>) -> &PrefixSource {
+    guard.map_or(&PrefixSource::Builtin, |guard| &guard.prefixes)
+}
+
+/// To standard output; whoever stops reading (`| head`) has seen enough.
+fn print(text: &str) -> io::Result<()> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        result => result,
     }
 }

@@ -1,0 +1,58 @@
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Subcommand;
+
+use super::{ConfigFile, pin, print, stats};
+use crate::guard::{self, Attached, Continuity, Interface};
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Attach the program, or replace the running one without a gap; it stays when this command ends
+    Attach,
+    /// Detach the program and forget its counters
+    Detach,
+    /// Say whether the program is attached, and to what
+    Status,
+}
+
+pub fn run(command: Command, config: &ConfigFile) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Attach => {
+            let config = config.load()?.guard;
+            let config =
+                config.context("the configuration has no [guard] section: add one with `interfaces`")?;
+            let attached = guard::start(&config, &config.prefixes.load()?)?;
+            print(&format!("{}\n", describe(&attached)))?;
+        }
+        Command::Detach => {
+            let config = config.guard()?;
+            let interfaces = guard::detach(pin(config.as_ref()))?;
+            match interfaces.is_empty() {
+                true => print("nothing was attached\n")?,
+                false => print(&format!("detached from {}\n", interfaces.join(", ")))?,
+            }
+        }
+        Command::Status => {
+            let config = config.guard()?;
+            let stats = guard::read(pin(config.as_ref()))?;
+            print(&format!("{}\n", stats::status(stats.as_ref())))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn describe(attached: &Attached) -> String {
+    let counters = match attached.counters {
+        Continuity::New => "",
+        Continuity::Kept => ", with the counters it had",
+        Continuity::Discarded => "; the counters of another version's layout are gone",
+    };
+    format!("attached to {}{counters}", interfaces(&attached.interfaces))
+}
+
+/// `eth0 (native), eth1 (generic)`
+pub fn interfaces(interfaces: &[Interface]) -> String {
+    let named = interfaces.iter().map(|interface| format!("{} ({})", interface.name, interface.xdp));
+    named.collect::<Vec<_>>().join(", ")
+}
