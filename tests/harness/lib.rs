@@ -1,1 +1,28 @@
 //! Values that start real peers and clean up when dropped.
+//!
+//! A test reads as a scene: a [`NetNs`] is a machine of its own, [`Nginx`], [`DnsServer`] and
+//! [`Receiver`] are what hookgate talks to, [`Proxy`] is the real binary, [`Tap`] counts what a wire carried. Whatever
+//! a test does, even `kill -9`, its children go with it: each asks the kernel for that ([`Running`]).
+#![forbid(unsafe_code)]
+
+mod certs;
+mod dns;
+mod needs;
+mod netns;
+mod nginx;
+mod process;
+mod proxy;
+mod receiver;
+mod tap;
+mod temp_dir;
+
+pub use certs::{Ca, Certs};
+pub use dns::DnsServer;
+pub use needs::{Need, require};
+pub use netns::NetNs;
+pub use nginx::Nginx;
+pub use process::{Running, run, wait_until};
+pub use proxy::{Proxy, binary, free_port};
+pub use receiver::{APP_SECRET, Received, Receiver, VERIFY_TOKEN, signature};
+pub use tap::{Counts, Tap};
+pub use temp_dir::TempDir;

@@ -1,0 +1,40 @@
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::{NetNs, Running};
+
+/// A real DNS server (dnsmasq) that knows the names it is given, and no others.
+pub struct DnsServer {
+    running: Running,
+    address: SocketAddr,
+}
+
+impl DnsServer {
+    /// Serves `records` (name, address) on `address`, inside `ns`.
+    ///
+    /// # Errors
+    /// No dnsmasq, or the port is taken.
+    pub fn start(ns: &NetNs, address: SocketAddr, records: &[(&str, IpAddr)]) -> Result<Self> {
+        let mut command = ns.command("dnsmasq");
+        command.args(["--keep-in-foreground", "--conf-file=/dev/null", "--pid-file=", "--user=root"]);
+        command.args(["--no-resolv", "--no-hosts", "--bind-interfaces", "--log-queries", "--log-facility=-"]);
+        command.args([format!("--listen-address={}", address.ip()), format!("--port={}", address.port())]);
+        command.args(records.iter().map(|(name, ip)| format!("--host-record={name},{ip}")));
+        // What is not in the records does not exist, rather than being refused.
+        command.arg("--local=//");
+        let mut running = Running::start(command)?;
+        running.wait_for_stderr("started", Duration::from_secs(10))?;
+        Ok(Self { running, address })
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its log: a line per question and answer.
+    pub fn log(&self) -> String {
+        self.running.stderr()
+    }
+}

@@ -1,0 +1,86 @@
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::process::{Running, run};
+
+/// A network namespace without a name, alive as long as this value; or the one we are in ([`NetNs::here`]).
+///
+/// Namespaces made here have mounts of their own too: a `/sys` that shows their interfaces, and a BPF file system, so
+/// that whatever is pinned in one goes with it.
+pub struct NetNs(Option<Running>);
+
+/// Enters mounts that nobody else sees, fills them, says so, and then only holds the door open.
+const HOLD: &str =
+    "mount -t sysfs sysfs /sys && mount -t bpf bpf /sys/fs/bpf && echo ready >&2 && exec sleep infinity";
+
+impl NetNs {
+    /// The namespace of the test itself: nothing to set up, nothing to clean up.
+    pub fn here() -> Self {
+        Self(None)
+    }
+
+    /// A new one, with its loopback up.
+    ///
+    /// # Errors
+    /// Not root, or a kernel without namespaces.
+    pub fn new() -> Result<Self> {
+        let mut holder = Command::new("unshare");
+        holder.args(["--net", "--mount", "sh", "-c", HOLD]);
+        let mut holder = Running::start(holder)?;
+        holder.wait_for_stderr("ready", Duration::from_secs(10)).context("making a network namespace")?;
+        let ns = Self(Some(holder));
+        ns.run("ip link set lo up")?;
+        Ok(ns)
+    }
+
+    /// `program`, to be run inside.
+    pub fn command(&self, program: &str) -> Command {
+        let Some(holder) = &self.0 else { return Command::new(program) };
+        let mut command = Command::new("nsenter");
+        command
+            .arg(format!("--net=/proc/{}/ns/net", holder.pid()))
+            .arg(format!("--mount=/proc/{}/ns/mnt", holder.pid()))
+            .args(["--", program]);
+        command
+    }
+
+    /// Runs a command line of plain words inside and returns what it printed.
+    ///
+    /// # Errors
+    /// It can't be started or fails.
+    pub fn run(&self, line: &str) -> Result<String> {
+        let mut words = line.split_whitespace();
+        let mut command = self.command(words.next().context("no command")?);
+        command.args(words);
+        run(command)
+    }
+
+    /// Joins two namespaces by a veth pair, both ends up, with every offload off: a packet on it is a frame as a wire
+    /// would carry it, so that what one end counts the other end counts too.
+    ///
+    /// # Errors
+    /// One of the namespaces is [`NetNs::here`], or an interface of that name is there already.
+    pub fn link(a: (&Self, &str), b: (&Self, &str)) -> Result<()> {
+        let (Some(_), Some(holder)) = (&a.0.0, &b.0.0) else {
+            bail!("a link joins namespaces made for it, never the one everything else uses");
+        };
+        // Made inside, so that the machine's own namespace never sees it.
+        a.0.run(&format!("ip link add {} type veth peer name {} netns {}", a.1, b.1, holder.pid()))?;
+        for (ns, end) in [a, b] {
+            ns.run(&format!("ethtool -K {end} tso off gso off gro off"))?;
+            ns.run(&format!("ip link set {end} up"))?;
+        }
+        Ok(())
+    }
+
+    /// Gives an interface an address, which serves at once (no duplicate address detection).
+    ///
+    /// # Errors
+    /// There is no such interface.
+    pub fn address(&self, device: &str, cidr: &str) -> Result<()> {
+        let nodad = if cidr.contains(':') { "nodad" } else { "" };
+        self.run(&format!("ip address add {cidr} dev {device} {nodad}")).map(|_| ())
+    }
+}

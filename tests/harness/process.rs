@@ -1,0 +1,192 @@
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// A process that ends when this value does: SIGTERM, and SIGKILL after [`GRACE`]. Should *we* be killed, the kernel
+/// kills it (`PR_SET_PDEATHSIG`, which counts the thread that started it).
+pub struct Running {
+    name: String,
+    child: Child,
+    stderr: Arc<Mutex<String>>,
+    ended: Option<ExitStatus>,
+}
+
+const GRACE: Duration = Duration::from_secs(10);
+
+impl Running {
+    /// Starts `command` with its standard error kept for [`Running::stderr`].
+    ///
+    /// # Errors
+    /// It can't be started.
+    pub fn start(command: Command) -> Result<Self> {
+        Self::start_into(command, Stdio::null())
+    }
+
+    /// The same, with its standard output going to `stdout`.
+    ///
+    /// # Errors
+    /// It can't be started.
+    pub fn start_into(command: Command, stdout: Stdio) -> Result<Self> {
+        let mut running = Self::spawn(command, stdout, Stdio::piped())?;
+        if let Some(pipe) = running.child.stderr.take() {
+            let kept = running.stderr.clone();
+            std::thread::spawn(move || {
+                for line in BufReader::new(pipe).split(b'\n').map_while(Result::ok) {
+                    let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+                    kept.push_str(&String::from_utf8_lossy(&line));
+                    kept.push('\n');
+                }
+            });
+        }
+        Ok(running)
+    }
+
+    /// Starts `command` with our own standard output and error.
+    ///
+    /// # Errors
+    /// It can't be started.
+    pub fn start_aloud(command: Command) -> Result<Self> {
+        Self::spawn(command, Stdio::inherit(), Stdio::inherit())
+    }
+
+    fn spawn(command: Command, stdout: Stdio, stderr: Stdio) -> Result<Self> {
+        let name = command.get_program().to_string_lossy().into_owned();
+        let child = dying_with_us(&command)
+            .stdin(Stdio::null())
+            .stdout(stdout)
+            .stderr(stderr)
+            .spawn()
+            .with_context(|| format!("starting {name} through setpriv (util-linux)"))?;
+        Ok(Self { name, child, stderr: Arc::default(), ended: None })
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it wrote to standard error so far; empty after [`Running::start_aloud`].
+    pub fn stderr(&self) -> String {
+        self.stderr.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// # Errors
+    /// The line has not come within `limit`, or the process ended before it.
+    pub fn wait_for_stderr(&mut self, text: &str, limit: Duration) -> Result<()> {
+        let deadline = Instant::now() + limit;
+        while !self.stderr().contains(text) {
+            self.still_running()?;
+            ensure!(Instant::now() < deadline, "{} did not say {text:?}:\n{}", self.name, self.stderr());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
+    /// The exit status, once it has ended.
+    ///
+    /// # Errors
+    /// The kernel refuses to say.
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        if self.ended.is_none() {
+            self.ended = self.child.try_wait().with_context(|| format!("waiting for {}", self.name))?;
+        }
+        Ok(self.ended)
+    }
+
+    /// # Errors
+    /// It has ended; the error holds what it said.
+    pub fn still_running(&mut self) -> Result<()> {
+        match self.ended()? {
+            None => Ok(()),
+            Some(status) => bail!("{} ended with {status}:\n{}", self.name, self.stderr()),
+        }
+    }
+
+    /// # Errors
+    /// It is gone.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        ensure!(self.ended.is_none(), "{} has ended", self.name);
+        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw).context("not a process id")?;
+        kill_process(pid, signal).with_context(|| format!("sending {signal:?} to {}", self.name))
+    }
+
+    /// Ends it in order, as systemd would, and says how it went.
+    ///
+    /// # Errors
+    /// It had to be killed.
+    pub fn stop(&mut self) -> Result<ExitStatus> {
+        if let Some(status) = self.ended()? {
+            return Ok(status);
+        }
+        self.signal(Signal::TERM)?;
+        let stopped = wait_until(GRACE, || Ok(self.ended()?.is_some()))?;
+        if !stopped {
+            self.child
+                .kill()
+                .and_then(|()| self.child.wait())
+                .with_context(|| format!("killing {}", self.name))?;
+            bail!("{} took no notice of SIGTERM for {GRACE:?} and was killed:\n{}", self.name, self.stderr());
+        }
+        self.ended()?.context("ended without a status")
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let stopped = self.stop();
+        if std::thread::panicking() {
+            // What a failed test's reader wants to know.
+            eprintln!("--- {} said:\n{}", self.name, self.stderr());
+        }
+        if let Err(e) = stopped {
+            let _ = writeln!(std::io::stderr(), "{e:#}");
+        }
+    }
+}
+
+/// Runs `command` to its end and returns its standard output.
+///
+/// # Errors
+/// It can't be started or fails; the error holds what it said.
+pub fn run(mut command: Command) -> Result<String> {
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("starting {command:?}"))?;
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{command:?} ended with {}:\n{stderr}", output.status);
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Asks `done` every few milliseconds; false when it never became true.
+///
+/// # Errors
+/// The first of `done`.
+pub fn wait_until(limit: Duration, mut done: impl FnMut() -> Result<bool>) -> Result<bool> {
+    let deadline = Instant::now() + limit;
+    loop {
+        if done()? {
+            return Ok(true);
+        }
+        if Instant::now() >= deadline {
+            return Ok(false);
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// setpriv sets the signal and becomes the program, so the process id is the program's own.
+fn dying_with_us(command: &Command) -> Command {
+    let mut wrapped = Command::new("setpriv");
+    wrapped.args(["--pdeathsig", "KILL", "--"]).arg(command.get_program()).args(command.get_args());
+    for (key, value) in command.get_envs() {
+        match value {
+            Some(value) => wrapped.env(key, value),
+            None => wrapped.env_remove(key),
+        };
+    }
+    if let Some(dir) = command.get_current_dir() {
+        wrapped.current_dir(dir);
+    }
+    wrapped
+}

@@ -1,0 +1,173 @@
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use rustix::process::Signal;
+use toml::de::DeTable;
+
+use crate::process::{Running, run, wait_until};
+use crate::{NetNs, TempDir};
+
+/// The real `hookgate`, running with a configuration of its own; SIGTERM on drop.
+pub struct Proxy {
+    running: Running,
+    binary: PathBuf,
+    config: PathBuf,
+    _dir: TempDir,
+}
+
+const START: Duration = Duration::from_secs(10);
+
+impl Proxy {
+    /// Runs `hookgate run` with `config` (the text of a hookgate.toml) and returns once every listener is there.
+    ///
+    /// # Errors
+    /// The binary is missing, or ends before it listens; the error holds what it said.
+    pub fn start(config: &str) -> Result<Self> {
+        Self::start_in(&NetNs::here(), config)
+    }
+
+    /// The same inside a namespace.
+    ///
+    /// # Errors
+    /// As [`Proxy::start`].
+    pub fn start_in(ns: &NetNs, config: &str) -> Result<Self> {
+        let dir = TempDir::new("proxy")?;
+        let path = dir.write("hookgate.toml", config)?;
+        let binary = binary()?;
+        let mut command = ns.command(&binary.to_string_lossy());
+        command.args(["run", "--config"]).arg(&path);
+        let mut proxy = Self { running: Running::start(command)?, binary, config: path, _dir: dir };
+        proxy.wait_until_listening(&listeners(config)?)?;
+        Ok(proxy)
+    }
+
+    fn wait_until_listening(&mut self, addresses: &[SocketAddr]) -> Result<()> {
+        let pid = self.running.pid();
+        let listening = wait_until(START, || {
+            self.running.still_running()?;
+            Ok(listens(pid, addresses))
+        })?;
+        ensure!(listening, "hookgate does not listen on {addresses:?} after {START:?}:\n{}", self.stderr());
+        Ok(())
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.running.pid()
+    }
+
+    pub fn config(&self) -> &Path {
+        &self.config
+    }
+
+    /// What it logged so far.
+    pub fn stderr(&self) -> String {
+        self.running.stderr()
+    }
+
+    /// # Errors
+    /// The text is not logged within `limit`, or the proxy ends before it.
+    pub fn wait_for_stderr(&mut self, text: &str, limit: Duration) -> Result<()> {
+        self.running.wait_for_stderr(text, limit)
+    }
+
+    /// # Errors
+    /// The proxy is gone.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        self.running.signal(signal)
+    }
+
+    /// SIGTERM, and its exit status.
+    ///
+    /// # Errors
+    /// It had to be killed.
+    pub fn stop(&mut self) -> Result<ExitStatus> {
+        self.running.stop()
+    }
+
+    /// Whether it still runs; `None` while it does.
+    ///
+    /// # Errors
+    /// The kernel refuses to say.
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        self.running.ended()
+    }
+
+    /// Resident memory in KiB: now, and the most it ever was.
+    ///
+    /// # Errors
+    /// The proxy is gone.
+    pub fn memory_kib(&self) -> Result<(u64, u64)> {
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.pid())).context("hookgate is gone")?;
+        let field = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_suffix("kB"))?;
+            line.trim().parse::<u64>().ok()
+        };
+        field("VmRSS:").zip(field("VmHWM:")).context("a process without memory")
+    }
+
+    /// Another command of the same binary on the same configuration, such as `stats --json`, inside `ns`.
+    ///
+    /// # Errors
+    /// It fails; the error holds what it said.
+    pub fn command(&self, ns: &NetNs, args: &[&str]) -> Result<String> {
+        let mut command = ns.command(&self.binary.to_string_lossy());
+        command.args(args).arg("--config").arg(&self.config);
+        run(command)
+    }
+}
+
+/// The binary under test: `$HOOKGATE_BIN`, or `hookgate` in the profile's folder that this test was built into.
+///
+/// # Errors
+/// There is none; the error says what to run.
+pub fn binary() -> Result<PathBuf> {
+    let path = match std::env::var_os("HOOKGATE_BIN") {
+        Some(path) => PathBuf::from(path),
+        None => {
+            let exe = std::env::current_exe().context("where are we?")?;
+            let built =
+                exe.ancestors().skip(1).take(2).map(|dir| dir.join("hookgate")).find(|path| path.is_file());
+            built.with_context(|| format!("no hookgate beside {}: run `cargo xtask test`", exe.display()))?
+        }
+    };
+    ensure!(path.is_file(), "no hookgate at {}: run `cargo xtask build` first", path.display());
+    Ok(path)
+}
+
+/// A TCP port of 127.0.0.1 that nobody used a moment ago.
+///
+/// # Errors
+/// All are taken.
+pub fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0").context("no free port")?.local_addr()?.port())
+}
+
+/// Every address under `[listen]`.
+fn listeners(config: &str) -> Result<Vec<SocketAddr>> {
+    let config = DeTable::parse(config).context("the test's own hookgate.toml")?;
+    let listen = config.get_ref().get("listen").context("a configuration without [listen]")?.get_ref();
+    let addresses =
+        ["https", "http", "plain"].iter().filter_map(|key| listen.get(*key)?.get_ref().as_array()).flatten();
+    addresses
+        .map(|a| a.get_ref().as_str().and_then(|a| a.parse().ok()).context("a listener that is no address"))
+        .collect()
+}
+
+/// Read from the kernel's table of the process's own namespace: no probe connection that counters would see.
+fn listens(pid: u32, addresses: &[SocketAddr]) -> bool {
+    const LISTEN: &str = "0A";
+    let table = ["tcp", "tcp6"].map(|name| std::fs::read_to_string(format!("/proc/{pid}/net/{name}")));
+    let rows = table.iter().flatten().flat_map(|text| text.lines().skip(1));
+    let ports = rows.filter_map(|row| {
+        let mut columns = row.split_whitespace().skip(1);
+        let (local, _remote, state) = (columns.next()?, columns.next()?, columns.next()?);
+        let port = u16::from_str_radix(local.rsplit(':').next()?, 16).ok()?;
+        (state == LISTEN).then_some(port)
+    });
+    let ports = ports.collect::<Vec<_>>();
+    addresses.iter().all(|address| ports.contains(&address.port()))
+}

@@ -1,0 +1,181 @@
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::{NetNs, Running, TempDir};
+
+/// Counts TCP packets on one end of a link, by source address. It shares nothing with what it checks: tcpdump captures,
+/// and the few lines below read its file.
+pub struct Tap {
+    running: Running,
+    file: PathBuf,
+    port: u16,
+    _dir: TempDir,
+}
+
+/// What came from one source; `bytes` are whole frames, `syns` are SYN without ACK.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub packets: u64,
+    pub bytes: u64,
+    pub syns: u64,
+}
+
+impl std::ops::AddAssign for Counts {
+    fn add_assign(&mut self, more: Self) {
+        self.packets += more.packets;
+        self.bytes += more.bytes;
+        self.syns += more.syns;
+    }
+}
+
+impl Tap {
+    /// Listens on `device` for TCP towards `port`.
+    ///
+    /// # Errors
+    /// No tcpdump, not root, or no such device.
+    pub fn start(ns: &NetNs, device: &str, port: u16) -> Result<Self> {
+        let dir = TempDir::new("tap")?;
+        let file = dir.path().join("packets.pcap");
+        let mut command = ns.command("tcpdump");
+        command.args(["-i", device, "-nn", "-U", "--immediate-mode", "-s", "128", "-B", "65536", "-w", "-"]);
+        command.arg(format!("tcp dst port {port} or (ip6 and tcp)"));
+        let mut running = Running::start_into(command, Stdio::from(File::create(&file)?))?;
+        running.wait_for_stderr("listening on", Duration::from_secs(10))?;
+        Ok(Self { running, file, port, _dir: dir })
+    }
+
+    /// What it saw so far, by source address.
+    ///
+    /// # Errors
+    /// The capture can't be read.
+    pub fn counts(&self) -> Result<BTreeMap<IpAddr, Counts>> {
+        let capture =
+            std::fs::read(&self.file).with_context(|| format!("reading {}", self.file.display()))?;
+        let mut counts = BTreeMap::<IpAddr, Counts>::new();
+        for frame in frames(&capture)? {
+            if let Some(segment) = Segment::parse(frame.start).filter(|segment| segment.to_port == self.port)
+            {
+                *counts.entry(segment.from).or_default() +=
+                    Counts { packets: 1, bytes: frame.bytes, syns: u64::from(segment.opens) };
+            }
+        }
+        Ok(counts)
+    }
+
+    /// Stops, and says what it saw altogether.
+    ///
+    /// # Errors
+    /// The kernel had to drop packets before tcpdump saw them: the counts would be worth nothing.
+    pub fn finish(mut self) -> Result<BTreeMap<IpAddr, Counts>> {
+        self.running.stop()?;
+        let stderr = self.running.stderr();
+        ensure!(stderr.contains("\n0 packets dropped by kernel"), "the tap missed packets:\n{stderr}");
+        self.counts()
+    }
+}
+
+struct Frame<'a> {
+    start: &'a [u8],
+    bytes: u64,
+}
+
+/// The whole records of a pcap file in this machine's byte order, Ethernet only.
+fn frames(capture: &[u8]) -> Result<Vec<Frame<'_>>> {
+    const MAGIC_MICROSECONDS: u32 = 0xa1b2_c3d4;
+    const ETHERNET: u32 = 1;
+    let word = |at: usize| Some(u32::from_ne_bytes(capture.get(at..at + 4)?.try_into().ok()?));
+    ensure!(
+        word(0) == Some(MAGIC_MICROSECONDS) && word(20) == Some(ETHERNET),
+        "not a capture of Ethernet frames"
+    );
+    let mut frames = Vec::new();
+    let mut at = 24;
+    while let (Some(kept), Some(bytes)) = (word(at + 8), word(at + 12)) {
+        let Some(start) = capture.get(at + 16..at + 16 + kept as usize) else { break }; // still being written
+        frames.push(Frame { start, bytes: bytes.into() });
+        at += 16 + kept as usize;
+    }
+    Ok(frames)
+}
+
+struct Segment {
+    from: IpAddr,
+    to_port: u16,
+    opens: bool,
+}
+
+impl Segment {
+    /// Plain Ethernet, IPv4 with or without options, IPv6 without extension headers: what Linux sends for TCP.
+    fn parse(frame: &[u8]) -> Option<Self> {
+        const SYN: u8 = 0x02;
+        const ACK: u8 = 0x10;
+        let (from, tcp) = match frame.get(12..14)? {
+            [0x08, 0x00] => {
+                let words = usize::from(frame.get(14)? & 0x0f);
+                (IpAddr::from(<[u8; 4]>::try_from(frame.get(26..30)?).ok()?), 14 + 4 * words)
+            }
+            [0x86, 0xdd] => (IpAddr::from(<[u8; 16]>::try_from(frame.get(22..38)?).ok()?), 14 + 40),
+            _ => return None,
+        };
+        let to_port = u16::from_be_bytes(frame.get(tcp + 2..tcp + 4)?.try_into().ok()?);
+        let flags = frame.get(tcp + 13)?;
+        Some(Self { from, to_port, opens: flags & (SYN | ACK) == SYN })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    use super::*;
+
+    const CAPTURE_HEAD: [u32; 6] = [0xa1b2_c3d4, 0x0004_0002, 0, 0, 128, 1];
+
+    fn record(frame: &[u8], bytes: u32) -> Vec<u8> {
+        let words = [0, 0, frame.len() as u32, bytes].into_iter().flat_map(u32::to_ne_bytes);
+        words.chain(frame.iter().copied()).collect()
+    }
+
+    /// A frame up to the TCP flags, towards port 443.
+    fn frame(ethertype: [u8; 2], ip: &[u8], flags: u8) -> Vec<u8> {
+        [&[0; 12], &ethertype[..], ip, &[0, 9, 1, 0xbb], &[0; 9], &[flags]].concat()
+    }
+
+    #[test]
+    fn reads_both_families_and_leaves_what_is_half_written() {
+        let mut v4 = [0; 24];
+        v4[0] = 0x46; // one word of options
+        v4[12..16].copy_from_slice(&[157, 240, 12, 1]);
+        let mut v6 = [0; 40];
+        v6[8..24].copy_from_slice(&"2a03:2880::7".parse::<Ipv6Addr>().unwrap().octets());
+        let head = CAPTURE_HEAD.into_iter().flat_map(u32::to_ne_bytes).collect::<Vec<_>>();
+        let records = [
+            record(&frame([8, 0], &v4, 0x02), 78),
+            record(&frame([8, 0], &v4, 0x10), 70),
+            record(&frame([8, 0], &v4, 0x12), 70), // SYN and ACK opens nothing
+            record(&frame([0x86, 0xdd], &v6, 0xc2), 94),
+            record(&frame([8, 6], &v4, 0x02), 42), // ARP
+        ];
+        let capture = [head, records.concat(), record(&[0; 60], 60)[..40].to_vec()].concat();
+        let segments =
+            frames(&capture).unwrap().iter().map(|f| (Segment::parse(f.start), f.bytes)).collect::<Vec<_>>();
+        let seen = segments.iter().map(|(s, bytes)| s.as_ref().map(|s| (s.from, s.to_port, s.opens, *bytes)));
+        let v4 = IpAddr::from(Ipv4Addr::new(157, 240, 12, 1));
+        assert_eq!(
+            seen.collect::<Vec<_>>(),
+            [
+                Some((v4, 443, true, 78)),
+                Some((v4, 443, false, 70)),
+                Some((v4, 443, false, 70)),
+                Some(("2a03:2880::7".parse().unwrap(), 443, true, 94)),
+                None
+            ]
+        );
+    }
+}

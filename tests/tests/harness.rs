@@ -1,0 +1,101 @@
+//! The harness itself: its peers are real, and answer as the tests that lean on them assume.
+
+use std::process::Command;
+
+use anyhow::Result;
+use harness::{
+    Certs, DnsServer, Need, NetNs, Nginx, Receiver, Tap, TempDir, VERIFY_TOKEN, require, run, wait_until,
+};
+
+/// What the receiver answers, and its status.
+fn curl(receiver: &Receiver, ca: &std::path::Path, path: &str, args: &[&str]) -> Result<String> {
+    let mut curl = Command::new("curl");
+    curl.args(["-sS", "--noproxy", "*", "--max-time", "10", "-w", " %{http_code}", "--cacert"])
+        .arg(ca)
+        .args(args);
+    curl.arg(format!("https://localhost:{}{path}", receiver.address().port()));
+    run(curl)
+}
+
+#[test]
+fn the_receiver_answers_as_a_webhook_receiver() -> Result<()> {
+    if !require(&[Need::Program("curl")]) {
+        return Ok(());
+    }
+    let dir = TempDir::new("receiver")?;
+    let certs = Certs::new(&["localhost"])?;
+    let [ca, ..] = certs.write(&dir, "receiver")?;
+    let receiver = Receiver::start(&certs)?;
+
+    let verify =
+        |token| format!("/webhooks?hub.mode=subscribe&hub.challenge=1158201444&hub.verify_token={token}");
+    assert_eq!(curl(&receiver, &ca, &verify(VERIFY_TOKEN), &[])?, "1158201444 200");
+    assert_eq!(curl(&receiver, &ca, &verify("wrong"), &[])?, "wrong verify token\n 403");
+
+    let payload = concat!(env!("CARGO_MANIFEST_DIR"), "/data/payloads/wa-text.json");
+    let head = include_str!("../data/requests/post-wa-text.http");
+    let signature = head.lines().find(|line| line.starts_with("X-Hub-Signature-256:")).unwrap();
+    let body = format!("@{payload}");
+    for framing in ["X-Framing: length", "Transfer-Encoding: chunked", "Expect: 100-continue"] {
+        let args = ["-H", signature, "-H", framing, "--data-binary", &body];
+        let answer = curl(&receiver, &ca, "/webhooks/whatsapp", &args)?;
+        assert_eq!(answer, "received POST /webhooks/whatsapp: 501 bytes, signature valid\n 200", "{framing}");
+    }
+    let answer = curl(&receiver, &ca, "/a", &["-H", signature, "--data-binary", "changed"])?;
+    assert_eq!(answer, "received POST /a: 7 bytes, signature NOT valid\n 200");
+
+    let received = receiver.received();
+    assert_eq!(received.len(), 6);
+    assert_eq!(received[2].body, std::fs::read(payload)?);
+    Ok(())
+}
+
+#[test]
+fn a_scene_of_two_machines_counts_every_packet() -> Result<()> {
+    let programs = ["curl", "nginx", "dnsmasq", "ip", "ethtool", "tcpdump", "nsenter"].map(Need::Program);
+    if !require(&[&[Need::Root], &programs[..]].concat()) {
+        return Ok(());
+    }
+    let (meta, edge) = (NetNs::new()?, NetNs::new()?);
+    NetNs::link((&meta, "wan0"), (&edge, "wan0"))?;
+    meta.address("wan0", "192.0.2.1/24")?;
+    edge.address("wan0", "192.0.2.2/24")?;
+    meta.address("wan0", "2001:db8::1/64")?;
+    edge.address("wan0", "2001:db8::2/64")?;
+    let dir = TempDir::new("scene")?;
+    let certs = Certs::new(&["chatwoot.example.com"])?;
+    let [ca, ..] = certs.write(&dir, "nginx")?;
+    let nginx = Nginx::start(&edge, "[::]:443".parse()?, &certs)?;
+    let records =
+        [("chatwoot.example.com", "192.0.2.2".parse()?), ("chatwoot.example.com", "2001:db8::2".parse()?)];
+    let dns = DnsServer::start(&edge, "192.0.2.2:53".parse()?, &records)?;
+    let tap = Tap::start(&meta, "wan0", 443)?;
+
+    for (address, family) in [("192.0.2.2", "-4"), ("[2001:db8::2]", "-6")] {
+        let mut curl = meta.command("curl");
+        let resolve = format!("chatwoot.example.com:443:{address}");
+        curl.args(["-sS", "--noproxy", "*", "--max-time", "10", family, "--resolve", &resolve, "--cacert"])
+            .arg(&ca);
+        curl.args([
+            "-H",
+            "X-Forwarded-For: 157.240.12.7",
+            "-d",
+            "hello",
+            "https://chatwoot.example.com/webhooks",
+        ]);
+        assert_eq!(run(curl)?, "received by nginx\n");
+    }
+
+    let line = "chatwoot.example.com 157.240.12.7 \"POST /webhooks HTTP/1.1\" 5 -";
+    assert!(
+        wait_until(std::time::Duration::from_secs(5), || Ok(nginx.log()? == [line, line]))?,
+        "{:?}",
+        nginx.log()?
+    );
+    assert!(dns.log().contains("started"), "{}", dns.log());
+    let sent = tap.finish()?;
+    let seen =
+        sent.iter().map(|(ip, counts)| (ip.to_string(), counts.syns, counts.packets > 6)).collect::<Vec<_>>();
+    assert_eq!(seen, [("192.0.2.1".to_owned(), 1, true), ("2001:db8::1".to_owned(), 1, true)], "{sent:?}");
+    Ok(())
+}
