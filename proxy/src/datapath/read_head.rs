@@ -4,7 +4,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::context::{Context, Event};
 use crate::http::answer::Failure;
-use crate::http::head::{EndOfHead, check_partial_request_line};
+use crate::http::head::EndOfHead;
 use crate::net::Socket;
 
 /// What came of waiting for a request.
@@ -42,24 +42,16 @@ pub(super) async fn read_head(
         // A robust server ignores an empty line before the request line (RFC 9112 §2.2): one.
         if !start_skipped && client.buffer.filled().starts_with(b"\r\n") {
             client.buffer.consume(2);
+            end = EndOfHead::default();
             start_skipped = true;
         }
-        let filled = client.buffer.filled();
-        match end.find(filled, limits.bytes) {
+        match end.find_request(client.buffer.filled(), &limits) {
             Ok(Some(2)) => {
                 return Arrived::Bad(Failure::BadRequest("an empty line instead of a request line"));
             }
             Ok(Some(length)) => return Arrived::Head { length },
             Ok(None) => {}
-            Err(error) => {
-                let line = check_partial_request_line(filled, &limits);
-                return Arrived::Bad(line.err().unwrap_or(error).into());
-            }
-        }
-        if !end.is_past_start_line()
-            && let Err(error) = check_partial_request_line(filled, &limits)
-        {
-            return Arrived::Bad(error.into());
+            Err(error) => return Arrived::Bad(error.into()),
         }
         client.buffer.grow_if_full(limits.bytes + 1);
         match timeout_at(deadline, fill(client)).await {

@@ -47,46 +47,46 @@ pub struct EndOfHead {
 }
 
 impl EndOfHead {
-    /// The head's length with its blank line, or `None` while that has not arrived.
+    /// The head's length with its blank line, or `None` while that has not arrived. Only the first `most` bytes
+    /// are judged, so the outcome does not depend on the pieces in which they arrived.
     ///
     /// Errors: a line that does not end in CR LF, or more than `most` bytes.
     pub fn find(&mut self, buffered: &[u8], most: usize) -> Result<Option<usize>, HeadError> {
-        while let Some(newline) = buffered[self.seen..].iter().position(|b| *b == b'\n') {
+        let allowed = &buffered[..buffered.len().min(most)];
+        while let Some(newline) = allowed[self.seen..].iter().position(|b| *b == b'\n') {
             let end = self.seen + newline + 1;
-            let line = &buffered[self.line..end];
+            let line = &allowed[self.line..end];
             if !line.ends_with(b"\r\n") {
                 return Err(HeadError::Malformed("a line ends without CR"));
             }
             (self.seen, self.line) = (end, end);
-            if end > most {
-                return Err(HeadError::TooLarge);
-            }
             if line.len() == 2 {
                 return Ok(Some(end));
             }
         }
-        self.seen = buffered.len();
-        if self.seen > most { Err(HeadError::TooLarge) } else { Ok(None) }
+        self.seen = allowed.len();
+        if buffered.len() > most { Err(HeadError::TooLarge) } else { Ok(None) }
     }
 
-    /// Whether the start-line has arrived whole.
-    pub fn is_past_start_line(&self) -> bool {
-        self.line > 0
+    /// [`Self::find`] for a request: refuses at once what no further byte can make valid, and says of a head
+    /// that is too large what it would have said of the whole.
+    pub fn find_request(&mut self, buffered: &[u8], limits: &HeadLimits) -> Result<Option<usize>, HeadError> {
+        match self.find(buffered, limits.bytes) {
+            Ok(None) if self.line == 0 => check_partial_method(buffered).map(|()| None),
+            Err(HeadError::TooLarge) => Err(refusal_of_too_large(&buffered[..limits.bytes], limits)),
+            found => found,
+        }
     }
 }
 
-/// Checks a start-line that has not arrived whole for what can be refused already.
-pub fn check_partial_request_line(buffered: &[u8], limits: &HeadLimits) -> Result<(), HeadError> {
-    let mut parts = buffered.splitn(3, |b| *b == b' ');
-    let method = parts.next().unwrap_or_default();
-    if !method.iter().all(|b| is_token_byte(*b)) {
-        return Err(HeadError::Malformed("the method is not a token"));
-    }
-    match parts.next() {
-        Some(target) if target.len() > limits.target_bytes => Err(HeadError::TargetTooLong),
-        _ => Ok(()),
-    }
+/// A lone CR may still become the empty line that goes before some requests.
+fn check_partial_method(buffered: &[u8]) -> Result<(), HeadError> {
+    let method = buffered.split(|b| *b == b' ').next().unwrap_or_default();
+    let is_token = method.iter().all(|b| is_token_byte(*b));
+    if is_token || buffered == b"\r" { Ok(()) } else { Err(BAD_REQUEST_LINE) }
 }
+
+const BAD_REQUEST_LINE: HeadError = HeadError::Malformed("the request line is not `method target version`");
 
 /// A valid request head, borrowed from the buffer that it arrived in.
 #[derive(Debug)]
@@ -101,27 +101,29 @@ pub struct RequestHead<'b> {
 impl<'b> RequestHead<'b> {
     /// Parses one whole head, as [`EndOfHead`] found it.
     pub fn parse(head: &'b [u8], slots: &'b mut Slots<'b>, limits: &HeadLimits) -> Result<Self, HeadError> {
-        let slots = &mut slots[..limits.field_lines];
         let mut parsed = httparse::Request::new(&mut []);
-        let outcome = parsed.parse_with_uninit_headers(head, slots);
-        match outcome {
+        match parsed.parse_with_uninit_headers(head, slots) {
             Ok(httparse::Status::Complete(length)) if length == head.len() => {}
             Ok(_) => return Err(HeadError::Malformed("the head ends where it should not")),
-            Err(error) => return Err(refusal(error, head, limits)),
+            Err(httparse::Error::TooManyHeaders) => return Err(refusal_of_too_large(head, limits)),
+            Err(error) => return Err(refusal(error, head)),
         }
         let (Some(method), Some(target), Some(minor)) = (parsed.method, parsed.path, parsed.version) else {
-            return Err(HeadError::Malformed("the request line lacks a part"));
+            return Err(BAD_REQUEST_LINE);
         };
-        if target.len() > limits.target_bytes {
-            return Err(HeadError::TargetTooLong);
-        }
         let version = if minor == 1 { Version::Http11 } else { Version::Http10 };
         let fields = Fields::new(head, parsed.headers);
         check_host(version, &fields)?;
         let framing =
             Framing::of_request(version, &fields).map_err(|BadFraming(why)| HeadError::Malformed(why))?;
-        let target = target::parse(method, target.as_bytes())?;
-        Ok(Self { method, target, version, fields, framing })
+        let parsed_target = target::parse(method, target.as_bytes())?;
+        if target.len() > limits.target_bytes {
+            return Err(HeadError::TargetTooLong);
+        }
+        if fields.lines().count() > limits.field_lines {
+            return Err(HeadError::TooLarge);
+        }
+        Ok(Self { method, target: parsed_target, version, fields, framing })
     }
 
     /// Whether the client allows another request on its connection (RFC 9112 §9.3).
@@ -141,36 +143,44 @@ impl<'b> RequestHead<'b> {
     }
 }
 
-/// What httparse's refusal is in the contract's words. A head too large for its limits may be cut anywhere,
-/// so the target's length is asked first.
-fn refusal(error: httparse::Error, head: &[u8], limits: &HeadLimits) -> HeadError {
-    let line = head.split(|b| *b == b'\r').next().unwrap_or_default();
+/// What a head beyond its limits is refused with, of which `start` was read: 400 and 505 go before 414 and 431.
+fn refusal_of_too_large(start: &[u8], limits: &HeadLimits) -> HeadError {
+    let mut slots = slots();
+    match httparse::Request::new(&mut []).parse_with_uninit_headers(start, &mut slots) {
+        Ok(_) | Err(httparse::Error::TooManyHeaders) => {}
+        Err(error) => return refusal(error, start),
+    }
+    let target = start.splitn(3, |b| *b == b' ').nth(1).unwrap_or_default();
+    match target::check_bytes(target) {
+        Err(error) => error,
+        Ok(()) if target.len() > limits.target_bytes => HeadError::TargetTooLong,
+        Ok(()) => HeadError::TooLarge,
+    }
+}
+
+/// What httparse's refusal is in the contract's words.
+fn refusal(error: httparse::Error, head: &[u8]) -> HeadError {
     match error {
         httparse::Error::TooManyHeaders => HeadError::TooLarge,
-        httparse::Error::Version => {
-            let mut parts = line.split(|b| *b == b' ');
-            let (Some(_), Some(target), Some(version), None) =
-                (parts.next(), parts.next(), parts.next(), parts.next())
-            else {
-                return HeadError::Malformed("the request line is not `method target version`");
-            };
-            match version {
-                [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
-                    if major.is_ascii_digit() && minor.is_ascii_digit() =>
-                {
-                    HeadError::Version
-                }
-                _ if target.len() > limits.target_bytes => HeadError::TargetTooLong,
-                _ => HeadError::Malformed("the version is not HTTP/d.d"),
-            }
-        }
+        httparse::Error::Version => refusal_of_version(head),
         httparse::Error::HeaderName => {
             HeadError::Malformed("a field line has no valid name before its colon")
         }
         httparse::Error::HeaderValue => HeadError::Malformed("a field value holds a control character"),
-        httparse::Error::NewLine | httparse::Error::Status | httparse::Error::Token => {
-            HeadError::Malformed("the request line is not `method target version`")
+        httparse::Error::NewLine => HeadError::Malformed("a line does not end where it should"),
+        httparse::Error::Status | httparse::Error::Token => BAD_REQUEST_LINE,
+    }
+}
+
+fn refusal_of_version(head: &[u8]) -> HeadError {
+    let line = head.split(|b| *b == b'\r').next().unwrap_or_default();
+    let mut words = line.split(|b| *b == b' ');
+    match (words.next(), words.next(), words.next(), words.next()) {
+        (_, _, Some([b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9']), None) => {
+            HeadError::Version
         }
+        (_, _, Some(_), None) => HeadError::Malformed("the version is not HTTP/d.d"),
+        _ => BAD_REQUEST_LINE,
     }
 }
 

@@ -17,9 +17,7 @@ pub enum Target<'b> {
 ///
 /// Errors: bytes that may not stand in one, or a form that `method` does not have.
 pub fn parse<'b>(method: &str, target: &'b [u8]) -> Result<Target<'b>, HeadError> {
-    if !target.iter().all(|b| matches!(b, 0x21..=0x7e) && *b != b'#') {
-        return Err(HeadError::Malformed("the request target holds a byte that may not stand there"));
-    }
+    check_bytes(target)?;
     if target.starts_with(b"/") {
         return Ok(Target::Path(target));
     }
@@ -35,6 +33,14 @@ pub fn parse<'b>(method: &str, target: &'b [u8]) -> Result<Target<'b>, HeadError
         "CONNECT" if is_authority(target) && target.contains(&b':') => Ok(Target::Authority),
         _ => Err(HeadError::Malformed("the request target is neither a path nor an http or https URL")),
     }
+}
+
+/// Visible ASCII without `#`, which never reaches a server.
+pub(super) fn check_bytes(target: &[u8]) -> Result<(), HeadError> {
+    if target.iter().all(|b| matches!(b, 0x21..=0x7e) && *b != b'#') {
+        return Ok(());
+    }
+    Err(HeadError::Malformed("the request target holds a byte that may not stand there"))
 }
 
 fn strip_scheme(target: &[u8]) -> Option<&[u8]> {
