@@ -111,10 +111,12 @@ impl Failure {
 pub fn write(failure: Failure, proxy: &str, date: &str, close: bool, body: bool, out: &mut Vec<u8>) {
     let (status, error, sentence) = failure.row();
     let length = sentence.len() + 1;
+    // A name is a token of RFC 9110; one of RFC 8941 begins with a letter or `*`, and a string does for the rest.
+    let quote = if proxy.starts_with(|c: char| c.is_ascii_alphabetic() || c == '*') { "" } else { "\"" };
     write!(
         out,
         "HTTP/1.1 {status} {}\r\nDate: {date}\r\nContent-Type: text/plain; charset=utf-8\r\n\
-         Content-Length: {length}\r\nProxy-Status: {proxy}; error={error}\r\n",
+         Content-Length: {length}\r\nProxy-Status: {quote}{proxy}{quote}; error={error}\r\n",
         reason_phrase(status),
     )
     .expect("a Vec takes every write");

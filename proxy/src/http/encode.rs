@@ -85,7 +85,8 @@ pub fn response_head(
 ) {
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(head.status_and_reason);
-    out.extend_from_slice(b"\r\n");
+    // The space before the reason is not optional (RFC 9112 §4), though some upstreams leave it out.
+    out.extend_from_slice(if head.status_and_reason.contains(&b' ') { b"\r\n" } else { b" \r\n" });
     let nominated = Nominated::by(&head.fields);
     let bodiless = head.framing == Framing::Empty;
     for line in head.fields.lines() {

@@ -1,2 +1,6 @@
+mod answers;
+mod bodies;
 mod cases;
 mod heads;
+mod responses;
+mod targets;
