@@ -1,6 +1,7 @@
 //! Reads TOML tables key by key, and collects every problem with its place instead of stopping at the first.
 
-use std::cell::RefCell;
+use std::borrow::Cow;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -30,23 +31,29 @@ pub(super) struct Document<'t> {
     file: &'t Path,
     text: &'t str,
     problems: RefCell<Vec<Problem>>,
+    /// It is not TOML: whatever else seems wrong may only follow from that.
+    is_broken: Cell<bool>,
 }
 
 impl<'t> Document<'t> {
     pub(super) fn new(file: &'t Path, text: &'t str) -> Self {
-        Self { file, text, problems: RefCell::default() }
+        Self { file, text, problems: RefCell::default(), is_broken: Cell::default() }
     }
 
-    /// The file's top table; syntax errors become problems, the rest is read all the same.
+    /// The file's top table. The first syntax error is the only problem then.
     pub(super) fn parse(&self) -> Spanned<DeTable<'t>> {
         let (table, errors) = DeTable::parse_recoverable(self.text);
-        for error in errors {
-            self.problem(error.span().unwrap_or_default(), error.message().to_owned());
+        if let Some(first) = errors.first() {
+            self.problem(first.span().unwrap_or_default(), first.message().to_owned());
+            self.is_broken.set(true);
         }
         table
     }
 
     pub(super) fn problem(&self, at: Range<usize>, message: String) {
+        if self.is_broken.get() {
+            return;
+        }
         let before = self.text.get(..at.start).unwrap_or(self.text);
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
         self.problems.borrow_mut().push(Problem {
@@ -57,8 +64,11 @@ impl<'t> Document<'t> {
         });
     }
 
+    /// In the order of the file.
     pub(super) fn into_problems(self) -> Vec<Problem> {
-        self.problems.into_inner()
+        let mut problems = self.problems.into_inner();
+        problems.sort_by_key(|problem| (problem.line, problem.column));
+        problems
     }
 }
 
@@ -95,23 +105,40 @@ impl<'d> Section<'d> {
         }
     }
 
-    /// All of a table's entries as (key, its own section): for tables whose keys are the user's.
+    /// All of a table's entries as (key, its place, its own section), in the order of the file: for tables whose
+    /// keys are the user's.
     pub(super) fn entries(&mut self) -> Vec<(&'d str, Range<usize>, Section<'d>)> {
         let Some(table) = self.table.take() else { return Vec::new() };
-        table
-            .iter()
-            .map(|(key, value)| {
-                let name: &'d str = key.get_ref();
-                let section = Section {
-                    document: self.document,
-                    path: self.path_of(&format!("\"{name}\"")),
-                    table: self.as_table(name, value),
-                    span: value.span(),
-                    asked: Vec::new(),
-                };
-                (name, key.span(), section)
-            })
-            .collect()
+        let mut entries: Vec<_> = table.iter().collect();
+        entries.sort_by_key(|(key, _)| key.span().start);
+        let entry = |(key, value): (&'d Spanned<_>, &'d Spanned<DeValue<'d>>)| {
+            let name: &'d Cow<'d, str> = key.get_ref();
+            let quoted = format!("\"{name}\"");
+            let section = Section {
+                document: self.document,
+                path: self.path_of(&quoted),
+                table: self.as_table(&quoted, value),
+                span: value.span(),
+                asked: Vec::new(),
+            };
+            (&**name, key.span(), section)
+        };
+        entries.into_iter().map(entry).collect()
+    }
+
+    /// The keys of the tables inside this one, each the first in the one before it, with dots between them.
+    pub(super) fn tables_inside(&self) -> String {
+        let first = |table: &'d DeTable<'d>| {
+            table.iter().find_map(|(key, value)| Some((key.get_ref(), value.get_ref().as_table()?)))
+        };
+        let mut keys = String::new();
+        let mut next = self.table.and_then(first);
+        while let Some((key, table)) = next {
+            keys.push('.');
+            keys.push_str(key);
+            next = first(table);
+        }
+        keys
     }
 
     /// The array of tables under `key`, each as its own section.
@@ -152,7 +179,7 @@ impl<'d> Section<'d> {
         self.checked(key, value.span(), read(value.get_ref()))
     }
 
-    /// The array under `key`, each element as `read` makes it out.
+    /// The array under `key`, each element as `read` makes it out; `None` when one of them is wrong.
     pub(super) fn list<T>(
         &mut self,
         key: &'static str,
@@ -163,14 +190,21 @@ impl<'d> Section<'d> {
             let message = format!("must be a list, not {}", value.get_ref().type_str());
             return self.checked(key, value.span(), Err(message));
         };
-        let elements = array.iter().map(|e| self.checked(key, e.span(), read(e.get_ref())));
-        Some(elements.flatten().collect())
+        let read =
+            |element: &Spanned<DeValue<'_>>| self.checked(key, element.span(), read(element.get_ref()));
+        // All of them are read before any is missed, so that every wrong one is reported.
+        let elements: Vec<Option<T>> = array.iter().map(read).collect();
+        elements.into_iter().collect()
     }
 
-    /// A problem with `key`, at its value, or at the table when it is not written.
+    /// Where the value of `key` lies, or the table when it is not written.
+    pub(super) fn span_of(&self, key: &str) -> Range<usize> {
+        self.table.and_then(|table| table.get(key)).map_or(self.span.clone(), Spanned::span)
+    }
+
+    /// A problem with `key`, where [`Self::span_of`] says.
     pub(super) fn problem(&self, key: &str, message: &str) {
-        let span = self.table.and_then(|t| t.get(key)).map_or(self.span.clone(), Spanned::span);
-        self.document.problem(span, format!("{}: {message}", self.path_of(key)));
+        self.document.problem(self.span_of(key), format!("{}: {message}", self.path_of(key)));
     }
 
     /// Reports every key that was not asked for; returns those that were.

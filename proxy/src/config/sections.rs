@@ -1,5 +1,7 @@
 //! One function a section: reads its keys, checks them, fills in the contract's defaults.
 
+use std::net::SocketAddr;
+use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
@@ -41,6 +43,8 @@ struct Reading<'d> {
     base: &'d Path,
     known: Vec<String>,
     without_effect: Vec<String>,
+    /// Where https is listened on, if it is.
+    https_at: Option<Range<usize>>,
 }
 
 impl<'d> Reading<'d> {
@@ -50,7 +54,13 @@ impl<'d> Reading<'d> {
         table: &'d toml::Spanned<toml::de::DeTable<'d>>,
     ) -> Self {
         let base = file.parent().unwrap_or(Path::new(""));
-        Self { top: Section::top(document, table), base, known: Vec::new(), without_effect: Vec::new() }
+        Self {
+            top: Section::top(document, table),
+            base,
+            known: Vec::new(),
+            without_effect: Vec::new(),
+            https_at: None,
+        }
     }
 
     fn config(mut self) -> Config {
@@ -61,7 +71,7 @@ impl<'d> Reading<'d> {
 
     fn read(&mut self) -> Config {
         let listen = self.listen();
-        let tls = self.tls(!listen.https.is_empty());
+        let tls = self.tls();
         let config = Config {
             tls,
             dns: self.dns(),
@@ -92,24 +102,27 @@ impl<'d> Reading<'d> {
 
     fn listen(&mut self) -> Listen {
         let mut section = self.top.section("listen");
-        let listen = Listen {
-            https: section.list("https", listen_address).unwrap_or_default(),
-            plain: section.list("plain", listen_address).unwrap_or_default(),
-            plain_scheme: section
-                .value("plain_scheme", one_of(&[("http", Scheme::Http), ("https", Scheme::Https)]))
-                .unwrap_or_default(),
-        };
-        let http = section.list("http", listen_address).unwrap_or_default();
+        let https = section.list("https", listen_address);
+        let plain = section.list("plain", listen_address);
+        let http = section.list("http", listen_address);
         section.list("proxy_protocol_from", network);
-        if listen.https.is_empty() && listen.plain.is_empty() && http.is_empty() {
+        let scheme = one_of(&[("http", Scheme::Http), ("https", Scheme::Https)]);
+        let plain_scheme = section.value("plain_scheme", scheme).unwrap_or_default();
+        let is_off = |(key, list): (&str, &Option<Vec<SocketAddr>>)| {
+            !section.has(key) || list.as_ref().is_some_and(Vec::is_empty)
+        };
+        if [("https", &https), ("plain", &plain), ("http", &http)].into_iter().all(is_off) {
             section.problem("https", "no listener at all: write https = [\"0.0.0.0:443\", \"[::]:443\"]");
         }
+        let https = https.unwrap_or_default();
+        self.https_at = (!https.is_empty()).then(|| section.span_of("https"));
+        let listen = Listen { https, plain: plain.unwrap_or_default(), plain_scheme };
         self.no_effect_yet(&section, "listen", &["http", "proxy_protocol_from"]);
         self.finish(section);
         listen
     }
 
-    fn tls(&mut self, required: bool) -> Option<Tls> {
+    fn tls(&mut self) -> Option<Tls> {
         let has_acme = self.top.has("acme");
         let mut section = self.top.section("tls");
         let mut pairs = Vec::from_iter(pair(&mut section, self.base));
@@ -118,7 +131,7 @@ impl<'d> Reading<'d> {
             if !(more.has("cert") && more.has("key")) {
                 more.problem("cert", "a pair needs both cert and key");
             }
-            self.finish(more);
+            more.finish();
         }
         let tls = Tls {
             pairs,
@@ -128,13 +141,14 @@ impl<'d> Reading<'d> {
                 .unwrap_or_default(),
         };
         section.value("ktls", one_of(&[("auto", ()), ("off", ())]));
-        if required && !section.is_present() && has_acme {
-            section
-                .problem("cert", "https needs [tls] cert and key: [acme] has no effect in this version yet");
-        } else if section.has("cert") != section.has("key") {
-            section.problem("cert", "cert and key go together; write both");
-        } else if (required || section.is_present()) && !section.has("cert") && !section.has("certs") {
-            section.problem("cert", "https needs a certificate: write cert and key in [tls]");
+        let missing = ["cert", "key"].into_iter().find(|key| !section.has(key));
+        let only_certs = section.has("certs") && !section.has("cert") && !section.has("key");
+        if let Some(missing) = missing.filter(|_| section.is_present() && !only_certs) {
+            section.problem(missing, "missing: [tls] needs both cert and key");
+        } else if let Some(https_at) = self.https_at.clone().filter(|_| !section.is_present()) {
+            let instead = if has_acme { "; [acme] has no effect in this version yet" } else { "" };
+            let message = format!("listen.https: needs a certificate: add [tls] with cert and key{instead}");
+            section.document().problem(https_at, message);
         }
         if section.has("client_names") && !section.has("client_ca") {
             section
@@ -162,9 +176,10 @@ impl<'d> Reading<'d> {
     fn dns(&mut self) -> Dns {
         let mut section = self.top.section("dns");
         let servers = if section.value("servers", |v| Ok(v.is_str())).unwrap_or(false) {
-            section
-                .value("servers", one_of(&[("system", DnsServersWord::System)]))
-                .map(|_| DnsServers::System)
+            section.value("servers", |value| match value.as_str() {
+                Some("system") => Ok(DnsServers::System),
+                _ => Err("must be a list such as [\"1.1.1.1\"], or the word \"system\"".into()),
+            })
         } else {
             section
                 .list("servers", |server| {
@@ -204,9 +219,19 @@ impl<'d> Reading<'d> {
     fn guard(&mut self) -> Option<Guard> {
         let mut section = self.top.section("guard");
         let base = self.base;
+        let interfaces = section.list("interfaces", interface);
+        let ports = section.list("ports", port);
+        for (key, is_empty) in [
+            ("interfaces", interfaces.as_ref().is_some_and(Vec::is_empty)),
+            ("ports", ports.as_ref().is_some_and(Vec::is_empty)),
+        ] {
+            if is_empty {
+                section.problem(key, "at least one");
+            }
+        }
         let guard = Guard {
-            interfaces: section.list("interfaces", interface).unwrap_or_default(),
-            ports: section.list("ports", port).unwrap_or_else(|| vec![443]),
+            interfaces: interfaces.unwrap_or_default(),
+            ports: ports.unwrap_or_else(|| vec![443]),
             mode: section
                 .value(
                     "mode",
@@ -243,11 +268,6 @@ impl<'d> Reading<'d> {
         section.value("state", path(base));
         if section.is_present() && !section.has("interfaces") {
             section.problem("interfaces", "which interfaces shall be guarded? write interfaces = [\"eth0\"]");
-        }
-        for (key, empty) in [("interfaces", guard.interfaces.is_empty()), ("ports", guard.ports.is_empty())] {
-            if section.has(key) && empty {
-                section.problem(key, "at least one");
-            }
         }
         self.no_effect_yet(&section, "guard", &["limit", "refresh", "registry", "state"]);
         let present = section.is_present();
@@ -322,12 +342,6 @@ impl<'d> Reading<'d> {
 fn pair(section: &mut Section<'_>, base: &Path) -> Option<Pair> {
     let (cert, key) = (section.value("cert", path(base)), section.value("key", path(base)));
     cert.zip(key).map(|(cert, key)| Pair { cert, key })
-}
-
-/// The one word that `[dns] servers` may be.
-#[derive(Clone, Copy)]
-enum DnsServersWord {
-    System,
 }
 
 /// A network interface's name as the kernel allows it (`dev_valid_name`).

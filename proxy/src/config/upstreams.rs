@@ -8,6 +8,20 @@ use super::document::{Document, Problem, Section};
 use super::value::{address_with_port, boolean, number, path, port, text};
 use super::{ConfigError, Upstream};
 
+/// The keys that an upstream can have.
+#[cfg(test)]
+pub(super) const KEYS: &[&str] = &[
+    "address",
+    "port",
+    "tls",
+    "ca",
+    "verify",
+    "allow_private",
+    "require_client_cert",
+    "in_flight",
+    "body_bytes",
+];
+
 /// The `*.toml` files in `upstreams.d` beside the configuration, in order of their names.
 pub(super) fn files_beside(config: &Path) -> Result<Vec<PathBuf>, ConfigError> {
     let folder = config.parent().unwrap_or(Path::new("")).join("upstreams.d");
@@ -49,6 +63,11 @@ fn read(mut section: Section<'_>, base: &Path, mut known: HashSet<String>) -> Ve
     let document = section.document();
     let mut upstreams = Vec::new();
     for (written, at, entry) in section.entries() {
+        let inside = entry.tables_inside();
+        if !inside.is_empty() {
+            document.problem(at, format!("a host's name needs quotes: write \"{written}{inside}\""));
+            continue;
+        }
         let upstream = upstream(written, entry, base);
         if let Err(wrong) = check_name(written) {
             document.problem(at, format!("upstreams.\"{written}\": {wrong}"));
