@@ -90,7 +90,8 @@ impl Dns {
             Some(lookup) => match lookup.answer.get() {
                 Some(answer) if answer.expires <= now => match &answer.outcome {
                     Ok(addresses) => Some((addresses.clone(), answer.stale_until)),
-                    Err(_) => lookup.stale.clone(),
+                    // "No such name" is an answer too: what was right before it does not come back.
+                    Err(_) => None,
                 },
                 Some(_) | None => return lookup.clone(),
             },
@@ -198,5 +199,32 @@ impl From<NetError> for Unanswered {
             }
             error => Self::Failure(error.to_string()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn after_no_such_name_old_addresses_do_not_come_back() {
+        let second = Duration::from_secs(1);
+        let servers = DnsServers::These(vec!["192.0.2.1:53".parse().unwrap()]);
+        let dns =
+            Dns::new(&config::Dns { servers, timeout: second, valid: second, stale: 3600 * second }).unwrap();
+        let now = Instant::now();
+        let stale: Arc<[IpAddr]> = Arc::new(["192.0.2.2".parse().unwrap()]);
+        let known = |outcome| {
+            let answer = Answer { outcome, expires: now, stale_until: now + 60 * second };
+            let stale = Some((stale.clone(), now + 60 * second));
+            let lookup = Lookup { answer: OnceCell::new_with(Some(answer)), stale };
+            dns.names.lock().unwrap().insert("a.example".into(), Arc::new(lookup));
+        };
+        known(Err(ConnectError::Dns("no such name".into())));
+        assert!(dns.current("a.example", now + second).stale.is_none());
+        known(Ok(stale.clone()));
+        assert!(dns.current("a.example", now + second).stale.is_some());
+        known(Ok(stale.clone()));
+        assert!(dns.current("a.example", now + 61 * second).stale.is_none());
     }
 }
