@@ -2,17 +2,20 @@
 
 use std::process::ExitCode;
 
-use super::ConfigFile;
+use super::{ConfigFile, print};
 use crate::observe::Log;
 use crate::server::Prepared;
 
 pub(super) fn run(file: &ConfigFile) -> anyhow::Result<ExitCode> {
     let config = file.load()?;
-    for key in &config.without_effect {
-        println!("{}: warning: `{key}` has no effect in this version", file.path().display());
+    let path = file.path().display();
+    if let Some(guard) = &config.guard {
+        guard.prefixes.load()?;
     }
-    let upstreams = config.upstreams.len();
     Prepared::new(&config, Log::new(config.log))?;
-    println!("{}: fine, {upstreams} upstreams", file.path().display());
+    for key in &config.without_effect {
+        print(&format!("{path}: `{key}` has no effect in this version\n"))?;
+    }
+    print(&format!("{path}: fine, {} upstreams\n", config.upstreams.len()))?;
     Ok(ExitCode::SUCCESS)
 }

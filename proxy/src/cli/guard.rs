@@ -4,6 +4,7 @@ use anyhow::Context as _;
 use clap::Subcommand;
 
 use super::{ConfigFile, pin, print, stats};
+use crate::config;
 use crate::guard::{self, Attached, Continuity, Interface};
 
 #[derive(Debug, Subcommand)]
@@ -22,8 +23,7 @@ pub fn run(command: Command, config: &ConfigFile) -> anyhow::Result<ExitCode> {
             let config = config.load()?.guard;
             let config =
                 config.context("the configuration has no [guard] section: add one with `interfaces`")?;
-            let attached = guard::start(&config, &config.prefixes.load()?)?;
-            print(&format!("{}\n", describe(&attached)))?;
+            print(&format!("{}\n", attach(&config)?))?;
         }
         Command::Detach => {
             let config = config.guard()?;
@@ -40,6 +40,11 @@ pub fn run(command: Command, config: &ConfigFile) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Attaches the guard; says to what.
+pub(super) fn attach(config: &config::Guard) -> anyhow::Result<String> {
+    Ok(describe(&guard::start(config, &config.prefixes.load()?)?))
 }
 
 fn describe(attached: &Attached) -> String {

@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-use super::ConfigFile;
+use super::{ConfigFile, guard};
+use crate::config;
 use crate::observe::Log;
 use crate::server::Prepared;
 
@@ -12,6 +13,18 @@ pub(super) fn run(file: &ConfigFile) -> anyhow::Result<ExitCode> {
     for key in &config.without_effect {
         log.note(&format!("{}: `{key}` has no effect in this version", file.path().display()));
     }
-    Prepared::new(&config, log)?.listen()?.run()?;
+    let server = Prepared::new(&config, log)?.listen()?;
+    if let Some(guard) = &config.guard {
+        attach(guard, log);
+    }
+    server.run()?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// A guard that cannot be attached never stops the proxy.
+fn attach(guard: &config::Guard, log: Log) {
+    log.note(&match guard::attach(guard) {
+        Ok(attached) => format!("guard: {attached}"),
+        Err(error) => format!("guard: not attached, serving without it: {error:#}"),
+    });
 }
