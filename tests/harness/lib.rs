@@ -1,28 +1,36 @@
 //! Values that start real peers and clean up when dropped.
 //!
 //! A test reads as a scene: a [`NetNs`] is a machine of its own, [`Nginx`], [`DnsServer`] and
-//! [`Receiver`] are what hookgate talks to, [`Proxy`] is the real binary, [`Tap`] counts what a wire carried. Whatever
+//! [`Receiver`] are what hookgate talks to, [`Origin`] and [`Client`] misbehave on cue, [`Proxy`] is the real binary, [`Tap`] counts what a wire carried. Whatever
 //! a test does, even `kill -9`, its children go with it: each asks the kernel for that ([`Running`]).
 #![forbid(unsafe_code)]
 
 mod certs;
+mod client;
 mod dns;
+mod message;
 mod needs;
 mod netns;
 mod nginx;
+mod origin;
 mod process;
 mod proxy;
 mod receiver;
 mod tap;
 mod temp_dir;
+mod wire;
 
 pub use certs::{Ca, Certs};
+pub use client::Client;
 pub use dns::DnsServer;
+pub use message::Message;
 pub use needs::{Need, require};
 pub use netns::NetNs;
 pub use nginx::Nginx;
+pub use origin::{Conversation, End, Origin};
 pub use process::{Running, run, wait_until};
 pub use proxy::{Proxy, binary, free_port};
 pub use receiver::{APP_SECRET, Received, Receiver, VERIFY_TOKEN, signature};
 pub use tap::{Counts, Tap};
 pub use temp_dir::TempDir;
+pub use wire::{Closed, Wire};

@@ -8,9 +8,11 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::route::Traits;
 use super::{Connection, Next};
+use crate::http::Version;
 use crate::http::answer::{self, Failure};
 use crate::http::chunked::Step;
 use crate::http::decoder::Decoder;
+use crate::http::encode::Persistence;
 use crate::net::{Socket, Stream};
 use crate::observe::clock;
 
@@ -23,31 +25,41 @@ impl Connection<'_, '_> {
     /// Answers a request none of whose body was taken; `traits` where its head was valid.
     pub(super) async fn answer(&mut self, failure: Failure, traits: Option<Traits>) -> Next {
         let is_head = traits.is_some_and(|traits| traits.is_head);
-        let persists = traits.is_some_and(|traits| {
+        let may_persist = |traits: &Traits| {
             traits.persists
                 && !failure.ends_connection()
                 && !self.drain.has_happened()
-                && skip_body(&mut self.socket, traits)
-        });
-        self.write_answer(failure, !persists, is_head).await.unwrap_or(Next::Abort)
+                && skip_body(&mut self.socket, *traits)
+        };
+        let persistence = match traits.filter(may_persist) {
+            None => Persistence::Ended,
+            Some(Traits { version: Version::Http10, .. }) => Persistence::Promised,
+            Some(Traits { version: Version::Http11, .. }) => Persistence::Implied,
+        };
+        self.write_answer(failure, persistence, is_head).await.unwrap_or(Next::Abort)
     }
 
     /// Answers a request that was forwarded in part, after which its connection cannot go on.
     pub(super) async fn answer_and_close(&mut self, failure: Failure, is_head: bool) -> Next {
-        self.write_answer(failure, true, is_head).await.unwrap_or(Next::Abort)
+        self.write_answer(failure, Persistence::Ended, is_head).await.unwrap_or(Next::Abort)
     }
 
-    async fn write_answer(&mut self, failure: Failure, close: bool, is_head: bool) -> Option<Next> {
+    async fn write_answer(
+        &mut self,
+        failure: Failure,
+        persistence: Persistence,
+        is_head: bool,
+    ) -> Option<Next> {
         let out = &mut self.scratch[0];
         out.clear();
-        answer::write(failure, &self.context.name, &clock::imf_fixdate(), close, !is_head, out);
+        answer::write(failure, &self.context.name, &clock::imf_fixdate(), persistence, !is_head, out);
         let stream = &mut self.socket.stream;
         let written = timeout(self.context.timeouts.body_idle, async {
             stream.write_all(out).await?;
             stream.flush().await
         });
         written.await.ok()?.ok()?;
-        Some(if close { Next::Close } else { Next::Persist })
+        Some(if persistence == Persistence::Ended { Next::Close } else { Next::Persist })
     }
 }
 

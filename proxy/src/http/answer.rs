@@ -2,6 +2,8 @@
 
 use std::io::Write;
 
+use super::encode::Persistence;
+
 /// Every way in which a request does not get its upstream's response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
@@ -108,7 +110,14 @@ impl Failure {
 }
 
 /// Appends a whole answer. `date`: an IMF-fixdate; `body`: false in answer to a HEAD.
-pub fn write(failure: Failure, proxy: &str, date: &str, close: bool, body: bool, out: &mut Vec<u8>) {
+pub fn write(
+    failure: Failure,
+    proxy: &str,
+    date: &str,
+    persistence: Persistence,
+    body: bool,
+    out: &mut Vec<u8>,
+) {
     let (status, error, sentence) = failure.row();
     let length = sentence.len() + 1;
     // A name is a token of RFC 9110; one of RFC 8941 begins with a letter or `*`, and a string does for the rest.
@@ -123,9 +132,7 @@ pub fn write(failure: Failure, proxy: &str, date: &str, close: bool, body: bool,
     if failure == Failure::MethodNotAllowed {
         out.extend_from_slice(b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n");
     }
-    if close {
-        out.extend_from_slice(b"Connection: close\r\n");
-    }
+    out.extend_from_slice(persistence.field_line());
     out.extend_from_slice(b"\r\n");
     if body {
         out.extend_from_slice(sentence.as_bytes());

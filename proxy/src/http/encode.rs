@@ -34,6 +34,16 @@ pub enum Persistence {
     Ended,
 }
 
+impl Persistence {
+    pub(super) fn field_line(self) -> &'static [u8] {
+        match self {
+            Self::Implied => b"",
+            Self::Promised => b"Connection: keep-alive\r\n",
+            Self::Ended => b"Connection: close\r\n",
+        }
+    }
+}
+
 /// Appends the request head for the upstream; `path` is what of the target travels on.
 pub fn request_head(head: &RequestHead<'_>, path: &[u8], added: &Added<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(head.method.as_bytes());
@@ -107,11 +117,7 @@ pub fn response_head(
     if framing_out == Framing::Chunked {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
-    out.extend_from_slice(match persistence {
-        Persistence::Implied => b"",
-        Persistence::Promised => b"Connection: keep-alive\r\n",
-        Persistence::Ended => b"Connection: close\r\n",
-    });
+    out.extend_from_slice(persistence.field_line());
     out.extend_from_slice(b"\r\n");
 }
 

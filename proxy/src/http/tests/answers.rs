@@ -1,5 +1,6 @@
 use super::cases::{self, same};
 use crate::http::answer::{self, Failure};
+use crate::http::encode::Persistence;
 
 /// All failures and their names; one that is missing here does not compile.
 macro_rules! failures {
@@ -60,7 +61,14 @@ fn every_failure_has_the_contracts_answer() {
 #[test]
 fn an_answer_is_a_whole_response() {
     let mut out = Vec::new();
-    answer::write(Failure::NotAllowed, "hookgate", "Tue, 24 Nov 2026 19:00:00 GMT", false, true, &mut out);
+    answer::write(
+        Failure::NotAllowed,
+        "hookgate",
+        "Tue, 24 Nov 2026 19:00:00 GMT",
+        Persistence::Implied,
+        true,
+        &mut out,
+    );
     let expected = "HTTP/1.1 403 Forbidden\r\nDate: Tue, 24 Nov 2026 19:00:00 GMT\r\n\
         Content-Type: text/plain; charset=utf-8\r\nContent-Length: 34\r\n\
         Proxy-Status: hookgate; error=http_request_denied\r\n\r\nthis upstream is not allowed here\n";
@@ -70,7 +78,7 @@ fn an_answer_is_a_whole_response() {
 #[test]
 fn an_answer_to_head_has_no_body_and_405_says_what_is_allowed() {
     let mut out = Vec::new();
-    answer::write(Failure::MethodNotAllowed, "hookgate", "now", true, false, &mut out);
+    answer::write(Failure::MethodNotAllowed, "hookgate", "now", Persistence::Ended, false, &mut out);
     let text = String::from_utf8(out).unwrap();
     assert!(text.contains("\r\nContent-Length: 29\r\n") && text.ends_with("\r\n\r\n"), "{text}");
     assert!(text.contains("\r\nAllow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n"), "{text}");
@@ -82,7 +90,7 @@ fn an_answer_to_head_has_no_body_and_405_says_what_is_allowed() {
 fn a_name_that_begins_with_a_digit_is_quoted_in_proxy_status() {
     for (name, written) in [("hookgate", "hookgate"), ("*x", "*x"), ("2nd", "\"2nd\""), ("-a", "\"-a\"")] {
         let mut out = Vec::new();
-        answer::write(Failure::Loop, name, "now", false, true, &mut out);
+        answer::write(Failure::Loop, name, "now", Persistence::Promised, true, &mut out);
         let line = format!("\r\nProxy-Status: {written}; error=proxy_loop_detected\r\n");
         let text = String::from_utf8(out).unwrap();
         assert!(text.contains(&line), "{text}");

@@ -1,0 +1,183 @@
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use anyhow::{Context, Result};
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::message::Kind;
+use crate::wire::{Heard, Wire};
+use crate::{Certs, Message};
+
+/// An upstream that does exactly what its script says, and remembers every byte that it was sent.
+pub struct Origin {
+    address: SocketAddr,
+    heard: Arc<Mutex<Vec<Heard>>>,
+}
+
+/// One connection to an [`Origin`].
+pub struct Conversation {
+    wire: Wire,
+    index: usize,
+}
+
+/// What a script's end means for its connection.
+pub enum End {
+    /// FIN, after close_notify where there is TLS.
+    Close,
+    /// FIN alone.
+    Vanish,
+    /// RST.
+    Reset,
+}
+
+/// What happens on a connection, from its first byte on. An error ends it: the peer has gone.
+pub type Script = dyn Fn(&mut Conversation) -> io::Result<End> + Send + Sync;
+
+impl Origin {
+    /// Without TLS, on a free port of 127.0.0.1.
+    ///
+    /// # Errors
+    /// No port.
+    pub fn plain(
+        script: impl Fn(&mut Conversation) -> io::Result<End> + Send + Sync + 'static,
+    ) -> Result<Self> {
+        Self::start(None, Arc::new(script))
+    }
+
+    /// With TLS.
+    ///
+    /// # Errors
+    /// No port, or `certs` is not a certificate with its key.
+    pub fn tls(
+        certs: &Certs,
+        script: impl Fn(&mut Conversation) -> io::Result<End> + Send + Sync + 'static,
+    ) -> Result<Self> {
+        let chain = CertificateDer::pem_slice_iter(certs.cert.as_bytes()).collect::<Result<Vec<_>, _>>()?;
+        let key = PrivateKeyDer::from_pem_slice(certs.key.as_bytes())?;
+        let config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key)?;
+        Self::start(Some(Arc::new(config)), Arc::new(script))
+    }
+
+    /// Answers every request with `response`, as long as the client likes.
+    ///
+    /// # Errors
+    /// No port.
+    pub fn answering(response: &'static str) -> Result<Self> {
+        Self::plain(move |connection| {
+            while connection.request()?.is_some() {
+                connection.send(response)?;
+            }
+            Ok(End::Close)
+        })
+    }
+
+    fn start(tls: Option<Arc<ServerConfig>>, script: Arc<Script>) -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").context("a port for an origin")?;
+        let address = listener.local_addr()?;
+        let heard = Arc::<Mutex<Vec<Heard>>>::default();
+        let record = heard.clone();
+        // The listener lives as long as the process: an origin costs a thread, and only tests have one.
+        thread::spawn(move || {
+            for (index, tcp) in listener.incoming().map_while(Result::ok).enumerate() {
+                let (tls, script, heard) = (tls.clone(), script.clone(), Heard::default());
+                record.lock().unwrap_or_else(PoisonError::into_inner).push(heard.clone());
+                thread::spawn(move || {
+                    if let Err(error) = converse(tcp, tls, index, &*script, heard) {
+                        eprintln!("origin, connection {index}: {error:#}");
+                    }
+                });
+            }
+        });
+        Ok(Self { address, heard })
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Every byte of every connection so far, in order of their beginning.
+    pub fn heard(&self) -> Vec<Vec<u8>> {
+        let connections = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        connections.iter().map(|heard| heard.lock().unwrap_or_else(PoisonError::into_inner).clone()).collect()
+    }
+
+    /// How many connections there were.
+    pub fn connections(&self) -> usize {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+}
+
+fn converse(
+    tcp: TcpStream,
+    tls: Option<Arc<ServerConfig>>,
+    index: usize,
+    script: &Script,
+    heard: Heard,
+) -> Result<()> {
+    let mut wire = match tls {
+        Some(config) => Wire::server(tcp, config)?,
+        None => Wire::plain(tcp)?,
+    };
+    wire.record_into(heard);
+    let mut conversation = Conversation { wire, index };
+    let end = script(&mut conversation);
+    let Conversation { mut wire, .. } = conversation;
+    match end {
+        Ok(End::Close) => {
+            wire.finish()?;
+            // With unread bytes in the socket a close would be a reset.
+            while wire.read()? > 0 {}
+            Ok(())
+        }
+        Ok(End::Vanish) => Ok(wire.vanish()?),
+        Ok(End::Reset) => Ok(wire.reset()?),
+        Err(error) => Err(error.into()),
+    }
+}
+
+impl Conversation {
+    /// Which of the origin's connections this is, from 0.
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// The next request, body and all; `None` when the client closes instead.
+    ///
+    /// # Errors
+    /// The connection was cut.
+    pub fn request(&mut self) -> io::Result<Option<Message>> {
+        Message::read(&mut self.wire, Kind::Request)
+    }
+
+    /// The next request's head alone.
+    ///
+    /// # Errors
+    /// The connection was cut, or closed.
+    pub fn head(&mut self) -> io::Result<String> {
+        let head = self.wire.take_until(b"\r\n\r\n")?.ok_or(io::ErrorKind::UnexpectedEof)?;
+        Ok(String::from_utf8_lossy(&head).into_owned())
+    }
+
+    /// Reads until `count` bytes have come that were not taken before; fewer when the client closes.
+    ///
+    /// # Errors
+    /// The connection was cut.
+    pub fn bytes(&mut self, count: usize) -> io::Result<Vec<u8>> {
+        self.wire.take_at_most(count)
+    }
+
+    /// # Errors
+    /// The connection was cut.
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+        self.wire.send(bytes)
+    }
+
+    /// The connection itself.
+    pub fn wire(&mut self) -> &mut Wire {
+        &mut self.wire
+    }
+}

@@ -1,0 +1,183 @@
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Result;
+use rustix::net::sockopt::set_socket_linger;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, ServerConfig, ServerConnection, StreamOwned};
+
+/// One end of a connection that a test drives byte by byte, with TLS or without.
+pub struct Wire {
+    stream: Stream,
+    tcp: TcpStream,
+    /// Read and not taken yet.
+    buffer: Vec<u8>,
+    heard: Heard,
+}
+
+/// Everything that was ever read from a connection.
+pub(crate) type Heard = Arc<Mutex<Vec<u8>>>;
+
+enum Stream {
+    Plain(TcpStream),
+    Server(Box<StreamOwned<ServerConnection, TcpStream>>),
+    Client(Box<StreamOwned<ClientConnection, TcpStream>>),
+}
+
+/// How long a peer may be silent before a read fails.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How the other end closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closed {
+    /// With FIN, and close_notify before it where there is TLS.
+    Orderly,
+    /// With FIN alone under TLS, or with RST.
+    Cut,
+}
+
+impl Wire {
+    pub(crate) fn plain(tcp: TcpStream) -> Result<Self> {
+        Self::new(tcp, |tcp| Ok(Stream::Plain(tcp)))
+    }
+
+    pub(crate) fn server(tcp: TcpStream, config: Arc<ServerConfig>) -> Result<Self> {
+        Self::new(tcp, |tcp| {
+            Ok(Stream::Server(Box::new(StreamOwned::new(ServerConnection::new(config)?, tcp))))
+        })
+    }
+
+    pub(crate) fn client(tcp: TcpStream, config: Arc<ClientConfig>, name: &str) -> Result<Self> {
+        let name = ServerName::try_from(name.to_owned())?;
+        Self::new(tcp, |tcp| {
+            Ok(Stream::Client(Box::new(StreamOwned::new(ClientConnection::new(config, name)?, tcp))))
+        })
+    }
+
+    fn new(tcp: TcpStream, wrap: impl FnOnce(TcpStream) -> Result<Stream>) -> Result<Self> {
+        tcp.set_nodelay(true)?;
+        tcp.set_read_timeout(Some(PATIENCE))?;
+        tcp.set_write_timeout(Some(PATIENCE))?;
+        let stream = wrap(tcp.try_clone()?)?;
+        Ok(Self { stream, tcp, buffer: Vec::new(), heard: Heard::default() })
+    }
+
+    /// # Errors
+    /// The peer has gone, or takes nothing.
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+        match &mut self.stream {
+            Stream::Plain(tcp) => tcp.write_all(bytes.as_ref()),
+            Stream::Server(tls) => tls.write_all(bytes.as_ref()).and_then(|()| tls.flush()),
+            Stream::Client(tls) => tls.write_all(bytes.as_ref()).and_then(|()| tls.flush()),
+        }
+    }
+
+    /// Reads once and returns how many bytes came; 0 at the end.
+    ///
+    /// # Errors
+    /// The connection was cut, or nothing came for [`PATIENCE`].
+    pub fn read(&mut self) -> io::Result<usize> {
+        let mut bytes = [0; 64 * 1024];
+        let count = match &mut self.stream {
+            Stream::Plain(tcp) => tcp.read(&mut bytes),
+            Stream::Server(tls) => tls.read(&mut bytes),
+            Stream::Client(tls) => tls.read(&mut bytes),
+        }?;
+        self.buffer.extend_from_slice(&bytes[..count]);
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&bytes[..count]);
+        Ok(count)
+    }
+
+    /// Everything that was ever read.
+    pub fn heard(&self) -> Vec<u8> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn record_into(&mut self, heard: Heard) {
+        self.heard = heard;
+    }
+
+    /// What is read and not taken.
+    pub fn buffered(&self) -> &[u8] {
+        &self.buffer
+    }
+
+    pub(crate) fn take(&mut self, count: usize) -> Vec<u8> {
+        self.buffer.drain(..count).collect()
+    }
+
+    /// Reads until there are `count` bytes, and takes them; fewer when the peer closes.
+    pub(crate) fn take_at_most(&mut self, count: usize) -> io::Result<Vec<u8>> {
+        while self.buffer.len() < count && self.read()? > 0 {}
+        Ok(self.take(count.min(self.buffer.len())))
+    }
+
+    /// Reads until `end` and takes everything up to and with it; `None` when the peer closes before.
+    pub(crate) fn take_until(&mut self, end: &[u8]) -> io::Result<Option<Vec<u8>>> {
+        loop {
+            if let Some(at) = self.buffer.windows(end.len()).position(|window| window == end) {
+                return Ok(Some(self.take(at + end.len())));
+            }
+            if self.read()? == 0 {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Says that nothing more will come, and can still read.
+    ///
+    /// # Errors
+    /// The peer has gone.
+    pub fn finish(&mut self) -> io::Result<()> {
+        match &mut self.stream {
+            Stream::Plain(_) => {}
+            Stream::Server(tls) => {
+                tls.conn.send_close_notify();
+                tls.flush()?;
+            }
+            Stream::Client(tls) => {
+                tls.conn.send_close_notify();
+                tls.flush()?;
+            }
+        }
+        self.tcp.shutdown(Shutdown::Write)
+    }
+
+    /// Closes the way a killed process does: FIN without TLS's close_notify.
+    ///
+    /// # Errors
+    /// The peer has gone.
+    pub fn vanish(&mut self) -> io::Result<()> {
+        self.tcp.shutdown(Shutdown::Both)
+    }
+
+    /// Sends RST.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn reset(self) -> io::Result<()> {
+        Ok(set_socket_linger(&self.tcp, Some(Duration::ZERO))?)
+    }
+
+    /// How the peer closes; what it still sends is read.
+    ///
+    /// # Errors
+    /// It does not, within [`PATIENCE`].
+    pub fn closed(&mut self) -> io::Result<Closed> {
+        loop {
+            match self.read() {
+                Ok(0) => return Ok(Closed::Orderly),
+                Ok(_) => {}
+                Err(error) if was_cut(&error) => return Ok(Closed::Cut),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+pub(crate) fn was_cut(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
+}
