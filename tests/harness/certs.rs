@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose,
+    KeyUsagePurpose, date_time_ymd,
 };
 
 use crate::TempDir;
@@ -35,12 +35,21 @@ impl Ca {
     /// # Errors
     /// A name is neither.
     pub fn issue(&self, names: &[&str]) -> Result<Certs> {
+        self.issue_until(names, 4096)
+    }
+
+    /// The same, valid to the end of a year.
+    ///
+    /// # Errors
+    /// As [`Ca::issue`].
+    pub fn issue_until(&self, names: &[&str], year: i32) -> Result<Certs> {
         let owned = names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         let mut params =
             CertificateParams::new(owned).with_context(|| format!("a certificate for {names:?}"))?;
         if let Some(first) = names.first() {
             params.distinguished_name.push(DnType::CommonName, *first);
         }
+        params.not_after = date_time_ymd(year, 12, 31);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.use_authority_key_identifier_extension = true;
         let key = KeyPair::generate()?;

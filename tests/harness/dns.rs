@@ -17,13 +17,26 @@ impl DnsServer {
     /// # Errors
     /// No dnsmasq, or the port is taken.
     pub fn start(ns: &NetNs, address: SocketAddr, records: &[(&str, IpAddr)]) -> Result<Self> {
+        Self::start_with(ns, address, records, &[])
+    }
+
+    /// The same with further options of dnsmasq's.
+    ///
+    /// # Errors
+    /// As [`DnsServer::start`].
+    pub fn start_with(
+        ns: &NetNs,
+        address: SocketAddr,
+        records: &[(&str, IpAddr)],
+        options: &[&str],
+    ) -> Result<Self> {
         let mut command = ns.command("dnsmasq");
         command.args(["--keep-in-foreground", "--conf-file=/dev/null", "--pid-file=", "--user=root"]);
         command.args(["--no-resolv", "--no-hosts", "--bind-interfaces", "--log-queries", "--log-facility=-"]);
         command.args([format!("--listen-address={}", address.ip()), format!("--port={}", address.port())]);
         command.args(records.iter().map(|(name, ip)| format!("--host-record={name},{ip}")));
         // What is not in the records does not exist, rather than being refused.
-        command.arg("--local=//");
+        command.arg("--local=/#/").args(options);
         let mut running = Running::start(command)?;
         running.wait_for_stderr("started", Duration::from_secs(10))?;
         Ok(Self { running, address })

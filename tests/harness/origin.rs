@@ -56,9 +56,22 @@ impl Origin {
         certs: &Certs,
         script: impl Fn(&mut Conversation) -> io::Result<End> + Send + Sync + 'static,
     ) -> Result<Self> {
+        Self::tls_with_alpn(certs, &[b"http/1.1"], script)
+    }
+
+    /// With TLS that speaks only `protocols`.
+    ///
+    /// # Errors
+    /// As [`Origin::tls`].
+    pub fn tls_with_alpn(
+        certs: &Certs,
+        protocols: &[&[u8]],
+        script: impl Fn(&mut Conversation) -> io::Result<End> + Send + Sync + 'static,
+    ) -> Result<Self> {
         let chain = CertificateDer::pem_slice_iter(certs.cert.as_bytes()).collect::<Result<Vec<_>, _>>()?;
         let key = PrivateKeyDer::from_pem_slice(certs.key.as_bytes())?;
-        let config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key)?;
+        let mut config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key)?;
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
         Self::start(Some(Arc::new(config)), Arc::new(script))
     }
 

@@ -67,11 +67,8 @@ impl Wire {
     /// # Errors
     /// The peer has gone, or takes nothing.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
-        match &mut self.stream {
-            Stream::Plain(tcp) => tcp.write_all(bytes.as_ref()),
-            Stream::Server(tls) => tls.write_all(bytes.as_ref()).and_then(|()| tls.flush()),
-            Stream::Client(tls) => tls.write_all(bytes.as_ref()).and_then(|()| tls.flush()),
-        }
+        self.stream.write_all(bytes.as_ref())?;
+        self.stream.flush()
     }
 
     /// Reads once and returns how many bytes came; 0 at the end.
@@ -80,11 +77,7 @@ impl Wire {
     /// The connection was cut, or nothing came for [`PATIENCE`].
     pub fn read(&mut self) -> io::Result<usize> {
         let mut bytes = [0; 64 * 1024];
-        let count = match &mut self.stream {
-            Stream::Plain(tcp) => tcp.read(&mut bytes),
-            Stream::Server(tls) => tls.read(&mut bytes),
-            Stream::Client(tls) => tls.read(&mut bytes),
-        }?;
+        let count = self.stream.read(&mut bytes)?;
         self.buffer.extend_from_slice(&bytes[..count]);
         self.heard.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&bytes[..count]);
         Ok(count)
@@ -153,6 +146,11 @@ impl Wire {
         self.tcp.shutdown(Shutdown::Both)
     }
 
+    /// The connection without the memory of what was read, for what is too big to remember.
+    pub fn into_stream(self) -> impl Read + Write {
+        self.stream
+    }
+
     /// Sends RST.
     ///
     /// # Errors
@@ -174,6 +172,35 @@ impl Wire {
                 Err(error) => return Err(error),
             }
         }
+    }
+}
+
+impl Stream {
+    fn as_io(&mut self) -> &mut dyn Duplex {
+        match self {
+            Self::Plain(tcp) => tcp,
+            Self::Server(tls) => tls,
+            Self::Client(tls) => tls,
+        }
+    }
+}
+
+trait Duplex: Read + Write {}
+impl<T: Read + Write> Duplex for T {}
+
+impl Read for Stream {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        self.as_io().read(to)
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, from: &[u8]) -> io::Result<usize> {
+        self.as_io().write(from)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.as_io().flush()
     }
 }
 

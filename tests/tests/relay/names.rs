@@ -1,1 +1,171 @@
+//! Where a name leads, asked of a real DNS server.
 
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use harness::{DnsServer, Need, NetNs, Origin, free_port, require};
+
+use crate::{OK, Relay, get};
+
+fn dns(server: SocketAddr) -> String {
+    format!("[dns]\nservers = [\"{server}\"]\ntimeout = \"1s\"\n[upstreams]\n")
+}
+
+fn local(port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], port))
+}
+
+/// A DNS server that answers every question with a failure, `code` of RFC 1035 §4.1.1.
+fn failing_server(code: u8) -> Result<SocketAddr> {
+    let socket = UdpSocket::bind("127.0.0.1:0")?;
+    let address = socket.local_addr()?;
+    thread::spawn(move || {
+        let mut message = [0; 512];
+        while let Ok((length @ 12.., peer)) = socket.recv_from(&mut message) {
+            message[2] |= 0x80;
+            message[3] = 0x80 | code;
+            // Whoever does not get the answer asks again.
+            let _ = socket.send_to(&message[..length], peer);
+        }
+    });
+    Ok(address)
+}
+
+#[test]
+fn names_that_lead_nowhere_or_where_they_must_not() -> Result<()> {
+    if !require(&[Need::Program("dnsmasq")]) {
+        return Ok(());
+    }
+    let inside: Vec<(String, IpAddr)> = [
+        "127.0.0.1",
+        "10.0.0.1",
+        "172.16.0.1",
+        "192.168.1.1",
+        "169.254.169.254",
+        "100.64.0.1",
+        "198.18.0.1",
+        "224.0.0.1",
+        "0.0.0.0",
+        "240.0.0.1",
+        "::1",
+        "::",
+        "fd00::1",
+        "fe80::1",
+        "ff02::1",
+        "::ffff:127.0.0.1",
+        "64:ff9b::7f00:1",
+        "2002:7f00:1::1",
+        "fd00:ec2::254",
+    ]
+    .iter()
+    .enumerate()
+    .map(|(index, address)| Ok((format!("inside-{index}.example"), address.parse()?)))
+    .collect::<Result<_>>()?;
+    let mut records: Vec<(&str, IpAddr)> = inside.iter().map(|(name, ip)| (name.as_str(), *ip)).collect();
+    records.extend([("both.example", "10.0.0.1".parse()?), ("both.example", "::1".parse()?)]);
+    let server = DnsServer::start_with(
+        &NetNs::here(),
+        local(free_port()?),
+        &records,
+        &["--txt-record=nodata.example,here"],
+    )?;
+    let origin = Origin::answering(OK)?;
+    let port = origin.address().port();
+    let mut config = dns(server.address());
+    for name in records.iter().map(|(name, _)| *name).chain(["both.example"]).take(records.len() - 1) {
+        config.push_str(&format!("{name:?} = {{ tls = false, port = {port} }}\n"));
+    }
+    for name in ["missing.example", "nodata.example"] {
+        config.push_str(&format!("{name:?} = {{ tls = false }}\n"));
+    }
+    let relay = Relay::start(&config)?;
+    let mut client = relay.client()?;
+    let mut ask = |name: &str| -> Result<(u16, String)> {
+        let answer = client.ask(get(&format!("/{name}/"))).with_context(|| name.to_owned())?;
+        Ok((answer.status(), answer.proxy_error().unwrap_or_default().to_owned()))
+    };
+    for name in ["missing.example", "nodata.example"] {
+        assert_eq!(ask(name)?, (502, "dns_error".into()), "{name}");
+    }
+    let log = server.log();
+    assert!(log.contains("missing.example is NXDOMAIN") && log.contains("nodata.example is NODATA"), "{log}");
+    for (name, address) in &records {
+        assert_eq!(ask(name)?, (502, "destination_ip_prohibited".into()), "{name}: {address}");
+    }
+    assert_eq!(origin.connections(), 0);
+    Ok(())
+}
+
+#[test]
+fn a_name_that_may_lead_inside_does_and_is_asked_for_once_while_it_is_valid() -> Result<()> {
+    if !require(&[Need::Program("dnsmasq")]) {
+        return Ok(());
+    }
+    let server = DnsServer::start_with(
+        &NetNs::here(),
+        local(free_port()?),
+        &[("up.example", "127.0.0.1".parse()?)],
+        &["--local-ttl=60"],
+    )?;
+    let origin = Origin::answering(OK)?;
+    let port = origin.address().port();
+    let up = format!("\"up.example\" = {{ tls = false, port = {port}, allow_private = true }}\n");
+    let relay = Relay::start(&(dns(server.address()) + &up))?;
+    let clients: Vec<_> = (0..20).map(|_| relay.client()).collect::<Result<_>>()?;
+    let asking = clients.into_iter().map(|mut client| {
+        thread::spawn(move || -> Result<u16> { Ok(client.ask(get("/UP.example/"))?.status()) })
+    });
+    for asked in asking.collect::<Vec<_>>() {
+        assert_eq!(asked.join().expect("a client")?, 200);
+    }
+    let log = server.log();
+    let questions =
+        log.lines().filter(|line| line.contains("query[") && line.contains(" up.example ")).count();
+    assert_eq!(questions, 2, "one for A and one for AAAA:\n{log}");
+    let heard = String::from_utf8(origin.heard().concat())?;
+    assert!(heard.contains("\r\nHost: up.example\r\n"), "the configured name, without its port: {heard}");
+    Ok(())
+}
+
+#[test]
+fn a_server_that_fails_is_502_and_one_that_is_silent_504() -> Result<()> {
+    let silent = UdpSocket::bind("127.0.0.1:0")?;
+    let servfail = failing_server(2)?;
+    let refused = failing_server(5)?;
+    for (what, server, status, error) in [
+        ("SERVFAIL", servfail, 502, "dns_error"),
+        ("REFUSED", refused, 502, "dns_error"),
+        ("silence", silent.local_addr()?, 504, "dns_timeout"),
+    ] {
+        let relay = Relay::start(&(dns(server) + "\"up.example\" = { tls = false }\n"))?;
+        let begun = Instant::now();
+        let answer = relay.client()?.ask(get("/up.example/")).context(what)?;
+        assert_eq!((answer.status(), answer.proxy_error()), (status, Some(error)), "{what}");
+        let took = begun.elapsed();
+        assert!(took < Duration::from_secs(2), "{what}: {took:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn of_two_servers_one_that_answers_is_enough() -> Result<()> {
+    if !require(&[Need::Program("dnsmasq")]) {
+        return Ok(());
+    }
+    let silent = UdpSocket::bind("127.0.0.1:0")?;
+    let server =
+        DnsServer::start(&NetNs::here(), local(free_port()?), &[("up.example", "127.0.0.1".parse()?)])?;
+    let origin = Origin::answering(OK)?;
+    let config = format!(
+        "[dns]\nservers = [\"{}\", \"{}\"]\ntimeout = \"1s\"\n[upstreams]\n\
+         \"up.example\" = {{ tls = false, port = {}, allow_private = true }}\n",
+        silent.local_addr()?,
+        server.address(),
+        origin.address().port(),
+    );
+    let answer = Relay::start(&config)?.client()?.ask(get("/up.example/"))?;
+    assert_eq!(answer.status(), 200, "{answer:?}");
+    Ok(())
+}
