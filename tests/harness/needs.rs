@@ -43,7 +43,8 @@ impl Need {
     }
 }
 
-fn in_path(name: &str) -> bool {
+/// Whether a program is installed.
+pub fn in_path(name: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     // Users other than root often lack sbin, where nginx and others lie.
     std::env::split_paths(&path)

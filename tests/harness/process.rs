@@ -1,4 +1,5 @@
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -56,6 +57,7 @@ impl Running {
     fn spawn(command: Command, stdout: Stdio, stderr: Stdio) -> Result<Self> {
         let name = command.get_program().to_string_lossy().into_owned();
         let child = dying_with_us(&command)
+            .process_group(0) // Ctrl-C is for us alone, who then end it in order
             .stdin(Stdio::null())
             .stdout(stdout)
             .stderr(stderr)

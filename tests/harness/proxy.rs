@@ -34,12 +34,20 @@ impl Proxy {
     /// # Errors
     /// As [`Proxy::start`].
     pub fn start_in(ns: &NetNs, config: &str) -> Result<Self> {
+        Self::start_binary(ns, &binary()?, config)
+    }
+
+    /// The same with a binary of your choice.
+    ///
+    /// # Errors
+    /// As [`Proxy::start`].
+    pub fn start_binary(ns: &NetNs, binary: &Path, config: &str) -> Result<Self> {
         let dir = TempDir::new("proxy")?;
         let path = dir.write("hookgate.toml", config)?;
-        let binary = binary()?;
         let mut command = ns.command(&binary.to_string_lossy());
         command.args(["run", "--config"]).arg(&path);
-        let mut proxy = Self { running: Running::start(command)?, binary, config: path, _dir: dir };
+        let mut proxy =
+            Self { running: Running::start(command)?, binary: binary.to_owned(), config: path, _dir: dir };
         proxy.wait_until_listening(&listeners(config)?)?;
         Ok(proxy)
     }
@@ -157,8 +165,9 @@ fn listeners(config: &str) -> Result<Vec<SocketAddr>> {
         .collect()
 }
 
-/// Read from the kernel's table of the process's own namespace: no probe connection that counters would see.
-fn listens(pid: u32, addresses: &[SocketAddr]) -> bool {
+/// Whether somebody listens on the ports of these addresses. Read from the kernel's table of the process's own
+/// namespace: no probe connection that counters would see.
+pub fn listens(pid: u32, addresses: &[SocketAddr]) -> bool {
     const LISTEN: &str = "0A";
     let table = ["tcp", "tcp6"].map(|name| std::fs::read_to_string(format!("/proc/{pid}/net/{name}")));
     let rows = table.iter().flatten().flat_map(|text| text.lines().skip(1));

@@ -42,8 +42,11 @@ impl TempDir {
 
 impl Drop for TempDir {
     fn drop(&mut self) {
-        if let Err(e) = std::fs::remove_dir_all(&self.0) {
-            eprintln!("{} stays behind: {e}", self.0.display());
+        match std::fs::remove_dir_all(&self.0) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                eprintln!("{} stays behind: {e}", self.0.display())
+            }
+            _ => {}
         }
     }
 }

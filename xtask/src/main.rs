@@ -1,1 +1,52 @@
-fn main() {}
+//! `cargo xtask`: builds, runs and tests hookgate. A file a command; this one only dispatches.
+#![forbid(unsafe_code)]
+
+mod aftermath;
+mod bpf_linker;
+mod bpffs;
+mod build;
+mod demo;
+mod ebpf;
+mod install;
+mod run;
+mod test;
+mod tidy;
+mod workspace;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+use workspace::Workspace;
+
+/// Builds, runs and tests hookgate.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask")]
+enum Command {
+    Build(build::Args),
+    Run(run::Args),
+    Demo(demo::Args),
+    Test(test::Args),
+    Tidy,
+}
+
+fn main() -> ExitCode {
+    match dispatch(Command::parse()) {
+        Ok(code) => code,
+        Err(e) => {
+            eprintln!("xtask: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(command: Command) -> Result<ExitCode> {
+    let workspace = Workspace::find()?;
+    match command {
+        Command::Build(args) => build::main(&workspace, &args),
+        Command::Run(args) => run::main(&workspace, &args),
+        Command::Demo(args) => demo::main(&workspace, &args),
+        Command::Test(args) => test::main(&workspace, &args),
+        Command::Tidy => tidy::main(&workspace),
+    }
+}

@@ -1,0 +1,95 @@
+//! bpf-linker, built once per version into a cache that outlives the clone.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::ebpf::Toolchain;
+use crate::workspace::{self, run_aloud};
+
+const VERSION: &str = "0.13.0";
+
+/// The linker for this toolchain's LLVM.
+///
+/// # Errors
+/// It is not there and can't be built (no network, no libLLVM).
+pub fn find_or_install(toolchain: &Toolchain) -> Result<PathBuf> {
+    let cache = cache()?;
+    let home = cache.join(format!("bpf-linker-{VERSION}-llvm{}", toolchain.llvm_major));
+    let linker = home.join("bin/bpf-linker");
+    if works(&linker) {
+        return Ok(linker);
+    }
+    std::fs::create_dir_all(&cache).with_context(|| format!("creating {}", cache.display()))?;
+    let lock = File::create(cache.join("lock"))?;
+    lock.lock().context("waiting for another build of bpf-linker")?;
+    if !works(&linker) {
+        install(toolchain, &home)?;
+    }
+    ensure!(works(&linker), "{} does not run", linker.display());
+    Ok(linker)
+}
+
+/// Built aside and moved into place whole, so that an interrupted build leaves nothing that looks like one.
+fn install(toolchain: &Toolchain, home: &Path) -> Result<()> {
+    let library = lib_llvm(toolchain)?;
+    let aside = home.with_extension("new");
+    remove_folder(&aside)?;
+    // It asks only for a `lib/libLLVM.so`. The one that rustc itself uses has the BPF backend, and can't disagree.
+    let prefix = aside.join("llvm");
+    std::fs::create_dir_all(prefix.join("lib"))?;
+    std::os::unix::fs::symlink(&library, prefix.join("lib/libLLVM.so"))?;
+    eprintln!("xtask: building bpf-linker {VERSION} once, into {} (1 to 3 minutes)", home.display());
+    let mut cargo = workspace::cargo();
+    for name in ["CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET", "CARGO_TARGET_DIR", "LD_LIBRARY_PATH"] {
+        cargo.env_remove(name);
+    }
+    let folder = library.parent().context("libLLVM in no folder")?;
+    cargo
+        .args(["install", "bpf-linker", "--version", VERSION, "--locked", "--quiet", "--no-default-features"])
+        .args(["--features", &format!("llvm-{}", toolchain.llvm_major), "--root"])
+        .arg(&aside)
+        .current_dir(&aside)
+        .env("LLVM_PREFIX", &prefix)
+        .env("RUSTFLAGS", format!("-Clink-arg=-Wl,-rpath,{}", folder.display()))
+        .env("CARGO_PROFILE_RELEASE_DEBUG", "0")
+        .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1"); // it runs for a second, and builds for minutes
+    run_aloud(cargo)?;
+    remove_folder(home)?;
+    std::fs::rename(&aside, home).with_context(|| format!("moving {} into place", aside.display()))
+}
+
+fn works(linker: &Path) -> bool {
+    let mut version = Command::new(linker);
+    version.arg("--version").env_remove("LD_LIBRARY_PATH");
+    harness::run(version).is_ok()
+}
+
+fn lib_llvm(toolchain: &Toolchain) -> Result<PathBuf> {
+    let system = PathBuf::from(format!("/usr/lib/{}-linux-gnu", std::env::consts::ARCH));
+    let folders = [toolchain.sysroot.join("lib"), system];
+    let wanted = format!("libLLVM.so.{}.", toolchain.llvm_major);
+    let files = folders.iter().flat_map(std::fs::read_dir).flatten().flatten().map(|entry| entry.path());
+    let mut found =
+        files.filter(|path| path.file_name().is_some_and(|n| n.to_string_lossy().starts_with(&wanted)));
+    found
+        .next()
+        .with_context(|| format!("no {wanted}* in {} or {}", folders[0].display(), folders[1].display()))
+}
+
+fn cache() -> Result<PathBuf> {
+    let set = std::env::var_os("XDG_CACHE_HOME").filter(|dir| !dir.is_empty()).map(PathBuf::from);
+    let base = set.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
+    Ok(base.context("no HOME, so no place for a cache")?.join("hookgate"))
+}
+
+fn remove_folder(folder: &Path) -> Result<()> {
+    match std::fs::remove_dir_all(folder) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(e).with_context(|| format!("removing {}", folder.display()))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,72 @@
+//! The XDP program, then the proxy with it embedded: one file is the whole product.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+use crate::ebpf::{self, Object};
+use crate::workspace::{Workspace, run_aloud};
+
+/// Builds the XDP program and the proxy with it embedded
+#[derive(clap::Args)]
+pub struct Args {
+    /// Optimised, as it is shipped
+    #[arg(long)]
+    release: bool,
+    /// Fail where the XDP program can't be built, instead of building a proxy without it
+    #[arg(long)]
+    require_guard: bool,
+}
+
+#[derive(Clone, Copy)]
+pub enum Profile {
+    Dev,
+    Release,
+}
+
+pub struct Built {
+    pub binary: PathBuf,
+    /// Why the guard is not inside, and what to do about it.
+    pub guard_missing: Option<String>,
+}
+
+pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
+    let built = both(workspace, if args.release { Profile::Release } else { Profile::Dev })?;
+    match built.guard_missing {
+        None => eprintln!("xtask: {} (guard embedded)", built.binary.display()),
+        Some(why) if args.require_guard => bail!("the guard can't be built: {why}"),
+        Some(why) => eprintln!("xtask: {} WITHOUT the guard: {why}", built.binary.display()),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Both halves; where the program can't be built for want of a toolchain, the proxy alone.
+///
+/// # Errors
+/// The code does not compile.
+pub fn both(workspace: &Workspace, profile: Profile) -> Result<Built> {
+    let guard_missing = match ebpf::build(workspace)? {
+        Object::Ready => None,
+        Object::Missing { why } => Some(why),
+    };
+    Ok(Built { binary: proxy(workspace, profile)?, guard_missing })
+}
+
+/// The proxy with whatever program an earlier build has left.
+///
+/// # Errors
+/// The code does not compile.
+pub fn proxy(workspace: &Workspace, profile: Profile) -> Result<PathBuf> {
+    let mut cargo = workspace.cargo();
+    cargo.args(["build", "--package", "hookgate"]);
+    let folder = match profile {
+        Profile::Dev => "debug",
+        Profile::Release => {
+            cargo.arg("--release");
+            "release"
+        }
+    };
+    run_aloud(cargo)?;
+    Ok(workspace.target.join(folder).join("hookgate"))
+}

@@ -1,0 +1,74 @@
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+/// Where things are; asked of cargo, which knows about `CARGO_TARGET_DIR` and its configuration files.
+pub struct Workspace {
+    pub root: PathBuf,
+    pub target: PathBuf,
+}
+
+impl Workspace {
+    /// # Errors
+    /// No cargo.
+    pub fn find() -> Result<Self> {
+        let mut cargo = cargo();
+        cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
+        let metadata = metadata(cargo, &["--no-deps"])?;
+        let path =
+            |key: &str| metadata.get(key).and_then(Value::as_str).map(PathBuf::from).context("no workspace");
+        Ok(Self { root: path("workspace_root")?, target: path("target_directory")? })
+    }
+
+    /// cargo, in the root of the workspace.
+    pub fn cargo(&self) -> Command {
+        let mut cargo = cargo();
+        cargo.current_dir(&self.root);
+        cargo
+    }
+
+    /// Every package that the lock file names, as `cargo metadata` describes them.
+    ///
+    /// # Errors
+    /// cargo can't read the workspace.
+    pub fn packages(&self) -> Result<Vec<Value>> {
+        let metadata = metadata(self.cargo(), &["--locked"])?;
+        metadata.get("packages").and_then(Value::as_array).cloned().context("cargo metadata without packages")
+    }
+}
+
+fn metadata(mut cargo: Command, args: &[&str]) -> Result<Value> {
+    cargo.args(["metadata", "--quiet", "--format-version", "1"]).args(args);
+    serde_json::from_str(&harness::run(cargo)?).context("reading what cargo metadata said")
+}
+
+/// cargo, without what the outer cargo says about xtask's own package: build scripts would take it for a change.
+pub fn cargo() -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    for (name, _) in std::env::vars_os() {
+        if name
+            .to_str()
+            .is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_"))
+        {
+            cargo.env_remove(name);
+        }
+    }
+    cargo
+}
+
+/// Runs `command` with our own standard output and error.
+///
+/// # Errors
+/// It can't be started or fails; it has said why itself.
+pub fn run_aloud(mut command: Command) -> Result<()> {
+    let status = command.status().with_context(|| format!("starting {:?}", command.get_program()))?;
+    let args = command.get_args().map(|arg| arg.to_string_lossy()).collect::<Vec<_>>().join(" ");
+    ensure!(status.success(), "{} {args}: {status}", command.get_program().display());
+    Ok(())
+}
+
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
