@@ -5,6 +5,7 @@
 //! a test does, even `kill -9`, its children go with it: each asks the kernel for that ([`Running`]).
 #![forbid(unsafe_code)]
 
+mod cargo;
 mod certs;
 mod client;
 mod dns;
@@ -21,6 +22,7 @@ mod tap;
 mod temp_dir;
 mod wire;
 
+pub use cargo::cargo;
 pub use certs::{Ca, Certs};
 pub use client::Client;
 pub use dns::DnsServer;
@@ -29,7 +31,7 @@ pub use needs::{Need, in_path, require};
 pub use netns::NetNs;
 pub use nginx::Nginx;
 pub use origin::{Conversation, End, Origin};
-pub use process::{Running, run, wait_until};
+pub use process::{Running, run, wait_until, wrapped};
 pub use proxy::{Proxy, binary, free_port, listens};
 pub use receiver::{APP_SECRET, Received, Receiver, VERIFY_TOKEN, signature};
 pub use sample::Sample;

@@ -1,9 +1,10 @@
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::process::{Running, run};
+use crate::process::{Running, run, wrapped};
 
 /// A network namespace without a name, alive as long as this value; or the one we are in ([`NetNs::here`]).
 ///
@@ -37,13 +38,19 @@ impl NetNs {
 
     /// `program`, to be run inside.
     pub fn command(&self, program: &str) -> Command {
-        let Some(holder) = &self.0 else { return Command::new(program) };
-        let mut command = Command::new("nsenter");
-        command
-            .arg(format!("--net=/proc/{}/ns/net", holder.pid()))
-            .arg(format!("--mount=/proc/{}/ns/mnt", holder.pid()))
-            .args(["--", program]);
-        command
+        self.enter(&Command::new(program))
+    }
+
+    /// The same command, to be run inside; its process id will be the program's own.
+    pub fn enter(&self, command: &Command) -> Command {
+        let Some(holder) = &self.0 else { return wrapped("env", &[], command) };
+        let (net, mount) = (
+            format!("--net=/proc/{}/ns/net", holder.pid()),
+            format!("--mount=/proc/{}/ns/mnt", holder.pid()),
+        );
+        // nsenter goes to the root folder when it changes mounts.
+        let folder = command.get_current_dir().unwrap_or(Path::new("/")).to_string_lossy();
+        wrapped("nsenter", &[&net, &mount, "--", "env", &format!("--chdir={folder}")], command)
     }
 
     /// Runs a command line of plain words inside and returns what it printed.

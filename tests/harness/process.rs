@@ -56,7 +56,7 @@ impl Running {
 
     fn spawn(command: Command, stdout: Stdio, stderr: Stdio) -> Result<Self> {
         let name = command.get_program().to_string_lossy().into_owned();
-        let child = dying_with_us(&command)
+        let child = wrapped("setpriv", &["--pdeathsig", "KILL", "--"], &command)
             .process_group(0) // Ctrl-C is for us alone, who then end it in order
             .stdin(Stdio::null())
             .stdout(stdout)
@@ -177,18 +177,18 @@ pub fn wait_until(limit: Duration, mut done: impl FnMut() -> Result<bool>) -> Re
     }
 }
 
-/// setpriv sets the signal and becomes the program, so the process id is the program's own.
-fn dying_with_us(command: &Command) -> Command {
-    let mut wrapped = Command::new("setpriv");
-    wrapped.args(["--pdeathsig", "KILL", "--"]).arg(command.get_program()).args(command.get_args());
+/// `command` as the last arguments of `program`, which is one that becomes the program it is given.
+pub fn wrapped(program: &str, args: &[&str], command: &Command) -> Command {
+    let mut outer = Command::new(program);
+    outer.args(args).arg(command.get_program()).args(command.get_args());
     for (key, value) in command.get_envs() {
         match value {
-            Some(value) => wrapped.env(key, value),
-            None => wrapped.env_remove(key),
+            Some(value) => outer.env(key, value),
+            None => outer.env_remove(key),
         };
     }
     if let Some(dir) = command.get_current_dir() {
-        wrapped.current_dir(dir);
+        outer.current_dir(dir);
     }
-    wrapped
+    outer
 }

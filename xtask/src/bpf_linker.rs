@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 
 use crate::ebpf::Toolchain;
-use crate::workspace::{self, run_aloud};
+use crate::workspace::run_aloud;
 
 const VERSION: &str = "0.13.0";
 
@@ -42,7 +42,7 @@ fn install(toolchain: &Toolchain, home: &Path) -> Result<()> {
     std::fs::create_dir_all(prefix.join("lib"))?;
     std::os::unix::fs::symlink(&library, prefix.join("lib/libLLVM.so"))?;
     eprintln!("xtask: building bpf-linker {VERSION} once, into {} (1 to 3 minutes)", home.display());
-    let mut cargo = workspace::cargo();
+    let mut cargo = harness::cargo();
     for name in ["CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET", "CARGO_TARGET_DIR", "LD_LIBRARY_PATH"] {
         cargo.env_remove(name);
     }

@@ -125,8 +125,8 @@ fn guard(built: &Built, aftermath: &mut Aftermath) -> Result<String> {
     if !bpffs::is_mounted()? {
         bpffs::mount().with_context(|| format!("no BPF file system at {bpf}, and it can't be mounted"))?;
         eprintln!("xtask: mounted the BPF file system at {bpf} while this runs");
-        // Somebody else may have moved in meanwhile.
-        aftermath.add(&format!("[ -n \"$(ls -A {bpf})\" ] || umount {bpf}"))?;
+        // Unless somebody else has moved in meanwhile: maps.debug and progs.debug are the kernel's own.
+        aftermath.add(&format!("ls -A {bpf} | grep -qv '[.]debug$' || umount {bpf}"))?;
     }
     Ok(format!("hookgate-run-{}", std::process::id()))
 }

@@ -29,7 +29,7 @@ pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
 
     let mut tally = Tally::default();
     tally.add_tidy(tidy::findings(workspace)?);
-    run_tests(tests(workspace, &built.binary, args.full)?, &mut tally)?;
+    run_tests(tests(workspace, &built.binary, args.full), &mut tally)?;
 
     if !tally.skips.is_empty() {
         println!("\nskipped:");
@@ -45,26 +45,17 @@ pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
 }
 
 /// `cargo test`; as root with a BPF file system that only the tests see, so that nothing pinned outlives them.
-fn tests(workspace: &Workspace, binary: &Path, full: bool) -> Result<Command> {
+fn tests(workspace: &Workspace, binary: &Path, full: bool) -> Command {
     let mut cargo = workspace.cargo();
     cargo.args(["test", "--workspace", "--no-fail-fast"]).env("HOOKGATE_BIN", binary);
     if full {
         cargo.args(["--", "--include-ignored"]);
     }
     if !is_root() {
-        return Ok(cargo);
+        return cargo;
     }
-    let mut private = Command::new("unshare");
     let mount = format!("mount -t bpf bpf {} && exec \"$@\"", bpffs::PATH);
-    private.args(["--mount", "sh", "-c", &mount, "sh"]).arg(cargo.get_program()).args(cargo.get_args());
-    for (name, value) in cargo.get_envs() {
-        match value {
-            Some(value) => private.env(name, value),
-            None => private.env_remove(name),
-        };
-    }
-    private.current_dir(&workspace.root);
-    Ok(private)
+    harness::wrapped("unshare", &["--mount", "sh", "-c", &mount, "sh"], &cargo)
 }
 
 /// Counts what the test runners say, and shows it.
@@ -115,6 +106,7 @@ impl Tally {
 fn run_tests(mut command: Command, tally: &mut Tally) -> Result<()> {
     let (output, input) = std::io::pipe()?;
     command.stdin(Stdio::null()).stdout(input.try_clone()?).stderr(input);
+    let failed_before = tally.failed;
     let mut child = command.spawn().context("starting cargo test")?;
     drop(command); // and with it our copies of the pipe's end
     let mut stdout = std::io::stdout();
@@ -123,8 +115,8 @@ fn run_tests(mut command: Command, tally: &mut Tally) -> Result<()> {
         stdout.write_all(&line).and_then(|()| stdout.write_all(b"\n")).and_then(|()| stdout.flush())?;
         tally.add_line(&String::from_utf8_lossy(&line));
     }
-    if !child.wait()?.success() && tally.failed == 0 {
-        tally.failed = 1; // it did not compile, or a test took its process down
+    if !child.wait()?.success() && tally.failed == failed_before {
+        tally.failed += 1; // it did not compile, or a test took its process down
     }
     Ok(())
 }

@@ -14,7 +14,7 @@ impl Workspace {
     /// # Errors
     /// No cargo.
     pub fn find() -> Result<Self> {
-        let mut cargo = cargo();
+        let mut cargo = harness::cargo();
         cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
         let metadata = metadata(cargo, &["--no-deps"])?;
         let path =
@@ -24,7 +24,7 @@ impl Workspace {
 
     /// cargo, in the root of the workspace.
     pub fn cargo(&self) -> Command {
-        let mut cargo = cargo();
+        let mut cargo = harness::cargo();
         cargo.current_dir(&self.root);
         cargo
     }
@@ -42,20 +42,6 @@ impl Workspace {
 fn metadata(mut cargo: Command, args: &[&str]) -> Result<Value> {
     cargo.args(["metadata", "--quiet", "--format-version", "1"]).args(args);
     serde_json::from_str(&harness::run(cargo)?).context("reading what cargo metadata said")
-}
-
-/// cargo, without what the outer cargo says about xtask's own package: build scripts would take it for a change.
-pub fn cargo() -> Command {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    for (name, _) in std::env::vars_os() {
-        if name
-            .to_str()
-            .is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_"))
-        {
-            cargo.env_remove(name);
-        }
-    }
-    cargo
 }
 
 /// Runs `command` with our own standard output and error.

@@ -1,0 +1,240 @@
+//! What somebody sees who has just cloned the repository: `cargo xtask run` and `cargo xtask demo`.
+
+use std::fs::File;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use harness::{Need, NetNs, Running, TempDir, free_port, require, run, wait_until, wrapped};
+use rustix::process::Signal;
+
+/// Long enough for a build, should one be needed.
+const BUILD: Duration = Duration::from_secs(600);
+const SOON: Duration = Duration::from_secs(10);
+
+#[test]
+fn run_delivers_and_leaves_nothing() -> Result<()> {
+    if !guard_can_run() {
+        return Ok(());
+    }
+    let ns = NetNs::new()?;
+    for signal in [Signal::INT, Signal::TERM, Signal::KILL] {
+        let mut demo = Started::new(&ns, &cargo_xtask(&[]))?;
+        let answer = demo.try_it()?;
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("signature valid"), "{answer}");
+        let pin = format!("hookgate-run-{}", demo.running.pid());
+        let said = demo.running.stderr();
+        assert_eq!(pinned(&ns)?, [pin], "{said}");
+        assert!(ns.run("ip link show dev lo")?.contains("xdp"), "{said}");
+
+        let family = descendants(demo.running.pid())?;
+        demo.running.signal(signal)?;
+        let gone = wait_until(SOON, || {
+            let gone = demo.running.ended()?.is_some() && family.iter().all(|pid| !is_alive(*pid));
+            Ok(gone && pinned(&ns)?.is_empty() && !demo.ca.exists())
+        })?;
+        assert!(
+            gone,
+            "after {signal:?} there are still {family:?}, {:?} or {}",
+            pinned(&ns)?,
+            demo.ca.display()
+        );
+        assert!(!ns.run("ip link show dev lo")?.contains("xdp"));
+        if signal != Signal::KILL {
+            let status = demo.running.ended()?.context("ended")?;
+            assert!(status.success(), "{signal:?}: {status}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn run_mounts_a_bpf_file_system_where_there_is_none() -> Result<()> {
+    if !guard_can_run() {
+        return Ok(());
+    }
+    let ns = NetNs::new()?;
+    assert_eq!(ns.run("stat -f -c %T /sys/fs/bpf")?, "bpf_fs\n");
+    ns.run("umount /sys/fs/bpf")?;
+    let mut demo = Started::new(&ns, &cargo_xtask(&[]))?;
+    assert!(demo.try_it()?.starts_with("HTTP/1.1 200"));
+    let said = demo.running.stderr();
+    assert!(said.contains("mounted the BPF file system at /sys/fs/bpf while this runs"), "{said}");
+    assert_eq!(pinned(&ns)?.len(), 1, "{said}");
+    demo.running.signal(Signal::INT)?;
+    assert!(wait_until(SOON, || Ok(demo.running.ended()?.is_some()))?);
+    assert_ne!(ns.run("stat -f -c %T /sys/fs/bpf")?, "bpf_fs\n");
+    Ok(())
+}
+
+#[test]
+fn run_needs_no_root() -> Result<()> {
+    if !require(&[Need::Program("curl")]) {
+        return Ok(());
+    }
+    let mut command = cargo_xtask(&[]);
+    if rustix::process::geteuid().is_root() {
+        // Somebody else, but for reading a toolchain and writing a target folder that are root's.
+        let kept = "-all,+dac_override,+dac_read_search";
+        let [inherited, ambient] = ["--inh-caps", "--ambient-caps"];
+        let nobody = ["--reuid", "65534", "--regid", "65534", "--clear-groups", "--bounding-set", kept];
+        command = wrapped("setpriv", &[&nobody[..], &[inherited, kept, ambient, kept]].concat(), &command);
+    }
+    let here = NetNs::here();
+    let demo = Started::new(&here, &command)?;
+    assert!(demo.try_it()?.starts_with("HTTP/1.1 200"));
+    let said = demo.running.stderr();
+    assert!(said.contains("without the guard: attaching an XDP program needs root"), "{said}");
+    Ok(())
+}
+
+#[test]
+fn run_names_who_holds_the_port() -> Result<()> {
+    let taken = TcpListener::bind("127.0.0.1:0")?;
+    let error = run(cargo_xtask(&["--listen", &taken.local_addr()?.to_string()])).unwrap_err().to_string();
+    assert!(error.contains(&format!("{} is taken by ", taken.local_addr()?)), "{error}");
+    assert!(error.contains("choose another with --listen 127.0.0.1:"), "{error}");
+    Ok(())
+}
+
+#[test]
+fn run_with_arguments_is_hookgate_itself() -> Result<()> {
+    let mut command = cargo_xtask(&["--", "--config", "/nonexistent/hookgate.toml"]);
+    let output = command.output()?;
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("/nonexistent/hookgate.toml"), "{stderr}");
+    Ok(())
+}
+
+#[test]
+fn demo_counts_every_packet() -> Result<()> {
+    if !demo_can_run() {
+        return Ok(());
+    }
+    let said = run(cargo(&["xtask", "demo", "--dev"]))?;
+    assert!(said.ends_with("every packet was counted, under its own prefix\n"), "{said}");
+    Ok(())
+}
+
+#[test]
+fn demo_leaves_nothing_when_it_is_stopped() -> Result<()> {
+    if !demo_can_run() {
+        return Ok(());
+    }
+    let dir = TempDir::new("stopped")?;
+    for signal in [Signal::INT, Signal::TERM, Signal::KILL] {
+        let stdout = dir.path().join("stdout");
+        let mut demo =
+            Running::start_into(cargo(&["xtask", "demo", "--dev"]), File::create(&stdout)?.into())?;
+        let started = wait_until(BUILD, || {
+            demo.still_running()?;
+            Ok(std::fs::read_to_string(&stdout)?.contains("hookgate runs on"))
+        })?;
+        assert!(started, "{}", demo.stderr());
+        let family = descendants(demo.pid())?;
+        assert!(family.len() > 6, "namespaces, nginx, dnsmasq, hookgate: {family:?}");
+        demo.signal(signal)?;
+        let gone = || Ok(demo.ended()?.is_some() && family.iter().all(|pid| !is_alive(*pid)));
+        assert!(wait_until(SOON, gone)?, "after {signal:?} there are still {family:?}");
+    }
+    Ok(())
+}
+
+fn guard_can_run() -> bool {
+    require(&[&[Need::Root, Need::Guard], &["curl", "ip", "unshare"].map(Need::Program)[..]].concat())
+}
+
+fn demo_can_run() -> bool {
+    let programs = ["curl", "nginx", "dnsmasq", "ip", "ethtool", "tcpdump", "unshare"].map(Need::Program);
+    require(&[&[Need::Root, Need::Guard], &programs[..]].concat())
+}
+
+/// What is pinned in a namespace's BPF file system, but for the kernel's own two files.
+fn pinned(ns: &NetNs) -> Result<Vec<String>> {
+    let names = ns.run("ls -A /sys/fs/bpf")?;
+    Ok(names.lines().filter(|name| !name.ends_with(".debug")).map(str::to_owned).collect())
+}
+
+/// `cargo xtask run`, told by its `try:` line that it is ready.
+struct Started<'a> {
+    running: Running,
+    ns: &'a NetNs,
+    line: String,
+    /// The certificate that the line names; it lies in the temporary folder.
+    ca: PathBuf,
+    _dir: TempDir,
+}
+
+impl<'a> Started<'a> {
+    fn new(ns: &'a NetNs, command: &Command) -> Result<Self> {
+        let dir = TempDir::new("started")?;
+        let stdout = dir.path().join("stdout");
+        let mut command = ns.enter(command);
+        command.args(["--listen", &format!("127.0.0.1:{}", free_port()?)]);
+        let mut running = Running::start_into(command, File::create(&stdout)?.into())?;
+        wait_until(BUILD, || {
+            running.still_running()?;
+            Ok(std::fs::read_to_string(&stdout)?.ends_with('\n'))
+        })?;
+        let line = std::fs::read_to_string(&stdout)?;
+        let line = line.strip_prefix("try: ").with_context(|| format!("no try: line but {line}"))?.to_owned();
+        assert_eq!(line.lines().count(), 1, "{line}");
+        let ca = line.split(' ').skip_while(|word| *word != "--cacert").nth(1).context("no --cacert")?.into();
+        Ok(Self { running, ns, line, ca, _dir: dir })
+    }
+
+    fn try_it(&self) -> Result<String> {
+        let mut shell = self.ns.command("sh");
+        shell.args(["-c", &self.line]);
+        run(shell)
+    }
+}
+
+fn cargo_xtask(args: &[&str]) -> Command {
+    let mut command = cargo(&["xtask", "run", "--dev"]);
+    command.args(args);
+    command
+}
+
+fn cargo(args: &[&str]) -> Command {
+    let mut cargo = harness::cargo();
+    cargo.args(args).current_dir(workspace());
+    cargo
+}
+
+fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
+}
+
+/// Children, their children, and so on.
+fn descendants(pid: u32) -> Result<Vec<u32>> {
+    let mut parents = Vec::new();
+    for entry in std::fs::read_dir("/proc")?.flatten() {
+        let Ok(pid) = entry.file_name().to_string_lossy().parse::<u32>() else { continue };
+        let parent = stat(pid).and_then(|(_, parent)| parent.parse().ok());
+        parents.extend(parent.map(|parent: u32| (pid, parent)));
+    }
+    let mut family = vec![pid];
+    let mut at = 0;
+    while at < family.len() {
+        let of = family[at];
+        family.extend(parents.iter().filter(|(_, parent)| *parent == of).map(|(pid, _)| *pid));
+        at += 1;
+    }
+    Ok(family.split_off(1))
+}
+
+/// Gone, or dead and only not yet reaped.
+fn is_alive(pid: u32) -> bool {
+    stat(pid).is_some_and(|(state, _)| state != "Z" && state != "X")
+}
+
+/// State and parent of a process.
+fn stat(pid: u32) -> Option<(String, String)> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = stat.rsplit_once(") ")?.1.split(' ').map(str::to_owned);
+    Some((fields.next()?, fields.next()?))
+}
