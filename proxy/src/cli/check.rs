@@ -3,7 +3,6 @@
 use std::process::ExitCode;
 
 use super::{ConfigFile, print};
-use crate::observe::Log;
 use crate::server::Prepared;
 
 pub(super) fn run(file: &ConfigFile) -> anyhow::Result<ExitCode> {
@@ -12,7 +11,7 @@ pub(super) fn run(file: &ConfigFile) -> anyhow::Result<ExitCode> {
     if let Some(guard) = &config.guard {
         guard.prefixes.load()?;
     }
-    Prepared::new(&config, Log::new(config.log))?;
+    Prepared::new(&config, super::log(&config.log))?;
     for key in &config.without_effect {
         print(&format!("{path}: `{key}` has no effect in this version\n"))?;
     }

@@ -13,6 +13,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::config::{self, Config, PrefixSource};
+use crate::observe::{Format, Log};
 
 /// A relay for Meta's webhooks, with an XDP guard that counts every connection.
 #[derive(Debug, Parser)]
@@ -81,6 +82,15 @@ fn pin(guard: Option<&config::Guard>) -> &str {
 
 fn prefix_source(guard: Option<&config::Guard>) -> &PrefixSource {
     guard.map_or(&PrefixSource::Builtin, |guard| &guard.prefixes)
+}
+
+/// The log as configured.
+fn log(config: &config::Log) -> Log {
+    let format = match config.format {
+        config::LogFormat::Text => Format::Text,
+        config::LogFormat::Json => Format::Json,
+    };
+    Log::new(format, config.access)
 }
 
 /// To standard output; whoever stops reading (`| head`) has seen enough.

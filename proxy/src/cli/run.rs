@@ -9,11 +9,12 @@ use crate::server::Prepared;
 
 pub(super) fn run(file: &ConfigFile) -> anyhow::Result<ExitCode> {
     let config = file.load()?;
-    let log = Log::new(config.log);
+    let log = super::log(&config.log);
     for key in &config.without_effect {
         log.note(&format!("{}: `{key}` has no effect in this version", file.path().display()));
     }
-    let server = Prepared::new(&config, log)?.listen()?;
+    let server = Prepared::new(&config, log)?.bind()?;
+    // Before the first connection can come in, so that none goes uncounted.
     if let Some(guard) = &config.guard {
         attach(guard, log);
     }

@@ -5,5 +5,5 @@ mod log;
 mod redact;
 mod request;
 
-pub use log::Log;
+pub use log::{Format, Log};
 pub use request::Request;

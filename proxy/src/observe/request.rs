@@ -7,8 +7,7 @@ use std::sync::Arc;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::{Log, clock, redact};
-use crate::config::LogFormat;
+use super::{Format, Log, clock, redact};
 use crate::http::answer::Failure;
 
 /// The longest X-Request-Id that is taken over from a client into the log.
@@ -186,8 +185,8 @@ impl Drop for Request {
     fn drop(&mut self) {
         if self.log.wants_access() {
             Log::write(&match self.log.format() {
-                LogFormat::Text => self.text(),
-                LogFormat::Json => self.json(),
+                Format::Text => self.text(),
+                Format::Json => self.json(),
             });
         }
     }

@@ -11,7 +11,7 @@ const BACKLOG: i32 = 4096;
 
 /// A listening socket, and what is spoken on it.
 pub(super) struct Listener {
-    socket: TcpListener,
+    socket: Socket,
     address: SocketAddr,
     protocol: Protocol,
 }
@@ -38,19 +38,24 @@ fn remedy(error: &io::Error, address: &SocketAddr) -> String {
 }
 
 impl Listener {
+    /// Takes the address; clients are still refused.
     pub(super) fn bind(address: SocketAddr, protocol: Protocol) -> Result<Self, BadListener> {
         let socket = bind(address).map_err(|error| BadListener { address, error })?;
-        let address = socket.local_addr().unwrap_or(address);
         Ok(Self { socket, address, protocol })
+    }
+
+    /// From now on clients can connect.
+    pub(super) fn open(&self) -> Result<(), BadListener> {
+        self.socket.listen(BACKLOG).map_err(|error| BadListener { address: self.address, error })
     }
 
     /// The same socket, for one more worker to accept from.
     pub(super) fn share(&self) -> io::Result<(TcpListener, Protocol)> {
-        Ok((self.socket.try_clone()?, self.protocol.clone()))
+        Ok((self.socket.try_clone()?.into(), self.protocol.clone()))
     }
 }
 
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+fn bind(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     if address.is_ipv6() {
         // "[::]:443" stands beside "0.0.0.0:443", whatever net.ipv6.bindv6only says.
@@ -59,8 +64,7 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    Ok(socket)
 }
 
 impl fmt::Display for Listener {

@@ -69,15 +69,15 @@ impl Prepared {
         Ok(Self { context, listen, certificates })
     }
 
-    /// Opens the listeners.
-    pub fn listen(self) -> Result<Server, StartError> {
+    /// Takes the listeners' addresses; clients are still refused.
+    pub fn bind(self) -> Result<Server, StartError> {
         let bind = |(address, protocol)| Listener::bind(address, protocol);
         let listeners = self.listen.into_iter().map(bind).collect::<Result<_, _>>()?;
         Ok(Server { context: self.context, listeners, certificates: self.certificates })
     }
 }
 
-/// A proxy that holds its listeners and does not accept yet.
+/// A proxy that holds its addresses, and opens them when it runs.
 pub struct Server {
     context: Context,
     listeners: Vec<Listener>,
@@ -98,10 +98,12 @@ impl Server {
         let context = Arc::new(context);
         let (draining, drain) = watch::channel(false);
         let (ending, end) = watch::channel(false);
-        let workers = Workers::start(&listeners, &context, &Event::new(drain), &Event::new(end))?;
-        for listener in listeners {
+        for listener in &listeners {
+            listener.open()?;
             log.note(&format!("listening on {listener}"));
         }
+        let workers = Workers::start(&listeners, &context, &Event::new(drain), &Event::new(end))?;
+        drop(listeners);
         note_what_is_missing(&context);
         if let Some(certificates) = certificates {
             tokio::spawn(certificates.follow(log));
