@@ -190,8 +190,16 @@ pub struct Upstream {
     pub tls: bool,
     /// A PEM file with more roots for this upstream alone.
     pub ca: Option<PathBuf>,
+    /// Whether its certificate is verified; only for upstreams that nobody else can answer for.
+    pub verify: bool,
     /// Whether its name may lead to addresses that are not public.
     pub allow_private: bool,
+    /// Whether a request must come with a client certificate.
+    pub require_client_cert: bool,
+    /// The most requests that may be under way to it at once.
+    pub in_flight: usize,
+    /// In place of `[limits] body_bytes`.
+    pub body_bytes: Option<u64>,
 }
 
 /// `[relay]`.

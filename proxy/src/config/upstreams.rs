@@ -99,17 +99,12 @@ fn upstream(name: &str, mut entry: Section<'_>, base: &Path) -> Upstream {
         port: default_port,
         tls,
         ca: entry.value("ca", path(base)),
+        verify: entry.value("verify", boolean).unwrap_or(true),
         allow_private: entry.value("allow_private", boolean).unwrap_or(false),
+        require_client_cert: entry.value("require_client_cert", boolean).unwrap_or(false),
+        in_flight: entry.value("in_flight", number(1..=1_000_000)).unwrap_or(1024) as usize,
+        body_bytes: entry.value("body_bytes", number(0..=u64::MAX)),
     };
-    entry.value("verify", boolean);
-    entry.value("require_client_cert", boolean);
-    entry.value("in_flight", number(1..=1_000_000));
-    entry.value("body_bytes", number(0..=u64::MAX));
-    for key in ["verify", "require_client_cert", "in_flight", "body_bytes"] {
-        if entry.has(key) {
-            entry.problem(key, "not supported in this version yet; remove it");
-        }
-    }
     entry.finish();
     upstream
 }

@@ -5,6 +5,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::config::{Limits, Scheme, Timeouts};
 use crate::http::head::HeadLimits;
+use crate::net::Stream;
 use crate::observe::Log;
 use crate::upstream::{Directory, Dns};
 
@@ -51,11 +52,17 @@ impl Protocol {
 pub struct Client {
     pub address: IpAddr,
     pub scheme: &'static str,
+    /// It has shown a certificate, and that was verified.
+    pub has_certificate: bool,
 }
 
 impl Client {
-    pub(super) fn new(peer: SocketAddr, protocol: &Protocol) -> Self {
-        Self { address: peer.ip().to_canonical(), scheme: protocol.scheme() }
+    pub(super) fn new(peer: SocketAddr, protocol: &Protocol, stream: &Stream) -> Self {
+        Self {
+            address: peer.ip().to_canonical(),
+            scheme: protocol.scheme(),
+            has_certificate: stream.has_peer_certificate(),
+        }
     }
 }
 

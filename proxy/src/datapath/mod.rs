@@ -60,10 +60,10 @@ pub async fn serve(
 ) {
     let first_byte_due = Instant::now() + context.timeouts.request_head.min(context.timeouts.keepalive);
     let Some(stream) = handshake::handshake(tcp, &protocol, first_byte_due).await else { return };
+    let client = Client::new(peer, &protocol, &stream);
     let socket = Socket { stream, buffer: local.buffers.take() };
     let timer = sleep_until(first_byte_due);
     tokio::pin!(timer);
-    let client = Client::new(peer, &protocol);
     let connection = Connection { socket, client, context, local, drain, timer, scratch: Default::default() };
     connection.serve(first_byte_due).await;
 }
@@ -142,10 +142,9 @@ impl Connection<'_, '_> {
     /// Sends the request on and the response back; on a second connection if the first was a pooled one that
     /// had died, and the request allows it.
     async fn forward(&mut self, plan: Plan, request: &mut Request) -> Next {
-        let Plan { upstream, traits, head_out } = plan;
-        let (context, local) = (self.context, self.local);
-        let most = if context.limits.body_bytes == 0 { u64::MAX } else { context.limits.body_bytes };
-        let decoder = Decoder::new(traits.framing, most);
+        let Plan { slot, most_body_bytes, traits, head_out } = plan;
+        let (context, local, upstream) = (self.context, self.local, slot.upstream());
+        let decoder = Decoder::new(traits.framing, most_body_bytes);
         let pump = Pump::new(head_out, decoder.clone(), traits.framing == Framing::Chunked);
         let relay = Relay::new(traits, context, std::mem::take(&mut self.scratch[1]));
         let mut exchange = Exchange::new(pump, relay, &context.timeouts, &self.drain, traits.persists);
@@ -153,7 +152,7 @@ impl Connection<'_, '_> {
         loop {
             let (stream, origin) = match pooled.take() {
                 Some(stream) => (stream, Origin::Pooled),
-                None => match connect(&upstream, &context.dns, context.timeouts.connect).await {
+                None => match connect(upstream, &context.dns, context.timeouts.connect).await {
                     Ok(stream) => (stream, Origin::Fresh),
                     Err(error) => {
                         self.scratch = exchange.into_scratch();

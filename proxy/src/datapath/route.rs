@@ -1,7 +1,5 @@
 //! From a head to where it goes, in one synchronous call: nothing borrowed from the buffer outlives it.
 
-use std::sync::Arc;
-
 use super::context::{Client, Context};
 use crate::http::Version;
 use crate::http::answer::Failure;
@@ -11,11 +9,12 @@ use crate::http::framing::Framing;
 use crate::http::head::{HeadError, RequestHead, slots};
 use crate::http::target::{self, Target};
 use crate::observe::Request;
-use crate::upstream::Upstream;
+use crate::upstream::InFlightSlot;
 
 /// A request that will be forwarded.
 pub(super) struct Plan {
-    pub(super) upstream: Arc<Upstream>,
+    pub(super) slot: InFlightSlot,
+    pub(super) most_body_bytes: u64,
     pub(super) traits: Traits,
     /// The head for the upstream, whole.
     pub(super) head_out: Vec<u8>,
@@ -62,28 +61,37 @@ pub(super) fn plan(
         expects_continue: head.expects_continue() && head.framing != Framing::Empty,
         idempotent: matches!(head.method, "GET" | "HEAD" | "OPTIONS" | "PUT" | "DELETE"),
     };
-    match route(&head, context, request) {
-        Ok((upstream, path)) => {
+    match route(&head, client, context, request) {
+        Ok(Route { slot, path, most_body_bytes }) => {
             let added = Added {
-                host: &upstream.name,
+                host: &slot.upstream().name,
                 client: client.address,
                 scheme: client.scheme,
                 via: &context.name,
                 request_id: request.id(),
             };
             encode::request_head(&head, path, &added, &mut scratch);
-            Ok(Plan { upstream: Arc::clone(upstream), traits, head_out: scratch })
+            Ok(Plan { slot, most_body_bytes, traits, head_out: scratch })
         }
         Err(failure) => Err((Refused { failure, traits: Some(traits) }, scratch)),
     }
 }
 
-/// The upstream, and the path and query that travel on; refusals in the contract's order.
-fn route<'b, 'c>(
+/// Where a request goes.
+struct Route<'b> {
+    slot: InFlightSlot,
+    /// The path and query that travel on.
+    path: &'b [u8],
+    most_body_bytes: u64,
+}
+
+/// Finds the way, or refuses; refusals in the contract's order.
+fn route<'b>(
     head: &RequestHead<'b>,
-    context: &'c Context,
+    client: &Client,
+    context: &Context,
     request: &mut Request,
-) -> Result<(&'c Arc<Upstream>, &'b [u8]), Failure> {
+) -> Result<Route<'b>, Failure> {
     let path_and_query = match head.target {
         Target::Path(path_and_query) => path_and_query,
         Target::Asterisk => b"*",
@@ -96,14 +104,21 @@ fn route<'b, 'c>(
     let (segment, path) = target::split(path_and_query).ok_or(Failure::NoUpstreamInPath)?;
     let upstream = context.directory.find(segment).ok_or(Failure::NotAllowed)?;
     request.upstream(&upstream.name);
+    if upstream.require_client_cert && !client.has_certificate {
+        return Err(Failure::NoClientCertificate);
+    }
     if head.fields.values("via").any(|via| via_names(via, &context.name)) {
         return Err(Failure::Loop);
     }
-    let limit = context.limits.body_bytes;
-    match head.framing {
-        Framing::Length(length) if limit > 0 && length.get() > limit => Err(Failure::BodyTooLarge),
-        _ => Ok((upstream, path)),
+    let most_body_bytes = match upstream.body_bytes.unwrap_or(context.limits.body_bytes) {
+        0 => u64::MAX,
+        most => most,
+    };
+    if matches!(head.framing, Framing::Length(length) if length.get() > most_body_bytes) {
+        return Err(Failure::BodyTooLarge);
     }
+    let slot = InFlightSlot::take(upstream).ok_or(Failure::TooManyInFlight)?;
+    Ok(Route { slot, path, most_body_bytes })
 }
 
 impl From<HeadError> for Failure {

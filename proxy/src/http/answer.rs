@@ -18,7 +18,11 @@ pub enum Failure {
     MethodNotAllowed,
     NoUpstreamInPath,
     NotAllowed,
+    /// The upstream wants a client certificate, and there is none.
+    NoClientCertificate,
     Loop,
+    /// As many requests are under way to the upstream as may be.
+    TooManyInFlight,
     DnsError,
     DnsTimeout,
     /// Every address that the name leads to is one that it must not lead to.
@@ -54,6 +58,12 @@ impl Failure {
                 (404, "destination_not_found", "the path names no upstream: /host/path is expected")
             }
             Self::NotAllowed => (403, "http_request_denied", "this upstream is not allowed here"),
+            Self::NoClientCertificate => {
+                (403, "http_request_denied", "this upstream asks for a client certificate")
+            }
+            Self::TooManyInFlight => {
+                (503, "connection_limit_reached", "too many requests are under way to this upstream")
+            }
             Self::Loop => (508, "proxy_loop_detected", "this request has come through this proxy already"),
             Self::DnsError => (502, "dns_error", "the upstream's name does not resolve"),
             Self::DnsTimeout => (504, "dns_timeout", "no DNS server answered in time"),
@@ -132,6 +142,9 @@ pub fn write(
     if failure == Failure::MethodNotAllowed {
         out.extend_from_slice(b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n");
     }
+    if failure == Failure::TooManyInFlight {
+        out.extend_from_slice(b"Retry-After: 1\r\n");
+    }
     out.extend_from_slice(persistence.field_line());
     out.extend_from_slice(b"\r\n");
     if body {
@@ -152,6 +165,7 @@ fn reason_phrase(status: u16) -> &'static str {
         414 => "URI Too Long",
         431 => "Request Header Fields Too Large",
         502 => "Bad Gateway",
+        503 => "Service Unavailable",
         504 => "Gateway Timeout",
         505 => "HTTP Version Not Supported",
         508 => "Loop Detected",

@@ -14,6 +14,14 @@ pub enum Stream {
 }
 
 impl Stream {
+    /// Whether the peer has shown a certificate, in this handshake or in the one that it resumes.
+    pub fn has_peer_certificate(&self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Tls(tls) => tls.get_ref().1.peer_certificates().is_some_and(|chain| !chain.is_empty()),
+        }
+    }
+
     /// The socket beneath.
     pub fn tcp(&self) -> &TcpStream {
         match self {

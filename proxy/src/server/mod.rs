@@ -127,6 +127,11 @@ fn note_what_is_missing(context: &Context) {
     if context.directory.is_empty() {
         context.log.note("[upstreams] is empty: every request will be answered 403");
     }
+    for name in context.directory.unverified() {
+        context.log.note(&format!(
+            "WARNING: upstream {name}: verify = false: anyone on the way to it can read and change its messages"
+        ));
+    }
     if context.directory.lacks_roots() {
         let message = "no root certificates on this machine: upstreams without `ca` will fail; \
                        install the package ca-certificates";

@@ -1,12 +1,12 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 
-use super::tls::{client_config, platform_roots};
+use super::in_flight::InFlight;
+use super::tls::{Trust, client_config, platform_roots};
 use crate::config;
 use crate::tls::BadTls;
 
@@ -18,6 +18,7 @@ const LONGEST_NAME: usize = 253;
 pub struct Directory {
     by_name: HashMap<Box<[u8]>, Arc<Upstream>>,
     without_roots: bool,
+    unverified: Vec<String>,
 }
 
 /// One upstream, ready to be connected to.
@@ -29,7 +30,11 @@ pub struct Upstream {
     /// Where to connect instead of asking the DNS.
     pub address: Option<SocketAddr>,
     pub allow_private: bool,
+    pub require_client_cert: bool,
+    /// The most bytes that a request's body may have; `None`: as `[limits]` says.
+    pub body_bytes: Option<u64>,
     pub tls: Option<UpstreamTls>,
+    pub(super) in_flight: InFlight,
 }
 
 #[derive(Clone, Debug)]
@@ -52,14 +57,15 @@ impl Directory {
     pub fn new(upstreams: &[config::Upstream]) -> Result<Self, BadUpstream> {
         let needs_roots = upstreams.iter().any(|upstream| upstream.tls);
         let roots = Arc::new(if needs_roots { platform_roots() } else { RootCertStore::empty() });
-        let without_roots = roots.is_empty() && upstreams.iter().any(|u| u.tls && u.ca.is_none());
+        let without_roots = roots.is_empty() && upstreams.iter().any(|u| u.tls && u.verify && u.ca.is_none());
+        let unverified = upstreams.iter().filter(|u| u.tls && !u.verify).map(|u| u.name.clone()).collect();
         let mut configs = HashMap::new();
         let mut by_name = HashMap::with_capacity(upstreams.len());
         for configured in upstreams {
             let upstream = Upstream::new(configured, &roots, &mut configs)?;
             by_name.insert(configured.name.as_bytes().into(), Arc::new(upstream));
         }
-        Ok(Self { by_name, without_roots })
+        Ok(Self { by_name, without_roots, unverified })
     }
 
     /// The upstream that `segment` names, ignoring ASCII case only.
@@ -69,6 +75,11 @@ impl Directory {
         lower.copy_from_slice(segment);
         lower.make_ascii_lowercase();
         self.by_name.get(&*lower)
+    }
+
+    /// The upstreams whose certificates are not verified, by name.
+    pub fn unverified(&self) -> &[String] {
+        &self.unverified
     }
 
     /// Whether upstreams rely on the machine's root certificates and it has none.
@@ -86,7 +97,7 @@ impl Directory {
 }
 
 /// Upstreams that believe the same roots share their TLS configuration, and with it their sessions.
-type Configs = HashMap<Option<PathBuf>, Arc<ClientConfig>>;
+type Configs = HashMap<Trust, Arc<ClientConfig>>;
 
 impl Upstream {
     fn new(
@@ -96,12 +107,13 @@ impl Upstream {
     ) -> Result<Self, BadUpstream> {
         let name = || configured.name.clone();
         let tls = if configured.tls {
-            let config = match configs.get(&configured.ca) {
+            let trust = Trust { ca: configured.ca.clone(), verify: configured.verify };
+            let config = match configs.get(&trust) {
                 Some(config) => Arc::clone(config),
-                None => client_config(roots, configured.ca.as_ref())
+                None => client_config(roots, &trust)
                     .map_err(|error| BadUpstream::Certificate { name: name(), error: error.into() })?,
             };
-            configs.insert(configured.ca.clone(), Arc::clone(&config));
+            configs.insert(trust, Arc::clone(&config));
             let server_name =
                 ServerName::try_from(name()).map_err(|_| BadUpstream::ServerName { name: name() })?;
             Some(UpstreamTls { server_name, config })
@@ -113,7 +125,10 @@ impl Upstream {
             port: configured.port,
             address: configured.address,
             allow_private: configured.allow_private,
+            require_client_cert: configured.require_client_cert,
+            body_bytes: configured.body_bytes,
             tls,
+            in_flight: InFlight::new(configured.in_flight),
         })
     }
 }

@@ -5,6 +5,7 @@ mod dial;
 mod directory;
 pub mod dns;
 mod error;
+mod in_flight;
 mod pool;
 mod tls;
 
@@ -12,4 +13,5 @@ pub use dial::connect;
 pub use directory::{BadUpstream, Directory, Upstream};
 pub use dns::Dns;
 pub use error::ConnectError;
+pub use in_flight::InFlightSlot;
 pub use pool::Pool;

@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rustls::{ClientConfig, RootCertStore};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
 use crate::tls::{BadTls, add_roots};
 
@@ -14,20 +17,69 @@ pub(super) fn platform_roots() -> RootCertStore {
     roots
 }
 
-/// Full verification against `roots` and those in the PEM file `ca`; TLS 1.2 and 1.3.
-pub(super) fn client_config(
-    roots: &Arc<RootCertStore>,
-    ca: Option<&PathBuf>,
-) -> Result<Arc<ClientConfig>, BadTls> {
-    let mut roots = Arc::clone(roots);
-    if let Some(path) = ca {
-        add_roots(Arc::make_mut(&mut roots), path)?;
-    }
+/// Whom an upstream is believed to be.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Trust {
+    /// A PEM file with more roots.
+    pub(super) ca: Option<PathBuf>,
+    /// False: anyone.
+    pub(super) verify: bool,
+}
+
+/// TLS 1.2 and 1.3, HTTP/1.1 alone, verified against `roots` and those of `trust`.
+pub(super) fn client_config(roots: &Arc<RootCertStore>, trust: &Trust) -> Result<Arc<ClientConfig>, BadTls> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+    let builder =
+        ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
+    let builder = if trust.verify {
+        let mut roots = Arc::clone(roots);
+        if let Some(path) = &trust.ca {
+            add_roots(Arc::make_mut(&mut roots), path)?;
+        }
+        builder.with_root_certificates(roots)
+    } else {
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(Unverified(provider)))
+    };
+    let mut config = builder.with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
+}
+
+/// Believes every certificate; only the handshake's signature must be its key's.
+#[derive(Debug)]
+struct Unverified(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Unverified {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
 }
