@@ -114,7 +114,9 @@ fn demo_counts_every_packet() -> Result<()> {
     if !demo_can_run() {
         return Ok(());
     }
-    let said = run(cargo(&["xtask", "demo", "--dev"]))?;
+    let output = cargo(&["xtask", "demo", "--dev"]).output()?;
+    let (said, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{said}{errors}");
     assert!(said.ends_with("every packet was counted, under its own prefix\n"), "{said}");
     Ok(())
 }

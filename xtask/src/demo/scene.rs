@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use harness::{Certs, Counts, DnsServer, NetNs, Nginx, Proxy, Sample, Tap, TempDir, run};
+use serde_json::Value;
 
 /// The folder that holds the demo's temporary files, on a file system of its own.
 pub const TEMP: &str = "/run";
@@ -84,6 +85,11 @@ state = {state:?}
         state = files.path().join("prefixes")
     );
     let mut proxy = Proxy::start_binary(&edge, binary, &config)?;
+    let attached = harness::wait_until(Duration::from_secs(10), || {
+        let stats = serde_json::from_str::<Value>(&proxy.command(&edge, &["stats", "--json"])?)?;
+        Ok(stats.pointer("/guard/state").is_some_and(|state| state == "attached"))
+    })?;
+    ensure!(attached, "the guard is not attached:\n{}", proxy.stderr());
     println!("hookgate runs on {} and {}; its guard is on wan0, in native mode", EDGE[0], EDGE[1]);
 
     let tap = Tap::start(&meta, "wan0", PORT)?;
