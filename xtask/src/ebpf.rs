@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::bpf_linker;
 use crate::install;
@@ -48,10 +48,12 @@ fn tools() -> Result<(Toolchain, PathBuf)> {
     let toolchain = match Toolchain::find() {
         Some(toolchain) => toolchain,
         None => {
-            install::packages("to build the XDP program", &DEBIAN_PACKAGES).context(
-                "no rustc here has the source of core (elsewhere than on Debian: \
-                 rustup toolchain install nightly --component rust-src)",
-            )?;
+            if !harness::in_path("apt-get") {
+                bail!(
+                    "no rustc here has the source of core; run: rustup toolchain install nightly --component rust-src"
+                );
+            }
+            install::packages("to build the XDP program", &DEBIAN_PACKAGES)?;
             Toolchain::find().context("rustc-web and rust-web-src are installed, and yet don't match")?
         }
     };

@@ -1,8 +1,8 @@
 //! Debian packages: installed as root after one line that says what and how big, never at the cost of another package.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use crate::workspace::is_root;
 
@@ -32,46 +32,59 @@ pub fn programs(purpose: &str) -> Result<()> {
 /// Installs `packages`.
 ///
 /// # Errors
-/// Not root, no apt-get, no network, or something would have to go: the error holds the command to run by hand.
+/// Not root, no apt-get, no network, or something would have to go: one line, which ends with the command for it.
 pub fn packages(purpose: &str, packages: &[&str]) -> Result<()> {
-    let by_hand = format!("apt-get install --no-install-recommends --no-remove {}", packages.join(" "));
+    let names = packages.join(" ");
+    let by_hand = format!("apt-get install --no-install-recommends --no-remove {names}");
+    if !harness::in_path("apt-get") {
+        bail!("there is no apt-get here to install {names} {purpose}: install their like by hand");
+    }
     if !is_root() {
-        bail!("{} missing {purpose}; run: sudo {by_hand}", packages.join(", "));
+        bail!("missing {purpose}: {names}; run: sudo {by_hand}");
     }
     install(purpose, packages)
-        .with_context(|| format!("installing what is missing {purpose}; by hand: {by_hand}"))
+        .map_err(|why| anyhow!("can't install {names} {purpose} ({why}); run: {by_hand}"))
 }
 
 fn install(purpose: &str, packages: &[&str]) -> Result<()> {
-    let size = match size(packages) {
+    let size = match size(packages)? {
         Some(size) => size,
         None => {
-            harness::run(apt_get(&["update", "-qq"], &[])?)?;
-            size(packages).with_context(|| format!("this system has no {}", packages.join(" or no ")))?
+            apt_get(&["update", "-qq"], &[])?;
+            size(packages)?.context("this system's package lists don't have them")?
         }
     };
     eprintln!("xtask: installing {} {purpose} ({size})", packages.join(", "));
-    if harness::run(apt_get(&["install", "-y", "-qq"], packages)?).is_err() {
+    if apt_get(&["install", "-y", "-qq"], packages).is_err() {
         // Lists of another day name files that the mirror has no more.
-        harness::run(apt_get(&["update", "-qq"], &[])?)?;
-        harness::run(apt_get(&["install", "-y", "-qq"], packages)?)?;
+        apt_get(&["update", "-qq"], &[])?;
+        apt_get(&["install", "-y", "-qq"], packages)?;
     }
     Ok(())
 }
 
 /// What apt-get says about download and disk; `None` when it does not know the packages, or would remove others.
-fn size(packages: &[&str]) -> Option<String> {
-    let mut ask = apt_get(&["install", "--assume-no"], packages).ok()?;
-    let output = String::from_utf8(ask.output().ok()?.stdout).ok()?;
-    let line = |start: &str| output.lines().find_map(|line| line.strip_prefix(start));
-    let download = line("Need to get ")?.split(" of ").next()?;
-    let disk = line("After this operation, ")?.split(" of ").next()?;
-    Some(format!("{download} to download, {disk} on disk"))
+fn size(packages: &[&str]) -> Result<Option<String>> {
+    let output = command(&["install", "--assume-no"], packages).output().context("starting apt-get")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let figure = |start: &str| text.lines().find_map(|line| line.strip_prefix(start)?.split(" of ").next());
+    let figures = figure("Need to get ").zip(figure("After this operation, "));
+    Ok(figures.map(|(download, disk)| format!("{download} to download, {disk} on disk")))
+}
+
+/// # Errors
+/// apt-get's own first error.
+fn apt_get(verb: &[&str], packages: &[&str]) -> Result<()> {
+    let output = command(verb, packages).output().context("starting apt-get")?;
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let why = stderr.lines().find_map(|line| line.strip_prefix("E: "));
+    ensure!(output.status.success(), "apt-get {}: {}", verb[0], why.unwrap_or("it failed without a word"));
+    Ok(())
 }
 
 /// apt-get that asks nothing and removes nothing. A package's service is not started: a machine on which hookgate is
 /// tried has not asked for an nginx on port 80.
-fn apt_get(verb: &[&str], packages: &[&str]) -> Result<Command> {
+fn command(verb: &[&str], packages: &[&str]) -> Command {
     const WITHOUT_SERVICES: &str = r#"
         policy=/usr/sbin/policy-rc.d
         if [ ! -e $policy ]; then
@@ -79,13 +92,10 @@ fn apt_get(verb: &[&str], packages: &[&str]) -> Result<Command> {
             printf '#!/bin/sh\nexit 101\n' >$policy && chmod +x $policy
         fi
         apt-get "$@""#;
-    if !harness::in_path("apt-get") {
-        bail!("no apt-get here: install them with the system's own package manager");
-    }
     let mut command = Command::new("sh");
     command.args(["-c", WITHOUT_SERVICES, "apt-get"]);
     command.args(["--no-install-recommends", "--no-remove", "-o", "DPkg::Lock::Timeout=300"]);
-    command.args(verb).args(packages);
+    command.args(verb).args(packages).stdin(Stdio::null());
     command.env("DEBIAN_FRONTEND", "noninteractive").env("LC_ALL", "C");
-    Ok(command)
+    command
 }

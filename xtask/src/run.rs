@@ -79,9 +79,8 @@ fn demonstrate(built: &Built, listen: SocketAddr) -> Result<ExitCode> {
         receiver.address()
     );
     if let Some(pin) = &guard {
-        let state = dir.path().join("prefixes");
         config += &format!(
-            "\n[guard]\ninterfaces = [\"lo\"]\nports = [{}]\nrefresh = \"off\"\nstate = {state:?}\npin = {pin:?}\n",
+            "\n[guard]\ninterfaces = [\"lo\"]\nports = [{}]\nrefresh = \"off\"\npin = {pin:?}\n",
             listen.port()
         );
     }

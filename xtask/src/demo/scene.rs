@@ -80,9 +80,7 @@ interfaces = ["wan0"]
 ports = [{PORT}]
 xdp = "native"
 refresh = "off"
-state = {state:?}
-"#,
-        state = files.path().join("prefixes")
+"#
     );
     let mut proxy = Proxy::start_binary(&edge, binary, &config)?;
     let attached = harness::wait_until(Duration::from_secs(10), || {
