@@ -65,3 +65,37 @@ fn from_row(row: &Value) -> Result<Counts> {
         |name: &str| row.get(name).and_then(Value::as_u64).with_context(|| format!("a row without {name}"));
     Ok(Counts { packets: count("packets")?, bytes: count("bytes")?, syns: count("syns")? })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counted(other_bytes: u64) -> Counted {
+        let senders = SENDERS.iter().map(|(address, _)| *address).chain([SILENT.0, STRANGER]);
+        let sent = Counts { packets: 2, bytes: 140, syns: 1 };
+        let row = |prefix: &str| format!(r#"{{"prefix":"{prefix}","packets":2,"bytes":140,"syns":1}}"#);
+        let rows =
+            SENDERS.iter().chain([&SILENT]).map(|(_, prefix)| row(prefix)).collect::<Vec<_>>().join(",");
+        Counted {
+            sent: senders.map(|address| (address.parse().unwrap(), sent)).collect(),
+            stats: String::new(),
+            stats_json: format!(
+                r#"{{"prefixes":[{rows},{{"prefix":"45.64.40.0/22","packets":0,"bytes":0,"syns":0}}],
+                    "other":{{"packets":2,"bytes":{other_bytes},"syns":1}}}}"#
+            ),
+        }
+    }
+
+    #[test]
+    fn one_byte_makes_the_difference() {
+        assert!(print(&counted(140)).unwrap());
+        assert!(!print(&counted(139)).unwrap());
+    }
+
+    #[test]
+    fn a_prefix_that_sent_nothing_must_count_nothing() {
+        let mut counted = counted(140);
+        counted.stats_json = counted.stats_json.replace(r#""packets":0"#, r#""packets":1"#);
+        assert!(!print(&counted).unwrap());
+    }
+}
