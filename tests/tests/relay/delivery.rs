@@ -219,6 +219,7 @@ fn what_follows_a_response_unasked_for_ends_its_connection() -> Result<()> {
     for _ in 0..3 {
         assert_eq!(client.ask(post("/up.example/p", "x"))?.body, b"ok");
     }
+    assert_eq!(origin.connections(), 3);
     Ok(())
 }
 
