@@ -14,6 +14,7 @@ use clap::{Parser, Subcommand};
 
 use crate::config::{self, Config, PrefixSource};
 use crate::observe::{Format, Log};
+use crate::prefixes::Table;
 
 /// A relay for Meta's webhooks, with an XDP guard that counts every connection.
 #[derive(Debug, Parser)]
@@ -82,6 +83,11 @@ fn pin(guard: Option<&config::Guard>) -> &str {
 
 fn prefix_source(guard: Option<&config::Guard>) -> &PrefixSource {
     guard.map_or(&PrefixSource::Builtin, |guard| &guard.prefixes)
+}
+
+/// Meta's prefixes as configured, which matter without a guard too.
+fn meta(config: &Config) -> anyhow::Result<Table> {
+    Ok(prefix_source(config.guard.as_ref()).load()?)
 }
 
 /// The log as configured.

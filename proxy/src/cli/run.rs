@@ -13,7 +13,7 @@ pub(super) fn run(file: &ConfigFile) -> anyhow::Result<ExitCode> {
     for key in &config.without_effect {
         log.note(&format!("{}: `{key}` has no effect in this version", file.path().display()));
     }
-    let server = Prepared::new(&config, log)?.bind()?;
+    let server = Prepared::new(&config, super::meta(&config)?, log)?.bind()?;
     // Before the first connection can come in, so that none goes uncounted.
     if let Some(guard) = &config.guard {
         attach(guard, log);

@@ -134,6 +134,8 @@ pub struct Listen {
     pub https: Vec<SocketAddr>,
     pub plain: Vec<SocketAddr>,
     pub plain_scheme: Scheme,
+    /// Networks that must send a PROXY header and are believed.
+    pub proxy_protocol_from: Vec<Network>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -141,6 +143,15 @@ pub enum Scheme {
     #[default]
     Http,
     Https,
+}
+
+impl Scheme {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
 }
 
 /// `[tls]`.
@@ -231,6 +242,12 @@ pub struct Limits {
     pub response_head_bytes: usize,
     /// 0: no limit.
     pub body_bytes: u64,
+    /// Client connections; `None`: as many as memory and descriptors allow.
+    pub connections: Option<usize>,
+    /// The share of them that only Meta's prefixes can use, from 0 to 1.
+    pub reserved_for_meta: f64,
+    /// One stranger's connections; `None`: a quarter of what strangers may use.
+    pub per_source: Option<usize>,
 }
 
 /// `[log]`.

@@ -105,7 +105,7 @@ impl<'d> Reading<'d> {
         let https = section.list("https", listen_address);
         let plain = section.list("plain", listen_address);
         let http = section.list("http", listen_address);
-        section.list("proxy_protocol_from", network);
+        let proxy_protocol_from = section.list("proxy_protocol_from", network).unwrap_or_default();
         let scheme = one_of(&[("http", Scheme::Http), ("https", Scheme::Https)]);
         let plain_scheme = section.value("plain_scheme", scheme).unwrap_or_default();
         let is_off = |(key, list): (&str, &Option<Vec<SocketAddr>>)| {
@@ -116,8 +116,9 @@ impl<'d> Reading<'d> {
         }
         let https = https.unwrap_or_default();
         self.https_at = (!https.is_empty()).then(|| section.span_of("https"));
-        let listen = Listen { https, plain: plain.unwrap_or_default(), plain_scheme };
-        self.no_effect_yet(&section, "listen", &["http", "proxy_protocol_from"]);
+        let plain = plain.unwrap_or_default();
+        let listen = Listen { https, plain, plain_scheme, proxy_protocol_from };
+        self.no_effect_yet(&section, "listen", &["http"]);
         self.finish(section);
         listen
     }
@@ -317,11 +318,10 @@ impl<'d> Reading<'d> {
             headers: read("headers", 4..=crate::http::MOST_FIELD_LINES as u64, 100) as usize,
             response_head_bytes: read("response_head_bytes", 512..=MIB, 65536) as usize,
             body_bytes: read("body_bytes", 0..=u64::MAX, 0),
+            connections: count(section.value("connections", auto_or_number(1..=10_000_000))),
+            reserved_for_meta: section.value("reserved_for_meta", share).unwrap_or(0.5),
+            per_source: count(section.value("per_source", auto_or_number(1..=10_000_000))),
         };
-        section.value("connections", auto_or_number(1..=10_000_000));
-        section.value("reserved_for_meta", share);
-        section.value("per_source", auto_or_number(1..=10_000_000));
-        self.no_effect_yet(&section, "limits", &["connections", "reserved_for_meta", "per_source"]);
         self.finish(section);
         limits
     }
@@ -336,6 +336,11 @@ impl<'d> Reading<'d> {
         self.finish(section);
         log
     }
+}
+
+/// A number of connections that is written; `None`: absent, or `"auto"`.
+fn count(written: Option<Option<u64>>) -> Option<usize> {
+    written.flatten().and_then(|number| usize::try_from(number).ok())
 }
 
 /// `cert` and `key`, if both are written.

@@ -1,12 +1,17 @@
+use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
+use super::admit::Admission;
+use super::proxy_protocol;
 use crate::config::{Limits, Scheme, Timeouts};
 use crate::http::head::HeadLimits;
-use crate::net::Stream;
 use crate::observe::Log;
+use crate::prefixes::Network;
 use crate::upstream::{Directory, Dns};
 
 /// What every connection works with: one snapshot of the configuration, made ready for use.
@@ -15,6 +20,9 @@ pub struct Context {
     pub name: String,
     pub timeouts: Timeouts,
     pub limits: Limits,
+    pub admission: Arc<Admission>,
+    /// Networks that must send a PROXY header and are believed.
+    pub proxy_protocol_from: Vec<Network>,
     pub directory: Directory,
     pub dns: Dns,
     pub log: Log,
@@ -39,30 +47,40 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    fn scheme(&self) -> &'static str {
-        match self {
-            Self::Https(_) | Self::Plain(Scheme::Https) => "https",
-            Self::Plain(Scheme::Http) => "http",
+    /// `tls_before`: whether a load balancer says that its client used TLS.
+    fn scheme(&self, tls_before: Option<bool>) -> Scheme {
+        match (self, tls_before) {
+            (Self::Https(_), _) | (Self::Plain(_), Some(true)) => Scheme::Https,
+            (Self::Plain(_), Some(false)) => Scheme::Http,
+            (Self::Plain(configured), None) => *configured,
         }
     }
 }
 
-/// Where a client is, and how it came in.
+/// Who a client is, and how it came in.
 #[derive(Clone, Copy, Debug)]
-pub struct Client {
-    pub address: IpAddr,
-    pub scheme: &'static str,
-    /// It has shown a certificate, and that was verified.
-    pub has_certificate: bool,
+pub(super) struct Client {
+    pub(super) address: IpAddr,
+    pub(super) scheme: Scheme,
 }
 
 impl Client {
-    pub(super) fn new(peer: SocketAddr, protocol: &Protocol, stream: &Stream) -> Self {
-        Self {
-            address: peer.ip().to_canonical(),
-            scheme: protocol.scheme(),
-            has_certificate: stream.has_peer_certificate(),
+    /// Believes the PROXY header of those who must send one.
+    ///
+    /// Errors: it does not come, or is none.
+    pub(super) async fn identify(
+        tcp: &mut TcpStream,
+        peer: SocketAddr,
+        protocol: &Protocol,
+        context: &Context,
+    ) -> io::Result<Self> {
+        let peer = peer.ip().to_canonical();
+        if !context.proxy_protocol_from.iter().any(|network| network.contains(peer)) {
+            return Ok(Self { address: peer, scheme: protocol.scheme(None) });
         }
+        let header = proxy_protocol::read(tcp).await?;
+        let address = header.client.map_or(peer, |client| client.ip().to_canonical());
+        Ok(Self { address, scheme: protocol.scheme(header.tls) })
     }
 }
 

@@ -1,11 +1,13 @@
 //! One connection's way: accept → handshake → read head → route → connect → forward and relay → count.
 
+mod admit;
 mod answer;
 mod body;
 mod context;
 mod delivery;
 mod exchange;
 mod handshake;
+mod proxy_protocol;
 mod read_head;
 mod relay;
 mod route;
@@ -14,9 +16,11 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 
 use tokio::net::TcpStream;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 
-pub use context::{Client, Context, Event, Protocol};
+pub use admit::Admission;
+use context::Client;
+pub use context::{Context, Event, Protocol};
 
 use crate::http::answer::Failure;
 use crate::http::decoder::Decoder;
@@ -51,7 +55,7 @@ impl Default for Local {
 
 /// Serves one client's connection to its end.
 pub async fn serve(
-    tcp: TcpStream,
+    mut tcp: TcpStream,
     peer: SocketAddr,
     protocol: Protocol,
     context: &Context,
@@ -59,8 +63,10 @@ pub async fn serve(
     drain: Event,
 ) {
     let first_byte_due = Instant::now() + context.timeouts.request_head.min(context.timeouts.keepalive);
+    let identified = timeout_at(first_byte_due, Client::identify(&mut tcp, peer, &protocol, context)).await;
+    let Ok(Ok(client)) = identified else { return };
+    let Ok(_slot) = context.admission.admit(client.address) else { return };
     let Some(stream) = handshake::handshake(tcp, &protocol, first_byte_due).await else { return };
-    let client = Client::new(peer, &protocol, &stream);
     let socket = Socket { stream, buffer: local.buffers.take() };
     let timer = sleep_until(first_byte_due);
     tokio::pin!(timer);
@@ -127,7 +133,8 @@ impl Connection<'_, '_> {
         let mut scratch = std::mem::take(&mut self.scratch[0]);
         // An answer may have been made in it.
         scratch.clear();
-        let planned = route::plan(head, &self.client, self.context, &mut request, scratch);
+        let has_certificate = self.socket.stream.has_peer_certificate();
+        let planned = route::plan(head, &self.client, has_certificate, self.context, &mut request, scratch);
         self.socket.buffer.consume(length);
         match planned {
             Ok(plan) => self.forward(plan, &mut request).await,

@@ -39,11 +39,12 @@ pub(super) struct Refused {
     pub(super) traits: Option<Traits>,
 }
 
-/// Reads one whole head and decides. What is known of the request for the log goes into `request`; `scratch`
+/// Reads one whole head and decides. `has_certificate`: the client has shown one, and it was verified. What is known of the request for the log goes into `request`; `scratch`
 /// is memory for the head that goes out.
 pub(super) fn plan(
     head: &[u8],
     client: &Client,
+    has_certificate: bool,
     context: &Context,
     request: &mut Request,
     mut scratch: Vec<u8>,
@@ -61,12 +62,12 @@ pub(super) fn plan(
         expects_continue: head.expects_continue() && head.framing != Framing::Empty,
         idempotent: matches!(head.method, "GET" | "HEAD" | "OPTIONS" | "PUT" | "DELETE"),
     };
-    match route(&head, client, context, request) {
+    match route(&head, has_certificate, context, request) {
         Ok(Route { slot, path, most_body_bytes }) => {
             let added = Added {
                 host: &slot.upstream().name,
                 client: client.address,
-                scheme: client.scheme,
+                scheme: client.scheme.name(),
                 via: &context.name,
                 request_id: request.id(),
             };
@@ -88,7 +89,7 @@ struct Route<'b> {
 /// Finds the way, or refuses; refusals in the contract's order.
 fn route<'b>(
     head: &RequestHead<'b>,
-    client: &Client,
+    has_certificate: bool,
     context: &Context,
     request: &mut Request,
 ) -> Result<Route<'b>, Failure> {
@@ -104,7 +105,7 @@ fn route<'b>(
     let (segment, path) = target::split(path_and_query).ok_or(Failure::NoUpstreamInPath)?;
     let upstream = context.directory.find(segment).ok_or(Failure::NotAllowed)?;
     request.upstream(&upstream.name);
-    if upstream.require_client_cert && !client.has_certificate {
+    if upstream.require_client_cert && !has_certificate {
         return Err(Failure::NoClientCertificate);
     }
     if head.fields.values("via").any(|via| via_names(via, &context.name)) {

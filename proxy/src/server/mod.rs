@@ -1,5 +1,6 @@
 //! The life of the process: prepare, listen, serve, drain.
 
+mod capacity;
 mod certificates;
 mod listen;
 mod worker;
@@ -15,8 +16,9 @@ use tokio::sync::watch;
 pub use listen::BadListener;
 
 use crate::config::Config;
-use crate::datapath::{Context, Event, Protocol};
+use crate::datapath::{Admission, Context, Event, Protocol};
 use crate::observe::Log;
+use crate::prefixes::Table;
 use crate::tls::BadTls;
 use crate::upstream::dns::BadDns;
 use crate::upstream::{BadUpstream, Directory, Dns};
@@ -47,7 +49,8 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    pub fn new(config: &Config, log: Log) -> Result<Self, StartError> {
+    /// `meta`: the prefixes whose connections go before others'.
+    pub fn new(config: &Config, meta: Table, log: Log) -> Result<Self, StartError> {
         let mut listen = Vec::new();
         let mut certificates = None;
         if let Some(tls) = &config.tls {
@@ -58,7 +61,13 @@ impl Prepared {
         }
         let plain = Protocol::Plain(config.listen.plain_scheme);
         listen.extend(config.listen.plain.iter().map(|address| (*address, plain.clone())));
+        let allowed = config.guard.as_ref().map(|guard| guard.allow.clone()).unwrap_or_default();
+        let limits = &config.limits;
+        let most = limits.connections.unwrap_or_else(capacity::connections);
+        let admission = Admission::new(meta, allowed, most, limits.reserved_for_meta, limits.per_source);
         let context = Context {
+            admission: Arc::new(admission),
+            proxy_protocol_from: config.listen.proxy_protocol_from.clone(),
             name: config.relay.name.clone(),
             timeouts: config.timeouts.clone(),
             limits: config.limits.clone(),

@@ -1,0 +1,212 @@
+//! Which connections may proceed: never more than the machine can carry, and Meta's always before others'.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::prefixes::{Network, Table};
+
+/// The connections of all workers, and how many there may be.
+pub struct Admission {
+    meta: Table,
+    /// Networks treated like Meta's.
+    allowed: Vec<Network>,
+    most: usize,
+    /// How many of them may be strangers'.
+    most_of_strangers: usize,
+    most_per_source: usize,
+    total: AtomicUsize,
+    strangers: AtomicUsize,
+    sources: Mutex<HashMap<IpAddr, usize>>,
+}
+
+/// Whose an address is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    Meta,
+    /// In one of the operator's networks, or on this machine.
+    Allowed,
+    Other,
+}
+
+/// Why a connection may not proceed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotAdmitted {
+    /// As many connections as there may be.
+    Connections,
+    /// As many strangers' as there may be.
+    Reserved,
+    /// As many of this stranger's as there may be.
+    PerSource,
+}
+
+impl Admission {
+    /// `reserved_for_meta`: a share of `most`; `per_source`: `None` for a quarter of what strangers may use.
+    pub fn new(
+        meta: Table,
+        allowed: Vec<Network>,
+        most: usize,
+        reserved_for_meta: f64,
+        per_source: Option<usize>,
+    ) -> Self {
+        let most_of_strangers = most - (most as f64 * reserved_for_meta).ceil() as usize;
+        Self {
+            meta,
+            allowed,
+            most,
+            most_of_strangers,
+            most_per_source: per_source.unwrap_or((most_of_strangers / 4).max(1)),
+            total: AtomicUsize::new(0),
+            strangers: AtomicUsize::new(0),
+            sources: Mutex::default(),
+        }
+    }
+
+    pub fn class(&self, client: IpAddr) -> Class {
+        if self.meta.longest_match(client).is_some() {
+            Class::Meta
+        } else if client.is_loopback() || self.allowed.iter().any(|network| network.contains(client)) {
+            Class::Allowed
+        } else {
+            Class::Other
+        }
+    }
+
+    /// A place for a connection of `client`'s.
+    pub fn admit(self: &Arc<Self>, client: IpAddr) -> Result<Slot, NotAdmitted> {
+        let class = self.class(client);
+        let whole =
+            Place::take(self, |admission| &admission.total, self.most).ok_or(NotAdmitted::Connections)?;
+        if class != Class::Other {
+            return Ok(Slot { class, _whole: whole, _stranger: None });
+        }
+        let stranger = Place::take(self, |admission| &admission.strangers, self.most_of_strangers)
+            .ok_or(NotAdmitted::Reserved)?;
+        let source = SourcePlace::take(self, client).ok_or(NotAdmitted::PerSource)?;
+        Ok(Slot { class, _whole: whole, _stranger: Some((stranger, source)) })
+    }
+}
+
+/// A connection's place in the counts; given back when dropped.
+pub struct Slot {
+    pub class: Class,
+    _whole: Place,
+    _stranger: Option<(Place, SourcePlace)>,
+}
+
+/// A place in one of the counts.
+struct Place {
+    admission: Arc<Admission>,
+    count: fn(&Admission) -> &AtomicUsize,
+}
+
+impl Place {
+    fn take(admission: &Arc<Admission>, count: fn(&Admission) -> &AtomicUsize, most: usize) -> Option<Self> {
+        // Nothing else is ordered by these counts, so they need no ordering themselves.
+        let place = Self { admission: Arc::clone(admission), count };
+        (count(admission).fetch_add(1, Ordering::Relaxed) < most).then_some(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        (self.count)(&self.admission).fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A place among one stranger's connections.
+struct SourcePlace {
+    admission: Arc<Admission>,
+    source: IpAddr,
+}
+
+impl SourcePlace {
+    fn take(admission: &Arc<Admission>, client: IpAddr) -> Option<Self> {
+        let source = source(client);
+        let mut sources = admission.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = sources.entry(source).or_default();
+        if *count >= admission.most_per_source {
+            return None;
+        }
+        *count += 1;
+        Some(Self { admission: Arc::clone(admission), source })
+    }
+}
+
+impl Drop for SourcePlace {
+    fn drop(&mut self) {
+        let mut sources = self.admission.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Entry::Occupied(mut count) = sources.entry(self.source) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
+}
+
+/// One stranger: an IPv4 address, or an IPv6 /64, which one machine has whole.
+fn source(client: IpAddr) -> IpAddr {
+    match client.to_canonical() {
+        IpAddr::V4(v4) => v4.into(),
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn admission(most: usize, reserved: f64, per_source: Option<usize>) -> Arc<Admission> {
+        let allowed = vec!["192.0.2.0/24".parse().unwrap()];
+        Arc::new(Admission::new(Table::builtin(), allowed, most, reserved, per_source))
+    }
+
+    fn many(admission: &Arc<Admission>, client: &str, count: usize) -> (Vec<Slot>, Vec<NotAdmitted>) {
+        let client = client.parse().unwrap();
+        let (mut slots, mut refused) = (Vec::new(), Vec::new());
+        for _ in 0..count {
+            match admission.admit(client) {
+                Ok(slot) => slots.push(slot),
+                Err(why) => refused.push(why),
+            }
+        }
+        (slots, refused)
+    }
+
+    #[test]
+    fn strangers_never_take_what_is_metas() {
+        let admission = admission(10, 0.5, Some(100));
+        let (strangers, refused) = many(&admission, "198.51.100.1", 8);
+        assert_eq!((strangers.len(), refused), (5, vec![NotAdmitted::Reserved; 3]));
+        let (meta, refused) = many(&admission, "157.240.1.1", 7);
+        assert_eq!((meta.len(), refused), (5, vec![NotAdmitted::Connections; 2]));
+        drop(strangers);
+        let (more, _) = many(&admission, "157.240.1.1", 5);
+        assert_eq!(more.len(), 5);
+    }
+
+    #[test]
+    fn one_stranger_has_a_quarter_and_a_place_is_given_back() {
+        let admission = admission(16, 0.5, None);
+        let (slots, refused) = many(&admission, "2001:db8::1", 3);
+        assert_eq!((slots.len(), refused), (2, vec![NotAdmitted::PerSource]));
+        assert_eq!(many(&admission, "2001:db8::ffff", 1).0.len(), 0, "the same /64");
+        assert_eq!(many(&admission, "2001:db8:0:1::1", 1).0.len(), 1, "another /64");
+        drop(slots);
+        assert_eq!(many(&admission, "2001:db8::1", 2).0.len(), 2);
+        assert!(admission.sources.lock().unwrap().is_empty());
+        assert_eq!(admission.total.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn meta_allowed_and_this_machine_are_exempt() {
+        let admission = admission(20, 1.0, Some(1));
+        for client in ["157.240.1.1", "192.0.2.7", "127.0.0.1", "::1", "::ffff:157.240.1.1"] {
+            assert_eq!(many(&admission, client, 3).0.len(), 3, "{client}");
+        }
+        assert_eq!(many(&admission, "198.51.100.1", 1).1, [NotAdmitted::Reserved]);
+    }
+}
