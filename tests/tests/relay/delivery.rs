@@ -76,17 +76,21 @@ fn a_request_on_a_fresh_connection_is_sent_once() -> Result<()> {
                 Ok(end())
             })?;
             let relay = Relay::before(&origin)?;
-            for request in [post("/up.example/p", "hello"), post("/up.example/p", ""), get("/up.example/p")] {
-                let before = (origin.connections(), seen(&origin, "/p"));
+            for (path, request) in [
+                ("/1", post("/up.example/1", "hello")),
+                ("/2", post("/up.example/2", "")),
+                ("/3", get("/up.example/3")),
+            ] {
+                let before = origin.connections();
                 let answer = relay.client()?.ask(&request).with_context(|| format!("{until:?}, {what}"))?;
-                assert_eq!(answer.status(), 502, "{until:?}, {what}, {request}");
+                assert_eq!(answer.status(), 502, "{until:?}, {what}, {path}");
                 let error = answer.proxy_error().context("whose answer?")?;
                 // A reset can come before the connection is noticed to be there.
                 let refused = matches!(until, Until::Connected) && error == "connection_refused";
                 let known = ["connection_terminated", "http_response_incomplete"];
-                assert!(refused || known.contains(&error), "{until:?}, {what}: {error}");
-                assert_eq!(origin.connections(), before.0 + 1, "{until:?}, {what}, {request}");
-                assert!(seen(&origin, "/p") <= before.1 + 1, "{until:?}, {what}, {request}");
+                assert!(refused || known.contains(&error), "{until:?}, {what}, {path}: {error}");
+                assert_eq!(origin.connections() - before, 1, "{until:?}, {what}, {path}");
+                assert!(seen(&origin, path) <= 1, "{until:?}, {what}, {path}");
             }
         }
     }

@@ -77,7 +77,8 @@ fn a_drain_ends_what_takes_too_long_and_a_second_signal_ends_it_at_once() -> Res
         let expected = if signals == 1 { 2900..5000 } else { 0..1000 };
         assert!(expected.contains(&took.as_millis()), "{signals} signals: {took:?}");
         assert_eq!(relay.proxy.ended()?.and_then(|status| status.code()), Some(0));
-        assert!(relay.proxy.stderr().contains("1 connections were cut"), "{}", relay.proxy.stderr());
+        let says_so = || Ok(relay.proxy.stderr().contains("1 connections were cut"));
+        assert!(wait_until(Duration::from_secs(5), says_so)?, "{}", relay.proxy.stderr());
     }
     Ok(())
 }
@@ -86,7 +87,8 @@ fn a_drain_ends_what_takes_too_long_and_a_second_signal_ends_it_at_once() -> Res
 fn many_clients_at_once_are_all_served() -> Result<()> {
     let origin = slow(Duration::from_millis(50))?;
     let relay = Relay::before(&origin)?;
-    let mut clients: Vec<Client> = (0..200).map(|_| relay.client()).collect::<Result<_>>()?;
+    // No more than fit into the origin's queue (128) at once: a SYN that is dropped comes again after a second.
+    let mut clients: Vec<Client> = (0..100).map(|_| relay.client()).collect::<Result<_>>()?;
     for client in &mut clients {
         client.wire().send(post("/up.example/", "x"))?;
     }

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use harness::{DnsServer, Need, NetNs, Origin, free_port, require};
+use harness::{DnsServer, Need, NetNs, Origin, free_port, require, wait_until};
 
 use crate::{OK, Relay, get};
 
@@ -89,8 +89,10 @@ fn names_that_lead_nowhere_or_where_they_must_not() -> Result<()> {
     for name in ["missing.example", "nodata.example"] {
         assert_eq!(ask(name)?, (502, "dns_error".into()), "{name}");
     }
-    let log = server.log();
-    assert!(log.contains("missing.example is NXDOMAIN") && log.contains("nodata.example is NODATA"), "{log}");
+    for said in ["missing.example is NXDOMAIN", "nodata.example is NODATA"] {
+        let is_logged = wait_until(Duration::from_secs(5), || Ok(server.log().contains(said)))?;
+        assert!(is_logged, "{said}: {}", server.log());
+    }
     for (name, address) in &records {
         assert_eq!(ask(name)?, (502, "destination_ip_prohibited".into()), "{name}: {address}");
     }
@@ -120,10 +122,13 @@ fn a_name_that_may_lead_inside_does_and_is_asked_for_once_while_it_is_valid() ->
     for asked in asking.collect::<Vec<_>>() {
         assert_eq!(asked.join().expect("a client")?, 200);
     }
-    let log = server.log();
-    let questions =
-        log.lines().filter(|line| line.contains("query[") && line.contains(" up.example ")).count();
-    assert_eq!(questions, 2, "one for A and one for AAAA:\n{log}");
+    let questions = || {
+        let log = server.log();
+        log.lines().filter(|line| line.contains("query[") && line.contains(" up.example ")).count()
+    };
+    wait_until(Duration::from_secs(5), || Ok(questions() >= 2))?;
+    thread::sleep(Duration::from_millis(50));
+    assert_eq!(questions(), 2, "one for A and one for AAAA:\n{}", server.log());
     let heard = String::from_utf8(origin.heard().concat())?;
     assert!(heard.contains("\r\nHost: up.example\r\n"), "the configured name, without its port: {heard}");
     Ok(())
