@@ -32,6 +32,7 @@ pub struct Config {
     pub upstreams: Vec<Upstream>,
     pub relay: Relay,
     pub guard: Option<Guard>,
+    pub admin: Option<Admin>,
     pub timeouts: Timeouts,
     pub limits: Limits,
     pub log: Log,
@@ -132,6 +133,8 @@ pub enum PrefixSource {
 #[derive(Clone, Debug, Default)]
 pub struct Listen {
     pub https: Vec<SocketAddr>,
+    /// Leads clients to https.
+    pub http: Vec<SocketAddr>,
     pub plain: Vec<SocketAddr>,
     pub plain_scheme: Scheme,
     /// Networks that must send a PROXY header and are believed.
@@ -218,6 +221,12 @@ pub struct Upstream {
 pub struct Relay {
     /// This proxy's name in Via and Proxy-Status, a token (RFC 9110 §5.6.2).
     pub name: String,
+}
+
+/// `[admin]`: for the operator alone.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    pub listen: Option<SocketAddr>,
 }
 
 /// `[timeouts]`.

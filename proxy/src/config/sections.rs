@@ -11,8 +11,8 @@ use super::value::{
     port, share, text,
 };
 use super::{
-    Config, Dns, DnsServers, Guard, Limits, Listen, Log, LogFormat, Mode, Pair, PrefixSource, Relay, Scheme,
-    Timeouts, Tls, XdpMode, upstreams,
+    Admin, Config, Dns, DnsServers, Guard, Limits, Listen, Log, LogFormat, Mode, Pair, PrefixSource, Relay,
+    Scheme, Timeouts, Tls, XdpMode, upstreams,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -78,6 +78,7 @@ impl<'d> Reading<'d> {
             upstreams: upstreams::section(self.top.section("upstreams"), self.base),
             relay: self.relay(),
             guard: self.guard(),
+            admin: self.admin(),
             timeouts: self.timeouts(),
             limits: self.limits(),
             log: self.log(),
@@ -86,7 +87,6 @@ impl<'d> Reading<'d> {
         };
         self.acme();
         self.process();
-        self.admin();
         Config { without_effect: std::mem::take(&mut self.without_effect), ..config }
     }
 
@@ -117,8 +117,8 @@ impl<'d> Reading<'d> {
         let https = https.unwrap_or_default();
         self.https_at = (!https.is_empty()).then(|| section.span_of("https"));
         let plain = plain.unwrap_or_default();
-        let listen = Listen { https, plain, plain_scheme, proxy_protocol_from };
-        self.no_effect_yet(&section, "listen", &["http"]);
+        let http = http.unwrap_or_default();
+        let listen = Listen { https, http, plain, plain_scheme, proxy_protocol_from };
         self.finish(section);
         listen
     }
@@ -285,12 +285,14 @@ impl<'d> Reading<'d> {
         self.finish(section);
     }
 
-    fn admin(&mut self) {
+    fn admin(&mut self) -> Option<Admin> {
         let mut section = self.top.section("admin");
-        section.value("listen", listen_address);
+        let admin = Admin { listen: section.value("listen", listen_address) };
         section.value("socket", path(self.base));
-        self.no_effect_yet(&section, "admin", &["listen", "socket"]);
+        self.no_effect_yet(&section, "admin", &["socket"]);
+        let present = section.is_present();
         self.finish(section);
+        present.then_some(admin)
     }
 
     fn timeouts(&mut self) -> Timeouts {

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::observe::ConnectionRefusal;
 use crate::prefixes::{Network, Table};
 
 /// The connections of all workers, and how many there may be.
@@ -18,7 +19,7 @@ pub struct Admission {
     most_of_strangers: usize,
     most_per_source: usize,
     total: AtomicUsize,
-    strangers: AtomicUsize,
+    by_class: [AtomicUsize; Class::ALL.len()],
     sources: Mutex<HashMap<IpAddr, usize>>,
 }
 
@@ -31,15 +32,10 @@ pub enum Class {
     Other,
 }
 
-/// Why a connection may not proceed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NotAdmitted {
-    /// As many connections as there may be.
-    Connections,
-    /// As many strangers' as there may be.
-    Reserved,
-    /// As many of this stranger's as there may be.
-    PerSource,
+impl Class {
+    /// As in the metrics' labels.
+    pub const ALL: [(Self, &str); 3] =
+        [(Self::Meta, "meta"), (Self::Allowed, "allowed"), (Self::Other, "other")];
 }
 
 impl Admission {
@@ -58,8 +54,8 @@ impl Admission {
             most,
             most_of_strangers,
             most_per_source: per_source.unwrap_or((most_of_strangers / 4).max(1)),
-            total: AtomicUsize::new(0),
-            strangers: AtomicUsize::new(0),
+            total: AtomicUsize::default(),
+            by_class: Default::default(),
             sources: Mutex::default(),
         }
     }
@@ -75,44 +71,58 @@ impl Admission {
     }
 
     /// A place for a connection of `client`'s.
-    pub fn admit(self: &Arc<Self>, client: IpAddr) -> Result<Slot, NotAdmitted> {
+    pub fn admit(self: &Arc<Self>, client: IpAddr) -> Result<Slot, ConnectionRefusal> {
         let class = self.class(client);
-        let whole =
-            Place::take(self, |admission| &admission.total, self.most).ok_or(NotAdmitted::Connections)?;
-        if class != Class::Other {
-            return Ok(Slot { class, _whole: whole, _stranger: None });
-        }
-        let stranger = Place::take(self, |admission| &admission.strangers, self.most_of_strangers)
-            .ok_or(NotAdmitted::Reserved)?;
-        let source = SourcePlace::take(self, client).ok_or(NotAdmitted::PerSource)?;
-        Ok(Slot { class, _whole: whole, _stranger: Some((stranger, source)) })
+        let total = Place::take(self, |admission, _| &admission.total, class, self.most);
+        let total = total.ok_or(ConnectionRefusal::Connections)?;
+        let most = if class == Class::Other { self.most_of_strangers } else { self.most };
+        let of_class = Place::take(self, Self::of_class, class, most);
+        let of_class = of_class.ok_or(ConnectionRefusal::ReservedForMeta)?;
+        let of_source = match class {
+            Class::Meta | Class::Allowed => None,
+            Class::Other => Some(SourcePlace::take(self, client).ok_or(ConnectionRefusal::PerSource)?),
+        };
+        Ok(Slot { _total: total, _of_class: of_class, _of_source: of_source })
+    }
+
+    /// Connections of `class` at the moment.
+    pub fn count(&self, class: Class) -> usize {
+        self.of_class(class).load(Ordering::Relaxed)
+    }
+
+    fn of_class(&self, class: Class) -> &AtomicUsize {
+        &self.by_class[class as usize]
     }
 }
 
 /// A connection's place in the counts; given back when dropped.
 pub struct Slot {
-    pub class: Class,
-    _whole: Place,
-    _stranger: Option<(Place, SourcePlace)>,
+    _total: Place,
+    _of_class: Place,
+    _of_source: Option<SourcePlace>,
 }
+
+/// One of the counts.
+type Count = fn(&Admission, Class) -> &AtomicUsize;
 
 /// A place in one of the counts.
 struct Place {
     admission: Arc<Admission>,
-    count: fn(&Admission) -> &AtomicUsize,
+    count: Count,
+    class: Class,
 }
 
 impl Place {
-    fn take(admission: &Arc<Admission>, count: fn(&Admission) -> &AtomicUsize, most: usize) -> Option<Self> {
+    fn take(admission: &Arc<Admission>, count: Count, class: Class, most: usize) -> Option<Self> {
         // Nothing else is ordered by these counts, so they need no ordering themselves.
-        let place = Self { admission: Arc::clone(admission), count };
-        (count(admission).fetch_add(1, Ordering::Relaxed) < most).then_some(place)
+        let place = Self { admission: Arc::clone(admission), count, class };
+        (count(admission, class).fetch_add(1, Ordering::Relaxed) < most).then_some(place)
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        (self.count)(&self.admission).fetch_sub(1, Ordering::Relaxed);
+        (self.count)(&self.admission, self.class).fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -164,7 +174,7 @@ mod tests {
         Arc::new(Admission::new(Table::builtin(), allowed, most, reserved, per_source))
     }
 
-    fn many(admission: &Arc<Admission>, client: &str, count: usize) -> (Vec<Slot>, Vec<NotAdmitted>) {
+    fn many(admission: &Arc<Admission>, client: &str, count: usize) -> (Vec<Slot>, Vec<ConnectionRefusal>) {
         let client = client.parse().unwrap();
         let (mut slots, mut refused) = (Vec::new(), Vec::new());
         for _ in 0..count {
@@ -180,9 +190,9 @@ mod tests {
     fn strangers_never_take_what_is_metas() {
         let admission = admission(10, 0.5, Some(100));
         let (strangers, refused) = many(&admission, "198.51.100.1", 8);
-        assert_eq!((strangers.len(), refused), (5, vec![NotAdmitted::Reserved; 3]));
+        assert_eq!((strangers.len(), refused), (5, vec![ConnectionRefusal::ReservedForMeta; 3]));
         let (meta, refused) = many(&admission, "157.240.1.1", 7);
-        assert_eq!((meta.len(), refused), (5, vec![NotAdmitted::Connections; 2]));
+        assert_eq!((meta.len(), refused), (5, vec![ConnectionRefusal::Connections; 2]));
         drop(strangers);
         let (more, _) = many(&admission, "157.240.1.1", 5);
         assert_eq!(more.len(), 5);
@@ -192,7 +202,7 @@ mod tests {
     fn one_stranger_has_a_quarter_and_a_place_is_given_back() {
         let admission = admission(16, 0.5, None);
         let (slots, refused) = many(&admission, "2001:db8::1", 3);
-        assert_eq!((slots.len(), refused), (2, vec![NotAdmitted::PerSource]));
+        assert_eq!((slots.len(), refused), (2, vec![ConnectionRefusal::PerSource]));
         assert_eq!(many(&admission, "2001:db8::ffff", 1).0.len(), 0, "the same /64");
         assert_eq!(many(&admission, "2001:db8:0:1::1", 1).0.len(), 1, "another /64");
         drop(slots);
@@ -207,6 +217,6 @@ mod tests {
         for client in ["157.240.1.1", "192.0.2.7", "127.0.0.1", "::1", "::ffff:157.240.1.1"] {
             assert_eq!(many(&admission, client, 3).0.len(), 3, "{client}");
         }
-        assert_eq!(many(&admission, "198.51.100.1", 1).1, [NotAdmitted::Reserved]);
+        assert_eq!(many(&admission, "198.51.100.1", 1).1, [ConnectionRefusal::ReservedForMeta]);
     }
 }

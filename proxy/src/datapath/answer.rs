@@ -1,6 +1,7 @@
 //! Our own answers, and the ends of connections.
 
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::time::Duration;
 
 use tokio::io::{AsyncWrite, AsyncWriteExt};
@@ -82,8 +83,7 @@ fn skip_body(client: &mut Socket, traits: Traits) -> bool {
 /// unread input would reset the connection and could take the last answer with it.
 pub(super) async fn close(client: &mut Socket) {
     let deadline = Instant::now() + LINGER;
-    let said = timeout_at(deadline, poll_fn(|cx| std::pin::Pin::new(&mut client.stream).poll_shutdown(cx)));
-    if !matches!(said.await, Ok(Ok(()))) {
+    if !shutdown(client, deadline).await {
         return;
     }
     let mut left = LINGER_BYTES;
@@ -94,6 +94,17 @@ pub(super) async fn close(client: &mut Socket) {
             _ => return,
         }
     }
+}
+
+/// Closes a connection on which nothing is under way.
+pub(super) async fn leave(client: &mut Socket) {
+    shutdown(client, Instant::now() + LINGER).await;
+}
+
+/// Says that nothing more will come; whether that was possible.
+async fn shutdown(client: &mut Socket, deadline: Instant) -> bool {
+    let said = poll_fn(|cx| Pin::new(&mut client.stream).poll_shutdown(cx));
+    matches!(timeout_at(deadline, said).await, Ok(Ok(())))
 }
 
 /// A close that no client can take for the end of a body: without TLS's close_notify, or with a reset.

@@ -39,6 +39,8 @@ pub struct Pump {
     has_consumed: bool,
     waits_for: Side,
     progress: Instant,
+    /// Bytes of content taken from the source.
+    moved: u64,
 }
 
 /// Whom a pump is waiting for.
@@ -79,6 +81,7 @@ impl Pump {
             has_consumed: false,
             waits_for: Side::Source,
             progress: Instant::now(),
+            moved: 0,
         }
     }
 
@@ -153,6 +156,7 @@ impl Pump {
 
     /// `length` bytes of content lie at the front of the source's buffer.
     fn take_content(&mut self, length: usize, source: &mut Socket) {
+        self.moved += length as u64;
         if !self.chunked {
             self.content = length;
             self.ended = self.decoder.is_at_end();
@@ -249,6 +253,11 @@ impl Pump {
     /// When a byte last moved.
     pub fn progress(&self) -> Instant {
         self.progress
+    }
+
+    /// Bytes of content taken from the source so far.
+    pub fn moved(&self) -> u64 {
+        self.moved
     }
 
     /// Gives back the head's memory, empty.

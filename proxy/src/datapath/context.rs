@@ -1,3 +1,4 @@
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -8,9 +9,10 @@ use tokio_rustls::TlsAcceptor;
 
 use super::admit::Admission;
 use super::proxy_protocol;
+use super::redirect::Redirect;
 use crate::config::{Limits, Scheme, Timeouts};
 use crate::http::head::HeadLimits;
-use crate::observe::Log;
+use crate::observe::{Log, Metrics};
 use crate::prefixes::Network;
 use crate::upstream::{Directory, Dns};
 
@@ -26,6 +28,7 @@ pub struct Context {
     pub directory: Directory,
     pub dns: Dns,
     pub log: Log,
+    pub metrics: Arc<Metrics>,
 }
 
 impl Context {
@@ -44,6 +47,18 @@ pub enum Protocol {
     Https(TlsAcceptor),
     /// HTTP without TLS here; the scheme is what clients are taken to have used.
     Plain(Scheme),
+    /// HTTP that only leads to https.
+    Redirect(Redirect),
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Https(_) => "https",
+            Self::Plain(_) => "plain http",
+            Self::Redirect(_) => "http, leads to https",
+        })
+    }
 }
 
 impl Protocol {
@@ -51,7 +66,7 @@ impl Protocol {
     fn scheme(&self, tls_before: Option<bool>) -> Scheme {
         match (self, tls_before) {
             (Self::Https(_), _) | (Self::Plain(_), Some(true)) => Scheme::Https,
-            (Self::Plain(_), Some(false)) => Scheme::Http,
+            (Self::Plain(_), Some(false)) | (Self::Redirect(_), _) => Scheme::Http,
             (Self::Plain(configured), None) => *configured,
         }
     }

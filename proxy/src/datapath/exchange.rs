@@ -152,6 +152,11 @@ impl<'a> Exchange<'a> {
         }
     }
 
+    /// Bytes of both bodies so far.
+    pub(super) fn moved(&self) -> u64 {
+        self.forward.pump.moved() + self.relay.moved()
+    }
+
     /// Gives back the memory that heads were made in: the request's and the response's, empty.
     pub(super) fn into_scratch(mut self) -> [Vec<u8>; 2] {
         [self.forward.pump.take_scratch(), self.relay.into_scratch()]

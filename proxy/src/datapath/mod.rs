@@ -9,6 +9,7 @@ mod exchange;
 mod handshake;
 mod proxy_protocol;
 mod read_head;
+mod redirect;
 mod relay;
 mod route;
 
@@ -18,16 +19,17 @@ use std::pin::Pin;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 
-pub use admit::Admission;
+pub use admit::{Admission, Class};
 use context::Client;
 pub use context::{Context, Event, Protocol};
+pub use redirect::Redirect;
 
 use crate::http::answer::Failure;
 use crate::http::decoder::Decoder;
 use crate::http::encode::Persistence;
 use crate::http::framing::Framing;
 use crate::net::{Buffers, Socket};
-use crate::observe::Request;
+use crate::observe::{ConnectionRefusal, Handshake, Request};
 use crate::upstream::{Pool, connect};
 use body::Pump;
 use delivery::{Origin, may_try_again};
@@ -64,10 +66,25 @@ pub async fn serve(
 ) {
     let first_byte_due = Instant::now() + context.timeouts.request_head.min(context.timeouts.keepalive);
     let identified = timeout_at(first_byte_due, Client::identify(&mut tcp, peer, &protocol, context)).await;
-    let Ok(Ok(client)) = identified else { return };
-    let Ok(_slot) = context.admission.admit(client.address) else { return };
-    let Some(stream) = handshake::handshake(tcp, &protocol, first_byte_due).await else { return };
-    let socket = Socket { stream, buffer: local.buffers.take() };
+    let Ok(Ok(client)) = identified else {
+        return context.metrics.refused_connection(ConnectionRefusal::ProxyProtocol);
+    };
+    let _slot = match context.admission.admit(client.address) {
+        Ok(slot) => slot,
+        Err(why) => return context.metrics.refused_connection(why),
+    };
+    let stream = match handshake::handshake(tcp, &protocol, first_byte_due).await {
+        Ok(stream) => stream,
+        Err(outcome) => return context.metrics.handshake(outcome),
+    };
+    if matches!(protocol, Protocol::Https(_)) {
+        context.metrics.handshake(Handshake::Completed);
+    }
+    let mut socket = Socket { stream, buffer: local.buffers.take() };
+    if let Protocol::Redirect(to) = &protocol {
+        let mut drain = drain;
+        return redirect::serve(&mut socket, to, context, &mut drain, first_byte_due).await;
+    }
     let timer = sleep_until(first_byte_due);
     tokio::pin!(timer);
     let connection = Connection { socket, client, context, local, drain, timer, scratch: Default::default() };
@@ -90,8 +107,10 @@ struct Connection<'c, 't> {
 enum Next {
     /// Another request may come.
     Persist,
-    /// Everything was said: an orderly close.
+    /// Everything was said: an orderly close, in which the client may read to the end.
     Close,
+    /// Nothing was said, or asked.
+    Leave,
     /// Something was left unsaid, and the client must be able to tell.
     Abort,
 }
@@ -103,10 +122,11 @@ impl Connection<'_, '_> {
             let arrived =
                 read_head::read_head(&mut self.socket, self.context, &mut self.drain, idle_until).await;
             let next = match arrived {
-                Arrived::Nothing => Next::Close,
+                Arrived::Nothing => Next::Leave,
                 Arrived::Head { length } => self.request(length).await,
                 Arrived::Bad(failure) => {
-                    let mut request = Request::new(self.client.address, self.context.log);
+                    let mut request =
+                        Request::new(self.client.address, self.context.log, &self.context.metrics);
                     request.refused(failure);
                     self.answer(failure, None).await
                 }
@@ -115,6 +135,10 @@ impl Connection<'_, '_> {
                 Next::Persist => idle_until = Instant::now() + self.context.timeouts.keepalive,
                 Next::Close => {
                     answer::close(&mut self.socket).await;
+                    break;
+                }
+                Next::Leave => {
+                    answer::leave(&mut self.socket).await;
                     break;
                 }
                 Next::Abort => {
@@ -128,7 +152,7 @@ impl Connection<'_, '_> {
 
     /// One request, whose head is the first `length` bytes of the buffer.
     async fn request(&mut self, length: usize) -> Next {
-        let mut request = Request::new(self.client.address, self.context.log);
+        let mut request = Request::new(self.client.address, self.context.log, &self.context.metrics);
         let head = &self.socket.buffer.filled()[..length];
         let mut scratch = std::mem::take(&mut self.scratch[0]);
         // An answer may have been made in it.
@@ -148,7 +172,7 @@ impl Connection<'_, '_> {
 
     /// Sends the request on and the response back; on a second connection if the first was a pooled one that
     /// had died, and the request allows it.
-    async fn forward(&mut self, plan: Plan, request: &mut Request) -> Next {
+    async fn forward(&mut self, plan: Plan, request: &mut Request<'_>) -> Next {
         let Plan { slot, most_body_bytes, traits, head_out } = plan;
         let (context, local, upstream) = (self.context, self.local, slot.upstream());
         let decoder = Decoder::new(traits.framing, most_body_bytes);
@@ -181,6 +205,7 @@ impl Connection<'_, '_> {
                 exchange.rewind(decoder.clone());
                 continue;
             }
+            context.metrics.body_bytes_copied.add(exchange.moved());
             self.scratch = exchange.into_scratch();
             return match outcome {
                 Ok(Relayed { head, request_complete }) => {

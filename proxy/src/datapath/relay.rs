@@ -31,6 +31,8 @@ pub(super) struct Relay {
     continue_wanted: bool,
     /// Where the next head is made.
     scratch: Vec<u8>,
+    /// Bytes of a body that has been relayed whole.
+    moved: u64,
 }
 
 enum State {
@@ -72,6 +74,7 @@ impl Relay {
             interim_seen: 0,
             continue_wanted: traits.expects_continue,
             scratch,
+            moved: 0,
         }
     }
 
@@ -100,6 +103,7 @@ impl Relay {
                 State::Body { pump, head } => {
                     ready!(pump.poll(cx, upstream, &mut client.stream)).map_err(RelayError::from)?;
                     self.scratch = pump.take_scratch();
+                    self.moved = pump.moved();
                     self.state = State::Done(*head);
                 }
                 State::Done(head) => return Poll::Ready(Ok(*head)),
@@ -137,7 +141,7 @@ impl Relay {
             let wanted = if head.status == 100 { self.continue_wanted } else { true };
             self.continue_wanted &= head.status != 100;
             if wanted && self.traits.version == Version::Http11 {
-                encode::response_head(&head, Framing::Empty, Persistence::Implied, &mut out);
+                encode::response_head(&head, Version::Http11, Framing::Empty, Persistence::Implied, &mut out);
                 State::Interim(Pump::head_only(out))
             } else {
                 self.scratch = out;
@@ -146,7 +150,7 @@ impl Relay {
         } else {
             let framing_out = self.framing_out(&head);
             let persistence = self.persistence(framing_out, may_persist);
-            encode::response_head(&head, framing_out, persistence, &mut out);
+            encode::response_head(&head, self.traits.version, framing_out, persistence, &mut out);
             let final_head = FinalHead {
                 status: head.status,
                 persistence,
@@ -181,6 +185,14 @@ impl Relay {
             _ if !may_persist || framing_out == Framing::UntilClose => Persistence::Ended,
             Version::Http10 => Persistence::Promised,
             Version::Http11 => Persistence::Implied,
+        }
+    }
+
+    /// Bytes of the body so far.
+    pub(super) fn moved(&self) -> u64 {
+        match &self.state {
+            State::Body { pump, .. } => pump.moved(),
+            State::Head(_) | State::Interim(_) | State::Done(_) => self.moved,
         }
     }
 

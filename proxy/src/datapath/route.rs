@@ -46,7 +46,7 @@ pub(super) fn plan(
     client: &Client,
     has_certificate: bool,
     context: &Context,
-    request: &mut Request,
+    request: &mut Request<'_>,
     mut scratch: Vec<u8>,
 ) -> Result<Plan, (Refused, Vec<u8>)> {
     let mut slots = slots();
@@ -91,7 +91,7 @@ fn route<'b>(
     head: &RequestHead<'b>,
     has_certificate: bool,
     context: &Context,
-    request: &mut Request,
+    request: &mut Request<'_>,
 ) -> Result<Route<'b>, Failure> {
     let path_and_query = match head.target {
         Target::Path(path_and_query) => path_and_query,
@@ -104,7 +104,7 @@ fn route<'b>(
     }
     let (segment, path) = target::split(path_and_query).ok_or(Failure::NoUpstreamInPath)?;
     let upstream = context.directory.find(segment).ok_or(Failure::NotAllowed)?;
-    request.upstream(&upstream.name);
+    request.upstream(&upstream.metrics);
     if upstream.require_client_cert && !has_certificate {
         return Err(Failure::NoClientCertificate);
     }

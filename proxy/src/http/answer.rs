@@ -91,6 +91,34 @@ impl Failure {
         }
     }
 
+    /// The types in `Proxy-Status`, each once (RFC 9209 §2.3).
+    pub const ERRORS: [&str; 18] = [
+        "http_request_error",
+        "http_request_denied",
+        "destination_not_found",
+        "proxy_loop_detected",
+        "connection_limit_reached",
+        "dns_error",
+        "dns_timeout",
+        "destination_ip_prohibited",
+        "connection_refused",
+        "connection_terminated",
+        "connection_timeout",
+        "tls_certificate_error",
+        "tls_protocol_error",
+        "tls_alert_received",
+        "http_protocol_error",
+        "http_response_incomplete",
+        "http_response_header_section_size",
+        "http_response_timeout",
+    ];
+
+    /// Where its type stands in [`Self::ERRORS`].
+    pub fn error_index(self) -> usize {
+        // A test finds every failure's type there.
+        Self::ERRORS.iter().position(|error| *error == self.error()).unwrap_or_default()
+    }
+
     pub fn status(self) -> u16 {
         self.row().0
     }

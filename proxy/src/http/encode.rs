@@ -86,9 +86,10 @@ pub fn request_head(head: &RequestHead<'_>, path: &[u8], added: &Added<'_>, out:
     out.extend_from_slice(b"\r\n");
 }
 
-/// Appends the final response head for the client; `framing_out` is how its body will be sent.
+/// Appends a response head for a client that speaks `version`; `framing_out` is how its body will be sent.
 pub fn response_head(
     head: &ResponseHead<'_>,
+    version: Version,
     framing_out: Framing,
     persistence: Persistence,
     out: &mut Vec<u8>,
@@ -105,7 +106,9 @@ pub fn response_head(
                 if head.status == 204 || head.is_interim() => {}
             // To a HEAD or in a 304 these describe the response that a GET would have had.
             ResponseField::ContentLength => out.extend_from_slice(line.raw),
-            ResponseField::TransferEncoding if bodiless => out.extend_from_slice(line.raw),
+            ResponseField::TransferEncoding if bodiless && version == Version::Http11 => {
+                out.extend_from_slice(line.raw)
+            }
             ResponseField::TransferEncoding | ResponseField::Removed | ResponseField::KeepAlive => {}
             ResponseField::Passed => {
                 if !nominated.contains(line.name) {

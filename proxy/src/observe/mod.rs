@@ -1,9 +1,11 @@
-//! What is told to people: the log.
+//! What is told to people and to their monitoring: the log, the metrics.
 
 pub mod clock;
 mod log;
+mod metrics;
 mod redact;
 mod request;
 
 pub use log::{Format, Log};
+pub use metrics::{ConnectionRefusal, Counter, Exposition, Handshake, Metrics, UpstreamMetrics};
 pub use request::Request;

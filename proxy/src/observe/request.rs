@@ -7,22 +7,23 @@ use std::sync::Arc;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::{Format, Log, clock, redact};
+use super::{Format, Log, Metrics, UpstreamMetrics, clock, redact};
 use crate::http::answer::Failure;
 
 /// The longest X-Request-Id that is taken over from a client into the log.
 const LONGEST_ID: usize = 128;
 
-/// What is known of one request; it goes into the log when the value is dropped, however it ended.
+/// What is known of one request; it is counted and logged when the value is dropped, however it ended.
 #[derive(Debug)]
-pub struct Request {
+pub struct Request<'m> {
     log: Log,
+    metrics: &'m Metrics,
     source: IpAddr,
     begun: Instant,
     id: String,
     method: String,
     path: String,
-    upstream: Option<Arc<str>>,
+    upstream: Option<Arc<UpstreamMetrics>>,
     stage: Stage,
     /// What the client was answered, by the upstream or by us.
     code: Option<u16>,
@@ -51,11 +52,12 @@ impl Stage {
     }
 }
 
-impl Request {
+impl<'m> Request<'m> {
     /// A request from `source` whose head has arrived.
-    pub fn new(source: IpAddr, log: Log) -> Self {
+    pub fn new(source: IpAddr, log: Log, metrics: &'m Metrics) -> Self {
         Self {
             log,
+            metrics,
             source,
             begun: Instant::now(),
             id: new_id(),
@@ -89,8 +91,8 @@ impl Request {
     }
 
     /// The upstream that it goes to.
-    pub fn upstream(&mut self, name: &Arc<str>) {
-        self.upstream = Some(Arc::clone(name));
+    pub fn upstream(&mut self, upstream: &Arc<UpstreamMetrics>) {
+        self.upstream = Some(Arc::clone(upstream));
         self.stage = Stage::Connect;
     }
 
@@ -101,11 +103,17 @@ impl Request {
 
     /// Answered by us, before an upstream was asked.
     pub fn refused(&mut self, failure: Failure) {
-        self.failed(failure, &failure.reason());
+        self.metrics.refused_request(failure);
+        self.answered(failure, &failure.reason());
     }
 
     /// Answered by us, because the upstream could not.
     pub fn failed(&mut self, failure: Failure, detail: &dyn Display) {
+        self.count_error(failure);
+        self.answered(failure, detail);
+    }
+
+    fn answered(&mut self, failure: Failure, detail: &dyn Display) {
         self.code = Some(failure.status());
         self.error = Some(failure.error());
         self.set_detail(detail);
@@ -120,6 +128,7 @@ impl Request {
 
     /// The response had begun and could not be completed.
     pub fn cut(&mut self, failure: Failure, status: u16) {
+        self.count_error(failure);
         self.upstream_code = Some(status);
         self.error = Some(failure.error());
         self.set_detail(&failure.reason());
@@ -129,6 +138,12 @@ impl Request {
     pub fn client_gone(&mut self, why: &dyn Display) {
         self.error = Some("client_gone");
         self.set_detail(why);
+    }
+
+    fn count_error(&self, failure: Failure) {
+        if let Some(upstream) = &self.upstream {
+            upstream.error(failure);
+        }
     }
 
     fn set_detail(&mut self, detail: &dyn Display) {
@@ -142,7 +157,7 @@ impl Request {
             "time": clock::rfc3339_millis(),
             "id": self.id,
             "source": self.source.to_string(),
-            "upstream": self.upstream.as_deref(),
+            "upstream": self.upstream.as_deref().map(UpstreamMetrics::name),
             "method": self.method,
             "path": self.path,
             "code": self.code,
@@ -158,7 +173,7 @@ impl Request {
     fn text(&self) -> String {
         let mut line = clock::rfc3339_millis();
         let code = self.code.map_or("-".into(), |code| code.to_string());
-        let upstream = self.upstream.as_deref().unwrap_or("-");
+        let upstream = self.upstream.as_deref().map_or("-", UpstreamMetrics::name);
         let seconds = self.begun.elapsed().as_secs_f64();
         // Writing to a String does not fail.
         let _ = write!(
@@ -181,8 +196,10 @@ impl Request {
     }
 }
 
-impl Drop for Request {
+impl Drop for Request<'_> {
     fn drop(&mut self) {
+        let upstream = self.upstream.as_deref().unwrap_or(&self.metrics.without_upstream);
+        upstream.request(self.code, self.begun.elapsed());
         if self.log.wants_access() {
             Log::write(&match self.log.format() {
                 Format::Text => self.text(),

@@ -41,6 +41,11 @@ impl Certificates {
         Ok((config, Self { tls: tls.clone(), resolver, seen }))
     }
 
+    /// Where the certificates in force are found.
+    pub(super) fn resolver(&self) -> Arc<Resolver> {
+        Arc::clone(&self.resolver)
+    }
+
     /// Loads the files whenever they have changed, for ever. Files that do not work leave the old certificates
     /// in force.
     pub(super) async fn follow(mut self, log: Log) {

@@ -4,16 +4,13 @@ use std::net::{SocketAddr, TcpListener};
 
 use socket2::{Domain, Socket, Type};
 
-use crate::datapath::Protocol;
-
 /// Connections that the kernel keeps until they are accepted; it caps this at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
-/// A listening socket, and what is spoken on it.
+/// A socket that listens, or is about to.
 pub(super) struct Listener {
     socket: Socket,
     address: SocketAddr,
-    protocol: Protocol,
 }
 
 /// A listener that cannot be had.
@@ -39,9 +36,9 @@ fn remedy(error: &io::Error, address: &SocketAddr) -> String {
 
 impl Listener {
     /// Takes the address; clients are still refused.
-    pub(super) fn bind(address: SocketAddr, protocol: Protocol) -> Result<Self, BadListener> {
+    pub(super) fn bind(address: SocketAddr) -> Result<Self, BadListener> {
         let socket = bind(address).map_err(|error| BadListener { address, error })?;
-        Ok(Self { socket, address, protocol })
+        Ok(Self { socket, address })
     }
 
     /// From now on clients can connect.
@@ -49,9 +46,9 @@ impl Listener {
         self.socket.listen(BACKLOG).map_err(|error| BadListener { address: self.address, error })
     }
 
-    /// The same socket, for one more worker to accept from.
-    pub(super) fn share(&self) -> io::Result<(TcpListener, Protocol)> {
-        Ok((self.socket.try_clone()?.into(), self.protocol.clone()))
+    /// The same socket, for somebody to accept from.
+    pub(super) fn share(&self) -> io::Result<TcpListener> {
+        Ok(self.socket.try_clone()?.into())
     }
 }
 
@@ -69,10 +66,6 @@ fn bind(address: SocketAddr) -> io::Result<Socket> {
 
 impl fmt::Display for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = match &self.protocol {
-            Protocol::Https(_) => "https",
-            Protocol::Plain(_) => "plain http",
-        };
-        write!(f, "{} ({scheme})", self.address)
+        self.address.fmt(f)
     }
 }

@@ -3,20 +3,23 @@
 mod capacity;
 mod certificates;
 mod listen;
+mod pages;
 mod worker;
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use tokio::net::TcpListener;
 use tokio::runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 pub use listen::BadListener;
 
+use crate::admin;
 use crate::config::Config;
-use crate::datapath::{Admission, Context, Event, Protocol};
+use crate::datapath::{Admission, Context, Event, Protocol, Redirect};
 use crate::observe::Log;
 use crate::prefixes::Table;
 use crate::tls::BadTls;
@@ -24,6 +27,7 @@ use crate::upstream::dns::BadDns;
 use crate::upstream::{BadUpstream, Directory, Dns};
 use certificates::Certificates;
 use listen::Listener;
+use pages::Status;
 use worker::Workers;
 
 /// Why the proxy does not start.
@@ -44,23 +48,30 @@ pub enum StartError {
 /// Everything that a configuration needs, read and checked; nothing listens yet.
 pub struct Prepared {
     context: Context,
-    listen: Vec<(SocketAddr, Protocol)>,
+    relay: Vec<(SocketAddr, Protocol)>,
+    admin: Option<SocketAddr>,
     certificates: Option<Certificates>,
+    pin: Option<String>,
 }
 
 impl Prepared {
     /// `meta`: the prefixes whose connections go before others'.
     pub fn new(config: &Config, meta: Table, log: Log) -> Result<Self, StartError> {
-        let mut listen = Vec::new();
+        let mut relay = Vec::new();
         let mut certificates = None;
         if let Some(tls) = &config.tls {
             let (server_config, loaded) = Certificates::load(tls)?;
             let https = Protocol::Https(server_config.into());
             certificates = Some(loaded);
-            listen.extend(config.listen.https.iter().map(|address| (*address, https.clone())));
+            relay.extend(config.listen.https.iter().map(|address| (*address, https.clone())));
         }
+        let redirect = Protocol::Redirect(Redirect {
+            certificates: certificates.as_ref().map(Certificates::resolver),
+            https_port: config.listen.https.first().map_or(443, |address| address.port()),
+        });
+        relay.extend(config.listen.http.iter().map(|address| (*address, redirect.clone())));
         let plain = Protocol::Plain(config.listen.plain_scheme);
-        listen.extend(config.listen.plain.iter().map(|address| (*address, plain.clone())));
+        relay.extend(config.listen.plain.iter().map(|address| (*address, plain.clone())));
         let allowed = config.guard.as_ref().map(|guard| guard.allow.clone()).unwrap_or_default();
         let limits = &config.limits;
         let most = limits.connections.unwrap_or_else(capacity::connections);
@@ -74,23 +85,30 @@ impl Prepared {
             directory: Directory::new(&config.upstreams)?,
             dns: Dns::new(&config.dns)?,
             log,
+            metrics: Arc::default(),
         };
-        Ok(Self { context, listen, certificates })
+        let admin = config.admin.as_ref().and_then(|admin| admin.listen);
+        let pin = config.guard.as_ref().map(|guard| guard.pin.clone());
+        Ok(Self { context, relay, admin, certificates, pin })
     }
 
     /// Takes the listeners' addresses; clients are still refused.
     pub fn bind(self) -> Result<Server, StartError> {
-        let bind = |(address, protocol)| Listener::bind(address, protocol);
-        let listeners = self.listen.into_iter().map(bind).collect::<Result<_, _>>()?;
-        Ok(Server { context: self.context, listeners, certificates: self.certificates })
+        let Self { context, relay, admin, certificates, pin } = self;
+        let bind = |(address, protocol)| Ok((Listener::bind(address)?, protocol));
+        let relay = relay.into_iter().map(bind).collect::<Result<_, BadListener>>()?;
+        let admin = admin.map(Listener::bind).transpose()?;
+        Ok(Server { context, relay, admin, certificates, pin })
     }
 }
 
 /// A proxy that holds its addresses, and opens them when it runs.
 pub struct Server {
     context: Context,
-    listeners: Vec<Listener>,
+    relay: Vec<(Listener, Protocol)>,
+    admin: Option<Listener>,
     certificates: Option<Certificates>,
+    pin: Option<String>,
 }
 
 impl Server {
@@ -101,18 +119,27 @@ impl Server {
     }
 
     async fn serve(self) -> Result<(), StartError> {
-        let Self { context, listeners, certificates } = self;
+        let Self { context, relay, admin, certificates, pin } = self;
         let log = context.log;
         let mut stop = Stop::catch()?;
         let context = Arc::new(context);
         let (draining, drain) = watch::channel(false);
         let (ending, end) = watch::channel(false);
-        for listener in &listeners {
+        let (drain, end) = (Event::new(drain), Event::new(end));
+        for (listener, protocol) in &relay {
             listener.open()?;
-            log.note(&format!("listening on {listener}"));
+            log.note(&format!("listening on {listener} ({protocol})"));
         }
-        let workers = Workers::start(&listeners, &context, &Event::new(drain), &Event::new(end))?;
-        drop(listeners);
+        let workers = Workers::start(&relay, &context, &drain, &end)?;
+        drop(relay);
+        if let Some(listener) = admin {
+            let certificates = certificates.as_ref().map(Certificates::resolver);
+            let status = Status { context: Arc::clone(&context), certificates, pin, drain };
+            listener.open()?;
+            log.note(&format!("listening on {listener} (admin)"));
+            let listener = TcpListener::from_std(listener.share()?)?;
+            tokio::spawn(admin::serve(listener, Arc::new(status)));
+        }
         note_what_is_missing(&context);
         if let Some(certificates) = certificates {
             tokio::spawn(certificates.follow(log));

@@ -27,7 +27,7 @@ pub(super) struct Workers(Vec<oneshot::Receiver<usize>>);
 impl Workers {
     /// Starts one a core.
     pub(super) fn start(
-        listeners: &[Listener],
+        listeners: &[(Listener, Protocol)],
         context: &Arc<Context>,
         drain: &Event,
         end: &Event,
@@ -60,12 +60,13 @@ struct Worker {
 impl Worker {
     fn start(
         index: usize,
-        listeners: &[Listener],
+        listeners: &[(Listener, Protocol)],
         context: Arc<Context>,
         drain: Event,
         end: Event,
     ) -> io::Result<oneshot::Receiver<usize>> {
-        let sockets: Vec<_> = listeners.iter().map(Listener::share).collect::<Result<_, _>>()?;
+        let share = |(listener, protocol): &(Listener, Protocol)| Ok((listener.share()?, protocol.clone()));
+        let sockets = listeners.iter().map(share).collect::<io::Result<Vec<_>>>()?;
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
         let (say, finished) = oneshot::channel();
         thread::Builder::new().name(format!("worker-{index}")).spawn(move || {

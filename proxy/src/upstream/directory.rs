@@ -8,6 +8,7 @@ use rustls::{ClientConfig, RootCertStore};
 use super::in_flight::InFlight;
 use super::tls::{Trust, client_config, platform_roots};
 use crate::config;
+use crate::observe::UpstreamMetrics;
 use crate::tls::BadTls;
 
 /// The longest DNS name in text (RFC 1035 §2.3.4).
@@ -34,6 +35,7 @@ pub struct Upstream {
     /// The most bytes that a request's body may have; `None`: as `[limits]` says.
     pub body_bytes: Option<u64>,
     pub tls: Option<UpstreamTls>,
+    pub metrics: Arc<UpstreamMetrics>,
     pub(super) in_flight: InFlight,
 }
 
@@ -87,6 +89,11 @@ impl Directory {
         self.without_roots
     }
 
+    /// All of them, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &Upstream> {
+        self.by_name.values().map(|upstream| &**upstream)
+    }
+
     pub fn len(&self) -> usize {
         self.by_name.len()
     }
@@ -100,6 +107,11 @@ impl Directory {
 type Configs = HashMap<Trust, Arc<ClientConfig>>;
 
 impl Upstream {
+    /// How many requests are under way to it.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.count()
+    }
+
     fn new(
         configured: &config::Upstream,
         roots: &Arc<RootCertStore>,
@@ -128,6 +140,7 @@ impl Upstream {
             require_client_cert: configured.require_client_cert,
             body_bytes: configured.body_bytes,
             tls,
+            metrics: Arc::new(UpstreamMetrics::new(&configured.name)),
             in_flight: InFlight::new(configured.in_flight),
         })
     }

@@ -14,6 +14,10 @@ impl InFlight {
     pub(super) fn new(most: usize) -> Self {
         Self { count: AtomicUsize::new(0), most }
     }
+
+    pub(super) fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
 }
 
 /// A request's place among those under way to its upstream; given back when dropped.

@@ -56,6 +56,9 @@ fn every_failure_has_the_contracts_answer() {
             &format!("({}, {:?}, {})", expected.0.unwrap(), expected.1.unwrap(), expected.2),
         )
     });
+    for failure in ALL {
+        assert_eq!(Failure::ERRORS[failure.error_index()], failure.error());
+    }
     let named: Vec<&str> = ALL.iter().map(|failure| name(*failure)).collect();
     assert_eq!(rows.into_inner(), named, "a row for every failure, in the order of the code");
 }

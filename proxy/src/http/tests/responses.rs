@@ -6,8 +6,10 @@ use crate::http::framing::Framing;
 use crate::http::head::{EndOfHead, HeadError, slots};
 use crate::http::response::{BadResponse, ResponseHead};
 
-const KEYS: &[&str] =
-    &["name", "head", "to_head", "bytes", "reads", "refused", "relayed", "chunked", "ends", "promises"];
+const KEYS: &[&str] = &[
+    "name", "head", "to_head", "bytes", "reads", "refused", "relayed", "chunked", "ends", "promises",
+    "http10",
+];
 
 /// Every case whole, and cut at every byte.
 #[test]
@@ -42,7 +44,8 @@ fn response_heads_as_they_are_relayed() {
             (false, false) => Persistence::Implied,
         };
         let mut out = Vec::new();
-        encode::response_head(&parsed, framing_out, persistence, &mut out);
+        let version = if case.flag("http10") { Version::Http10 } else { Version::Http11 };
+        encode::response_head(&parsed, version, framing_out, persistence, &mut out);
         same("relayed", &latin1(&out), &(expected.replace('\n', "\r\n") + "\r\n"))
     });
 }

@@ -1,0 +1,88 @@
+//! The `http` listener: sends clients to https, and to nothing but this proxy's own names.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use tokio::io::AsyncWriteExt;
+use tokio::time::{Instant, timeout};
+
+use super::context::{Context, Event};
+use super::read_head::{Arrived, read_head};
+use crate::http::answer::{self, Failure};
+use crate::http::encode::Persistence;
+use crate::http::head::{RequestHead, slots};
+use crate::http::target::Target;
+use crate::net::Socket;
+use crate::observe::clock;
+use crate::tls::Resolver;
+
+/// Where clients are sent.
+#[derive(Clone)]
+pub struct Redirect {
+    /// The names that it may be; none without a certificate.
+    pub certificates: Option<Arc<Resolver>>,
+    pub https_port: u16,
+}
+
+/// Answers one request.
+pub(super) async fn serve(
+    client: &mut Socket,
+    redirect: &Redirect,
+    context: &Context,
+    drain: &mut Event,
+    idle_until: Instant,
+) {
+    let mut out = Vec::new();
+    let failure = match read_head(client, context, drain, idle_until).await {
+        Arrived::Nothing => return,
+        Arrived::Bad(failure) => Some((failure, false)),
+        Arrived::Head { length } => {
+            redirect.answer(&client.buffer.filled()[..length], context, &mut out).err()
+        }
+    };
+    if let Some((failure, is_head)) = failure {
+        answer::write(failure, &context.name, &clock::imf_fixdate(), Persistence::Ended, !is_head, &mut out);
+    }
+    let written = timeout(context.timeouts.body_idle, client.stream.write_all(&out)).await;
+    if matches!(written, Ok(Ok(()))) {
+        super::answer::close(client).await;
+    }
+}
+
+impl Redirect {
+    /// Appends the redirect. Errors: what to refuse with, and whether that answers a HEAD.
+    fn answer(&self, head: &[u8], context: &Context, out: &mut Vec<u8>) -> Result<(), (Failure, bool)> {
+        let mut slots = slots();
+        let head =
+            RequestHead::parse(head, &mut slots, &context.head_limits()).map_err(|e| (e.into(), false))?;
+        let refused = |failure| (failure, head.method == "HEAD");
+        if matches!(head.method, "CONNECT" | "TRACE") {
+            return Err(refused(Failure::MethodNotAllowed));
+        }
+        let name = head.fields.values("host").next().and_then(|host| std::str::from_utf8(host).ok());
+        let name = name.map(|host| host.split(':').next().unwrap_or(host).to_ascii_lowercase());
+        let (Some(name), Target::Path(path)) = (name.filter(|name| self.covers(name)), head.target) else {
+            return Err(refused(Failure::NoUpstreamInPath));
+        };
+        let status = match head.method {
+            "GET" | "HEAD" => "301 Moved Permanently",
+            _ => "308 Permanent Redirect",
+        };
+        let port = if self.https_port == 443 { String::new() } else { format!(":{}", self.https_port) };
+        let path = if path.is_empty() { b"/" } else { path };
+        write!(
+            out,
+            "HTTP/1.1 {status}\r\nDate: {}\r\nLocation: https://{name}{port}{}\r\nContent-Length: 0\r\n\
+             Connection: close\r\n\r\n",
+            clock::imf_fixdate(),
+            String::from_utf8_lossy(path),
+        )
+        .expect("a Vec takes every write");
+        Ok(())
+    }
+
+    fn covers(&self, name: &str) -> bool {
+        let certificates = self.certificates.as_ref().map(|resolver| resolver.current());
+        certificates.is_some_and(|certificates| certificates.iter().any(|c| c.covers(name)))
+    }
+}

@@ -1,0 +1,151 @@
+//! What is counted. Updating takes neither a lock nor memory, once an upstream has been used.
+
+mod exposition;
+mod upstream;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::http::answer::Failure;
+
+pub use exposition::Exposition;
+pub use upstream::UpstreamMetrics;
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    pub fn add(&self, more: u64) {
+        // Counts order nothing else.
+        self.0.fetch_add(more, Ordering::Relaxed);
+    }
+
+    pub fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// How a TLS handshake with a client ended; the labels of `hookgate_tls_handshakes_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handshake {
+    Completed,
+    TimedOut,
+    /// The client closed or reset before the end.
+    Closed,
+    /// The client said why it does not go on: often, that it does not believe our certificate.
+    AlertReceived,
+    /// The client's certificate does not hold.
+    ClientCertificate,
+    /// Not TLS, or nothing in common.
+    Protocol,
+}
+
+impl Handshake {
+    const ALL: [(Self, &str); 6] = [
+        (Self::Completed, "completed"),
+        (Self::TimedOut, "timed_out"),
+        (Self::Closed, "closed"),
+        (Self::AlertReceived, "alert_received"),
+        (Self::ClientCertificate, "client_certificate"),
+        (Self::Protocol, "protocol"),
+    ];
+}
+
+/// Why a connection was closed before a request was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectionRefusal {
+    /// As many connections as there may be.
+    Connections,
+    /// What is left is Meta's.
+    ReservedForMeta,
+    /// As many of this stranger's as there may be.
+    PerSource,
+    /// A load balancer's PROXY header is missing or wrong.
+    ProxyProtocol,
+}
+
+impl ConnectionRefusal {
+    const ALL: [(Self, &str); 4] = [
+        (Self::Connections, "connections"),
+        (Self::ReservedForMeta, "reserved_for_meta"),
+        (Self::PerSource, "per_source"),
+        (Self::ProxyProtocol, "proxy_protocol"),
+    ];
+}
+
+/// The counts of the whole process.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    handshakes: [Counter; Handshake::ALL.len()],
+    refused_connections: [Counter; ConnectionRefusal::ALL.len()],
+    refused_requests: [Counter; Failure::ERRORS.len()],
+    /// Of requests that name no upstream.
+    pub without_upstream: UpstreamMetrics,
+    /// Bytes of bodies that went through user space.
+    pub body_bytes_copied: Counter,
+}
+
+impl Metrics {
+    pub fn handshake(&self, outcome: Handshake) {
+        self.handshakes[outcome as usize].add(1);
+    }
+
+    pub fn refused_connection(&self, why: ConnectionRefusal) {
+        self.refused_connections[why as usize].add(1);
+    }
+
+    pub(super) fn refused_request(&self, failure: Failure) {
+        self.refused_requests[failure.error_index()].add(1);
+    }
+
+    /// Appends what has been counted; series appear at first use.
+    pub fn expose(&self, to: &mut Exposition) {
+        to.family("hookgate_tls_handshakes_total", "counter", "TLS handshakes with clients, by outcome");
+        for ((_, reason), count) in Handshake::ALL.iter().zip(&self.handshakes) {
+            to.used_sample(&[("reason", reason)], count);
+        }
+        to.family(
+            "hookgate_refused_total",
+            "counter",
+            "Connections and requests refused before an upstream was asked",
+        );
+        for ((_, reason), count) in ConnectionRefusal::ALL.iter().zip(&self.refused_connections) {
+            to.used_sample(&[("reason", reason)], count);
+        }
+        for (reason, count) in Failure::ERRORS.iter().zip(&self.refused_requests) {
+            to.used_sample(&[("reason", reason)], count);
+        }
+        to.family("hookgate_body_bytes_total", "counter", "Bytes of bodies, by the way that they took");
+        to.used_sample(&[("path", "copy")], &self.body_bytes_copied);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_count_is_shown_under_its_own_name() {
+        for (index, (outcome, _)) in Handshake::ALL.iter().enumerate() {
+            assert_eq!(*outcome as usize, index);
+        }
+        for (index, (why, _)) in ConnectionRefusal::ALL.iter().enumerate() {
+            assert_eq!(*why as usize, index);
+        }
+        let metrics = Metrics::default();
+        metrics.handshake(Handshake::Closed);
+        metrics.refused_connection(ConnectionRefusal::PerSource);
+        metrics.refused_request(Failure::NotAllowed);
+        let mut exposition = Exposition::default();
+        metrics.expose(&mut exposition);
+        let text = exposition.into_text();
+        for line in [
+            "hookgate_tls_handshakes_total{reason=\"closed\"} 1\n",
+            "hookgate_refused_total{reason=\"per_source\"} 1\n",
+            "hookgate_refused_total{reason=\"http_request_denied\"} 1\n",
+        ] {
+            assert!(text.contains(line), "{text}");
+        }
+        assert!(!text.contains("completed"), "series appear at first use: {text}");
+    }
+}
