@@ -209,7 +209,7 @@ impl Connection<'_, '_> {
             self.scratch = exchange.into_scratch();
             return match outcome {
                 Ok(Relayed { head, request_complete }) => {
-                    request.relayed(head.status);
+                    request.relayed(head.status, head.at);
                     if let Some(age) = head.upstream_keep.filter(|_| request_complete && !has_more) {
                         local.pool.keep(&upstream.name, stream, age);
                     }
@@ -226,7 +226,7 @@ impl Connection<'_, '_> {
                     self.answer_and_close(failure, traits.is_head).await
                 }
                 Err(ExchangeError::Cut { failure, head }) => {
-                    request.cut(failure, head.status);
+                    request.cut(failure, head.status, head.at);
                     if head.until_close { Next::Abort } else { Next::Close }
                 }
                 Err(ExchangeError::ClientGone(error)) => {

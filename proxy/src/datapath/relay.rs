@@ -46,6 +46,8 @@ enum State {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FinalHead {
     pub(super) status: u16,
+    /// When it had come.
+    pub(super) at: Instant,
     pub(super) persistence: Persistence,
     /// For how long the upstream's connection may be kept for another request; `None`: not at all.
     pub(super) upstream_keep: Option<Duration>,
@@ -153,6 +155,7 @@ impl Relay {
             encode::response_head(&head, self.traits.version, framing_out, persistence, &mut out);
             let final_head = FinalHead {
                 status: head.status,
+                at: Instant::now(),
                 persistence,
                 upstream_keep: head.persists().then(|| self.keep_for(head.keep_alive_seconds())),
                 until_close: framing_out == Framing::UntilClose,

@@ -3,6 +3,7 @@ use std::fmt::{Display, Write};
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::json;
 use tokio::time::Instant;
@@ -30,6 +31,10 @@ pub struct Request<'m> {
     upstream_code: Option<u16>,
     error: Option<&'static str>,
     detail: String,
+    /// Since `begun`: a connection to the upstream was there.
+    connected: Option<Duration>,
+    /// Since `begun`: the final response's head was there.
+    responded: Option<Duration>,
 }
 
 /// How far a request got.
@@ -69,6 +74,8 @@ impl<'m> Request<'m> {
             upstream_code: None,
             error: None,
             detail: String::new(),
+            connected: None,
+            responded: None,
         }
     }
 
@@ -99,6 +106,7 @@ impl<'m> Request<'m> {
     /// There is a connection to the upstream.
     pub fn connected(&mut self) {
         self.stage = Stage::Response;
+        self.connected = Some(self.begun.elapsed());
     }
 
     /// Answered by us, before an upstream was asked.
@@ -119,17 +127,17 @@ impl<'m> Request<'m> {
         self.set_detail(detail);
     }
 
-    /// The client has the upstream's whole response.
-    pub fn relayed(&mut self, status: u16) {
+    /// The client has the upstream's whole response, whose head came at `head_at`.
+    pub fn relayed(&mut self, status: u16, head_at: Instant) {
         self.stage = Stage::Done;
         self.code = Some(status);
-        self.upstream_code = Some(status);
+        self.responded(status, head_at);
     }
 
-    /// The response had begun and could not be completed.
-    pub fn cut(&mut self, failure: Failure, status: u16) {
+    /// The response, whose head came at `head_at`, had begun and could not be completed.
+    pub fn cut(&mut self, failure: Failure, status: u16, head_at: Instant) {
         self.count_error(failure);
-        self.upstream_code = Some(status);
+        self.responded(status, head_at);
         self.error = Some(failure.error());
         self.set_detail(&failure.reason());
     }
@@ -138,6 +146,20 @@ impl<'m> Request<'m> {
     pub fn client_gone(&mut self, why: &dyn Display) {
         self.error = Some("client_gone");
         self.set_detail(why);
+    }
+
+    fn responded(&mut self, status: u16, head_at: Instant) {
+        self.upstream_code = Some(status);
+        self.responded = Some(head_at.duration_since(self.begun));
+    }
+
+    /// Whose answer the client was given.
+    fn answered_by(&self) -> Option<&'static str> {
+        match (self.code, self.upstream_code) {
+            (_, Some(_)) => Some("upstream"),
+            (Some(_), None) => Some("hookgate"),
+            (None, None) => None,
+        }
     }
 
     fn count_error(&self, failure: Failure) {
@@ -165,6 +187,9 @@ impl<'m> Request<'m> {
             "error": self.error,
             "detail": (!self.detail.is_empty()).then_some(&self.detail),
             "upstream_code": self.upstream_code,
+            "answered_by": self.answered_by(),
+            "connect_seconds": self.connected.map(|at| at.as_secs_f64()),
+            "response_seconds": self.responded.map(|at| at.as_secs_f64()),
             "duration_seconds": self.begun.elapsed().as_secs_f64(),
         });
         format!("{line}\n")
@@ -187,6 +212,14 @@ impl<'m> Request<'m> {
         );
         if let Some(upstream_code) = self.upstream_code {
             let _ = write!(line, " upstream_code={upstream_code}");
+        }
+        if let Some(who) = self.answered_by() {
+            let _ = write!(line, " answered_by={who}");
+        }
+        for (stage, at) in [("connect", self.connected), ("response", self.responded)] {
+            if let Some(at) = at {
+                let _ = write!(line, " {stage}={:.4}s", at.as_secs_f64());
+            }
         }
         if let Some(error) = self.error {
             let _ = write!(line, " error={error} detail={:?}", self.detail);
