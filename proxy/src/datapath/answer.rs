@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::connection::{Connection, Next};
 use super::route::Traits;
-use super::{Connection, Next};
 use crate::http::Version;
 use crate::http::answer::{self, Failure};
 use crate::http::chunked::Step;

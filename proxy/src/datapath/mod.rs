@@ -1,8 +1,9 @@
-//! One connection's way: accept → handshake → read head → route → connect → forward and relay → count.
+//! One connection's way: identify → admit → handshake → read head → route → connect → forward and relay → count.
 
 mod admit;
 mod answer;
 mod body;
+mod connection;
 mod context;
 mod delivery;
 mod exchange;
@@ -14,29 +15,19 @@ mod relay;
 mod route;
 
 use std::net::SocketAddr;
-use std::pin::Pin;
 
 use tokio::net::TcpStream;
-use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 pub use admit::{Admission, Class};
-use context::Client;
 pub use context::{Context, Event, Protocol};
 pub use redirect::Redirect;
 
-use crate::http::answer::Failure;
-use crate::http::decoder::Decoder;
-use crate::http::encode::Persistence;
-use crate::http::framing::Framing;
 use crate::net::{Buffers, Socket};
-use crate::observe::{ConnectionRefusal, Handshake, Request};
-use crate::upstream::{Pool, connect};
-use body::Pump;
-use delivery::{Origin, may_try_again};
-use exchange::{Exchange, ExchangeError, Relayed};
-use read_head::Arrived;
-use relay::Relay;
-use route::{Plan, Refused};
+use crate::observe::{ConnectionRefusal, Handshake};
+use crate::upstream::Pool;
+use connection::Connection;
+use context::Client;
 
 /// A read buffer's size: a TLS record's content, and enough for most heads.
 const BUFFER_BYTES: usize = 16 * 1024;
@@ -89,151 +80,4 @@ pub async fn serve(
     tokio::pin!(timer);
     let connection = Connection { socket, client, context, local, drain, timer, scratch: Default::default() };
     connection.serve(first_byte_due).await;
-}
-
-/// A client's connection.
-struct Connection<'c, 't> {
-    socket: Socket,
-    client: Client,
-    context: &'c Context,
-    local: &'c Local,
-    drain: Event,
-    timer: Pin<&'t mut Sleep>,
-    /// Memory for heads: the request's and the response's.
-    scratch: [Vec<u8>; 2],
-}
-
-/// What becomes of a client's connection after a request.
-enum Next {
-    /// Another request may come.
-    Persist,
-    /// Everything was said: an orderly close, in which the client may read to the end.
-    Close,
-    /// Nothing was said, or asked.
-    Leave,
-    /// Something was left unsaid, and the client must be able to tell.
-    Abort,
-}
-
-impl Connection<'_, '_> {
-    async fn serve(mut self, first_byte_due: Instant) {
-        let mut idle_until = first_byte_due;
-        loop {
-            let arrived =
-                read_head::read_head(&mut self.socket, self.context, &mut self.drain, idle_until).await;
-            let next = match arrived {
-                Arrived::Nothing => Next::Leave,
-                Arrived::Head { length } => self.request(length).await,
-                Arrived::Bad(failure) => {
-                    let mut request =
-                        Request::new(self.client.address, self.context.log, &self.context.metrics);
-                    request.refused(failure);
-                    self.answer(failure, None).await
-                }
-            };
-            match next {
-                Next::Persist => idle_until = Instant::now() + self.context.timeouts.keepalive,
-                Next::Close => {
-                    answer::close(&mut self.socket).await;
-                    break;
-                }
-                Next::Leave => {
-                    answer::leave(&mut self.socket).await;
-                    break;
-                }
-                Next::Abort => {
-                    answer::abort(&self.socket);
-                    break;
-                }
-            }
-        }
-        self.local.buffers.give(self.socket.buffer);
-    }
-
-    /// One request, whose head is the first `length` bytes of the buffer.
-    async fn request(&mut self, length: usize) -> Next {
-        let mut request = Request::new(self.client.address, self.context.log, &self.context.metrics);
-        let head = &self.socket.buffer.filled()[..length];
-        let mut scratch = std::mem::take(&mut self.scratch[0]);
-        // An answer may have been made in it.
-        scratch.clear();
-        let has_certificate = self.socket.stream.has_peer_certificate();
-        let planned = route::plan(head, &self.client, has_certificate, self.context, &mut request, scratch);
-        self.socket.buffer.consume(length);
-        match planned {
-            Ok(plan) => self.forward(plan, &mut request).await,
-            Err((Refused { failure, traits }, scratch)) => {
-                self.scratch[0] = scratch;
-                request.refused(failure);
-                self.answer(failure, traits).await
-            }
-        }
-    }
-
-    /// Sends the request on and the response back; on a second connection if the first was a pooled one that
-    /// had died, and the request allows it.
-    async fn forward(&mut self, plan: Plan, request: &mut Request<'_>) -> Next {
-        let Plan { slot, most_body_bytes, traits, head_out } = plan;
-        let (context, local, upstream) = (self.context, self.local, slot.upstream());
-        let decoder = Decoder::new(traits.framing, most_body_bytes);
-        let pump = Pump::new(head_out, decoder.clone(), traits.framing == Framing::Chunked);
-        let relay = Relay::new(traits, context, std::mem::take(&mut self.scratch[1]));
-        let mut exchange = Exchange::new(pump, relay, &context.timeouts, &self.drain, traits.persists);
-        let mut pooled = local.pool.take(&upstream.name).await;
-        loop {
-            let (stream, origin) = match pooled.take() {
-                Some(stream) => (stream, Origin::Pooled),
-                None => match connect(upstream, &context.dns, context.timeouts.connect).await {
-                    Ok(stream) => (stream, Origin::Fresh),
-                    Err(error) => {
-                        self.scratch = exchange.into_scratch();
-                        let failure = Failure::from(&error);
-                        request.failed(failure, &error);
-                        return self.answer(failure, Some(traits)).await;
-                    }
-                },
-            };
-            request.connected();
-            let mut socket = Socket { stream, buffer: local.buffers.take() };
-            let outcome = exchange.run(&mut self.socket, &mut socket, self.timer.as_mut()).await;
-            let Socket { stream, buffer } = socket;
-            let has_more = !buffer.is_empty();
-            local.buffers.give(buffer);
-            if matches!(outcome, Err(ExchangeError::UpstreamGone))
-                && may_try_again(origin, exchange.sent(traits.framing != Framing::Empty), traits.idempotent)
-            {
-                exchange.rewind(decoder.clone());
-                continue;
-            }
-            context.metrics.body_bytes_copied.add(exchange.moved());
-            self.scratch = exchange.into_scratch();
-            return match outcome {
-                Ok(Relayed { head, request_complete }) => {
-                    request.relayed(head.status, head.at);
-                    if let Some(age) = head.upstream_keep.filter(|_| request_complete && !has_more) {
-                        local.pool.keep(&upstream.name, stream, age);
-                    }
-                    let persists = request_complete && head.persistence != Persistence::Ended;
-                    if persists { Next::Persist } else { Next::Close }
-                }
-                Err(ExchangeError::UpstreamGone) => {
-                    let failure = Failure::ConnectionTerminated;
-                    request.failed(failure, &failure.reason());
-                    self.answer_and_close(failure, traits.is_head).await
-                }
-                Err(ExchangeError::Unanswered(failure)) => {
-                    request.failed(failure, &failure.reason());
-                    self.answer_and_close(failure, traits.is_head).await
-                }
-                Err(ExchangeError::Cut { failure, head }) => {
-                    request.cut(failure, head.status, head.at);
-                    if head.until_close { Next::Abort } else { Next::Close }
-                }
-                Err(ExchangeError::ClientGone(error)) => {
-                    request.client_gone(&error);
-                    Next::Abort
-                }
-            };
-        }
-    }
 }
