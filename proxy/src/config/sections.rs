@@ -261,7 +261,7 @@ impl<'d> Reading<'d> {
         let mut limit = section.section("limit");
         limit.value("syn_per_second", number(1..=1_000_000));
         limit.value("burst", number(1..=1_000_000));
-        section.value("refresh", |value| match value.as_str() {
+        let refresh = section.value("refresh", |value| match value.as_str() {
             Some("off") => Ok(None),
             _ => duration(value).map(Some),
         });
@@ -270,7 +270,10 @@ impl<'d> Reading<'d> {
         if section.is_present() && !section.has("interfaces") {
             section.problem("interfaces", "which interfaces shall be guarded? write interfaces = [\"eth0\"]");
         }
-        self.no_effect_yet(&section, "guard", &["limit", "refresh", "registry", "state"]);
+        self.no_effect_yet(&section, "guard", &["limit", "registry", "state"]);
+        if refresh.flatten().is_some() {
+            self.no_effect_yet(&section, "guard", &["refresh"]);
+        }
         let present = section.is_present();
         self.finish(limit);
         self.finish(section);

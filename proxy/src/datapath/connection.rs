@@ -50,7 +50,9 @@ impl Connection<'_, '_> {
     pub(super) async fn serve(mut self, first_byte_due: Instant) {
         let mut idle_until = first_byte_due;
         loop {
-            let arrived = read_head(&mut self.socket, self.context, &mut self.drain, idle_until).await;
+            let arrived =
+                read_head(&mut self.socket, self.context, &self.local.buffers, &mut self.drain, idle_until)
+                    .await;
             let next = match arrived {
                 Arrived::Nothing => Next::Leave,
                 Arrived::Head { length } => self.request(length).await,

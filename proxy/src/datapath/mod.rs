@@ -74,7 +74,7 @@ pub async fn serve(
     let mut socket = Socket { stream, buffer: local.buffers.take() };
     if let Protocol::Redirect(to) = &protocol {
         let mut drain = drain;
-        return redirect::serve(&mut socket, to, context, &mut drain, first_byte_due).await;
+        return redirect::serve(&mut socket, to, context, &local.buffers, &mut drain, first_byte_due).await;
     }
     let timer = sleep_until(first_byte_due);
     tokio::pin!(timer);

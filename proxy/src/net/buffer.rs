@@ -15,6 +15,11 @@ impl Buffer {
         Self { bytes: vec![0; capacity], start: 0, end: 0 }
     }
 
+    /// One without room, where one must be that is not used.
+    pub const fn none() -> Self {
+        Self { bytes: Vec::new(), start: 0, end: 0 }
+    }
+
     pub fn filled(&self) -> &[u8] {
         &self.bytes[self.start..self.end]
     }
