@@ -13,17 +13,17 @@ pub(super) fn run(file: &ConfigFile) -> anyhow::Result<ExitCode> {
     for key in &config.without_effect {
         log.note(&format!("{}: `{key}` has no effect in this version", file.path().display()));
     }
-    let server = Prepared::new(&config, super::meta(&config)?, log)?.bind()?;
+    let server = Prepared::new(&config, super::meta(&config)?, log.clone())?.bind()?;
     // Before the first connection can come in, so that none goes uncounted.
     if let Some(guard) = &config.guard {
-        attach(guard, log);
+        attach(guard, &log);
     }
     server.run()?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// A guard that cannot be attached never stops the proxy.
-fn attach(guard: &config::Guard, log: Log) {
+fn attach(guard: &config::Guard, log: &Log) {
     log.note(&match guard::attach(guard) {
         Ok(attached) => format!("guard: {attached}"),
         Err(error) => format!("guard: not attached, serving without it: {error:#}"),

@@ -58,7 +58,7 @@ impl Connection<'_, '_> {
                 Arrived::Head { length } => self.request(length).await,
                 Arrived::Bad(failure) => {
                     let mut request =
-                        Request::new(self.client.address, self.context.log, &self.context.metrics);
+                        Request::new(self.client.address, &self.context.log, &self.context.metrics);
                     request.refused(failure);
                     self.answer(failure, None).await
                 }
@@ -84,7 +84,7 @@ impl Connection<'_, '_> {
 
     /// One request, whose head is the first `length` bytes of the buffer.
     async fn request(&mut self, length: usize) -> Next {
-        let mut request = Request::new(self.client.address, self.context.log, &self.context.metrics);
+        let mut request = Request::new(self.client.address, &self.context.log, &self.context.metrics);
         let head = &self.socket.buffer.filled()[..length];
         let mut scratch = std::mem::take(&mut self.scratch[0]);
         // An answer may have been made in it.

@@ -122,6 +122,7 @@ impl Relay {
         let nothing_came = upstream.buffer.is_empty() && self.interim_seen == 0;
         match ready!(upstream.poll_fill(cx)) {
             Ok(1..) => Poll::Ready(Ok(())),
+            Err(error) if is_alert(&error) => upstream_failed(Failure::TlsAlert),
             Ok(0) | Err(_) if nothing_came => Poll::Ready(Err(RelayError::NoResponse)),
             Ok(0) | Err(_) => upstream_failed(Failure::ResponseIncomplete),
         }
@@ -255,6 +256,12 @@ impl From<PumpError> for RelayError {
             }
         }
     }
+}
+
+/// Whether the upstream says why it does not go on; in TLS 1.3 it may do so after the handshake.
+fn is_alert(error: &io::Error) -> bool {
+    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    matches!(tls, Some(rustls::Error::AlertReceived(_)))
 }
 
 fn upstream_failed<T>(failure: Failure) -> Poll<Result<T, RelayError>> {

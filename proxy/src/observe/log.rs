@@ -1,6 +1,7 @@
-use std::io::Write;
+use std::sync::Arc;
 
 use super::clock;
+use super::sink::Sink;
 
 /// How lines are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,26 +12,26 @@ pub enum Format {
 }
 
 /// Lines on standard error, which the journal or a terminal takes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Log {
     format: Format,
     access: bool,
+    sink: Arc<Sink>,
 }
 
 impl Log {
     /// `access`: whether there is a line for each request.
     pub fn new(format: Format, access: bool) -> Self {
-        Self { format, access }
+        Self { format, access, sink: Arc::new(Sink::standard_error()) }
     }
 
     /// Something that the operator should know.
     pub fn note(&self, message: &str) {
         let time = clock::rfc3339_millis();
-        let line = match self.format {
+        self.line(&match self.format {
             Format::Text => format!("{time} {message}\n"),
             Format::Json => format!("{}\n", serde_json::json!({ "time": time, "message": message })),
-        };
-        Self::write(&line);
+        });
     }
 
     /// Whether requests are logged.
@@ -42,9 +43,8 @@ impl Log {
         self.format
     }
 
-    /// One whole line in one write, so that lines of several threads do not mix.
-    pub(super) fn write(line: &str) {
-        // A log that cannot be written must not stop a message.
-        let _ = std::io::stderr().write_all(line.as_bytes());
+    /// A whole line, its end included.
+    pub(super) fn line(&self, line: &str) {
+        self.sink.line(line);
     }
 }

@@ -5,6 +5,7 @@ mod log;
 mod metrics;
 mod redact;
 mod request;
+mod sink;
 
 pub use log::{Format, Log};
 pub use metrics::{ConnectionRefusal, Counter, Exposition, Handshake, Metrics, UpstreamMetrics};

@@ -17,7 +17,7 @@ const LONGEST_ID: usize = 128;
 /// What is known of one request; it is counted and logged when the value is dropped, however it ended.
 #[derive(Debug)]
 pub struct Request<'m> {
-    log: Log,
+    log: &'m Log,
     metrics: &'m Metrics,
     source: IpAddr,
     begun: Instant,
@@ -59,7 +59,7 @@ impl Stage {
 
 impl<'m> Request<'m> {
     /// A request from `source` whose head has arrived.
-    pub fn new(source: IpAddr, log: Log, metrics: &'m Metrics) -> Self {
+    pub fn new(source: IpAddr, log: &'m Log, metrics: &'m Metrics) -> Self {
         Self {
             log,
             metrics,
@@ -234,7 +234,7 @@ impl Drop for Request<'_> {
         let upstream = self.upstream.as_deref().unwrap_or(&self.metrics.without_upstream);
         upstream.request(self.code, self.begun.elapsed());
         if self.log.wants_access() {
-            Log::write(&match self.log.format() {
+            self.log.line(&match self.log.format() {
                 Format::Text => self.text(),
                 Format::Json => self.json(),
             });

@@ -74,7 +74,7 @@ impl Prepared {
         relay.extend(config.listen.plain.iter().map(|address| (*address, plain.clone())));
         let allowed = config.guard.as_ref().map(|guard| guard.allow.clone()).unwrap_or_default();
         let limits = &config.limits;
-        let most = limits.connections.unwrap_or_else(capacity::connections);
+        let most = limits.connections.unwrap_or(capacity::connections());
         let admission = Admission::new(meta, allowed, most, limits.reserved_for_meta, limits.per_source);
         let context = Context {
             admission: Arc::new(admission),
@@ -120,7 +120,7 @@ impl Server {
 
     async fn serve(self) -> Result<(), StartError> {
         let Self { context, relay, admin, certificates, pin } = self;
-        let log = context.log;
+        let log = context.log.clone();
         let mut stop = Stop::catch()?;
         let context = Arc::new(context);
         let (draining, drain) = watch::channel(false);
@@ -142,7 +142,7 @@ impl Server {
         }
         note_what_is_missing(&context);
         if let Some(certificates) = certificates {
-            tokio::spawn(certificates.follow(log));
+            tokio::spawn(certificates.follow(log.clone()));
         }
         stop.wait().await;
         let limit = context.timeouts.drain;
