@@ -1,3 +1,4 @@
+use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
@@ -5,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
 use crate::message::Kind;
 use crate::wire::Wire;
@@ -36,7 +37,27 @@ impl Client {
         }
         let mut config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Self(Wire::client(connect(address)?, Arc::new(config), name)?))
+        Self::tls_with(address, b"", Arc::new(config), name)
+    }
+
+    /// With TLS as `config` says, after the bytes of `before`; `name` may be an address, which is not sent.
+    ///
+    /// # Errors
+    /// Nobody listens. (The handshake happens with the first byte.)
+    pub fn tls_with(
+        address: SocketAddr,
+        before: impl AsRef<[u8]>,
+        config: Arc<ClientConfig>,
+        name: &str,
+    ) -> Result<Self> {
+        let mut tcp = connect(address)?;
+        tcp.write_all(before.as_ref())?;
+        Ok(Self(Wire::client(tcp, config, name)?))
+    }
+
+    /// Its TLS session; `None` without TLS.
+    pub fn session(&self) -> Option<&ClientConnection> {
+        self.0.session()
     }
 
     /// The next response.

@@ -1,4 +1,4 @@
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
@@ -117,6 +117,15 @@ impl Proxy {
         field("VmRSS:").zip(field("VmHWM:")).context("a process without memory")
     }
 
+    /// How many descriptors it has open.
+    ///
+    /// # Errors
+    /// The proxy is gone.
+    pub fn descriptors(&self) -> Result<usize> {
+        let open = std::fs::read_dir(format!("/proc/{}/fd", self.pid())).context("hookgate is gone")?;
+        Ok(open.count())
+    }
+
     /// Another command of the same binary on the same configuration, such as `stats --json`, inside `ns`.
     ///
     /// # Errors
@@ -146,21 +155,15 @@ pub fn binary() -> Result<PathBuf> {
     Ok(path)
 }
 
-/// A TCP port of 127.0.0.1 that nobody used a moment ago.
-///
-/// # Errors
-/// All are taken.
-pub fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0").context("no free port")?.local_addr()?.port())
-}
-
-/// Every address under `[listen]`.
+/// Every address under `[listen]`, and the admin listener's.
 fn listeners(config: &str) -> Result<Vec<SocketAddr>> {
     let config = DeTable::parse(config).context("the test's own hookgate.toml")?;
     let listen = config.get_ref().get("listen").context("a configuration without [listen]")?.get_ref();
-    let addresses =
+    let relay =
         ["https", "http", "plain"].iter().filter_map(|key| listen.get(*key)?.get_ref().as_array()).flatten();
-    addresses
+    let admin = config.get_ref().get("admin").and_then(|admin| admin.get_ref().get("listen"));
+    relay
+        .chain(admin)
         .map(|a| a.get_ref().as_str().and_then(|a| a.parse().ok()).context("a listener that is no address"))
         .collect()
 }

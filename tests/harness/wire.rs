@@ -151,6 +151,13 @@ impl Wire {
         self.stream
     }
 
+    pub(crate) fn session(&self) -> Option<&ClientConnection> {
+        match &self.stream {
+            Stream::Client(tls) => Some(&tls.conn),
+            Stream::Plain(_) | Stream::Server(_) => None,
+        }
+    }
+
     /// Sends RST.
     ///
     /// # Errors

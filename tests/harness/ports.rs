@@ -1,0 +1,27 @@
+use std::net::TcpListener;
+use std::process;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use anyhow::{Result, bail};
+
+/// Below what the kernel hands out by itself, to connections and to port 0: nobody gets one of these by chance.
+const FIRST: u16 = 10_000;
+const COUNT: u16 = 20_000;
+
+/// A TCP port of 127.0.0.1 that nobody uses, and that no other call in this process returns.
+///
+/// # Errors
+/// All are taken.
+pub fn free_port() -> Result<u16> {
+    static USED: AtomicU16 = AtomicU16::new(0);
+    // Processes that run at the same time begin far from each other.
+    let start = process::id().wrapping_mul(211) % u32::from(COUNT);
+    for _ in 0..COUNT {
+        let offset = (start + u32::from(USED.fetch_add(1, Ordering::Relaxed))) % u32::from(COUNT);
+        let port = FIRST + u16::try_from(offset)?;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!("no free port from {FIRST} on")
+}
