@@ -73,15 +73,17 @@ impl Admission {
     /// A place for a connection of `client`'s.
     pub fn admit(self: &Arc<Self>, client: IpAddr) -> Result<Slot, ConnectionRefusal> {
         let class = self.class(client);
-        let total = Place::take(self, |admission, _| &admission.total, class, self.most);
-        let total = total.ok_or(ConnectionRefusal::Connections)?;
-        let most = if class == Class::Other { self.most_of_strangers } else { self.most };
+        // What others than strangers may have is only bounded in total.
+        let most = if class == Class::Other { self.most_of_strangers } else { usize::MAX };
         let of_class = Place::take(self, Self::of_class, class, most);
         let of_class = of_class.ok_or(ConnectionRefusal::ReservedForMeta)?;
         let of_source = match class {
             Class::Meta | Class::Allowed => None,
             Class::Other => Some(SourcePlace::take(self, client).ok_or(ConnectionRefusal::PerSource)?),
         };
+        // Last: a stranger who is refused must not have had, for a moment, what a connection of Meta's needed.
+        let total = Place::take(self, |admission, _| &admission.total, class, self.most);
+        let total = total.ok_or(ConnectionRefusal::Connections)?;
         Ok(Slot { _total: total, _of_class: of_class, _of_source: of_source })
     }
 
@@ -193,6 +195,8 @@ mod tests {
         assert_eq!((strangers.len(), refused), (5, vec![ConnectionRefusal::ReservedForMeta; 3]));
         let (meta, refused) = many(&admission, "157.240.1.1", 7);
         assert_eq!((meta.len(), refused), (5, vec![ConnectionRefusal::Connections; 2]));
+        // Not for want of a place in total: a stranger does not get so far as to take one.
+        assert_eq!(many(&admission, "198.51.100.2", 1).1, [ConnectionRefusal::ReservedForMeta]);
         drop(strangers);
         let (more, _) = many(&admission, "157.240.1.1", 5);
         assert_eq!(more.len(), 5);
