@@ -1,5 +1,6 @@
 //! The relay, driven from outside: the real binary, real sockets, peers that misbehave on cue.
 
+mod admission;
 mod answers;
 mod bodies;
 mod clients;
@@ -10,9 +11,10 @@ mod names;
 mod upstream_tls;
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use anyhow::Result;
-use harness::{Client, Origin, Proxy, free_port};
+use anyhow::{Result, ensure};
+use harness::{Client, Metrics, Origin, Proxy, free_port, wait_until};
 
 /// Every wait that a test may have to sit out.
 const TIMEOUTS: &str = r#"
@@ -30,14 +32,22 @@ drain = "3s"
 struct Relay {
     proxy: Proxy,
     address: SocketAddr,
+    admin: SocketAddr,
 }
 
 impl Relay {
-    /// `config` is what comes after `[listen]` and `[timeouts]`.
+    /// `config` is what comes after `[listen]`, `[admin]` and `[timeouts]`.
     fn start(config: &str) -> Result<Self> {
-        let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
-        let proxy = Proxy::start(&format!("[listen]\nplain = [\"{address}\"]\n{TIMEOUTS}\n{config}"))?;
-        Ok(Self { proxy, address })
+        Self::listening("", &format!("{TIMEOUTS}\n{config}"))
+    }
+
+    /// `listen` is what else stands in `[listen]`, `config` what comes after `[admin]`.
+    fn listening(listen: &str, config: &str) -> Result<Self> {
+        let [address, admin] = [local(free_port()?), local(free_port()?)];
+        let proxy = Proxy::start(&format!(
+            "[listen]\nplain = [\"{address}\"]\n{listen}\n[admin]\nlisten = \"{admin}\"\n{config}"
+        ))?;
+        Ok(Self { proxy, address, admin })
     }
 
     /// In front of one origin, which is called `up.example`.
@@ -48,6 +58,31 @@ impl Relay {
     fn client(&self) -> Result<Client> {
         Client::plain(self.address)
     }
+
+    fn metrics(&self) -> Result<Metrics> {
+        Metrics::read(self.admin)
+    }
+
+    /// Waits until a metric has a value.
+    fn wait_for(&self, series: &str, value: f64) -> Result<()> {
+        let mut last = f64::NAN;
+        let reached = wait_until(Duration::from_secs(5), || {
+            last = self.metrics()?.value(series);
+            Ok(last == value)
+        })?;
+        ensure!(reached, "{series} is {last}, not {value}");
+        Ok(())
+    }
+}
+
+fn local(port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], port))
+}
+
+/// The header of a load balancer's for a client at `address`, as version 1 of the PROXY protocol has it.
+fn proxy_line(address: &str) -> String {
+    let (family, own) = if address.contains(':') { ("TCP6", "2001:db8::443") } else { ("TCP4", "192.0.2.1") };
+    format!("PROXY {family} {address} {own} 40000 443\r\n")
 }
 
 /// `[upstreams]` with `up.example` at `address`, without TLS.

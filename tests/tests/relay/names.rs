@@ -7,14 +7,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use harness::{DnsServer, Need, NetNs, Origin, free_port, require, wait_until};
 
-use crate::{OK, Relay, get};
+use crate::{OK, Relay, get, local};
 
 fn dns(server: SocketAddr) -> String {
     format!("[dns]\nservers = [\"{server}\"]\ntimeout = \"1s\"\n[upstreams]\n")
-}
-
-fn local(port: u16) -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], port))
 }
 
 /// A DNS server that answers every question with a failure, `code` of RFC 1035 §4.1.1.
