@@ -1,3 +1,4 @@
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use super::clock;
@@ -43,8 +44,55 @@ impl Log {
         self.format
     }
 
-    /// A whole line, its end included.
+    /// A whole line, its end included; on a thread that batches, it is written when the thread has nothing else
+    /// to do.
     pub(super) fn line(&self, line: &str) {
-        self.sink.line(line);
+        BATCH.with_borrow_mut(|batch| match batch {
+            Some(batch) => batch.add(&self.sink, line),
+            None => self.sink.lines(line),
+        });
+    }
+
+    /// From now on this thread's lines are written together, by [`Self::write_batch`].
+    pub fn batch_on_this_thread(&self) {
+        BATCH.set(Some(Batch { sink: Arc::clone(&self.sink), lines: String::new() }));
+    }
+
+    /// Writes what this thread has batched.
+    pub fn write_batch() {
+        BATCH.with_borrow_mut(|batch| batch.as_mut().map(Batch::write));
+    }
+}
+
+/// When a batch is written without waiting for the thread to be idle, in bytes.
+const FULL_BATCH: usize = 16 * 1024;
+
+/// Lines of one thread that are not written yet.
+struct Batch {
+    sink: Arc<Sink>,
+    lines: String,
+}
+
+thread_local! {
+    static BATCH: RefCell<Option<Batch>> = const { RefCell::new(None) };
+}
+
+impl Batch {
+    fn add(&mut self, sink: &Arc<Sink>, line: &str) {
+        if !Arc::ptr_eq(&self.sink, sink) {
+            self.write();
+            self.sink = Arc::clone(sink);
+        }
+        self.lines.push_str(line);
+        if self.lines.len() >= FULL_BATCH {
+            self.write();
+        }
+    }
+
+    fn write(&mut self) {
+        if !self.lines.is_empty() {
+            self.sink.lines(&self.lines);
+            self.lines.clear();
+        }
     }
 }

@@ -39,35 +39,34 @@ impl Sink {
         Self { target, lost: AtomicU64::new(0), torn: AtomicBool::new(false) }
     }
 
-    /// Writes a whole line, in one call where there is room, so that lines of several threads do not mix.
-    pub(super) fn line(&self, line: &str) {
+    /// Writes whole lines, in one call where there is room, so that lines of several threads do not mix.
+    pub(super) fn lines(&self, lines: &str) {
         let lost = self.lost.swap(0, Ordering::Relaxed);
-        let before = match (lost, self.torn.swap(false, Ordering::Relaxed)) {
-            (0, false) => String::new(),
-            (0, true) => "\n".to_owned(),
-            (lost, torn) => {
-                let end = if torn { "\n" } else { "" };
-                format!("{end}{lost} lines of the log were lost: nobody was reading\n")
-            }
-        };
-        if before.is_empty() {
-            self.write(line.as_bytes(), 1);
-        } else {
-            self.write((before + line).as_bytes(), lost + 1);
+        let torn = self.torn.swap(false, Ordering::Relaxed);
+        if lost == 0 && !torn {
+            return self.write(lines.as_bytes(), lines, (lost, torn));
         }
+        let end = if torn { "\n" } else { "" };
+        let told = format!("{end}{lost} lines of the log were lost: nobody was reading\n{lines}");
+        self.write(told.as_bytes(), lines, (lost, torn));
     }
 
-    /// `lines`: how many are lost if nothing of `bytes` finds room.
-    fn write(&self, bytes: &[u8], lines: u64) {
+    /// `bytes` ends in `lines`; `untold`: what was lost and torn before, which `bytes` begins by telling.
+    fn write(&self, bytes: &[u8], lines: &str, untold: (u64, bool)) {
         let mut left = bytes;
         while !left.is_empty() {
             match self.write_some(left) {
                 Ok(count) => left = &left[count..],
                 Err(Errno::INTR) => {}
                 Err(_) => {
-                    let whole = left.len() == bytes.len();
-                    self.lost.fetch_add(if whole { lines } else { 1 }, Ordering::Relaxed);
-                    self.torn.fetch_or(!whole, Ordering::Relaxed);
+                    let unwritten = &lines.as_bytes()[lines.len().saturating_sub(left.len())..];
+                    let mut lost = unwritten.iter().filter(|b| **b == b'\n').count() as u64;
+                    let mut torn = true;
+                    if left.len() == bytes.len() {
+                        (lost, torn) = (lost + untold.0, untold.1);
+                    }
+                    self.lost.fetch_add(lost, Ordering::Relaxed);
+                    self.torn.fetch_or(torn, Ordering::Relaxed);
                     return;
                 }
             }
@@ -100,14 +99,14 @@ mod tests {
         };
         let line = format!("{}\n", "x".repeat(999));
         for _ in 0..100 {
-            sink.line(&line);
+            sink.lines(&line);
         }
         let lost = sink.lost.load(Ordering::Relaxed);
         assert!((30..100).contains(&lost), "a pipe has room for 64 KiB: {lost}");
         let mut read = vec![0; 1 << 16];
         let count = reader.read(&mut read).unwrap();
         let whole = read[..count].split(|b| *b == b'\n').filter(|line| line.len() == 999).count() as u64;
-        sink.line("after\n");
+        sink.lines("after\n");
         drop(sink);
         let mut rest = String::new();
         reader.read_to_string(&mut rest).unwrap();

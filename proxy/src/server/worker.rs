@@ -17,6 +17,7 @@ use tokio::time::sleep;
 
 use super::listen::Listener;
 use crate::datapath::{Context, Event, Local, Protocol, serve};
+use crate::observe::Log;
 
 /// How long accepting pauses when the process is out of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -67,9 +68,11 @@ impl Worker {
     ) -> io::Result<oneshot::Receiver<usize>> {
         let share = |(listener, protocol): &(Listener, Protocol)| Ok((listener.share()?, protocol.clone()));
         let sockets = listeners.iter().map(share).collect::<io::Result<Vec<_>>>()?;
-        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime =
+            runtime::Builder::new_current_thread().enable_all().on_thread_park(Log::write_batch).build()?;
         let (say, finished) = oneshot::channel();
         thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+            context.log.batch_on_this_thread();
             let worker = Self { context, drain, end, active: Rc::default(), local: Local::default() };
             let cut = worker.run(&runtime, sockets);
             // Nobody listens any more when the process is ending at once.
@@ -101,6 +104,7 @@ impl Worker {
         // Dropping the tasks drops their connections.
         let cut = active.count.get();
         drop(tasks);
+        Log::write_batch();
         cut
     }
 
