@@ -9,9 +9,16 @@ use rcgen::{
 use crate::TempDir;
 
 /// A certificate authority made on the spot; nothing outside trusts it.
-pub struct Ca(CertifiedIssuer<'static, KeyPair>);
+pub struct Ca {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+    /// PEM of the root that clients know.
+    root: String,
+    /// PEM of what stands between the root and what is issued here.
+    between: String,
+}
 
-/// A server certificate and its key, with the authority that a client must trust; all PEM.
+/// A certificate (with what stands between it and the root) and its key, and the root that the other side must trust;
+/// all PEM.
 #[derive(Clone)]
 pub struct Certs {
     pub ca: String,
@@ -23,11 +30,19 @@ impl Ca {
     /// # Errors
     /// The system gives no randomness.
     pub fn new(name: &str) -> Result<Self> {
-        let mut params = CertificateParams::new([])?;
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        Ok(Self(CertifiedIssuer::self_signed(params, KeyPair::generate()?)?))
+        let issuer = CertifiedIssuer::self_signed(authority(name, 1)?, KeyPair::generate()?)?;
+        Ok(Self { root: issuer.pem(), between: String::new(), issuer })
+    }
+
+    /// An intermediate authority.
+    ///
+    /// # Errors
+    /// The system gives no randomness.
+    pub fn below(&self, name: &str) -> Result<Self> {
+        let mut params = authority(name, 0)?;
+        params.use_authority_key_identifier_extension = true;
+        let issuer = CertifiedIssuer::signed_by(params, KeyPair::generate()?, &self.issuer)?;
+        Ok(Self { root: self.root.clone(), between: issuer.pem(), issuer })
     }
 
     /// A server certificate for DNS names and IP addresses.
@@ -43,19 +58,57 @@ impl Ca {
     /// # Errors
     /// As [`Ca::issue`].
     pub fn issue_until(&self, names: &[&str], year: i32) -> Result<Certs> {
-        let owned = names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
-        let mut params =
-            CertificateParams::new(owned).with_context(|| format!("a certificate for {names:?}"))?;
-        if let Some(first) = names.first() {
-            params.distinguished_name.push(DnType::CommonName, *first);
-        }
+        let mut params = leaf(names.first().copied(), names, ExtendedKeyUsagePurpose::ServerAuth)?;
         params.not_after = date_time_ymd(year, 12, 31);
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        params.use_authority_key_identifier_extension = true;
-        let key = KeyPair::generate()?;
-        let cert = params.signed_by(&key, &self.0)?;
-        Ok(Certs { ca: self.0.pem(), cert: cert.pem(), key: key.serialize_pem() })
+        self.sign(params, &KeyPair::generate()?)
     }
+
+    /// The same for a key that you have (PEM, PKCS #8).
+    ///
+    /// # Errors
+    /// As [`Ca::issue`], or it is no key.
+    pub fn issue_for_key(&self, names: &[&str], key: &str) -> Result<Certs> {
+        let params = leaf(names.first().copied(), names, ExtendedKeyUsagePurpose::ServerAuth)?;
+        self.sign(params, &KeyPair::from_pem(key)?)
+    }
+
+    /// A client certificate with a common name and DNS names, valid to the end of a year.
+    ///
+    /// # Errors
+    /// As [`Ca::issue`].
+    pub fn issue_to_client(&self, common_name: &str, names: &[&str], year: i32) -> Result<Certs> {
+        let mut params = leaf(Some(common_name), names, ExtendedKeyUsagePurpose::ClientAuth)?;
+        params.not_after = date_time_ymd(year, 12, 31);
+        self.sign(params, &KeyPair::generate()?)
+    }
+
+    fn sign(&self, params: CertificateParams, key: &KeyPair) -> Result<Certs> {
+        let cert = params.signed_by(key, &self.issuer)?.pem() + &self.between;
+        Ok(Certs { ca: self.root.clone(), cert, key: key.serialize_pem() })
+    }
+}
+
+fn authority(name: &str, most_below: u8) -> Result<CertificateParams> {
+    let mut params = CertificateParams::new([])?;
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(most_below));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    Ok(params)
+}
+
+fn leaf(
+    common_name: Option<&str>,
+    names: &[&str],
+    usage: ExtendedKeyUsagePurpose,
+) -> Result<CertificateParams> {
+    let owned = names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let mut params = CertificateParams::new(owned).with_context(|| format!("a certificate for {names:?}"))?;
+    if let Some(name) = common_name {
+        params.distinguished_name.push(DnType::CommonName, name);
+    }
+    params.extended_key_usages = vec![usage];
+    params.use_authority_key_identifier_extension = true;
+    Ok(params)
 }
 
 impl Certs {

@@ -3,6 +3,7 @@
 mod admission;
 mod answers;
 mod bodies;
+mod client_tls;
 mod clients;
 mod delivery;
 mod forwarding;
