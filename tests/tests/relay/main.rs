@@ -9,6 +9,7 @@ mod delivery;
 mod forwarding;
 mod life;
 mod names;
+mod proxy_protocol;
 mod upstream_tls;
 
 use std::net::SocketAddr;
