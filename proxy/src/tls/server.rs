@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
-use rustls::crypto::ring::{Ticketer, default_provider};
+use rustls::crypto::ring::Ticketer;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoClientAuth, VerifierBuilderError, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
@@ -10,6 +10,7 @@ use rustls::{RootCertStore, ServerConfig};
 use super::certificate::BadCertificate;
 use super::client_auth::NamedClients;
 use super::pem::{BadPem, certificates};
+use super::provider::provider;
 use super::{Certificate, Resolver};
 use crate::config;
 
@@ -31,7 +32,7 @@ pub enum BadTls {
 /// TLS 1.2 and 1.3, HTTP/1.x alone, sessions resumed by tickets whose keys rotate; and what its certificates
 /// come from.
 pub fn server_config(tls: &config::Tls) -> Result<(Arc<ServerConfig>, Arc<Resolver>), BadTls> {
-    let provider = Arc::new(default_provider());
+    let provider = provider();
     let resolver = Arc::new(Resolver::new(load(tls, &provider)?));
     let verifier = client_verifier(tls, &provider)?;
     let mut config = ServerConfig::builder_with_provider(provider)
@@ -39,13 +40,14 @@ pub fn server_config(tls: &config::Tls) -> Result<(Arc<ServerConfig>, Arc<Resolv
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(resolver.clone());
     config.alpn_protocols = vec![b"http/1.1".to_vec(), b"http/1.0".to_vec()];
+    config.ignore_client_order = true;
     config.ticketer = Ticketer::new()?;
     Ok((Arc::new(config), resolver))
 }
 
 /// Reads all pairs anew and offers them from now on; on an error the old ones stay.
 pub fn reload(tls: &config::Tls, resolver: &Resolver) -> Result<(), BadTls> {
-    resolver.replace(load(tls, &default_provider())?);
+    resolver.replace(load(tls, &provider())?);
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signat
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
-use crate::tls::{BadTls, add_roots};
+use crate::tls::{BadTls, add_roots, provider};
 
 /// The machine's own roots. Certificates that it has and that cannot be used are left out.
 pub(super) fn platform_roots() -> RootCertStore {
@@ -28,7 +28,7 @@ pub(super) struct Trust {
 
 /// TLS 1.2 and 1.3, HTTP/1.1 alone, verified against `roots` and those of `trust`.
 pub(super) fn client_config(roots: &Arc<RootCertStore>, trust: &Trust) -> Result<Arc<ClientConfig>, BadTls> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let provider = provider();
     let builder =
         ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
     let builder = if trust.verify {
