@@ -7,6 +7,7 @@ mod client_tls;
 mod clients;
 mod delivery;
 mod forwarding;
+mod in_flight;
 mod life;
 mod names;
 mod proxy_protocol;

@@ -104,14 +104,14 @@ fn each_way_of_not_connecting_has_its_own_error() -> Result<()> {
 }
 
 /// A listener whose queue is full: the kernel drops further SYNs.
-struct FullQueue {
-    address: SocketAddr,
+pub(crate) struct FullQueue {
+    pub(crate) address: SocketAddr,
     _held: Vec<TcpStream>,
     _listener: rustix::fd::OwnedFd,
 }
 
 impl FullQueue {
-    fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         let listener = socket(AddressFamily::INET, SocketType::STREAM, None)?;
         bind(&listener, &SocketAddr::from(([127, 0, 0, 1], 0)))?;
         listen(&listener, 0)?;

@@ -1,0 +1,206 @@
+//! One upstream that hangs costs nobody anything.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::{self, sleep};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use harness::{Client, End, wait_until};
+
+use crate::upstream_tls::FullQueue;
+use crate::{OK, Origin, Relay, get, post};
+
+const HOLE: &str = "hookgate_in_flight{upstream=\"hole.example\"}";
+
+/// Takes everything and says nothing.
+fn black_hole() -> Result<Origin> {
+    Origin::plain(|connection| {
+        while connection.wire().read()? > 0 {}
+        Ok(End::Close)
+    })
+}
+
+/// `hole.example` with so many requests in flight, and others that are well.
+fn relay(hole: SocketAddr, in_flight: usize, well: SocketAddr, others: usize) -> Result<Relay> {
+    let others: String = (0..others)
+        .map(|n| format!("\"well-{n}.example\" = {{ address = \"{well}\", tls = false }}\n"))
+        .collect();
+    Relay::start(&format!(
+        "[upstreams]\n\"hole.example\" = {{ address = \"{hole}\", tls = false, in_flight = {in_flight} }}\n{others}"
+    ))
+}
+
+/// A client whose request to the hole is under way.
+fn waiting(relay: &Relay) -> Result<Client> {
+    let mut client = relay.client()?;
+    client.wire().send(post("/hole.example/", "x"))?;
+    Ok(client)
+}
+
+fn assert_refused(client: &mut Client) -> Result<()> {
+    let begun = Instant::now();
+    let answer = client.ask(post("/hole.example/", "x"))?;
+    let took = begun.elapsed();
+    assert_eq!((answer.status(), answer.proxy_error()), (503, Some("connection_limit_reached")));
+    assert!(answer.field("Retry-After").is_some_and(|seconds| seconds.parse::<u32>().is_ok()), "{answer:?}");
+    assert!(took < Duration::from_millis(300), "{took:?}");
+    Ok(())
+}
+
+#[test]
+fn beyond_the_limit_is_503_at_once_and_others_do_not_notice() -> Result<()> {
+    let (hole, well) = (black_hole()?, Origin::answering(OK)?);
+    let relay = relay(hole.address(), 2, well.address(), 1)?;
+    let mut first = [waiting(&relay)?, waiting(&relay)?];
+    relay.wait_for(HOLE, 2.0)?;
+    let mut client = relay.client()?;
+    assert_refused(&mut client)?;
+    assert_eq!(client.ask(get("/well-0.example/"))?.status(), 200, "the connection goes on");
+    assert_refused(&mut client)?;
+    assert_eq!(hole.connections(), 2, "what is refused is not sent");
+
+    // The places come back when the time is over …
+    for client in &mut first {
+        assert_eq!(client.response()?.status(), 504);
+    }
+    relay.wait_for(HOLE, 0.0)?;
+    // … and can be used again.
+    let _first = [waiting(&relay)?, waiting(&relay)?];
+    relay.wait_for(HOLE, 2.0)?;
+    assert_refused(&mut client)?;
+    let metrics = relay.metrics()?;
+    assert_eq!(metrics.value("hookgate_requests_total{upstream=\"hole.example\",code=\"503\"}"), 3.0);
+    assert_eq!(metrics.value("hookgate_refused_total{reason=\"connection_limit_reached\"}"), 3.0);
+    assert_eq!(
+        metrics.family("hookgate_upstream_errors_total"),
+        [("{upstream=\"hole.example\",reason=\"http_response_timeout\"}", 2.0)].into()
+    );
+    Ok(())
+}
+
+#[test]
+fn places_come_back_when_clients_leave() -> Result<()> {
+    let (hole, well) = (black_hole()?, Origin::answering(OK)?);
+    let relay = relay(hole.address(), 2, well.address(), 1)?;
+    // In the middle of their bodies: at once.
+    let begun = Instant::now();
+    for reset in [false, true] {
+        let mut clients = Vec::new();
+        for _ in 0..2 {
+            let mut client = relay.client()?;
+            client.wire().send(post("/hole.example/", "half").replace("Length: 4", "Length: 8"))?;
+            clients.push(client);
+        }
+        relay.wait_for(HOLE, 2.0)?;
+        for client in clients {
+            if reset {
+                client.into_wire().reset()?;
+            }
+        }
+        relay.wait_for(HOLE, 0.0)?;
+    }
+    assert!(begun.elapsed() < Duration::from_millis(900), "{:?}", begun.elapsed());
+    // When all has been sent the upstream may be at work on it: in the time that a response has, at the latest.
+    for client in [waiting(&relay)?, waiting(&relay)?] {
+        client.into_wire().reset()?;
+    }
+    let begun = Instant::now();
+    relay.wait_for(HOLE, 0.0)?;
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    assert_eq!(waiting(&relay)?.response()?.status(), 504, "a place can be used again");
+    Ok(())
+}
+
+/// What the healthy upstreams' clients saw.
+#[derive(Default)]
+struct Seen {
+    took: Vec<Duration>,
+}
+
+/// Asks healthy upstreams in turn, each request right after the last, until told to stop.
+fn ask_the_well(relay: &Relay, upstreams: usize, stop: &AtomicBool) -> Result<Seen> {
+    let mut client = relay.client()?;
+    let mut seen = Seen::default();
+    for upstream in (0..upstreams).cycle() {
+        if stop.load(Ordering::Relaxed) {
+            return Ok(seen);
+        }
+        let begun = Instant::now();
+        let answer = client.ask(post(&format!("/well-{upstream}.example/"), "hello"))?;
+        ensure!(answer.status() == 200, "{answer:?}");
+        seen.took.push(begun.elapsed());
+        sleep(Duration::from_millis(2));
+    }
+    Ok(seen)
+}
+
+/// Several hundred requests a second to the hole for two seconds, each on a connection of its own, and nobody waits.
+fn pour(relay: &Relay, answers: &[AtomicUsize; 2]) -> Result<()> {
+    const REQUESTS: u32 = 800;
+    const INTERVAL: Duration = Duration::from_micros(2500);
+    thread::scope(|scope| {
+        let begun = Instant::now();
+        for number in 0..REQUESTS {
+            sleep((begun + INTERVAL * number).saturating_duration_since(Instant::now()));
+            scope.spawn(move || -> Result<()> {
+                let status = waiting(relay)?.response()?.status();
+                match status {
+                    503 => answers[0].fetch_add(1, Ordering::Relaxed),
+                    504 => answers[1].fetch_add(1, Ordering::Relaxed),
+                    _ => anyhow::bail!("{status} out of a black hole"),
+                };
+                Ok(())
+            });
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_black_hole_costs_the_others_nothing() -> Result<()> {
+    const IN_FLIGHT: usize = 32;
+    const WELL: usize = 20;
+    const ASKERS: usize = 3;
+    let silent = black_hole()?;
+    let no_answer_to_syn = FullQueue::new()?;
+    for (what, hole) in
+        [("takes and is silent", silent.address()), ("no answer to SYN", no_answer_to_syn.address)]
+    {
+        let well = Origin::answering(OK)?;
+        let relay = relay(hole, IN_FLIGHT, well.address(), WELL)?;
+        let before = relay.proxy.descriptors()?;
+        let (stop, answers) = (AtomicBool::new(false), [AtomicUsize::new(0), AtomicUsize::new(0)]);
+        let (seen, most) = thread::scope(|scope| -> Result<(Vec<Duration>, usize)> {
+            let askers: Vec<_> =
+                (0..ASKERS).map(|_| scope.spawn(|| ask_the_well(&relay, WELL, &stop))).collect();
+            let pouring = scope.spawn(|| pour(&relay, &answers));
+            let mut most = 0;
+            while !pouring.is_finished() {
+                most = most.max(relay.proxy.descriptors()?);
+                sleep(Duration::from_millis(10));
+            }
+            stop.store(true, Ordering::Relaxed);
+            pouring.join().expect("a thread")?;
+            let seen = askers.into_iter().map(|asker| asker.join().expect("a thread"));
+            let seen = seen.collect::<Result<Vec<_>>>().context(what)?;
+            Ok((seen.into_iter().flat_map(|seen| seen.took).collect(), most))
+        })?;
+        let [refused, timed_out] = answers.map(AtomicUsize::into_inner);
+        assert_eq!(refused + timed_out, 800, "{what}: every request was answered");
+        // Two seconds with a time-out of one: the places were used three times at the most.
+        assert!((IN_FLIGHT..=IN_FLIGHT * 3).contains(&timed_out), "{what}: {timed_out}");
+
+        let mut seen = seen;
+        seen.sort();
+        let p99 = seen[seen.len() * 99 / 100];
+        eprintln!("{what}: {} healthy requests, p99 {p99:?}, {before} to {most} descriptors", seen.len());
+        assert!(seen.len() > 300 && p99 < Duration::from_millis(250), "{what}: {} p99 {p99:?}", seen.len());
+        // Those in flight have two each; a refused one has its own until its client has read the answer.
+        let healthy = ASKERS + 2 * WELL;
+        assert!(most <= before + 2 * IN_FLIGHT + healthy + 40, "{what}: {before} to {most} descriptors");
+        let settled = || Ok(relay.proxy.descriptors()? <= before + 2);
+        assert!(wait_until(Duration::from_secs(5), settled)?, "{what}: {:?}", relay.proxy.descriptors());
+    }
+    Ok(())
+}
