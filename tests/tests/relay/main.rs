@@ -7,6 +7,7 @@ mod client_tls;
 mod clients;
 mod delivery;
 mod forwarding;
+mod http_listener;
 mod in_flight;
 mod life;
 mod names;
