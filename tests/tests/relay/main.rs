@@ -1,5 +1,6 @@
 //! The relay, driven from outside: the real binary, real sockets, peers that misbehave on cue.
 
+mod admin;
 mod admission;
 mod answers;
 mod bodies;

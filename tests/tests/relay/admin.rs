@@ -1,0 +1,296 @@
+//! The admin listener: what it tells, that it tells it nobody else, and that nothing secret is written anywhere.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use harness::{Certs, Client, End, Metrics, Sample, TempDir, VERIFY_TOKEN, ask_admin, free_port, wait_until};
+use rustix::process::Signal;
+
+use crate::{OK, Origin, Relay, TIMEOUTS, get, local, post, request};
+
+/// Every kind of outcome that an upstream can have.
+fn outcomes() -> Result<(Relay, [Origin; 3])> {
+    let up = Origin::plain(|connection| {
+        while let Some(asked) = connection.request()? {
+            let status = asked.start.split(['/', ' ']).nth(2).unwrap_or_default().to_owned();
+            let status = if status.len() == 3 { status } else { "200".into() };
+            let rest = if status == "204" { "\r\n" } else { "Content-Length: 2\r\n\r\nok" };
+            connection.send(format!("HTTP/1.1 {status} X\r\n{rest}"))?;
+        }
+        Ok(End::Close)
+    })?;
+    let cut = Origin::plain(|connection| {
+        connection.request()?;
+        connection.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")?;
+        Ok(End::Close)
+    })?;
+    let silent = Origin::plain(|connection| {
+        while connection.wire().read()? > 0 {}
+        Ok(End::Close)
+    })?;
+    let nobody = local(free_port()?);
+    let upstreams: String = [
+        ("up.example", up.address()),
+        ("cut.example", cut.address()),
+        ("silent.example", silent.address()),
+        ("down.example", nobody),
+        ("unused.example", nobody),
+    ]
+    .iter()
+    .map(|(name, address)| format!("\"{name}\" = {{ address = \"{address}\", tls = false }}\n"))
+    .collect();
+    let relay = Relay::start(&format!("[upstreams]\n{upstreams}"))?;
+    Ok((relay, [up, cut, silent]))
+}
+
+type Rows<'a> = BTreeMap<&'a str, f64>;
+
+#[test]
+fn what_was_sent_is_what_is_counted_row_by_row() -> Result<()> {
+    let (relay, _origins) = outcomes()?;
+    let fresh = relay.metrics()?;
+    assert!(fresh.family("hookgate_requests_total").is_empty(), "series appear at first use: {fresh:?}");
+    for (target, times, status) in [
+        ("/up.example/", 5, 200),
+        ("/up.example/204", 1, 204),
+        ("/up.example/500", 2, 500),
+        ("/down.example/", 3, 502),
+        ("/silent.example/", 1, 504),
+        ("/other.example/", 4, 403),
+        ("/", 2, 404),
+    ] {
+        let mut client = relay.client()?;
+        for _ in 0..times {
+            assert_eq!(client.ask(get(target))?.status(), status, "{target}");
+        }
+    }
+    assert_eq!(relay.client()?.ask(post("/up.example/", "hello"))?.status(), 200);
+    assert_eq!(relay.client()?.ask("TRACE / HTTP/1.1\r\nHost: p\r\n\r\n")?.status(), 405);
+    assert_eq!(relay.client()?.ask("nonsense\r\n\r\n")?.status(), 400);
+    assert!(!relay.client()?.ask(get("/cut.example/"))?.whole);
+    // Gone in the middle of its body.
+    let mut gone = relay.client()?;
+    gone.wire().send(request("POST /up.example/", &["Content-Length: 9"], "half"))?;
+    gone.wire().finish()?;
+    gone.wire().closed()?;
+    relay.wait_for("hookgate_requests_total{upstream=\"up.example\",code=\"other\"}", 1.0)?;
+
+    let metrics = relay.metrics()?;
+    let expected: Rows<'_> = [
+        ("{upstream=\"\",code=\"404\"}", 2.0),
+        ("{upstream=\"\",code=\"403\"}", 4.0),
+        ("{upstream=\"\",code=\"405\"}", 1.0),
+        ("{upstream=\"\",code=\"400\"}", 1.0),
+        ("{upstream=\"up.example\",code=\"200\"}", 6.0),
+        ("{upstream=\"up.example\",code=\"204\"}", 1.0),
+        ("{upstream=\"up.example\",code=\"500\"}", 2.0),
+        ("{upstream=\"up.example\",code=\"other\"}", 1.0),
+        ("{upstream=\"down.example\",code=\"502\"}", 3.0),
+        ("{upstream=\"silent.example\",code=\"504\"}", 1.0),
+        ("{upstream=\"cut.example\",code=\"other\"}", 1.0),
+    ]
+    .into();
+    assert_eq!(metrics.family("hookgate_requests_total"), expected);
+    let expected: Rows<'_> = [
+        ("{upstream=\"down.example\",reason=\"connection_refused\"}", 3.0),
+        ("{upstream=\"silent.example\",reason=\"http_response_timeout\"}", 1.0),
+        ("{upstream=\"cut.example\",reason=\"http_response_incomplete\"}", 1.0),
+    ]
+    .into();
+    assert_eq!(metrics.family("hookgate_upstream_errors_total"), expected);
+    let expected: Rows<'_> = [
+        ("{reason=\"destination_not_found\"}", 2.0),
+        ("{reason=\"http_request_denied\"}", 4.0),
+        ("{reason=\"http_request_error\"}", 2.0),
+    ]
+    .into();
+    assert_eq!(metrics.family("hookgate_refused_total"), expected);
+    let expected: Rows<'_> = [
+        ("{upstream=\"\"}", 8.0),
+        ("{upstream=\"up.example\"}", 10.0),
+        ("{upstream=\"down.example\"}", 3.0),
+        ("{upstream=\"silent.example\"}", 1.0),
+        ("{upstream=\"cut.example\"}", 1.0),
+    ]
+    .into();
+    assert_eq!(metrics.family("hookgate_request_duration_seconds_count"), expected);
+    // Where the time went: nearly all are quick, and one took a second.
+    let at_most = |seconds: &str| {
+        metrics.value(&format!(
+            "hookgate_request_duration_seconds_bucket{{upstream=\"silent.example\",le=\"{seconds}\"}}"
+        ))
+    };
+    assert_eq!((at_most("0.5"), at_most("2.5")), (0.0, 1.0));
+    let sum = metrics.value("hookgate_request_duration_seconds_sum{upstream=\"silent.example\"}");
+    assert!((1.0..1.5).contains(&sum), "{sum}");
+    // Requests: hello and half; responses: 8 times ok (204 has none), half.
+    let expected: Rows<'_> = [("{path=\"copy\"}", 5.0 + 4.0 + 8.0 * 2.0 + 4.0)].into();
+    assert_eq!(metrics.family("hookgate_body_bytes_total"), expected);
+    let in_flight = metrics.family("hookgate_in_flight");
+    assert!(in_flight.len() == 4 && in_flight.values().all(|count| *count == 0.0), "{in_flight:?}");
+    assert_eq!(metrics.family("hookgate_build_info").len(), 1);
+    assert_eq!(metrics.families().get("hookgate_connections").map(String::as_str), Some("gauge"));
+    Ok(())
+}
+
+#[test]
+fn health_and_readiness() -> Result<()> {
+    let (mut relay, [_, _, silent]) = outcomes()?;
+    for (path, status, body) in
+        [("/health", 200, "serving\n"), ("/ready", 200, "ready\n"), ("/ready?x", 200, "ready\n")]
+    {
+        let page = ask_admin(relay.admin, path)?;
+        assert_eq!((page.status(), String::from_utf8(page.body)?), (status, body.to_owned()), "{path}");
+    }
+    for (request, status) in [
+        (get("/"), 404),
+        (get("/up.example/"), 404),
+        (get("/metrics/"), 404),
+        (request("POST /metrics", &["Content-Length: 0"], ""), 405),
+        ("nonsense\r\n\r\n".to_owned(), 400),
+        (get(&format!("/{}", "x".repeat(20_000))), 400),
+    ] {
+        assert_eq!(Client::plain(relay.admin)?.ask(&request)?.status(), status, "{request:.40}");
+    }
+    let mut busy = relay.client()?;
+    busy.wire().send(get("/silent.example/"))?;
+    assert!(wait_until(Duration::from_secs(5), || Ok(!silent.heard().concat().is_empty()))?);
+    relay.proxy.signal(Signal::TERM)?;
+    let draining = || Ok(ask_admin(relay.admin, "/ready")?.status() == 503);
+    assert!(wait_until(Duration::from_millis(500), draining)?);
+    assert_eq!(ask_admin(relay.admin, "/ready")?.body, b"draining\n");
+    assert_eq!(ask_admin(relay.admin, "/health")?.status(), 200);
+    assert_eq!(Metrics::read(relay.admin)?.value("hookgate_in_flight{upstream=\"silent.example\"}"), 1.0);
+    assert_eq!(busy.response()?.status(), 504);
+    drop(busy);
+    assert!(wait_until(Duration::from_secs(5), || Ok(relay.proxy.ended()?.is_some()))?);
+    Ok(())
+}
+
+#[test]
+fn an_expired_certificate_is_not_ready() -> Result<()> {
+    let dir = TempDir::new("expired")?;
+    let certs = harness::Ca::new("an authority")?.issue_until(&["proxy.example.com"], 2020)?;
+    let [_, cert, key] = certs.write(&dir, "edge")?;
+    let relay = Relay::listening(
+        &format!("https = [\"{}\"]", local(free_port()?)),
+        &format!("{TIMEOUTS}[tls]\ncert = {cert:?}\nkey = {key:?}\n"),
+    )?;
+    let page = ask_admin(relay.admin, "/ready")?;
+    assert_eq!((page.status(), &page.body[..]), (503, &b"a certificate has expired\n"[..]));
+    assert_eq!(ask_admin(relay.admin, "/health")?.status(), 200);
+    Ok(())
+}
+
+#[test]
+fn nothing_of_it_is_reachable_through_the_public_listeners() -> Result<()> {
+    let dir = TempDir::new("public")?;
+    let certs = Certs::new(&["proxy.example.com"])?;
+    let [_, cert, key] = certs.write(&dir, "edge")?;
+    let [http, https] = [local(free_port()?), local(free_port()?)];
+    let relay = Relay::listening(
+        &format!("http = [\"{http}\"]\nhttps = [\"{https}\"]"),
+        &format!("{TIMEOUTS}[tls]\ncert = {cert:?}\nkey = {key:?}\n"),
+    )?;
+    for path in [
+        "/metrics",
+        "/health",
+        "/ready",
+        "/status.json",
+        "/metrics/",
+        "/127.0.0.1/metrics",
+        "/localhost/metrics",
+    ] {
+        for host in ["proxy.example.com".to_owned(), relay.admin.to_string()] {
+            let asking = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n");
+            let clients: [(&str, Client); 3] = [
+                ("plain", relay.client()?),
+                ("https", Client::tls(https, &certs, "proxy.example.com")?),
+                ("http", Client::plain(http)?),
+            ];
+            for (what, mut client) in clients {
+                let answer = client.ask(&asking)?;
+                let status = answer.status();
+                assert!(matches!(status, 301 | 403 | 404), "{what} {path} {host}: {status}");
+                let body = String::from_utf8(answer.body)?;
+                assert!(!body.contains("hookgate_") && !body.contains("serving"), "{what} {path}: {body}");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What must never be written anywhere, beside the sample's token.
+const BODY: &str = "c0ffee-the-message";
+const SIGNATURE: &str = "sha256=5ec4e7";
+
+#[test]
+fn nothing_secret_is_written() -> Result<()> {
+    for format in ["text", "json"] {
+        let dir = TempDir::new("secret")?;
+        let certs = Certs::new(&["proxy.example.com"])?;
+        let [_, cert, key] = certs.write(&dir, "edge")?;
+        let http = local(free_port()?);
+        let (up, down) = (Origin::answering(OK)?, local(free_port()?));
+        let upstreams = [("up.example", up.address()), ("down.example", down)]
+            .map(|(name, address)| format!("\"{name}\" = {{ address = \"{address}\", tls = false }}\n"));
+        let relay = Relay::listening(
+            &format!("http = [\"{http}\"]\nhttps = [\"{}\"]", local(free_port()?)),
+            &format!(
+                "{TIMEOUTS}[tls]\ncert = {cert:?}\nkey = {key:?}\n[log]\nformat = \"{format}\"\n[upstreams]\n{}",
+                upstreams.concat()
+            ),
+        )?;
+        let verify: Vec<String> = Sample::all()?
+            .into_iter()
+            .filter(|sample| sample.method == "GET")
+            .map(|sample| {
+                sample.target.split_once('?').map(|(_, query)| query.to_owned()).unwrap_or_default()
+            })
+            .chain([
+                format!("hub%2Everify%5Ftoken={VERIFY_TOKEN}"),
+                format!("HUB.VERIFY_TOKEN={VERIFY_TOKEN}"),
+            ])
+            .collect();
+        assert!(verify.len() > 4 && verify.iter().all(|query| query.contains(VERIFY_TOKEN)), "{verify:?}");
+        let signed = [&format!("X-Hub-Signature-256: {SIGNATURE}")[..], "Content-Length: 18"];
+        let mut sent = 0;
+        let mut send = |to: SocketAddr, request: &str| -> Result<()> {
+            Client::plain(to)?.ask(request).with_context(|| request.to_owned())?;
+            sent += usize::from(to != http);
+            Ok(())
+        };
+        for query in &verify {
+            // Whatever becomes of it: forwarded, in vain, refused, no upstream at all, not HTTP, on the wrong listener.
+            for target in ["/up.example/hook", "/down.example/hook", "/other.example/hook", "/hook", "/"] {
+                send(relay.address, &get(&format!("{target}?{query}")))?;
+            }
+            send(relay.address, &format!("GET /up.example/hook?{query} HTTP/1.1\r\n\r\n"))?;
+            send(relay.address, &format!("GET /up.example/hook?{query} HTTP/3.0\r\nHost: p\r\n\r\n"))?;
+            send(relay.address, &format!("TRACE /up.example/hook?{query} HTTP/1.1\r\nHost: p\r\n\r\n"))?;
+            send(http, &get(&format!("/up.example/hook?{query}")))?;
+        }
+        for target in ["/up.example/hook", "/down.example/hook", "/other.example/hook", "/hook"] {
+            send(relay.address, &request(&format!("POST {target}"), &signed, BODY))?;
+        }
+        send(relay.address, &format!("{BODY}: {SIGNATURE}\r\n\r\n"))?;
+        let mark = if format == "json" { "\"id\":" } else { " id=" };
+        let written = || Ok(relay.proxy.stderr().matches(mark).count() == sent);
+        assert!(wait_until(Duration::from_secs(5), written)?, "{sent} requests:\n{}", relay.proxy.stderr());
+        let metrics = String::from_utf8(ask_admin(relay.admin, "/metrics")?.body)?;
+        for (what, text) in [("log", relay.proxy.stderr()), ("metrics", metrics)] {
+            for secret in [VERIFY_TOKEN, BODY, &SIGNATURE[7..]] {
+                let line = text.lines().find(|line| line.contains(secret));
+                assert_eq!(line, None, "{secret} in the {what}");
+            }
+        }
+        assert!(relay.proxy.stderr().contains("verify_token=***"), "the log says that there was one");
+        let forwarded = String::from_utf8(up.heard().concat())?;
+        assert!(
+            forwarded.contains(VERIFY_TOKEN) && forwarded.contains(SIGNATURE) && forwarded.contains(BODY)
+        );
+    }
+    Ok(())
+}
