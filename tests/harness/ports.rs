@@ -1,4 +1,4 @@
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::process;
 use std::sync::atomic::{AtomicU16, Ordering};
 
@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 const FIRST: u16 = 10_000;
 const COUNT: u16 = 20_000;
 
-/// A TCP port of 127.0.0.1 that nobody uses, and that no other call in this process returns.
+/// A port of 127.0.0.1 that nobody uses, neither for TCP nor for UDP, and that no other call in this process returns.
 ///
 /// # Errors
 /// All are taken.
@@ -19,7 +19,8 @@ pub fn free_port() -> Result<u16> {
     for _ in 0..COUNT {
         let offset = (start + u32::from(USED.fetch_add(1, Ordering::Relaxed))) % u32::from(COUNT);
         let port = FIRST + u16::try_from(offset)?;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+        let address = ("127.0.0.1", port);
+        if TcpListener::bind(address).is_ok() && UdpSocket::bind(address).is_ok() {
             return Ok(port);
         }
     }

@@ -1,7 +1,6 @@
 //! TLS towards clients: which certificate they are shown, and which of theirs are believed.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
@@ -205,18 +204,21 @@ fn changed_files_are_followed_and_bad_ones_leave_the_old_in_force() -> Result<()
     // Each flaw is said, and changes nothing.
     let [_, cert, key] = second.write(&dir, "edge")?;
     let said = |edge: &Edge| edge.relay.proxy.stderr().matches("the old certificates stay in force").count();
-    let flaws: [(&str, &dyn Fn() -> Result<()>, &Path); 4] = [
-        ("no PEM", &|| Ok(std::fs::write(&cert, "garbage")?), &cert),
-        ("another's key", &|| Ok(std::fs::write(&cert, &third.cert)?), &key),
-        ("half a file", &|| Ok(std::fs::write(&cert, &third.cert[..third.cert.len() / 2])?), &cert),
-        ("no file", &|| Ok(std::fs::remove_file(&cert)?), &cert),
-    ];
-    for (what, flaw, named) in flaws {
+    let half = &third.cert[..third.cert.len() / 2];
+    for (what, text, named) in [
+        ("no PEM", Some("garbage"), &cert),
+        ("another's certificate", Some(&third.cert), &key),
+        ("half a file", Some(half), &cert),
+        ("no file", None, &cert),
+    ] {
         let before = said(&edge);
-        flaw()?;
+        match text {
+            Some(text) => std::fs::write(&cert, text)?,
+            None => std::fs::remove_file(&cert)?,
+        }
         assert!(wait_until(FOLLOWED, || Ok(said(&edge) > before))?, "{what}: {}", edge.relay.proxy.stderr());
         let log = edge.relay.proxy.stderr();
-        let line = log.lines().filter(|line| line.contains("old certificates stay")).next_back();
+        let line = log.lines().rfind(|line| line.contains("old certificates stay"));
         let named = named.display().to_string();
         assert!(line.is_some_and(|line| line.contains(&named)), "{what}: {line:?}");
         assert!(now_shown(&edge)? == leaf(&second)?, "{what}");
