@@ -7,6 +7,7 @@ mod bodies;
 mod client_tls;
 mod clients;
 mod delivery;
+mod dns;
 mod forwarding;
 mod http_listener;
 mod in_flight;

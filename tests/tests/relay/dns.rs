@@ -1,0 +1,355 @@
+//! The DNS, asked of a server that answers by script: truncation, silence, staleness, how often.
+
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, sleep};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use harness::{Need, NetNs, Proxy, free_port, require, run, wait_until};
+
+use crate::{Origin, Relay, get, local};
+
+const A: u16 = 1;
+const AAAA: u16 = 28;
+const NXDOMAIN: u8 = 3;
+
+/// A DNS server over UDP and TCP on one port.
+struct Server {
+    address: SocketAddr,
+    state: Arc<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// What every name has; the TTL is [`Server::start`]'s.
+    addresses: Mutex<Vec<IpAddr>>,
+    /// Over UDP: takes questions and says nothing.
+    silent: AtomicBool,
+    /// Over UDP: says only that the answer is too long.
+    truncates: AtomicBool,
+    /// There is no such name.
+    denies: AtomicBool,
+    /// Over UDP: milliseconds before an answer.
+    delay: AtomicUsize,
+    udp: AtomicUsize,
+    tcp: AtomicUsize,
+}
+
+impl Server {
+    fn start(ttl: u32, addresses: &[IpAddr]) -> Result<Self> {
+        let (udp, tcp) = sockets()?;
+        let address = udp.local_addr()?;
+        let state = Arc::new(State { addresses: Mutex::new(addresses.to_vec()), ..State::default() });
+        let (of_udp, of_tcp) = (state.clone(), state.clone());
+        thread::spawn(move || {
+            let mut question = [0; 1500];
+            while let Ok((length, peer)) = udp.recv_from(&mut question) {
+                of_udp.udp.fetch_add(1, Ordering::SeqCst);
+                sleep(Duration::from_millis(of_udp.delay.load(Ordering::SeqCst) as u64));
+                if of_udp.silent.load(Ordering::SeqCst) {
+                    continue;
+                }
+                let truncate = of_udp.truncates.load(Ordering::SeqCst);
+                if let Some(answer) = of_udp.answer(&question[..length], ttl, truncate) {
+                    // Whoever does not get the answer asks again.
+                    let _ = udp.send_to(&answer, peer);
+                }
+            }
+        });
+        thread::spawn(move || {
+            for stream in tcp.incoming().map_while(Result::ok) {
+                of_tcp.tcp.fetch_add(1, Ordering::SeqCst);
+                let state = of_tcp.clone();
+                // A client that leaves ends its own connection, nothing else.
+                thread::spawn(move || state.serve(stream, ttl));
+            }
+        });
+        Ok(Self { address, state })
+    }
+
+    /// Questions over UDP so far.
+    fn questions(&self) -> usize {
+        self.state.udp.load(Ordering::SeqCst)
+    }
+
+    fn set(&self, flag: impl Fn(&State) -> &AtomicBool, value: bool) {
+        flag(&self.state).store(value, Ordering::SeqCst);
+    }
+}
+
+impl State {
+    fn serve(&self, mut stream: impl Read + Write, ttl: u32) -> io::Result<()> {
+        loop {
+            let mut length = [0; 2];
+            stream.read_exact(&mut length)?;
+            let mut question = vec![0; usize::from(u16::from_be_bytes(length))];
+            stream.read_exact(&mut question)?;
+            let answer = self.answer(&question, ttl, false).ok_or(io::ErrorKind::InvalidData)?;
+            let length = u16::try_from(answer.len()).map_err(io::Error::other)?;
+            stream.write_all(&[&length.to_be_bytes()[..], &answer].concat())?;
+        }
+    }
+
+    /// RFC 1035 §4.1: the same head, the question, and the addresses of the family that was asked for.
+    fn answer(&self, question: &[u8], ttl: u32, truncate: bool) -> Option<Vec<u8>> {
+        let name_end = 12 + question.get(12..)?.iter().position(|byte| *byte == 0)? + 1;
+        let end = name_end + 4;
+        let family = u16::from_be_bytes(question.get(name_end..name_end + 2)?.try_into().ok()?);
+        let denies = self.denies.load(Ordering::SeqCst);
+        let addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        let wanted = |ip: &&IpAddr| (if ip.is_ipv4() { A } else { AAAA }) == family;
+        let found: Vec<&IpAddr> = addresses.iter().filter(wanted).filter(|_| !truncate && !denies).collect();
+        let count = u16::try_from(found.len()).ok()?.to_be_bytes();
+        let flags = [0x81 | u8::from(truncate) << 1, 0x80 | if denies { NXDOMAIN } else { 0 }];
+        let mut answer = [question.get(..2)?, &flags, &[0, 1], &count, &[0, 0, 0, 0]].concat();
+        answer.extend_from_slice(question.get(12..end)?);
+        for ip in found {
+            let data = match ip {
+                IpAddr::V4(v4) => v4.octets().to_vec(),
+                IpAddr::V6(v6) => v6.octets().to_vec(),
+            };
+            answer.extend([0xc0, 12]);
+            answer.extend(family.to_be_bytes());
+            answer.extend([0, 1]);
+            answer.extend(ttl.to_be_bytes());
+            answer.extend([0, data.len() as u8]);
+            answer.extend(data);
+        }
+        Some(answer)
+    }
+}
+
+/// On one port; resolvers send from any, so that one may be taken in between.
+fn sockets() -> Result<(UdpSocket, TcpListener)> {
+    loop {
+        let address = local(free_port()?);
+        if let (Ok(udp), Ok(tcp)) = (UdpSocket::bind(address), TcpListener::bind(address)) {
+            return Ok((udp, tcp));
+        }
+    }
+}
+
+fn loopback() -> IpAddr {
+    Ipv4Addr::LOCALHOST.into()
+}
+
+/// `up.example` by name at the port of `origin`; `dns` is the rest of `[dns]`.
+fn relay(servers: &[&Server], dns: &str, origin: &Origin) -> Result<Relay> {
+    let servers: Vec<String> = servers.iter().map(|server| server.address.to_string()).collect();
+    Relay::start(&format!(
+        "[dns]\nservers = {servers:?}\ntimeout = \"1s\"\n{dns}\n[upstreams]\n\
+         \"up.example\" = {{ tls = false, port = {}, allow_private = true }}\n",
+        origin.address().port()
+    ))
+}
+
+/// Status and `Proxy-Status` type of a request on a connection of its own, and how long it took.
+fn ask(relay: &Relay) -> Result<(u16, String, Duration)> {
+    let begun = Instant::now();
+    let answer = relay.client()?.ask(get("/up.example/"))?;
+    Ok((answer.status(), answer.proxy_error().unwrap_or_default().to_owned(), begun.elapsed()))
+}
+
+fn assert_serves(relay: &Relay, within: Duration) -> Result<()> {
+    let (status, error, took) = ask(relay)?;
+    assert_eq!((status, &error[..]), (200, ""));
+    assert!(took < within, "{took:?}");
+    Ok(())
+}
+
+/// Closes its connections, so that each request needs the DNS.
+fn origin() -> Result<Origin> {
+    Origin::answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+}
+
+#[test]
+fn what_does_not_fit_into_a_datagram_is_asked_for_over_tcp() -> Result<()> {
+    let many: Vec<IpAddr> = (2..120).map(|n| Ipv4Addr::new(127, 9, 9, n).into()).collect();
+    let origin = origin()?;
+    // The one that is right comes last, where only a whole answer has it; the others refuse at once.
+    let server = Server::start(60, &[&many[..], &[loopback()]].concat())?;
+    server.set(|state| &state.truncates, true);
+    let relay = relay(&[&server], "", &origin)?;
+    assert_serves(&relay, Duration::from_secs(2))?;
+    assert!(server.state.tcp.load(Ordering::SeqCst) >= 1, "TCP was used");
+    assert!(server.questions() >= 2, "UDP was first");
+    Ok(())
+}
+
+#[test]
+fn a_crowd_of_requests_is_one_question() -> Result<()> {
+    let (server, origin) = (Server::start(60, &[loopback()])?, origin()?);
+    server.state.delay.store(100, Ordering::SeqCst);
+    let relay = relay(&[&server], "", &origin)?;
+    let asking: Vec<_> = (0..50)
+        .map(|_| {
+            let mut client = relay.client()?;
+            Ok(thread::spawn(move || -> Result<u16> { Ok(client.ask(get("/up.example/"))?.status()) }))
+        })
+        .collect::<Result<_>>()?;
+    for asked in asking {
+        assert_eq!(asked.join().expect("a client")?, 200);
+    }
+    sleep(Duration::from_millis(300));
+    assert_eq!(server.questions(), 2, "one for A, one for AAAA");
+    for _ in 0..5 {
+        assert_serves(&relay, Duration::from_secs(1))?;
+    }
+    assert_eq!(server.questions(), 2, "and what is valid is not asked for again");
+    Ok(())
+}
+
+#[test]
+fn a_record_is_kept_for_its_ttl_and_no_longer_than_valid() -> Result<()> {
+    for (ttl, valid) in [(1, "300s"), (3600, "1s")] {
+        let (server, origin) = (Server::start(ttl, &[loopback()])?, origin()?);
+        let relay = relay(&[&server], &format!("valid = \"{valid}\""), &origin)?;
+        assert_serves(&relay, Duration::from_secs(1))?;
+        assert_serves(&relay, Duration::from_secs(1))?;
+        assert_eq!(server.questions(), 2, "TTL {ttl}, valid {valid}");
+        sleep(Duration::from_millis(1050));
+        assert_serves(&relay, Duration::from_secs(1))?;
+        assert_eq!(server.questions(), 4, "TTL {ttl}, valid {valid}");
+    }
+    Ok(())
+}
+
+#[test]
+fn old_addresses_serve_while_no_server_answers_and_not_for_ever() -> Result<()> {
+    let (server, origin) = (Server::start(1, &[loopback()])?, origin()?);
+    let relay = relay(&[&server], "stale = \"3s\"", &origin)?;
+    assert_serves(&relay, Duration::from_secs(1))?;
+    server.set(|state| &state.silent, true);
+    let begun = Instant::now();
+    sleep(Duration::from_millis(1100));
+    // The first to notice waits for as long as the servers may take; those after it do not.
+    assert_serves(&relay, Duration::from_millis(1500))?;
+    let questions = server.questions();
+    for _ in 0..5 {
+        assert_serves(&relay, Duration::from_millis(300))?;
+    }
+    assert_eq!(server.questions(), questions, "a stale answer is an answer for a while");
+    sleep((begun + Duration::from_millis(4300)).saturating_duration_since(Instant::now()));
+    let (status, error, _) = ask(&relay)?;
+    assert_eq!((status, &error[..]), (504, "dns_timeout"), "beyond `stale`");
+    // And as soon as there is a server again, all is well.
+    server.set(|state| &state.silent, false);
+    assert!(wait_until(Duration::from_secs(3), || Ok(ask(&relay)?.0 == 200))?);
+    Ok(())
+}
+
+#[test]
+fn no_such_name_ends_what_old_addresses_may_do() -> Result<()> {
+    let (server, origin) = (Server::start(1, &[loopback()])?, origin()?);
+    let relay = relay(&[&server], "", &origin)?;
+    assert_serves(&relay, Duration::from_secs(1))?;
+    server.set(|state| &state.denies, true);
+    sleep(Duration::from_millis(1100));
+    let (status, error, _) = ask(&relay)?;
+    assert_eq!((status, &error[..]), (502, "dns_error"));
+    let questions = server.questions();
+    server.set(|state| &state.silent, true);
+    assert_eq!(ask(&relay)?.0, 502);
+    assert_eq!(server.questions(), questions, "a no is kept, too");
+    Ok(())
+}
+
+#[test]
+fn of_several_servers_the_silent_ones_cost_no_time() -> Result<()> {
+    let origin = origin()?;
+    let answering = Server::start(1, &[loopback()])?;
+    let silent = [Server::start(1, &[])?, Server::start(1, &[])?];
+    for server in &silent {
+        server.set(|state| &state.silent, true);
+    }
+    for servers in [[&silent[0], &silent[1], &answering], [&answering, &silent[0], &silent[1]]] {
+        let relay = relay(&servers, "", &origin)?;
+        for _ in 0..2 {
+            assert_serves(&relay, Duration::from_millis(500))?;
+            sleep(Duration::from_millis(1050));
+        }
+    }
+    assert!(answering.questions() >= 8, "{}", answering.questions());
+    Ok(())
+}
+
+#[test]
+fn a_changed_address_is_followed() -> Result<()> {
+    let server = Server::start(1, &[Ipv4Addr::new(127, 9, 9, 9).into()])?;
+    let origin = origin()?;
+    let relay = relay(&[&server], "", &origin)?;
+    let (status, error, _) = ask(&relay)?;
+    assert_eq!((status, &error[..]), (502, "connection_refused"));
+    *server.state.addresses.lock().unwrap_or_else(PoisonError::into_inner) = vec![loopback()];
+    assert!(wait_until(Duration::from_secs(3), || Ok(ask(&relay)?.0 == 200))?);
+    Ok(())
+}
+
+#[test]
+fn where_one_family_refuses_the_other_serves_at_once() -> Result<()> {
+    let origin = origin()?;
+    let server = Server::start(60, &["::1".parse()?, loopback()])?;
+    let relay = relay(&[&server], "", &origin)?;
+    for _ in 0..3 {
+        assert_serves(&relay, Duration::from_millis(200))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn where_one_family_is_a_black_hole_the_other_serves_soon() -> Result<()> {
+    if !require(&[Need::Root, Need::Program("curl"), Need::Program("dnsmasq"), Need::Program("python3")]) {
+        return Ok(());
+    }
+    let ns = NetNs::new()?;
+    // Packets to this network leave for an interface on which nobody answers.
+    let beyond = NetNs::new()?;
+    NetNs::link((&ns, "out"), (&beyond, "in"))?;
+    ns.address("out", "2001:4860::1/64")?;
+    ns.run("ip neigh add 2001:4860::2 lladdr 02:00:00:00:00:02 dev out nud permanent")?;
+    let dns = harness::DnsServer::start(
+        &ns,
+        local(53),
+        &[("up.example", "2001:4860::2".parse()?), ("up.example", loopback())],
+    )?;
+    let mut python = ns.command("python3");
+    python.args(["-c", SERVER]);
+    let mut upstream = harness::Running::start(python)?;
+    upstream.wait_for_stderr("ready", Duration::from_secs(10))?;
+    let proxy = Proxy::start_in(
+        &ns,
+        &format!(
+            "[listen]\nplain = [\"127.0.0.1:8080\"]\n[dns]\nservers = [\"{}\"]\n[upstreams]\n\
+             \"up.example\" = {{ tls = false, port = 8081, allow_private = true }}\n",
+            dns.address()
+        ),
+    )?;
+    for _ in 0..3 {
+        let mut curl = ns.command("curl");
+        curl.args(["-sS", "--noproxy", "*", "--max-time", "10", "-w", " %{http_code} %{time_total}"]);
+        curl.arg("http://127.0.0.1:8080/up.example/");
+        let said = run(curl)?;
+        let seconds: f64 = said.strip_prefix("ok 200 ").with_context(|| said.clone())?.parse()?;
+        // The next address joins in after 250 ms.
+        ensure!((0.2..0.6).contains(&seconds), "{said}\n{}", proxy.stderr());
+    }
+    Ok(())
+}
+
+/// An HTTP server that closes its connections.
+const SERVER: &str = r#"
+import http.server, sys
+class H(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"ok")
+    def log_message(self, *args): pass
+server = http.server.HTTPServer(("127.0.0.1", 8081), H)
+print("ready", file=sys.stderr, flush=True)
+server.serve_forever()
+"#;
