@@ -1,3 +1,4 @@
+use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -46,6 +47,15 @@ impl Running {
         Ok(running)
     }
 
+    /// Starts `command` with its standard output and error going to `log`.
+    ///
+    /// # Errors
+    /// It can't be started.
+    pub fn start_logged(command: Command, log: File) -> Result<Self> {
+        let stdout = log.try_clone().context("sharing a log file")?;
+        Self::spawn(command, stdout.into(), log.into())
+    }
+
     /// Starts `command` with our own standard output and error.
     ///
     /// # Errors
@@ -70,7 +80,7 @@ impl Running {
         self.child.id()
     }
 
-    /// What it wrote to standard error so far; empty after [`Running::start_aloud`].
+    /// What it wrote to standard error so far; empty after [`Running::start_logged`] and [`Running::start_aloud`].
     pub fn stderr(&self) -> String {
         self.stderr.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

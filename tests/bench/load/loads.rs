@@ -1,0 +1,286 @@
+use std::io::Write;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use clap::Subcommand;
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, BufReader, Lines, Stdin, stdin};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::sender::{Connection, Connector, Sender, Then};
+
+#[derive(Subcommand)]
+pub enum Load {
+    /// Each connection sends its next request when the answer is there
+    Kept {
+        #[arg(long)]
+        connections: usize,
+        #[arg(long)]
+        seconds: f64,
+    },
+    /// Requests at fixed times, whatever the answers do; late ones count from when they were due
+    Paced {
+        #[arg(long)]
+        connections: u32,
+        #[arg(long)]
+        per_second: f64,
+        #[arg(long)]
+        seconds: f64,
+    },
+    /// A connection for each request
+    Handshakes {
+        #[arg(long)]
+        senders: usize,
+        #[arg(long)]
+        seconds: f64,
+        /// Every session is a resumed one
+        #[arg(long)]
+        resumed: bool,
+    },
+    /// As many new connections at once, a request on each
+    Burst {
+        #[arg(long)]
+        connections: usize,
+    },
+    /// Connections that have sent ten requests and then nothing more
+    Idle {
+        #[arg(long)]
+        connections: usize,
+    },
+    /// The first answer of a proxy that is only starting
+    First,
+}
+
+/// Requests that a connection sends before it is measured.
+const WARM_UP: usize = 10;
+/// How long a proxy may take to start.
+const START: Duration = Duration::from_secs(10);
+
+pub async fn run(load: &Load, sender: Sender) -> Result<()> {
+    match *load {
+        Load::Kept { connections, seconds } => kept(sender.connector(), connections, seconds).await,
+        Load::Paced { connections, per_second, seconds } => {
+            paced(sender.connector(), connections, per_second, seconds).await
+        }
+        Load::Handshakes { senders, seconds, resumed } => {
+            handshakes(&sender, senders, seconds, resumed).await
+        }
+        Load::Burst { connections } => burst(sender.connector(), connections).await,
+        Load::Idle { connections } => idle(sender.connector(), connections).await,
+        Load::First => first(sender.connector()).await,
+    }
+}
+
+async fn kept(to: Connector, connections: usize, seconds: f64) -> Result<()> {
+    let warm = warm(&to, connections).await?;
+    let mut starter = Starter::ready()?;
+    starter.go().await?;
+    let start = Instant::now();
+    let end = start + Duration::from_secs_f64(seconds);
+    let tasks = warm.into_iter().map(|connection| {
+        let to = to.clone();
+        async move {
+            let mut connection = connection;
+            let mut taken = Vec::new();
+            while Instant::now() < end {
+                let sent = Instant::now();
+                let then = connection.deliver().await?;
+                taken.push(sent.elapsed());
+                connection = connection.or_another(then, &to).await?;
+            }
+            Ok((connection, taken))
+        }
+    });
+    let (connections, taken) = all(tasks).await?;
+    starter.done(latencies(taken, start.elapsed())).await?;
+    drop(connections);
+    Ok(())
+}
+
+async fn paced(to: Connector, connections: u32, per_second: f64, seconds: f64) -> Result<()> {
+    let warm = warm(&to, connections as usize).await?;
+    let mut starter = Starter::ready()?;
+    starter.go().await?;
+    let start = Instant::now();
+    let end = start + Duration::from_secs_f64(seconds);
+    let period = Duration::from_secs_f64(f64::from(connections) / per_second);
+    let tasks = warm.into_iter().zip(0..).map(|(connection, index)| {
+        let to = to.clone();
+        let mut due = start + period.mul_f64(f64::from(index) / f64::from(connections));
+        async move {
+            let mut connection: Connection = connection;
+            let mut taken = Vec::new();
+            while due < end {
+                sleep_until(due).await;
+                let then = connection.deliver().await?;
+                taken.push(due.elapsed());
+                connection = connection.or_another(then, &to).await?;
+                due += period;
+            }
+            Ok((connection, taken))
+        }
+    });
+    let (connections, taken) = all(tasks).await?;
+    starter.done(latencies(taken, start.elapsed())).await?;
+    drop(connections);
+    Ok(())
+}
+
+async fn handshakes(sender: &Sender, senders: usize, seconds: f64, resumed: bool) -> Result<()> {
+    let connectors: Vec<_> = (0..senders)
+        .map(|_| if resumed { sender.that_resumes() } else { sender.clone() }.connector())
+        .collect();
+    for to in &connectors {
+        deliver_once(to).await?; // leaves a session to resume
+    }
+    let mut starter = Starter::ready()?;
+    starter.go().await?;
+    let start = Instant::now();
+    let end = start + Duration::from_secs_f64(seconds);
+    let tasks = connectors.into_iter().map(|to| async move {
+        let mut taken = Vec::new();
+        while Instant::now() < end {
+            let begun = Instant::now();
+            let is_resumed = deliver_once(&to).await?;
+            taken.push(begun.elapsed());
+            ensure!(
+                is_resumed == resumed,
+                "a handshake that was {}",
+                if resumed { "full" } else { "resumed" }
+            );
+        }
+        Ok(((), taken))
+    });
+    let (_, taken) = all(tasks).await?;
+    starter.done(latencies(taken, start.elapsed())).await
+}
+
+async fn burst(to: Connector, connections: usize) -> Result<()> {
+    deliver_once(&to).await?;
+    let mut starter = Starter::ready()?;
+    starter.go().await?;
+    let start = Instant::now();
+    let tasks = std::iter::repeat_n(to, connections).map(|to| async move {
+        let mut connection = to.connect().await?;
+        connection.deliver().await?;
+        Ok((connection, vec![start.elapsed()]))
+    });
+    let (connections, taken) = all(tasks).await?;
+    starter.done(latencies(taken, start.elapsed())).await?;
+    drop(connections);
+    Ok(())
+}
+
+async fn idle(to: Connector, connections: usize) -> Result<()> {
+    let connections = warm(&to, connections).await?;
+    let mut starter = Starter::ready()?;
+    starter.go().await?;
+    starter.done(json!({ "connections": connections.len() })).await?;
+    drop(connections);
+    Ok(())
+}
+
+async fn first(to: Connector) -> Result<()> {
+    let mut starter = Starter::ready()?;
+    starter.go().await?;
+    let start = Instant::now();
+    while !to.is_open().await {
+        ensure!(start.elapsed() < START, "nobody listens after {START:?}");
+        sleep(Duration::from_millis(1)).await;
+    }
+    deliver_once(&to).await?;
+    starter.done(json!({ "seconds": start.elapsed().as_secs_f64() })).await
+}
+
+/// Opens connections, a few at a time, and sends [`WARM_UP`] requests on all of them together.
+async fn warm(to: &Connector, connections: usize) -> Result<Vec<Connection>> {
+    const AT_ONCE: usize = 32;
+    let mut open = Vec::with_capacity(connections);
+    while open.len() < connections {
+        let more = AT_ONCE.min(connections - open.len());
+        let opening = (0..more).map(|_| {
+            let to = to.clone();
+            async move { Ok((to.connect().await?, Vec::new())) }
+        });
+        open.extend(all(opening).await?.0);
+    }
+    let warming = open.into_iter().map(|mut connection| async move {
+        for _ in 0..WARM_UP {
+            let then = connection.deliver().await?;
+            ensure!(then == Then::Reuse, "a connection was to be closed after less than {WARM_UP} requests");
+        }
+        Ok((connection, Vec::new()))
+    });
+    Ok(all(warming).await?.0)
+}
+
+/// One request on a connection of its own; says whether its session was resumed.
+async fn deliver_once(to: &Connector) -> Result<bool> {
+    let mut connection = to.connect().await?;
+    connection.deliver().await?;
+    let is_resumed = connection.is_resumed();
+    connection.close().await?;
+    Ok(is_resumed)
+}
+
+impl Connection {
+    /// Itself, or a new one where the answer said `Connection: close`.
+    async fn or_another(self, then: Then, to: &Connector) -> Result<Self> {
+        if then == Then::Reuse { Ok(self) } else { to.connect().await }
+    }
+}
+
+/// Runs all at the same time; the first error ends them.
+async fn all<T: Send + 'static>(
+    tasks: impl Iterator<Item = impl Future<Output = Result<(T, Vec<Duration>)>> + Send + 'static>,
+) -> Result<(Vec<T>, Vec<Duration>)> {
+    let mut running: JoinSet<_> = tasks.collect();
+    let (mut values, mut taken) = (Vec::new(), Vec::new());
+    while let Some(ended) = running.join_next().await {
+        let (value, its) = ended??;
+        values.push(value);
+        taken.extend(its);
+    }
+    Ok((values, taken))
+}
+
+fn latencies(mut taken: Vec<Duration>, elapsed: Duration) -> Value {
+    taken.sort_unstable();
+    // The smallest value that so many in a thousand do not exceed.
+    let at = |per_mille: usize| {
+        let rank = (taken.len() * per_mille).div_ceil(1000).max(1);
+        taken.get(rank - 1).map(|taken| taken.as_secs_f64())
+    };
+    json!({
+        "requests": taken.len(), "seconds": elapsed.as_secs_f64(),
+        "p50": at(500), "p99": at(990), "p99.9": at(999), "max": at(1000),
+    })
+}
+
+/// Standard input and output: how `cargo xtask bench` and we take turns.
+struct Starter(Lines<BufReader<Stdin>>);
+
+impl Starter {
+    fn ready() -> Result<Self> {
+        say("ready")?;
+        Ok(Self(BufReader::new(stdin()).lines()))
+    }
+
+    async fn go(&mut self) -> Result<()> {
+        self.0.next_line().await?.context("nobody waits for the load any more")?;
+        Ok(())
+    }
+
+    /// Says what was measured, and waits until nobody needs the connections any more.
+    async fn done(&mut self, measured: Value) -> Result<()> {
+        say(&measured.to_string())?;
+        while self.0.next_line().await?.is_some() {}
+        Ok(())
+    }
+}
+
+fn say(line: &str) -> Result<()> {
+    let mut stdout = std::io::stdout();
+    writeln!(stdout, "{line}").and_then(|()| stdout.flush()).context("nobody listens any more")
+}
