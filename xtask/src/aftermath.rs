@@ -31,7 +31,7 @@ impl Aftermath {
     ///
     /// # Errors
     /// The shell is gone.
-    pub fn add(&mut self, line: &str) -> Result<()> {
+    pub fn add(&self, line: &str) -> Result<()> {
         let mut input = self.0.stdin.as_ref().context("a shell without input")?;
         writeln!(input, "{line}").context("the shell that cleans up is gone")
     }
@@ -77,7 +77,7 @@ mod tests {
     fn what_came_last_is_undone_first() {
         let dir = harness::TempDir::new("aftermath").unwrap();
         let log = dir.path().join("log");
-        let mut aftermath = Aftermath::new().unwrap();
+        let aftermath = Aftermath::new().unwrap();
         for word in ["first", "second"] {
             aftermath.add(&format!("echo {word} >>{}", quoted_path(&log))).unwrap();
         }

@@ -1,7 +1,8 @@
-//! `cargo xtask`: builds, runs and tests hookgate. A file a command; this one only dispatches.
+//! `cargo xtask`: builds, runs, tests and measures hookgate. A file a command; this one only dispatches.
 #![forbid(unsafe_code)]
 
 mod aftermath;
+mod bench;
 mod bpf_linker;
 mod bpffs;
 mod build;
@@ -19,7 +20,7 @@ use anyhow::Result;
 use clap::Parser;
 use workspace::Workspace;
 
-/// Builds, runs and tests hookgate.
+/// Builds, runs, tests and measures hookgate.
 #[derive(Parser)]
 #[command(bin_name = "cargo xtask")]
 enum Command {
@@ -27,6 +28,7 @@ enum Command {
     Run(run::Args),
     Demo(demo::Args),
     Test(test::Args),
+    Bench(bench::Args),
     Tidy,
 }
 
@@ -47,6 +49,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Run(args) => run::main(&workspace, &args),
         Command::Demo(args) => demo::main(&workspace, &args),
         Command::Test(args) => test::main(&workspace, &args),
+        Command::Bench(args) => bench::main(&workspace, &args),
         Command::Tidy => tidy::main(&workspace),
     }
 }

@@ -1,0 +1,77 @@
+use std::io::{BufRead, BufReader, Lines, Write};
+use std::net::SocketAddr;
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use harness::wrapped;
+use serde_json::Value;
+
+use super::scene::{NAME, Scene};
+
+/// The load generator (tests/bench/load), warmed up and waiting for the word to start.
+pub struct Generator {
+    child: Child,
+    said: Lines<BufReader<ChildStdout>>,
+}
+
+impl Generator {
+    /// Opens what the load needs, and returns when it is ready.
+    ///
+    /// # Errors
+    /// A request failed; it has said which itself.
+    pub fn prepare(scene: &Scene, address: SocketAddr, load: &[String]) -> Result<Self> {
+        let mut command = Command::new(&scene.generator);
+        command.arg("--address").arg(address.to_string()).args(["--name", NAME]);
+        command.arg("--ca").arg(&scene.ca).arg("--request").arg(&scene.webhook).args(load);
+        let mut child = wrapped("setpriv", &["--pdeathsig", "KILL", "--"], &command)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("starting the load generator through setpriv (util-linux)")?;
+        let stdout = child.stdout.take().context("a load generator without output")?;
+        let mut generator = Self { child, said: BufReader::new(stdout).lines() };
+        match generator.line()?.as_str() {
+            "ready" => Ok(generator),
+            other => bail!("the load generator said {other:?} instead of `ready`"),
+        }
+    }
+
+    /// Does the load, and returns what was measured. Its connections stay open until this value is dropped.
+    ///
+    /// # Errors
+    /// A request failed; it has said which itself.
+    pub fn run(&mut self) -> Result<Value> {
+        self.start()?;
+        self.finish()
+    }
+
+    /// Starts the load.
+    ///
+    /// # Errors
+    /// The generator has ended.
+    pub fn start(&mut self) -> Result<()> {
+        let mut stdin = self.child.stdin.as_ref().context("a load generator without input")?;
+        writeln!(stdin, "go").context("the load generator has ended")
+    }
+
+    /// Waits for the load's end; see [`Generator::run`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn finish(&mut self) -> Result<Value> {
+        serde_json::from_str(&self.line()?).context("reading what the load generator measured")
+    }
+
+    fn line(&mut self) -> Result<String> {
+        self.said.next().context("the load generator failed; it has said why")?.context("reading its output")
+    }
+}
+
+impl Drop for Generator {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        if let Err(e) = self.child.wait() {
+            eprintln!("xtask: waiting for the load generator: {e}");
+        }
+    }
+}

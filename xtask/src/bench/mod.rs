@@ -1,0 +1,118 @@
+//! hookgate beside nginx and HAProxy: the same webhooks, the same origin, the same machine, in the same minutes.
+//!
+//! The proxy under load has core 0 to itself; the senders and the origin share core 1. Rounds go around the peers, so
+//! that whatever else the machine does meets all of them, and medians over the rounds are what counts.
+
+mod generator;
+mod loads;
+mod peer;
+mod process;
+mod report;
+mod scene;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, ensure};
+
+use rustix::thread::{CpuSet, sched_setaffinity};
+
+use crate::build::{self, Profile};
+use crate::install;
+use crate::workspace::{Workspace, run_aloud};
+use loads::Load;
+use peer::{Kind, Peer};
+use report::{Measurement, Report};
+use scene::Scene;
+
+/// Measures hookgate, nginx and HAProxy side by side; figures go to target/bench
+#[derive(clap::Args)]
+pub struct Args {
+    /// How often each load meets each peer; medians are taken over the rounds
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// How long each load lasts in each round
+    #[arg(long, default_value_t = 3.0)]
+    seconds: f64,
+    /// Only this load or this peer; can be given several times
+    #[arg(long, value_name = "NAME")]
+    only: Vec<String>,
+    /// One round of half a second: to see that it works, not for its figures
+    #[arg(long)]
+    quick: bool,
+}
+
+pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
+    let (loads, kinds) = chosen(&args.only)?;
+    let (rounds, seconds) = if args.quick { (1, 0.5) } else { (args.rounds.max(1), args.seconds) };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    ensure!(cores >= 2, "the bench needs two cores: one for the proxy, one for its load");
+    ensure!(seconds > 0.0 && seconds <= 60.0, "--seconds is more than 0, and 60 at most");
+    install_programs()?;
+    let binary = build::both(workspace, Profile::Release)?.binary;
+    let generator = build_generator(workspace)?;
+
+    leave_the_proxies_core()?;
+    let scene = Scene::start(binary, generator)?;
+    let peers = kinds.iter().map(|kind| Peer::start(*kind, &scene)).collect::<Result<Vec<_>>>()?;
+    let mut report = Report::new(&scene, rounds, seconds)?;
+    for round in 0..rounds {
+        eprintln!("xtask: round {} of {rounds}", round + 1);
+        for load in &loads {
+            // Whoever comes first meets a cooler machine: it is somebody else each time.
+            for place in 0..peers.len() {
+                let peer = &peers[(round + place) % peers.len()];
+                let figures = load.measure(peer, &scene, Duration::from_secs_f64(seconds)).map_err(|e| {
+                    let (load, name, words) = (load.name, peer.kind.name(), peer.last_words());
+                    anyhow!("{load} with {name}: {e:#}; the last words in its log:\n{words}")
+                })?;
+                report.add(Measurement { round, load: load.name, peer: peer.kind.name(), figures });
+            }
+        }
+    }
+    drop(peers);
+    report.write(&workspace.target.join("bench"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// We and all that we start go to the other core; the proxies are then sent to theirs.
+fn leave_the_proxies_core() -> Result<()> {
+    let mut cores = CpuSet::new();
+    cores.set(scene::LOAD_CORE);
+    sched_setaffinity(None, &cores).with_context(|| format!("moving to core {}", scene::LOAD_CORE))
+}
+
+/// The loads and peers that `--only` names; all of a sort when it names none of it.
+fn chosen(only: &[String]) -> Result<(Vec<Load>, Vec<Kind>)> {
+    let is_named = |name: &str| only.iter().any(|wanted| wanted == name);
+    let known = || loads::ALL.iter().map(|load| load.name).chain(Kind::ALL.iter().map(|kind| kind.name()));
+    for wanted in only {
+        let all = known().collect::<Vec<_>>().join(", ");
+        ensure!(known().any(|name| name == wanted), "--only {wanted}: there is {all}");
+    }
+    let mut loads = Vec::from(loads::ALL);
+    if loads.iter().any(|load| is_named(load.name)) {
+        loads.retain(|load| is_named(load.name));
+    }
+    let mut kinds = Vec::from(Kind::ALL);
+    if kinds.iter().any(|kind| is_named(kind.name())) {
+        kinds.retain(|kind| is_named(kind.name()));
+    }
+    Ok((loads, kinds))
+}
+
+fn install_programs() -> Result<()> {
+    const PROGRAMS: [(&str, &str); 4] =
+        [("dnsmasq", "dnsmasq-base"), ("haproxy", "haproxy"), ("nginx", "nginx-light"), ("pkill", "procps")];
+    let missing = PROGRAMS.iter().filter(|(program, _)| !harness::in_path(program));
+    let missing = missing.map(|(_, package)| *package).collect::<Vec<_>>();
+    if missing.is_empty() { Ok(()) } else { install::packages("for the bench", &missing) }
+}
+
+fn build_generator(workspace: &Workspace) -> Result<PathBuf> {
+    let mut cargo = workspace.cargo();
+    cargo.args(["build", "--release", "--package", "hookgate-tests", "--bin", "load"]);
+    run_aloud(cargo)?;
+    Ok(workspace.target.join("release/load"))
+}
