@@ -31,7 +31,9 @@ impl DnsServer {
         options: &[&str],
     ) -> Result<Self> {
         let mut command = ns.command("dnsmasq");
-        command.args(["--keep-in-foreground", "--conf-file=/dev/null", "--pid-file=", "--user=root"]);
+        command.args(["--keep-in-foreground", "--conf-file=/dev/null", "--pid-file="]);
+        // Whoever changes user or group loses the kernel's promise to kill it with us.
+        command.args(["--user=root", "--group=root"]);
         command.args(["--no-resolv", "--no-hosts", "--bind-interfaces", "--log-queries", "--log-facility=-"]);
         command.args([format!("--listen-address={}", address.ip()), format!("--port={}", address.port())]);
         command.args(records.iter().map(|(name, ip)| format!("--host-record={name},{ip}")));
