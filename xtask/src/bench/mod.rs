@@ -33,7 +33,7 @@ pub struct Args {
     #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// How long each load lasts in each round
-    #[arg(long, default_value_t = 3.0)]
+    #[arg(long, default_value_t = 2.0)]
     seconds: f64,
     /// Only this load or this peer; can be given several times
     #[arg(long, value_name = "NAME")]
