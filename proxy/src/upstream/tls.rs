@@ -1,6 +1,6 @@
 //! TLS towards upstreams: who is believed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -10,10 +10,21 @@ use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, Signatur
 
 use crate::tls::{BadTls, add_roots, provider};
 
+/// Where distributions keep all of their roots in one file: Debian and its kin, Fedora and its kin, others.
+const BUNDLES: [&str; 3] =
+    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
+
 /// The machine's own roots. Certificates that it has and that cannot be used are left out.
 pub(super) fn platform_roots() -> RootCertStore {
+    let chosen = ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter().any(|name| std::env::var_os(name).is_some());
+    let bundle = BUNDLES.iter().map(Path::new).find(|path| path.exists());
+    let found = match bundle {
+        // One file instead of hundreds: most of the time that a start takes.
+        Some(bundle) if !chosen => rustls_native_certs::load_certs_from_paths(Some(bundle), None),
+        _ => rustls_native_certs::load_native_certs(),
+    };
     let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    roots.add_parsable_certificates(found.certs);
     roots
 }
 
