@@ -118,6 +118,13 @@ impl Origin {
         connections.iter().map(|heard| heard.lock().unwrap_or_else(PoisonError::into_inner).clone()).collect()
     }
 
+    /// Forgets what it heard, but for how many connections there were: for tests that go on for long.
+    pub fn forget(&self) {
+        for heard in self.heard.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            *heard.lock().unwrap_or_else(PoisonError::into_inner) = Vec::new();
+        }
+    }
+
     /// How many connections there were.
     pub fn connections(&self) -> usize {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner).len()

@@ -14,6 +14,7 @@ mod in_flight;
 mod life;
 mod names;
 mod proxy_protocol;
+mod soak;
 mod upstream_tls;
 
 use std::net::SocketAddr;
