@@ -14,6 +14,7 @@ use crate::http::answer::{self, Failure};
 use crate::http::chunked::Step;
 use crate::http::decoder::Decoder;
 use crate::http::encode::Persistence;
+use crate::http::framing::Framing;
 use crate::net::{Socket, Stream};
 use crate::observe::clock;
 
@@ -40,9 +41,11 @@ impl Connection<'_, '_> {
         self.write_answer(failure, persistence, is_head).await.unwrap_or(Next::Abort)
     }
 
-    /// Answers a request that was forwarded in part, after which its connection cannot go on.
-    pub(super) async fn answer_and_close(&mut self, failure: Failure, is_head: bool) -> Next {
-        self.write_answer(failure, Persistence::Ended, is_head).await.unwrap_or(Next::Abort)
+    /// Answers a request that was forwarded, `whole` or in part; in part, its connection cannot go on.
+    pub(super) async fn answer_forwarded(&mut self, failure: Failure, traits: Traits, whole: bool) -> Next {
+        let persists = traits.persists && whole;
+        // Nothing of a body is left to be skipped.
+        self.answer(failure, Some(Traits { persists, framing: Framing::Empty, ..traits })).await
     }
 
     async fn write_answer(

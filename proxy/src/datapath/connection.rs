@@ -138,6 +138,7 @@ impl Connection<'_, '_> {
                 continue;
             }
             context.metrics.body_bytes_copied.add(exchange.moved());
+            let request_is_complete = exchange.request_is_complete();
             self.scratch = exchange.into_scratch();
             return match outcome {
                 Ok(Relayed { head, request_complete }) => {
@@ -151,11 +152,11 @@ impl Connection<'_, '_> {
                 Err(ExchangeError::UpstreamGone) => {
                     let failure = Failure::ConnectionTerminated;
                     request.failed(failure, &failure.reason());
-                    self.answer_and_close(failure, traits.is_head).await
+                    self.answer_forwarded(failure, traits, request_is_complete).await
                 }
                 Err(ExchangeError::Unanswered(failure)) => {
                     request.failed(failure, &failure.reason());
-                    self.answer_and_close(failure, traits.is_head).await
+                    self.answer_forwarded(failure, traits, request_is_complete).await
                 }
                 Err(ExchangeError::Cut { failure, head }) => {
                     request.cut(failure, head.status, head.at);

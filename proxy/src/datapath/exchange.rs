@@ -141,7 +141,7 @@ impl<'a> Exchange<'a> {
                 }
             }
         }
-        let request_complete = matches!(self.forward.state, ForwardState::Complete { .. });
+        let request_complete = self.request_is_complete();
         let may_persist = self.persists && request_complete && !self.drain.has_happened();
         match self.relay.poll(cx, upstream, client, may_persist) {
             Poll::Pending => Poll::Pending,
@@ -150,6 +150,11 @@ impl<'a> Exchange<'a> {
             Poll::Ready(Err(RelayError::Upstream(failure))) => Poll::Ready(Err(self.failed(failure))),
             Poll::Ready(Err(RelayError::Client(error))) => Poll::Ready(Err(ExchangeError::ClientGone(error))),
         }
+    }
+
+    /// Whether the whole request was taken from the client and sent.
+    pub(super) fn request_is_complete(&self) -> bool {
+        matches!(self.forward.state, ForwardState::Complete { .. })
     }
 
     /// Bytes of both bodies so far.
