@@ -189,12 +189,15 @@ fn a_response_that_stalls_is_cut_and_one_that_never_begins_is_504() -> Result<()
     ] {
         let relay = Relay::before(&stalls(said)?)?;
         let begun = Instant::now();
-        let answer = relay.client()?.ask(post("/up.example/", "x")).context(said)?;
+        let mut client = relay.client()?;
+        let answer = client.ask(post("/up.example/", "x")).context(said)?;
         let took = begun.elapsed();
         assert!((Duration::from_millis(950)..Duration::from_secs(3)).contains(&took), "{said:?}: {took:?}");
         assert_eq!(answer.status(), status, "{said:?}: {answer:?}");
         if status == 504 {
             assert_eq!(answer.proxy_error(), Some("http_response_timeout"), "{said:?}");
+            // The request was taken whole, so the connection goes on.
+            assert_eq!(client.ask(get("/nowhere.example/"))?.status(), 403, "{said:?}");
         } else {
             assert!(!answer.whole && b"hello".starts_with(&answer.body), "{said:?}: {answer:?}");
         }
