@@ -72,7 +72,7 @@ impl EndOfHead {
     /// that is too large what it would have said of the whole.
     pub fn find_request(&mut self, buffered: &[u8], limits: &HeadLimits) -> Result<Option<usize>, HeadError> {
         match self.find(buffered, limits.bytes) {
-            Ok(None) if self.line == 0 => check_partial_method(buffered).map(|()| None),
+            Ok(None) => check_partial_method(buffered).map(|()| None),
             Err(HeadError::TooLarge) => Err(refusal_of_too_large(&buffered[..limits.bytes], limits)),
             found => found,
         }
