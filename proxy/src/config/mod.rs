@@ -51,6 +51,14 @@ impl Config {
         }
         if problems.is_empty() { Ok(config) } else { Err(ConfigError::Invalid(problems)) }
     }
+
+    /// Reads `text` as if it lay in `file`, and nothing beside it.
+    ///
+    /// Errors: every problem that was found.
+    pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
+        let (config, problems) = sections::config(file, text);
+        if problems.is_empty() { Ok(config) } else { Err(ConfigError::Invalid(problems)) }
+    }
 }
 
 fn read(path: &Path) -> Result<String, ConfigError> {

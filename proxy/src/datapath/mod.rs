@@ -8,7 +8,7 @@ mod context;
 mod delivery;
 mod exchange;
 mod handshake;
-mod proxy_protocol;
+pub mod proxy_protocol;
 mod read_head;
 mod redirect;
 mod relay;

@@ -17,16 +17,16 @@ const CLIENT_SSL: u8 = 0x01;
 
 /// What a header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Header {
+pub struct Header {
     /// The client; `None`: the connection is the load balancer's own, or it does not know.
-    pub(super) client: Option<SocketAddr>,
+    pub client: Option<SocketAddr>,
     /// Whether the client used TLS, where the header says so.
-    pub(super) tls: Option<bool>,
+    pub tls: Option<bool>,
 }
 
 /// Not a PROXY header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct BadHeader;
+struct BadHeader;
 
 impl From<BadHeader> for io::Error {
     fn from(_: BadHeader) -> Self {
@@ -35,7 +35,9 @@ impl From<BadHeader> for io::Error {
 }
 
 /// Reads one header, and not a byte more.
-pub(super) async fn read(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Header> {
+///
+/// Errors: what comes is no header (`InvalidData`), or ends within one (`UnexpectedEof`).
+pub async fn read(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Header> {
     let mut start = [0; SIGNATURE.len()];
     from.read_exact(&mut start).await?;
     if start == *SIGNATURE { read_v2(from).await } else { read_v1(from, &start).await }
