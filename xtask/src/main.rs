@@ -8,6 +8,7 @@ mod bpffs;
 mod build;
 mod demo;
 mod ebpf;
+mod fuzz;
 mod install;
 mod run;
 mod test;
@@ -27,6 +28,7 @@ enum Command {
     Build(build::Args),
     Run(run::Args),
     Demo(demo::Args),
+    Fuzz(fuzz::Args),
     Test(test::Args),
     Bench(bench::Args),
     Tidy,
@@ -48,6 +50,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Build(args) => build::main(&workspace, &args),
         Command::Run(args) => run::main(&workspace, &args),
         Command::Demo(args) => demo::main(&workspace, &args),
+        Command::Fuzz(args) => fuzz::main(&workspace, &args),
         Command::Test(args) => test::main(&workspace, &args),
         Command::Bench(args) => bench::main(&workspace, &args),
         Command::Tidy => tidy::main(&workspace),

@@ -8,7 +8,10 @@ use anyhow::{Context, Result};
 
 use crate::build::{self, Profile};
 use crate::workspace::{Workspace, is_root};
-use crate::{bpffs, install, tidy};
+use crate::{bpffs, fuzz, install, tidy};
+
+/// How long each fuzz target is run with `--full`.
+const FUZZ_SECONDS: u32 = 30;
 
 /// Runs every test, and installs what they need when run by root; a skipped one fails it where CI=true
 #[derive(clap::Args)]
@@ -28,8 +31,14 @@ pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     }
 
     let mut tally = Tally::default();
-    tally.add_tidy(tidy::findings(workspace)?);
+    tally.add("tidy", &tidy::findings(workspace)?);
     run_tests(tests(workspace, &built.binary, args.full), &mut tally)?;
+    if args.full {
+        match fuzz::compiler() {
+            Ok(()) => tally.add("fuzz", &fuzz::findings(workspace, FUZZ_SECONDS)?),
+            Err(why) => tally.skip(format!("fuzz: {why:#}")),
+        }
+    }
 
     if !tally.skips.is_empty() {
         println!("\nskipped:");
@@ -73,14 +82,21 @@ impl Tally {
         self.ok.saturating_sub(self.skips.len() as u64)
     }
 
-    fn add_tidy(&mut self, findings: Vec<String>) {
-        findings.iter().for_each(|finding| println!("tidy: {finding}"));
+    /// Something that is a test of ours without being cargo's.
+    fn add(&mut self, name: &str, findings: &[String]) {
+        findings.iter().for_each(|finding| println!("{name}: {finding}"));
         if findings.is_empty() {
             self.ok += 1;
         } else {
             self.failed += 1;
         }
-        println!("test tidy ... {}", if findings.is_empty() { "ok" } else { "FAILED" });
+        println!("test {name} ... {}", if findings.is_empty() { "ok" } else { "FAILED" });
+    }
+
+    /// Counts as one that skips itself does.
+    fn skip(&mut self, why: String) {
+        self.ok += 1;
+        self.skips.push(why);
     }
 
     /// `test result: ok. 3 passed; 0 failed; 1 ignored; …`, and the harness's `SKIPPED: name: why`, which may follow

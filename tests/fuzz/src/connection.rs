@@ -1,0 +1,139 @@
+//! The whole proxy, in this process and over loopback, between a client and an upstream that say what the bytes say.
+
+mod verdict;
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::sync::{LazyLock, Mutex, PoisonError};
+use std::thread::{ScopedJoinHandle, scope, sleep, spawn};
+use std::time::Duration;
+
+use hookgate::config::Config;
+use hookgate::observe::{Format, Log};
+use hookgate::prefixes::Table;
+use hookgate::server::Prepared;
+
+/// Stands between what the client sends and what the upstream answers.
+pub const AND_THE_UPSTREAM: &[u8] = b"\n==== and the upstream:\n";
+/// The one allowed upstream.
+pub const UPSTREAM: &str = "chatwoot.example.com";
+/// Longer than any of the proxy's time-outs that can matter when both peers have said everything.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What each side got to see.
+struct Seen {
+    /// By the client.
+    answers: Vec<u8>,
+    /// They ended in a close, not in a reset.
+    closed: bool,
+    /// By the upstream, a connection each, in their order.
+    requests: Vec<Vec<u8>>,
+}
+
+/// Whatever both sides say, in whatever pieces: nothing is passed on twice, half, or mixed up.
+pub fn check(bytes: &[u8]) {
+    let at = bytes.windows(AND_THE_UPSTREAM.len()).position(|window| window == AND_THE_UPSTREAM);
+    let (request, response) = match at {
+        Some(at) => (&bytes[..at], &bytes[at + AND_THE_UPSTREAM.len()..]),
+        None => (bytes, &b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"[..]),
+    };
+    let seen = WORLD.lock().unwrap_or_else(PoisonError::into_inner).exchange(request, response);
+    verdict::judge(request, response, &seen);
+}
+
+static WORLD: LazyLock<Mutex<World>> = LazyLock::new(|| Mutex::new(World::start()));
+
+struct World {
+    proxy: SocketAddr,
+    upstream: TcpListener,
+}
+
+impl World {
+    /// Starts the proxy, for as long as this process lives.
+    fn start() -> Self {
+        // A loopback address that no other process has, so that the port can be known beforehand.
+        let [_, a, b, c] = std::process::id().to_be_bytes();
+        let proxy = SocketAddr::from((Ipv4Addr::new(127, a | 64, b, c | 2), 8443));
+        let upstream = TcpListener::bind("127.0.0.1:0").expect("an address for the upstream");
+        upstream.set_nonblocking(true).expect("it can be asked without waiting");
+        let address = upstream.local_addr().expect("it has one");
+        let text = format!(
+            "[listen]\nplain = [\"{proxy}\"]\n[upstreams]\n\"{UPSTREAM}\" = {{ address = \"{address}\", tls = false }}"
+        );
+        let config = Config::parse(Path::new("hookgate.toml"), &text).expect("a valid configuration");
+        let prepared = Prepared::new(&config, Table::default(), Log::new(Format::Text, false));
+        let server = prepared.expect("a usable one").bind().expect("a free address");
+        spawn(move || {
+            server.run().expect("the proxy runs");
+            std::process::exit(1); // Ctrl-C is the proxy's to see
+        });
+        while TcpStream::connect(proxy).is_err() {
+            sleep(Duration::from_millis(5));
+        }
+        Self { proxy, upstream }
+    }
+
+    /// The client says `request` and no more; the upstream says `response` once it has seen a head, and no more.
+    fn exchange(&self, request: &[u8], response: &[u8]) -> Seen {
+        scope(|scope| {
+            let client = scope.spawn(|| converse(self.proxy, request));
+            let mut serving = Vec::new();
+            loop {
+                // Asked first: whatever the proxy has connected to before the end is there to be accepted.
+                let done = client.is_finished();
+                match self.upstream.accept() {
+                    Ok((stream, _)) => {
+                        let again = stream.try_clone().expect("a descriptor is left");
+                        serving.push((again, scope.spawn(move || serve(stream, response))));
+                    }
+                    Err(error) if error.kind() != ErrorKind::WouldBlock => panic!("accepting: {error}"),
+                    Err(_) if done => break,
+                    Err(_) => sleep(Duration::from_micros(50)),
+                }
+            }
+            let (answers, closed) = client.join().expect("the client has said what is wrong");
+            let end = |(stream, thread): (TcpStream, ScopedJoinHandle<'_, Vec<u8>>)| {
+                let _ = stream.shutdown(Shutdown::Both); // else a pooled connection would keep us; it may be closed
+                thread.join().expect("the upstream has said what is wrong")
+            };
+            Seen { answers, closed, requests: serving.into_iter().map(end).collect() }
+        })
+    }
+}
+
+/// The client: what came back, and whether it ended in a close.
+fn converse(proxy: SocketAddr, request: &[u8]) -> (Vec<u8>, bool) {
+    let mut stream = TcpStream::connect(proxy).expect("the proxy listens");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a time-out can be set");
+    say(&mut stream, request);
+    let _ = stream.shutdown(Shutdown::Write); // the proxy may be gone, as below
+    let mut answers = Vec::new();
+    let outcome = stream.read_to_end(&mut answers);
+    let hangs = outcome.as_ref().is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
+    assert!(!hangs, "no end after {PATIENCE:?}; so far: {}", answers.escape_ascii());
+    (answers, outcome.is_ok())
+}
+
+/// The upstream on one connection: what came.
+fn serve(mut stream: TcpStream, response: &[u8]) -> Vec<u8> {
+    let (mut received, mut piece) = (Vec::new(), [0; 4096]);
+    while !received.windows(4).any(|window| window == b"\r\n\r\n") {
+        match stream.read(&mut piece) {
+            Ok(count @ 1..) => received.extend_from_slice(&piece[..count]),
+            Ok(0) | Err(_) => return received,
+        }
+    }
+    say(&mut stream, response);
+    let _ = stream.shutdown(Shutdown::Write); // the proxy may be gone
+    let _ = stream.read_to_end(&mut received); // what came before a reset counts
+    received
+}
+
+/// In three pieces, unless the proxy closes before: that is its right.
+fn say(stream: &mut TcpStream, bytes: &[u8]) {
+    let third = bytes.len() / 3 + 1;
+    let _ = stream
+        .set_nodelay(true)
+        .and_then(|()| bytes.chunks(third).try_for_each(|piece| stream.write_all(piece)));
+}
