@@ -102,7 +102,9 @@ fn places_come_back_when_clients_leave() -> Result<()> {
     }
     assert!(begun.elapsed() < Duration::from_millis(900), "{:?}", begun.elapsed());
     // When all has been sent the upstream may be at work on it: in the time that a response has, at the latest.
-    for client in [waiting(&relay)?, waiting(&relay)?] {
+    let clients = [waiting(&relay)?, waiting(&relay)?];
+    relay.wait_for(HOLE, 2.0)?;
+    for client in clients {
         client.into_wire().reset()?;
     }
     let begun = Instant::now();
