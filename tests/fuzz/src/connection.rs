@@ -54,7 +54,7 @@ impl World {
     fn start() -> Self {
         // A loopback address that no other process has, so that the port can be known beforehand.
         let [_, a, b, c] = std::process::id().to_be_bytes();
-        let proxy = SocketAddr::from((Ipv4Addr::new(127, a | 64, b, c | 2), 8443));
+        let proxy = SocketAddr::from((Ipv4Addr::new(127, a | 64, b, c), 8443));
         let upstream = TcpListener::bind("127.0.0.1:0").expect("an address for the upstream");
         upstream.set_nonblocking(true).expect("it can be asked without waiting");
         let address = upstream.local_addr().expect("it has one");
@@ -115,19 +115,25 @@ fn converse(proxy: SocketAddr, request: &[u8]) -> (Vec<u8>, bool) {
     (answers, outcome.is_ok())
 }
 
-/// The upstream on one connection: what came.
+/// The upstream on one connection: what came. It answers each head, or closes after the first where a response cannot
+/// be followed by another.
 fn serve(mut stream: TcpStream, response: &[u8]) -> Vec<u8> {
-    let (mut received, mut piece) = (Vec::new(), [0; 4096]);
-    while !received.windows(4).any(|window| window == b"\r\n\r\n") {
+    let keeps = verdict::may_be_followed(response);
+    let (mut received, mut piece, mut answered) = (Vec::new(), [0; 4096], 0);
+    loop {
+        let heads = received.windows(4).filter(|window| window == b"\r\n\r\n").count();
+        if heads > answered {
+            say(&mut stream, response);
+            answered += 1;
+            if !keeps {
+                let _ = stream.shutdown(Shutdown::Write); // the proxy may be gone
+            }
+        }
         match stream.read(&mut piece) {
             Ok(count @ 1..) => received.extend_from_slice(&piece[..count]),
-            Ok(0) | Err(_) => return received,
+            Ok(0) | Err(_) => return received, // what came before a reset counts
         }
     }
-    say(&mut stream, response);
-    let _ = stream.shutdown(Shutdown::Write); // the proxy may be gone
-    let _ = stream.read_to_end(&mut received); // what came before a reset counts
-    received
 }
 
 /// In three pieces, unless the proxy closes before: that is its right.

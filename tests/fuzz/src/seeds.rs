@@ -87,10 +87,31 @@ fn samples() -> Vec<Vec<u8>> {
     heads.map(|path| read(&path).into_bytes()).collect()
 }
 
+/// What is wrong in one way, what ships, and one without a fault: from there on every value can be looked into.
 fn configurations() -> Vec<Vec<u8>> {
+    const WITHOUT_FAULT: &str = r#"
+[listen]
+plain = ["127.0.0.1:1"]
+proxy_protocol_from = ["10.0.0.0/8"]
+[dns]
+servers = ["1.1.1.1"]
+timeout = "5s"
+[upstreams]
+"a.example" = {}
+"b.Example" = { address = "10.0.0.5:3000", tls = false, in_flight = 2 }
+[relay]
+name = "relay"
+[timeouts]
+drain = "65s"
+[limits]
+headers = 100
+connections = 100
+reserved_for_meta = 0.5
+"#;
     let shipped = read(&data("../../packaging/hookgate.toml"));
     let written_out = shipped.replace("\n#", "\n");
-    [cases("broken_configs.toml", "text"), vec![shipped.into_bytes(), written_out.into_bytes()]].concat()
+    let whole = [WITHOUT_FAULT.into(), shipped, written_out].map(String::into_bytes);
+    [cases("broken_configs.toml", "text"), whole.to_vec()].concat()
 }
 
 fn proxy_headers() -> Vec<Vec<u8>> {

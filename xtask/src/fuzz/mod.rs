@@ -28,9 +28,9 @@ const KEPT_BYTES: usize = 8_000;
 pub struct Args {
     /// One target alone; all of them otherwise
     target: Option<String>,
-    /// For so long each
-    #[arg(long, default_value_t = 60)]
-    seconds: u32,
+    /// For so long each [default: 60; at most 300 for a planted bug]
+    #[arg(long)]
+    seconds: Option<u32>,
     /// Try this file once, with TARGET
     #[arg(long, value_name = "FILE", requires = "target")]
     repeat: Option<PathBuf>,
@@ -49,14 +49,14 @@ pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     }
     let targets: Vec<String> = args.target.clone().map_or(known, |target| vec![target]);
     if args.planted {
-        return planted::main(workspace, &targets, args.seconds);
+        return planted::main(workspace, &targets, args.seconds.unwrap_or(300));
     }
     let fuzzer = Fuzzer::build(&workspace.root, &workspace.target.join("fuzz"))?;
     if let (Some(file), [target]) = (&args.repeat, &*targets) {
         let holds = fuzzer.repeat(target, file)?;
         return Ok(if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
-    let found = fuzzer.all(&targets, args.seconds)?;
+    let found = fuzzer.all(&targets, args.seconds.unwrap_or(60))?;
     found.iter().for_each(|finding| println!("{finding}"));
     if args.keep && found.is_empty() {
         targets.iter().try_for_each(|target| fuzzer.keep(target))?;
