@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
 
 use crate::connection::{AND_THE_UPSTREAM, UPSTREAM};
-use crate::packet;
+use crate::{config, packet};
 
 /// The inputs for `target` that the repository's tests have.
 ///
@@ -87,31 +87,9 @@ fn samples() -> Vec<Vec<u8>> {
     heads.map(|path| read(&path).into_bytes()).collect()
 }
 
-/// What is wrong in one way, what ships, and one without a fault: from there on every value can be looked into.
+/// What is wrong in one way, and every setting alone.
 fn configurations() -> Vec<Vec<u8>> {
-    const WITHOUT_FAULT: &str = r#"
-[listen]
-plain = ["127.0.0.1:1"]
-proxy_protocol_from = ["10.0.0.0/8"]
-[dns]
-servers = ["1.1.1.1"]
-timeout = "5s"
-[upstreams]
-"a.example" = {}
-"b.Example" = { address = "10.0.0.5:3000", tls = false, in_flight = 2 }
-[relay]
-name = "relay"
-[timeouts]
-drain = "65s"
-[limits]
-headers = 100
-connections = 100
-reserved_for_meta = 0.5
-"#;
-    let shipped = read(&data("../../packaging/hookgate.toml"));
-    let written_out = shipped.replace("\n#", "\n");
-    let whole = [WITHOUT_FAULT.into(), shipped, written_out].map(String::into_bytes);
-    [cases("broken_configs.toml", "text"), whole.to_vec()].concat()
+    cases("broken_configs.toml", "text").into_iter().chain(config::spelled_seeds()).collect()
 }
 
 fn proxy_headers() -> Vec<Vec<u8>> {
@@ -148,11 +126,14 @@ fn conversations() -> Vec<Vec<u8>> {
         said(&[&post[..], b"2\r\nhi\r\n0\r\n\r\n", &get, &post, b"1\r\nx\r\n0\r\n\r\n"].concat(), ok);
     let requests = cases("heads.toml", "head").into_iter().map(|head| said(&head, ok));
     let uploads = bodies.iter().map(|body| said(&[&post[..], body].concat(), ok));
+    let elsewhere = String::from_utf8_lossy(&post).replace(UPSTREAM, "other.example").into_bytes();
+    let refused_uploads = bodies.iter().map(|body| said(&[&elsewhere[..], body, &get, &get].concat(), ok));
     let downloads = bodies.iter().map(|body| said(&get, &[&chunked[..], body].concat()));
     let to_old = bodies.iter().map(|body| said(&old, &[&chunked[..], body].concat()));
     responses
         .chain(requests)
         .chain(uploads)
+        .chain(refused_uploads)
         .chain(downloads)
         .chain(to_old)
         .chain([pipelined, refused])
