@@ -11,5 +11,6 @@ pub mod net;
 pub mod observe;
 pub mod prefixes;
 pub mod server;
+mod sys;
 pub mod tls;
 pub mod upstream;

@@ -6,12 +6,11 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::observe::ConnectionRefusal;
-use crate::prefixes::{Network, Table};
+use crate::observe::{ConnectionRefusal, Row};
+use crate::prefixes::Network;
 
 /// The connections of all workers, and how many there may be.
 pub struct Admission {
-    meta: Table,
     /// Networks treated like Meta's.
     allowed: Vec<Network>,
     most: usize,
@@ -41,7 +40,6 @@ impl Class {
 impl Admission {
     /// `reserved_for_meta`: a share of `most`; `per_source`: `None` for a quarter of what strangers may use.
     pub fn new(
-        meta: Table,
         allowed: Vec<Network>,
         most: usize,
         reserved_for_meta: f64,
@@ -49,7 +47,6 @@ impl Admission {
     ) -> Self {
         let most_of_strangers = most - (most as f64 * reserved_for_meta).ceil() as usize;
         Self {
-            meta,
             allowed,
             most,
             most_of_strangers,
@@ -60,8 +57,8 @@ impl Admission {
         }
     }
 
-    pub fn class(&self, client: IpAddr) -> Class {
-        if self.meta.longest_match(client).is_some() {
+    fn class(&self, client: IpAddr, row: Row) -> Class {
+        if row != Row::OTHER {
             Class::Meta
         } else if client.is_loopback() || self.allowed.iter().any(|network| network.contains(client)) {
             Class::Allowed
@@ -70,9 +67,9 @@ impl Admission {
         }
     }
 
-    /// A place for a connection of `client`'s.
-    pub fn admit(self: &Arc<Self>, client: IpAddr) -> Result<Slot, ConnectionRefusal> {
-        let class = self.class(client);
+    /// A place for a connection of `client`'s, whose prefix is `row`'s.
+    pub fn admit(self: &Arc<Self>, client: IpAddr, row: Row) -> Result<Slot, ConnectionRefusal> {
+        let class = self.class(client, row);
         // What others than strangers may have is only bounded in total.
         let most = if class == Class::Other { self.most_of_strangers } else { usize::MAX };
         let of_class = Place::take(self, Self::of_class, class, most);
@@ -170,17 +167,20 @@ fn source(client: IpAddr) -> IpAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observe::Funnel;
+    use crate::prefixes::Table;
 
     fn admission(most: usize, reserved: f64, per_source: Option<usize>) -> Arc<Admission> {
         let allowed = vec!["192.0.2.0/24".parse().unwrap()];
-        Arc::new(Admission::new(Table::builtin(), allowed, most, reserved, per_source))
+        Arc::new(Admission::new(allowed, most, reserved, per_source))
     }
 
     fn many(admission: &Arc<Admission>, client: &str, count: usize) -> (Vec<Slot>, Vec<ConnectionRefusal>) {
         let client = client.parse().unwrap();
+        let row = Funnel::new(Table::builtin()).unwrap().row(client);
         let (mut slots, mut refused) = (Vec::new(), Vec::new());
         for _ in 0..count {
-            match admission.admit(client) {
+            match admission.admit(client, row) {
                 Ok(slot) => slots.push(slot),
                 Err(why) => refused.push(why),
             }

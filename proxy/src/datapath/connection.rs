@@ -45,7 +45,7 @@ pub(super) enum Next {
     Abort,
 }
 
-impl Connection<'_, '_> {
+impl<'c> Connection<'c, '_> {
     /// Serves it to its end. `first_byte_due`: when a connection that says nothing is closed.
     pub(super) async fn serve(mut self, first_byte_due: Instant) {
         let mut idle_until = first_byte_due;
@@ -57,8 +57,7 @@ impl Connection<'_, '_> {
                 Arrived::Nothing => Next::Leave,
                 Arrived::Head { length } => self.request(length).await,
                 Arrived::Bad(failure) => {
-                    let mut request =
-                        Request::new(self.client.address, &self.context.log, &self.context.metrics);
+                    let mut request = self.arrived();
                     request.refused(failure);
                     self.answer(failure, None).await
                 }
@@ -82,9 +81,14 @@ impl Connection<'_, '_> {
         self.local.buffers.give(self.socket.buffer);
     }
 
+    /// A request's head has arrived.
+    fn arrived(&self) -> Request<'c> {
+        Request::new(self.client.address, self.client.row, &self.context.log, &self.context.metrics)
+    }
+
     /// One request, whose head is the first `length` bytes of the buffer.
     async fn request(&mut self, length: usize) -> Next {
-        let mut request = Request::new(self.client.address, &self.context.log, &self.context.metrics);
+        let mut request = self.arrived();
         let head = &self.socket.buffer.filled()[..length];
         let mut scratch = std::mem::take(&mut self.scratch[0]);
         // An answer may have been made in it.

@@ -12,7 +12,7 @@ use super::proxy_protocol;
 use super::redirect::Redirect;
 use crate::config::{Limits, Scheme, Timeouts};
 use crate::http::head::HeadLimits;
-use crate::observe::{Log, Metrics};
+use crate::observe::{Log, Metrics, Row};
 use crate::prefixes::Network;
 use crate::upstream::{Directory, Dns};
 
@@ -76,6 +76,8 @@ impl Protocol {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Client {
     pub(super) address: IpAddr,
+    /// Where what it does is counted.
+    pub(super) row: Row,
     pub(super) scheme: Scheme,
 }
 
@@ -91,11 +93,15 @@ impl Client {
     ) -> io::Result<Self> {
         let peer = peer.ip().to_canonical();
         if !context.proxy_protocol_from.iter().any(|network| network.contains(peer)) {
-            return Ok(Self { address: peer, scheme: protocol.scheme(None) });
+            return Ok(Self::new(peer, protocol.scheme(None), context));
         }
         let header = proxy_protocol::read(tcp).await?;
         let address = header.client.map_or(peer, |client| client.ip().to_canonical());
-        Ok(Self { address, scheme: protocol.scheme(header.tls) })
+        Ok(Self::new(address, protocol.scheme(header.tls), context))
+    }
+
+    fn new(address: IpAddr, scheme: Scheme, context: &Context) -> Self {
+        Self { address, row: context.metrics.funnel.row(address), scheme }
     }
 }
 

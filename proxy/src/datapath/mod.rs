@@ -24,7 +24,7 @@ pub use context::{Context, Event, Protocol};
 pub use redirect::Redirect;
 
 use crate::net::{Buffers, Socket};
-use crate::observe::{ConnectionRefusal, Handshake};
+use crate::observe::{ConnectionRefusal, Handshake, Step};
 use crate::upstream::Pool;
 use connection::Connection;
 use context::Client;
@@ -60,15 +60,26 @@ pub async fn serve(
     let Ok(Ok(client)) = identified else {
         return context.metrics.refused_connection(ConnectionRefusal::ProxyProtocol);
     };
-    let _slot = match context.admission.admit(client.address) {
+    // Who is only led to https is on no way to an upstream.
+    let count = |step| {
+        if !matches!(protocol, Protocol::Redirect(_)) {
+            context.metrics.funnel.count(client.row, step);
+        }
+    };
+    count(Step::Accepted);
+    let _slot = match context.admission.admit(client.address, client.row) {
         Ok(slot) => slot,
         Err(why) => return context.metrics.refused_connection(why),
     };
     let stream = match handshake::handshake(tcp, &protocol, first_byte_due).await {
         Ok(stream) => stream,
-        Err(outcome) => return context.metrics.handshake(outcome),
+        Err(outcome) => {
+            count(Step::TlsFailed);
+            return context.metrics.handshake(outcome);
+        }
     };
     if matches!(protocol, Protocol::Https(_)) {
+        count(Step::Tls);
         context.metrics.handshake(Handshake::Completed);
     }
     let mut socket = Socket { stream, buffer: local.buffers.take() };

@@ -1,12 +1,14 @@
 //! What is told to people and to their monitoring: the log, the metrics.
 
 pub mod clock;
+mod funnel;
 mod log;
 mod metrics;
 mod redact;
 mod request;
 mod sink;
 
+pub use funnel::{Funnel, Row, Step};
 pub use log::{Format, Log};
 pub use metrics::{ConnectionRefusal, Counter, Exposition, Handshake, Metrics, UpstreamMetrics};
 pub use request::Request;

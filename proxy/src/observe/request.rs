@@ -8,11 +8,13 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::{Format, Log, Metrics, UpstreamMetrics, clock, redact};
+use super::{Format, Log, Metrics, Row, Step, UpstreamMetrics, clock, redact};
 use crate::http::answer::Failure;
 
 /// The longest X-Request-Id that is taken over from a client into the log.
 const LONGEST_ID: usize = 128;
+/// The only status after which Meta does not send a message again.
+const DELIVERED: u16 = 200;
 
 /// What is known of one request; it is counted and logged when the value is dropped, however it ended.
 #[derive(Debug)]
@@ -20,6 +22,9 @@ pub struct Request<'m> {
     log: &'m Log,
     metrics: &'m Metrics,
     source: IpAddr,
+    row: Row,
+    /// What it is counted as when it ends.
+    end: Step,
     begun: Instant,
     id: String,
     method: String,
@@ -58,12 +63,15 @@ impl Stage {
 }
 
 impl<'m> Request<'m> {
-    /// A request from `source` whose head has arrived.
-    pub fn new(source: IpAddr, log: &'m Log, metrics: &'m Metrics) -> Self {
+    /// A request from `source`, in `row`'s prefix, whose head has arrived.
+    pub fn new(source: IpAddr, row: Row, log: &'m Log, metrics: &'m Metrics) -> Self {
+        metrics.funnel.count(row, Step::Requests);
         Self {
             log,
             metrics,
             source,
+            row,
+            end: Step::Failed,
             begun: Instant::now(),
             id: new_id(),
             method: String::new(),
@@ -111,6 +119,7 @@ impl<'m> Request<'m> {
 
     /// Answered by us, before an upstream was asked.
     pub fn refused(&mut self, failure: Failure) {
+        self.end = Step::Refused;
         self.metrics.refused_request(failure);
         self.answered(failure, &failure.reason());
     }
@@ -130,6 +139,9 @@ impl<'m> Request<'m> {
     /// The client has the upstream's whole response, whose head came at `head_at`.
     pub fn relayed(&mut self, status: u16, head_at: Instant) {
         self.stage = Stage::Done;
+        if status == DELIVERED {
+            self.end = Step::Delivered;
+        }
         self.code = Some(status);
         self.responded(status, head_at);
     }
@@ -233,6 +245,7 @@ impl Drop for Request<'_> {
     fn drop(&mut self) {
         let upstream = self.upstream.as_deref().unwrap_or(&self.metrics.without_upstream);
         upstream.request(self.code, self.begun.elapsed());
+        self.metrics.funnel.count(self.row, self.end);
         if self.log.wants_access() {
             self.log.line(&match self.log.format() {
                 Format::Text => self.text(),

@@ -20,7 +20,7 @@ pub use listen::BadListener;
 use crate::admin;
 use crate::config::Config;
 use crate::datapath::{Admission, Context, Event, Protocol, Redirect};
-use crate::observe::Log;
+use crate::observe::{Funnel, Log, Metrics};
 use crate::prefixes::Table;
 use crate::tls::BadTls;
 use crate::upstream::dns::BadDns;
@@ -75,7 +75,7 @@ impl Prepared {
         let allowed = config.guard.as_ref().map(|guard| guard.allow.clone()).unwrap_or_default();
         let limits = &config.limits;
         let most = limits.connections.unwrap_or(capacity::connections());
-        let admission = Admission::new(meta, allowed, most, limits.reserved_for_meta, limits.per_source);
+        let admission = Admission::new(allowed, most, limits.reserved_for_meta, limits.per_source);
         let context = Context {
             admission: Arc::new(admission),
             proxy_protocol_from: config.listen.proxy_protocol_from.clone(),
@@ -85,7 +85,7 @@ impl Prepared {
             directory: Directory::new(&config.upstreams)?,
             dns: Dns::new(&config.dns)?,
             log,
-            metrics: Arc::default(),
+            metrics: Arc::new(Metrics::new(Funnel::new(meta)?)),
         };
         let admin = config.admin.as_ref().and_then(|admin| admin.listen);
         let pin = config.guard.as_ref().map(|guard| guard.pin.clone());

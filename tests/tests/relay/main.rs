@@ -9,6 +9,7 @@ mod clients;
 mod delivery;
 mod dns;
 mod forwarding;
+mod funnel;
 mod http_listener;
 mod in_flight;
 mod life;

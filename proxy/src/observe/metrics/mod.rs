@@ -5,6 +5,7 @@ mod upstream;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::Funnel;
 use crate::http::answer::Failure;
 
 pub use exposition::Exposition;
@@ -74,8 +75,10 @@ impl ConnectionRefusal {
 }
 
 /// The counts of the whole process.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Metrics {
+    /// By the prefix that clients come from.
+    pub funnel: Funnel,
     handshakes: [Counter; Handshake::ALL.len()],
     refused_connections: [Counter; ConnectionRefusal::ALL.len()],
     refused_requests: [Counter; Failure::ERRORS.len()],
@@ -86,6 +89,17 @@ pub struct Metrics {
 }
 
 impl Metrics {
+    pub fn new(funnel: Funnel) -> Self {
+        Self {
+            funnel,
+            handshakes: Default::default(),
+            refused_connections: Default::default(),
+            refused_requests: Default::default(),
+            without_upstream: UpstreamMetrics::default(),
+            body_bytes_copied: Counter::default(),
+        }
+    }
+
     pub fn handshake(&self, outcome: Handshake) {
         self.handshakes[outcome as usize].add(1);
     }
@@ -117,12 +131,14 @@ impl Metrics {
         }
         to.family("hookgate_body_bytes_total", "counter", "Bytes of bodies, by the way that they took");
         to.used_sample(&[("path", "copy")], &self.body_bytes_copied);
+        self.funnel.expose(to);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::prefixes::Table;
 
     #[test]
     fn a_count_is_shown_under_its_own_name() {
@@ -132,7 +148,7 @@ mod tests {
         for (index, (why, _)) in ConnectionRefusal::ALL.iter().enumerate() {
             assert_eq!(*why as usize, index);
         }
-        let metrics = Metrics::default();
+        let metrics = Metrics::new(Funnel::new(Table::default()).unwrap());
         metrics.handshake(Handshake::Closed);
         metrics.refused_connection(ConnectionRefusal::PerSource);
         metrics.refused_request(Failure::NotAllowed);
@@ -146,6 +162,6 @@ mod tests {
         ] {
             assert!(text.contains(line), "{text}");
         }
-        assert!(!text.contains("completed"), "series appear at first use: {text}");
+        assert!(!text.contains("\"completed\""), "series appear at first use: {text}");
     }
 }

@@ -1,0 +1,168 @@
+use std::collections::HashMap;
+use std::io;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use super::Exposition;
+use crate::prefixes::{Network, Table};
+use crate::sys::Shared;
+
+/// How far connections and requests got, by the prefix that they came from: the part of the way that the kernel does
+/// not see. Counting takes no lock.
+#[derive(Debug)]
+pub struct Funnel {
+    rows: RwLock<Arc<Rows>>,
+    counts: Shared,
+}
+
+/// Which prefixes are in force, and whose counts are where.
+#[derive(Debug, Default)]
+pub struct Rows {
+    table: Table,
+    index: HashMap<Network, u32>,
+}
+
+/// Whose counts: those of one prefix, or of everything outside of Meta's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row(u32);
+
+impl Row {
+    pub const OTHER: Self = Self(0);
+}
+
+/// A step of the way. Each request that has ended is one of [`Step::Delivered`], [`Step::Refused`], [`Step::Failed`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// A connection came out of accept(2), and its client is known.
+    Accepted,
+    Tls,
+    TlsFailed,
+    /// A head, good or bad, has arrived.
+    Requests,
+    /// The upstream answered 200, and the client has all of it.
+    Delivered,
+    /// Answered by us, before an upstream was asked.
+    Refused,
+    /// Whatever else became of it.
+    Failed,
+}
+
+impl Step {
+    /// As in the metrics' names, `stats --json`, and the guard's shared map, in this order.
+    pub const ALL: [(Self, &str, &str); 7] = [
+        (Self::Accepted, "accepted", "Connections accepted, by the prefix they came from"),
+        (Self::Tls, "tls", "TLS handshakes completed"),
+        (Self::TlsFailed, "tls_failed", "TLS handshakes that failed"),
+        (Self::Requests, "requests", "Requests begun"),
+        (Self::Delivered, "delivered", "Requests that the upstream answered 200, to the last byte"),
+        (Self::Refused, "refused", "Requests answered before an upstream was asked"),
+        (Self::Failed, "failed", "Requests that ended in any other way"),
+    ];
+}
+
+/// Numbers a row has in memory.
+pub const CELLS: usize = 8;
+const _: () = assert!(Step::ALL.len() <= CELLS);
+
+/// One row's counts, in the order of [`Step::ALL`].
+pub type Counts = [u64; Step::ALL.len()];
+
+impl Funnel {
+    /// Counts in memory of this process alone.
+    ///
+    /// Errors: no memory.
+    pub fn new(table: Table) -> io::Result<Self> {
+        let rows = Rows::numbered(table);
+        Ok(Self {
+            counts: Shared::private((rows.index.len() + 1) * CELLS)?,
+            rows: RwLock::new(Arc::new(rows)),
+        })
+    }
+
+    /// The longest prefix in force that holds the address.
+    pub fn row(&self, address: IpAddr) -> Row {
+        let rows = self.rows();
+        let network = rows.table.longest_match(address);
+        network.and_then(|network| rows.index.get(&network)).map_or(Row::OTHER, |index| Row(*index))
+    }
+
+    pub fn count(&self, row: Row, step: Step) {
+        // Counts order nothing else.
+        if let Some(cell) = self.cell(row, step) {
+            cell.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// What was counted, and of which prefix.
+    pub fn counts(&self) -> (Vec<(Network, Counts)>, Counts) {
+        let rows = self.rows();
+        let of = |row: Row| {
+            Step::ALL.map(|(step, ..)| self.cell(row, step).map_or(0, |cell| cell.load(Ordering::Relaxed)))
+        };
+        let row = |network: &Network| rows.index.get(network).map_or(Row::OTHER, |index| Row(*index));
+        (rows.table.iter().map(|network| (network, of(row(&network)))).collect(), of(Row::OTHER))
+    }
+
+    /// Appends `hookgate_prefix_…_total`; series appear at first use, but for the rest of the world's.
+    pub fn expose(&self, to: &mut Exposition) {
+        let (prefixes, other) = self.counts();
+        for (index, (_, name, help)) in Step::ALL.into_iter().enumerate() {
+            to.family(&format!("hookgate_prefix_{name}_total"), "counter", help);
+            for (network, counts) in prefixes.iter().filter(|(_, counts)| counts[index] > 0) {
+                to.sample(&[("prefix", &network.to_string())], counts[index]);
+            }
+            to.sample(&[("prefix", "other")], other[index]);
+        }
+    }
+
+    fn rows(&self) -> Arc<Rows> {
+        Arc::clone(&self.rows.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn cell(&self, Row(index): Row, step: Step) -> Option<&AtomicU64> {
+        self.counts.get(index as usize * CELLS + step as usize)
+    }
+}
+
+impl Rows {
+    /// From 1 on, in the table's order.
+    fn numbered(table: Table) -> Self {
+        Self { index: table.iter().zip(1..).collect(), table }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn funnel(networks: &[&str]) -> Funnel {
+        Funnel::new(networks.iter().map(|text| text.parse::<Network>().unwrap()).collect()).unwrap()
+    }
+
+    #[test]
+    fn steps_are_counted_for_the_longest_prefix() {
+        let funnel = funnel(&["31.13.64.0/18", "31.13.66.0/24"]);
+        for (address, step) in [
+            ("31.13.66.1", Step::Accepted),
+            ("31.13.66.2", Step::Failed),
+            ("31.13.64.1", Step::Accepted),
+            ("203.0.113.1", Step::Refused),
+        ] {
+            funnel.count(funnel.row(address.parse().unwrap()), step);
+        }
+        let (prefixes, other) = funnel.counts();
+        let counts: Vec<_> =
+            prefixes.iter().map(|(network, counts)| (network.to_string(), *counts)).collect();
+        assert_eq!(counts[0], ("31.13.64.0/18".into(), [1, 0, 0, 0, 0, 0, 0]));
+        assert_eq!(counts[1], ("31.13.66.0/24".into(), [1, 0, 0, 0, 0, 0, 1]));
+        assert_eq!(other, [0, 0, 0, 0, 0, 1, 0]);
+    }
+
+    #[test]
+    fn a_step_stands_in_its_own_place() {
+        for (index, (step, ..)) in Step::ALL.iter().enumerate() {
+            assert_eq!(*step as usize, index);
+        }
+    }
+}

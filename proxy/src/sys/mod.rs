@@ -1,0 +1,6 @@
+//! What needs `unsafe`: the kernel's interfaces that Rust's types cannot speak for.
+#![allow(unsafe_code, reason = "the only module of the proxy that may")]
+
+mod shared;
+
+pub use shared::Shared;

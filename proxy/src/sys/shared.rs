@@ -1,0 +1,81 @@
+use std::io;
+use std::ops::Deref;
+use std::ptr::{self, NonNull};
+use std::sync::atomic::AtomicU64;
+
+use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+
+/// Numbers in memory of their own pages, zero at first.
+#[derive(Debug)]
+pub struct Shared {
+    start: NonNull<AtomicU64>,
+    count: usize,
+}
+
+impl Shared {
+    /// `count` numbers that nobody else sees. Pages are taken from the machine when they are first written.
+    ///
+    /// Errors: mmap(2).
+    pub fn private(count: usize) -> io::Result<Self> {
+        // SAFETY: a new mapping, at an address that the kernel chooses.
+        let start = unsafe {
+            mmap_anonymous(
+                ptr::null_mut(),
+                bytes(count),
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::PRIVATE,
+            )
+        }?;
+        Self::at(start.cast(), count)
+    }
+
+    fn at(start: *mut AtomicU64, count: usize) -> io::Result<Self> {
+        let start = NonNull::new(start).ok_or(io::ErrorKind::AddrNotAvailable)?;
+        Ok(Self { start, count })
+    }
+}
+
+/// mmap(2) rounds up to whole pages itself, and refuses nothing at all.
+fn bytes(count: usize) -> usize {
+    count.max(1) * size_of::<AtomicU64>()
+}
+
+impl Deref for Shared {
+    type Target = [AtomicU64];
+
+    fn deref(&self) -> &[AtomicU64] {
+        // SAFETY: `start` is page-aligned and readable for `count` numbers until `self` is dropped; every bit pattern is
+        // a number, and atomics may change under a shared reference.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.count) }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is `self`'s alone, and nothing borrows from it any more.
+        let unmapped = unsafe { munmap(self.start.as_ptr().cast(), bytes(self.count)) };
+        debug_assert!(unmapped.is_ok(), "a mapping of this process can be unmapped");
+    }
+}
+
+// SAFETY: the memory belongs to no thread, and is only reached through atomics.
+unsafe impl Send for Shared {}
+// SAFETY: as above.
+unsafe impl Sync for Shared {}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use super::*;
+
+    #[test]
+    fn private_numbers_start_at_zero_and_keep_what_they_are_told() {
+        let numbers = Shared::private(10_000).unwrap();
+        assert_eq!(numbers.len(), 10_000);
+        assert!(numbers.iter().all(|number| number.load(Ordering::Relaxed) == 0));
+        numbers[9_999].fetch_add(7, Ordering::Relaxed);
+        assert_eq!(numbers[9_999].load(Ordering::Relaxed), 7);
+        assert!(Shared::private(0).unwrap().is_empty());
+    }
+}
