@@ -1,11 +1,14 @@
-//! The admin listener: health and metrics over plain HTTP, for this machine and its monitoring alone.
+//! Health and metrics over plain HTTP: on an address, for this machine and its monitoring; on a socket, for the command
+//! line.
+
+mod socket;
 
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
@@ -29,18 +32,38 @@ pub trait Pages: Send + Sync {
     fn unready(&self) -> Vec<String>;
 }
 
+pub use socket::{AdminSocket, BadSocket};
+
+/// Where the pages are asked for.
+pub enum Listener {
+    Address(TcpListener),
+    Socket(UnixListener),
+}
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+impl Listener {
+    async fn accept(&self) -> io::Result<Box<dyn Stream>> {
+        Ok(match self {
+            Self::Address(listener) => Box::new(listener.accept().await?.0),
+            Self::Socket(listener) => Box::new(listener.accept().await?.0),
+        })
+    }
+}
+
 /// Serves for ever.
-pub async fn serve(listener: TcpListener, pages: Arc<dyn Pages>) {
+pub async fn serve(listener: Listener, pages: Arc<dyn Pages>) {
     let places = Arc::new(Semaphore::new(MOST_AT_ONCE));
     loop {
         // The semaphore is never closed, so that there is always a place in the end.
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         match listener.accept().await {
-            Ok((tcp, _)) => {
+            Ok(stream) => {
                 let pages = Arc::clone(&pages);
                 tokio::spawn(async move {
                     // A monitor that goes away or is too slow has nobody else to tell.
-                    let _ = timeout(PATIENCE, answer(tcp, &*pages)).await;
+                    let _ = timeout(PATIENCE, answer(stream, &*pages)).await;
                     drop(place);
                 });
             }
@@ -49,17 +72,17 @@ pub async fn serve(listener: TcpListener, pages: Arc<dyn Pages>) {
     }
 }
 
-async fn answer(mut tcp: TcpStream, pages: &dyn Pages) -> io::Result<()> {
-    let response = match read_head(&mut tcp).await? {
+async fn answer(mut stream: Box<dyn Stream>, pages: &dyn Pages) -> io::Result<()> {
+    let response = match read_head(&mut stream).await? {
         Some(head) => respond(&head, pages),
         None => response("400 Bad Request", TEXT, "not an HTTP request\n"),
     };
-    tcp.write_all(response.as_bytes()).await?;
-    tcp.shutdown().await
+    stream.write_all(response.as_bytes()).await?;
+    stream.shutdown().await
 }
 
 /// A whole request head; `None` where what comes is none.
-async fn read_head(tcp: &mut TcpStream) -> io::Result<Option<Vec<u8>>> {
+async fn read_head(stream: &mut Box<dyn Stream>) -> io::Result<Option<Vec<u8>>> {
     let (mut buffer, mut end) = (Vec::new(), EndOfHead::default());
     loop {
         match end.find_request(&buffer, &LIMITS) {
@@ -67,7 +90,7 @@ async fn read_head(tcp: &mut TcpStream) -> io::Result<Option<Vec<u8>>> {
                 buffer.truncate(length);
                 return Ok(Some(buffer));
             }
-            Ok(None) if tcp.read_buf(&mut buffer).await? > 0 => {}
+            Ok(None) if stream.read_buf(&mut buffer).await? > 0 => {}
             Ok(None) | Err(_) => return Ok(None),
         }
     }

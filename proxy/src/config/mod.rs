@@ -33,6 +33,7 @@ pub struct Config {
     pub relay: Relay,
     pub guard: Option<Guard>,
     pub admin: Option<Admin>,
+    pub process: Process,
     pub timeouts: Timeouts,
     pub limits: Limits,
     pub log: Log,
@@ -235,6 +236,15 @@ pub struct Relay {
 #[derive(Clone, Debug)]
 pub struct Admin {
     pub listen: Option<SocketAddr>,
+    /// Where the command line talks to the proxy.
+    pub socket: Option<PathBuf>,
+}
+
+/// `[process]`.
+#[derive(Clone, Debug, Default)]
+pub struct Process {
+    /// Whom to become after start.
+    pub user: Option<String>,
 }
 
 /// `[timeouts]`.

@@ -11,8 +11,8 @@ use super::value::{
     port, share, text,
 };
 use super::{
-    Admin, Config, Dns, DnsServers, Guard, Limits, Listen, Log, LogFormat, Mode, Pair, PrefixSource, Relay,
-    Scheme, Timeouts, Tls, XdpMode, upstreams,
+    Admin, Config, Dns, DnsServers, Guard, Limits, Listen, Log, LogFormat, Mode, Pair, PrefixSource, Process,
+    Relay, Scheme, Timeouts, Tls, XdpMode, upstreams,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -79,6 +79,7 @@ impl<'d> Reading<'d> {
             relay: self.relay(),
             guard: self.guard(),
             admin: self.admin(),
+            process: self.process(),
             timeouts: self.timeouts(),
             limits: self.limits(),
             log: self.log(),
@@ -86,7 +87,6 @@ impl<'d> Reading<'d> {
             without_effect: Vec::new(),
         };
         self.acme();
-        self.process();
         Config { without_effect: std::mem::take(&mut self.without_effect), ..config }
     }
 
@@ -280,19 +280,21 @@ impl<'d> Reading<'d> {
         present.then_some(guard)
     }
 
-    fn process(&mut self) {
+    fn process(&mut self) -> Process {
         let mut section = self.top.section("process");
-        section.value("user", |user| text(user).map(str::to_owned));
+        let user = section.value("user", |user| text(user).map(str::to_owned));
         section.value("watch", boolean);
-        self.no_effect_yet(&section, "process", &["user", "watch"]);
+        self.no_effect_yet(&section, "process", &["watch"]);
         self.finish(section);
+        Process { user: user.filter(|user| !user.is_empty()) }
     }
 
     fn admin(&mut self) -> Option<Admin> {
         let mut section = self.top.section("admin");
-        let admin = Admin { listen: section.value("listen", listen_address) };
-        section.value("socket", path(self.base));
-        self.no_effect_yet(&section, "admin", &["socket"]);
+        let admin = Admin {
+            listen: section.value("listen", listen_address),
+            socket: section.value("socket", path(self.base)),
+        };
         let present = section.is_present();
         self.finish(section);
         present.then_some(admin)

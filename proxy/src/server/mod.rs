@@ -4,21 +4,24 @@ mod capacity;
 mod certificates;
 mod listen;
 mod pages;
+mod privileges;
 mod worker;
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tokio::net::TcpListener;
+use nix::unistd::User;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 pub use listen::BadListener;
+pub use privileges::BadUser;
 
-use crate::admin;
-use crate::config::Config;
+use crate::admin::{self, AdminSocket, BadSocket};
+use crate::config::{self, Config};
 use crate::datapath::{Admission, Context, Event, Protocol, Redirect};
 use crate::observe::{Funnel, Log, Metrics};
 use crate::prefixes::Table;
@@ -36,6 +39,10 @@ pub enum StartError {
     #[error(transparent)]
     Listener(#[from] BadListener),
     #[error(transparent)]
+    Socket(#[from] BadSocket),
+    #[error(transparent)]
+    User(#[from] BadUser),
+    #[error(transparent)]
     Tls(#[from] BadTls),
     #[error(transparent)]
     Upstream(#[from] BadUpstream),
@@ -49,7 +56,8 @@ pub enum StartError {
 pub struct Prepared {
     context: Context,
     relay: Vec<(SocketAddr, Protocol)>,
-    admin: Option<SocketAddr>,
+    admin: Option<config::Admin>,
+    user: Option<User>,
     certificates: Option<Certificates>,
     pin: Option<String>,
 }
@@ -87,18 +95,26 @@ impl Prepared {
             log,
             metrics: Arc::new(Metrics::new(Funnel::new(meta)?)),
         };
-        let admin = config.admin.as_ref().and_then(|admin| admin.listen);
+        let user = privileges::find(config.process.user.as_deref())?;
         let pin = config.guard.as_ref().map(|guard| guard.pin.clone());
-        Ok(Self { context, relay, admin, certificates, pin })
+        Ok(Self { context, relay, admin: config.admin.clone(), user, certificates, pin })
     }
 
     /// Takes the listeners' addresses; clients are still refused.
     pub fn bind(self) -> Result<Server, StartError> {
-        let Self { context, relay, admin, certificates, pin } = self;
+        let Self { context, relay, admin, user, certificates, pin } = self;
         let bind = |(address, protocol)| Ok((Listener::bind(address)?, protocol));
         let relay = relay.into_iter().map(bind).collect::<Result<_, BadListener>>()?;
-        let admin = admin.map(Listener::bind).transpose()?;
-        Ok(Server { context, relay, admin, certificates, pin })
+        let listen = admin.as_ref().and_then(|admin| admin.listen);
+        let socket = admin.as_ref().and_then(|admin| admin.socket.as_deref());
+        let admin = Admin {
+            listener: listen.map(Listener::bind).transpose()?,
+            socket: socket.map(AdminSocket::listen).transpose()?,
+        };
+        if let (Some(socket), Some(user)) = (&admin.socket, &user) {
+            socket.give_to(user.uid.as_raw(), user.gid.as_raw())?;
+        }
+        Ok(Server { context, relay, admin, user, certificates, pin })
     }
 }
 
@@ -106,20 +122,29 @@ impl Prepared {
 pub struct Server {
     context: Context,
     relay: Vec<(Listener, Protocol)>,
-    admin: Option<Listener>,
+    admin: Admin,
+    user: Option<User>,
     certificates: Option<Certificates>,
     pin: Option<String>,
 }
 
+/// Where the operator is answered.
+struct Admin {
+    listener: Option<Listener>,
+    socket: Option<AdminSocket>,
+}
+
 impl Server {
-    /// Serves until a signal ends it: SIGTERM and SIGINT drain, a second one cuts.
+    /// Gives up what only the start needed, then serves until a signal ends it: SIGTERM and SIGINT drain, a second one
+    /// cuts.
     pub fn run(self) -> Result<(), StartError> {
+        privileges::give_up(self.user.as_ref())?;
         let control = runtime::Builder::new_current_thread().enable_all().build()?;
         control.block_on(self.serve())
     }
 
     async fn serve(self) -> Result<(), StartError> {
-        let Self { context, relay, admin, certificates, pin } = self;
+        let Self { context, relay, admin, certificates, pin, .. } = self;
         let log = context.log.clone();
         let mut stop = Stop::catch()?;
         let context = Arc::new(context);
@@ -132,14 +157,8 @@ impl Server {
         }
         let workers = Workers::start(&relay, &context, &drain, &end)?;
         drop(relay);
-        if let Some(listener) = admin {
-            let certificates = certificates.as_ref().map(Certificates::resolver);
-            let status = Status { context: Arc::clone(&context), certificates, pin, drain };
-            listener.open()?;
-            log.note(&format!("listening on {listener} (admin)"));
-            let listener = TcpListener::from_std(listener.share()?)?;
-            tokio::spawn(admin::serve(listener, Arc::new(status)));
-        }
+        let resolver = certificates.as_ref().map(Certificates::resolver);
+        admin.open(Status { context: Arc::clone(&context), certificates: resolver, pin, drain }, &log)?;
         note_what_is_missing(&context);
         if let Some(certificates) = certificates {
             tokio::spawn(certificates.follow(log.clone()));
@@ -155,6 +174,24 @@ impl Server {
             () = tokio::time::sleep(limit) => { ending.send_replace(true); finished.await }
         };
         log.note(&format!("drained; {cut} connections were cut"));
+        Ok(())
+    }
+}
+
+impl Admin {
+    fn open(&self, status: Status, log: &Log) -> Result<(), StartError> {
+        let status = Arc::new(status);
+        if let Some(listener) = &self.listener {
+            listener.open()?;
+            log.note(&format!("listening on {listener} (admin)"));
+            let listener = admin::Listener::Address(TcpListener::from_std(listener.share()?)?);
+            tokio::spawn(admin::serve(listener, status.clone()));
+        }
+        if let Some(socket) = &self.socket {
+            log.note(&format!("listening on {} (admin)", socket.path().display()));
+            let listener = admin::Listener::Socket(UnixListener::from_std(socket.share()?)?);
+            tokio::spawn(admin::serve(listener, status));
+        }
         Ok(())
     }
 }

@@ -14,6 +14,7 @@ mod http_listener;
 mod in_flight;
 mod life;
 mod names;
+mod privileges;
 mod proxy_protocol;
 mod soak;
 mod upstream_tls;

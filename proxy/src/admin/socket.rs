@@ -1,0 +1,69 @@
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+/// The socket that the command line talks to: for the user who runs the proxy, and root. Its file goes when this is
+/// dropped.
+#[derive(Debug)]
+pub struct AdminSocket {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+/// A socket that cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum BadSocket {
+    #[error("[admin] socket {}: another hookgate listens there: give this one another `socket`", .0.display())]
+    Taken(PathBuf),
+    #[error("[admin] socket {}: that is there, and no socket: remove it, or choose another path", .0.display())]
+    NoSocket(PathBuf),
+    #[error("[admin] socket {}: cannot listen: {error}", path.display())]
+    Listen { path: PathBuf, error: io::Error },
+}
+
+impl AdminSocket {
+    /// Listens at `path`, whose folder is made if need be; a socket file that nobody listens at any more gives way.
+    pub fn listen(path: &Path) -> Result<Self, BadSocket> {
+        let failed = |error| BadSocket::Listen { path: path.into(), error };
+        match fs::symlink_metadata(path) {
+            Ok(found) if !found.file_type().is_socket() => return Err(BadSocket::NoSocket(path.into())),
+            Ok(_) if UnixStream::connect(path).is_ok() => return Err(BadSocket::Taken(path.into())),
+            Ok(_) => fs::remove_file(path).map_err(failed)?,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                path.parent().map_or(Ok(()), fs::create_dir_all).map_err(failed)?;
+            }
+            Err(error) => return Err(failed(error)),
+        }
+        let listener = UnixListener::bind(path).map_err(failed)?;
+        let socket = Self { listener, path: path.into() };
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
+        socket.listener.set_nonblocking(true).map_err(failed)?;
+        Ok(socket)
+    }
+
+    /// Gives the socket's file to the user whom the proxy becomes.
+    ///
+    /// Errors: chown(2).
+    pub fn give_to(&self, uid: u32, gid: u32) -> Result<(), BadSocket> {
+        let given = std::os::unix::fs::chown(&self.path, Some(uid), Some(gid));
+        given.map_err(|error| BadSocket::Listen { path: self.path.clone(), error })
+    }
+
+    /// The same socket, to accept from.
+    pub fn share(&self) -> io::Result<UnixListener> {
+        self.listener.try_clone()
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for AdminSocket {
+    fn drop(&mut self) {
+        // A user who may not do so leaves a file that the next start recognises.
+        let _ = fs::remove_file(&self.path);
+    }
+}

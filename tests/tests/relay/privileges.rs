@@ -1,0 +1,143 @@
+//! What the process may do once it serves, and who may talk to its socket.
+
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use harness::{Need, NetNs, Origin, Proxy, TempDir, binary, free_port, require, run, wait_until};
+use rustix::process::Signal;
+
+use crate::{OK, Relay, TIMEOUTS, get, local, upstream};
+
+const NET_BIND_SERVICE: u64 = 1 << 10;
+
+/// A field of `/proc/<pid>/status`, for each of the process's threads.
+fn of_each_thread(pid: u32, field: &str) -> Result<Vec<String>> {
+    let mut values = Vec::new();
+    for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let status = fs::read_to_string(thread?.path().join("status"))?;
+        let value = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+        values.push(value.context("no such field")?.trim().to_owned());
+    }
+    Ok(values)
+}
+
+fn capabilities(pid: u32, set: &str) -> Result<Vec<u64>> {
+    let sets = of_each_thread(pid, set)?;
+    Ok(sets.iter().map(|set| u64::from_str_radix(set, 16)).collect::<Result<_, _>>()?)
+}
+
+#[test]
+fn root_keeps_one_capability_and_can_gain_none() -> Result<()> {
+    if !require(&[Need::Root]) {
+        return Ok(());
+    }
+    let relay = Relay::before(&Origin::answering(OK)?)?;
+    let pid = relay.proxy.pid();
+    for set in ["CapEff", "CapPrm"] {
+        assert!(capabilities(pid, set)?.iter().all(|&held| held == NET_BIND_SERVICE), "{set}");
+    }
+    for set in ["CapInh", "CapAmb"] {
+        assert!(capabilities(pid, set)?.iter().all(|&held| held == 0), "{set}");
+    }
+    assert!(of_each_thread(pid, "NoNewPrivs")?.iter().all(|set| set == "1"));
+    Ok(())
+}
+
+#[test]
+fn the_configured_user_serves() -> Result<()> {
+    if !require(&[Need::Root]) {
+        return Ok(());
+    }
+    let dir = TempDir::new("user")?;
+    // Others may pass through, so that the user reaches the socket's folder.
+    let socket = dir.path().join("admin.sock");
+    let origin = Origin::answering(OK)?;
+    let address = local(free_port()?);
+    let proxy = Proxy::start(&format!(
+        "[listen]\nplain = [\"{address}\"]\n[admin]\nsocket = {socket:?}\n[process]\nuser = \"nobody\"\n{TIMEOUTS}{}",
+        upstream(origin.address(), "")
+    ))?;
+    assert_eq!(harness::Client::plain(address)?.ask(get("/up.example/"))?.status(), 200);
+    let nobody = fs::read_to_string("/etc/passwd")?;
+    let nobody = nobody.lines().find(|line| line.starts_with("nobody:")).context("no nobody")?;
+    let [uid, gid] = [2, 3].map(|field| nobody.split(':').nth(field).unwrap_or_default().to_owned());
+    for (field, id) in [("Uid", &uid), ("Gid", &gid)] {
+        let all_four = [id.as_str(); 4].join("\t");
+        assert!(of_each_thread(proxy.pid(), field)?.iter().all(|ids| *ids == all_four), "{field}");
+    }
+    assert!(of_each_thread(proxy.pid(), "Groups")?.iter().all(|groups| *groups == gid), "root's are gone");
+    assert!(capabilities(proxy.pid(), "CapEff")?.iter().all(|&held| held == NET_BIND_SERVICE));
+    assert_eq!(fs::metadata(&socket)?.uid().to_string(), uid);
+    Ok(())
+}
+
+#[test]
+fn a_user_that_is_not_there_is_named() -> Result<()> {
+    let dir = TempDir::new("user")?;
+    let config = dir.write(
+        "hookgate.toml",
+        format!("[listen]\nplain = [\"{}\"]\n[process]\nuser = \"no-such-user\"\n", local(free_port()?)),
+    )?;
+    for command in ["check", "run"] {
+        let output = Command::new(binary()?).args([command, "--config"]).arg(&config).output()?;
+        assert_eq!(output.status.code(), Some(1), "{command}");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.contains("no-such-user") && said.contains("no such user"), "{command}: {said}");
+    }
+    Ok(())
+}
+
+fn with_socket(socket: &Path) -> Result<Proxy> {
+    Proxy::start(&format!("[listen]\nplain = [\"{}\"]\n[admin]\nsocket = {socket:?}\n", local(free_port()?)))
+}
+
+fn curl(socket: &Path, path: &str) -> Result<String> {
+    let mut command = NetNs::here().command("curl");
+    command.args(["-sS", "--fail", "--unix-socket"]).arg(socket).arg(format!("http://hookgate{path}"));
+    run(command)
+}
+
+#[test]
+fn the_socket_answers_and_goes_with_the_proxy() -> Result<()> {
+    if !require(&[Need::Program("curl")]) {
+        return Ok(());
+    }
+    let dir = TempDir::new("socket")?;
+    let socket = dir.path().join("run/admin.sock");
+    let mut proxy = with_socket(&socket)?;
+    assert!(wait_until(std::time::Duration::from_secs(5), || Ok(socket.exists()))?);
+    assert_eq!(fs::metadata(&socket)?.mode() & 0o777, 0o600);
+    assert_eq!(curl(&socket, "/health")?, "serving\n");
+    assert!(curl(&socket, "/metrics")?.contains("hookgate_build_info"));
+
+    let Err(refused) = with_socket(&socket) else { panic!("two at one socket") };
+    assert!(format!("{refused:#}").contains("another hookgate"), "{refused:#}");
+    assert_eq!(curl(&socket, "/health")?, "serving\n", "the first one is not disturbed");
+    proxy.stop()?;
+    assert!(!socket.exists());
+    Ok(())
+}
+
+#[test]
+fn what_a_killed_proxy_left_gives_way_and_other_files_do_not() -> Result<()> {
+    if !require(&[Need::Program("curl")]) {
+        return Ok(());
+    }
+    let dir = TempDir::new("socket")?;
+    let socket = dir.path().join("admin.sock");
+    let mut killed = with_socket(&socket)?;
+    killed.signal(Signal::KILL)?;
+    assert!(wait_until(std::time::Duration::from_secs(5), || Ok(killed.ended()?.is_some()))?);
+    assert!(fs::metadata(&socket)?.file_type().is_socket(), "nobody could remove it");
+    let _next = with_socket(&socket)?;
+    assert_eq!(curl(&socket, "/health")?, "serving\n");
+
+    let precious = dir.write("precious", "mine")?;
+    let Err(refused) = with_socket(&precious) else { panic!("a socket in place of a file") };
+    assert!(format!("{refused:#}").contains("no socket"), "{refused:#}");
+    assert_eq!(fs::read_to_string(&precious)?, "mine");
+    Ok(())
+}
