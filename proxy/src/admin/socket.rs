@@ -4,8 +4,7 @@ use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-/// The socket that the command line talks to: for the user who runs the proxy, and root. Its file goes when this is
-/// dropped.
+/// The socket that the command line talks to: for the user who runs the proxy, and root.
 #[derive(Debug)]
 pub struct AdminSocket {
     listener: UnixListener,
@@ -59,10 +58,9 @@ impl AdminSocket {
     pub fn path(&self) -> &Path {
         &self.path
     }
-}
 
-impl Drop for AdminSocket {
-    fn drop(&mut self) {
+    /// Removes its file. Not left to a destructor: a process that was split has two of this value.
+    pub fn remove(self) {
         // A user who may not do so leaves a file that the next start recognises.
         let _ = fs::remove_file(&self.path);
     }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use super::{ConfigFile, guard};
 use crate::config;
 use crate::observe::Log;
-use crate::server::Prepared;
+use crate::server::{Prepared, supervise};
 
 pub(super) fn run(file: &ConfigFile) -> anyhow::Result<ExitCode> {
     let config = file.load()?;
@@ -15,17 +15,23 @@ pub(super) fn run(file: &ConfigFile) -> anyhow::Result<ExitCode> {
     }
     let server = Prepared::new(&config, super::meta(&config)?, log.clone())?.bind()?;
     // Before the first connection can come in, so that none goes uncounted.
-    if let Some(guard) = &config.guard {
-        attach(guard, &log);
+    match &config.guard {
+        Some(guard) if attach(guard, &log) => {
+            Ok(supervise(&guard.pin, &log, |keeper| server.run(Some(keeper)))?)
+        }
+        _ => {
+            server.run(None)?;
+            Ok(ExitCode::SUCCESS)
+        }
     }
-    server.run()?;
-    Ok(ExitCode::SUCCESS)
 }
 
-/// A guard that cannot be attached never stops the proxy.
-fn attach(guard: &config::Guard, log: &Log) {
-    log.note(&match guard::attach(guard) {
+/// A guard that cannot be attached never stops the proxy. Whether it is.
+fn attach(guard: &config::Guard, log: &Log) -> bool {
+    let attached = guard::attach(guard);
+    log.note(&match &attached {
         Ok(attached) => format!("guard: {attached}"),
         Err(error) => format!("guard: not attached, serving without it: {error:#}"),
     });
+    attached.is_ok()
 }

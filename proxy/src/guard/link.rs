@@ -7,6 +7,7 @@ use aya::programs::ProgramError;
 use aya::programs::links::{FdLink, LinkError, PinnedLink};
 use aya::programs::xdp::{XdpError, XdpLink, XdpMode};
 use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
 
 use super::holder::Holder;
 use super::netdev::Device;
@@ -16,7 +17,7 @@ use super::{Error, Interface, netdev};
 use crate::config;
 
 /// Where in the kernel the program runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Xdp {
     /// In the interface's driver.
     Native,

@@ -5,6 +5,7 @@
 mod clock;
 mod error;
 mod holder;
+pub mod keeper;
 mod link;
 mod maps;
 mod netdev;
@@ -19,6 +20,8 @@ pub use holder::Holder;
 pub use link::Xdp;
 pub use stats::{Counts, Stats, read};
 pub use support::is_supported;
+
+use serde::{Deserialize, Serialize};
 
 use crate::config;
 use crate::prefixes::Table;
@@ -35,7 +38,7 @@ pub struct Attached {
 }
 
 /// An interface, and the mode in which the program sits on it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Interface {
     pub name: String,
     pub xdp: Xdp,

@@ -1,5 +1,6 @@
 use hookgate_ebpf::abi::{self, Counters};
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use super::clock::Clock;
 use super::maps::Maps;
@@ -9,7 +10,7 @@ use crate::config::Mode;
 use crate::prefixes::Network;
 
 /// What the guard has counted since it was first attached.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Stats {
     pub taken: Timestamp,
     pub mode: Mode,
@@ -22,7 +23,7 @@ pub struct Stats {
     pub other: Counts,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     pub packets: u64,
     /// Whole frames, as XDP sees them.

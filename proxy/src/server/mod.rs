@@ -5,6 +5,7 @@ mod certificates;
 mod listen;
 mod pages;
 mod privileges;
+mod supervise;
 mod worker;
 
 use std::io;
@@ -19,10 +20,12 @@ use tokio::sync::watch;
 
 pub use listen::BadListener;
 pub use privileges::BadUser;
+pub use supervise::supervise;
 
 use crate::admin::{self, AdminSocket, BadSocket};
 use crate::config::{self, Config};
 use crate::datapath::{Admission, Context, Event, Protocol, Redirect};
+use crate::guard::keeper::Keeper;
 use crate::observe::{Funnel, Log, Metrics};
 use crate::prefixes::Table;
 use crate::tls::BadTls;
@@ -59,7 +62,6 @@ pub struct Prepared {
     admin: Option<config::Admin>,
     user: Option<User>,
     certificates: Option<Certificates>,
-    pin: Option<String>,
 }
 
 impl Prepared {
@@ -96,13 +98,12 @@ impl Prepared {
             metrics: Arc::new(Metrics::new(Funnel::new(meta)?)),
         };
         let user = privileges::find(config.process.user.as_deref())?;
-        let pin = config.guard.as_ref().map(|guard| guard.pin.clone());
-        Ok(Self { context, relay, admin: config.admin.clone(), user, certificates, pin })
+        Ok(Self { context, relay, admin: config.admin.clone(), user, certificates })
     }
 
     /// Takes the listeners' addresses; clients are still refused.
     pub fn bind(self) -> Result<Server, StartError> {
-        let Self { context, relay, admin, user, certificates, pin } = self;
+        let Self { context, relay, admin, user, certificates } = self;
         let bind = |(address, protocol)| Ok((Listener::bind(address)?, protocol));
         let relay = relay.into_iter().map(bind).collect::<Result<_, BadListener>>()?;
         let listen = admin.as_ref().and_then(|admin| admin.listen);
@@ -114,7 +115,7 @@ impl Prepared {
         if let (Some(socket), Some(user)) = (&admin.socket, &user) {
             socket.give_to(user.uid.as_raw(), user.gid.as_raw())?;
         }
-        Ok(Server { context, relay, admin, user, certificates, pin })
+        Ok(Server { context, relay, admin, user, certificates })
     }
 }
 
@@ -125,7 +126,6 @@ pub struct Server {
     admin: Admin,
     user: Option<User>,
     certificates: Option<Certificates>,
-    pin: Option<String>,
 }
 
 /// Where the operator is answered.
@@ -136,15 +136,18 @@ struct Admin {
 
 impl Server {
     /// Gives up what only the start needed, then serves until a signal ends it: SIGTERM and SIGINT drain, a second one
-    /// cuts.
-    pub fn run(self) -> Result<(), StartError> {
+    /// cuts. `keeper`: whoever sees to the guard, and without whom this process ends too.
+    pub fn run(self, keeper: Option<Keeper>) -> Result<(), StartError> {
         privileges::give_up(self.user.as_ref())?;
+        if let Some(keeper) = &keeper {
+            supervise::end_with(keeper)?;
+        }
         let control = runtime::Builder::new_current_thread().enable_all().build()?;
-        control.block_on(self.serve())
+        control.block_on(self.serve(keeper))
     }
 
-    async fn serve(self) -> Result<(), StartError> {
-        let Self { context, relay, admin, certificates, pin, .. } = self;
+    async fn serve(self, keeper: Option<Keeper>) -> Result<(), StartError> {
+        let Self { context, relay, admin, certificates, .. } = self;
         let log = context.log.clone();
         let mut stop = Stop::catch()?;
         let context = Arc::new(context);
@@ -158,7 +161,7 @@ impl Server {
         let workers = Workers::start(&relay, &context, &drain, &end)?;
         drop(relay);
         let resolver = certificates.as_ref().map(Certificates::resolver);
-        admin.open(Status { context: Arc::clone(&context), certificates: resolver, pin, drain }, &log)?;
+        admin.open(Status { context: Arc::clone(&context), certificates: resolver, keeper, drain }, &log)?;
         note_what_is_missing(&context);
         if let Some(certificates) = certificates {
             tokio::spawn(certificates.follow(log.clone()));
@@ -174,6 +177,7 @@ impl Server {
             () = tokio::time::sleep(limit) => { ending.send_replace(true); finished.await }
         };
         log.note(&format!("drained; {cut} connections were cut"));
+        admin.close();
         Ok(())
     }
 }
@@ -193,6 +197,12 @@ impl Admin {
             tokio::spawn(admin::serve(listener, status));
         }
         Ok(())
+    }
+
+    fn close(self) {
+        if let Some(socket) = self.socket {
+            socket.remove();
+        }
     }
 }
 

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use crate::admin::Pages;
 use crate::datapath::{Class, Context, Event};
-use crate::guard;
+use crate::guard::{self, keeper::Keeper};
 use crate::observe::{Exposition, UpstreamMetrics, clock};
 use crate::tls::Resolver;
 
@@ -10,8 +10,8 @@ use crate::tls::Resolver;
 pub(super) struct Status {
     pub(super) context: Arc<Context>,
     pub(super) certificates: Option<Arc<Resolver>>,
-    /// The guard's pin folder, where one is configured.
-    pub(super) pin: Option<String>,
+    /// Who reads the guard's counters, where it is attached.
+    pub(super) keeper: Option<Keeper>,
     pub(super) drain: Event,
 }
 
@@ -86,7 +86,7 @@ impl Status {
 
     /// What the guard has counted, where it can be read.
     fn prefixes(&self, to: &mut Exposition) {
-        let Some(Ok(Some(stats))) = self.pin.as_deref().map(guard::read) else { return };
+        let Some(Ok(Some(stats))) = self.keeper.as_ref().map(Keeper::stats) else { return };
         let families = [
             ("hookgate_prefix_packets_total", "Packets to guarded ports, by the prefix they came from"),
             ("hookgate_prefix_bytes_total", "Their bytes, as frames"),
