@@ -4,8 +4,12 @@ use std::path::{Path, PathBuf};
 
 use toml::de::{DeTable, DeValue};
 
+#[path = "../../data/escapes.rs"]
+mod escapes;
+
 use crate::connection::{AND_THE_UPSTREAM, UPSTREAM};
 use crate::{config, packet};
+use escapes::unescape;
 
 /// The inputs for `target` that the repository's tests have.
 ///
@@ -42,40 +46,6 @@ fn cases(file: &str, key: &str) -> Vec<Vec<u8>> {
     let value =
         |case: &toml::Spanned<DeValue<'_>>| Some(unescape(case.get_ref().get(key)?.get_ref().as_str()?));
     cases.iter().filter_map(value).filter(|bytes| bytes.len() <= LONGEST).collect()
-}
-
-/// As in the data: `\r \n \t \\ \xHH` stand for bytes, `\{abc*100}` for repetition, line ends for nothing.
-fn unescape(written: &str) -> Vec<u8> {
-    let (mut bytes, mut rest) = (Vec::new(), written);
-    while let Some((before, after)) = rest.split_once(['\\', '\n']) {
-        bytes.extend_from_slice(before.as_bytes());
-        let is_line_end = rest.as_bytes()[before.len()] == b'\n';
-        rest = if is_line_end { after } else { escape(after, &mut bytes) };
-    }
-    bytes.extend_from_slice(rest.as_bytes());
-    bytes
-}
-
-/// Reads what follows a backslash, and returns what follows that.
-fn escape<'t>(written: &'t str, bytes: &mut Vec<u8>) -> &'t str {
-    let (kind, after) = written.split_at(1);
-    match kind {
-        "x" => {
-            bytes.push(u8::from_str_radix(&after[..2], 16).expect("two digits after \\x"));
-            return &after[2..];
-        }
-        "{" => {
-            let (inside, after) = after.split_once('}').expect("\\{ has its }");
-            let (unit, times) = inside.rsplit_once('*').expect("\\{abc*100}");
-            bytes.extend(unescape(unit).repeat(times.parse().expect("how often")));
-            return after;
-        }
-        "r" => bytes.push(b'\r'),
-        "n" => bytes.push(b'\n'),
-        "t" => bytes.push(b'\t'),
-        _ => bytes.extend_from_slice(kind.as_bytes()),
-    }
-    after
 }
 
 /// The heads of real webhooks.

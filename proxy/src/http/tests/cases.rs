@@ -4,6 +4,11 @@ use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
 
+#[path = "../../../../tests/data/escapes.rs"]
+mod escapes;
+
+use escapes::unescape;
+
 /// One `[[case]]` of a file under `tests/data`.
 pub(super) struct Case<'t>(&'t DeTable<'t>);
 
@@ -51,8 +56,6 @@ impl Case<'_> {
         self.value(key).map(|value| value.as_str().unwrap_or_else(|| panic!("{key} must be a string")))
     }
 
-    /// A string's bytes: `\r \n \t \\ \xHH` stand for themselves, `\{abc*100}` for a hundred times `abc`, and real
-    /// line ends for nothing.
     pub(super) fn bytes(&self, key: &str) -> Option<Vec<u8>> {
         self.text(key).map(unescape)
     }
@@ -69,42 +72,4 @@ impl Case<'_> {
     fn value(&self, key: &str) -> Option<&DeValue<'_>> {
         self.0.get(key).map(|value| value.get_ref())
     }
-}
-
-fn unescape(written: &str) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let mut rest = written;
-    while let Some(first) = rest.chars().next() {
-        rest = &rest[first.len_utf8()..];
-        match first {
-            '\n' => {}
-            '\\' => rest = escape(rest, &mut bytes),
-            _ => bytes.extend_from_slice(first.encode_utf8(&mut [0; 4]).as_bytes()),
-        }
-    }
-    bytes
-}
-
-/// Reads what follows a backslash, and returns what follows that.
-fn escape<'t>(rest: &'t str, bytes: &mut Vec<u8>) -> &'t str {
-    if let Some(hex) = rest.strip_prefix('x') {
-        bytes.push(u8::from_str_radix(&hex[..2], 16).expect("two hexadecimal digits after \\x"));
-        return &hex[2..];
-    }
-    if let Some(repeated) = rest.strip_prefix('{') {
-        let (inside, after) = repeated.split_once('}').expect("\\{ has its }");
-        let (unit, times) = inside.rsplit_once('*').expect("\\{abc*100}");
-        let times: usize = times.parse().expect("how often");
-        bytes.extend(unescape(unit).repeat(times));
-        return after;
-    }
-    let byte = match rest.as_bytes().first() {
-        Some(b'r') => b'\r',
-        Some(b'n') => b'\n',
-        Some(b't') => b'\t',
-        Some(b'\\') => b'\\',
-        other => panic!("no escape: \\{:?}", other.map(|b| char::from(*b))),
-    };
-    bytes.push(byte);
-    &rest[1..]
 }
