@@ -68,8 +68,10 @@ impl RequestField {
         let mut folded = [0; LONGEST_KNOWN];
         match fold(name, &mut folded) {
             b"host" => Self::Host,
-            b"content-length" if !name.contains('_') => Self::ContentLength,
-            b"transfer-encoding" if !name.contains('_') => Self::TransferEncoding,
+            // Servers whose fields become CGI's variables would take these for framing.
+            b"content-length" | b"transfer-encoding" if name.contains('_') => Self::Removed,
+            b"content-length" => Self::ContentLength,
+            b"transfer-encoding" => Self::TransferEncoding,
             b"via" => Self::Via,
             b"x-request-id" if !name.contains('_') => Self::RequestId,
             b"connection" | b"te" | b"upgrade" => Self::Removed,

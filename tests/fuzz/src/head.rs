@@ -103,6 +103,10 @@ fn is_passed(name: &str) -> bool {
             .contains(&&*folded);
     let of_this_hop = ["connection", "keep-alive", "proxy-connection", "te", "upgrade"];
     let of_proxies = ["proxy-authorization", "proxy-authenticate", "via", "x-request-id"];
-    let framing = ["host", "content-length", "transfer-encoding"];
-    !speaks_for_a_proxy && ![&of_this_hop[..], &of_proxies, &framing].concat().contains(&name)
+    // Also with `_`: some servers read these alike.
+    let frames = ["content-length", "transfer-encoding"].contains(&&*folded);
+    !speaks_for_a_proxy
+        && !frames
+        && name != "host"
+        && ![&of_this_hop[..], &of_proxies].concat().contains(&name)
 }
