@@ -1,6 +1,6 @@
 //! Values that start real peers and clean up when dropped.
 //!
-//! A test reads as a scene: a [`NetNs`] is a machine of its own, [`Nginx`], [`DnsServer`] and
+//! A test reads as a scene: a [`NetNs`] is a machine of its own, [`Nginx`], [`DnsServer`], [`Server`] and
 //! [`Receiver`] are what hookgate talks to, [`Origin`] and [`Client`] misbehave on cue, [`Proxy`] is the real binary, [`Tap`] counts what a wire carried. Whatever
 //! a test does, even `kill -9`, its children go with it: each asks the kernel for that ([`Running`]).
 #![forbid(unsafe_code)]
@@ -20,6 +20,7 @@ mod process;
 mod proxy;
 mod receiver;
 mod sample;
+mod server;
 mod tap;
 mod temp_dir;
 mod wire;
@@ -39,6 +40,7 @@ pub use process::{Running, run, wait_until, wrapped};
 pub use proxy::{Proxy, binary, listens};
 pub use receiver::{APP_SECRET, Received, Receiver, VERIFY_TOKEN, signature};
 pub use sample::Sample;
+pub use server::Server;
 pub use tap::{Counts, Tap};
 pub use temp_dir::TempDir;
 pub use wire::{Closed, Wire};

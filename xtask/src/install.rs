@@ -7,14 +7,17 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use crate::workspace::is_root;
 
 /// Programs of the demo and the tests, and the packages that bring them.
-pub const PROGRAMS: [(&str, &str); 8] = [
+pub const PROGRAMS: [(&str, &str); 11] = [
     ("bpftool", "bpftool"),
     ("curl", "curl"),
     ("dnsmasq", "dnsmasq-base"),
     ("ethtool", "ethtool"),
+    ("h2load", "nghttp2-client"),
+    ("haproxy", "haproxy"),
     ("ip", "iproute2"),
     ("nginx", "nginx-light"),
     ("openssl", "openssl"),
+    ("python3", "python3"),
     ("tcpdump", "tcpdump"),
 ];
 
