@@ -11,6 +11,7 @@ pub mod net;
 pub mod observe;
 pub mod prefixes;
 pub mod server;
+pub mod stats;
 mod sys;
 pub mod tls;
 pub mod upstream;

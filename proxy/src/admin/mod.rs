@@ -15,6 +15,7 @@ use tokio::time::{sleep, timeout};
 use crate::http::head::{EndOfHead, HeadLimits, RequestHead, slots};
 use crate::http::target::Target;
 use crate::observe::Exposition;
+use crate::stats::Document;
 
 /// How long one request may take altogether.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -28,6 +29,8 @@ const LIMITS: HeadLimits = HeadLimits { bytes: 8192, target_bytes: 1024, field_l
 pub trait Pages: Send + Sync {
     /// Everything that is counted.
     fn metrics(&self) -> Exposition;
+    /// The document of `hookgate stats --json`.
+    fn stats(&self) -> Document;
     /// What keeps the proxy from serving, a reason each; none when it is ready.
     fn unready(&self) -> Vec<String>;
 }
@@ -104,7 +107,7 @@ fn respond(head: &[u8], pages: &dyn Pages) -> String {
         return response("400 Bad Request", TEXT, "not a valid HTTP request\n");
     };
     if head.method != "GET" {
-        return response("405 Method Not Allowed", TEXT, "GET /health, /ready or /metrics\n");
+        return response("405 Method Not Allowed", TEXT, "GET /health, /ready, /metrics or /stats.json\n");
     }
     let path = match head.target {
         Target::Path(path) => path.split(|b| *b == b'?').next().unwrap_or_default(),
@@ -117,7 +120,11 @@ fn respond(head: &[u8], pages: &dyn Pages) -> String {
             reasons => response("503 Service Unavailable", TEXT, &(reasons.join("\n") + "\n")),
         },
         b"/metrics" => response("200 OK", Exposition::CONTENT_TYPE, &pages.metrics().into_text()),
-        _ => response("404 Not Found", TEXT, "/health, /ready and /metrics are here\n"),
+        b"/stats.json" => match serde_json::to_string(&pages.stats()) {
+            Ok(json) => response("200 OK", "application/json", &json),
+            Err(error) => response("500 Internal Server Error", TEXT, &format!("{error}\n")),
+        },
+        _ => response("404 Not Found", TEXT, "/health, /ready, /metrics and /stats.json are here\n"),
     }
 }
 

@@ -34,9 +34,8 @@ pub fn run(command: Command, config: &ConfigFile) -> anyhow::Result<ExitCode> {
             }
         }
         Command::Status => {
-            let config = config.guard()?;
-            let stats = guard::read(pin(config.as_ref()))?;
-            print(&format!("{}\n", stats::status(stats.as_ref())))?;
+            let document = stats::Source::new(config)?.pinned()?;
+            print(&format!("{}\n", document.guard.describe()))?;
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -5,6 +5,7 @@ mod guard;
 mod prefixes;
 mod run;
 mod stats;
+mod top;
 
 use std::io::{self, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
@@ -33,8 +34,10 @@ enum Command {
     Run,
     /// Read the whole configuration and say what is wrong and where
     Check,
-    /// Show what the guard counted for each of Meta's prefixes
+    /// Show what was counted for each of Meta's prefixes
     Stats(stats::Options),
+    /// The same, live, full screen
+    Top,
     /// Attach or detach the XDP program by itself
     #[command(subcommand)]
     Guard(guard::Command),
@@ -50,6 +53,7 @@ impl Cli {
             Command::Run => run::run(&config),
             Command::Check => check::run(&config),
             Command::Stats(options) => stats::run(&options, &config),
+            Command::Top => top::run(&config),
             Command::Guard(command) => guard::run(command, &config),
             Command::Prefixes(command) => prefixes::run(command, &config),
         }
@@ -69,11 +73,15 @@ impl ConfigFile {
         Ok(Config::load(self.path())?)
     }
 
-    /// The `[guard]` section, for commands that also work without it: where there is neither `--config` nor a file at
-    /// the default path, it is left out too.
-    fn guard(&self) -> anyhow::Result<Option<config::Guard>> {
+    /// For commands that also work without one: `None` where there is neither `--config` nor a file at the default path.
+    fn optional(&self) -> anyhow::Result<Option<Config>> {
         let is_absent = self.0.is_none() && !self.path().try_exists()?;
-        if is_absent { Ok(None) } else { Ok(self.load()?.guard) }
+        if is_absent { Ok(None) } else { Ok(Some(self.load()?)) }
+    }
+
+    /// The `[guard]` section, under the same conditions.
+    fn guard(&self) -> anyhow::Result<Option<config::Guard>> {
+        Ok(self.optional()?.and_then(|config| config.guard))
     }
 }
 
@@ -99,10 +107,15 @@ fn log(config: &config::Log) -> Log {
     Log::new(format, config.access)
 }
 
-/// To standard output; whoever stops reading (`| head`) has seen enough.
+/// To standard output.
 fn print(text: &str) -> io::Result<()> {
+    is_read(text).map(drop)
+}
+
+/// The same, and whether somebody reads it: whoever stops (`| head`) has seen enough.
+fn is_read(text: &str) -> io::Result<bool> {
     match io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        result => result,
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        result => result.map(|()| true),
     }
 }

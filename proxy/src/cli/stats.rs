@@ -1,227 +1,275 @@
+//! `hookgate stats`: what was counted, once or again and again.
+
 use std::fmt::Write as _;
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::thread::sleep;
+use std::time::Duration;
 
+use anyhow::{Context as _, bail};
 use clap::Args;
-use jiff::Timestamp;
-use serde::Serialize;
+use tokio::time::Instant;
 
-use super::{ConfigFile, guard::interfaces, pin, prefix_source, print};
-use crate::config::Mode;
-use crate::guard::{self, Counts, Stats};
+use super::{ConfigFile, is_read, pin, prefix_source, print};
+use crate::config::{self, Mode};
+use crate::guard;
 use crate::observe::clock;
-use crate::prefixes::Network;
+use crate::stats::{Counts, Document, Live, rows};
 
 #[derive(Debug, Args)]
 pub struct Options {
     /// Print JSON, version 1: every prefix, whatever --all says
     #[arg(long)]
     json: bool,
-    /// Also show prefixes without traffic
+    /// Also show prefixes without traffic, and the /24s and /48s that were seen
     #[arg(long)]
     all: bool,
+    /// Again every second, with rates; as JSON one object a line
+    #[arg(long)]
+    watch: bool,
 }
 
+const INTERVAL: Duration = Duration::from_secs(1);
+
 pub fn run(options: &Options, config: &ConfigFile) -> anyhow::Result<ExitCode> {
-    let config = config.guard()?;
-    let stats = guard::read(pin(config.as_ref()))?;
-    let text = match (&stats, options.json) {
-        (Some(stats), true) => json(&Document::attached(stats))?,
-        (None, true) => {
-            let mode = config.as_ref().map_or(Mode::Observe, |guard| guard.mode);
-            json(&Document::without_guard(clock::now(), mode, prefix_source(config.as_ref()).load()?.iter()))?
-        }
-        (Some(stats), false) => format!("{}\n\n{}", status(Some(stats)), table(stats, options.all)),
-        (None, false) => format!("{}\n", status(None)),
-    };
-    print(&text)?;
+    let source = Source::new(config)?;
+    if options.watch {
+        watch(options, &source)?;
+    } else {
+        let document = source.read()?;
+        print(&match options.json {
+            true => serde_json::to_string_pretty(&document)? + "\n",
+            false => table(&document, options.all, None),
+        })?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 
-/// One line: whether the guard runs, and where.
-pub fn status(stats: Option<&Stats>) -> String {
-    match (stats, guard::is_supported()) {
-        (Some(stats), _) => format!(
-            "attached to {}, mode {}, counting since {}",
-            interfaces(&stats.interfaces),
-            stats.mode,
-            clock::rfc3339(stats.since)
-        ),
-        (None, Ok(())) => "detached: nothing is counted".into(),
-        (None, Err(error)) => format!("unsupported: {error}"),
+#[expect(clippy::disallowed_methods, reason = "this command has one thread, which has nothing else to do")]
+fn watch(options: &Options, source: &Source) -> anyhow::Result<()> {
+    let (mut live, mut taken) = (Live::default(), Instant::now());
+    loop {
+        let document = source.read()?;
+        let goes_on = match options.json {
+            true => is_read(&(serde_json::to_string(&document)? + "\n"))?,
+            false => {
+                live.push(document, taken.elapsed());
+                let text = live.latest().map(|document| table(document, options.all, Some(&live)));
+                is_read(&(text.unwrap_or_default() + "\n"))?
+            }
+        };
+        if !goes_on {
+            return Ok(());
+        }
+        taken = Instant::now();
+        sleep(INTERVAL);
     }
 }
 
-/// By traffic, the rest of the world last.
-fn table(stats: &Stats, all: bool) -> String {
-    let mut rows: Vec<(String, Counts)> =
-        stats.prefixes.iter().map(|(network, counts)| (network.to_string(), *counts)).collect();
-    rows.retain(|(_, counts)| all || counts.packets > 0);
-    rows.sort_by_key(|(_, counts)| std::cmp::Reverse((counts.bytes, counts.packets)));
-    rows.push(("other".into(), stats.other));
-    let mut text = line("PREFIX", "PACKETS", "BYTES", "SYNS", "LAST SEEN");
-    for (name, Counts { packets, bytes, syns, last_seen }) in rows {
-        let seen = last_seen.map_or("never".into(), clock::rfc3339);
-        text += &line(&name, &packets.to_string(), &bytes.to_string(), &syns.to_string(), &seen);
+/// Where the figures come from: the running proxy, else the pinned maps.
+pub struct Source {
+    guard: Option<config::Guard>,
+    socket: Option<PathBuf>,
+}
+
+impl Source {
+    pub fn new(config: &ConfigFile) -> anyhow::Result<Self> {
+        let config = config.optional()?;
+        let socket = config.as_ref().and_then(|config| config.admin.as_ref()?.socket.clone());
+        Ok(Self { guard: config.and_then(|config| config.guard), socket })
+    }
+
+    pub fn read(&self) -> anyhow::Result<Document> {
+        if let Some(socket) = &self.socket
+            // Nobody listens there, or this user may not ask: the pins may still be read.
+            && let Ok(proxy) = UnixStream::connect(socket)
+        {
+            return ask(proxy).with_context(|| format!("the proxy at {}", socket.display()));
+        }
+        self.pinned()
+    }
+
+    /// From the pinned maps alone.
+    pub fn pinned(&self) -> anyhow::Result<Document> {
+        match guard::read(pin(self.guard.as_ref()))? {
+            Some(stats) => Ok(Document::attached(&stats)),
+            None => {
+                let mode = self.guard.as_ref().map_or(Mode::Observe, |guard| guard.mode);
+                let prefixes = prefix_source(self.guard.as_ref()).load()?;
+                Ok(Document::without_guard(clock::now(), mode, prefixes.iter()))
+            }
+        }
+    }
+}
+
+/// How long the proxy may take to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+fn ask(mut proxy: UnixStream) -> anyhow::Result<Document> {
+    proxy.set_read_timeout(Some(PATIENCE))?;
+    proxy.write_all(b"GET /stats.json HTTP/1.1\r\nHost: hookgate\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    proxy.read_to_string(&mut answer)?;
+    match answer.split_once("\r\n\r\n") {
+        Some((head, body)) if head.starts_with("HTTP/1.1 200 ") => Ok(serde_json::from_str(body)?),
+        Some((_, why)) => bail!("{}", why.trim()),
+        None => bail!("it gave no answer"),
+    }
+}
+
+/// By traffic, the rest of the world last; with `live`, what happened since the last time as well.
+fn table(document: &Document, all: bool, live: Option<&Live>) -> String {
+    let mut text = format!("{}  {}\n\n", document.taken, document.guard.describe());
+    let mut shown: Vec<_> = document.prefixes.iter().filter(|row| all || row.counts.is_used()).collect();
+    shown.sort_by_key(|row| std::cmp::Reverse((row.counts.bytes, row.counts.packets)));
+    line(&mut text, &HEAD.map(str::to_owned));
+    let counts = rows(document).collect::<std::collections::HashMap<_, _>>();
+    for whose in shown.iter().map(|row| Some(row.prefix)).chain([None]) {
+        let name = whose.map_or("other".into(), |prefix| prefix.to_string());
+        let Some(counts) = counts.get(&whose) else { continue };
+        line(&mut text, &cells(name, counts));
+        if let Some(live) = live.filter(|live| live.past(whose).len() > 0) {
+            let last = live.last(whose);
+            let rate = |count| format!("{:.1}/s", last.per_second(count));
+            let mut rates = [const { String::new() }; HEAD.len()];
+            rates[1] = rate(last.packets);
+            rates[2] = format!("{}/s", bytes(last.per_second(last.bytes) as u64));
+            rates[3] = rate(last.syns);
+            rates[5] = rate(last.handshakes);
+            rates[8] = rate(last.requests);
+            rates[9] = rate(last.delivered);
+            line(&mut text, &rates);
+        }
+    }
+    for seen in document.seen.iter().flatten().filter(|_| all) {
+        line(&mut text, &cells(format!("  {}", seen.network), &seen.counts));
     }
     text
 }
 
-fn line(prefix: &str, packets: &str, bytes: &str, syns: &str, last_seen: &str) -> String {
-    format!("{prefix:<20} {packets:>12} {bytes:>15} {syns:>9}  {last_seen}\n")
+const HEAD: [&str; 13] = [
+    "PREFIX",
+    "PACKETS",
+    "BYTES",
+    "SYNS",
+    "RETRANS",
+    "SHAKES",
+    "FAILED",
+    "TLS",
+    "REQUESTS",
+    "DELIV",
+    "REFUSED",
+    "DROPPED",
+    "LAST SEEN",
+];
+
+fn cells(name: String, counts: &Counts) -> [String; HEAD.len()] {
+    let told = |count: Option<u64>| count.map_or("-".into(), |count| count.to_string());
+    let funnel = counts.funnel;
+    [
+        name,
+        counts.packets.to_string(),
+        bytes(counts.bytes),
+        counts.syns.to_string(),
+        told(counts.syns_retransmitted),
+        told(counts.handshakes),
+        told(counts.handshakes_failed),
+        told(funnel.map(|f| f.tls)),
+        told(funnel.map(|f| f.requests)),
+        told(funnel.map(|f| f.delivered)),
+        told(funnel.map(|f| f.refused + f.failed)),
+        told(counts.dropped),
+        counts.last_seen.clone().unwrap_or_else(|| "never".into()),
+    ]
 }
 
-fn json(document: &Document) -> anyhow::Result<String> {
-    let mut text = serde_json::to_string_pretty(document)?;
-    writeln!(text)?;
-    Ok(text)
-}
-
-/// `hookgate stats --json`, version 1: fields are added, never renamed or removed.
-#[derive(Serialize)]
-struct Document {
-    version: u32,
-    taken: String,
-    guard: GuardObject,
-    prefixes: Vec<PrefixObject>,
-    other: CountsObject,
-}
-
-#[derive(Serialize)]
-struct GuardObject {
-    state: &'static str,
-    mode: String,
-    since: Option<String>,
-    interfaces: Vec<InterfaceObject>,
-}
-
-#[derive(Serialize)]
-struct InterfaceObject {
-    name: String,
-    xdp: String,
-}
-
-#[derive(Serialize)]
-struct PrefixObject {
-    prefix: String,
-    #[serde(flatten)]
-    counts: CountsObject,
-}
-
-#[derive(Serialize)]
-struct CountsObject {
-    packets: u64,
-    bytes: u64,
-    syns: u64,
-    last_seen: Option<String>,
-}
-
-impl Document {
-    fn attached(stats: &Stats) -> Self {
-        let interfaces = stats.interfaces.iter().map(|interface| InterfaceObject {
-            name: interface.name.clone(),
-            xdp: interface.xdp.to_string(),
-        });
-        let guard = GuardObject {
-            state: "attached",
-            mode: stats.mode.to_string(),
-            since: Some(clock::rfc3339(stats.since)),
-            interfaces: interfaces.collect(),
-        };
-        Self::new(stats.taken, guard, stats.prefixes.iter().copied(), stats.other)
+fn line(text: &mut String, cells: &[String; HEAD.len()]) {
+    let [name, rest @ .., last] = cells;
+    // Writing to a String does not fail.
+    let _ = write!(text, "{name:<22}");
+    for cell in rest {
+        let _ = write!(text, " {cell:>9}");
     }
-
-    /// The same shape, so that a reader needs no second way to look at it.
-    fn without_guard(taken: Timestamp, mode: Mode, prefixes: impl Iterator<Item = Network>) -> Self {
-        let state = if guard::is_supported().is_ok() { "detached" } else { "unsupported" };
-        let guard = GuardObject { state, mode: mode.to_string(), since: None, interfaces: Vec::new() };
-        Self::new(taken, guard, prefixes.map(|network| (network, Counts::default())), Counts::default())
-    }
-
-    fn new(
-        taken: Timestamp,
-        guard: GuardObject,
-        prefixes: impl Iterator<Item = (Network, Counts)>,
-        other: Counts,
-    ) -> Self {
-        let prefixes = prefixes
-            .map(|(network, counts)| PrefixObject { prefix: network.to_string(), counts: counts.into() })
-            .collect();
-        Self { version: 1, taken: clock::rfc3339(taken), guard, prefixes, other: other.into() }
-    }
+    let _ = writeln!(text, "  {last}");
 }
 
-impl From<Counts> for CountsObject {
-    fn from(counts: Counts) -> Self {
-        let Counts { packets, bytes, syns, last_seen } = counts;
-        Self { packets, bytes, syns, last_seen: last_seen.map(clock::rfc3339) }
+/// With a unit, so that it fits.
+fn bytes(count: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    if count < 10_000 {
+        return format!("{count} B");
     }
+    let mut value = count as f64;
+    let mut unit = "B";
+    for larger in UNITS {
+        if value < 1000.0 {
+            break;
+        }
+        (value, unit) = (value / 1024.0, larger);
+    }
+    format!("{value:.1} {unit}")
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
-
     use super::*;
-    use crate::guard::{Interface, Xdp};
+    use crate::stats::{Guard, Prefix, State};
 
-    fn at(time: &str) -> Timestamp {
-        time.parse().unwrap()
-    }
-
-    fn stats() -> Stats {
-        let counts = |packets, last_seen| Counts { packets, bytes: packets * 60, syns: 1, last_seen };
-        Stats {
-            taken: at("2026-11-24T16:00:00.999Z"),
-            mode: Mode::Observe,
-            since: at("2026-11-24T09:00:00Z"),
-            interfaces: vec![Interface { name: "eth0".into(), xdp: Xdp::Native }],
+    fn document() -> Document {
+        let counts = |packets| Counts { packets, bytes: packets * 60_000, syns: 1, ..Counts::default() };
+        let prefix = |text: &str, packets| Prefix { prefix: text.parse().unwrap(), counts: counts(packets) };
+        Document {
+            version: 1,
+            taken: "2026-11-24T16:00:00Z".into(),
+            guard: Guard {
+                state: State::Attached,
+                mode: Mode::Observe,
+                since: Some("2026-11-24T09:00:00Z".into()),
+                interfaces: Vec::new(),
+                handshakes_uncounted: None,
+            },
             prefixes: vec![
-                ("31.13.64.0/18".parse().unwrap(), counts(2, Some(at("2026-11-24T15:59:59Z")))),
-                ("157.240.0.0/17".parse().unwrap(), counts(9, Some(at("2026-11-24T16:00:00.999Z")))),
-                ("2a03:2880::/32".parse().unwrap(), Counts::default()),
+                prefix("31.13.64.0/18", 2),
+                prefix("157.240.0.0/17", 900),
+                Prefix { prefix: "2a03:2880::/32".parse().unwrap(), counts: Counts::default() },
             ],
-            other: counts(1, Some(at("2026-11-24T16:00:00.999Z"))),
+            other: counts(1),
+            seen: None,
         }
-    }
-
-    #[test]
-    fn json_has_the_promised_shape() {
-        let document = serde_json::to_value(Document::attached(&stats())).unwrap();
-        assert_eq!(document["version"], 1);
-        assert_eq!(document["taken"], "2026-11-24T16:00:00Z");
-        let guard = json!({ "state": "attached", "mode": "observe", "since": "2026-11-24T09:00:00Z",
-                            "interfaces": [{ "name": "eth0", "xdp": "native" }] });
-        assert_eq!(document["guard"], guard);
-        let first = json!({ "prefix": "31.13.64.0/18", "packets": 2, "bytes": 120, "syns": 1,
-                            "last_seen": "2026-11-24T15:59:59Z" });
-        assert_eq!(document["prefixes"][0], first);
-        assert_eq!(document["prefixes"][2]["last_seen"], Value::Null);
-        assert_eq!(document["prefixes"].as_array().unwrap().len(), 3);
-        let other = json!({ "packets": 1, "bytes": 60, "syns": 1, "last_seen": "2026-11-24T16:00:00Z" });
-        assert_eq!(document["other"], other);
-    }
-
-    #[test]
-    fn without_a_guard_the_shape_stays() {
-        let prefixes = ["157.240.0.0/17".parse().unwrap()].into_iter();
-        let document = Document::without_guard(at("2026-11-24T16:00:00Z"), Mode::Observe, prefixes);
-        let document = serde_json::to_value(document).unwrap();
-        assert_ne!(document["guard"]["state"], "attached");
-        assert_eq!(document["guard"]["since"], Value::Null);
-        assert_eq!(document["guard"]["interfaces"], json!([]));
-        let row =
-            json!({ "prefix": "157.240.0.0/17", "packets": 0, "bytes": 0, "syns": 0, "last_seen": null });
-        assert_eq!(document["prefixes"], json!([row]));
-        assert_eq!(document["other"]["packets"], 0);
     }
 
     #[test]
     fn the_table_is_sorted_by_traffic() {
         let names = |all| {
-            let table = table(&stats(), all);
-            table.lines().map(|line| line.split(' ').next().unwrap().to_owned()).collect::<Vec<_>>()
+            let table = table(&document(), all, None);
+            table.lines().skip(2).map(|line| line.split(' ').next().unwrap().to_owned()).collect::<Vec<_>>()
         };
         assert_eq!(names(false), ["PREFIX", "157.240.0.0/17", "31.13.64.0/18", "other"]);
         assert_eq!(names(true)[3], "2a03:2880::/32");
+    }
+
+    #[test]
+    fn bytes_have_units() {
+        for (count, text) in [
+            (0, "0 B"),
+            (9_999, "9999 B"),
+            (10_000, "9.8 KiB"),
+            (54_000_000, "51.5 MiB"),
+            (u64::MAX, "16384.0 PiB"),
+        ] {
+            assert_eq!(bytes(count), text);
+        }
+    }
+
+    #[test]
+    fn columns_keep_apart() {
+        let table = table(&document(), true, None);
+        let mut lines = table.lines().skip(2);
+        let head = lines.next().unwrap();
+        for line in lines {
+            assert_eq!(line.find("never"), head.find("LAST SEEN"), "{table}");
+        }
     }
 }

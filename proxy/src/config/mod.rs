@@ -111,6 +111,7 @@ pub struct Guard {
 
 /// What happens to sources outside Meta's prefixes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Mode {
     Observe,
     Limit,

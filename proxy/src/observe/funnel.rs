@@ -94,6 +94,11 @@ impl Funnel {
         }
     }
 
+    /// The prefixes in force, IPv4 first, by address.
+    pub fn networks(&self) -> Vec<Network> {
+        self.rows().table.iter().collect()
+    }
+
     /// What was counted, and of which prefix.
     pub fn counts(&self) -> (Vec<(Network, Counts)>, Counts) {
         let rows = self.rows();

@@ -8,7 +8,7 @@ mod redact;
 mod request;
 mod sink;
 
-pub use funnel::{Funnel, Row, Step};
+pub use funnel::{Counts as FunnelCounts, Funnel, Row, Step};
 pub use log::{Format, Log};
 pub use metrics::{ConnectionRefusal, Counter, Exposition, Handshake, Metrics, UpstreamMetrics};
 pub use request::Request;

@@ -23,7 +23,7 @@ pub use privileges::BadUser;
 pub use supervise::supervise;
 
 use crate::admin::{self, AdminSocket, BadSocket};
-use crate::config::{self, Config};
+use crate::config::{self, Config, Mode};
 use crate::datapath::{Admission, Context, Event, Protocol, Redirect};
 use crate::guard::keeper::Keeper;
 use crate::observe::{Funnel, Log, Metrics};
@@ -62,6 +62,7 @@ pub struct Prepared {
     admin: Option<config::Admin>,
     user: Option<User>,
     certificates: Option<Certificates>,
+    mode: Mode,
 }
 
 impl Prepared {
@@ -97,13 +98,14 @@ impl Prepared {
             log,
             metrics: Arc::new(Metrics::new(Funnel::new(meta)?)),
         };
+        let mode = config.guard.as_ref().map_or(Mode::Observe, |guard| guard.mode);
         let user = privileges::find(config.process.user.as_deref())?;
-        Ok(Self { context, relay, admin: config.admin.clone(), user, certificates })
+        Ok(Self { context, relay, admin: config.admin.clone(), user, certificates, mode })
     }
 
     /// Takes the listeners' addresses; clients are still refused.
     pub fn bind(self) -> Result<Server, StartError> {
-        let Self { context, relay, admin, user, certificates } = self;
+        let Self { context, relay, admin, user, certificates, mode } = self;
         let bind = |(address, protocol)| Ok((Listener::bind(address)?, protocol));
         let relay = relay.into_iter().map(bind).collect::<Result<_, BadListener>>()?;
         let listen = admin.as_ref().and_then(|admin| admin.listen);
@@ -115,7 +117,7 @@ impl Prepared {
         if let (Some(socket), Some(user)) = (&admin.socket, &user) {
             socket.give_to(user.uid.as_raw(), user.gid.as_raw())?;
         }
-        Ok(Server { context, relay, admin, user, certificates })
+        Ok(Server { context, relay, admin, user, certificates, mode })
     }
 }
 
@@ -126,6 +128,7 @@ pub struct Server {
     admin: Admin,
     user: Option<User>,
     certificates: Option<Certificates>,
+    mode: Mode,
 }
 
 /// Where the operator is answered.
@@ -147,7 +150,7 @@ impl Server {
     }
 
     async fn serve(self, keeper: Option<Keeper>) -> Result<(), StartError> {
-        let Self { context, relay, admin, certificates, .. } = self;
+        let Self { context, relay, admin, certificates, mode, .. } = self;
         let log = context.log.clone();
         let mut stop = Stop::catch()?;
         let context = Arc::new(context);
@@ -161,7 +164,10 @@ impl Server {
         let workers = Workers::start(&relay, &context, &drain, &end)?;
         drop(relay);
         let resolver = certificates.as_ref().map(Certificates::resolver);
-        admin.open(Status { context: Arc::clone(&context), certificates: resolver, keeper, drain }, &log)?;
+        admin.open(
+            Status { context: Arc::clone(&context), certificates: resolver, keeper, mode, drain },
+            &log,
+        )?;
         note_what_is_missing(&context);
         if let Some(certificates) = certificates {
             tokio::spawn(certificates.follow(log.clone()));

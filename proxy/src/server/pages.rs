@@ -1,9 +1,11 @@
 use std::sync::Arc;
 
 use crate::admin::Pages;
+use crate::config::Mode;
 use crate::datapath::{Class, Context, Event};
 use crate::guard::{self, keeper::Keeper};
 use crate::observe::{Exposition, UpstreamMetrics, clock};
+use crate::stats::Document;
 use crate::tls::Resolver;
 
 /// What the admin listener tells of a running proxy.
@@ -12,6 +14,8 @@ pub(super) struct Status {
     pub(super) certificates: Option<Arc<Resolver>>,
     /// Who reads the guard's counters, where it is attached.
     pub(super) keeper: Option<Keeper>,
+    /// The guard's, as configured.
+    pub(super) mode: Mode,
     pub(super) drain: Event,
 }
 
@@ -33,6 +37,15 @@ impl Pages for Status {
             to.sample(&[], expiry);
         }
         to
+    }
+
+    fn stats(&self) -> Document {
+        let mut document = match self.counted() {
+            Some(stats) => Document::attached(&stats),
+            None => Document::without_guard(clock::now(), self.mode, self.context.metrics.funnel.networks()),
+        };
+        document.add_funnel(&self.context.metrics.funnel);
+        document
     }
 
     fn unready(&self) -> Vec<String> {
@@ -86,7 +99,7 @@ impl Status {
 
     /// What the guard has counted, where it can be read.
     fn prefixes(&self, to: &mut Exposition) {
-        let Some(Ok(Some(stats))) = self.keeper.as_ref().map(Keeper::stats) else { return };
+        let Some(stats) = self.counted() else { return };
         let families = [
             ("hookgate_prefix_packets_total", "Packets to guarded ports, by the prefix they came from"),
             ("hookgate_prefix_bytes_total", "Their bytes, as frames"),
@@ -102,6 +115,11 @@ impl Status {
             }
             to.sample(&[("prefix", "other")], counts(&stats.other)[index]);
         }
+    }
+
+    /// `None`: the guard is not attached, or does not say.
+    fn counted(&self) -> Option<guard::Stats> {
+        self.keeper.as_ref()?.stats().ok()?
     }
 
     /// When the first certificate ends, in Unix time.

@@ -8,6 +8,7 @@ mod client_tls;
 mod clients;
 mod delivery;
 mod dns;
+mod figures;
 mod forwarding;
 mod funnel;
 mod http_listener;

@@ -3,11 +3,12 @@
 use super::source::{PathUse, SourceFile};
 
 /// From the top down. A module that is not here is refused: somebody has to decide where it stands.
-const LAYERS: [&[&str]; 8] = [
+const LAYERS: [&[&str]; 9] = [
     &["main", "lib"],
     &["cli"],
     &["server"],
     &["datapath", "admin", "acme", "registry"],
+    &["stats"],
     &["upstream", "guard"],
     &["tls", "net"],
     &["config", "observe"],

@@ -1,0 +1,259 @@
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::config::Mode;
+use crate::guard;
+use crate::observe::{self, clock};
+use crate::prefixes::Network;
+
+/// `hookgate stats --json`, version 1: fields are added, never renamed or removed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Document {
+    pub version: u32,
+    /// RFC 3339 in UTC.
+    pub taken: String,
+    pub guard: Guard,
+    /// Every prefix in force, IPv4 first, by address.
+    pub prefixes: Vec<Prefix>,
+    /// All the rest of the world.
+    pub other: Counts,
+    /// The /24s and /48s of Meta's that were actually seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<Vec<Seen>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Guard {
+    pub state: State,
+    pub mode: Mode,
+    /// When counting began, RFC 3339 in UTC; `None` unless attached.
+    pub since: Option<String>,
+    pub interfaces: Vec<Interface>,
+    /// Why handshakes are not counted, where they are not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handshakes_uncounted: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    Attached,
+    Detached,
+    /// This kernel, or this binary, cannot run the program.
+    Unsupported,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interface {
+    pub name: String,
+    /// `native` or `generic`.
+    pub xdp: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Prefix {
+    pub prefix: Network,
+    #[serde(flatten)]
+    pub counts: Counts,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Seen {
+    pub network: Network,
+    /// The longest prefix in force that holds it.
+    pub prefix: Option<Network>,
+    #[serde(flatten)]
+    pub counts: Counts,
+}
+
+/// Totals of one row. What is not counted is absent, never 0.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    pub packets: u64,
+    /// Whole frames, as XDP sees them.
+    pub bytes: u64,
+    /// SYNs without ACK, retransmitted ones included.
+    pub syns: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub syns_retransmitted: Option<u64>,
+    /// Completed, as the kernel's TCP sees it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handshakes: Option<u64>,
+    /// Reset before that, or not completed 10 s after the last SYN.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handshakes_failed: Option<u64>,
+    /// SYNs whose handshake could not be followed: too many were under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub untracked: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fins: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rsts: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dropped: Option<u64>,
+    /// Of `other` alone: by reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dropped_by: Option<DroppedBy>,
+    /// RFC 3339 in UTC, exact to some milliseconds.
+    pub last_seen: Option<String>,
+    #[serde(default, flatten, skip_serializing_if = "Option::is_none")]
+    pub funnel: Option<Funnel>,
+}
+
+/// User space's part, for the client's address, after a believed PROXY header.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Funnel {
+    pub accepted: u64,
+    pub tls: u64,
+    pub tls_failed: u64,
+    pub requests: u64,
+    /// The upstream answered 200, and the client has all of it.
+    pub delivered: u64,
+    /// Answered by hookgate, before an upstream was asked.
+    pub refused: u64,
+    pub failed: u64,
+}
+
+/// Packets dropped, by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DroppedBy {
+    pub strict: u64,
+    pub limited: u64,
+    pub garbage: u64,
+}
+
+impl Document {
+    pub const VERSION: u32 = 1;
+
+    pub fn attached(stats: &guard::Stats) -> Self {
+        let interfaces = stats
+            .interfaces
+            .iter()
+            .map(|interface| Interface { name: interface.name.clone(), xdp: interface.xdp.to_string() });
+        let prefixes = stats.prefixes.iter();
+        Self {
+            version: Self::VERSION,
+            taken: clock::rfc3339(stats.taken),
+            guard: Guard {
+                state: State::Attached,
+                mode: stats.mode,
+                since: Some(clock::rfc3339(stats.since)),
+                interfaces: interfaces.collect(),
+                handshakes_uncounted: None,
+            },
+            prefixes: prefixes
+                .map(|(prefix, counts)| Prefix { prefix: *prefix, counts: counts.into() })
+                .collect(),
+            other: (&stats.other).into(),
+            seen: None,
+        }
+    }
+
+    /// The same shape, so that a reader needs no second way to look at it.
+    pub fn without_guard(taken: Timestamp, mode: Mode, prefixes: impl IntoIterator<Item = Network>) -> Self {
+        let state = if guard::is_supported().is_ok() { State::Detached } else { State::Unsupported };
+        Self {
+            version: Self::VERSION,
+            taken: clock::rfc3339(taken),
+            guard: Guard { state, mode, since: None, interfaces: Vec::new(), handshakes_uncounted: None },
+            prefixes: prefixes
+                .into_iter()
+                .map(|prefix| Prefix { prefix, counts: Counts::default() })
+                .collect(),
+            other: Counts::default(),
+            seen: None,
+        }
+    }
+}
+
+impl Document {
+    /// Adds what the proxy itself counted.
+    pub fn add_funnel(&mut self, funnel: &observe::Funnel) {
+        let (by_prefix, other) = funnel.counts();
+        let by_prefix: HashMap<Network, observe::FunnelCounts> = by_prefix.into_iter().collect();
+        for row in &mut self.prefixes {
+            row.counts.funnel = by_prefix.get(&row.prefix).copied().map(Funnel::from);
+        }
+        self.other.funnel = Some(other.into());
+    }
+}
+
+impl From<observe::FunnelCounts> for Funnel {
+    fn from(counts: observe::FunnelCounts) -> Self {
+        let [accepted, tls, tls_failed, requests, delivered, refused, failed] = counts;
+        Self { accepted, tls, tls_failed, requests, delivered, refused, failed }
+    }
+}
+
+impl Guard {
+    /// One line: whether the guard runs, and where.
+    pub fn describe(&self) -> String {
+        let interfaces = self.interfaces.iter().map(|i| format!("{} ({})", i.name, i.xdp));
+        let interfaces = interfaces.collect::<Vec<_>>().join(", ");
+        match (self.state, &self.since) {
+            (State::Attached, Some(since)) => {
+                format!("attached to {interfaces}, mode {}, counting since {since}", self.mode)
+            }
+            (State::Attached | State::Detached, _) => "detached: packets are not counted".into(),
+            (State::Unsupported, _) => match guard::is_supported() {
+                Ok(()) => "unsupported".into(),
+                Err(error) => format!("unsupported: {error}"),
+            },
+        }
+    }
+}
+
+impl From<&guard::Counts> for Counts {
+    fn from(counts: &guard::Counts) -> Self {
+        let guard::Counts { packets, bytes, syns, last_seen } = *counts;
+        Self { packets, bytes, syns, last_seen: last_seen.map(clock::rfc3339), ..Self::default() }
+    }
+}
+
+/// A step of the way from a SYN to a delivered message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Step {
+    pub name: &'static str,
+    /// `None`: not counted.
+    pub count: Option<u64>,
+    /// What it is a share of.
+    pub of: Option<u64>,
+    /// Whether it is one that did not get further.
+    pub is_loss: bool,
+}
+
+impl Counts {
+    pub fn is_used(&self) -> bool {
+        self.packets > 0 || self.funnel.is_some_and(|funnel| funnel.accepted + funnel.requests > 0)
+    }
+
+    /// Connections that somebody tried to open: every SYN that is not a repeated one.
+    pub fn opened(&self) -> Option<u64> {
+        Some(self.syns.saturating_sub(self.syns_retransmitted?))
+    }
+
+    /// The way, in order.
+    pub fn steps(&self) -> [Step; 13] {
+        let step = |name, count, of| Step { name, count, of, is_loss: false };
+        let loss = |name, count, of| Step { name, count, of, is_loss: true };
+        let funnel = |of: fn(&Funnel) -> u64| self.funnel.as_ref().map(of);
+        let (accepted, requests) = (funnel(|f| f.accepted), funnel(|f| f.requests));
+        [
+            step("SYNs", Some(self.syns), None),
+            loss("retransmitted", self.syns_retransmitted, Some(self.syns)),
+            loss("not followed", self.untracked, Some(self.syns)),
+            loss("dropped by the guard", self.dropped, Some(self.packets)),
+            step("handshakes", self.handshakes, self.opened()),
+            loss("never completed", self.handshakes_failed, self.opened()),
+            step("accepted", accepted, self.handshakes),
+            step("TLS", funnel(|f| f.tls), accepted),
+            loss("TLS failed", funnel(|f| f.tls_failed), accepted),
+            step("requests", requests, None),
+            step("delivered", funnel(|f| f.delivered), requests),
+            loss("refused", funnel(|f| f.refused), requests),
+            loss("failed", funnel(|f| f.failed), requests),
+        ]
+    }
+}

@@ -1,0 +1,8 @@
+//! What is known of every prefix, kernel and user space joined: one document, which `hookgate stats --json` prints, the
+//! admin socket serves, and tables and metrics are made of.
+
+mod document;
+mod live;
+
+pub use document::{Counts, Document, DroppedBy, Funnel, Guard, Interface, Prefix, Seen, State, Step};
+pub use live::{Interval, Live, Whose, rows};

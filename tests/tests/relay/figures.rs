@@ -1,0 +1,186 @@
+//! `hookgate stats` and `hookgate top`, told by the running proxy.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use harness::{Need, NetNs, Origin, TempDir, binary, require, run, wait_until};
+use serde_json::{Value, json};
+
+use crate::{OK, Relay, TIMEOUTS, get, post, proxy_line, upstream};
+
+/// A relay with an admin socket, and what two requests of Meta's and one of somebody else's left there.
+struct Scene {
+    relay: Relay,
+    _origin: Origin,
+    dir: TempDir,
+}
+
+impl Scene {
+    fn start() -> Result<Self> {
+        let (dir, origin) = (TempDir::new("figures")?, Origin::answering(OK)?);
+        let relay = Relay::listening(
+            "proxy_protocol_from = [\"127.0.0.0/8\"]",
+            &format!(
+                "socket = {:?}\n{TIMEOUTS}{}",
+                dir.path().join("admin.sock"),
+                upstream(origin.address(), "")
+            ),
+        )?;
+        for (source, request) in [
+            ("157.240.1.1", post("/up.example/", "hello")),
+            ("157.240.1.2", get("/up.example/")),
+            ("203.0.113.1", get("/nobody.example/")),
+        ] {
+            let mut client = relay.client()?;
+            client.wire().send(proxy_line(source))?;
+            client.ask(request.as_str())?;
+        }
+        relay.wait_for("hookgate_prefix_refused_total{prefix=\"other\"}", 1.0)?;
+        relay.wait_for("hookgate_prefix_delivered_total{prefix=\"157.240.0.0/17\"}", 2.0)?;
+        Ok(Self { relay, _origin: origin, dir })
+    }
+
+    fn hookgate(&self, arguments: &[&str]) -> Result<String> {
+        self.relay.proxy.command(&NetNs::here(), arguments)
+    }
+}
+
+fn row<'d>(document: &'d Value, prefix: &str) -> &'d Value {
+    let rows = document["prefixes"].as_array().into_iter().flatten();
+    rows.into_iter().find(|row| row["prefix"] == prefix).unwrap_or(&Value::Null)
+}
+
+#[test]
+fn the_running_proxy_is_asked_first() -> Result<()> {
+    let scene = Scene::start()?;
+    let document: Value = serde_json::from_str(&scene.hookgate(&["stats", "--json"])?)?;
+    assert_eq!(document["version"], 1);
+    assert_ne!(document["guard"]["state"], "attached");
+    let meta = row(&document, "157.240.0.0/17");
+    let counted = |row: &Value| {
+        ["accepted", "tls", "tls_failed", "requests", "delivered", "refused", "failed"]
+            .map(|step| row[step].as_u64().unwrap_or(u64::MAX))
+    };
+    assert_eq!(counted(meta), [2, 0, 0, 2, 2, 0, 0], "{meta}");
+    assert_eq!(counted(&document["other"]), [1, 0, 0, 1, 0, 1, 0]);
+    assert_eq!(counted(row(&document, "31.13.64.0/18")), [0; 7], "a prefix without traffic is there too");
+    assert_eq!((&meta["packets"], &meta["last_seen"]), (&json!(0), &Value::Null));
+
+    let table = scene.hookgate(&["stats"])?;
+    assert!(table.contains("157.240.0.0/17") && !table.contains("31.13.64.0/18"), "{table}");
+    assert!(scene.hookgate(&["stats", "--all"])?.contains("31.13.64.0/18"));
+    Ok(())
+}
+
+#[test]
+fn without_the_proxy_the_pins_are_read() -> Result<()> {
+    let mut scene = Scene::start()?;
+    scene.relay.proxy.stop()?;
+    let document: Value = serde_json::from_str(&scene.hookgate(&["stats", "--json"])?)?;
+    assert_ne!(document["guard"]["state"], "attached");
+    assert_eq!(row(&document, "157.240.0.0/17")["packets"], 0);
+    Ok(())
+}
+
+#[test]
+fn watching_gives_one_object_a_line() -> Result<()> {
+    let scene = Scene::start()?;
+    let mut command = Command::new(binary()?);
+    command.args(["stats", "--json", "--watch", "--config"]).arg(scene.relay.proxy.config());
+    let mut watching = command.stdout(Stdio::piped()).spawn()?;
+    let mut lines = BufReader::new(watching.stdout.take().context("no output")?).lines();
+    for _ in 0..2 {
+        let document: Value = serde_json::from_str(&lines.next().context("it ended")??)?;
+        assert_eq!(row(&document, "157.240.0.0/17")["delivered"], 2);
+    }
+    // Nobody reads any more: it ends by itself, and not as a failure.
+    drop(lines);
+    let mut ended = None;
+    wait_until(Duration::from_secs(5), || {
+        ended = watching.try_wait()?;
+        Ok(ended.is_some())
+    })?;
+    let Some(status) = ended else {
+        watching.kill()?;
+        bail!("it goes on without a reader")
+    };
+    assert_eq!(status.code(), Some(0));
+    Ok(())
+}
+
+/// A terminal of 80 columns and 24 lines, in which `top` runs.
+struct Tmux {
+    socket: String,
+}
+
+impl Tmux {
+    fn start(scene: &Scene) -> Result<Self> {
+        let socket = scene.dir.path().join("tmux.sock").to_string_lossy().into_owned();
+        let tmux = Self { socket };
+        let config = scene.relay.proxy.config().to_string_lossy().into_owned();
+        let top = format!("{} top --config {config}; echo ended with $?; sleep 60", binary()?.display());
+        tmux.run(&["-f", "/dev/null", "new-session", "-d", "-x", "80", "-y", "24", &top])?;
+        Ok(tmux)
+    }
+
+    fn run(&self, arguments: &[&str]) -> Result<String> {
+        let mut command = Command::new("tmux");
+        command.env("LC_ALL", "C.UTF-8").args(["-u", "-S", &self.socket]).args(arguments);
+        run(command)
+    }
+
+    fn press(&self, key: &str) -> Result<()> {
+        self.run(&["send-keys", key]).map(drop)
+    }
+
+    /// What is on the screen, once it holds `text`.
+    fn shows(&self, text: &str) -> Result<String> {
+        let mut screen = String::new();
+        let shown = wait_until(Duration::from_secs(10), || {
+            screen = self.run(&["capture-pane", "-p"])?;
+            Ok(screen.contains(text))
+        })?;
+        if shown { Ok(screen) } else { bail!("{text:?} is not on the screen:\n{screen}") }
+    }
+}
+
+impl Drop for Tmux {
+    fn drop(&mut self) {
+        let _ = self.run(&["kill-server"]);
+    }
+}
+
+#[test]
+fn top_works_in_a_terminal_of_80_by_24() -> Result<()> {
+    if !require(&[Need::Program("tmux")]) {
+        return Ok(());
+    }
+    let scene = Scene::start()?;
+    let terminal = Tmux::start(&scene)?;
+    let screen = terminal.shows("157.240.0.0/17")?;
+    assert!(screen.contains("PREFIX") && screen.contains("q quit"), "{screen}");
+    assert!(screen.contains("100%"), "two of two were delivered: {screen}");
+    terminal.press("Enter")?;
+    let screen = terminal.shows("delivered")?;
+    assert!(screen.contains("requests"), "{screen}");
+    terminal.press("Escape")?;
+    terminal.shows("PREFIX")?;
+    terminal.press("s")?;
+    terminal.shows("order: bytes")?;
+    terminal.press("Space")?;
+    terminal.shows("PAUSED")?;
+    terminal.press("q")?;
+    let screen = terminal.shows("ended with 0")?;
+    assert!(!screen.contains("q quit"), "the screen is as it was before: {screen}");
+    Ok(())
+}
+
+#[test]
+fn top_without_a_terminal_says_what_to_use() -> Result<()> {
+    let scene = Scene::start()?;
+    let error = scene.hookgate(&["top"]).err().context("it ran")?;
+    assert!(format!("{error:#}").contains("stats --watch"), "{error:#}");
+    Ok(())
+}
