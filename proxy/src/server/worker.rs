@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{self, Runtime};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::{LocalSet, spawn_local};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::listen::Listener;
 use crate::datapath::{Context, Event, Local, Protocol, serve};
@@ -21,6 +21,9 @@ use crate::observe::Log;
 
 /// How long accepting pauses when the process is out of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How often a listener says that it still cannot accept.
+const ACCEPT_NOTE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The worker threads.
 pub(super) struct Workers(Vec<oneshot::Receiver<usize>>);
@@ -111,6 +114,7 @@ impl Worker {
     /// Accepts until draining begins.
     async fn accept(self: Rc<Self>, listener: TcpListener, protocol: Protocol) {
         let mut drain = self.drain.clone();
+        let mut noted: Option<Instant> = None;
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
@@ -120,7 +124,10 @@ impl Worker {
                 Ok((tcp, peer)) => drop(spawn_local(Rc::clone(&self).serve(tcp, peer, protocol.clone()))),
                 Err(error) if concerns_one_connection(&error) => {}
                 Err(error) => {
-                    self.context.log.note(&format!("cannot accept a connection: {error}"));
+                    if noted.is_none_or(|at| at.elapsed() >= ACCEPT_NOTE_INTERVAL) {
+                        noted = Some(Instant::now());
+                        self.context.log.note(&format!("cannot accept connections for now: {error}"));
+                    }
                     sleep(ACCEPT_PAUSE).await;
                 }
             }
