@@ -31,7 +31,7 @@ pub use client::Client;
 pub use dns::DnsServer;
 pub use message::Message;
 pub use metrics::{Metrics, ask_admin};
-pub use needs::{Need, in_path, require};
+pub use needs::{Need, in_path, memory_control, require};
 pub use netns::NetNs;
 pub use nginx::Nginx;
 pub use origin::{Conversation, End, Origin};

@@ -9,6 +9,8 @@ pub enum Need {
     Program(&'static str),
     /// A binary with the XDP program inside.
     Guard,
+    /// Control groups that bound memory.
+    MemoryControl,
 }
 
 /// Whether the test can run here. If not, a line `SKIPPED: <test>: <why>` says so, and `cargo xtask test` counts it.
@@ -39,8 +41,21 @@ impl Need {
                 }
                 Err(e) => Some(format!("{e:#}")),
             },
+            Self::MemoryControl => {
+                memory_control().is_none().then(|| "needs control groups for memory".to_owned())
+            }
         }
     }
+}
+
+/// Where control groups that bound memory are made, and the file of theirs that holds the limit, in version 2 or 1.
+pub fn memory_control() -> Option<[&'static str; 2]> {
+    let enabled = std::fs::read_to_string("/sys/fs/cgroup/cgroup.subtree_control");
+    if enabled.is_ok_and(|enabled| enabled.split_whitespace().any(|controller| controller == "memory")) {
+        return Some(["/sys/fs/cgroup", "memory.max"]);
+    }
+    let v1 = "/sys/fs/cgroup/memory";
+    Path::new(v1).join("memory.limit_in_bytes").is_file().then_some([v1, "memory.limit_in_bytes"])
 }
 
 /// Whether a program is installed.

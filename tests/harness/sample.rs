@@ -44,6 +44,25 @@ impl Sample {
         Ok(Self { name, method, target, fields, payload })
     }
 
+    /// Its bytes as it is sent, head and body.
+    ///
+    /// # Errors
+    /// Its body can't be read.
+    pub fn bytes(&self) -> Result<Vec<u8>> {
+        let head =
+            format!("{} {} HTTP/1.1\r\n{}\r\n\r\n", self.method, self.target, self.fields.join("\r\n"));
+        Ok([head.into_bytes(), self.body()?].concat())
+    }
+
+    /// Its body; empty for a GET.
+    ///
+    /// # Errors
+    /// It can't be read.
+    pub fn body(&self) -> Result<Vec<u8>> {
+        let Some(path) = &self.payload else { return Ok(Vec::new()) };
+        std::fs::read(path).with_context(|| format!("reading {}", path.display()))
+    }
+
     /// What makes curl send it; the URL comes besides. `Host` and `Content-Length` are left to curl.
     pub fn curl_args(&self) -> Vec<String> {
         let own = |field: &&String| !field.starts_with("Host:") && !field.starts_with("Content-Length:");

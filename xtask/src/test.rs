@@ -10,6 +10,8 @@ use crate::build::{self, Profile};
 use crate::workspace::{Workspace, is_root};
 use crate::{bpffs, fuzz, install, tidy};
 
+/// How many random cases each property is tried with under `--full`, instead of proptest's own 256.
+const FULL_CASES: u32 = 4096;
 /// How long each fuzz target is run with `--full`.
 const FUZZ_SECONDS: u32 = 30;
 
@@ -58,7 +60,7 @@ fn tests(workspace: &Workspace, binary: &Path, full: bool) -> Command {
     let mut cargo = workspace.cargo();
     cargo.args(["test", "--workspace", "--no-fail-fast"]).env("HOOKGATE_BIN", binary);
     if full {
-        cargo.args(["--", "--include-ignored"]);
+        cargo.env("PROPTEST_CASES", FULL_CASES.to_string()).args(["--", "--include-ignored"]);
     }
     if !is_root() {
         return cargo;

@@ -1,12 +1,23 @@
 //! Clients that others wrote.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
-use harness::{Certs, Need, Proxy, Receiver, TempDir, VERIFY_TOKEN, free_port, require, run, signature};
+use harness::{
+    Certs, Need, Proxy, Received, Receiver, Sample, TempDir, VERIFY_TOKEN, free_port, require, run, signature,
+};
 
 use crate::TIMEOUTS;
+
+/// How many samples of Meta's requests there are, and how many of them are deliveries.
+const SAMPLES: usize = 26;
+const POSTS: usize = 22;
+
+fn data() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("data")
+}
 
 /// A proxy with TLS before a receiver with TLS.
 struct Scene {
@@ -55,6 +66,20 @@ impl Scene {
         run(curl)
     }
 
+    /// Every sample has arrived, in order, with its body and a signature that is right.
+    fn assert_received_all(&self) -> Result<()> {
+        let received = self.receiver.received();
+        let samples = Sample::all()?;
+        assert_eq!(samples.len(), SAMPLES);
+        for (sample, received) in samples.iter().zip(&received) {
+            assert_eq!(received.method, sample.method, "{}", sample.name);
+            assert!(received.body == sample.body()?, "{}: another body", sample.name);
+            assert_eq!(received.is_signed(), sample.payload.is_some(), "{}", sample.name);
+        }
+        assert!(received.len() >= samples.len(), "{}", received.len());
+        Ok(())
+    }
+
     fn payload(&self, bytes: usize) -> Result<(PathBuf, String)> {
         let body: Vec<u8> = (0..bytes).map(|index| (index % 251) as u8).collect();
         let path = self.dir.write("payload", &body)?;
@@ -94,15 +119,44 @@ fn curl_in_every_way_that_it_sends() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn curl_sends_what_meta_sends() -> Result<()> {
+    if !require(&[Need::Program("curl")]) {
+        return Ok(());
+    }
+    let scene = Scene::new()?;
+    for sample in Sample::all()? {
+        let path = sample.target.strip_prefix("/chatwoot.example.com").context("another upstream")?;
+        let args = sample.curl_args();
+        let args: Vec<&str> = ["--path-as-is"].into_iter().chain(args.iter().map(String::as_str)).collect();
+        let answer = scene.curl(&args, path)?;
+        assert!(answer.ends_with(" 200 1"), "{}: {answer}", sample.name);
+    }
+    scene.assert_received_all()
+}
+
+/// Sends every sample of a folder, and a few requests of another kind, on one connection.
 const PYTHON: &str = r#"
-import http.client, ssl, sys
-host, ca = sys.argv[1:]
+import http.client, pathlib, ssl, sys
+host, ca, data = sys.argv[1:]
 name, port = host.split(":")
 connection = http.client.HTTPSConnection(name, int(port), timeout=20, context=ssl.create_default_context(cafile=ca))
+for path in sorted(pathlib.Path(data).glob("requests/*.http")):
+    start, *fields = path.read_bytes().decode().removesuffix("\r\n\r\n").split("\r\n")
+    method, target, _ = start.split(" ")
+    connection.putrequest(method, target, skip_host=True, skip_accept_encoding=True)
+    for field in fields:
+        connection.putheader(*field.split(": ", 1))
+    payload = path.stem.removeprefix("post-").removesuffix("-expect")
+    body = (pathlib.Path(data) / "payloads" / (payload + ".json")).read_bytes() if method == "POST" else None
+    connection.endheaders(body)
+    response = connection.getresponse()
+    print(response.status, response.read().decode().strip())
 def ask(method, path, body=None, **more):
     connection.request(method, "/chatwoot.example.com" + path, body, **more)
     response = connection.getresponse()
     print(response.status, response.read().decode().strip())
+print("more")
 ask("POST", "/hook", b"x" * 100000)
 ask("POST", "/hook", iter([b"ab", b"cde"]), encode_chunked=True, headers={"Transfer-Encoding": "chunked"})
 ask("HEAD", "/hook")
@@ -111,16 +165,19 @@ ask("POST", "/hook", b"")
 "#;
 
 #[test]
-fn python_keeps_one_connection() -> Result<()> {
+fn python_sends_what_meta_sends_and_more_on_one_connection() -> Result<()> {
     if !require(&[Need::Program("python3")]) {
         return Ok(());
     }
     let scene = Scene::new()?;
     let mut python = Command::new("python3");
-    python.args(["-c", PYTHON, &scene.address]).arg(&scene.ca);
+    python.args(["-c", PYTHON, &scene.address]).arg(&scene.ca).arg(data());
     let said = run(python)?;
+    let (samples, more) = said.split_once("more\n").context("not all were sent")?;
+    assert!(samples.lines().all(|line| line.starts_with("200 ")), "{samples}");
+    assert_eq!(samples.matches("signature valid").count(), POSTS, "{samples}");
     assert_eq!(
-        said.lines().map(str::trim_end).collect::<Vec<_>>(),
+        more.lines().map(str::trim_end).collect::<Vec<_>>(),
         [
             "200 received POST /hook: 100000 bytes, signature NOT valid",
             "200 received POST /hook: 5 bytes, signature NOT valid",
@@ -129,8 +186,29 @@ fn python_keeps_one_connection() -> Result<()> {
             "200 received POST /hook: 0 bytes, signature NOT valid",
         ]
     );
-    assert_eq!(scene.receiver.received()[0].body, vec![b'x'; 100_000]);
-    Ok(())
+    assert_eq!(scene.receiver.received()[SAMPLES].body, vec![b'x'; 100_000]);
+    scene.assert_received_all()
+}
+
+#[test]
+fn openssl_pipelines_what_meta_sends() -> Result<()> {
+    if !require(&[Need::Program("openssl")]) {
+        return Ok(());
+    }
+    let scene = Scene::new()?;
+    let samples = Sample::all()?.iter().map(Sample::bytes).collect::<Result<Vec<_>>>()?;
+    let requests = scene.dir.write("requests", samples.concat())?;
+    let mut openssl = Command::new("openssl");
+    openssl.args(["s_client", "-quiet", "-verify_return_error", "-servername", "localhost"]);
+    openssl.args(["-verify_hostname", "localhost", "-connect", &scene.address, "-CAfile"]).arg(&scene.ca);
+    // It reads until hookgate closes the idle connection.
+    let output = openssl.stdin(File::open(requests)?).output().context("starting openssl")?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let failed = || format!("{}\n{said}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{}", failed());
+    assert_eq!(said.matches("HTTP/1.1 200 OK\r\n").count(), SAMPLES, "{}", failed());
+    assert_eq!(said.matches("signature valid").count(), POSTS, "{}", failed());
+    scene.assert_received_all()
 }
 
 #[test]
@@ -139,12 +217,14 @@ fn h2load_sends_a_burst_and_every_request_is_answered() -> Result<()> {
         return Ok(());
     }
     let scene = Scene::new()?;
-    let payload = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/payloads/wa-batch.json");
+    let payload = data().join("payloads/wa-batch.json");
+    let signed = format!("X-Hub-Signature-256: {}", signature(&std::fs::read(&payload)?));
     let mut h2load = Command::new("h2load");
-    h2load.args(["--h1", "-n", "400", "-c", "8", "-d"]).arg(payload).arg(scene.url("/hook"));
+    h2load.args(["--h1", "-n", "400", "-c", "8", "-H", &signed, "-d"]).arg(payload).arg(scene.url("/hook"));
     let said = run(h2load)?;
     let line = said.lines().find(|line| line.starts_with("status codes:")).context(said.clone())?;
     assert!(line.starts_with("status codes: 400 2xx, 0 3xx, 0 4xx, 0 5xx"), "{said}");
-    assert_eq!(scene.receiver.received().len(), 400);
+    let received = scene.receiver.received();
+    assert!(received.len() == 400 && received.iter().all(Received::is_signed), "{}", received.len());
     Ok(())
 }

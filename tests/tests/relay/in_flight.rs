@@ -137,14 +137,12 @@ fn ask_the_well(relay: &Relay, upstreams: usize, stop: &AtomicBool) -> Result<Se
     Ok(seen)
 }
 
-/// Several hundred requests a second to the hole for two seconds, each on a connection of its own, and nobody waits.
-fn pour(relay: &Relay, answers: &[AtomicUsize; 2]) -> Result<()> {
-    const REQUESTS: u32 = 800;
-    const INTERVAL: Duration = Duration::from_micros(2500);
+/// Several hundred requests a second to the hole, each on a connection of its own, and nobody waits.
+fn pour(relay: &Relay, requests: u32, interval: Duration, answers: &[AtomicUsize; 2]) -> Result<()> {
     thread::scope(|scope| {
         let begun = Instant::now();
-        for number in 0..REQUESTS {
-            sleep((begun + INTERVAL * number).saturating_duration_since(Instant::now()));
+        for number in 0..requests {
+            sleep((begun + interval * number).saturating_duration_since(Instant::now()));
             scope.spawn(move || -> Result<()> {
                 let status = waiting(relay)?.response()?.status();
                 match status {
@@ -164,6 +162,7 @@ fn a_black_hole_costs_the_others_nothing() -> Result<()> {
     const IN_FLIGHT: usize = 32;
     const WELL: usize = 20;
     const ASKERS: usize = 3;
+    const REQUESTS: u32 = 800;
     let silent = black_hole()?;
     let no_answer_to_syn = FullQueue::new()?;
     for (what, hole) in
@@ -176,7 +175,7 @@ fn a_black_hole_costs_the_others_nothing() -> Result<()> {
         let (seen, most) = thread::scope(|scope| -> Result<(Vec<Duration>, usize)> {
             let askers: Vec<_> =
                 (0..ASKERS).map(|_| scope.spawn(|| ask_the_well(&relay, WELL, &stop))).collect();
-            let pouring = scope.spawn(|| pour(&relay, &answers));
+            let pouring = scope.spawn(|| pour(&relay, REQUESTS, Duration::from_micros(2500), &answers));
             let mut most = 0;
             while !pouring.is_finished() {
                 most = most.max(relay.proxy.descriptors()?);
@@ -189,7 +188,7 @@ fn a_black_hole_costs_the_others_nothing() -> Result<()> {
             Ok((seen.into_iter().flat_map(|seen| seen.took).collect(), most))
         })?;
         let [refused, timed_out] = answers.map(AtomicUsize::into_inner);
-        assert_eq!(refused + timed_out, 800, "{what}: every request was answered");
+        assert_eq!(refused + timed_out, REQUESTS as usize, "{what}: every request was answered");
         // Two seconds with a time-out of one: the places were used three times at the most.
         assert!((IN_FLIGHT..=IN_FLIGHT * 3).contains(&timed_out), "{what}: {timed_out}");
 
@@ -204,5 +203,66 @@ fn a_black_hole_costs_the_others_nothing() -> Result<()> {
         let settled = || Ok(relay.proxy.descriptors()? <= before + 2);
         assert!(wait_until(Duration::from_secs(5), settled)?, "{what}: {:?}", relay.proxy.descriptors());
     }
+    Ok(())
+}
+
+/// Half a minute beside a black hole that has the contract's number of requests in flight, and half a minute without.
+#[test]
+#[ignore = "takes a minute"]
+fn ninety_nine_upstreams_do_not_notice_that_one_is_a_black_hole() -> Result<()> {
+    const WELL: usize = 99;
+    const ASKERS: usize = 4;
+    const IN_FLIGHT: usize = 256;
+    const REQUESTS: u32 = 15_000;
+    const INTERVAL: Duration = Duration::from_millis(2);
+    let (hole, well) = (black_hole()?, Origin::answering(OK)?);
+    let relay = relay(hole.address(), IN_FLIGHT, well.address(), WELL)?;
+    let mut p99 = Vec::new();
+    for is_pouring in [false, true] {
+        let before = relay.proxy.descriptors()?;
+        let (stop, answers) = (AtomicBool::new(false), [AtomicUsize::new(0), AtomicUsize::new(0)]);
+        let (seen, most) = thread::scope(|scope| -> Result<(Vec<Duration>, usize)> {
+            let askers: Vec<_> =
+                (0..ASKERS).map(|_| scope.spawn(|| ask_the_well(&relay, WELL, &stop))).collect();
+            let pouring = scope.spawn(|| {
+                if is_pouring {
+                    return pour(&relay, REQUESTS, INTERVAL, &answers);
+                }
+                sleep(INTERVAL * REQUESTS);
+                Ok(())
+            });
+            let mut most = 0;
+            while !pouring.is_finished() {
+                most = most.max(relay.proxy.descriptors()?);
+                sleep(Duration::from_millis(50));
+            }
+            stop.store(true, Ordering::Relaxed);
+            pouring.join().expect("a thread")?;
+            // An asker ends with an error at the first answer that is not 200.
+            let seen = askers.into_iter().map(|asker| asker.join().expect("a thread"));
+            Ok((seen.collect::<Result<Vec<_>>>()?.into_iter().flat_map(|seen| seen.took).collect(), most))
+        })?;
+        let [refused, timed_out] = answers.map(AtomicUsize::into_inner);
+        assert_eq!(refused + timed_out, if is_pouring { REQUESTS as usize } else { 0 });
+        let mut seen = seen;
+        seen.sort();
+        let of = |share: usize| seen[seen.len() * share / 1000];
+        eprintln!(
+            "{} healthy requests, p50 {:?}, p99 {:?}, p99.9 {:?}; of the hole's {refused} refused, {timed_out} timed out; \
+             {before} to {most} descriptors",
+            seen.len(),
+            of(500),
+            of(990),
+            of(999)
+        );
+        // A client's and an upstream's for each in flight, a client's for each refused until it has read that.
+        assert!(
+            most <= before + 2 * IN_FLIGHT + 3 * ASKERS + 2 * WELL + 40,
+            "{before} to {most} descriptors"
+        );
+        p99.push(of(990));
+    }
+    // The clients of the hole share this machine's processors with everything else.
+    assert!(p99[1] < p99[0] * 3 + Duration::from_millis(20), "p99 {p99:?}");
     Ok(())
 }

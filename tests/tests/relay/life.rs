@@ -2,12 +2,16 @@
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use harness::{Certs, Client, Closed, End, Origin, Proxy, TempDir, free_port, wait_until};
 use rustix::process::Signal;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use crate::{OK, Relay, TIMEOUTS, get, post, upstream};
 
@@ -102,20 +106,27 @@ const BIG: u64 = 200_000_000;
 /// How much a big body may add to what the process needs, in KiB.
 const MOST_GROWTH: u64 = 4096;
 
-/// Swallows request bodies and gives response bodies, of [`BIG`] bytes each, without keeping any.
-fn big_origin() -> Result<SocketAddr> {
+/// Swallows request bodies and gives response bodies, of [`BIG`] bytes each, without keeping any; `tls` wraps what it
+/// accepts.
+fn big_origin(tls: Option<Arc<ServerConfig>>) -> Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
     thread::spawn(move || {
-        for stream in listener.incoming().map_while(Result::ok) {
+        for tcp in listener.incoming().map_while(Result::ok) {
+            let tls = tls.clone();
             // A client that leaves ends its own connection, nothing else.
-            thread::spawn(move || serve_big(stream));
+            thread::spawn(move || -> Result<()> {
+                match tls {
+                    None => Ok(serve_big(tcp)?),
+                    Some(tls) => Ok(serve_big(StreamOwned::new(ServerConnection::new(tls)?, tcp))?),
+                }
+            });
         }
     });
     Ok(address)
 }
 
-fn serve_big(mut stream: TcpStream) -> io::Result<()> {
+fn serve_big(mut stream: impl Read + Write) -> io::Result<()> {
     loop {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
@@ -167,7 +178,7 @@ fn read_until(stream: &mut impl Read, end: &[u8]) -> Result<Vec<u8>> {
 
 #[test]
 fn two_hundred_megabytes_each_way_need_no_memory() -> Result<()> {
-    let relay = Relay::start(&upstream(big_origin()?, ""))?;
+    let relay = Relay::start(&upstream(big_origin(None)?, ""))?;
     // Warm: whatever is allocated once is there.
     for _ in 0..3 {
         assert_eq!(relay.client()?.ask(get("/other.example/x"))?.status(), 403);
@@ -176,19 +187,22 @@ fn two_hundred_megabytes_each_way_need_no_memory() -> Result<()> {
 }
 
 #[test]
-fn two_hundred_megabytes_each_way_through_tls_need_no_memory() -> Result<()> {
+fn two_hundred_megabytes_each_way_through_tls_on_both_sides_need_no_memory() -> Result<()> {
     let dir = TempDir::new("big")?;
-    let certs = Certs::new(&["proxy.example.com"])?;
-    let [_, cert, key] = certs.write(&dir, "edge")?;
+    let certs = Certs::new(&["proxy.example.com", "up.example"])?;
+    let [ca, cert, key] = certs.write(&dir, "edge")?;
+    let chain = CertificateDer::pem_slice_iter(certs.cert.as_bytes()).collect::<Result<Vec<_>, _>>()?;
+    let own_key = PrivateKeyDer::from_pem_slice(certs.key.as_bytes())?;
+    let tls = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, own_key)?;
+    let origin = big_origin(Some(Arc::new(tls)))?;
     let address = format!("127.0.0.1:{}", free_port()?);
-    let listen =
-        format!("[listen]\nhttps = [\"{address}\"]\n[tls]\ncert = {cert:?}\nkey = {key:?}\n{TIMEOUTS}\n");
-    let proxy = Proxy::start(&(listen + &upstream(big_origin()?, "")))?;
-    let mut warm = Client::tls(address.parse()?, &certs, "proxy.example.com")?;
-    assert_eq!(warm.ask(get("/"))?.status(), 404);
-    assert_growth(&proxy, || {
-        move_both_ways(Client::tls(address.parse()?, &certs, "proxy.example.com")?.into_wire().into_stream())
-    })
+    let proxy = Proxy::start(&format!(
+        "[listen]\nhttps = [\"{address}\"]\n[tls]\ncert = {cert:?}\nkey = {key:?}\n{TIMEOUTS}\n\
+         [upstreams]\n\"up.example\" = {{ address = \"{origin}\", ca = {ca:?} }}\n"
+    ))?;
+    let client = || Client::tls(address.parse()?, &certs, "proxy.example.com");
+    assert_eq!(client()?.ask(get("/"))?.status(), 404);
+    assert_growth(&proxy, || move_both_ways(client()?.into_wire().into_stream()))
 }
 
 /// Runs `work` and compares the most memory that the process ever needed before and after.

@@ -1,0 +1,206 @@
+//! What the machine allows: descriptors and memory, and what becomes of connections that do not fit.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use harness::{Client, Need, NetNs, Proxy, TempDir, binary, free_port, memory_control, require, wait_until};
+
+use crate::{OK, Origin, get, local, post, proxy_line, upstream};
+
+/// A relay whose process may have `soft` descriptors, and raise that to `hard`.
+struct Limited {
+    proxy: Proxy,
+    address: SocketAddr,
+    _dir: TempDir,
+}
+
+impl Limited {
+    fn start(soft: u32, hard: u32, listen: &str, config: &str) -> Result<Self> {
+        Self::start_by(&format!("exec prlimit --nofile={soft}:{hard}"), listen, config)
+    }
+
+    /// `before` is what a shell runs, with hookgate's own command line at its end.
+    fn start_by(before: &str, listen: &str, config: &str) -> Result<Self> {
+        let dir = TempDir::new("limited")?;
+        let script = format!("#!/bin/sh\n{before} {} \"$@\"\n", binary()?.display());
+        let script = executable(&dir, &script)?;
+        let address = local(free_port()?);
+        let config = format!("[listen]\nplain = [\"{address}\"]\n{listen}\n{config}");
+        let proxy = Proxy::start_binary(&NetNs::here(), &script, &config)?;
+        Ok(Self { proxy, address, _dir: dir })
+    }
+
+    /// How many of `count` connections are answered; they are held meanwhile.
+    fn admitted(&self, count: usize) -> Result<usize> {
+        let mut held = Vec::new();
+        for _ in 0..count {
+            let mut client = Client::plain(self.address)?;
+            if client.ask(get("/")).is_ok() {
+                held.push(client);
+            }
+        }
+        Ok(held.len())
+    }
+}
+
+fn executable(dir: &TempDir, script: &str) -> Result<PathBuf> {
+    use std::os::unix::fs::PermissionsExt;
+    let path = dir.write("hookgate.sh", script)?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+    Ok(path)
+}
+
+/// Processor time so far, in ticks of 10 ms.
+fn ticks(pid: u32) -> Result<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).context("hookgate is gone")?;
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let time = |index: usize| fields.get(index).and_then(|field| field.parse::<u64>().ok());
+    let (user, system) = time(11).zip(time(12)).context("a stat without times")?;
+    Ok(user + system)
+}
+
+const PATIENT: &str = "[timeouts]\nrequest_head = \"30s\"\nresponse = \"2s\"\n";
+
+#[test]
+fn out_of_descriptors_it_neither_spins_nor_dies_and_recovers() -> Result<()> {
+    if !require(&[Need::Program("prlimit")]) {
+        return Ok(());
+    }
+    let origin = Origin::answering(OK)?;
+    let config = format!("{PATIENT}[limits]\nconnections = 1000\n{}", upstream(origin.address(), ""));
+    let mut relay = Limited::start(64, 64, "", &config)?;
+    let mut served = Client::plain(relay.address)?;
+    assert_eq!(served.ask(post("/up.example/", "x"))?.status(), 200);
+
+    // More than it can have; the kernel completes their handshakes all the same.
+    let crowd: Vec<Client> = (0..150).map(|_| Client::plain(relay.address)).collect::<Result<_>>()?;
+    relay.proxy.wait_for_stderr("Too many open files", Duration::from_secs(5))?;
+    assert!(relay.proxy.descriptors()? >= 62, "{:?}", relay.proxy.descriptors());
+    let (before, begun, logged) = (ticks(relay.proxy.pid())?, Instant::now(), relay.proxy.stderr().len());
+    // The one that is served goes on, on the connection that its upstream has kept.
+    while begun.elapsed() < Duration::from_secs(2) {
+        assert_eq!(served.ask(post("/up.example/", "x"))?.status(), 200);
+        sleep(Duration::from_millis(100));
+    }
+    let spent = ticks(relay.proxy.pid())? - before;
+    let lines = relay.proxy.stderr()[logged..].matches("Too many open files").count();
+    eprintln!("starved for 2 s: {} ms of processor time, {lines} lines of log", spent * 10);
+    assert!(spent < 40, "{} ms of processor time in 2 s", spent * 10);
+    assert!(lines <= 2, "{lines} lines in 2 s");
+
+    // A request that needs another connection is told so, and the upstream hears nothing of it.
+    let connections = origin.connections();
+    drop(crowd);
+    let recovered = || Ok(Client::plain(relay.address)?.ask(post("/up.example/", "x"))?.status() == 200);
+    assert!(wait_until(Duration::from_secs(5), recovered)?, "{}", relay.proxy.stderr());
+    assert!(origin.connections() <= connections + 2);
+    assert_eq!(served.ask(post("/up.example/", "x"))?.status(), 200);
+    assert!(relay.proxy.ended()?.is_none());
+    Ok(())
+}
+
+#[test]
+fn a_request_without_a_descriptor_for_its_upstream_is_a_502() -> Result<()> {
+    if !require(&[Need::Program("prlimit")]) {
+        return Ok(());
+    }
+    let origin = Origin::answering(OK)?;
+    let config = format!("{PATIENT}[limits]\nconnections = 1000\n{}", upstream(origin.address(), ""));
+    let mut relay = Limited::start(64, 64, "", &config)?;
+    let mut waiting = Client::plain(relay.address)?;
+    assert_eq!(waiting.ask(get("/"))?.status(), 404);
+    let _crowd: Vec<Client> = (0..150).map(|_| Client::plain(relay.address)).collect::<Result<_>>()?;
+    relay.proxy.wait_for_stderr("Too many open files", Duration::from_secs(5))?;
+    let answer = waiting.ask(post("/up.example/", "x"))?;
+    assert_eq!((answer.status(), answer.proxy_error().is_some()), (502, true), "{answer:?}");
+    assert_eq!(origin.connections(), 0);
+    Ok(())
+}
+
+#[test]
+fn the_soft_limit_of_descriptors_is_raised_and_connections_follow_from_the_hard_one() -> Result<()> {
+    if !require(&[Need::Program("prlimit")]) {
+        return Ok(());
+    }
+    let relay = Limited::start(64, 228, "", PATIENT)?;
+    let limits = fs::read_to_string(format!("/proc/{}/limits", relay.proxy.pid()))?;
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).context("no such limit")?;
+    let numbers: Vec<&str> = line.split_whitespace().skip(3).take(2).collect();
+    assert_eq!(numbers, ["228", "228"]);
+    // 128 for everything else, and two a connection.
+    assert_eq!(relay.admitted(80)?, 50);
+    Ok(())
+}
+
+/// A control group that leaves its processes so much memory; removed on drop.
+struct MemoryGroup(PathBuf);
+
+impl MemoryGroup {
+    fn new(bytes: u64) -> Result<Self> {
+        let [folder, limit] = memory_control().context("no control groups for memory")?;
+        let group = Self(Path::new(folder).join(format!("hookgate-test-{}", std::process::id())));
+        fs::create_dir(&group.0).with_context(|| format!("making {}", group.0.display()))?;
+        fs::write(group.0.join(limit), bytes.to_string())?;
+        Ok(group)
+    }
+}
+
+impl Drop for MemoryGroup {
+    fn drop(&mut self) {
+        // Whoever was in it may still be on the way out.
+        let removed = wait_until(Duration::from_secs(5), || Ok(fs::remove_dir(&self.0).is_ok()));
+        if !removed.unwrap_or_default() {
+            eprintln!("{} stays behind", self.0.display());
+        }
+    }
+}
+
+#[test]
+fn connections_follow_from_the_memory_that_a_control_group_leaves() -> Result<()> {
+    if !require(&[Need::Root, Need::MemoryControl]) {
+        return Ok(());
+    }
+    // 40 KiB each.
+    let group = MemoryGroup::new(24 << 20)?;
+    let enter = format!("echo $$ >{}/cgroup.procs && exec", group.0.display());
+    let relay = Limited::start_by(&enter, "", PATIENT)?;
+    assert_eq!(relay.admitted(700)?, 614);
+    drop(relay);
+    Ok(())
+}
+
+#[test]
+fn networks_of_the_guards_are_exempt_from_what_one_stranger_may_have() -> Result<()> {
+    let origin = Origin::answering(OK)?;
+    let config = format!(
+        "{PATIENT}[limits]\nconnections = 40\nper_source = 2\n[guard]\ninterfaces = [\"absent0\"]\n\
+         pin = \"hookgate-test-allow\"\nrefresh = \"off\"\nallow = [\"198.51.100.0/24\", \"2001:db8:7::/48\"]\n{}",
+        upstream(origin.address(), "")
+    );
+    let relay = Limited::start(1000, 1000, "proxy_protocol_from = [\"127.0.0.0/8\"]", &config)?;
+    let arrive = |from: &str| -> Result<usize> {
+        let mut held = Vec::new();
+        for _ in 0..6 {
+            let mut client = Client::plain(relay.address)?;
+            client.wire().send(proxy_line(from) + &get("/up.example/"))?;
+            if client.response().is_ok() {
+                held.push(client);
+            }
+        }
+        Ok(held.len())
+    };
+    for (from, admitted) in [
+        ("198.51.100.7", 6),
+        ("::ffff:198.51.100.7", 6),
+        ("2001:db8:7::1", 6),
+        ("198.51.101.7", 2),
+        ("2001:db8:8::1", 2),
+    ] {
+        assert_eq!(arrive(from)?, admitted, "{from}");
+    }
+    Ok(())
+}
