@@ -1,9 +1,19 @@
-//! CIDR networks, and which of them are Meta's.
+//! CIDR networks, and which of them are Meta's: as built in, and as the routing registry says.
 
+mod cover;
 mod list;
 mod network;
+mod refresh;
+mod registered;
+mod rpsl;
+mod special;
+mod state;
 mod table;
 
+pub use cover::Family;
 pub use list::{BadLine, BadList, FileError};
 pub use network::{BadNetwork, Network};
+pub use refresh::{BadRefresh, Changes, Refresh, Standing};
+pub use registered::{BadAnswer, BadObject, Fault, LeftOut, QUERY, Registered, ThirdParty};
+pub use state::{BadState, StateFault};
 pub use table::Table;

@@ -45,6 +45,16 @@ impl Network {
         self.address.is_ipv4() == address.is_ipv4() && self.masked(address) == self.address
     }
 
+    /// Whether it holds every address of `other`.
+    pub fn covers(&self, other: &Self) -> bool {
+        self.length <= other.length && self.contains(other.address)
+    }
+
+    /// Whether there is an address in both.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.covers(other) || other.covers(self)
+    }
+
     fn bits(&self) -> u8 {
         if self.address.is_ipv4() { 32 } else { 128 }
     }
@@ -129,6 +139,18 @@ mod tests {
         let everything: Network = "::/0".parse().unwrap();
         assert!(everything.contains("2a03:2880::1".parse().unwrap()));
         assert_eq!("192.0.2.1".parse::<Network>().unwrap().length(), 32);
+    }
+
+    #[test]
+    fn networks_lie_inside_each_other_or_apart() {
+        let overlap = |a: &str, b: &str| {
+            let (a, b): (Network, Network) = (a.parse().unwrap(), b.parse().unwrap());
+            (a.covers(&b), b.covers(&a), a.overlaps(&b))
+        };
+        assert_eq!(overlap("157.240.0.0/16", "157.240.128.0/17"), (true, false, true));
+        assert_eq!(overlap("157.240.0.0/17", "157.240.0.0/17"), (true, true, true));
+        assert_eq!(overlap("157.240.0.0/17", "157.240.128.0/17"), (false, false, false));
+        assert_eq!(overlap("0.0.0.0/0", "::/0"), (false, false, false));
     }
 
     #[test]

@@ -22,6 +22,11 @@ impl Table {
         candidates.into_iter().find(|network| self.networks.contains(network))
     }
 
+    /// Whether `network` itself is one of the prefixes.
+    pub fn has(&self, network: Network) -> bool {
+        self.networks.contains(&network)
+    }
+
     /// IPv4 before IPv6, then by address.
     pub fn iter(&self) -> impl Iterator<Item = Network> + '_ {
         self.networks.iter().copied()

@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use crate::prefixes::Network;
+
 /// Whether `address` lies in the public Internet: neither this machine's, nor its operator's network, nor one
 /// that IANA's special-purpose registries (RFC 6890) set apart; IPv4 inside IPv6 counts as that IPv4.
 pub fn is_public(address: IpAddr) -> bool {
@@ -12,24 +14,9 @@ pub fn is_public(address: IpAddr) -> bool {
 }
 
 fn is_public_v4(address: Ipv4Addr) -> bool {
-    let special = match address.octets() {
-        [0, ..] => true,                              // "this network", RFC 791
-        [10, ..] => true,                             // private, RFC 1918
-        [100, 64..=127, ..] => true,                  // carrier NAT, RFC 6598; some clouds' metadata too
-        [127, ..] => true,                            // loopback
-        [168, 63, 129, 16] => true,                   // Azure's metadata and DNS
-        [169, 254, ..] => true,                       // link-local, with most clouds' metadata
-        [172, 16..=31, ..] => true,                   // private
-        [192, 0, 0, _] => true,                       // protocol assignments, RFC 6890
-        [192, 0, 2, _] => true,                       // documentation, RFC 5737
-        [192, 88, 99, _] => true,                     // 6to4 relay, RFC 7526
-        [192, 168, ..] => true,                       // private
-        [198, 18..=19, ..] => true,                   // benchmarking, RFC 2544
-        [198, 51, 100, _] | [203, 0, 113, _] => true, // documentation
-        [224..=255, ..] => true,                      // multicast, reserved, broadcast
-        _ => false,
-    };
-    !special
+    // Azure's metadata and DNS lie outside every registry of special space.
+    const AZURE: Ipv4Addr = Ipv4Addr::new(168, 63, 129, 16);
+    address != AZURE && is_outside_special_space(address.into())
 }
 
 fn is_public_v6(address: Ipv6Addr) -> bool {
@@ -42,14 +29,12 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
         [0x64, 0xff9b, 1, ..] => false,                         // local NAT64, RFC 8215
         [0, 0, 0, 0, 0, 0xffff, high, low] => v4(high, low),    // IPv4-mapped
         [0x2002, high, low, ..] => v4(high, low),               // 6to4, RFC 3056
-        [0x2001, 0..=0x1ff, ..] => false,                       // protocol assignments, Teredo, RFC 2928
-        [0x2001, 0xdb8, ..] => false,                           // documentation, RFC 3849
-        [0x3fff, 0..=0xfff, ..] => false,                       // documentation, RFC 9637
-        // Everything unicast that IANA has given out lies here; unspecified, loopback, unique-local,
-        // link-local, site-local, multicast and IPv4-compatible addresses do not.
-        [0x2000..=0x3fff, ..] => true,
-        _ => false,
+        _ => is_outside_special_space(address.into()),
     }
+}
+
+fn is_outside_special_space(address: IpAddr) -> bool {
+    Network::around(address, u8::MAX).special_purpose().is_none()
 }
 
 /// The order of attempts: families take turns, IPv6 first (RFC 8305 §4).
