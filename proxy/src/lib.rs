@@ -10,6 +10,7 @@ pub mod http;
 pub mod net;
 pub mod observe;
 pub mod prefixes;
+pub mod registry;
 pub mod server;
 pub mod stats;
 mod sys;

@@ -2,6 +2,8 @@
 //!
 //! A test reads as a scene: a [`NetNs`] is a machine of its own, [`Nginx`], [`DnsServer`], [`Server`] and
 //! [`Receiver`] are what hookgate talks to, [`Origin`] and [`Client`] misbehave on cue, [`Proxy`] is the real binary, [`Tap`] counts what a wire carried. Whatever
+//! A test reads as a scene: a [`NetNs`] is a machine of its own, [`Nginx`], [`DnsServer`] and
+//! [`Receiver`] are what hookgate talks to, [`Origin`], [`Whois`] and [`Client`] misbehave on cue, [`Proxy`] is the real binary, [`Tap`] counts what a wire carried. Whatever
 //! a test does, even `kill -9`, its children go with it: each asks the kernel for that ([`Running`]).
 #![forbid(unsafe_code)]
 
@@ -23,6 +25,7 @@ mod sample;
 mod server;
 mod tap;
 mod temp_dir;
+mod whois;
 mod wire;
 
 pub use cargo::cargo;
@@ -43,4 +46,5 @@ pub use sample::Sample;
 pub use server::Server;
 pub use tap::{Counts, Tap};
 pub use temp_dir::TempDir;
+pub use whois::Whois;
 pub use wire::{Closed, Wire};

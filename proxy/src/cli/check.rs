@@ -8,7 +8,7 @@ use crate::server::Prepared;
 pub(super) fn run(file: &ConfigFile) -> anyhow::Result<ExitCode> {
     let config = file.load()?;
     let path = file.path().display();
-    Prepared::new(&config, super::meta(&config)?, super::log(&config.log))?;
+    Prepared::new(&config, super::standing(&config.prefixes)?.table(), super::log(&config.log))?;
     for key in &config.without_effect {
         print(&format!("{path}: `{key}` has no effect in this version\n"))?;
     }

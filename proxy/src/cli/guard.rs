@@ -6,6 +6,7 @@ use clap::Subcommand;
 use super::{ConfigFile, pin, print, stats};
 use crate::config;
 use crate::guard::{self, Attached, Continuity, Interface};
+use crate::prefixes::Table;
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -20,10 +21,12 @@ pub enum Command {
 pub fn run(command: Command, config: &ConfigFile) -> anyhow::Result<ExitCode> {
     match command {
         Command::Attach => {
-            let config = config.load()?.guard;
-            let config =
-                config.context("the configuration has no [guard] section: add one with `interfaces`")?;
-            print(&format!("{}\n", attach(&config)?))?;
+            let config = config.load()?;
+            let guard = config
+                .guard
+                .context("the configuration has no [guard] section: add one with `interfaces`")?;
+            let meta = super::standing(&config.prefixes)?.table();
+            print(&format!("{}\n", attach(&guard, &meta)?))?;
         }
         Command::Detach => {
             let config = config.guard()?;
@@ -42,8 +45,8 @@ pub fn run(command: Command, config: &ConfigFile) -> anyhow::Result<ExitCode> {
 }
 
 /// Attaches the guard; says to what.
-pub(super) fn attach(config: &config::Guard) -> anyhow::Result<String> {
-    Ok(describe(&guard::start(config, &config.prefixes.load()?)?))
+pub(super) fn attach(config: &config::Guard, meta: &Table) -> anyhow::Result<String> {
+    Ok(describe(&guard::start(config, meta)?))
 }
 
 fn describe(attached: &Attached) -> String {

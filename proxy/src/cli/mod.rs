@@ -12,10 +12,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use serde::Serialize;
 
-use crate::config::{self, Config, PrefixSource};
+use crate::config::{self, Config};
 use crate::observe::{Format, Log};
-use crate::prefixes::Table;
+use crate::prefixes::{BadState, Standing};
 
 /// A relay for Meta's webhooks, with an XDP guard that counts every connection.
 #[derive(Debug, Parser)]
@@ -73,15 +74,16 @@ impl ConfigFile {
         Ok(Config::load(self.path())?)
     }
 
-    /// For commands that also work without one: `None` where there is neither `--config` nor a file at the default path.
-    fn optional(&self) -> anyhow::Result<Option<Config>> {
+    /// For commands that also work without a configuration: where there is neither `--config` nor a file at the
+    /// default path, the defaults hold.
+    fn load_or_defaults(&self) -> anyhow::Result<Config> {
         let is_absent = self.0.is_none() && !self.path().try_exists()?;
-        if is_absent { Ok(None) } else { Ok(Some(self.load()?)) }
+        if is_absent { Ok(Config::absent()) } else { self.load() }
     }
 
-    /// The `[guard]` section, under the same conditions.
+    /// The `[guard]` section, for commands that also work without it.
     fn guard(&self) -> anyhow::Result<Option<config::Guard>> {
-        Ok(self.optional()?.and_then(|config| config.guard))
+        Ok(self.load_or_defaults()?.guard)
     }
 }
 
@@ -89,13 +91,21 @@ fn pin(guard: Option<&config::Guard>) -> &str {
     guard.map_or("hookgate", |guard| &guard.pin)
 }
 
-fn prefix_source(guard: Option<&config::Guard>) -> &PrefixSource {
-    guard.map_or(&PrefixSource::Builtin, |guard| &guard.prefixes)
+/// Meta's prefixes as they stand; says so where the last refresh can't be used.
+fn standing(prefixes: &config::Prefixes) -> anyhow::Result<Standing> {
+    let (standing, bad) = prefixes.load()?;
+    if let Some(bad) = bad {
+        // Where standard error is closed there is nobody left to tell.
+        writeln!(io::stderr(), "hookgate: {}", without_refresh(&bad)).ok();
+    }
+    Ok(standing)
 }
 
-/// Meta's prefixes as configured, which matter without a guard too.
-fn meta(config: &Config) -> anyhow::Result<Table> {
-    Ok(prefix_source(config.guard.as_ref()).load()?)
+fn without_refresh(bad: &BadState) -> String {
+    format!(
+        "the last refresh of the prefixes can't be used, the configured list stands alone: {bad}; \
+         `hookgate prefixes update` makes a new one"
+    )
 }
 
 /// The log as configured.
@@ -105,6 +115,10 @@ fn log(config: &config::Log) -> Log {
         config::LogFormat::Json => Format::Json,
     };
     Log::new(format, config.access)
+}
+
+fn json(document: &impl Serialize) -> anyhow::Result<String> {
+    Ok(serde_json::to_string_pretty(document)? + "\n")
 }
 
 /// To standard output.

@@ -1,30 +1,236 @@
+use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::process::ExitCode;
 
-use anyhow::bail;
-use clap::Subcommand;
+use anyhow::{Context as _, bail};
+use clap::{Args, Subcommand};
+use serde::Serialize;
+use tokio::runtime;
 
-use super::{ConfigFile, prefix_source, print};
+use super::{ConfigFile, json, print, standing};
+use crate::config::{Config, Registry};
+use crate::observe::clock;
+use crate::prefixes::{BadAnswer, LeftOut, Network, Standing};
+use crate::registry::{self, Refreshed, Refused};
+use crate::upstream::Dns;
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Print the prefixes in force, one a line
-    List,
+    List(Output),
     /// Print the prefix that an address belongs to; exit code 1 when it is not Meta's
     Lookup {
         #[arg(value_name = "IP")]
         address: IpAddr,
+        #[command(flatten)]
+        output: Output,
     },
+    /// Ask the routing registry, check its answer, and put it in force
+    Update(Output),
+    /// Print what `update` would change; changes nothing
+    Diff(Output),
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Output {
+    /// Print JSON, version 1
+    #[arg(long)]
+    json: bool,
 }
 
 pub fn run(command: Command, config: &ConfigFile) -> anyhow::Result<ExitCode> {
-    let table = prefix_source(config.guard()?.as_ref()).load()?;
+    let config = config.load_or_defaults()?;
     match command {
-        Command::List => print(&table.iter().map(|network| format!("{network}\n")).collect::<String>())?,
-        Command::Lookup { address } => match table.longest_match(address) {
-            Some(network) => print(&format!("{network}\n"))?,
-            None => bail!("{address} is in none of Meta's prefixes"),
-        },
+        Command::List(output) => list(&config, output),
+        Command::Lookup { address, output } => lookup(&config, address, output),
+        Command::Update(output) => ask(&config, output, put_in_force),
+        Command::Diff(output) => ask(&config, output, |_, _| Ok(String::new())),
+    }
+}
+
+fn list(config: &Config, output: Output) -> anyhow::Result<ExitCode> {
+    let standing = standing(&config.prefixes)?;
+    let table = standing.table();
+    print(&match output.json {
+        false => table.iter().map(|network| format!("{network}\n")).collect(),
+        true => json(&List {
+            version: 1,
+            source: config.prefixes.source.to_string(),
+            refreshed: standing.refresh.as_ref().map(|refresh| clock::rfc3339(refresh.asked)),
+            prefixes: table.iter().map(|network| Row::new(network, &standing)).collect(),
+        })?,
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn lookup(config: &Config, address: IpAddr, output: Output) -> anyhow::Result<ExitCode> {
+    let metas = standing(&config.prefixes)?.table().longest_match(address);
+    let allow = config.guard.iter().flat_map(|guard| guard.allow.iter().copied());
+    let allowed = allow.filter(|network| network.contains(address.to_canonical()));
+    let allowed = allowed.max_by_key(Network::length);
+    if output.json {
+        let (class, network) = match (metas, allowed) {
+            (Some(network), _) => ("meta", Some(network)),
+            (None, Some(network)) => ("allowed", Some(network)),
+            (None, None) => ("other", None),
+        };
+        let network = network.map(|network| network.to_string());
+        print(&json(&Lookup { version: 1, address, class, network })?)?;
+        return Ok(if metas.is_some() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    }
+    match (metas, allowed) {
+        (Some(network), _) => print(&format!("{network}\n"))?,
+        (None, Some(network)) => {
+            bail!("{address} is in none of Meta's prefixes, but in {network} of [guard] allow")
+        }
+        (None, None) => bail!("{address} is in none of Meta's prefixes"),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Asks the registry, does with a good answer what `then` says, and tells all that there is to tell; `then` returns
+/// what it did, for the last line.
+fn ask(
+    config: &Config,
+    output: Output,
+    then: impl FnOnce(&Config, &Standing) -> anyhow::Result<String>,
+) -> anyhow::Result<ExitCode> {
+    let standing = standing(&config.prefixes)?;
+    let registry = &config.prefixes.registry;
+    let dns = Dns::new(&config.dns)?;
+    let runtime = runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.context("cannot start asking the registry")?;
+    match runtime.block_on(registry::refresh(&standing, registry, &dns)) {
+        Ok(refreshed) => {
+            let done = then(config, &refreshed.standing)?;
+            print(&match output.json {
+                true => json(&Answer::good(registry, &refreshed))?,
+                false => told(registry, &refreshed) + &done,
+            })?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(refused) if output.json => {
+            print(&json(&Answer::refused(registry, &refused, &standing))?)?;
+            Ok(ExitCode::FAILURE)
+        }
+        Err(refused) => {
+            print(&left_out(others(&refused)))?;
+            Err(refused).context(format!("{registry}: the prefixes in force stay"))
+        }
+    }
+}
+
+/// Stores the refresh, so that every later start begins with it.
+fn put_in_force(config: &Config, standing: &Standing) -> anyhow::Result<String> {
+    let path = &config.prefixes.state;
+    if let Some(refresh) = &standing.refresh {
+        refresh.store(path).context("the prefixes in force stay")?;
+    }
+    Ok(format!("stored in {}, for the next start\n", path.display()))
+}
+
+fn told(registry: &Registry, refreshed: &Refreshed) -> String {
+    let Refreshed { changes, .. } = refreshed;
+    let mut text = left_out(&refreshed.left_out);
+    text.extend(changes.added.iter().map(|network| format!("+ {network}\n")));
+    text.extend(changes.removed.iter().map(|network| format!("- {network}\n")));
+    let _infallible = writeln!(
+        text,
+        "{registry} has {} prefixes of Meta's own, and {} objects of others: {} added, {} removed, {} in force",
+        refreshed.registered,
+        refreshed.left_out.len(),
+        changes.added.len(),
+        changes.removed.len(),
+        refreshed.standing.table().len()
+    );
+    text
+}
+
+fn left_out(objects: &[LeftOut]) -> String {
+    objects.iter().map(|object| format!("left out: {object}\n")).collect()
+}
+
+/// The objects of others, where that is all there was.
+fn others(refused: &Refused) -> &[LeftOut] {
+    match refused {
+        Refused::Answer(BadAnswer::Nothing { left_out }) => left_out,
+        _ => &[],
+    }
+}
+
+/// `prefixes list --json`, version 1.
+#[derive(Serialize)]
+struct List {
+    version: u32,
+    source: String,
+    refreshed: Option<String>,
+    prefixes: Vec<Row>,
+}
+
+#[derive(Serialize)]
+struct Row {
+    prefix: String,
+    registered: bool,
+}
+
+impl Row {
+    fn new(network: Network, standing: &Standing) -> Self {
+        let refresh = standing.refresh.as_ref();
+        let registered = refresh.is_some_and(|refresh| refresh.registered.contains(&network));
+        Self { prefix: network.to_string(), registered }
+    }
+}
+
+/// `prefixes lookup --json`, version 1.
+#[derive(Serialize)]
+struct Lookup {
+    version: u32,
+    address: IpAddr,
+    class: &'static str,
+    network: Option<String>,
+}
+
+/// `prefixes update --json` and `prefixes diff --json`, version 1.
+#[derive(Serialize)]
+struct Answer {
+    version: u32,
+    registry: String,
+    /// Why the answer is not used; then nothing changes.
+    refused: Option<String>,
+    added: Vec<String>,
+    removed: Vec<String>,
+    in_force: usize,
+    left_out: Vec<LeftOutObject>,
+}
+
+#[derive(Serialize)]
+struct LeftOutObject {
+    object: String,
+    reason: String,
+}
+
+impl Answer {
+    fn good(registry: &Registry, refreshed: &Refreshed) -> Self {
+        let texts = |networks: &[Network]| networks.iter().map(Network::to_string).collect();
+        let added = texts(&refreshed.changes.added);
+        let removed = texts(&refreshed.changes.removed);
+        Self { added, removed, ..Self::new(registry, &refreshed.standing, &refreshed.left_out) }
+    }
+
+    fn refused(registry: &Registry, why: &Refused, standing: &Standing) -> Self {
+        Self { refused: Some(why.to_string()), ..Self::new(registry, standing, others(why)) }
+    }
+
+    fn new(registry: &Registry, standing: &Standing, left_out: &[LeftOut]) -> Self {
+        let object = |of: &LeftOut| LeftOutObject { object: of.object.clone(), reason: of.why.to_string() };
+        Self {
+            version: 1,
+            registry: registry.to_string(),
+            refused: None,
+            added: Vec::new(),
+            removed: Vec::new(),
+            in_force: standing.table().len(),
+            left_out: left_out.iter().map(object).collect(),
+        }
+    }
 }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use super::{ConfigFile, guard};
 use crate::config;
 use crate::observe::Log;
+use crate::prefixes::Table;
 use crate::server::{Prepared, supervise};
 
 pub(super) fn run(file: &ConfigFile) -> anyhow::Result<ExitCode> {
@@ -13,10 +14,15 @@ pub(super) fn run(file: &ConfigFile) -> anyhow::Result<ExitCode> {
     for key in &config.without_effect {
         log.note(&format!("{}: `{key}` has no effect in this version", file.path().display()));
     }
-    let server = Prepared::new(&config, super::meta(&config)?, log.clone())?.bind()?;
+    let (standing, bad) = config.prefixes.load()?;
+    if let Some(bad) = bad {
+        log.note(&super::without_refresh(&bad));
+    }
+    let meta = standing.table();
+    let server = Prepared::new(&config, meta.clone(), log.clone())?.bind()?;
     // Before the first connection can come in, so that none goes uncounted.
     match &config.guard {
-        Some(guard) if attach(guard, &log) => {
+        Some(guard) if attach(guard, &meta, &log) => {
             Ok(supervise(&guard.pin, &log, |keeper| server.run(Some(keeper)))?)
         }
         _ => {
@@ -27,8 +33,8 @@ pub(super) fn run(file: &ConfigFile) -> anyhow::Result<ExitCode> {
 }
 
 /// A guard that cannot be attached never stops the proxy. Whether it is.
-fn attach(guard: &config::Guard, log: &Log) -> bool {
-    let attached = guard::attach(guard);
+fn attach(guard: &config::Guard, meta: &Table, log: &Log) -> bool {
+    let attached = guard::attach(guard, meta);
     log.note(&match &attached {
         Ok(attached) => format!("guard: {attached}"),
         Err(error) => format!("guard: not attached, serving without it: {error:#}"),

@@ -12,7 +12,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use tokio::time::Instant;
 
-use super::{ConfigFile, is_read, pin, prefix_source, print};
+use super::{ConfigFile, is_read, json, pin, print};
 use crate::config::{self, Mode};
 use crate::guard;
 use crate::observe::clock;
@@ -40,7 +40,7 @@ pub fn run(options: &Options, config: &ConfigFile) -> anyhow::Result<ExitCode> {
     } else {
         let document = source.read()?;
         print(&match options.json {
-            true => serde_json::to_string_pretty(&document)? + "\n",
+            true => json(&document)?,
             false => table(&document, options.all, None),
         })?;
     }
@@ -71,14 +71,15 @@ fn watch(options: &Options, source: &Source) -> anyhow::Result<()> {
 /// Where the figures come from: the running proxy, else the pinned maps.
 pub struct Source {
     guard: Option<config::Guard>,
+    prefixes: config::Prefixes,
     socket: Option<PathBuf>,
 }
 
 impl Source {
     pub fn new(config: &ConfigFile) -> anyhow::Result<Self> {
-        let config = config.optional()?;
-        let socket = config.as_ref().and_then(|config| config.admin.as_ref()?.socket.clone());
-        Ok(Self { guard: config.and_then(|config| config.guard), socket })
+        let config = config.load_or_defaults()?;
+        let socket = config.admin.and_then(|admin| admin.socket);
+        Ok(Self { guard: config.guard, prefixes: config.prefixes, socket })
     }
 
     pub fn read(&self) -> anyhow::Result<Document> {
@@ -97,7 +98,7 @@ impl Source {
             Some(stats) => Ok(Document::attached(&stats)),
             None => {
                 let mode = self.guard.as_ref().map_or(Mode::Observe, |guard| guard.mode);
-                let prefixes = prefix_source(self.guard.as_ref()).load()?;
+                let prefixes = super::standing(&self.prefixes)?.table();
                 Ok(Document::without_guard(clock::now(), mode, prefixes.iter()))
             }
         }

@@ -11,7 +11,7 @@ use crate::prefixes::Network;
 
 mod document;
 mod nearest;
-mod prefix_source;
+mod prefixes;
 mod sections;
 #[cfg(test)]
 mod tests;
@@ -19,6 +19,7 @@ mod upstreams;
 mod value;
 
 pub use document::Problem;
+pub use prefixes::{PrefixSource, Prefixes, Registry, RegistryHost};
 
 /// Where the configuration lies unless `--config` says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/hookgate/hookgate.toml";
@@ -33,6 +34,8 @@ pub struct Config {
     pub dns: Dns,
     pub upstreams: Vec<Upstream>,
     pub relay: Relay,
+    /// Of `[guard]`; there also when that is left out, for Meta's share of the connections.
+    pub prefixes: Prefixes,
     pub guard: Option<Guard>,
     pub admin: Option<Admin>,
     pub process: Process,
@@ -53,6 +56,11 @@ impl Config {
             problems.extend(upstreams::add_from(&file, &text, &mut config.upstreams));
         }
         if problems.is_empty() { Ok(config) } else { Err(ConfigError::Invalid(problems)) }
+    }
+
+    /// What holds where there is no file: every default, no upstream and no listener.
+    pub fn absent() -> Self {
+        sections::config(Path::new(DEFAULT_PATH), "").0
     }
 
     /// Reads `text` as if it lay in `file`, and nothing beside it.
@@ -103,8 +111,6 @@ pub struct Guard {
     /// Networks treated like Meta's.
     pub allow: Vec<Network>,
     pub xdp: XdpMode,
-    /// Where Meta's prefixes come from.
-    pub prefixes: PrefixSource,
     /// The folder under `/sys/fs/bpf`.
     pub pin: String,
 }
@@ -133,12 +139,6 @@ pub enum XdpMode {
     Auto,
     Native,
     Generic,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PrefixSource {
-    Builtin,
-    File(PathBuf),
 }
 
 /// `[listen]`: where clients come in.

@@ -11,8 +11,8 @@ use super::value::{
     port, share, text,
 };
 use super::{
-    Admin, Config, Dns, DnsServers, Guard, Limits, Listen, Log, LogFormat, Mode, Pair, PrefixSource, Process,
-    Relay, Scheme, Timeouts, Tls, XdpMode, upstreams,
+    Admin, Config, Dns, DnsServers, Guard, Limits, Listen, Log, LogFormat, Mode, Pair, Prefixes, Process,
+    Relay, Scheme, Timeouts, Tls, XdpMode, prefixes, upstreams,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -72,12 +72,14 @@ impl<'d> Reading<'d> {
     fn read(&mut self) -> Config {
         let listen = self.listen();
         let tls = self.tls();
+        let (guard, prefixes) = self.guard();
         let config = Config {
             tls,
             dns: self.dns(),
             upstreams: upstreams::section(self.top.section("upstreams"), self.base),
             relay: self.relay(),
-            guard: self.guard(),
+            prefixes,
+            guard,
             admin: self.admin(),
             process: self.process(),
             timeouts: self.timeouts(),
@@ -217,9 +219,8 @@ impl<'d> Reading<'d> {
         Relay { name: name.unwrap_or_else(|| "hookgate".into()) }
     }
 
-    fn guard(&mut self) -> Option<Guard> {
+    fn guard(&mut self) -> (Option<Guard>, Prefixes) {
         let mut section = self.top.section("guard");
-        let base = self.base;
         let interfaces = section.list("interfaces", interface);
         let ports = section.list("ports", port);
         for (key, is_empty) in [
@@ -250,34 +251,23 @@ impl<'d> Reading<'d> {
                     ]),
                 )
                 .unwrap_or(XdpMode::Auto),
-            prefixes: section
-                .value("prefixes", |value| match text(value)? {
-                    "builtin" => Ok(PrefixSource::Builtin),
-                    _ => path(base)(value).map(PrefixSource::File),
-                })
-                .unwrap_or(PrefixSource::Builtin),
             pin: section.value("pin", pin).unwrap_or_else(|| "hookgate".into()),
         };
         let mut limit = section.section("limit");
         limit.value("syn_per_second", number(1..=1_000_000));
         limit.value("burst", number(1..=1_000_000));
-        let refresh = section.value("refresh", |value| match value.as_str() {
-            Some("off") => Ok(None),
-            _ => duration(value).map(Some),
-        });
-        section.value("registry", |registry| text(registry).map(str::to_owned));
-        section.value("state", path(base));
+        let prefixes = prefixes::keys(&mut section, self.base);
         if section.is_present() && !section.has("interfaces") {
             section.problem("interfaces", "which interfaces shall be guarded? write interfaces = [\"eth0\"]");
         }
-        self.no_effect_yet(&section, "guard", &["limit", "registry", "state"]);
-        if refresh.flatten().is_some() {
+        self.no_effect_yet(&section, "guard", &["limit"]);
+        if prefixes.refresh.is_some() {
             self.no_effect_yet(&section, "guard", &["refresh"]);
         }
         let present = section.is_present();
         self.finish(limit);
         self.finish(section);
-        present.then_some(guard)
+        (present.then_some(guard), prefixes)
     }
 
     fn process(&mut self) -> Process {

@@ -80,6 +80,7 @@ fn what_the_shipped_configuration_shows_as_defaults_are_the_defaults() {
     let default = minimal();
     let guard = |config: &Config| format!("{:#?}", config.guard);
     assert_eq!(guard(&shown), guard(&default));
+    assert_eq!(shown.prefixes, default.prefixes);
     let rest = |c: &Config| format!("{:#?}", (&c.dns, &c.relay, &c.timeouts, &c.limits, &c.log));
     assert_eq!(rest(&shown), rest(&default));
     assert_eq!(shown.listen.plain_scheme, default.listen.plain_scheme);
@@ -98,7 +99,11 @@ fn defaults_are_the_contracts() {
     assert_eq!(config.relay.name, "hookgate");
     let guard = config.guard.unwrap();
     assert_eq!((guard.ports, guard.mode, guard.allow), (vec![443], Mode::Observe, vec![]));
-    assert_eq!((guard.xdp, guard.prefixes, &*guard.pin), (XdpMode::Auto, PrefixSource::Builtin, "hookgate"));
+    assert_eq!((guard.xdp, &*guard.pin), (XdpMode::Auto, "hookgate"));
+    let prefixes = config.prefixes;
+    assert_eq!((prefixes.source, prefixes.refresh), (PrefixSource::Builtin, Some(seconds(86400))));
+    assert_eq!(prefixes.registry.to_string(), "whois.radb.net:43");
+    assert_eq!(prefixes.state, Path::new("/var/lib/hookgate/prefixes"));
     let t = config.timeouts;
     assert_eq!((t.request_head, t.body_idle, t.connect), (seconds(10), seconds(30), seconds(5)));
     assert_eq!((t.response, t.keepalive), (seconds(60), seconds(75)));
@@ -113,7 +118,7 @@ fn defaults_are_the_contracts() {
 fn sections_that_are_left_out_are_off() {
     let (config, problems) = read("[listen]\nplain = [\"127.0.0.1:8080\"]");
     assert_eq!(problems, [""; 0]);
-    assert!(config.tls.is_none() && config.guard.is_none());
+    assert!(config.tls.is_none() && config.guard.is_none() && config.prefixes.refresh.is_none());
     assert!(config.listen.https.is_empty() && config.upstreams.is_empty());
 }
 

@@ -110,7 +110,7 @@ fn upstream(name: &str, mut entry: Section<'_>, base: &Path) -> Upstream {
 }
 
 /// Whether `name` is a whole DNS host name: what may stand as the first path segment.
-fn check_name(name: &str) -> Result<(), &'static str> {
+pub(super) fn check_name(name: &str) -> Result<(), &'static str> {
     if name.parse::<IpAddr>().is_ok() || name.rsplit('.').next().is_some_and(is_number) {
         return Err("an IP address is no host name; name the host and write its address = \"IP:port\"");
     }

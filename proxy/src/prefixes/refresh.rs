@@ -46,6 +46,12 @@ pub struct Changes {
     pub removed: Vec<Network>,
 }
 
+impl Changes {
+    pub fn is_empty(&self) -> bool {
+        self.added.is_empty() && self.removed.is_empty()
+    }
+}
+
 impl Standing {
     /// The prefixes in force.
     pub fn table(&self) -> Table {

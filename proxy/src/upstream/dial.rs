@@ -49,7 +49,7 @@ async fn resolve(upstream: &Upstream, dns: &Dns) -> Result<Vec<SocketAddr>, Conn
 
 /// Happy Eyeballs (RFC 8305): the next address is tried when one failed or has had its time; the first
 /// connection wins and the other attempts are dropped.
-async fn connect_to_any(addresses: &[SocketAddr]) -> Result<TcpStream, ConnectError> {
+pub async fn connect_to_any(addresses: &[SocketAddr]) -> Result<TcpStream, ConnectError> {
     let mut left = addresses.iter();
     let mut attempts: Vec<Pin<Box<dyn Future<Output = io::Result<TcpStream>>>>> = Vec::new();
     let mut failed = io::Error::from(io::ErrorKind::NotConnected);

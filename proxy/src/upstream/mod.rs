@@ -9,7 +9,7 @@ mod in_flight;
 mod pool;
 mod tls;
 
-pub use dial::connect;
+pub use dial::{connect, connect_to_any};
 pub use directory::{BadUpstream, Directory, Upstream};
 pub use dns::Dns;
 pub use error::ConnectError;

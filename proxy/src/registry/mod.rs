@@ -1,0 +1,46 @@
+//! The routing registry: asks it for AS32934's prefixes, by hand or by itself from time to time.
+
+mod refresher;
+mod whois;
+
+pub use refresher::Refresher;
+pub use whois::Unanswered;
+
+use crate::config::Registry;
+use crate::observe::clock;
+use crate::prefixes::{BadAnswer, BadRefresh, Changes, LeftOut, Registered, Standing};
+use crate::upstream::Dns;
+
+/// What a refresh would bring, checked; nothing is in force or stored yet.
+#[derive(Debug)]
+pub struct Refreshed {
+    pub standing: Standing,
+    pub changes: Changes,
+    /// Prefixes that Meta has registered.
+    pub registered: usize,
+    pub left_out: Vec<LeftOut>,
+}
+
+/// Why there is nothing new; what was in force stays.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    #[error(transparent)]
+    Unanswered(#[from] Unanswered),
+    #[error(transparent)]
+    Answer(#[from] BadAnswer),
+    #[error(transparent)]
+    Refresh(#[from] BadRefresh),
+}
+
+/// Asks the registry what it has of AS32934, and checks what that would make of the prefixes as they stand.
+pub async fn refresh(standing: &Standing, registry: &Registry, dns: &Dns) -> Result<Refreshed, Refused> {
+    let answer = whois::ask(registry, dns).await?;
+    let answer = Registered::read(&answer)?;
+    let next = standing.refreshed(&answer, clock::now(), &registry.to_string())?;
+    Ok(Refreshed {
+        changes: standing.table().changes_to(&next.table()),
+        standing: next,
+        registered: answer.networks.len(),
+        left_out: answer.left_out,
+    })
+}
