@@ -37,6 +37,14 @@ pub(super) fn known_keys(text: &str) -> Vec<String> {
     reading.known
 }
 
+/// How a certificate authority convinces itself, and on which ports: those that it asks for, and those that are
+/// listened on.
+#[derive(Clone)]
+struct Challenge {
+    name: &'static str,
+    ports: Vec<u16>,
+}
+
 struct Reading<'d> {
     top: Section<'d>,
     /// What relative paths count from.
@@ -72,7 +80,8 @@ impl<'d> Reading<'d> {
     fn read(&mut self) -> Config {
         let listen = self.listen();
         let tls = self.tls();
-        let (guard, prefixes) = self.guard();
+        let challenge = self.acme(&listen);
+        let (guard, prefixes) = self.guard(challenge);
         let config = Config {
             tls,
             dns: self.dns(),
@@ -88,7 +97,6 @@ impl<'d> Reading<'d> {
             listen,
             without_effect: Vec::new(),
         };
-        self.acme();
         Config { without_effect: std::mem::take(&mut self.without_effect), ..config }
     }
 
@@ -162,18 +170,25 @@ impl<'d> Reading<'d> {
         (present && !tls.pairs.is_empty()).then_some(tls)
     }
 
-    fn acme(&mut self) {
+    fn acme(&mut self, listen: &Listen) -> Option<Challenge> {
         let mut section = self.top.section("acme");
         section.list("domains", |domain| text(domain).map(str::to_owned));
         section.list("contact", |contact| text(contact).map(str::to_owned));
         section.value("directory", |url| text(url).map(str::to_owned));
-        section.value("challenge", one_of(&[("http-01", ()), ("tls-alpn-01", ())]));
+        let ports =
+            |listeners: &[SocketAddr], port| listeners.iter().map(SocketAddr::port).chain([port]).collect();
+        let http = Challenge { name: "http-01", ports: ports(&listen.http, 80) };
+        let tls = Challenge { name: "tls-alpn-01", ports: ports(&listen.https, 443) };
+        let challenge = section.value("challenge", one_of(&[("http-01", &http), ("tls-alpn-01", &tls)]));
+        let challenge = challenge.unwrap_or(&http).clone();
         section.value("state", path(self.base));
         section.value("webroot", path(self.base));
         if section.is_present() {
             self.without_effect.push("acme".into());
         }
+        let present = section.is_present();
         self.finish(section);
+        present.then_some(challenge)
     }
 
     fn dns(&mut self) -> Dns {
@@ -219,7 +234,7 @@ impl<'d> Reading<'d> {
         Relay { name: name.unwrap_or_else(|| "hookgate".into()) }
     }
 
-    fn guard(&mut self) -> (Option<Guard>, Prefixes) {
+    fn guard(&mut self, challenge: Option<Challenge>) -> (Option<Guard>, Prefixes) {
         let mut section = self.top.section("guard");
         let interfaces = section.list("interfaces", interface);
         let ports = section.list("ports", port);
@@ -253,6 +268,16 @@ impl<'d> Reading<'d> {
                 .unwrap_or(XdpMode::Auto),
             pin: section.value("pin", pin).unwrap_or_else(|| "hookgate".into()),
         };
+        if let Some(challenge) = challenge.filter(|_| guard.mode == Mode::Strict)
+            && let Some(port) = challenge.ports.iter().find(|port| guard.ports.contains(port))
+        {
+            let message = format!(
+                "\"strict\" would drop the certificate authority, whose {} challenge comes to port {port}: \
+                 take that out of ports, or use \"limit\"",
+                challenge.name
+            );
+            section.problem("mode", &message);
+        }
         let mut limit = section.section("limit");
         limit.value("syn_per_second", number(1..=1_000_000));
         limit.value("burst", number(1..=1_000_000));

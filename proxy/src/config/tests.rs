@@ -196,3 +196,19 @@ fn files_of_upstreams_d_add_to_the_allowlist_and_name_themselves_in_problems() {
     let error = Config::load(&main).unwrap_err().to_string();
     assert!(error.starts_with(&format!("cannot read {}: ", main.display())), "{error}");
 }
+
+#[test]
+fn strict_goes_with_challenges_that_come_to_other_ports() {
+    for (challenge, mode, ports) in [
+        ("http-01", "strict", "[443]"),
+        ("tls-alpn-01", "strict", "[8443]"),
+        ("http-01", "limit", "[80, 443]"),
+        ("tls-alpn-01", "observe", "[80, 443]"),
+    ] {
+        let text = format!(
+            "[listen]\nplain = [\"127.0.0.1:1\"]\n[acme]\nchallenge = \"{challenge}\"\n\
+             [guard]\ninterfaces = [\"eth0\"]\nmode = \"{mode}\"\nports = {ports}\n"
+        );
+        assert_eq!(read(&text).1, [""; 0], "{challenge} {mode} {ports}");
+    }
+}
