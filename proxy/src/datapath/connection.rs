@@ -50,9 +50,7 @@ impl<'c> Connection<'c, '_> {
     pub(super) async fn serve(mut self, first_byte_due: Instant) {
         let mut idle_until = first_byte_due;
         loop {
-            let arrived =
-                read_head(&mut self.socket, self.context, &self.local.buffers, &mut self.drain, idle_until)
-                    .await;
+            let arrived = read_head(&mut self.socket, self.context, &mut self.drain, idle_until).await;
             let next = match arrived {
                 Arrived::Nothing => Next::Leave,
                 Arrived::Head { length } => self.request(length).await,
@@ -78,7 +76,6 @@ impl<'c> Connection<'c, '_> {
                 }
             }
         }
-        self.local.buffers.give(self.socket.buffer);
     }
 
     /// A request's head has arrived.
@@ -130,11 +127,11 @@ impl<'c> Connection<'c, '_> {
                 },
             };
             request.connected();
-            let mut socket = Socket { stream, buffer: local.buffers.take() };
+            let mut socket = Socket::new(stream, &local.buffers);
             let outcome = exchange.run(&mut self.socket, &mut socket, self.timer.as_mut()).await;
             let Socket { stream, buffer } = socket;
             let has_more = !buffer.is_empty();
-            local.buffers.give(buffer);
+            drop(buffer);
             if matches!(outcome, Err(ExchangeError::UpstreamGone))
                 && may_try_again(origin, exchange.sent(traits.framing != Framing::Empty), traits.idempotent)
             {

@@ -15,6 +15,7 @@ mod relay;
 mod route;
 
 use std::net::SocketAddr;
+use std::rc::Rc;
 
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -37,12 +38,12 @@ const MOST_FREE_BUFFERS: usize = 64;
 /// What the connections of one worker share.
 pub struct Local {
     pub pool: Pool,
-    buffers: Buffers,
+    buffers: Rc<Buffers>,
 }
 
 impl Default for Local {
     fn default() -> Self {
-        Self { pool: Pool::default(), buffers: Buffers::new(BUFFER_BYTES, MOST_FREE_BUFFERS) }
+        Self { pool: Pool::default(), buffers: Buffers::new(BUFFER_BYTES, MOST_FREE_BUFFERS).into() }
     }
 }
 
@@ -82,10 +83,10 @@ pub async fn serve(
         count(Step::Tls);
         context.metrics.handshake(Handshake::Completed);
     }
-    let mut socket = Socket { stream, buffer: local.buffers.take() };
+    let mut socket = Socket::new(stream, &local.buffers);
     if let Protocol::Redirect(to) = &protocol {
         let mut drain = drain;
-        return redirect::serve(&mut socket, to, context, &local.buffers, &mut drain, first_byte_due).await;
+        return redirect::serve(&mut socket, to, context, &mut drain, first_byte_due).await;
     }
     let timer = sleep_until(first_byte_due);
     tokio::pin!(timer);

@@ -1,12 +1,11 @@
 use std::future::poll_fn;
-use std::task::Poll;
 
 use tokio::time::{Instant, timeout_at};
 
 use super::context::{Context, Event};
 use crate::http::answer::Failure;
 use crate::http::head::EndOfHead;
-use crate::net::{Buffer, Buffers, Socket};
+use crate::net::Socket;
 
 /// What came of waiting for a request.
 pub(super) enum Arrived {
@@ -22,14 +21,13 @@ pub(super) enum Arrived {
 pub(super) async fn read_head(
     client: &mut Socket,
     context: &Context,
-    buffers: &Buffers,
     drain: &mut Event,
     idle_until: Instant,
 ) -> Arrived {
     if client.buffer.is_empty() {
         let first = tokio::select! {
             biased;
-            first = timeout_at(idle_until, first_bytes(client, buffers)) => first,
+            first = timeout_at(idle_until, fill(client)) => first,
             () = drain.happens() => return Arrived::Nothing,
         };
         if !matches!(first, Ok(Some(_))) {
@@ -60,22 +58,6 @@ pub(super) async fn read_head(
             Ok(Some(_)) => {}
             Ok(None) => return Arrived::Bad(Failure::BadRequest("the request head is incomplete")),
             Err(_) => return Arrived::Bad(Failure::ClientTimeout),
-        }
-    }
-}
-
-/// [`fill`], but without holding a buffer while nothing comes: most connections are idle most of the time.
-async fn first_bytes(client: &mut Socket, buffers: &Buffers) -> Option<usize> {
-    loop {
-        let read = poll_fn(|cx| Poll::Ready(client.poll_fill(cx))).await;
-        match read {
-            Poll::Ready(read) => return read.ok().filter(|count| *count > 0),
-            Poll::Pending => {
-                buffers.give(std::mem::replace(&mut client.buffer, Buffer::none()));
-                // An error is met again by the next read.
-                let _ = client.stream.tcp().readable().await;
-                client.buffer = buffers.take();
-            }
         }
     }
 }

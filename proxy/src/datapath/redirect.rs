@@ -12,7 +12,7 @@ use crate::http::answer::{self, Failure};
 use crate::http::encode::Persistence;
 use crate::http::head::{RequestHead, slots};
 use crate::http::target::Target;
-use crate::net::{Buffers, Socket};
+use crate::net::Socket;
 use crate::observe::clock;
 use crate::tls::Resolver;
 
@@ -29,12 +29,11 @@ pub(super) async fn serve(
     client: &mut Socket,
     redirect: &Redirect,
     context: &Context,
-    buffers: &Buffers,
     drain: &mut Event,
     idle_until: Instant,
 ) {
     let mut out = Vec::new();
-    let failure = match read_head(client, context, buffers, drain, idle_until).await {
+    let failure = match read_head(client, context, drain, idle_until).await {
         Arrived::Nothing => return,
         Arrived::Bad(failure) => Some((failure, false)),
         Arrived::Head { length } => {

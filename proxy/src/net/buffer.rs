@@ -1,6 +1,8 @@
 use std::cell::RefCell;
+use std::rc::Rc;
 
-/// Bytes that were read and not used up yet: `filled` lies in `bytes[start..end]`.
+/// Bytes that were read and not used up yet: `filled` lies in `bytes[start..end]`. It has memory only while
+/// there are any: most connections wait most of the time, and what few need lies warm in the cache.
 ///
 /// Invariant: `start <= end <= bytes.len()`.
 #[derive(Debug)]
@@ -8,16 +10,13 @@ pub struct Buffer {
     bytes: Vec<u8>,
     start: usize,
     end: usize,
+    buffers: Rc<Buffers>,
 }
 
 impl Buffer {
-    pub fn with_capacity(capacity: usize) -> Self {
-        Self { bytes: vec![0; capacity], start: 0, end: 0 }
-    }
-
-    /// One without room, where one must be that is not used.
-    pub const fn none() -> Self {
-        Self { bytes: Vec::new(), start: 0, end: 0 }
+    /// One whose memory comes from `buffers`.
+    pub fn new(buffers: &Rc<Buffers>) -> Self {
+        Self { bytes: Vec::new(), start: 0, end: 0, buffers: Rc::clone(buffers) }
     }
 
     pub fn filled(&self) -> &[u8] {
@@ -32,14 +31,22 @@ impl Buffer {
     pub fn consume(&mut self, count: usize) {
         assert!(count <= self.end - self.start, "more consumed than filled");
         self.start += count;
+        self.release_if_empty();
+    }
+
+    /// Gives the memory back when nothing lies in it.
+    pub fn release_if_empty(&mut self) {
         if self.is_empty() {
             (self.start, self.end) = (0, 0);
+            self.buffers.give(std::mem::take(&mut self.bytes));
         }
     }
 
     /// Room for more bytes behind the filled ones; what was filled moves to the front to make it.
     pub fn space(&mut self) -> &mut [u8] {
-        if self.start > 0 {
+        if self.bytes.is_empty() {
+            self.bytes = self.buffers.take();
+        } else if self.start > 0 {
             self.bytes.copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, self.end - self.start);
         }
@@ -52,20 +59,25 @@ impl Buffer {
         self.end += count;
     }
 
-    /// Doubles the capacity when it is full, but not beyond `most`; says whether there is space.
-    pub fn grow_if_full(&mut self, most: usize) -> bool {
+    /// Doubles the capacity when it is full, but not beyond `most`.
+    pub fn grow_if_full(&mut self, most: usize) {
         let filled = self.end - self.start;
-        if filled == self.bytes.len() && filled < most {
-            self.bytes.resize((2 * filled).clamp(1024, most.max(1024)), 0);
+        if filled > 0 && filled == self.bytes.len() && filled < most {
+            self.bytes.resize((2 * filled).min(most), 0);
         }
-        filled < self.bytes.len()
     }
 }
 
-/// Buffers that are not in use, for one worker; all of one capacity.
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        self.buffers.give(std::mem::take(&mut self.bytes));
+    }
+}
+
+/// The memory of buffers that need none at the moment, for one worker; all of one capacity.
 #[derive(Debug)]
 pub struct Buffers {
-    free: RefCell<Vec<Buffer>>,
+    free: RefCell<Vec<Vec<u8>>>,
     capacity: usize,
     most: usize,
 }
@@ -76,16 +88,15 @@ impl Buffers {
         Self { free: RefCell::default(), capacity, most }
     }
 
-    pub fn take(&self) -> Buffer {
-        self.free.borrow_mut().pop().unwrap_or_else(|| Buffer::with_capacity(self.capacity))
+    fn take(&self) -> Vec<u8> {
+        self.free.borrow_mut().pop().unwrap_or_else(|| vec![0; self.capacity])
     }
 
-    /// Takes a buffer back; one that has grown is let go.
-    pub fn give(&self, mut buffer: Buffer) {
-        buffer.consume(buffer.filled().len());
+    /// Takes memory back; what has grown is let go.
+    fn give(&self, bytes: Vec<u8>) {
         let mut free = self.free.borrow_mut();
-        if buffer.bytes.len() == self.capacity && free.len() < self.most {
-            free.push(buffer);
+        if bytes.len() == self.capacity && free.len() < self.most {
+            free.push(bytes);
         }
     }
 }
@@ -96,16 +107,31 @@ mod tests {
 
     #[test]
     fn keeps_what_was_not_consumed() {
-        let mut buffer = Buffer::with_capacity(4);
+        let buffers = Rc::new(Buffers::new(4, 1));
+        let mut buffer = Buffer::new(&buffers);
         buffer.space().copy_from_slice(b"abcd");
         buffer.filled_more(4);
         buffer.consume(1);
         buffer.space()[0] = b'e';
         buffer.filled_more(1);
         assert_eq!(buffer.filled(), b"bcde");
-        assert!(buffer.grow_if_full(8));
+        buffer.grow_if_full(8);
         assert_eq!(buffer.filled(), b"bcde");
+        assert_eq!(buffer.space().len(), 4);
         buffer.consume(4);
         assert!(buffer.is_empty());
+    }
+
+    #[test]
+    fn has_memory_only_while_something_lies_in_it() {
+        let buffers = Rc::new(Buffers::new(4, 1));
+        let mut first = Buffer::new(&buffers);
+        first.space()[0] = b'a';
+        first.filled_more(1);
+        assert_eq!(buffers.free.borrow().len(), 0);
+        first.consume(1);
+        assert_eq!(buffers.free.borrow().len(), 1);
+        assert_eq!(Buffer::new(&buffers).space().len(), 4);
+        assert_eq!(buffers.free.borrow().len(), 1, "and a dropped one leaves nothing behind");
     }
 }

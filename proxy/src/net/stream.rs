@@ -22,6 +22,18 @@ impl Stream {
         }
     }
 
+    /// Ready when a read may have something to say.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(tcp) => tcp.poll_read_ready(cx),
+            Self::Tls(tls) => match tls.get_ref() {
+                (tcp, session) if session.wants_read() => tcp.poll_read_ready(cx),
+                // What was decrypted waits, or the peer has said that this was all.
+                _ => Poll::Ready(Ok(())),
+            },
+        }
+    }
+
     /// The socket beneath.
     pub fn tcp(&self) -> &TcpStream {
         match self {
