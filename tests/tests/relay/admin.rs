@@ -222,6 +222,45 @@ fn nothing_of_it_is_reachable_through_the_public_listeners() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn the_log_in_json_is_an_object_a_line_and_access_false_writes_none() -> Result<()> {
+    for (format, access) in [("json", true), ("json", false), ("text", false)] {
+        let origin = Origin::answering(OK)?;
+        let relay = Relay::start(&format!(
+            "[log]\nformat = \"{format}\"\naccess = {access}\n{}",
+            crate::upstream(origin.address(), "")
+        ))?;
+        let mut client = relay.client()?;
+        // Whatever a client writes stays within its line and its string.
+        let odd = request("GET /up.example/a\"b\\c", &["X-Request-Id: mine\\"], "");
+        for asked in [get("/up.example/x"), odd, get("/"), "nonsense\r\n\r\n".to_owned()] {
+            client.ask(asked)?;
+        }
+        relay.wait_for("hookgate_request_duration_seconds_count{upstream=\"\"}", 2.0)?;
+        let count = |log: &str| log.lines().filter(|line| line.contains("GET")).count();
+        if !access {
+            assert_eq!(count(&relay.proxy.stderr()), 0, "{}", relay.proxy.stderr());
+            continue;
+        }
+        assert!(wait_until(Duration::from_secs(5), || Ok(count(&relay.proxy.stderr()) == 3))?);
+        let log = relay.proxy.stderr();
+        let lines = log.lines().map(serde_json::from_str::<serde_json::Value>).collect::<Result<Vec<_>, _>>();
+        let lines = lines.with_context(|| log.clone())?;
+        let of = |path: &str| {
+            lines.iter().find(|line| line["path"] == path).with_context(|| format!("{path}: {log}"))
+        };
+        let line = of("/up.example/x")?;
+        for (key, value) in [("method", "GET"), ("upstream", "up.example"), ("source", "127.0.0.1")] {
+            assert_eq!(line[key], value, "{line}");
+        }
+        assert_eq!((&line["code"], &line["upstream_code"]), (&200.into(), &200.into()), "{line}");
+        assert!(line["duration_seconds"].is_number(), "{line}");
+        assert_eq!(of("/up.example/a\"b\\c")?["id"], "mine\\", "{log}");
+        assert_eq!(of("/")?["error"], "destination_not_found", "{log}");
+    }
+    Ok(())
+}
+
 /// What must never be written anywhere, beside the sample's token.
 const BODY: &str = "c0ffee-the-message";
 const SIGNATURE: &str = "sha256=5ec4e7";

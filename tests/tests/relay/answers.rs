@@ -107,7 +107,37 @@ fn rows() -> Vec<Row> {
             "proxy_loop_detected",
             false,
         ),
+        row("no client certificate where one is required", get("/closed.example/"), 403, DENIED, false),
         // Of several, the first in the contract's order.
+        row("400 before 413", post("/up.example/", &"a".repeat(2000)).replace("Host", "Hos"), 400, BAD, true),
+        row("505 before 414", get(&format!("/{}", "a".repeat(300))).replace("/1.1", "/1.2"), 505, BAD, true),
+        row("431 before 405", fields(11).replace("GET", "TRACE"), 431, BAD, true),
+        row("431 before 404", fields(11).replace("/up.example/", "/"), 431, BAD, true),
+        row("414 before 431", get(&format!("/{}", "a".repeat(2000))), 414, BAD, true),
+        row("405 before 403", request("TRACE /x/y", &[], ""), 405, BAD, false),
+        row(
+            "405 before 413",
+            post("/up.example/", &"a".repeat(1001)).replace("POST", "TRACE"),
+            405,
+            BAD,
+            false,
+        ),
+        row("404 before 413", post("/", &"a".repeat(1001)), 404, MISSING, false),
+        row("403 before 413", post("/x/", &"a".repeat(1001)), 403, DENIED, false),
+        row(
+            "403 for want of a certificate before 508",
+            request("GET /closed.example/", &["Via: 1.1 hookgate"], ""),
+            403,
+            DENIED,
+            false,
+        ),
+        row(
+            "403 for want of a certificate before 413",
+            post("/closed.example/", &"a".repeat(1001)),
+            403,
+            DENIED,
+            false,
+        ),
         row("400 before 414", get(&format!("/up.example/{}#", "a".repeat(300))), 400, BAD, true),
         row("414 before 405", request(&format!("TRACE /{}", "a".repeat(300)), &[], ""), 414, BAD, true),
         row("405 before 404", request("TRACE /", &[], ""), 405, BAD, false),
@@ -126,7 +156,9 @@ fn rows() -> Vec<Row> {
 #[test]
 fn every_refusal_is_the_contracts_and_no_upstream_hears_of_it() -> Result<()> {
     let origin = Origin::answering(OK)?;
-    let relay = Relay::start(&format!("{LIMITS}{}", upstream(origin.address(), "")))?;
+    let closed =
+        upstream(origin.address(), ", require_client_cert = true").replace("[upstreams]\n\"up", "\"closed");
+    let relay = Relay::start(&format!("{LIMITS}{}{closed}", upstream(origin.address(), "")))?;
     for Row { what, request, status, error, closes } in rows() {
         let mut client = relay.client()?;
         let answer = client.ask(&request).context(what)?;
@@ -284,4 +316,78 @@ fn assert_is_our_answer(answer: &Message, what: &str) {
     assert!(answer.field("Date").is_some_and(|date| date.ends_with(" GMT")), "{what}: {answer:#?}");
     assert_eq!(answer.field("Allow").is_some(), answer.status() == 405, "{what}: {answer:#?}");
     assert_eq!(answer.field("Via"), None, "{what}");
+}
+
+#[test]
+fn answers_and_loops_have_the_configured_name() -> Result<()> {
+    let origin = Origin::answering(OK)?;
+    for (name, written) in [("edge-1", "edge-1"), ("1st", "\"1st\""), ("a.b_c", "a.b_c")] {
+        let relay = Relay::start(&format!("[relay]\nname = \"{name}\"\n{}", upstream(origin.address(), "")))?;
+        let via = |by: &str| request("GET /up.example/", &[&format!("Via: 1.1 x, HTTP/1.0 {by} (y)")], "");
+        let mut client = relay.client()?;
+        for (request, status, error) in [
+            (get("/"), 404, "destination_not_found"),
+            (via(name), 508, "proxy_loop_detected"),
+            (via(&name.to_uppercase()), 508, "proxy_loop_detected"),
+        ] {
+            let answer = client.ask(request)?;
+            assert_eq!(answer.status(), status, "{name}");
+            let said = format!("{written}; error={error}");
+            assert_eq!(answer.field("Proxy-Status"), Some(&said[..]), "{name}");
+        }
+        assert_eq!(client.ask(via("hookgate"))?.status(), 200, "another's name is no loop");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_limit_of_one_upstreams_goes_before_the_general_one() -> Result<()> {
+    let origin = Origin::answering(OK)?;
+    let more = |name: &str, bytes: usize| {
+        format!("\"{name}\" = {{ address = \"{}\", tls = false, body_bytes = {bytes} }}\n", origin.address())
+    };
+    let upstreams = [more("tight.example", 10), more("wide.example", 2000), more("open.example", 0)].concat();
+    let relay = Relay::start(&format!("{LIMITS}{}{upstreams}", upstream(origin.address(), "")))?;
+    for (name, most) in [("up", 1000), ("tight", 10), ("wide", 2000), ("open", usize::MAX)] {
+        for bytes in [10, 11, 1000, 1001, 2000, 2001, 100_000] {
+            let answer = relay.client()?.ask(post(&format!("/{name}.example/"), &"a".repeat(bytes)))?;
+            assert_eq!(answer.status(), if bytes <= most { 200 } else { 413 }, "{name}, {bytes} bytes");
+        }
+    }
+    Ok(())
+}
+
+/// Meta's senders write their megabytes whatever they are told, and must still hear it.
+#[test]
+fn who_sends_megabytes_hears_that_they_are_refused() -> Result<()> {
+    let origin = Origin::answering(OK)?;
+    let relay = Relay::start(&format!("{LIMITS}{}", upstream(origin.address(), "")))?;
+    let body = "a".repeat(3 << 20);
+    for (target, status) in [("/other.example/x", 403), ("/", 404), ("/up.example/x", 413)] {
+        let mut client = relay.client()?;
+        client.wire().send(post(target, &body))?;
+        let answer = client.response()?;
+        assert_eq!((answer.status(), answer.field("Connection")), (status, Some("close")), "{target}");
+        assert_eq!(client.wire().closed()?, Closed::Orderly, "{target}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_flood_of_pipelined_requests_is_answered_to_the_last_in_bounded_memory() -> Result<()> {
+    const REQUESTS: usize = 5000;
+    let origin = Origin::answering(OK)?;
+    let relay = Relay::start(&format!("[log]\naccess = false\n{}", upstream(origin.address(), "")))?;
+    assert_eq!(relay.client()?.ask(get("/up.example/"))?.status(), 200);
+    let (before, _) = relay.proxy.memory_kib()?;
+    let mut client = relay.client()?;
+    client.wire().send((get("/other.example/x") + &get("/up.example/")).repeat(REQUESTS / 2))?;
+    for number in 0..REQUESTS {
+        let expected = if number % 2 == 0 { 403 } else { 200 };
+        assert_eq!(client.response()?.status(), expected, "{number}");
+    }
+    let (_, most) = relay.proxy.memory_kib()?;
+    assert!(most < before + 4096, "{before} KiB have become {most} KiB");
+    assert!(origin.connections() <= 2, "one a worker");
+    Ok(())
 }

@@ -389,3 +389,104 @@ fn a_client_that_has_said_everything_may_close_its_side() -> Result<()> {
     assert_eq!(client.wire().closed()?, Closed::Orderly);
     Ok(())
 }
+
+#[test]
+fn trailers_are_relayed_where_both_sides_have_chunks() -> Result<()> {
+    let said = "HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum, Set-Cookie\r\n\r\n\
+                5\r\nhello\r\n0\r\nX-Sum:  1 \r\nSet-Cookie: a=b\r\nContent-Length: 9\r\nx-other: y\r\n\r\n";
+    let relay = Relay::before(&saying(said, close)?)?;
+    let answer = relay.client()?.ask(get("/up.example/"))?;
+    assert_eq!((&answer.body[..], &answer.trailers[..]), (&b"hello"[..], "X-Sum:  1 \r\nx-other: y\r\n"));
+    assert_eq!(answer.field("Trailer"), Some("X-Sum, Set-Cookie"));
+    for name in ["X-Sum", "Set-Cookie", "Content-Length"] {
+        assert_eq!(answer.field(name), None, "a trailer is no field of the head");
+    }
+    let mut client = relay.client()?;
+    let answer = client.ask("GET /up.example/ HTTP/1.0\r\n\r\n")?;
+    assert_eq!((&answer.body[..], answer.whole), (&b"hello"[..], true));
+    assert!(!String::from_utf8_lossy(&client.wire().heard()).contains("x-other"), "no chunks, no trailers");
+    Ok(())
+}
+
+#[test]
+fn a_body_where_none_may_be_is_nobodys_response() -> Result<()> {
+    for (said, status) in [
+        ("HTTP/1.1 204 X\r\nContent-Length: 49\r\n\r\n", 204),
+        ("HTTP/1.1 204 X\r\nTransfer-Encoding: chunked\r\n\r\n31\r\n", 204),
+        ("HTTP/1.1 304 X\r\nContent-Length: 49\r\n\r\n", 304),
+        ("HTTP/1.1 304 X\r\n\r\n", 304),
+    ] {
+        let origin = Origin::plain(move |connection| {
+            while connection.request()?.is_some() {
+                connection.send(format!("{said}HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecret"))?;
+            }
+            Ok(End::Close)
+        })?;
+        let relay = Relay::before(&origin)?;
+        let mut client = relay.client()?;
+        for _ in 0..3 {
+            let answer = client.ask(get("/up.example/"))?;
+            assert_eq!((answer.status(), answer.body.len()), (status, 0), "{said:?}");
+            if status == 204 {
+                let framing = [answer.field("Content-Length"), answer.field("Transfer-Encoding")];
+                assert_eq!(framing, [None, None], "{said:?}");
+            }
+        }
+        let heard = String::from_utf8_lossy(&client.wire().heard()).into_owned();
+        assert!(!heard.contains("secret"), "{said:?}: {heard}");
+        assert_eq!(origin.connections(), 3, "{said:?}: such a connection is not used again");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_response_head_at_its_limit_passes_and_one_byte_more_does_not() -> Result<()> {
+    const MOST: usize = 1000;
+    let origin = Origin::plain(|connection| {
+        while let Some(request) = connection.request()? {
+            let bytes: usize =
+                String::from_utf8_lossy(&request.body).parse().map_err(std::io::Error::other)?;
+            let rest = "HTTP/1.1 200 X\r\nContent-Length: 2\r\nX: \r\n\r\n".len();
+            let padding = "x".repeat(bytes - rest);
+            connection.send(format!("HTTP/1.1 200 X\r\nContent-Length: 2\r\nX: {padding}\r\n\r\nok"))?;
+        }
+        Ok(End::Close)
+    })?;
+    let limits = format!("[limits]\nresponse_head_bytes = {MOST}\n");
+    let relay = Relay::start(&(limits + &crate::upstream(origin.address(), "")))?;
+    let mut client = relay.client()?;
+    for (bytes, status) in [(MOST - 1, 200), (MOST, 200), (MOST + 1, 502), (40_000, 502), (MOST, 200)] {
+        let answer = client.ask(post("/up.example/", &bytes.to_string()))?;
+        assert_eq!(answer.status(), status, "{bytes} bytes");
+        let error = (status == 502).then_some("http_response_header_section_size");
+        assert_eq!(answer.proxy_error(), error, "{bytes} bytes");
+    }
+    Ok(())
+}
+
+#[test]
+fn what_concerns_the_upstreams_connection_alone_is_not_relayed() -> Result<()> {
+    let said = "HTTP/1.1 200 OK\r\nConnection: close, X-Own\r\nX-Own: 1\r\nKeep-Alive: timeout=5\r\nUpgrade: h2c\r\n\
+                Proxy-Authenticate: Basic\r\nProxy-Status: other; error=dns_error\r\nVia: 1.1 other\r\n\
+                Date: today\r\nServer: s\r\nX-Request-Id: theirs\r\nset-cookie: a\r\nSet-Cookie: b\r\n\
+                Content-Length: 2\r\n\r\nok";
+    let relay = Relay::before(&saying(said, close)?)?;
+    let mut client = relay.client()?;
+    let answer = client.ask(get("/up.example/"))?;
+    let fields: Vec<String> = answer.fields.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+    assert_eq!(
+        fields,
+        [
+            "Proxy-Status: other; error=dns_error",
+            "Via: 1.1 other",
+            "Date: today",
+            "Server: s",
+            "X-Request-Id: theirs",
+            "set-cookie: a",
+            "Set-Cookie: b",
+            "Content-Length: 2"
+        ]
+    );
+    assert_eq!(client.ask(get("/"))?.status(), 404, "the client's connection is another");
+    Ok(())
+}

@@ -21,6 +21,7 @@ mod pieces;
 mod privileges;
 mod proxy_protocol;
 mod soak;
+mod timeouts;
 mod upstream_tls;
 
 use std::net::SocketAddr;
