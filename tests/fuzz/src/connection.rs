@@ -106,7 +106,7 @@ impl World {
 fn converse(proxy: SocketAddr, request: &[u8]) -> (Vec<u8>, bool) {
     let mut stream = TcpStream::connect(proxy).expect("the proxy listens");
     stream.set_read_timeout(Some(PATIENCE)).expect("a time-out can be set");
-    say(&mut stream, request);
+    say(&mut stream, request, request.len());
     let _ = stream.shutdown(Shutdown::Write); // the proxy may be gone, as below
     let mut answers = Vec::new();
     let outcome = stream.read_to_end(&mut answers);
@@ -123,7 +123,7 @@ fn serve(mut stream: TcpStream, response: &[u8]) -> Vec<u8> {
     loop {
         let heads = received.windows(4).filter(|window| window == b"\r\n\r\n").count();
         if heads > answered {
-            say(&mut stream, response);
+            say(&mut stream, response, verdict::end(response));
             answered += 1;
             if !keeps {
                 let _ = stream.shutdown(Shutdown::Write); // the proxy may be gone
@@ -136,10 +136,10 @@ fn serve(mut stream: TcpStream, response: &[u8]) -> Vec<u8> {
     }
 }
 
-/// In three pieces, unless the proxy closes before: that is its right.
-fn say(stream: &mut TcpStream, bytes: &[u8]) {
-    let third = bytes.len() / 3 + 1;
-    let _ = stream
-        .set_nodelay(true)
-        .and_then(|()| bytes.chunks(third).try_for_each(|piece| stream.write_all(piece)));
+/// In three pieces, unless the proxy closes before: that is its right. What follows `end` comes together with what is
+/// before it: nobody can tell a response that nobody asked for from one to a request that has just been sent.
+fn say(stream: &mut TcpStream, bytes: &[u8], end: usize) {
+    let (start, last) = bytes.split_at(end.saturating_sub(1));
+    let mut pieces = start.chunks(bytes.len() / 3 + 1).chain([last]);
+    let _ = stream.set_nodelay(true).and_then(|()| pieces.try_for_each(|piece| stream.write_all(piece)));
 }

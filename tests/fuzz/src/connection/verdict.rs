@@ -112,6 +112,14 @@ fn final_response(bytes: &[u8], to_head: bool) -> Option<Response> {
     }
 }
 
+/// Where the response ends, with what may follow it there.
+pub(super) fn end(response: &[u8]) -> usize {
+    match final_response(response, false).map(|it| it.body.end) {
+        Some(End::Whole { rest, .. }) => response.len() - rest.len(),
+        _ => response.len(),
+    }
+}
+
 /// Whether nothing is missing from the response and nothing follows it, so that its connection can be kept.
 pub(super) fn may_be_followed(response: &[u8]) -> bool {
     let whole = |end| matches!(end, End::Whole { rest, .. } if rest.is_empty());
