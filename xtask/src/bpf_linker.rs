@@ -1,11 +1,11 @@
 //! bpf-linker, built once per version into a cache that outlives the clone.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
+use crate::cache;
 use crate::ebpf::Toolchain;
 use crate::workspace::run_aloud;
 
@@ -16,27 +16,19 @@ const VERSION: &str = "0.13.0";
 /// # Errors
 /// It is not there and can't be built (no network, no libLLVM).
 pub fn find_or_install(toolchain: &Toolchain) -> Result<PathBuf> {
-    let cache = cache()?;
-    let home = cache.join(format!("bpf-linker-{VERSION}-llvm{}", toolchain.llvm_major));
-    let linker = home.join("bin/bpf-linker");
-    if works(&linker) {
-        return Ok(linker);
-    }
-    std::fs::create_dir_all(&cache).with_context(|| format!("creating {}", cache.display()))?;
-    let lock = File::create(cache.join("lock"))?;
-    lock.lock().context("waiting for another build of bpf-linker")?;
-    if !works(&linker) {
-        install(toolchain, &home)?;
-    }
-    ensure!(works(&linker), "{} does not run", linker.display());
-    Ok(linker)
+    let name = format!("bpf-linker-{VERSION}-llvm{}", toolchain.llvm_major);
+    let linker = |home: &Path| home.join("bin/bpf-linker");
+    let home = cache::find_or_make(
+        &name,
+        |home| works(&linker(home)),
+        |aside, home| install(toolchain, aside, home),
+    )?;
+    Ok(linker(&home))
 }
 
-/// Built aside and moved into place whole, so that an interrupted build leaves nothing that looks like one.
-fn install(toolchain: &Toolchain, home: &Path) -> Result<()> {
+/// Built in `aside`, to be moved to `home`.
+fn install(toolchain: &Toolchain, aside: &Path, home: &Path) -> Result<()> {
     let library = lib_llvm(toolchain)?;
-    let aside = home.with_extension("new");
-    remove_folder(&aside)?;
     // It asks only for a `lib/libLLVM.so`. The one that rustc itself uses has the BPF backend, and can't disagree.
     let prefix = aside.join("llvm");
     std::fs::create_dir_all(prefix.join("lib"))?;
@@ -50,15 +42,13 @@ fn install(toolchain: &Toolchain, home: &Path) -> Result<()> {
     cargo
         .args(["install", "bpf-linker", "--version", VERSION, "--locked", "--quiet", "--no-default-features"])
         .args(["--features", &format!("llvm-{}", toolchain.llvm_major), "--root"])
-        .arg(&aside)
-        .current_dir(&aside)
+        .arg(aside)
+        .current_dir(aside)
         .env("LLVM_PREFIX", &prefix)
         .env("RUSTFLAGS", format!("-Clink-arg=-Wl,-rpath,{}", folder.display()))
         .env("CARGO_PROFILE_RELEASE_DEBUG", "0")
         .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1"); // it runs for a second, and builds for minutes
-    run_aloud(cargo)?;
-    remove_folder(home)?;
-    std::fs::rename(&aside, home).with_context(|| format!("moving {} into place", aside.display()))
+    run_aloud(cargo)
 }
 
 fn works(linker: &Path) -> bool {
@@ -77,19 +67,4 @@ fn lib_llvm(toolchain: &Toolchain) -> Result<PathBuf> {
     found
         .next()
         .with_context(|| format!("no {wanted}* in {} or {}", folders[0].display(), folders[1].display()))
-}
-
-fn cache() -> Result<PathBuf> {
-    let set = std::env::var_os("XDG_CACHE_HOME").filter(|dir| !dir.is_empty()).map(PathBuf::from);
-    let base = set.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
-    Ok(base.context("no HOME, so no place for a cache")?.join("hookgate"))
-}
-
-fn remove_folder(folder: &Path) -> Result<()> {
-    match std::fs::remove_dir_all(folder) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-            Err(e).with_context(|| format!("removing {}", folder.display()))
-        }
-        _ => Ok(()),
-    }
 }

@@ -1,5 +1,6 @@
 //! Debian packages: installed as root after one line that says what and how big, never at the cost of another package.
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -50,18 +51,50 @@ pub fn packages(purpose: &str, packages: &[&str]) -> Result<()> {
         .map_err(|why| anyhow!("can't install {names} {purpose} ({why}); run: {by_hand}"))
 }
 
+/// Reads the archives' lists anew.
+///
+/// # Errors
+/// apt-get's own first error.
+pub fn update() -> Result<()> {
+    apt_get(&["update", "-qq"], &[])
+}
+
+/// Downloads packages into `folder` as they are in the archive; apt verifies them. Nothing is installed.
+///
+/// # Errors
+/// apt-get's own first error.
+pub fn download(packages: &[&str], folder: &Path) -> Result<()> {
+    std::fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
+    let mut download = unattended("apt-get");
+    download.args(["download", "-qq"]).args(packages).current_dir(folder);
+    finish(download)
+}
+
+/// The same, with what they need and this system does not have.
+///
+/// # Errors
+/// apt-get's own first error.
+pub fn download_with_dependencies(packages: &[&str], folder: &Path) -> Result<()> {
+    let partial = folder.join("partial");
+    std::fs::create_dir_all(&partial).with_context(|| format!("creating {}", partial.display()))?;
+    let mut install = unattended("apt-get");
+    install.args(["install", "--download-only", "--reinstall", "--no-install-recommends", "-y", "-qq", "-o"]);
+    install.arg(format!("Dir::Cache::archives={}", folder.display())).args(packages);
+    finish(install)
+}
+
 fn install(purpose: &str, packages: &[&str]) -> Result<()> {
     let size = match size(packages)? {
         Some(size) => size,
         None => {
-            apt_get(&["update", "-qq"], &[])?;
+            update()?;
             size(packages)?.context("this system's package lists don't have them")?
         }
     };
     eprintln!("xtask: installing {} {purpose} ({size})", packages.join(", "));
     if apt_get(&["install", "-y", "-qq"], packages).is_err() {
         // Lists of another day name files that the mirror has no more.
-        apt_get(&["update", "-qq"], &[])?;
+        update()?;
         apt_get(&["install", "-y", "-qq"], packages)?;
     }
     Ok(())
@@ -79,10 +112,14 @@ fn size(packages: &[&str]) -> Result<Option<String>> {
 /// # Errors
 /// apt-get's own first error.
 fn apt_get(verb: &[&str], packages: &[&str]) -> Result<()> {
-    let output = command(verb, packages).output().context("starting apt-get")?;
+    finish(command(verb, packages))
+}
+
+fn finish(mut apt_get: Command) -> Result<()> {
+    let output = apt_get.output().context("starting apt-get")?;
     let stderr = String::from_utf8_lossy(&output.stderr);
     let why = stderr.lines().find_map(|line| line.strip_prefix("E: "));
-    ensure!(output.status.success(), "apt-get {}: {}", verb[0], why.unwrap_or("it failed without a word"));
+    ensure!(output.status.success(), "apt-get: {}", why.unwrap_or("it failed without a word"));
     Ok(())
 }
 
@@ -96,10 +133,16 @@ fn command(verb: &[&str], packages: &[&str]) -> Command {
             printf '#!/bin/sh\nexit 101\n' >$policy && chmod +x $policy
         fi
         apt-get "$@""#;
-    let mut command = Command::new("sh");
+    let mut command = unattended("sh");
     command.args(["-c", WITHOUT_SERVICES, "apt-get"]);
     command.args(["--no-install-recommends", "--no-remove", "-o", "DPkg::Lock::Timeout=300"]);
-    command.args(verb).args(packages).stdin(Stdio::null());
-    command.env("DEBIAN_FRONTEND", "noninteractive").env("LC_ALL", "C");
+    command.args(verb).args(packages);
+    command
+}
+
+/// A program that asks nothing, and speaks as we read it.
+fn unattended(program: &str) -> Command {
+    let mut command = Command::new(program);
+    command.stdin(Stdio::null()).env("DEBIAN_FRONTEND", "noninteractive").env("LC_ALL", "C");
     command
 }

@@ -6,13 +6,16 @@ mod bench;
 mod bpf_linker;
 mod bpffs;
 mod build;
+mod cache;
 mod demo;
 mod ebpf;
 mod fuzz;
 mod install;
 mod run;
+mod tally;
 mod test;
 mod tidy;
+mod vm;
 mod workspace;
 
 use std::process::ExitCode;

@@ -1,0 +1,121 @@
+//! Counts what the test runners say, and shows it.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+#[derive(Default)]
+pub struct Tally {
+    ok: u64,
+    failed: u64,
+    slow: u64,
+    skips: Vec<String>,
+}
+
+impl Tally {
+    /// Something that is a test of ours without being cargo's.
+    pub fn add(&mut self, name: &str, findings: &[String]) {
+        findings.iter().for_each(|finding| println!("{name}: {finding}"));
+        if findings.is_empty() {
+            self.ok += 1;
+        } else {
+            self.failed += 1;
+        }
+        println!("test {name} ... {}", if findings.is_empty() { "ok" } else { "FAILED" });
+    }
+
+    /// One more, which has said itself what went wrong.
+    pub fn fail(&mut self) {
+        self.failed += 1;
+    }
+
+    /// Counts as one that skips itself does.
+    pub fn skip(&mut self, why: String) {
+        self.ok += 1;
+        self.skips.push(why);
+    }
+
+    /// Passes on what test runners say until they end.
+    ///
+    /// # Errors
+    /// It can't be read, or our own output is closed.
+    pub fn follow(&mut self, output: impl Read) -> Result<Followed> {
+        let failed_before = self.failed;
+        let mut last = String::new();
+        let mut stdout = std::io::stdout();
+        for line in BufReader::new(output).split(b'\n') {
+            let line = line?;
+            stdout.write_all(&line).and_then(|()| stdout.write_all(b"\n")).and_then(|()| stdout.flush())?;
+            last = String::from_utf8_lossy(&line).into_owned();
+            self.add_line(&last);
+        }
+        Ok(Followed { last, any_failed: self.failed > failed_before })
+    }
+
+    /// The sums, on standard output. A skipped test is as bad as a failed one where CI=true.
+    pub fn verdict(&self) -> ExitCode {
+        if !self.skips.is_empty() {
+            println!("\nskipped:");
+            self.skips.iter().for_each(|skip| println!("  {skip}"));
+        }
+        let may_skip = std::env::var_os("CI").is_none_or(|ci| ci != "true");
+        let good = self.failed == 0 && (may_skip || self.skips.is_empty());
+        if self.slow > 0 {
+            println!("\n{} slow tests are left to `cargo xtask test --full`", self.slow);
+        }
+        println!("\n{} passed, {} failed, {} skipped", self.passed(), self.failed, self.skips.len());
+        if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+
+    /// A test that skips itself is `ok` to the runner.
+    fn passed(&self) -> u64 {
+        self.ok.saturating_sub(self.skips.len() as u64)
+    }
+
+    /// `test result: ok. 3 passed; 0 failed; 1 ignored; …`, and the harness's `SKIPPED: name: why`, which may follow
+    /// `test name ... ` on the same line.
+    fn add_line(&mut self, line: &str) {
+        if let Some((_, skip)) = line.split_once("SKIPPED: ") {
+            self.skips.push(skip.to_owned());
+        }
+        let Some(result) = line.strip_prefix("test result: ") else { return };
+        let counts = result.split(['.', ';']).filter_map(|part| part.trim().split_once(' '));
+        for (number, what) in counts {
+            let Ok(number) = number.parse::<u64>() else { continue };
+            match what {
+                "passed" => self.ok += number,
+                "failed" => self.failed += number,
+                "ignored" => self.slow += number,
+                _ => {}
+            }
+        }
+    }
+}
+
+/// What [`Tally::follow`] saw.
+pub struct Followed {
+    /// The last line.
+    pub last: String,
+    pub any_failed: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_runners_own_lines_add_up() {
+        let mut tally = Tally::default();
+        for line in [
+            "test result: ok. 12 passed; 0 failed; 2 ignored; 0 measured; 3 filtered out; finished in 0.00s",
+            "test a ... SKIPPED: a: needs root",
+            "SKIPPED: b: needs nginx",
+            "test result: FAILED. 5 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.00s",
+        ] {
+            tally.add_line(line);
+        }
+        assert_eq!((tally.passed(), tally.failed, tally.slow), (15, 1, 2));
+        assert_eq!(tally.skips, ["a: needs root", "b: needs nginx"]);
+    }
+}

@@ -1,0 +1,18 @@
+#!/bin/busybox sh
+# The guest's first program: puts the host's files, which it can only read, under a layer of its own, and goes there.
+set -e
+export PATH=/bin
+busybox mkdir -p /proc /sys /dev /host /layer /root
+busybox mount -t proc proc /proc
+busybox mount -t sysfs sysfs /sys
+busybox mount -t devtmpfs dev /dev
+busybox modprobe -a virtio_pci virtiofs overlay
+busybox mount -t virtiofs -o ro host /host
+busybox mount -t tmpfs layer /layer
+busybox mkdir /layer/upper /layer/work
+busybox mount -t overlay -o lowerdir=/host,upperdir=/layer/upper,workdir=/layer/work root /root
+for mount in proc sys dev; do
+    busybox mount --move /$mount /root/$mount
+done
+busybox cp /tests /root/run/tests
+exec busybox switch_root /root /bin/sh /run/tests

@@ -1,0 +1,55 @@
+//! Tests on the kernel that most users run, Debian 12's, in an emulated machine. Its files are the host's, read through
+//! virtiofs under a layer in memory: whatever a test needs on the host it has there, at the same path.
+
+mod debian;
+mod guest;
+mod initramfs;
+mod suite;
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+
+use crate::aftermath::{quoted, quoted_path};
+use crate::build::Built;
+use crate::tally::Tally;
+use crate::workspace::{Workspace, is_root};
+use debian::Debian;
+
+/// For one test binary; emulated, on a busy machine, it takes ten times as long as on the host.
+const LIMIT: Duration = Duration::from_secs(900);
+/// For the guest's start and end.
+const AROUND: Duration = Duration::from_secs(60);
+
+/// Runs the suite in a guest, and counts how it went.
+///
+/// # Errors
+/// The guest or the tests can't be had. That a guest does not get to its end is a failed test.
+pub fn test(
+    workspace: &Workspace,
+    built: &Built,
+    quick: bool,
+    words: &[String],
+    tally: &mut Tally,
+) -> Result<()> {
+    ensure!(is_root(), "an emulated machine that reads all of the host's files needs root: run it with sudo");
+    let selected = suite::select(workspace, quick, words)?;
+    let debian = Debian::find_or_fetch()?;
+
+    let mut script = format!(
+        "BUSYBOX={} MODULES={}\n{}export HOOKGATE_BIN={}\ncd {}\n",
+        quoted_path(&debian.busybox()),
+        quoted_path(&debian.modules()),
+        include_str!("tests.sh"),
+        quoted_path(&built.binary),
+        quoted_path(&workspace.root.join("tests"))
+    );
+    for run in &selected {
+        let tests = run.tests.iter().map(|test| quoted(test)).collect::<Vec<_>>().join(" ");
+        let (binary, limit) = (quoted_path(&run.binary), LIMIT.as_secs());
+        script += &format!("run {} {limit} {binary} --color never --exact {tests}\n", run.name);
+    }
+    script += "finish\n";
+    let limits = selected.iter().map(|_| LIMIT).sum::<Duration>();
+    guest::run(&debian, &script, limits + AROUND, tally)
+}

@@ -1,0 +1,82 @@
+//! Which tests run in the guest.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use crate::workspace::Workspace;
+
+/// Tests of one binary that depend on the kernel.
+struct Row {
+    /// Its file or folder in tests/tests.
+    binary: &'static str,
+    /// A test is one of these if such a word is in its name.
+    all: &'static [&'static str],
+    /// The few of them that `--quick` leaves.
+    quick: &'static [&'static str],
+}
+
+const EVERY: &[&str] = &[""];
+const SUITE: [Row; 2] = [
+    Row { binary: "program", all: EVERY, quick: EVERY },
+    Row { binary: "guard", all: EVERY, quick: &["a_second_attach_keeps_link_and_counters"] },
+];
+
+/// One binary with the exact names of its tests.
+pub struct Selected {
+    pub name: &'static str,
+    pub binary: PathBuf,
+    pub tests: Vec<String>,
+}
+
+/// Builds the tests and chooses among them; with `words`, only such as have one of these in their name.
+///
+/// # Errors
+/// They don't compile, or one of the suite's words or all of `words` fit none.
+pub fn select(workspace: &Workspace, quick: bool, words: &[String]) -> Result<Vec<Selected>> {
+    let binaries = build(workspace)?;
+    let mut selected = Vec::new();
+    for row in SUITE {
+        let name = row.binary;
+        let binary = binaries.get(name).with_context(|| format!("there is no test binary {name}"))?;
+        let known = list(binary)?;
+        let mut tests = Vec::new();
+        for word in if quick { row.quick } else { row.all } {
+            let fit = known.iter().filter(|test| test.contains(word)).collect::<Vec<_>>();
+            ensure!(!fit.is_empty(), "{name} has no test like {word:?}, which {} names", file!());
+            tests.extend(fit);
+        }
+        let wanted = |test: &&String| words.is_empty() || words.iter().any(|word| test.contains(word));
+        let tests = tests.into_iter().filter(wanted).cloned().collect::<Vec<_>>();
+        if !tests.is_empty() {
+            selected.push(Selected { name, binary: binary.clone(), tests });
+        }
+    }
+    ensure!(!selected.is_empty(), "no test that runs in the emulated machine is like {}", words.join(" or "));
+    Ok(selected)
+}
+
+/// The test binaries by name.
+fn build(workspace: &Workspace) -> Result<BTreeMap<String, PathBuf>> {
+    let mut cargo = workspace.cargo();
+    cargo.args(["test", "--package", "hookgate-tests", "--tests", "--no-run", "--quiet"]);
+    cargo.arg("--message-format=json-render-diagnostics");
+    let said = harness::run(cargo)?;
+    let artifacts = said.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let tests = artifacts.filter(|artifact| artifact["target"]["kind"][0] == "test");
+    let binary = |artifact: Value| {
+        let name = artifact["target"]["name"].as_str()?.to_owned();
+        Some((name, PathBuf::from(artifact["executable"].as_str()?)))
+    };
+    Ok(tests.filter_map(binary).collect())
+}
+
+fn list(binary: &Path) -> Result<Vec<String>> {
+    let mut list = Command::new(binary);
+    list.args(["--list", "--format", "terse"]);
+    let said = harness::run(list)?;
+    Ok(said.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect())
+}

@@ -1,0 +1,52 @@
+# Runs the tests in the guest, on the host's programs and files; what stands before this names BUSYBOX and MODULES, what
+# comes after is a line for each test binary, and `finish`.
+set -e
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
+release=$(uname -r)
+
+# As systemd would have it.
+ln -s /proc/self/fd /dev/fd
+mkdir -p /dev/shm /dev/pts
+mount -t tmpfs tmpfs /dev/shm
+mount -t devpts -o ptmxmode=666 devpts /dev/pts
+mount -t bpf bpf /sys/fs/bpf
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
+mount -t tracefs tracefs /sys/kernel/tracing
+ulimit -Hn 524288
+ip link set lo up
+
+# The kernel asks for its modules by itself.
+mkdir -p "/lib/modules/$release"
+mount --bind "$MODULES" "/lib/modules/$release"
+ln -s "$BUSYBOX" /run/modprobe
+echo /run/modprobe >/proc/sys/kernel/modprobe
+
+# The console is the kernel's; this line is ours alone.
+exec 3>/dev/ttyS1
+stty -F /dev/ttyS1 raw
+echo "on Linux $release" >&3
+
+# run NAME SECONDS BINARY ARGUMENT…
+run() {
+    name=$1 limit=$2
+    shift 2
+    status=0
+    timeout -k 5 "$limit" "$@" </dev/null >&3 2>&3 3>&- || status=$?
+    case $status in
+    0 | 101) ;; # and the test runner has counted them
+    124 | 137) failed "$name: took longer than $limit s" ;;
+    *) failed "$name: ended with $status" ;;
+    esac
+}
+
+# In the test runner's words, so that it is counted.
+failed() {
+    printf '\ntest %s ... FAILED\n\ntest result: FAILED. 0 passed; 1 failed\n' "$1" >&3
+}
+
+finish() {
+    echo done >&3
+    exec 3>&-
+    exec "$BUSYBOX" poweroff -f
+}
+
