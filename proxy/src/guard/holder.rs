@@ -3,8 +3,8 @@ use std::path::PathBuf;
 
 use aya::programs::{ProgramInfo, loaded_programs};
 
-use super::netdev;
 use super::pins::Folder;
+use super::{Error, netdev};
 
 /// Whose XDP program sits on an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +17,14 @@ pub enum Holder {
         id: u32,
     },
     Unknown,
+}
+
+/// Whose XDP program an interface runs, if any.
+///
+/// Errors: no such interface here.
+pub fn holder(interface: &str) -> Result<Option<Holder>, Error> {
+    let device = netdev::find(interface)?;
+    Ok(device.program.map(|_| Holder::of(device.index)))
 }
 
 impl Holder {

@@ -16,7 +16,7 @@ mod stats;
 mod support;
 
 pub use error::Error;
-pub use holder::Holder;
+pub use holder::{Holder, holder};
 pub use link::Xdp;
 pub use stats::{Counts, Stats, read};
 pub use support::is_supported;
