@@ -5,6 +5,7 @@ pub mod admin;
 pub mod cli;
 pub mod config;
 pub mod datapath;
+pub mod doctor;
 pub mod guard;
 pub mod http;
 pub mod net;

@@ -1,4 +1,5 @@
 use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use rcgen::{
@@ -60,6 +61,17 @@ impl Ca {
     pub fn issue_until(&self, names: &[&str], year: i32) -> Result<Certs> {
         let mut params = leaf(names.first().copied(), names, ExtendedKeyUsagePurpose::ServerAuth)?;
         params.not_after = date_time_ymd(year, 12, 31);
+        self.sign(params, &KeyPair::generate()?)
+    }
+
+    /// The same, valid for so many days from now.
+    ///
+    /// # Errors
+    /// As [`Ca::issue`].
+    pub fn issue_for_days(&self, names: &[&str], days: u64) -> Result<Certs> {
+        let mut params = leaf(names.first().copied(), names, ExtendedKeyUsagePurpose::ServerAuth)?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).context("a clock before 1970")?;
+        params.not_after = date_time_ymd(1970, 1, 1) + (now + Duration::from_secs(days * 24 * 3600));
         self.sign(params, &KeyPair::generate()?)
     }
 

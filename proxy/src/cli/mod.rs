@@ -1,6 +1,7 @@
 //! The command line: a file a command.
 
 mod check;
+mod doctor;
 mod guard;
 mod prefixes;
 mod run;
@@ -35,6 +36,8 @@ enum Command {
     Run,
     /// Read the whole configuration and say what is wrong and where
     Check,
+    /// Say what this machine can do, what is misconfigured, and where messages are being lost
+    Doctor(doctor::Options),
     /// Show what was counted for each of Meta's prefixes
     Stats(stats::Options),
     /// The same, live, full screen
@@ -42,7 +45,7 @@ enum Command {
     /// Attach or detach the XDP program by itself
     #[command(subcommand)]
     Guard(guard::Command),
-    /// Show Meta's prefixes, or whose an address is
+    /// Show or refresh Meta's prefixes, or say whose an address is
     #[command(subcommand)]
     Prefixes(prefixes::Command),
 }
@@ -53,6 +56,7 @@ impl Cli {
         match self.command {
             Command::Run => run::run(&config),
             Command::Check => check::run(&config),
+            Command::Doctor(options) => doctor::run(&options, &config),
             Command::Stats(options) => stats::run(&options, &config),
             Command::Top => top::run(&config),
             Command::Guard(command) => guard::run(command, &config),
@@ -77,8 +81,11 @@ impl ConfigFile {
     /// For commands that also work without a configuration: where there is neither `--config` nor a file at the
     /// default path, the defaults hold.
     fn load_or_defaults(&self) -> anyhow::Result<Config> {
-        let is_absent = self.0.is_none() && !self.path().try_exists()?;
-        if is_absent { Ok(Config::absent()) } else { self.load() }
+        if self.is_absent()? { Ok(Config::absent()) } else { self.load() }
+    }
+
+    fn is_absent(&self) -> io::Result<bool> {
+        Ok(self.0.is_none() && !self.path().try_exists()?)
     }
 
     /// The `[guard]` section, for commands that also work without it.

@@ -13,7 +13,7 @@ const DESCRIPTORS_PER_CONNECTION: u64 = 2;
 const OTHER_DESCRIPTORS: u64 = 128;
 
 /// As many connections as memory and descriptors allow; the descriptors' soft limit is raised to the hard one.
-pub(super) fn connections() -> usize {
+pub fn connections() -> usize {
     let by_memory = memory_bytes().map_or(u64::MAX, |bytes| bytes / BYTES_PER_CONNECTION);
     let by_descriptors = descriptors().saturating_sub(OTHER_DESCRIPTORS) / DESCRIPTORS_PER_CONNECTION;
     usize::try_from(by_memory.min(by_descriptors)).unwrap_or(usize::MAX).max(1)
@@ -29,7 +29,7 @@ fn descriptors() -> u64 {
 }
 
 /// The machine's memory, or what control groups leave of it to this process.
-fn memory_bytes() -> Option<u64> {
+pub fn memory_bytes() -> Option<u64> {
     let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| total(&text));
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let limits = groups.lines().filter_map(limit_file).filter_map(|file| {

@@ -52,6 +52,11 @@ impl Listener {
     }
 }
 
+/// Whether this process could take the address; nothing is kept.
+pub fn can_bind(address: SocketAddr) -> io::Result<()> {
+    bind(address).map(drop)
+}
+
 fn bind(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     if address.is_ipv6() {

@@ -1,6 +1,6 @@
 //! The life of the process: prepare, listen, serve, drain.
 
-mod capacity;
+pub mod capacity;
 mod certificates;
 mod listen;
 mod pages;
@@ -18,7 +18,7 @@ use tokio::runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
-pub use listen::BadListener;
+pub use listen::{BadListener, can_bind};
 pub use privileges::BadUser;
 pub use supervise::supervise;
 

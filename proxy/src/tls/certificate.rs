@@ -15,8 +15,11 @@ pub struct Certificate {
     pub(super) key: Arc<CertifiedKey>,
     /// The DNS names that it covers, in lower case; one may begin with `*.`.
     names: Vec<String>,
-    /// When it ends, in seconds of Unix time.
+    /// When it begins and ends, in seconds of Unix time.
+    pub not_before: i64,
     pub not_after: i64,
+    /// Nobody but itself vouches for it.
+    pub is_self_signed: bool,
 }
 
 /// A certificate or key that cannot be used.
@@ -40,7 +43,10 @@ impl Certificate {
         let chain = certificates(&pair.cert)?;
         let malformed = || BadCertificate::Malformed { path: pair.cert.clone() };
         let (_, parsed) = X509Certificate::from_der(&chain[0]).map_err(|_| malformed())?;
-        let (names, not_after) = (dns_names(&parsed), parsed.validity().not_after.timestamp());
+        let names = dns_names(&parsed);
+        let (not_before, not_after) = (parsed.validity().not_before, parsed.validity().not_after);
+        let (not_before, not_after) = (not_before.timestamp(), not_after.timestamp());
+        let is_self_signed = parsed.issuer() == parsed.subject();
         let unusable = |error| BadCertificate::Key { key: pair.key.clone(), error };
         let key = provider.key_provider.load_private_key(private_key(&pair.key)?).map_err(unusable)?;
         let key = CertifiedKey::new(chain, key);
@@ -50,7 +56,17 @@ impl Certificate {
                 return Err(BadCertificate::Mismatch { cert: pair.cert.clone(), key: pair.key.clone() });
             }
         }
-        Ok(Self { key: Arc::new(key), names, not_after })
+        Ok(Self { key: Arc::new(key), names, not_before, not_after, is_self_signed })
+    }
+
+    /// The DNS names that it covers, in lower case.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// How many certificates its file holds, its own included.
+    pub fn chain_length(&self) -> usize {
+        self.key.cert.len()
     }
 
     /// Whether it covers `name` (lower case), in which a wildcard stands for the first label (RFC 6125 §6.4.3).

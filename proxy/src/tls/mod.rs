@@ -7,8 +7,8 @@ mod provider;
 mod resolver;
 mod server;
 
-pub use certificate::Certificate;
+pub use certificate::{BadCertificate, Certificate};
 pub use pem::BadPem;
 pub use provider::provider;
 pub use resolver::Resolver;
-pub use server::{BadTls, add_roots, reload, server_config};
+pub use server::{BadTls, add_roots, load, reload, server_config};

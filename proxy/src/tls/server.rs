@@ -33,7 +33,7 @@ pub enum BadTls {
 /// come from.
 pub fn server_config(tls: &config::Tls) -> Result<(Arc<ServerConfig>, Arc<Resolver>), BadTls> {
     let provider = provider();
-    let resolver = Arc::new(Resolver::new(load(tls, &provider)?));
+    let resolver = Arc::new(Resolver::new(load_all(tls, &provider)?));
     let verifier = client_verifier(tls, &provider)?;
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
@@ -47,11 +47,16 @@ pub fn server_config(tls: &config::Tls) -> Result<(Arc<ServerConfig>, Arc<Resolv
 
 /// Reads all pairs anew and offers them from now on; on an error the old ones stay.
 pub fn reload(tls: &config::Tls, resolver: &Resolver) -> Result<(), BadTls> {
-    resolver.replace(load(tls, &provider())?);
+    resolver.replace(load_all(tls, &provider())?);
     Ok(())
 }
 
-fn load(tls: &config::Tls, provider: &CryptoProvider) -> Result<Vec<Certificate>, BadTls> {
+/// Reads one pair and checks it, as a start does.
+pub fn load(pair: &config::Pair) -> Result<Certificate, BadCertificate> {
+    Certificate::load(pair, &provider())
+}
+
+fn load_all(tls: &config::Tls, provider: &CryptoProvider) -> Result<Vec<Certificate>, BadTls> {
     Ok(tls.pairs.iter().map(|pair| Certificate::load(pair, provider)).collect::<Result<_, _>>()?)
 }
 

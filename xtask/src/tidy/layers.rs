@@ -3,9 +3,10 @@
 use super::source::{PathUse, SourceFile};
 
 /// From the top down. A module that is not here is refused: somebody has to decide where it stands.
-const LAYERS: [&[&str]; 9] = [
+const LAYERS: [&[&str]; 10] = [
     &["main", "lib"],
     &["cli"],
+    &["doctor"],
     &["server"],
     &["datapath", "admin", "acme", "registry"],
     &["stats"],

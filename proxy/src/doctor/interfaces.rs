@@ -1,0 +1,149 @@
+//! The guarded interfaces: there, up, whose XDP program sits on them, and in which mode one can run.
+
+use std::fs;
+use std::path::Path;
+
+use super::Finding;
+use crate::config::{Config, Guard, XdpMode};
+use crate::guard::{self, Holder};
+
+/// Drivers with native XDP as of Linux 6.12. That one is not here proves nothing: attaching does.
+const NATIVE: [&str; 34] = [
+    "atlantic",
+    "bnxt_en",
+    "cpsw",
+    "dpaa2",
+    "ena",
+    "enetc",
+    "fec",
+    "fsl_dpaa2_eth",
+    "fsl_enetc",
+    "gve",
+    "hv_netvsc",
+    "i40e",
+    "iavf",
+    "ice",
+    "igb",
+    "igc",
+    "ixgbe",
+    "ixgbevf",
+    "lan966x",
+    "mana",
+    "mlx4_en",
+    "mlx5_core",
+    "mvneta",
+    "mvpp2",
+    "nfp",
+    "octeontx2",
+    "qede",
+    "sfc",
+    "stmmac",
+    "thunder_nic",
+    "tsnep",
+    "virtio_net",
+    "vmxnet3",
+    "xen_netfront",
+];
+
+pub fn findings(config: &Config) -> Vec<Finding> {
+    let Some(guard) = &config.guard else {
+        return vec![Finding::ok("guard", "not configured: nothing is counted before the proxy sees it")];
+    };
+    let interfaces = guard.interfaces.iter().flat_map(|name| interface(name, guard));
+    interfaces.chain(unguarded(config, guard)).collect()
+}
+
+fn interface(name: &str, guard: &Guard) -> Vec<Finding> {
+    let holder = match guard::holder(name) {
+        Ok(holder) => holder,
+        Err(error) => {
+            let next = "correct [guard] interfaces; `ip link` lists what there is";
+            return vec![Finding::fail(name, error.to_string(), next)];
+        }
+    };
+    let state = fs::read_to_string(format!("/sys/class/net/{name}/operstate")).unwrap_or_default();
+    let up = match state.trim() {
+        "down" => {
+            let next =
+                format!("run `ip link set {name} up`, or guard the interface that carries the traffic");
+            Finding::warn(name, "down", next)
+        }
+        _ => Finding::ok(name, "there, and up"),
+    };
+    vec![up, program(name, guard, holder)]
+}
+
+/// Whose program it runs, or which one it could run.
+fn program(name: &str, guard: &Guard, holder: Option<Holder>) -> Finding {
+    match holder {
+        Some(Holder::Hookgate(folder)) if folder.file_name().is_some_and(|pin| pin == &*guard.pin) => {
+            Finding::ok(name, "runs this hookgate's guard")
+        }
+        Some(holder) => Finding::fail(
+            name,
+            format!("already runs {holder}"),
+            "detach that first (`ip link set dev NAME xdp off`), or leave the interface out of [guard] interfaces",
+        ),
+        None => native(name, driver(name).as_deref(), guard.xdp),
+    }
+}
+
+/// What its driver can do, as far as that can be told without attaching.
+fn native(name: &str, driver: Option<&str>, wanted: XdpMode) -> Finding {
+    let known = driver.is_some_and(|driver| NATIVE.contains(&driver));
+    let text = match driver {
+        Some(driver) if known => format!("its driver {driver} has native XDP"),
+        Some(driver) => format!("its driver {driver} is not known to have native XDP"),
+        None => "no driver to ask (a virtual interface): attaching tells whether it has native XDP".into(),
+    };
+    let loopback = name == "lo";
+    match wanted {
+        XdpMode::Native if loopback || (driver.is_some() && !known) => {
+            Finding::warn(name, text, "attaching may fail: set [guard] xdp = \"auto\"")
+        }
+        XdpMode::Auto if driver.is_some() && !known => {
+            Finding::warn(name, text, "the guard falls back to generic XDP, which takes more CPU")
+        }
+        _ => Finding::ok(name, text),
+    }
+}
+
+fn driver(interface: &str) -> Option<String> {
+    let link = fs::read_link(Path::new("/sys/class/net").join(interface).join("device/driver")).ok()?;
+    Some(link.file_name()?.to_string_lossy().into_owned())
+}
+
+/// What is served, but not looked at.
+fn unguarded(config: &Config, guard: &Guard) -> Option<Finding> {
+    let served = config.listen.https.iter().map(|address| address.port());
+    let mut unguarded: Vec<String> =
+        served.filter(|port| !guard.ports.contains(port)).map(|port| port.to_string()).collect();
+    unguarded.dedup();
+    (!unguarded.is_empty()).then(|| {
+        let text = format!("[listen] https serves port {}, which is not guarded", unguarded.join(", "));
+        Finding::warn("guard", text, "add it to [guard] ports, unless packets come to another port here")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::Level;
+
+    #[test]
+    fn what_a_driver_is_known_for() {
+        for (name, driver, wanted, expected) in [
+            ("eth0", Some("virtio_net"), XdpMode::Auto, Level::Ok),
+            ("eth0", Some("e1000"), XdpMode::Auto, Level::Warn),
+            ("eth0", Some("e1000"), XdpMode::Native, Level::Warn),
+            ("eth0", Some("e1000"), XdpMode::Generic, Level::Ok),
+            ("veth0", None, XdpMode::Native, Level::Ok),
+            ("lo", None, XdpMode::Native, Level::Warn),
+            ("lo", None, XdpMode::Auto, Level::Ok),
+        ] {
+            let finding = native(name, driver, wanted);
+            assert_eq!(finding.level, expected, "{driver:?} {wanted:?}: {finding}");
+        }
+        assert!(NATIVE.is_sorted());
+    }
+}

@@ -1,0 +1,38 @@
+//! What this machine can do, what is wrong with it or with the configuration, and where connections are being lost.
+
+mod certificates;
+mod dns;
+mod finding;
+mod interfaces;
+mod kernel;
+mod ports;
+mod prefixes;
+mod resources;
+mod start;
+mod traffic;
+mod verdict;
+
+pub use finding::{Finding, Level};
+pub use verdict::{Counts, verdict};
+
+use crate::config::Config;
+
+/// Everything about this machine that matters without a configuration too.
+pub fn examine_machine(config: &Config) -> Vec<Finding> {
+    [kernel::findings(config), resources::findings(config)].concat()
+}
+
+/// Whether what is configured works here.
+pub async fn examine_configuration(config: &Config) -> Vec<Finding> {
+    let mut findings = [
+        interfaces::findings(config),
+        ports::findings(config),
+        certificates::findings(config),
+        prefixes::findings(config),
+    ]
+    .concat();
+    findings.extend(start::finding(config));
+    findings.extend(dns::findings(config).await);
+    findings.extend(traffic::findings(config));
+    findings
+}

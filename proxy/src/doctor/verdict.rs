@@ -1,0 +1,255 @@
+//! Where connections from one prefix are lost, in words, from how many got how far.
+
+use super::finding::{Finding, Level};
+
+/// What was counted of one prefix since the guard was attached; `None`: not counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub packets: Option<u64>,
+    pub syns: Option<u64>,
+    pub syns_retransmitted: Option<u64>,
+    pub handshakes: Option<u64>,
+    pub handshakes_failed: Option<u64>,
+    pub accepted: Option<u64>,
+    pub tls: Option<u64>,
+    pub tls_failed: Option<u64>,
+    pub requests: Option<u64>,
+    pub delivered: Option<u64>,
+    pub refused: Option<u64>,
+    pub failed: Option<u64>,
+}
+
+/// From here on a share is no accident.
+const MANY_PERCENT: u64 = 5;
+/// Fewer than these prove nothing.
+const ENOUGH: u64 = 5;
+
+/// The first step of the way at which a good part of the connections is lost. `None`: nothing came from there.
+pub fn verdict(prefix: &str, counts: &Counts) -> Option<Finding> {
+    let syns = counts.syns.filter(|syns| *syns > 0)?;
+    let steps = [network, acceptance, handshake_tls, relay];
+    let lost = steps.iter().find_map(|step| step(counts));
+    let seen = seen(counts, syns);
+    Some(match lost {
+        None => Finding::ok(prefix, seen),
+        Some(Lost { level, where_to, next }) => {
+            Finding::wrong(level, prefix, format!("{seen}: {where_to}"), next)
+        }
+    })
+}
+
+struct Lost {
+    level: Level,
+    where_to: &'static str,
+    next: &'static str,
+}
+
+/// `212 SYNs, 40 % retransmitted, 31 handshakes never completed`, and how far the others came.
+fn seen(counts: &Counts, syns: u64) -> String {
+    let mut parts = vec![count(syns, "SYN", "SYNs")];
+    if let Some(retransmitted) = counts.syns_retransmitted.filter(|n| *n > 0) {
+        parts.push(format!("{} % retransmitted", percent(retransmitted, syns)));
+    }
+    match (counts.handshakes, counts.handshakes_failed) {
+        (_, Some(failed)) if failed > 0 => {
+            parts.push(format!("{} never completed", count(failed, "handshake", "handshakes")));
+        }
+        (Some(completed), _) => {
+            parts.push(format!("{} completed", count(completed, "handshake", "handshakes")))
+        }
+        (None, _) => {}
+    }
+    if let Some(failed) = counts.tls_failed.filter(|n| *n > 0) {
+        parts.push(format!("{} failed in TLS", count(failed, "connection", "connections")));
+    }
+    if let Some(requests) = counts.requests {
+        parts.push(count(requests, "request", "requests"));
+    }
+    for (number, what) in
+        [(counts.delivered, "delivered"), (counts.refused, "refused"), (counts.failed, "failed")]
+    {
+        parts.extend(number.filter(|n| *n > 0 || what == "delivered").map(|n| format!("{n} {what}")));
+    }
+    parts.join(", ")
+}
+
+/// SYNs that come again, and handshakes that nobody finishes.
+fn network(counts: &Counts) -> Option<Lost> {
+    let syns = counts.syns?;
+    let again = is_many(counts.syns_retransmitted, syns);
+    let completed = counts.handshakes.unwrap_or(0);
+    let unfinished = counts.handshakes_failed.is_some_and(|failed| is_many(Some(failed), failed + completed));
+    let silent = counts.handshakes == Some(0) && unfinished;
+    if silent {
+        return Some(Lost {
+            level: Level::Fail,
+            where_to: "no handshake completes: this machine does not answer, or its answers never reach Meta",
+            next: "does the proxy run, and does a firewall here or at the provider drop the answers?",
+        });
+    }
+    match (again, unfinished) {
+        (_, true) => Some(Lost {
+            level: Level::Fail,
+            where_to: "packets between Meta and this machine are being lost before they reach it",
+            next: "show this to your provider (its DDoS filter?), or run hookgate in another network",
+        }),
+        (true, false) => Some(Lost {
+            level: Level::Warn,
+            where_to: "packets between Meta and this machine are being lost, but the handshakes complete in the end",
+            next: "watch it with `hookgate stats`; deliveries are late, not lost",
+        }),
+        (false, false) => None,
+    }
+}
+
+/// Connections that the kernel has and the proxy never took.
+fn acceptance(counts: &Counts) -> Option<Lost> {
+    let (handshakes, accepted) = (counts.handshakes?, counts.accepted?);
+    is_many(Some(handshakes.saturating_sub(accepted)), handshakes).then_some(Lost {
+        level: Level::Fail,
+        where_to: "connections complete that the proxy never accepts",
+        next: "does it run? `hookgate_refused_total` in the metrics says what it turned away and why",
+    })
+}
+
+fn handshake_tls(counts: &Counts) -> Option<Lost> {
+    let (accepted, failed) = (counts.accepted?, counts.tls_failed?);
+    is_many(Some(failed), accepted).then_some(Lost {
+        level: Level::Fail,
+        where_to: "TLS fails",
+        next: "is the certificate valid for the callback URL's name, with its whole chain (fullchain.pem)?",
+    })
+}
+
+fn relay(counts: &Counts) -> Option<Lost> {
+    let requests = counts.requests?;
+    if is_many(counts.failed, requests) {
+        return Some(Lost {
+            level: Level::Fail,
+            where_to: "requests arrive, but their upstream does not take them with 200",
+            next: "`hookgate deliveries --failed` and `hookgate probe HOST` show which and why",
+        });
+    }
+    is_many(counts.refused, requests).then_some(Lost {
+        level: Level::Warn,
+        where_to: "requests arrive that hookgate refuses",
+        next: "is the callback URL's host in [upstreams]? `hookgate deliveries --failed` shows them",
+    })
+}
+
+fn is_many(part: Option<u64>, whole: u64) -> bool {
+    part.is_some_and(|part| whole >= ENOUGH && percent(part, whole) >= MANY_PERCENT)
+}
+
+/// Rounded down, but never to 0 what is not nothing.
+fn percent(part: u64, whole: u64) -> u64 {
+    let share = u128::from(part) * 100 / u128::from(whole.max(1));
+    let share = u64::try_from(share).unwrap_or(u64::MAX);
+    if part > 0 { share.max(1) } else { 0 }
+}
+
+fn count(number: u64, one: &str, more: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { more })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PREFIX: &str = "57.144.0.0/14";
+
+    /// By field, in the order of the way; `-` is not counted.
+    fn counts(text: &str) -> Counts {
+        let mut numbers = text.split_whitespace().map(|word| word.parse::<u64>().ok());
+        let mut next = || numbers.next().flatten();
+        Counts {
+            packets: None,
+            syns: next(),
+            syns_retransmitted: next(),
+            handshakes: next(),
+            handshakes_failed: next(),
+            accepted: next(),
+            tls: next(),
+            tls_failed: next(),
+            requests: next(),
+            delivered: next(),
+            refused: next(),
+            failed: next(),
+        }
+    }
+
+    #[test]
+    fn the_first_step_with_losses_is_named() {
+        const LOST: &str = "packets between Meta and this machine are being lost before they reach it";
+        const LATE: &str =
+            "packets between Meta and this machine are being lost, but the handshakes complete in the end";
+        // SYNs, again, handshakes, failed; accepted, TLS, TLS failed; requests, delivered, refused, failed
+        for (numbers, level, expected) in [
+            ("212 85 96 31", Level::Fail, format!("212 SYNs, 40 % retransmitted, 31 handshakes never completed: {LOST}")),
+            ("212 85 127 0", Level::Warn, format!("212 SYNs, 40 % retransmitted, 127 handshakes completed: {LATE}")),
+            (
+                "90 60 0 30",
+                Level::Fail,
+                "90 SYNs, 66 % retransmitted, 30 handshakes never completed: no handshake completes: this machine \
+                 does not answer, or its answers never reach Meta"
+                    .into(),
+            ),
+            (
+                "100 0 100 0 60 60 0 60 60 0 0",
+                Level::Fail,
+                "100 SYNs, 100 handshakes completed, 60 requests, 60 delivered: connections complete that the proxy \
+                 never accepts"
+                    .into(),
+            ),
+            (
+                "100 0 100 0 100 80 20 80 80 0 0",
+                Level::Fail,
+                "100 SYNs, 100 handshakes completed, 20 connections failed in TLS, 80 requests, 80 delivered: TLS \
+                 fails"
+                    .into(),
+            ),
+            (
+                "100 0 100 0 100 100 0 200 150 0 50",
+                Level::Fail,
+                "100 SYNs, 100 handshakes completed, 200 requests, 150 delivered, 50 failed: requests arrive, but \
+                 their upstream does not take them with 200"
+                    .into(),
+            ),
+            (
+                "100 0 100 0 100 100 0 200 150 50 0",
+                Level::Warn,
+                "100 SYNs, 100 handshakes completed, 200 requests, 150 delivered, 50 refused: requests arrive that \
+                 hookgate refuses"
+                    .into(),
+            ),
+            // Nothing to complain of: all is well, or too little to tell.
+            (
+                "100 2 99 1 99 99 0 990 988 1 1",
+                Level::Ok,
+                "100 SYNs, 2 % retransmitted, 1 handshake never completed, 990 requests, 988 delivered, 1 refused, 1 \
+                 failed"
+                    .into(),
+            ),
+            ("1 0 1 0 1 1 0 1 1 0 0", Level::Ok, "1 SYN, 1 handshake completed, 1 request, 1 delivered".into()),
+            ("4 3 1 0", Level::Ok, "4 SYNs, 75 % retransmitted, 1 handshake completed".into()),
+            ("1000 1 - -", Level::Ok, "1000 SYNs, 1 % retransmitted".into()),
+            // What is not counted is not held against anybody.
+            ("50 - - - - - - - - - -", Level::Ok, "50 SYNs".into()),
+            ("50 0 50 0 - - - 50 0 0 50", Level::Fail, "50 SYNs, 50 handshakes completed, 50 requests, 0 delivered, 50 \
+                 failed: requests arrive, but their upstream does not take them with 200".into()),
+        ] {
+            let finding = verdict(PREFIX, &counts(numbers)).unwrap();
+            assert_eq!((finding.level, &*finding.text), (level, &*expected), "{numbers}");
+            assert_eq!(finding.next.is_some(), level != Level::Ok);
+        }
+        let finding = verdict(PREFIX, &counts("212 85 96 31")).unwrap();
+        let line = "fail  57.144.0.0/14: 212 SYNs, 40 % retransmitted, 31 handshakes never completed: ";
+        assert!(finding.to_string().starts_with(line), "{finding}");
+    }
+
+    #[test]
+    fn without_a_syn_there_is_no_verdict() {
+        assert_eq!(verdict(PREFIX, &counts("0 0 0 0")), None);
+        assert_eq!(verdict(PREFIX, &Counts::default()), None);
+    }
+}

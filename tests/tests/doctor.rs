@@ -1,0 +1,277 @@
+//! The doctor, on machines and configurations that are well and on others that are not.
+
+use std::net::TcpListener;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use harness::{Ca, Certs, DnsServer, Need, NetNs, Proxy, TempDir, free_port, require, run, wait_until};
+use serde_json::Value;
+
+/// What the doctor said.
+struct Examination {
+    code: Option<i32>,
+    document: Value,
+}
+
+impl Examination {
+    /// Of `config` (the text of a hookgate.toml), which lies in `dir`.
+    fn of(ns: &NetNs, dir: &TempDir, config: &str) -> Result<Self> {
+        let path = dir.write("hookgate.toml", config)?;
+        let mut command = ns.command(&harness::binary()?.to_string_lossy());
+        command.args(["doctor", "--json", "--config"]).arg(path);
+        let output = command.output()?;
+        let document = serde_json::from_slice(&output.stdout)
+            .with_context(|| format!("the doctor said {}", String::from_utf8_lossy(&output.stderr)))?;
+        Ok(Self { code: output.status.code(), document })
+    }
+
+    fn findings(&self) -> impl Iterator<Item = &Value> {
+        self.document["findings"].as_array().into_iter().flatten()
+    }
+
+    /// The only finding whose subject is `subject` and whose text holds `text`: its level.
+    fn level(&self, subject: &str, text: &str) -> Result<&str> {
+        let is_it = |finding: &&Value| {
+            finding["subject"] == subject && finding["text"].as_str().is_some_and(|own| own.contains(text))
+        };
+        let found: Vec<&Value> = self.findings().filter(is_it).collect();
+        ensure!(found.len() == 1, "{subject}: {text}: found {found:?} in {:#}", self.document);
+        found[0]["level"].as_str().context("a finding without level")
+    }
+
+    /// Whether the counts, the exit code and the findings say the same, and all that is wrong has a remedy.
+    fn is_consistent(&self) -> Result<()> {
+        for level in ["ok", "warn", "fail"] {
+            let count = self.findings().filter(|finding| finding["level"] == level).count();
+            ensure!(self.document[level] == count, "{level}: {count} in {:#}", self.document);
+        }
+        let fails = self.document["fail"].as_u64().context("no count")?;
+        ensure!(self.code == Some(i32::from(fails > 0)), "{fails} failures, exit code {:?}", self.code);
+        ensure!(self.document["version"] == 1, "{:#}", self.document);
+        for finding in self.findings() {
+            ensure!((finding["level"] == "ok") == finding["next"].is_null(), "{finding}");
+        }
+        Ok(())
+    }
+}
+
+/// A configuration whose listener is free and whose names are asked of `dns`.
+fn plain(dns: &str, more: &str) -> Result<String> {
+    let port = free_port()?;
+    Ok(format!(
+        "[listen]\nplain = [\"127.0.0.1:{port}\"]\n[dns]\nservers = [{dns}]\ntimeout = \"1s\"\n\
+         [upstreams]\n\"a.example\" = {{}}\n{more}\n"
+    ))
+}
+
+#[test]
+fn a_machine_that_is_well() -> Result<()> {
+    if !require(&[
+        Need::Root,
+        Need::Guard,
+        Need::Program("dnsmasq"),
+        Need::Program("ip"),
+        Need::Program("ethtool"),
+    ]) {
+        return Ok(());
+    }
+    let (edge, meta) = (NetNs::new()?, NetNs::new()?);
+    NetNs::link((&edge, "wan0"), (&meta, "wan0"))?;
+    let server = DnsServer::start(&edge, "127.0.0.1:5353".parse()?, &[("a.example", "192.0.2.1".parse()?)])?;
+    let dir = TempDir::new("doctor")?;
+    let [_, cert, key] =
+        Ca::new("root")?.below("intermediate")?.issue(&["edge.example"])?.write(&dir, "edge")?;
+    let config = format!(
+        "[listen]\nhttps = [\"127.0.0.1:443\"]\n[tls]\ncert = {cert:?}\nkey = {key:?}\n\
+         [dns]\nservers = [\"127.0.0.1:5353\"]\n[upstreams]\n\"a.example\" = {{}}\n\
+         [guard]\ninterfaces = [\"wan0\"]\nstate = \"prefixes\"\n"
+    );
+    let well = Examination::of(&edge, &dir, &config)?;
+    well.is_consistent()?;
+    assert_eq!(well.code, Some(0), "{:#}", well.document);
+    let certificate = format!("certificate {}", cert.display());
+    for (subject, text) in [
+        ("configuration", "is fine, 1 upstreams"),
+        ("kernel", "Linux "),
+        ("BPF", "the kernel has BPF"),
+        ("bpffs", "mounted at /sys/fs/bpf"),
+        ("clock", "20"),
+        ("wan0", "there, and up"),
+        ("wan0", "no driver to ask"),
+        ("listen.https 127.0.0.1:443", "free"),
+        (&certificate, "edge.example, until 4096-12-31T00:00:00Z"),
+        ("prefixes", "of the list builtin, never refreshed"),
+        ("DNS 127.0.0.1:5353", "a.example in "),
+    ] {
+        assert_eq!(well.level(subject, text)?, "ok", "{subject}: {text}");
+    }
+    assert_eq!(well.level("traffic", "the guard is not attached")?, "warn");
+    assert!(server.log().contains("query[A] a.example"), "{}", server.log());
+    Ok(())
+}
+
+#[test]
+fn errors_of_the_configuration_are_told_one_by_one() -> Result<()> {
+    let dir = TempDir::new("doctor")?;
+    let ill = Examination::of(&NetNs::here(), &dir, "[listen]\nplian = []\n[dns]\ntimeout = \"soon\"\n")?;
+    ill.is_consistent()?;
+    assert_eq!(ill.level("configuration", "hookgate.toml:2:1: unknown key `listen.plian`")?, "fail");
+    assert_eq!(ill.level("configuration", "hookgate.toml:4:11: dns.timeout: ")?, "fail");
+    assert_eq!(ill.level("kernel", "Linux ")?, "ok", "the machine is looked at all the same");
+
+    let missing =
+        Command::new(harness::binary()?).args(["doctor", "--config", "/nowhere/h.toml"]).output()?;
+    let text = String::from_utf8(missing.stdout)?;
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(text.starts_with("fail  configuration: cannot read /nowhere/h.toml: "), "{text}");
+    assert!(text.trim_end().ends_with("fail"), "{text}");
+
+    let upstream = plain("\"127.0.0.1:1\"", "\"b.example\" = { ca = \"/nowhere/ca.pem\" }")?;
+    let ill = Examination::of(&NetNs::here(), &dir, &upstream)?;
+    assert_eq!(ill.level("start", "/nowhere/ca.pem")?, "fail");
+    Ok(())
+}
+
+#[test]
+fn certificates() -> Result<()> {
+    let dir = TempDir::new("doctor")?;
+    let root = Ca::new("root")?;
+    let chain = root.below("intermediate")?;
+    let names = ["edge.example", "*.edge.example"];
+    let expired = chain.issue_until(&names, 2020)?;
+    let mismatched = Certs { key: expired.key.clone(), ..chain.issue(&names)? };
+    for (name, certs, level, text) in [
+        ("good", chain.issue_for_days(&names, 30)?, "ok", "edge.example, *.edge.example, until "),
+        ("soon", chain.issue_for_days(&names, 13)?, "warn", "edge.example: expires on "),
+        ("expired", expired, "fail", "expired on 2020-12-31T00:00:00Z"),
+        ("mismatched", mismatched, "fail", "does not belong to the first certificate"),
+        ("alone", root.issue(&names)?, "warn", "no certificate of the authority"),
+        ("nameless", chain.issue(&[])?, "fail", "names no host"),
+    ] {
+        let [_, cert, key] = certs.write(&dir, name)?;
+        let config = format!(
+            "[listen]\nhttps = [\"127.0.0.1:{}\"]\n[dns]\nservers = [\"127.0.0.1:1\"]\ntimeout = \"100ms\"\n\
+             [tls]\ncert = {cert:?}\nkey = {key:?}\n",
+            free_port()?
+        );
+        let found = Examination::of(&NetNs::here(), &dir, &config)?;
+        found.is_consistent()?;
+        assert_eq!(found.level(&format!("certificate {}", cert.display()), text)?, level, "{name}");
+    }
+    Ok(())
+}
+
+#[test]
+fn ports_are_free_ours_or_somebody_elses() -> Result<()> {
+    let dir = TempDir::new("doctor")?;
+    let here = NetNs::here();
+    let somebody = TcpListener::bind("127.0.0.1:0")?;
+    let taken = somebody.local_addr()?;
+    let ours = free_port()?;
+    let config = |ports: &str| {
+        format!("[listen]\nplain = [{ports}]\n[dns]\nservers = [\"127.0.0.1:1\"]\ntimeout = \"100ms\"\n")
+    };
+    let _proxy = Proxy::start(&config(&format!("\"127.0.0.1:{ours}\"")))?;
+    let ports =
+        format!("\"127.0.0.1:{ours}\", \"{taken}\", \"127.0.0.1:{}\", \"192.0.2.1:80\"", free_port()?);
+    let found = Examination::of(&here, &dir, &config(&ports))?;
+    found.is_consistent()?;
+    assert_eq!(found.level(&format!("listen.plain 127.0.0.1:{ours}"), "held by hookgate (pid ")?, "ok");
+    let holder = format!("(pid {})", std::process::id());
+    assert_eq!(found.level(&format!("listen.plain {taken}"), &holder)?, "fail");
+    assert_eq!(found.level("listen.plain 192.0.2.1:80", "does not have the address")?, "fail");
+    Ok(())
+}
+
+#[test]
+fn dns_servers_are_asked_one_by_one() -> Result<()> {
+    if !require(&[Need::Program("dnsmasq")]) {
+        return Ok(());
+    }
+    let dir = TempDir::new("doctor")?;
+    let here = NetNs::here();
+    let address = format!("127.0.0.1:{}", free_port()?);
+    let dead = format!("127.0.0.1:{}", free_port()?);
+    let server = DnsServer::start(&here, address.parse()?, &[("a.example", "192.0.2.1".parse()?)])?;
+    let (works, fails) = (format!("DNS {address}"), format!("DNS {dead}"));
+
+    let found = Examination::of(&here, &dir, &plain(&format!("\"{address}\", \"{dead}\""), "")?)?;
+    found.is_consistent()?;
+    assert_eq!(found.level(&works, "a.example in ")?, "ok");
+    assert_eq!(found.level(&fails, "")?, "warn");
+
+    let found = Examination::of(&here, &dir, &plain(&format!("\"{dead}\""), "")?)?;
+    assert_eq!(found.level(&fails, "")?, "fail");
+
+    let unknown = plain(&format!("\"{address}\""), "")?.replace("a.example", "gone.example");
+    let found = Examination::of(&here, &dir, &unknown)?;
+    assert_eq!(found.level(&works, "gone.example: the DNS says Non-Existent Domain")?, "fail");
+    drop(server);
+    Ok(())
+}
+
+#[test]
+fn interfaces_are_there_or_held_by_somebody_else() -> Result<()> {
+    if !require(&[
+        Need::Root,
+        Need::Guard,
+        Need::Program("ip"),
+        Need::Program("ethtool"),
+        Need::Program("curl"),
+    ]) {
+        return Ok(());
+    }
+    let (edge, meta) = (NetNs::new()?, NetNs::new()?);
+    NetNs::link((&edge, "wan0"), (&meta, "wan0"))?;
+    let dir = TempDir::new("doctor")?;
+    let config = |guard: &str| -> Result<String> {
+        plain("\"127.0.0.1:1\"", &format!("[guard]\nstate = \"prefixes\"\n{guard}"))
+    };
+    let absent = Examination::of(&edge, &dir, &config("interfaces = [\"eth7\"]")?)?;
+    absent.is_consistent()?;
+    assert_eq!(absent.level("eth7", "there are: lo, wan0")?, "fail");
+
+    let wan0 = "interfaces = [\"wan0\"]\n";
+    dir.write("other.toml", config(&format!("{wan0}pin = \"other\""))?)?;
+    let guard = |action: &str, file: &str| {
+        let mut command = edge.command(&harness::binary()?.to_string_lossy());
+        command.args(["guard", action, "--config"]).arg(dir.path().join(file));
+        run(command)
+    };
+    guard("attach", "other.toml")?;
+    let held = Examination::of(&edge, &dir, &config(wan0)?)?;
+    held.is_consistent()?;
+    assert_eq!(held.level("wan0", "the guard of another hookgate, pinned in /sys/fs/bpf/other")?, "fail");
+
+    guard("detach", "other.toml")?;
+    guard("attach", "hookgate.toml")?;
+    let silent = Examination::of(&edge, &dir, &config(wan0)?)?;
+    assert_eq!(silent.level("wan0", "runs this hookgate's guard")?, "ok");
+    assert_eq!(silent.level("traffic", "not one SYN from Meta")?, "warn");
+
+    meta.address("wan0", "31.13.66.7/24")?;
+    edge.address("wan0", "31.13.66.8/24")?;
+    let mut curl = meta.command("curl");
+    curl.args(["-s", "--noproxy", "*", "--max-time", "5", "http://31.13.66.8:443/"]);
+    assert!(!curl.output()?.status.success(), "nobody listens");
+    let seen = wait_until(Duration::from_secs(5), || {
+        let found = Examination::of(&edge, &dir, &config(wan0)?)?;
+        Ok(found.level("31.13.66.0/24", "1 SYN").is_ok())
+    })?;
+    assert!(seen, "no verdict on a prefix that sent a SYN");
+    Ok(())
+}
+
+#[test]
+fn a_refresh_that_can_not_be_used_is_a_warning() -> Result<()> {
+    let dir = TempDir::new("doctor")?;
+    let state = dir.write("prefixes", "nonsense")?;
+    let config = plain("\"127.0.0.1:1\"", "[guard]\ninterfaces = [\"lo\"]\nstate = \"prefixes\"")?;
+    let found = Examination::of(&NetNs::here(), &dir, &config)?;
+    assert_eq!(found.level("prefixes", &state.display().to_string())?, "warn");
+    let config = plain("\"127.0.0.1:1\"", "[guard]\ninterfaces = [\"lo\"]\nprefixes = \"/nowhere/list\"")?;
+    let found = Examination::of(&NetNs::here(), &dir, &config)?;
+    assert_eq!(found.level("prefixes", "/nowhere/list: No such file")?, "fail");
+    Ok(())
+}
