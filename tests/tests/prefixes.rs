@@ -7,7 +7,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use harness::{DnsServer, Need, NetNs, TempDir, Whois, free_port, require};
+use harness::{DnsServer, Need, NetNs, TempDir, Whois, free_port, require, run};
 use serde_json::{Value, json};
 
 const LIST: &str = "31.13.24.0/21\n157.240.0.0/17\n157.240.3.0/24\n2a03:2880::/32\n";
@@ -121,6 +121,28 @@ fn an_update_adds_what_is_registered_and_removes_what_is_not() -> Result<()> {
         "in_force": 5, "left_out": left_out,
     });
     assert_eq!(answer, expected);
+    Ok(())
+}
+
+#[test]
+fn the_next_start_begins_with_the_last_good_refresh() -> Result<()> {
+    if !require(&[Need::Root, Need::Guard]) {
+        return Ok(());
+    }
+    let scene = Scene::asking(&Whois::answering(&own(&["157.240.0.0/16", "2a03:2880::/32"]))?)?;
+    assert_eq!(scene.run("prefixes update")?.code, Some(0));
+    let ns = NetNs::new()?;
+    let hookgate = |args: &[&str]| {
+        let mut command = ns.command(&harness::binary()?.to_string_lossy());
+        command.args(args).arg("--config").arg(scene.0.path().join("hookgate.toml"));
+        run(command)
+    };
+    hookgate(&["guard", "attach"])?;
+    let stats: Value = serde_json::from_str(&hookgate(&["stats", "--json"])?)?;
+    let rows = stats["prefixes"].as_array().context("no prefixes")?;
+    let prefixes: Vec<&str> = rows.iter().filter_map(|row| row["prefix"].as_str()).collect();
+    assert_eq!(prefixes, ["157.240.0.0/16", "157.240.0.0/17", "157.240.3.0/24", "2a03:2880::/32"]);
+    hookgate(&["guard", "detach"])?;
     Ok(())
 }
 

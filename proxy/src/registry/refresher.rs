@@ -107,7 +107,64 @@ fn random_share() -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
     use super::*;
+    use crate::observe::Format;
+    use crate::prefixes::Refresh;
+
+    fn answer(prefixes: &[&str]) -> String {
+        let object = |prefix: &&str| {
+            let class = if prefix.contains(':') { "route6" } else { "route" };
+            format!("{class}: {prefix}\norigin: AS32934\nmnt-by: MAINT-AS32934\nsource: RADB\n\n")
+        };
+        prefixes.iter().map(object).collect::<String>() + "\n\n"
+    }
+
+    #[tokio::test]
+    async fn yields_a_table_when_something_has_changed_and_goes_on_after_failures() {
+        let registry = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let folder = std::env::temp_dir().join(format!("hookgate-refresher-{}", std::process::id()));
+        let text = format!(
+            "[listen]\nplain = [\"127.0.0.1:1\"]\n[guard]\ninterfaces = [\"lo\"]\nrefresh = \"20ms\"\n\
+             registry = \"{}\"\nstate = \"prefixes\"\n",
+            registry.local_addr().unwrap()
+        );
+        let config = Config::parse(&folder.join("hookgate.toml"), &text).unwrap();
+        let list =
+            |prefixes: &[&str]| prefixes.iter().map(|prefix| prefix.parse().unwrap()).collect::<Table>();
+        let before = ["157.240.0.0/17", "2a03:2880::/32"];
+        let after = ["157.240.0.0/17", "157.240.128.0/17", "2a03:2880::/32"];
+        let standing = Standing { configured: list(&before), refresh: None };
+        let mut refresher =
+            Refresher::new(&config, standing, Log::new(Format::Text, false)).unwrap().unwrap();
+
+        let serve = async {
+            // Broken off, refused, nothing new, then something.
+            let answers = [&answer(&after)[..50], &answer(&before[..1]), &answer(&before), &answer(&after)];
+            for answer in answers {
+                let (mut stream, _) = registry.accept().await.unwrap();
+                stream.read_exact(&mut [0; 19]).await.unwrap();
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+        };
+        let (table, ()) = tokio::join!(refresher.next(), serve);
+        assert_eq!(table, list(&after));
+        let stored = Refresh::load(Path::new(&config.prefixes.state)).unwrap().unwrap();
+        assert_eq!(stored.registered, after.iter().map(|prefix| prefix.parse().unwrap()).collect());
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn off_never_asks() {
+        let mut config = Config::absent();
+        config.prefixes.refresh = None;
+        let refresher = Refresher::new(&config, Standing::default(), Log::new(Format::Text, false));
+        assert!(refresher.unwrap().is_none());
+    }
 
     #[test]
     fn when_the_registry_is_asked() {
