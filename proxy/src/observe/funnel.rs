@@ -4,6 +4,8 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use hookgate_ebpf::abi;
+
 use super::Exposition;
 use crate::prefixes::{Network, Table};
 use crate::sys::Shared;
@@ -18,8 +20,9 @@ pub struct Funnel {
 
 /// Which prefixes are in force, and whose counts are where.
 #[derive(Debug, Default)]
-pub struct Rows {
+struct Rows {
     table: Table,
+    /// Of every prefix that ever was in force: one that comes back finds its counts.
     index: HashMap<Network, u32>,
 }
 
@@ -61,6 +64,8 @@ impl Step {
     ];
 }
 
+/// Rows that there is room for, the rest of the world's included: as many as the guard has.
+const CAPACITY: u32 = abi::CAPACITY;
 /// Numbers a row has in memory.
 pub const CELLS: usize = 8;
 const _: () = assert!(Step::ALL.len() <= CELLS);
@@ -73,11 +78,14 @@ impl Funnel {
     ///
     /// Errors: no memory.
     pub fn new(table: Table) -> io::Result<Self> {
-        let rows = Rows::numbered(table);
-        Ok(Self {
-            counts: Shared::private((rows.index.len() + 1) * CELLS)?,
-            rows: RwLock::new(Arc::new(rows)),
-        })
+        let counts = Shared::private(CAPACITY as usize * CELLS)?;
+        Ok(Self { counts, rows: RwLock::new(Arc::new(Rows::default().with(table))) })
+    }
+
+    /// Puts `table` in force; connections that are there already stay where they were counted.
+    pub fn set_table(&self, table: Table) {
+        let mut rows = self.rows.write().unwrap_or_else(PoisonError::into_inner);
+        *rows = Arc::new(rows.with(table));
     }
 
     /// The longest prefix in force that holds the address.
@@ -131,9 +139,16 @@ impl Funnel {
 }
 
 impl Rows {
-    /// From 1 on, in the table's order.
-    fn numbered(table: Table) -> Self {
-        Self { index: table.iter().zip(1..).collect(), table }
+    /// The same with another table in force. Prefixes beyond [`CAPACITY`] are counted with the rest of the world.
+    fn with(&self, table: Table) -> Self {
+        let mut index = self.index.clone();
+        for network in table.iter() {
+            let next = index.len() as u32 + 1;
+            if next < CAPACITY {
+                index.entry(network).or_insert(next);
+            }
+        }
+        Self { index, table }
     }
 }
 
@@ -162,6 +177,28 @@ mod tests {
         assert_eq!(counts[0], ("31.13.64.0/18".into(), [1, 0, 0, 0, 0, 0, 0]));
         assert_eq!(counts[1], ("31.13.66.0/24".into(), [1, 0, 0, 0, 0, 0, 1]));
         assert_eq!(other, [0, 0, 0, 0, 0, 1, 0]);
+    }
+
+    #[test]
+    fn a_prefix_keeps_its_counts_also_when_it_comes_back() {
+        let funnel = funnel(&["31.13.64.0/18", "57.144.0.0/14"]);
+        let count = |address: &str| funnel.count(funnel.row(address.parse().unwrap()), Step::Accepted);
+        let accepted = || {
+            let (prefixes, other) = funnel.counts();
+            let prefixes = prefixes.into_iter().map(|(network, counts)| (network.to_string(), counts[0]));
+            (prefixes.collect::<Vec<_>>(), other[0])
+        };
+        let table = |networks: &[&str]| {
+            networks.iter().map(|text| text.parse::<Network>().unwrap()).collect::<Table>()
+        };
+        count("31.13.64.1");
+        funnel.set_table(table(&["57.144.0.0/14", "157.240.0.0/17"]));
+        count("31.13.64.1");
+        count("157.240.0.1");
+        assert_eq!(accepted(), (vec![("57.144.0.0/14".into(), 0), ("157.240.0.0/17".into(), 1)], 1));
+        funnel.set_table(table(&["31.13.64.0/18", "157.240.0.0/17"]));
+        count("31.13.64.1");
+        assert_eq!(accepted(), (vec![("31.13.64.0/18".into(), 2), ("157.240.0.0/17".into(), 1)], 1));
     }
 
     #[test]
