@@ -1,11 +1,18 @@
 //! Maps shared through pins: names, sizes, layouts. A pin folder outlives the process that made it, so whatever
 //! changes here changes [`VERSION`] too.
 
+use crate::packet::{Address, Flags};
+use crate::verdict::Limit;
+
 /// The layout of everything below.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The XDP program's name.
 pub const PROGRAM: &str = "hookgate";
+/// The name of the XDP program that is run once, by hand, to begin the sweeps through the attempts.
+pub const SWEEPS: &str = "begin_sweeps";
+/// The name of the sock_ops program, which is told of every handshake that the kernel's TCP completes.
+pub const HANDSHAKES: &str = "handshakes";
 
 /// `u32` index → [`Counters`], one set a CPU. Index 0 is [`OTHER`].
 pub const COUNTERS: &str = "COUNTERS";
@@ -13,20 +20,64 @@ pub const COUNTERS: &str = "COUNTERS";
 pub const PREFIXES_V4: &str = "PREFIXES_V4";
 /// Meta's IPv6 prefixes → index.
 pub const PREFIXES_V6: &str = "PREFIXES_V6";
+/// IPv4 networks treated like Meta's → nothing of meaning.
+pub const ALLOWED_V4: &str = "ALLOWED_V4";
+/// IPv6 networks treated like Meta's → nothing of meaning.
+pub const ALLOWED_V6: &str = "ALLOWED_V6";
 /// A bit a TCP port, [`PORTS_PER_WORD`] to a `u64`, lowest first.
 pub const PORTS: &str = "PORTS";
+/// [`Endpoints`] → [`Attempt`], for Meta's sources.
+pub const ATTEMPTS_META: &str = "ATTEMPTS_META";
+/// [`Endpoints`] → [`Attempt`], for everybody else's: a flood of theirs takes no room from Meta's.
+pub const ATTEMPTS_OTHER: &str = "ATTEMPTS_OTHER";
+/// One [`Sweep`].
+pub const SWEEP: &str = "SWEEP";
+/// `u32` index → when a SYN last found no room among the attempts, as [`Counters::last_seen`].
+pub const UNTRACKED: &str = "UNTRACKED";
+/// [`crate::block::Block`] of Meta's → [`Seen`], one set a CPU. The least recently seen gives way.
+pub const SEEN: &str = "SEEN";
+/// [`crate::block::Block`] of a stranger → [`Stranger`], one set a CPU. The least recently seen gives way.
+pub const STRANGERS: &str = "STRANGERS";
+/// A stranger's address → its bucket, as [`Limit::admit`] keeps it. The least recently seen gives way.
+pub const BUCKETS: &str = "BUCKETS";
+/// [`crate::verdict::Reason`] → packets dropped, one count a CPU.
+pub const DROPS: &str = "DROPS";
 /// `u32` index → [`Row`]: whose counters these are. For user space alone; the program never reads it.
 pub const ROWS: &str = "ROWS";
+/// `u32` index → [`Requests`]. For user space alone, which may map it into its memory.
+pub const REQUESTS: &str = "REQUESTS";
 /// One [`Settings`].
 pub const SETTINGS: &str = "SETTINGS";
 
-/// The index of whatever lies outside Meta's prefixes.
+/// The index of whatever lies outside Meta's prefixes and the allowed networks.
 pub const OTHER: u32 = 0;
-/// Sets of counters, [`OTHER`]'s included.
+/// The index of the allowed networks.
+pub const ALLOWED: u32 = 1;
+/// The first index of a prefix.
+pub const FIRST_PREFIX: u32 = 2;
+/// Sets of counters, [`OTHER`]'s and [`ALLOWED`]'s included.
 pub const CAPACITY: u32 = 4096;
+
+/// The most allowed networks.
+pub const ALLOWED_MOST: u32 = 1024;
+/// Room for old and new ones, while they change.
+pub const ALLOWED_CAPACITY: u32 = 2 * ALLOWED_MOST;
+pub const ATTEMPTS_META_CAPACITY: u32 = 16384;
+pub const ATTEMPTS_OTHER_CAPACITY: u32 = 8192;
+pub const SEEN_CAPACITY: u32 = 8192;
+pub const STRANGERS_CAPACITY: u32 = 8192;
+pub const BUCKETS_CAPACITY: u32 = 16384;
 
 pub const PORTS_PER_WORD: u32 = u64::BITS;
 pub const PORT_WORDS: u32 = (u16::MAX as u32 + 1) / PORTS_PER_WORD;
+
+/// How often the attempts are swept, in nanoseconds: so much later than they might they fail.
+pub const SWEEP_INTERVAL: u64 = 250_000_000;
+/// How long after its last SYN an attempt that is not completed has failed, in nanoseconds.
+pub const PATIENCE: u64 = 10_000_000_000;
+/// How long after a RST that may be genuine an attempt has failed, in nanoseconds, unless the kernel's TCP thought
+/// otherwise and completes it.
+pub const AFTER_RESET: u64 = 100_000_000;
 
 /// What one CPU saw of one prefix.
 #[repr(C)]
@@ -35,12 +86,146 @@ pub struct Counters {
     pub packets: u64,
     /// Whole frames, as XDP sees them.
     pub bytes: u64,
-    /// SYN set and ACK clear.
-    pub syns: u64,
     /// The last packet's time: nanoseconds of CLOCK_MONOTONIC, in steps of a few milliseconds; 0: never.
     pub last_seen: u64,
+    pub dropped: u64,
+    /// SYN set and ACK clear. Each begins an attempt, belongs to one, or found no room.
+    pub syns: u64,
+    /// SYNs that belong to an attempt: same addresses, ports and sequence number.
+    pub syns_retransmitted: u64,
+    /// Attempts that the kernel's TCP completed.
+    pub handshakes: u64,
+    /// Attempts that were reset before that, given up for another, or not completed within [`PATIENCE`].
+    pub handshakes_failed: u64,
+    /// SYNs that found no room among the attempts, and of which nothing was heard since. One that is completed after
+    /// all counts among `handshakes` instead, maybe on another CPU: only the sum over all CPUs has a meaning.
+    pub untracked: u64,
+    pub fins: u64,
+    pub rsts: u64,
 }
-const _: () = assert!(size_of::<Counters>() == 4 * size_of::<u64>());
+const _: () = assert!(size_of::<Counters>() == 11 * size_of::<u64>());
+
+impl Counters {
+    #[inline(always)]
+    pub fn pass(&mut self, flags: Flags, bytes: u64, now: u64) {
+        self.packets += 1;
+        self.bytes += bytes;
+        self.last_seen = now;
+        if flags.is_notable() {
+            self.syns += u64::from(flags.opens());
+            self.fins += u64::from(flags.has(Flags::FIN));
+            self.rsts += u64::from(flags.has(Flags::RST));
+        }
+    }
+
+    #[inline(always)]
+    pub fn drop(&mut self, bytes: u64, now: u64) {
+        self.packets += 1;
+        self.bytes += bytes;
+        self.last_seen = now;
+        self.dropped += 1;
+    }
+
+    /// Adds what another CPU saw.
+    pub fn add(&mut self, more: &Self) {
+        self.packets += more.packets;
+        self.bytes += more.bytes;
+        self.last_seen = self.last_seen.max(more.last_seen);
+        self.dropped += more.dropped;
+        self.syns += more.syns;
+        self.syns_retransmitted += more.syns_retransmitted;
+        self.handshakes += more.handshakes;
+        self.handshakes_failed += more.handshakes_failed;
+        self.untracked = self.untracked.wrapping_add(more.untracked);
+        self.fins += more.fins;
+        self.rsts += more.rsts;
+    }
+}
+
+/// Both ends of a connection; an IPv4 address is mapped into IPv6 (RFC 4291 §2.5.5.2).
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Endpoints {
+    pub source: [u8; 16],
+    pub destination: [u8; 16],
+    pub source_port: u16,
+    pub destination_port: u16,
+    pub reserved: u32,
+}
+const _: () = assert!(size_of::<Endpoints>() == 40);
+
+/// A handshake under way, or one that ended a moment ago.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Attempt {
+    pub phase: u64,
+    /// From when on it has failed, as [`Counters::last_seen`].
+    pub deadline: u64,
+    /// Whose counters it belongs to.
+    pub index: u32,
+    /// Of its SYN.
+    pub sequence: u32,
+}
+const _: () = assert!(size_of::<Attempt>() == 3 * size_of::<u64>());
+
+impl Attempt {
+    /// Neither completed nor failed: whoever takes this phase away counts it as one or the other.
+    pub const OPEN: u64 = 1;
+    pub const COMPLETED: u64 = 2;
+    /// About to be removed.
+    pub const FAILED: u64 = 3;
+}
+
+/// What sweeps the attempts.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sweep {
+    pub timer: bpf_timer,
+}
+
+/// The kernel's own `struct bpf_timer`; it finds the one in a map's values by this name.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct bpf_timer {
+    opaque: [u64; 2],
+}
+
+/// A /24 or /48 of Meta's.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    pub counters: Counters,
+    /// Of the prefix in which the block lies, while `generation` is that of [`Settings`].
+    pub index: u32,
+    pub generation: u32,
+}
+const _: () = assert!(size_of::<Seen>() == 12 * size_of::<u64>());
+
+/// A /24 or /48 of which packets passed that `strict` would have dropped.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stranger {
+    pub packets: u64,
+    pub syns: u64,
+    /// As [`Counters::last_seen`].
+    pub last_seen: u64,
+}
+const _: () = assert!(size_of::<Stranger>() == 3 * size_of::<u64>());
+
+/// How far a prefix's connections and requests got after the kernel had handed them over.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Requests {
+    pub accepted: u64,
+    pub tls: u64,
+    pub tls_failed: u64,
+    pub requests: u64,
+    pub delivered: u64,
+    pub refused: u64,
+    pub failed: u64,
+    pub reserved: u64,
+}
+const _: () = assert!(size_of::<Requests>() == 64);
 
 /// Whose counters an index holds. A prefix keeps its index, also while it is withdrawn.
 #[repr(C)]
@@ -71,21 +256,53 @@ pub struct Settings {
     pub mode: u32,
     /// When counting began, in seconds of Unix time.
     pub since: u64,
+    /// For [`Settings::LIMIT`].
+    pub limit: Limit,
+    /// The network namespace whose TCP completes the handshakes, as SO_NETNS_COOKIE names it.
+    pub netns: u64,
+    /// Of the prefixes of each family. Even: what [`Seen`] says of a prefix in the same generation is true. Odd: the
+    /// prefixes are being changed, or one is longer than a [`crate::block::Block`], and each packet has to be looked up. Never 0.
+    pub generation_v4: u32,
+    pub generation_v6: u32,
 }
-const _: () = assert!(size_of::<Settings>() == 2 * size_of::<u64>());
+const _: () = assert!(size_of::<Settings>() == 6 * size_of::<u64>());
 
 impl Settings {
     pub const OBSERVE: u32 = 0;
+    pub const LIMIT: u32 = 1;
+    pub const STRICT: u32 = 2;
+
+    #[inline(always)]
+    pub fn generation(&self, address: Address) -> u32 {
+        match address {
+            Address::V4(_) => self.generation_v4,
+            Address::V6(_) => self.generation_v6,
+        }
+    }
 }
 
 #[cfg(feature = "user")]
 mod pod {
-    use super::{Counters, Row, Settings};
+    use crate::block::Block;
+
+    use super::{Attempt, Counters, Endpoints, Requests, Row, Seen, Settings, Stranger};
 
     // SAFETY: repr(C) of integers alone, no padding (sizes asserted above): every bit pattern is a value.
     unsafe impl aya::Pod for Counters {}
     // SAFETY: as above.
+    unsafe impl aya::Pod for Endpoints {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Attempt {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Seen {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Stranger {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Requests {}
+    // SAFETY: as above.
     unsafe impl aya::Pod for Row {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Settings {}
+    // SAFETY: a transparent integer.
+    unsafe impl aya::Pod for Block {}
 }

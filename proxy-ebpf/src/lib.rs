@@ -1,8 +1,10 @@
-//! What the XDP program and user space agree on, and the parts of the program that need no kernel.
+//! What the guard's programs and user space agree on, and the parts of the programs that need no kernel.
 #![no_std]
 
 #[cfg(test)]
 extern crate std;
 
 pub mod abi;
+pub mod block;
 pub mod packet;
+pub mod verdict;

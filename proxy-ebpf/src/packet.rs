@@ -10,21 +10,47 @@ pub trait Packet {
     /// `N` bytes at offset `at`, or `None` when they do not all lie within the frame. `N` is at least 2: the kernel's
     /// verifier does not see that a single byte was checked.
     fn read<const N: usize>(&self, at: usize) -> Option<[u8; N]>;
+
+    /// The whole frame's length, of which the first part may be all that is readable.
+    fn bytes(&self) -> u64;
 }
 
 /// What the guard wants to know of a TCP segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment {
-    pub source: Source,
+    pub source: Address,
+    pub destination: Address,
+    pub source_port: u16,
     pub destination_port: u16,
+    pub sequence: u32,
     pub flags: Flags,
 }
 
-/// The source address, in network byte order.
+/// In network byte order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
+pub enum Address {
     V4([u8; 4]),
     V6([u8; 16]),
+}
+
+impl Address {
+    /// As IPv6 writes it: an IPv4 address is mapped (RFC 4291 §2.5.5.2).
+    #[inline(always)]
+    pub fn mapped(self) -> [u8; 16] {
+        match self {
+            Self::V4([a, b, c, d]) => [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d],
+            Self::V6(address) => address,
+        }
+    }
+
+    /// The reverse of [`Address::mapped`].
+    #[inline(always)]
+    pub fn from_mapped(address: [u8; 16]) -> Self {
+        match address {
+            [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d] => Self::V4([a, b, c, d]),
+            address => Self::V6(address),
+        }
+    }
 }
 
 /// TCP's control bits (RFC 9293 §3.1), FIN lowest.
@@ -32,13 +58,36 @@ pub enum Source {
 pub struct Flags(pub u8);
 
 impl Flags {
-    const SYN: u8 = 0x02;
-    const ACK: u8 = 0x10;
+    pub const FIN: u8 = 0x01;
+    pub const SYN: u8 = 0x02;
+    pub const RST: u8 = 0x04;
+    pub const ACK: u8 = 0x10;
+
+    #[inline(always)]
+    pub fn has(self, bits: u8) -> bool {
+        self.0 & bits == bits
+    }
 
     /// Asks for a connection: SYN without ACK.
     #[inline(always)]
     pub fn opens(self) -> bool {
         self.0 & (Self::SYN | Self::ACK) == Self::SYN
+    }
+
+    /// Begins or ends something, as few segments do.
+    #[inline(always)]
+    pub fn is_notable(self) -> bool {
+        self.0 & (Self::FIN | Self::SYN | Self::RST) != 0
+    }
+
+    /// A combination that no TCP sends and scanners do: SYN or FIN with what contradicts them, or none of SYN, RST and
+    /// ACK, one of which every segment has (NULL, FIN and XMAS scans).
+    #[inline(always)]
+    pub fn are_garbage(self) -> bool {
+        self.has(Self::SYN | Self::FIN)
+            || self.has(Self::SYN | Self::RST)
+            || self.has(Self::FIN | Self::RST)
+            || self.0 & (Self::SYN | Self::RST | Self::ACK) == 0
     }
 }
 
@@ -71,17 +120,28 @@ const TCP_HEADER: usize = 20;
 #[inline(always)]
 pub fn parse<P: Packet>(packet: &P) -> Option<Segment> {
     let (ethertype, at) = ethernet(packet)?;
-    let (source, tcp) = match ethertype {
+    let ip = match ethertype {
         ETHERTYPE_IPV4 => ipv4(packet, at)?,
         ETHERTYPE_IPV6 => ipv6(packet, at)?,
         _ => return None,
     };
-    let header: [u8; TCP_HEADER] = packet.read(tcp)?;
+    let header: [u8; TCP_HEADER] = packet.read(ip.tcp)?;
     Some(Segment {
-        source,
+        source: ip.source,
+        destination: ip.destination,
+        source_port: u16::from_be_bytes([header[0], header[1]]),
         destination_port: u16::from_be_bytes([header[2], header[3]]),
+        sequence: u32::from_be_bytes([header[4], header[5], header[6], header[7]]),
         flags: Flags(header[13]),
     })
+}
+
+/// An IP packet that carries TCP.
+struct Ip {
+    source: Address,
+    destination: Address,
+    /// Where the TCP header begins.
+    tcp: usize,
 }
 
 /// The type of what the frame carries, and where that begins.
@@ -99,9 +159,9 @@ fn ethernet<P: Packet>(packet: &P) -> Option<(u16, usize)> {
     Some((ethertype, at))
 }
 
-/// RFC 791 §3.1: the source, and where the TCP header begins.
+/// RFC 791 §3.1.
 #[inline(always)]
-fn ipv4<P: Packet>(packet: &P, at: usize) -> Option<(Source, usize)> {
+fn ipv4<P: Packet>(packet: &P, at: usize) -> Option<Ip> {
     let header: [u8; IPV4_HEADER] = packet.read(at)?;
     let header_bytes = usize::from(header[0] & 0x0f) * 4;
     let total_bytes = usize::from(u16::from_be_bytes([header[2], header[3]]));
@@ -110,13 +170,18 @@ fn ipv4<P: Packet>(packet: &P, at: usize) -> Option<(Source, usize)> {
         && header_bytes >= IPV4_HEADER
         && header[9] == TCP
         && fragment_offset == 0
-        && total_bytes >= header_bytes + TCP_HEADER; // else those bytes are Ethernet's padding
-    carries_tcp.then_some((Source::V4([header[12], header[13], header[14], header[15]]), at + header_bytes))
+        && (total_bytes >= header_bytes + TCP_HEADER // else those bytes are Ethernet's padding
+            || total_bytes == 0 && is_jumbo(packet, at));
+    carries_tcp.then_some(Ip {
+        source: Address::V4([header[12], header[13], header[14], header[15]]),
+        destination: Address::V4([header[16], header[17], header[18], header[19]]),
+        tcp: at + header_bytes,
+    })
 }
 
-/// RFC 8200 §3 and §4: the source, and where the TCP header begins.
+/// RFC 8200 §3 and §4.
 #[inline(always)]
-fn ipv6<P: Packet>(packet: &P, at: usize) -> Option<(Source, usize)> {
+fn ipv6<P: Packet>(packet: &P, at: usize) -> Option<Ip> {
     let start: [u8; 8] = packet.read(at)?;
     if start[0] >> 4 != 6 {
         return None;
@@ -124,9 +189,16 @@ fn ipv6<P: Packet>(packet: &P, at: usize) -> Option<(Source, usize)> {
     let payload_bytes = usize::from(u16::from_be_bytes([start[4], start[5]]));
     let payload = at + IPV6_HEADER;
     let tcp = skip_extensions(packet, start[6], payload)?;
-    let within = tcp + TCP_HEADER <= payload + payload_bytes;
-    let source = Source::V6(packet.read(at + 8)?);
-    within.then_some((source, tcp))
+    let within = tcp + TCP_HEADER <= payload + payload_bytes || payload_bytes == 0 && is_jumbo(packet, at);
+    let (source, destination) = (Address::V6(packet.read(at + 8)?), Address::V6(packet.read(at + 24)?));
+    within.then_some(Ip { source, destination, tcp })
+}
+
+/// Whether what begins at `at` is longer than IP's length field can say. The kernel's own bundles of segments are (BIG
+/// TCP), and write 0 there.
+#[inline(always)]
+fn is_jumbo<P: Packet>(packet: &P, at: usize) -> bool {
+    packet.bytes() > at as u64 + u64::from(u16::MAX)
 }
 
 /// Where the TCP header begins behind a chain of extension headers; `None` when the chain is too long or leads elsewhere.

@@ -8,13 +8,13 @@ use crate::process::{Running, run, wrapped};
 
 /// A network namespace without a name, alive as long as this value; or the one we are in ([`NetNs::here`]).
 ///
-/// Namespaces made here have mounts of their own too: a `/sys` that shows their interfaces, and a BPF file system, so
-/// that whatever is pinned in one goes with it.
+/// Namespaces made here have mounts of their own too: a `/sys` that shows their interfaces, a BPF file system, so that
+/// whatever is pinned in one goes with it, and the machine's cgroups (v2), where systemd would have them.
 pub struct NetNs(Option<Running>);
 
 /// Enters mounts that nobody else sees, fills them, says so, and then only holds the door open.
-const HOLD: &str =
-    "mount -t sysfs sysfs /sys && mount -t bpf bpf /sys/fs/bpf && echo ready >&2 && exec sleep infinity";
+const HOLD: &str = "mount -t sysfs sysfs /sys && mount -t bpf bpf /sys/fs/bpf && \
+    mount -t cgroup2 cgroup2 /sys/fs/cgroup && echo ready >&2 && exec sleep infinity";
 
 impl NetNs {
     /// The namespace of the test itself: nothing to set up, nothing to clean up.

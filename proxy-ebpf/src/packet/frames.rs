@@ -3,13 +3,32 @@
 use std::vec;
 use std::vec::Vec;
 
-use super::{Flags, Segment, Source};
+use super::{Address, Flags, Packet, Segment};
 
 pub const SOURCE_V4: [u8; 4] = [157, 240, 1, 7];
 pub const SOURCE_V6: [u8; 16] = [0x2a, 0x03, 0x28, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+pub const DESTINATION_V4: [u8; 4] = [198, 51, 100, 2];
+pub const DESTINATION_V6: [u8; 16] = [0x20, 0x01, 0x0d, 0xb8, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2];
+pub const SOURCE_PORT: u16 = 0xc001;
+pub const DESTINATION_PORT: u16 = 443;
+pub const SEQUENCE: u32 = 0x1234_5678;
 const TCP: u8 = 6;
 const SYN: u8 = 0x02;
 const SYN_ACK: u8 = 0x12;
+const ACK: u8 = 0x10;
+
+/// The readable bytes are all there are.
+pub struct Bytes<'a>(pub &'a [u8]);
+
+impl Packet for Bytes<'_> {
+    fn read<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
+        self.0.get(at..)?.first_chunk().copied()
+    }
+
+    fn bytes(&self) -> u64 {
+        self.0.len() as u64
+    }
+}
 
 /// A VLAN tag: its type and id 7.
 fn tag(ethertype: u16) -> Vec<u8> {
@@ -24,7 +43,9 @@ fn ethernet(tags: &[u16], ethertype: u16, payload: &[u8]) -> Vec<u8> {
 /// To port 443, with `flags`.
 fn tcp(flags: u8) -> Vec<u8> {
     let mut header = vec![0; 20];
-    header[0..4].copy_from_slice(&[0xc0, 0x01, 0x01, 0xbb]);
+    header[0..2].copy_from_slice(&SOURCE_PORT.to_be_bytes());
+    header[2..4].copy_from_slice(&DESTINATION_PORT.to_be_bytes());
+    header[4..8].copy_from_slice(&SEQUENCE.to_be_bytes());
     header[12] = 0x50;
     header[13] = flags;
     header
@@ -39,6 +60,7 @@ fn ipv4(options: usize, fragment: u16, protocol: u8, payload: &[u8]) -> Vec<u8> 
     packet[6..8].copy_from_slice(&fragment.to_be_bytes());
     packet[9] = protocol;
     packet[12..16].copy_from_slice(&SOURCE_V4);
+    packet[16..20].copy_from_slice(&DESTINATION_V4);
     packet.extend(payload);
     packet
 }
@@ -49,6 +71,7 @@ fn ipv6(next: u8, payload: &[u8]) -> Vec<u8> {
     packet[4..6].copy_from_slice(&(payload.len() as u16).to_be_bytes());
     packet[6] = next;
     packet[8..24].copy_from_slice(&SOURCE_V6);
+    packet[24..40].copy_from_slice(&DESTINATION_V6);
     packet.extend(payload);
     packet
 }
@@ -77,11 +100,44 @@ fn options(count: usize) -> Vec<u8> {
 }
 
 fn v4(flags: u8) -> Option<Segment> {
-    Some(Segment { source: Source::V4(SOURCE_V4), destination_port: 443, flags: Flags(flags) })
+    Some(Segment { source: Address::V4(SOURCE_V4), destination: Address::V4(DESTINATION_V4), ..v6(flags)? })
 }
 
 fn v6(flags: u8) -> Option<Segment> {
-    Some(Segment { source: Source::V6(SOURCE_V6), destination_port: 443, flags: Flags(flags) })
+    Some(Segment {
+        source: Address::V6(SOURCE_V6),
+        destination: Address::V6(DESTINATION_V6),
+        source_port: SOURCE_PORT,
+        destination_port: DESTINATION_PORT,
+        sequence: SEQUENCE,
+        flags: Flags(flags),
+    })
+}
+
+/// What the kernel makes of many segments (BIG TCP): more than a length field can say, which is 0 then.
+pub fn jumbos() -> Vec<(&'static str, Vec<u8>, Option<Segment>)> {
+    let v4_frame = |payload: usize| {
+        let mut frame = ethernet(&[], 0x0800, &ipv4(0, 0, TCP, &tcp(ACK)));
+        frame[16..18].fill(0);
+        frame.resize(14 + payload, 0xaa);
+        frame
+    };
+    let v6_frame = |options: &[u8], payload: usize| {
+        let mut frame = ethernet(&[], 0x86dd, &ipv6(if options.is_empty() { TCP } else { 0 }, options));
+        frame[18..20].fill(0);
+        frame.extend(tcp(ACK));
+        frame.resize(14 + payload, 0xaa);
+        frame
+    };
+    let jumbo_option = extension(TCP, 0, 8, &[]);
+    vec![
+        ("IPv4, 65536 bytes", v4_frame(65536), v4(ACK)),
+        ("IPv4, length 0 and 65535 bytes", v4_frame(65535), None),
+        ("IPv4, length 0 and 40 bytes", v4_frame(40), None),
+        ("IPv6, jumbo option", v6_frame(&jumbo_option, 65600), v6(ACK)),
+        ("IPv6, without the option", v6_frame(&[], 65600), v6(ACK)),
+        ("IPv6, length 0 and 68 bytes", v6_frame(&jumbo_option, 68), None),
+    ]
 }
 
 /// Name, frame, and what is to be found in it.

@@ -1,21 +1,13 @@
 use std::format;
 use std::vec::Vec;
 
-use super::frames::cases;
+use super::frames::{Bytes, cases, jumbos};
 use super::*;
-
-struct Bytes(Vec<u8>);
-
-impl Packet for Bytes {
-    fn read<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
-        self.0.get(at..)?.first_chunk().copied()
-    }
-}
 
 #[test]
 fn finds_the_segment() {
-    for (name, frame, expected) in cases() {
-        assert_eq!(parse(&Bytes(frame)), expected, "{name}");
+    for (name, frame, expected) in cases().into_iter().chain(jumbos()) {
+        assert_eq!(parse(&Bytes(&frame)), expected, "{name}");
     }
 }
 
@@ -23,7 +15,7 @@ fn finds_the_segment() {
 fn a_frame_cut_short_holds_nothing() {
     for (name, frame, _) in cases() {
         for length in 0..frame.len() {
-            assert_eq!(parse(&Bytes(frame[..length].to_vec())), None, "{name}, {length} bytes");
+            assert_eq!(parse(&Bytes(&frame[..length])), None, "{name}, {length} bytes");
         }
     }
 }
@@ -32,14 +24,47 @@ fn a_frame_cut_short_holds_nothing() {
 fn what_follows_the_segment_does_not_matter() {
     for (name, mut frame, expected) in cases() {
         frame.extend(format!("padding of {name}").bytes());
-        assert_eq!(parse(&Bytes(frame)), expected, "{name}");
+        assert_eq!(parse(&Bytes(&frame)), expected, "{name}");
     }
+}
+
+fn every_flag_where(condition: impl Fn(Flags) -> bool) -> Vec<u8> {
+    (0..=255).filter(|&bits| condition(Flags(bits))).collect()
 }
 
 #[test]
 fn a_syn_without_ack_opens() {
-    let opening: Vec<u8> = (0..=255).filter(|&bits| Flags(bits).opens()).collect();
-    let expected: Vec<u8> = (0..=255).filter(|bits| bits & 0x12 == 0x02).collect();
-    assert_eq!(opening, expected);
+    let opening = every_flag_where(Flags::opens);
+    assert_eq!(opening, every_flag_where(|Flags(bits)| bits & 0x12 == 0x02));
     assert!(opening.contains(&0x02) && opening.contains(&0xc2) && !opening.contains(&0x12));
+}
+
+#[test]
+fn what_some_tcp_sends_is_no_garbage() {
+    const ECN: u8 = 0xc0;
+    const PSH_URG: u8 = 0x28;
+    let combined = |base: &[u8], more: u8| -> Vec<u8> {
+        base.iter()
+            .flat_map(|&flags| (0..=255).filter(move |b| b & !more == 0).map(move |b| flags | b))
+            .collect()
+    };
+    let mut sent = combined(&[0x02, 0x12], ECN | PSH_URG); // SYN, SYN-ACK
+    sent.extend(combined(&[0x10, 0x11], ECN | PSH_URG)); // ACK, FIN-ACK
+    sent.extend(combined(&[0x04, 0x14], ECN | PSH_URG)); // RST, RST-ACK
+    sent.sort_unstable();
+    sent.dedup();
+    assert_eq!(every_flag_where(|flags| !flags.are_garbage()), sent);
+    let (null, xmas, fin, syn_fin, syn_rst) = (0x00, 0x29, 0x01, 0x03, 0x06);
+    for flags in [null, xmas, fin, syn_fin, syn_rst] {
+        assert!(Flags(flags).are_garbage(), "{flags:#04x}");
+    }
+}
+
+#[test]
+fn addresses_are_mapped_and_back() {
+    let v4 = Address::V4([157, 240, 1, 7]);
+    assert_eq!(v4.mapped(), "::ffff:157.240.1.7".parse::<std::net::Ipv6Addr>().unwrap().octets());
+    for address in [v4, Address::V4([0; 4]), Address::V6([0; 16]), Address::V6([0xff; 16])] {
+        assert_eq!(Address::from_mapped(address.mapped()), address);
+    }
 }

@@ -2,13 +2,17 @@
 
 use std::process::ExitCode;
 
-use super::{ConfigFile, print};
+use super::{ConfigFile, Consent, print};
 use crate::server::Prepared;
 
-pub(super) fn run(file: &ConfigFile) -> anyhow::Result<ExitCode> {
+pub(super) fn run(file: &ConfigFile, consent: Consent) -> anyhow::Result<ExitCode> {
     let config = file.load()?;
     let path = file.path().display();
-    Prepared::new(&config, super::standing(&config.prefixes)?.table(), super::log(&config.log))?;
+    let meta = super::standing(&config.prefixes)?.table();
+    if let Some(guard) = &config.guard {
+        consent.suffices(guard, &meta)?;
+    }
+    Prepared::new(&config, meta, super::log(&config.log))?;
     for key in &config.without_effect {
         print(&format!("{path}: `{key}` has no effect in this version\n"))?;
     }

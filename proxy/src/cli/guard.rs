@@ -3,7 +3,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Subcommand;
 
-use super::{ConfigFile, pin, print, stats};
+use super::{ConfigFile, Consent, pin, print, stats};
 use crate::config;
 use crate::guard::{self, Attached, Continuity, Interface};
 use crate::prefixes::Table;
@@ -11,7 +11,7 @@ use crate::prefixes::Table;
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Attach the program, or replace the running one without a gap; it stays when this command ends
-    Attach,
+    Attach(Consent),
     /// Detach the program and forget its counters
     Detach,
     /// Say whether the program is attached, and to what
@@ -20,13 +20,13 @@ pub enum Command {
 
 pub fn run(command: Command, config: &ConfigFile) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Attach => {
+        Command::Attach(consent) => {
             let config = config.load()?;
             let guard = config
                 .guard
                 .context("the configuration has no [guard] section: add one with `interfaces`")?;
             let meta = super::standing(&config.prefixes)?.table();
-            print(&format!("{}\n", attach(&guard, &meta)?))?;
+            print(&format!("{}\n", attach(&guard, &meta, consent)?))?;
         }
         Command::Detach => {
             let config = config.guard()?;
@@ -45,7 +45,8 @@ pub fn run(command: Command, config: &ConfigFile) -> anyhow::Result<ExitCode> {
 }
 
 /// Attaches the guard; says to what.
-pub(super) fn attach(config: &config::Guard, meta: &Table) -> anyhow::Result<String> {
+pub(super) fn attach(config: &config::Guard, meta: &Table, consent: Consent) -> anyhow::Result<String> {
+    consent.suffices(config, meta)?;
     Ok(describe(&guard::start(config, meta)?))
 }
 
@@ -55,7 +56,9 @@ fn describe(attached: &Attached) -> String {
         Continuity::Kept => ", with the counters it had",
         Continuity::Discarded => "; the counters of another version's layout are gone",
     };
-    format!("attached to {}{counters}", interfaces(&attached.interfaces))
+    let without = attached.handshakes_uncounted.as_ref();
+    let without = without.map_or(String::new(), |why| format!("; handshakes are not counted: {why}"));
+    format!("attached to {}{counters}{without}", interfaces(&attached.interfaces))
 }
 
 /// `eth0 (native), eth1 (generic)`

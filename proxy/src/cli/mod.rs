@@ -12,12 +12,12 @@ use std::io::{self, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 
 use crate::config::{self, Config};
 use crate::observe::{Format, Log};
-use crate::prefixes::{BadState, Standing};
+use crate::prefixes::{BadState, Standing, Table};
 
 /// A relay for Meta's webhooks, with an XDP guard that counts every connection.
 #[derive(Debug, Parser)]
@@ -33,9 +33,9 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the proxy and, when configured and permitted, the guard
-    Run,
+    Run(Consent),
     /// Read the whole configuration and say what is wrong and where
-    Check,
+    Check(Consent),
     /// Say what this machine can do, what is misconfigured, and where messages are being lost
     Doctor(doctor::Options),
     /// Show what was counted for each of Meta's prefixes
@@ -54,14 +54,29 @@ impl Cli {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let config = ConfigFile(self.config);
         match self.command {
-            Command::Run => run::run(&config),
-            Command::Check => check::run(&config),
+            Command::Run(consent) => run::run(&config, consent),
+            Command::Check(consent) => check::run(&config, consent),
             Command::Doctor(options) => doctor::run(&options, &config),
             Command::Stats(options) => stats::run(&options, &config),
             Command::Top => top::run(&config),
             Command::Guard(command) => guard::run(command, &config),
             Command::Prefixes(command) => prefixes::run(command, &config),
         }
+    }
+}
+
+/// To a guard that may lock out whoever asks for it.
+#[derive(Clone, Copy, Debug, Args)]
+struct Consent {
+    /// Let the guard filter even where that will most likely lock you or Meta out
+    #[arg(long)]
+    yes_lock_me_out: bool,
+}
+
+impl Consent {
+    /// Errors: it is needed, and was not given.
+    fn suffices(self, guard: &config::Guard, meta: &Table) -> Result<(), crate::guard::Error> {
+        if self.yes_lock_me_out { Ok(()) } else { crate::guard::locks_nobody_out(guard, meta) }
     }
 }
 

@@ -2,13 +2,13 @@
 
 use std::process::ExitCode;
 
-use super::{ConfigFile, guard};
+use super::{ConfigFile, Consent, guard};
 use crate::config;
 use crate::observe::Log;
 use crate::prefixes::Table;
 use crate::server::{Prepared, supervise};
 
-pub(super) fn run(file: &ConfigFile) -> anyhow::Result<ExitCode> {
+pub(super) fn run(file: &ConfigFile, consent: Consent) -> anyhow::Result<ExitCode> {
     let config = file.load()?;
     let log = super::log(&config.log);
     for key in &config.without_effect {
@@ -22,7 +22,7 @@ pub(super) fn run(file: &ConfigFile) -> anyhow::Result<ExitCode> {
     let server = Prepared::new(&config, meta.clone(), log.clone())?.bind()?;
     // Before the first connection can come in, so that none goes uncounted.
     match &config.guard {
-        Some(guard) if attach(guard, &meta, &log) => {
+        Some(guard) if attach(guard, &meta, consent, &log) => {
             Ok(supervise(&guard.pin, &log, |keeper| server.run(Some(keeper)))?)
         }
         _ => {
@@ -33,8 +33,8 @@ pub(super) fn run(file: &ConfigFile) -> anyhow::Result<ExitCode> {
 }
 
 /// A guard that cannot be attached never stops the proxy. Whether it is.
-fn attach(guard: &config::Guard, meta: &Table, log: &Log) -> bool {
-    let attached = guard::attach(guard, meta);
+fn attach(guard: &config::Guard, meta: &Table, consent: Consent, log: &Log) -> bool {
+    let attached = guard::attach(guard, meta, consent);
     log.note(&match &attached {
         Ok(attached) => format!("guard: {attached}"),
         Err(error) => format!("guard: not attached, serving without it: {error:#}"),

@@ -108,11 +108,22 @@ pub struct Guard {
     /// Only TCP to these ports is looked at.
     pub ports: Vec<u16>,
     pub mode: Mode,
+    /// For [`Mode::Limit`].
+    pub limit: Limit,
     /// Networks treated like Meta's.
     pub allow: Vec<Network>,
     pub xdp: XdpMode,
     /// The folder under `/sys/fs/bpf`.
     pub pin: String,
+}
+
+/// How many connections one stranger (an IPv4 address or an IPv6 /64) may open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// In the long run.
+    pub syn_per_second: u64,
+    /// At once.
+    pub burst: u64,
 }
 
 /// What happens to sources outside Meta's prefixes.

@@ -11,7 +11,7 @@ use super::value::{
     port, share, text,
 };
 use super::{
-    Admin, Config, Dns, DnsServers, Guard, Limits, Listen, Log, LogFormat, Mode, Pair, Prefixes, Process,
+    Admin, Config, Dns, DnsServers, Guard, Limit, Limits, Listen, Log, LogFormat, Mode, Pair, Prefixes, Process,
     Relay, Scheme, Timeouts, Tls, XdpMode, prefixes, upstreams,
 };
 
@@ -246,6 +246,7 @@ impl<'d> Reading<'d> {
                 section.problem(key, "at least one");
             }
         }
+        let mut limit = section.section("limit");
         let guard = Guard {
             interfaces: interfaces.unwrap_or_default(),
             ports: ports.unwrap_or_else(|| vec![443]),
@@ -255,6 +256,10 @@ impl<'d> Reading<'d> {
                     one_of(&[("observe", Mode::Observe), ("limit", Mode::Limit), ("strict", Mode::Strict)]),
                 )
                 .unwrap_or(Mode::Observe),
+            limit: Limit {
+                syn_per_second: limit.value("syn_per_second", number(1..=1_000_000)).unwrap_or(20),
+                burst: limit.value("burst", number(1..=1_000_000)).unwrap_or(40),
+            },
             allow: section.list("allow", network).unwrap_or_default(),
             xdp: section
                 .value(
@@ -278,14 +283,10 @@ impl<'d> Reading<'d> {
             );
             section.problem("mode", &message);
         }
-        let mut limit = section.section("limit");
-        limit.value("syn_per_second", number(1..=1_000_000));
-        limit.value("burst", number(1..=1_000_000));
         let prefixes = prefixes::keys(&mut section, self.base);
         if section.is_present() && !section.has("interfaces") {
             section.problem("interfaces", "which interfaces shall be guarded? write interfaces = [\"eth0\"]");
         }
-        self.no_effect_yet(&section, "guard", &["limit"]);
         if prefixes.refresh.is_some() {
             self.no_effect_yet(&section, "guard", &["refresh"]);
         }

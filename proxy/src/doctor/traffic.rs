@@ -37,6 +37,13 @@ fn silence() -> Finding {
 /// What the kernel has counted; what the proxy has is not there yet.
 impl From<&guard::Counts> for Counts {
     fn from(counts: &guard::Counts) -> Self {
-        Self { packets: Some(counts.packets), syns: Some(counts.syns), ..Self::default() }
+        Self {
+            packets: Some(counts.packets),
+            syns: Some(counts.syns),
+            syns_retransmitted: Some(counts.syns_retransmitted),
+            handshakes: counts.handshakes,
+            handshakes_failed: counts.handshakes_failed,
+            ..Self::default()
+        }
     }
 }

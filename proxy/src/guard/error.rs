@@ -1,3 +1,4 @@
+use std::error::Error as _;
 use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 
@@ -7,8 +8,9 @@ use aya::pin::PinError;
 use aya::programs::ProgramError;
 use aya::programs::links::LinkError;
 
+use hookgate_ebpf::abi;
+
 use super::{Holder, Xdp};
-use crate::config::Mode;
 
 /// Why the guard is not attached, not detached or not read. Each says what to do next; causes are in `source`.
 #[derive(Debug, thiserror::Error)]
@@ -17,8 +19,16 @@ pub enum Error {
     NotEmbedded,
     #[error("this kernel has no BPF (there is no /sys/fs/bpf): use one built with CONFIG_BPF_SYSCALL")]
     NoBpf,
-    #[error("[guard] mode = \"{0}\" is not enforced by this version yet: set it to \"observe\"")]
-    NotEnforced(Mode),
+    #[error(
+        "[guard] mode = \"strict\" with port 22 among `ports` would lock you out of SSH, unless you come from Meta's \
+         prefixes or an `allow` network: take 22 out, or insist with --yes-lock-me-out"
+    )]
+    LocksOutSsh,
+    #[error(
+        "[guard] mode = \"strict\" without a single prefix of Meta's would drop everything: fill the list of \
+         `prefixes`, or insist with --yes-lock-me-out"
+    )]
+    LocksOutMeta,
     #[error("the guard needs CAP_BPF and CAP_NET_ADMIN: run as root")]
     NotPermitted,
     #[error("/sys/fs/bpf is not mounted: run `mount -t bpf bpf /sys/fs/bpf`")]
@@ -41,6 +51,22 @@ pub enum Error {
     Link { path: PathBuf, source: LinkError },
     #[error("{0} prefixes are more than there are counters left for: `hookgate guard detach` starts anew")]
     TooManyPrefixes(usize),
+    #[error("[guard] allow: {0} networks are more than the {most} that fit", most = abi::ALLOWED_MOST)]
+    TooManyAllowed(usize),
+    #[error("can't read /proc/self/mountinfo")]
+    Mounts(#[source] io::Error),
+    #[error("no cgroup2 hierarchy is mounted: run `mount -t cgroup2 cgroup2 /sys/fs/cgroup`")]
+    NoCgroup,
+    #[error("the kernel refuses a program at its cgroups (it needs CONFIG_CGROUP_BPF)")]
+    Cgroup(#[source] ProgramError),
+    #[error("the kernel can't run the program that begins to look for failed handshakes")]
+    Sweeps(#[source] ProgramError),
+    #[error("the kernel has no memory for a timer: free some, then `hookgate guard attach`")]
+    NoTimer,
+    #[error("it could not be arranged when the guard was attached: `hookgate guard attach` says why")]
+    HandshakesRefused,
+    #[error("can't tell this network namespace from others (it needs Linux 5.14 or later)")]
+    Netns(#[source] io::Error),
     #[error("the kernel's verifier refused the guard's program (it needs Linux 5.18 or later):\n{log}")]
     Verifier { log: String, source: io::Error },
     #[error("can't load the guard's program (it needs Linux 5.18 or later)")]
@@ -67,6 +93,17 @@ impl Error {
             }
             error => Self::Load(Box::new(error)),
         }
+    }
+
+    /// Causes included.
+    pub(super) fn in_a_line(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            text += &format!(": {error}");
+            cause = error.source();
+        }
+        text
     }
 
     pub(super) fn map(name: &'static str) -> impl Fn(MapError) -> Self {

@@ -1,34 +1,40 @@
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
-use std::net::IpAddr;
-use std::path::Path;
 
-use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{Array, Map, MapData, MapError, PerCpuArray, PerCpuValues};
-use aya::pin::PinError;
-use aya::util::nr_cpus;
-use hookgate_ebpf::abi::{self, Counters, Row, Settings};
-use jiff::Timestamp;
+use aya::Pod;
+use aya::maps::lpm_trie::LpmTrie;
+use aya::maps::{Array, Map, MapData, MapError, PerCpuArray, PerCpuHashMap};
+use hookgate_ebpf::abi::{self, Counters, Settings};
 
 use super::pins::Folder;
 use super::program::Program;
-use super::rows::{self, Known};
+use super::rows::Known;
 use super::{Continuity, Error};
-use crate::prefixes::{Network, Table};
+use crate::sys;
 
 /// Settings last: they say that the others are complete.
-pub const MAPS: [&str; 6] =
-    [abi::COUNTERS, abi::PREFIXES_V4, abi::PREFIXES_V6, abi::PORTS, abi::ROWS, abi::SETTINGS];
+pub const MAPS: [&str; 17] = [
+    abi::COUNTERS,
+    abi::PREFIXES_V4,
+    abi::PREFIXES_V6,
+    abi::ALLOWED_V4,
+    abi::ALLOWED_V6,
+    abi::PORTS,
+    abi::ATTEMPTS_META,
+    abi::ATTEMPTS_OTHER,
+    abi::SWEEP,
+    abi::UNTRACKED,
+    abi::SEEN,
+    abi::STRANGERS,
+    abi::BUCKETS,
+    abi::DROPS,
+    abi::ROWS,
+    abi::REQUESTS,
+    abi::SETTINGS,
+];
 
-/// The maps that program and user space share.
-pub struct Maps {
-    counters: PerCpuArray<MapData, Counters>,
-    v4: LpmTrie<MapData, [u8; 4], u32>,
-    v6: LpmTrie<MapData, [u8; 16], u32>,
-    ports: Array<MapData, u64>,
-    rows: Array<MapData, Row>,
-    settings: Array<MapData, Settings>,
-}
+/// The maps that programs and user space share.
+pub struct Maps(BTreeMap<&'static str, Map>);
 
 /// Whether the maps in this folder can be used further.
 pub fn continuity(folder: &Folder) -> Result<Continuity, Error> {
@@ -38,7 +44,7 @@ pub fn continuity(folder: &Folder) -> Result<Continuity, Error> {
         Ok(true) => {}
         Err(source) => return Err(Error::Folder { doing: "look for", path: pinned, source }),
     }
-    match Maps::pinned(folder) {
+    match Maps::read_only(folder) {
         Ok(_) => Ok(Continuity::Kept),
         Err(Error::OtherLayout { .. }) => Ok(Continuity::Discarded),
         Err(error) => Err(error),
@@ -51,158 +57,120 @@ impl Maps {
         Self::assemble(|name| program.ebpf.take_map(name).ok_or(MapError::InvalidName { name: name.into() }))
     }
 
+    /// The pinned ones; writing to them fails.
+    ///
     /// Errors: [`Error::OtherLayout`] when another version made them, or nobody finished them.
-    pub fn pinned(folder: &Folder) -> Result<Self, Error> {
+    pub fn read_only(folder: &Folder) -> Result<Self, Error> {
         let other = || Error::OtherLayout { folder: folder.path().into() };
-        let open = |name: &str| MapData::from_pin(folder.map(name)).and_then(Map::from_map_data);
+        let open = |name: &str| {
+            let fd = sys::bpf::open_map_read_only(&folder.map(name)).map_err(MapError::IoError)?;
+            MapData::from_fd(fd).and_then(Map::from_map_data)
+        };
         let maps = Self::assemble(open).map_err(|error| match error {
-            Error::Map { source, .. } if is_other_layout(&source) => other(),
+            Error::Map { source: MapError::IoError(source), .. } if source.kind() == ErrorKind::NotFound => {
+                other()
+            }
             error => error,
         })?;
-        let fits = maps.settings()?.version == abi::VERSION && maps.counters.len() == abi::CAPACITY;
-        if fits { Ok(maps) } else { Err(other()) }
+        match maps.settings() {
+            Ok(settings) if settings.version == abi::VERSION => Ok(maps),
+            Ok(_) | Err(Error::Map { source: MapError::InvalidValueSize { .. }, .. }) => Err(other()),
+            Err(error) => Err(error),
+        }
     }
 
     fn assemble(mut map: impl FnMut(&'static str) -> Result<Map, MapError>) -> Result<Self, Error> {
-        Ok(Self {
-            counters: typed(abi::COUNTERS, &mut map)?,
-            v4: typed(abi::PREFIXES_V4, &mut map)?,
-            v6: typed(abi::PREFIXES_V6, &mut map)?,
-            ports: typed(abi::PORTS, &mut map)?,
-            rows: typed(abi::ROWS, &mut map)?,
-            settings: typed(abi::SETTINGS, &mut map)?,
-        })
+        let named = MAPS.into_iter().map(|name| Ok((name, map(name).map_err(Error::map(name))?)));
+        named.collect::<Result<_, _>>().map(Self)
     }
 
-    /// Fresh maps become valid, and counting begins.
-    pub fn begin(&mut self, mode: u32, now: Timestamp) -> Result<(), Error> {
-        let since = now.as_second().max(0).unsigned_abs();
-        let settings = Settings { version: abi::VERSION, mode, since };
-        self.settings.set(0, settings, 0).map_err(Error::map(abi::SETTINGS))
-    }
-
-    pub fn set_ports(&mut self, ports: &[u16]) -> Result<(), Error> {
-        let mut words = [0u64; abi::PORT_WORDS as usize];
-        for port in ports.iter().copied().map(u32::from) {
-            words[(port / abi::PORTS_PER_WORD) as usize] |= 1 << (port % abi::PORTS_PER_WORD);
+    /// Settings come last: they say that the others are complete.
+    pub fn pin(&self, folder: &Folder) -> Result<(), Error> {
+        for name in MAPS.into_iter().rev() {
+            folder.unlink(&folder.map(name))?;
         }
-        for (index, word) in (0..).zip(words) {
-            self.ports.set(index, word, 0).map_err(Error::map(abi::PORTS))?;
-        }
-        Ok(())
-    }
-
-    /// What comes in is there before what goes is gone, so that no address of a prefix that stays is ever a stranger's.
-    pub fn set_prefixes(&mut self, prefixes: &Table) -> Result<(), Error> {
-        let known = self.known()?;
-        let changes = rows::changes(&known, prefixes).ok_or(Error::TooManyPrefixes(prefixes.len()))?;
-        for index in changes.recycled {
-            self.clear(index)?;
-        }
-        for (index, network) in changes.enter {
-            self.set_row(index, Known { network, in_force: true })?;
-            self.enter(network, index)?;
-        }
-        for (index, network) in changes.leave {
-            self.leave(network)?;
-            self.set_row(index, Known { network, in_force: false })?;
+        for name in MAPS {
+            let path = folder.map(name);
+            self.map(name)?.pin(&path).map_err(|source| Error::Pin { path, source })?;
         }
         Ok(())
     }
 
     pub fn settings(&self) -> Result<Settings, Error> {
-        self.settings.get(&0, 0).map_err(Error::map(abi::SETTINGS))
+        self.element(abi::SETTINGS, 0)
     }
 
-    /// The prefixes in force, with what all CPUs counted of each.
-    pub fn by_prefix(&self) -> Result<BTreeMap<Network, Counters>, Error> {
-        let known = self.known()?;
-        let in_force = (1..).zip(known).filter(|(_, row)| row.in_force);
-        in_force.map(|(index, row)| Ok((row.network, self.count(index)?))).collect()
-    }
-
-    /// What all CPUs counted at an index.
-    pub fn count(&self, index: u32) -> Result<Counters, Error> {
-        let per_cpu = self.counters.get(&index, 0).map_err(Error::map(abi::COUNTERS))?;
-        Ok(per_cpu.iter().fold(Counters::default(), |sum, cpu| Counters {
-            packets: sum.packets + cpu.packets,
-            bytes: sum.bytes + cpu.bytes,
-            syns: sum.syns + cpu.syns,
-            last_seen: sum.last_seen.max(cpu.last_seen),
-        }))
-    }
-
-    /// Settings come last: they say that the others are complete.
-    pub fn pin(self, folder: &Folder) -> Result<(), Error> {
-        for name in MAPS.into_iter().rev() {
-            folder.unlink(&folder.map(name))?;
-        }
-        pinned(folder, abi::COUNTERS, |path| self.counters.pin(path))?;
-        pinned(folder, abi::PREFIXES_V4, |path| self.v4.pin(path))?;
-        pinned(folder, abi::PREFIXES_V6, |path| self.v6.pin(path))?;
-        pinned(folder, abi::PORTS, |path| self.ports.pin(path))?;
-        pinned(folder, abi::ROWS, |path| self.rows.pin(path))?;
-        pinned(folder, abi::SETTINGS, |path| self.settings.pin(path))
-    }
-
-    /// The rows in use, from index 1 on.
-    fn known(&self) -> Result<Vec<Known>, Error> {
+    /// The rows in use, from index [`abi::FIRST_PREFIX`] on.
+    pub fn rows(&self) -> Result<Vec<Known>, Error> {
+        let rows = self.array(abi::ROWS)?;
         let mut known = Vec::new();
-        for index in 1..abi::CAPACITY {
-            let row = self.rows.get(&index, 0).map_err(Error::map(abi::ROWS))?;
+        for index in abi::FIRST_PREFIX..abi::CAPACITY {
+            let row = rows.get(&index, 0).map_err(Error::map(abi::ROWS))?;
             let Some(row) = Known::parse(&row) else { break };
             known.push(row);
         }
         Ok(known)
     }
 
-    fn set_row(&mut self, index: u32, known: Known) -> Result<(), Error> {
-        self.rows.set(index, known.row(), 0).map_err(Error::map(abi::ROWS))
+    /// What all CPUs counted at an index.
+    pub fn counters(&self, index: u32) -> Result<Counters, Error> {
+        let map = PerCpuArray::<_, Counters>::try_from(self.map(abi::COUNTERS)?);
+        let per_cpu = map.and_then(|map| map.get(&index, 0)).map_err(Error::map(abi::COUNTERS))?;
+        Ok(sum(per_cpu.iter()))
     }
 
-    fn enter(&mut self, network: Network, index: u32) -> Result<(), Error> {
-        let length = network.length().into();
-        match network.address() {
-            IpAddr::V4(v4) => self.v4.insert(&Key::new(length, v4.octets()), index, 0),
-            IpAddr::V6(v6) => self.v6.insert(&Key::new(length, v6.octets()), index, 0),
-        }
-        .map_err(Error::map(abi::PREFIXES_V4))
+    /// One element of an array.
+    pub fn element<V: Pod>(&self, name: &'static str, index: u32) -> Result<V, Error> {
+        self.array(name)?.get(&index, 0).map_err(Error::map(name))
     }
 
-    fn leave(&mut self, network: Network) -> Result<(), Error> {
-        let length = network.length().into();
-        match network.address() {
-            IpAddr::V4(v4) => self.v4.remove(&Key::new(length, v4.octets())),
-            IpAddr::V6(v6) => self.v6.remove(&Key::new(length, v6.octets())),
-        }
-        .map_err(Error::map(abi::PREFIXES_V4))
+    pub fn array<V: Pod>(&self, name: &'static str) -> Result<Array<&MapData, V>, Error> {
+        Array::try_from(self.map(name)?).map_err(Error::map(name))
     }
 
-    fn clear(&mut self, index: u32) -> Result<(), Error> {
-        let cpus = nr_cpus().map_err(|(_, error)| MapError::IoError(error));
-        let zeros = cpus.and_then(|cpus| Ok(PerCpuValues::try_from(vec![Counters::default(); cpus])?));
-        zeros.and_then(|zeros| self.counters.set(index, zeros, 0)).map_err(Error::map(abi::COUNTERS))
+    pub fn array_mut<V: Pod>(&mut self, name: &'static str) -> Result<Array<&mut MapData, V>, Error> {
+        Array::try_from(self.map_mut(name)?).map_err(Error::map(name))
+    }
+
+    pub fn per_cpu_array<V: Pod>(&self, name: &'static str) -> Result<PerCpuArray<&MapData, V>, Error> {
+        PerCpuArray::try_from(self.map(name)?).map_err(Error::map(name))
+    }
+
+    pub fn per_cpu_array_mut<V: Pod>(
+        &mut self,
+        name: &'static str,
+    ) -> Result<PerCpuArray<&mut MapData, V>, Error> {
+        PerCpuArray::try_from(self.map_mut(name)?).map_err(Error::map(name))
+    }
+
+    pub fn per_cpu_hash<K: Pod, V: Pod>(
+        &self,
+        name: &'static str,
+    ) -> Result<PerCpuHashMap<&MapData, K, V>, Error> {
+        PerCpuHashMap::try_from(self.map(name)?).map_err(Error::map(name))
+    }
+
+    pub fn trie<K: Pod>(&self, name: &'static str) -> Result<LpmTrie<&MapData, K, u32>, Error> {
+        LpmTrie::try_from(self.map(name)?).map_err(Error::map(name))
+    }
+
+    pub fn trie_mut<K: Pod>(&mut self, name: &'static str) -> Result<LpmTrie<&mut MapData, K, u32>, Error> {
+        LpmTrie::try_from(self.map_mut(name)?).map_err(Error::map(name))
+    }
+
+    fn map(&self, name: &'static str) -> Result<&Map, Error> {
+        self.0.get(name).ok_or_else(|| Error::map(name)(MapError::InvalidName { name: name.into() }))
+    }
+
+    fn map_mut(&mut self, name: &'static str) -> Result<&mut Map, Error> {
+        self.0.get_mut(name).ok_or_else(|| Error::map(name)(MapError::InvalidName { name: name.into() }))
     }
 }
 
-fn typed<T: TryFrom<Map, Error = MapError>>(
-    name: &'static str,
-    mut map: impl FnMut(&'static str) -> Result<Map, MapError>,
-) -> Result<T, Error> {
-    map(name).and_then(T::try_from).map_err(Error::map(name))
-}
-
-fn is_other_layout(error: &MapError) -> bool {
-    match error {
-        MapError::InvalidKeySize { .. }
-        | MapError::InvalidValueSize { .. }
-        | MapError::InvalidMapType { .. } => true,
-        MapError::SyscallError(error) => error.io_error.kind() == ErrorKind::NotFound,
-        _ => false,
-    }
-}
-
-fn pinned(folder: &Folder, name: &str, pin: impl FnOnce(&Path) -> Result<(), PinError>) -> Result<(), Error> {
-    let path = folder.map(name);
-    pin(&path).map_err(|source| Error::Pin { path, source })
+/// What all CPUs together counted.
+pub fn sum<'a>(per_cpu: impl Iterator<Item = &'a Counters>) -> Counters {
+    per_cpu.fold(Counters::default(), |mut sum, cpu| {
+        sum.add(cpu);
+        sum
+    })
 }

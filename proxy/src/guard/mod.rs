@@ -2,29 +2,35 @@
 //!
 //! Everything lives in pins under `/sys/fs/bpf/<pin>/`, nothing in this process: the guard goes on when it ends.
 
+mod blocks;
+mod cgroup;
 mod clock;
 mod error;
+mod handshakes;
 mod holder;
 pub mod keeper;
 mod link;
 mod maps;
 mod netdev;
 mod pins;
+mod policy;
 mod program;
 mod rows;
 mod stats;
 mod support;
 
+pub use blocks::{Passer, Rehearsal, Sender, rehearsal};
 pub use error::Error;
 pub use holder::{Holder, holder};
 pub use link::Xdp;
-pub use stats::{Counts, Stats, read};
-pub use support::is_supported;
+pub use stats::{Counts, DroppedBy, Stats, read};
+pub use support::{is_supported, locks_nobody_out};
 
 use serde::{Deserialize, Serialize};
 
 use crate::config;
 use crate::prefixes::Table;
+use crate::sys;
 use clock::Clock;
 use maps::Maps;
 use pins::Folder;
@@ -35,6 +41,8 @@ use program::Program;
 pub struct Attached {
     pub interfaces: Vec<Interface>,
     pub counters: Continuity,
+    /// Why handshakes are not counted, where they are not.
+    pub handshakes_uncounted: Option<String>,
 }
 
 /// An interface, and the mode in which the program sits on it.
@@ -54,12 +62,12 @@ pub enum Continuity {
 }
 
 /// Attaches the guard, or replaces the one that this pin folder holds: without a gap, and with its counters when
-/// their layout is this version's.
+/// their layout is this version's. Whether the configuration may lock somebody out ([`locks_nobody_out`]) is the
+/// caller's to ask.
 ///
 /// Errors: whatever keeps the program from running on every one of the interfaces; then nothing is newly attached.
 pub fn start(config: &config::Guard, prefixes: &Table) -> Result<Attached, Error> {
     let object = program::embedded()?;
-    let mode = support::enforced(config.mode)?;
     is_supported()?;
     support::is_permitted()?;
     let folder = Folder::named(&config.pin)?;
@@ -68,37 +76,40 @@ pub fn start(config: &config::Guard, prefixes: &Table) -> Result<Attached, Error
     let counters = maps::continuity(&folder)?;
     let mut program = Program::load(object, (counters == Continuity::Kept).then_some(&folder))?;
     let mut maps = Maps::of(&mut program)?;
-    maps.set_ports(&config.ports)?;
-    maps.set_prefixes(prefixes)?;
+    maps.set(config, prefixes, sys::netns_cookie().map_err(Error::Netns)?)?;
     if counters != Continuity::Kept {
-        maps.begin(mode, Clock::read().wall)?;
+        maps.begin(Clock::read().wall)?;
     }
 
+    // Before the first SYN can come in: one that is followed must not complete unnoticed.
+    let handshakes = handshakes::attach(&mut program, &folder);
     let links = link::attach_all(&mut program, config, &folder)?;
     let interfaces = links.iter().map(|link| link.interface.clone()).collect();
     let is_first = !folder.exists()?;
-    pin(&folder, counters, maps, &mut program, links).inspect_err(|_| {
+    let handshakes = pin(&folder, counters, &maps, &mut program, links, handshakes).inspect_err(|_| {
         if is_first {
             // The first error is the one to tell. What stays behind is unfinished: the next start makes it anew.
             folder.remove().ok();
         }
     })?;
-    Ok(Attached { interfaces, counters })
+    Ok(Attached { interfaces, counters, handshakes_uncounted: handshakes.err().map(|error| error.in_a_line()) })
 }
 
 fn pin(
     folder: &Folder,
     counters: Continuity,
-    maps: Maps,
+    maps: &Maps,
     program: &mut Program,
     links: Vec<link::Attachment>,
-) -> Result<(), Error> {
+    handshakes: Result<handshakes::Attachment, Error>,
+) -> Result<Result<(), Error>, Error> {
     folder.create()?;
     if counters != Continuity::Kept {
         maps.pin(folder)?;
     }
     program.pin(folder)?;
-    link::pin_all(links, folder)
+    link::pin_all(links, folder)?;
+    Ok(handshakes.and_then(|attachment| attachment.pin(folder)))
 }
 
 /// Detaches the program from every interface and removes the pin folder with all counters. The names of the interfaces

@@ -10,6 +10,7 @@ use super::{Error, Interface, Xdp};
 pub const BPFFS: &str = "/sys/fs/bpf";
 const BPFFS_MAGIC: i64 = 0xcafe_4a11;
 const PROGRAM: &str = "program";
+const HANDSHAKES: &str = "handshakes";
 const LINK: &str = "link-";
 
 /// Keeps other hookgates from changing pins until it is dropped.
@@ -55,6 +56,11 @@ impl Folder {
         self.path.join(PROGRAM)
     }
 
+    /// The link of the program that is told of handshakes.
+    pub fn handshakes(&self) -> PathBuf {
+        self.path.join(HANDSHAKES)
+    }
+
     pub fn link(&self, interface: &Interface) -> PathBuf {
         self.path.join(link_name(interface))
     }
@@ -91,7 +97,7 @@ impl Folder {
         for interface in &links {
             super::link::release(self, interface)?;
         }
-        for name in MAPS.into_iter().chain([PROGRAM]) {
+        for name in MAPS.into_iter().chain([PROGRAM, HANDSHAKES]) {
             self.unlink(&self.path.join(name))?;
         }
         fs::remove_dir(&self.path).map_err(self.failed("remove"))?;

@@ -1,4 +1,6 @@
-use aya::programs::{ProgramError, Xdp};
+use std::thread;
+
+use aya::programs::{Program as Loaded, ProgramError, SockOps, TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use hookgate_ebpf::abi;
 
@@ -12,18 +14,22 @@ const OBJECT: Option<&[u8]> =
 #[cfg(not(embedded_guard))]
 const OBJECT: Option<&[u8]> = None;
 
-/// The program's object file.
+/// The least that the kernel lets an XDP program be run with.
+const ETHERNET_HEADER: usize = 14;
+const XDP_PASS: u32 = 2;
+
+/// The programs' object file.
 pub fn embedded() -> Result<&'static [u8], Error> {
     OBJECT.ok_or(Error::NotEmbedded)
 }
 
-/// The XDP program in the kernel, not necessarily attached.
+/// The programs in the kernel, not necessarily attached.
 pub struct Program {
     pub ebpf: Ebpf,
 }
 
 impl Program {
-    /// With the maps that lie in `reuse`, else with new ones.
+    /// The XDP program, with the maps that lie in `reuse`, else with new ones.
     pub fn load(object: &[u8], reuse: Option<&Folder>) -> Result<Self, Error> {
         let mut loader = EbpfLoader::new();
         if let Some(folder) = reuse {
@@ -37,13 +43,46 @@ impl Program {
     }
 
     pub fn xdp(&mut self) -> Result<&mut Xdp, Error> {
-        let program = self.ebpf.program_mut(abi::PROGRAM).ok_or(ProgramError::UnexpectedProgramType);
-        program.and_then(TryInto::try_into).map_err(|error| Error::from_loading(error.into()))
+        self.named(abi::PROGRAM)
+    }
+
+    /// Lets the kernel look for failed handshakes from now on, or look with this program instead of an older one.
+    ///
+    /// Errors: it has no memory for a timer, also not a little later.
+    pub fn begin_sweeps(&mut self) -> Result<(), Error> {
+        /// One run that fails is nothing unusual: the kernel does not wait for memory here.
+        const TRIES: u32 = 10_000;
+        let sweeps: &mut Xdp = self.named(abi::SWEEPS)?;
+        sweeps.load().map_err(|error| Error::from_loading(error.into()))?;
+        for _ in 0..TRIES {
+            let options = TestRunOptions { data_in: Some(&[0; ETHERNET_HEADER]), ..TestRunOptions::new() };
+            let run = sweeps.test_run(options).map_err(Error::Sweeps)?;
+            if run.return_value == XDP_PASS {
+                return Ok(());
+            }
+            thread::yield_now();
+        }
+        Err(Error::NoTimer)
+    }
+
+    /// The program that is told of handshakes.
+    pub fn load_handshakes(&mut self) -> Result<&mut SockOps, Error> {
+        let sock_ops: &mut SockOps = self.named(abi::HANDSHAKES)?;
+        sock_ops.load().map_err(|error| Error::from_loading(error.into()))?;
+        Ok(sock_ops)
     }
 
     pub fn pin(&mut self, folder: &Folder) -> Result<(), Error> {
         let path = folder.program();
         folder.unlink(&path)?;
         self.xdp()?.pin(&path).map_err(|source| Error::Pin { path, source })
+    }
+
+    fn named<'a, P>(&'a mut self, name: &str) -> Result<&'a mut P, Error>
+    where
+        &'a mut P: TryFrom<&'a mut Loaded, Error = ProgramError>,
+    {
+        let program = self.ebpf.program_mut(name).ok_or(ProgramError::UnexpectedProgramType);
+        program.and_then(TryInto::try_into).map_err(|error| Error::from_loading(error.into()))
     }
 }

@@ -50,17 +50,17 @@ impl Known {
     }
 }
 
-/// `known`: the rows in use, by index, from 1 on without a gap. `None`: no index is left for one of the prefixes.
+/// `known`: the rows in use, by index, from [`abi::FIRST_PREFIX`] on without a gap. `None`: no index is left for one of the prefixes.
 pub fn changes(known: &[Known], wanted: &Table) -> Option<Changes> {
     let wanted: BTreeSet<Network> = wanted.iter().collect();
-    let rows = || (1..).zip(known);
+    let rows = || (abi::FIRST_PREFIX..).zip(known);
     let index_of: HashMap<Network, u32> = rows().map(|(index, row)| (row.network, index)).collect();
     let in_force: BTreeSet<Network> =
         known.iter().filter(|row| row.in_force).map(|row| row.network).collect();
 
     let leaves = |row: &Known| row.in_force && !wanted.contains(&row.network);
     let is_idle = |row: &Known| !row.in_force && !wanted.contains(&row.network);
-    let never_used = known.len() as u32 + 1..abi::CAPACITY;
+    let never_used = abi::FIRST_PREFIX + known.len() as u32..abi::CAPACITY;
     let mut idle = rows().filter(|(_, row)| is_idle(row)).map(|(index, _)| index);
     let mut never_used = never_used.into_iter();
 
@@ -108,9 +108,9 @@ mod tests {
     }
 
     #[test]
-    fn a_first_start_numbers_from_one() {
+    fn a_first_start_numbers_from_the_first() {
         let changes = changes(&[], &table(&["2a03:2880::/32", "31.13.64.0/18"])).unwrap();
-        assert_eq!(changes.enter, [(1, network("31.13.64.0/18")), (2, network("2a03:2880::/32"))]);
+        assert_eq!(changes.enter, [(2, network("31.13.64.0/18")), (3, network("2a03:2880::/32"))]);
         assert!(changes.leave.is_empty() && changes.recycled.is_empty());
     }
 
@@ -118,8 +118,8 @@ mod tests {
     fn a_prefix_keeps_its_index_also_when_it_comes_back() {
         let known = known(&[("10.0.0.0/8", true), ("11.0.0.0/8", false), ("12.0.0.0/8", true)]);
         let changes = changes(&known, &table(&["11.0.0.0/8", "12.0.0.0/8", "13.0.0.0/8"])).unwrap();
-        assert_eq!(changes.enter, [(2, network("11.0.0.0/8")), (4, network("13.0.0.0/8"))]);
-        assert_eq!(changes.leave, [(1, network("10.0.0.0/8"))]);
+        assert_eq!(changes.enter, [(3, network("11.0.0.0/8")), (5, network("13.0.0.0/8"))]);
+        assert_eq!(changes.leave, [(2, network("10.0.0.0/8"))]);
         assert!(changes.recycled.is_empty());
     }
 
@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn withdrawn_prefixes_give_way_when_indices_run_out() {
         let hosts = |count: u32| (0..count).map(|n| Network::around(Ipv4Addr::from_bits(n).into(), 32));
-        let capacity = abi::CAPACITY - 1;
+        let capacity = abi::CAPACITY - abi::FIRST_PREFIX;
         let mut known: Vec<_> = hosts(capacity).map(|network| Known { network, in_force: true }).collect();
         let full: Table = hosts(capacity).collect();
         assert_eq!(changes(&known, &full), Some(Changes::default()));
@@ -141,8 +141,9 @@ mod tests {
         assert_eq!(changes(&known, &wanted), None, "its index is still counting for another");
         known[capacity as usize - 1].in_force = false;
         let changes = changes(&known, &wanted).unwrap();
-        assert_eq!(changes.enter, [(capacity, network("10.0.0.0/8"))]);
-        assert_eq!(changes.recycled, [capacity]);
+        let last = abi::CAPACITY - 1;
+        assert_eq!(changes.enter, [(last, network("10.0.0.0/8"))]);
+        assert_eq!(changes.recycled, [last]);
         assert_eq!(super::changes(&[], &hosts(capacity + 1).collect()), None);
     }
 }

@@ -1,12 +1,15 @@
-use hookgate_ebpf::abi::{self, Counters};
+use hookgate_ebpf::abi::{self, Counters, Requests};
+use hookgate_ebpf::verdict::Reason;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::clock::Clock;
+use super::blocks::{self, Sender};
 use super::maps::Maps;
 use super::pins::Folder;
-use super::{Error, Interface, link, support};
+use super::{Error, Interface, handshakes, link, policy};
 use crate::config::Mode;
+use crate::observe::FunnelCounts;
 use crate::prefixes::Network;
 
 /// What the guard has counted since it was first attached.
@@ -17,10 +20,16 @@ pub struct Stats {
     /// When counting began.
     pub since: Timestamp,
     pub interfaces: Vec<Interface>,
+    /// Why handshakes are not counted, where they are not.
+    pub handshakes_uncounted: Option<String>,
     /// Every prefix in force, IPv4 first, by address.
     pub prefixes: Vec<(Network, Counts)>,
     /// Sources outside of them all.
     pub other: Counts,
+    /// Why packets of `other` were dropped.
+    pub dropped_by: DroppedBy,
+    /// Meta's /24s and /48s from which something came, IPv4 first, by address.
+    pub seen: Vec<Sender>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,15 +39,29 @@ pub struct Counts {
     pub bytes: u64,
     /// SYNs without ACK, retransmitted ones included.
     pub syns: u64,
+    /// SYNs of a handshake under way.
+    pub syns_retransmitted: u64,
+    /// Completed, as the kernel's TCP sees it. `None`: nobody told.
+    pub handshakes: Option<u64>,
+    /// Reset before that, or not completed 10 s after the last SYN. `None`: nobody told.
+    pub handshakes_failed: Option<u64>,
+    /// SYNs of which it is not known what became of them: more handshakes were under way than can be followed.
+    pub untracked: u64,
+    pub fins: u64,
+    pub rsts: u64,
+    pub dropped: u64,
     /// Exact to some milliseconds.
     pub last_seen: Option<Timestamp>,
+    /// User space's part.
+    pub funnel: FunnelCounts,
 }
 
-impl Counts {
-    fn at(clock: &Clock, counters: Counters) -> Self {
-        let Counters { packets, bytes, syns, last_seen } = counters;
-        Self { packets, bytes, syns, last_seen: clock.wall_time(last_seen) }
-    }
+/// Packets dropped, by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DroppedBy {
+    pub strict: u64,
+    pub limited: u64,
+    pub garbage: u64,
 }
 
 /// Reads the pinned maps; whoever attached the guard may be long gone. `None`: it is attached to no interface.
@@ -55,18 +78,96 @@ pub fn read(pin: &str) -> Result<Option<Stats>, Error> {
     if interfaces.is_empty() {
         return Ok(None);
     }
-    let maps = Maps::pinned(&folder)?;
-    let settings = maps.settings()?;
-    let mode = support::mode(settings.mode).ok_or(Error::OtherLayout { folder: folder.path().into() })?;
+    let reader = Reader::open(&folder)?;
+    let settings = reader.maps.settings()?;
+    let mode = policy::mode(settings.mode).ok_or(Error::OtherLayout { folder: folder.path().into() })?;
     let since = i64::try_from(settings.since).unwrap_or(i64::MAX);
-    let clock = Clock::read();
-    let by_prefix = maps.by_prefix()?.into_iter();
     Ok(Some(Stats {
-        taken: clock.wall,
+        taken: reader.clock.wall,
         mode,
         since: Timestamp::from_second(since).unwrap_or(Timestamp::MAX),
         interfaces,
-        prefixes: by_prefix.map(|(network, counters)| (network, Counts::at(&clock, counters))).collect(),
-        other: Counts::at(&clock, maps.count(abi::OTHER)?),
+        prefixes: reader.by_prefix()?,
+        other: reader.other()?,
+        dropped_by: reader.dropped_by()?,
+        handshakes_uncounted: reader.uncounted.as_ref().map(Error::in_a_line),
+        seen: blocks::seen(&reader)?,
     }))
+}
+
+/// The pinned maps, with what it takes to make sense of them.
+pub(super) struct Reader {
+    pub maps: Maps,
+    pub clock: Clock,
+    /// Why handshakes are not.
+    uncounted: Option<Error>,
+}
+
+impl Reader {
+    pub fn open(folder: &Folder) -> Result<Self, Error> {
+        let uncounted = handshakes::why_uncounted(folder)?;
+        Ok(Self { maps: Maps::read_only(folder)?, clock: Clock::read(), uncounted })
+    }
+
+    fn by_prefix(&self) -> Result<Vec<(Network, Counts)>, Error> {
+        let rows = (abi::FIRST_PREFIX..).zip(self.maps.rows()?).filter(|(_, row)| row.in_force);
+        let counts = rows.map(|(index, row)| Ok((row.network, self.at(index)?)));
+        let mut counts = counts.collect::<Result<Vec<_>, Error>>()?;
+        counts.sort_by_key(|(network, _)| *network);
+        Ok(counts)
+    }
+
+    /// The allowed networks count under `other`, too.
+    fn other(&self) -> Result<Counts, Error> {
+        let mut counters = self.maps.counters(abi::OTHER)?;
+        counters.add(&self.maps.counters(abi::ALLOWED)?);
+        let (mut funnel, allowed) = (self.funnel(abi::OTHER)?, self.funnel(abi::ALLOWED)?);
+        funnel.iter_mut().zip(allowed).for_each(|(sum, more)| *sum += more);
+        Ok(Counts { funnel, ..self.counts(&counters) })
+    }
+
+    fn dropped_by(&self) -> Result<DroppedBy, Error> {
+        let drops = self.maps.per_cpu_array::<u64>(abi::DROPS)?;
+        let of = |reason: Reason| {
+            let per_cpu = drops.get(&(reason as u32), 0).map_err(Error::map(abi::DROPS))?;
+            Ok::<u64, Error>(per_cpu.iter().sum())
+        };
+        Ok(DroppedBy {
+            strict: of(Reason::Strict)?,
+            limited: of(Reason::Limited)?,
+            garbage: of(Reason::Garbage)?,
+        })
+    }
+
+    /// What was counted at an index.
+    pub fn at(&self, index: u32) -> Result<Counts, Error> {
+        let counters = self.maps.counters(index)?;
+        Ok(Counts { funnel: self.funnel(index)?, ..self.counts(&counters) })
+    }
+
+    /// What the kernel counted, all CPUs together.
+    pub fn counts(&self, counters: &Counters) -> Counts {
+        let told = |count| self.uncounted.is_none().then_some(count);
+        Counts {
+            packets: counters.packets,
+            bytes: counters.bytes,
+            syns: counters.syns,
+            syns_retransmitted: counters.syns_retransmitted,
+            handshakes: told(counters.handshakes),
+            handshakes_failed: told(counters.handshakes_failed),
+            // Taken back on one CPU before it is counted on another, for a moment.
+            untracked: u64::try_from(counters.untracked.cast_signed()).unwrap_or(0),
+            fins: counters.fins,
+            rsts: counters.rsts,
+            dropped: counters.dropped,
+            last_seen: self.clock.wall_time(counters.last_seen),
+            funnel: FunnelCounts::default(),
+        }
+    }
+
+    fn funnel(&self, index: u32) -> Result<FunnelCounts, Error> {
+        let Requests { accepted, tls, tls_failed, requests, delivered, refused, failed, reserved: _ } =
+            self.maps.element(abi::REQUESTS, index)?;
+        Ok([accepted, tls, tls_failed, requests, delivered, refused, failed])
+    }
 }

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use hookgate_ebpf::abi::Settings;
 use rustix::thread::{CapabilitySet, capabilities};
 
 use super::{Error, pins, program};
-use crate::config::Mode;
+use crate::config::{self, Mode};
+use crate::prefixes::Table;
 
 /// Errors: what keeps any guard from running here, whoever asks: a binary without the program, a kernel without BPF
 /// (it makes the folder for pins itself, mounted or not).
@@ -15,19 +15,14 @@ pub fn is_supported() -> Result<(), Error> {
     if Path::new(pins::BPFFS).exists() { Ok(()) } else { Err(Error::NoBpf) }
 }
 
-/// The mode's number in the settings.
-///
-/// Errors: modes that nothing enforces yet. A guard that only seems to filter is worse than none.
-pub fn enforced(mode: Mode) -> Result<u32, Error> {
-    match mode {
-        Mode::Observe => Ok(Settings::OBSERVE),
-        Mode::Limit | Mode::Strict => Err(Error::NotEnforced(mode)),
+/// Errors: a configuration by which whoever has made it would most likely shut out himself, or Meta.
+pub fn locks_nobody_out(config: &config::Guard, prefixes: &Table) -> Result<(), Error> {
+    const SSH: u16 = 22;
+    match config.mode {
+        Mode::Strict if config.ports.contains(&SSH) => Err(Error::LocksOutSsh),
+        Mode::Strict if prefixes.is_empty() => Err(Error::LocksOutMeta),
+        _ => Ok(()),
     }
-}
-
-/// The mode of a number in the settings; `None` when a later version set it.
-pub fn mode(number: u32) -> Option<Mode> {
-    (number == Settings::OBSERVE).then_some(Mode::Observe)
 }
 
 pub fn is_permitted() -> Result<(), Error> {

@@ -141,18 +141,23 @@ impl Document {
                 mode: stats.mode,
                 since: Some(clock::rfc3339(stats.since)),
                 interfaces: interfaces.collect(),
-                handshakes_uncounted: None,
+                handshakes_uncounted: stats.handshakes_uncounted.clone(),
             },
             prefixes: prefixes
                 .map(|(prefix, counts)| Prefix { prefix: *prefix, counts: counts.into() })
                 .collect(),
-            other: (&stats.other).into(),
-            seen: None,
+            other: Counts { dropped_by: Some(stats.dropped_by.into()), ..(&stats.other).into() },
+            seen: Some(stats.seen.iter().map(Seen::from).collect()),
         }
     }
 
     /// The same shape, so that a reader needs no second way to look at it.
     pub fn without_guard(taken: Timestamp, mode: Mode, prefixes: impl IntoIterator<Item = Network>) -> Self {
+        let nothing = Counts::from(&guard::Counts {
+            handshakes: Some(0),
+            handshakes_failed: Some(0),
+            ..guard::Counts::default()
+        });
         let state = if guard::is_supported().is_ok() { State::Detached } else { State::Unsupported };
         Self {
             version: Self::VERSION,
@@ -160,10 +165,10 @@ impl Document {
             guard: Guard { state, mode, since: None, interfaces: Vec::new(), handshakes_uncounted: None },
             prefixes: prefixes
                 .into_iter()
-                .map(|prefix| Prefix { prefix, counts: Counts::default() })
+                .map(|prefix| Prefix { prefix, counts: nothing.clone() })
                 .collect(),
-            other: Counts::default(),
-            seen: None,
+            other: Counts { dropped_by: Some(DroppedBy::default()), ..nothing },
+            seen: Some(Vec::new()),
         }
     }
 }
@@ -194,7 +199,9 @@ impl Guard {
         let interfaces = interfaces.collect::<Vec<_>>().join(", ");
         match (self.state, &self.since) {
             (State::Attached, Some(since)) => {
-                format!("attached to {interfaces}, mode {}, counting since {since}", self.mode)
+                let without = self.handshakes_uncounted.as_ref();
+                let without = without.map_or(String::new(), |why| format!("; handshakes are not counted: {why}"));
+                format!("attached to {interfaces}, mode {}, counting since {since}{without}", self.mode)
             }
             (State::Attached | State::Detached, _) => "detached: packets are not counted".into(),
             (State::Unsupported, _) => match guard::is_supported() {
@@ -207,8 +214,33 @@ impl Guard {
 
 impl From<&guard::Counts> for Counts {
     fn from(counts: &guard::Counts) -> Self {
-        let guard::Counts { packets, bytes, syns, last_seen } = *counts;
-        Self { packets, bytes, syns, last_seen: last_seen.map(clock::rfc3339), ..Self::default() }
+        Self {
+            packets: counts.packets,
+            bytes: counts.bytes,
+            syns: counts.syns,
+            syns_retransmitted: Some(counts.syns_retransmitted),
+            handshakes: counts.handshakes,
+            handshakes_failed: counts.handshakes_failed,
+            untracked: Some(counts.untracked),
+            fins: Some(counts.fins),
+            rsts: Some(counts.rsts),
+            dropped: Some(counts.dropped),
+            dropped_by: None,
+            last_seen: counts.last_seen.map(clock::rfc3339),
+            funnel: None,
+        }
+    }
+}
+
+impl From<&guard::Sender> for Seen {
+    fn from(sender: &guard::Sender) -> Self {
+        Self { network: sender.network, prefix: sender.prefix, counts: (&sender.counts).into() }
+    }
+}
+
+impl From<guard::DroppedBy> for DroppedBy {
+    fn from(guard::DroppedBy { strict, limited, garbage }: guard::DroppedBy) -> Self {
+        Self { strict, limited, garbage }
     }
 }
 

@@ -1,12 +1,15 @@
 //! What needs `unsafe`: the kernel's interfaces that Rust's types cannot speak for.
 #![allow(unsafe_code, reason = "the only module of the proxy that may")]
 
+pub mod bpf;
 mod clock;
 mod fork;
 mod kernel_tls;
+mod netns;
 mod shared;
 
 pub use clock::clock_is_synchronised;
 pub use fork::{ForkResult, fork};
 pub use kernel_tls::start_kernel_tls;
+pub use netns::netns_cookie;
 pub use shared::Shared;

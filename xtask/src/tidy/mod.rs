@@ -12,8 +12,9 @@ use anyhow::{Context, Result};
 use crate::workspace::Workspace;
 use source::SourceFile;
 
-/// The only homes of `unsafe`: user space's system calls, the shared layouts, and the XDP program.
-const UNSAFE_HOMES: [&str; 3] = ["proxy/src/sys/", "proxy-ebpf/src/abi.rs", "proxy-ebpf/src/main.rs"];
+/// The only homes of `unsafe`: user space's system calls, the shared layouts, and the kernel's programs.
+const UNSAFE_HOMES: [&str; 4] =
+    ["proxy/src/sys/", "proxy-ebpf/src/abi.rs", "proxy-ebpf/src/main.rs", "proxy-ebpf/src/program/"];
 /// Names that say nothing about what is inside.
 const EMPTY_NAMES: [&str; 3] = ["utils", "common", "helpers"];
 

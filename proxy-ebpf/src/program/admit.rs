@@ -1,0 +1,94 @@
+use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
+use aya_ebpf::helpers::bpf_ktime_get_ns;
+use hookgate_ebpf::abi::{ALLOWED, OTHER, Settings, Stranger};
+use hookgate_ebpf::block::Block;
+use hookgate_ebpf::packet::{Address, Packet as _, Segment};
+use hookgate_ebpf::verdict::{self, Limit, Verdict};
+
+use super::Frame;
+use super::attempts;
+use super::maps::{BUCKETS, STRANGERS, coarse_now, count_drop, counters, settings};
+use super::sources::{Meta, is_allowed};
+
+/// Counts a segment to a guarded port, and says what becomes of it.
+#[inline(always)]
+pub fn admit(frame: &Frame, segment: &Segment) -> u32 {
+    let Some(settings) = settings() else { return XDP_PASS };
+    let (bytes, now) = (frame.bytes(), coarse_now());
+    if let Some(meta) = Meta::find(segment.source, settings) {
+        if let Some(counters) = counters(meta.index) {
+            counters.pass(segment.flags, bytes, now);
+        }
+        if let Some(seen) = meta.seen {
+            seen.counters.pass(segment.flags, bytes, now);
+        }
+        attempts::follow(segment, meta.index, now);
+        return XDP_PASS;
+    }
+    let is_allowed = is_allowed(segment.source);
+    let verdict = if is_allowed {
+        Verdict::Pass
+    } else {
+        verdict::of_stranger(settings.mode, segment.flags, || admits_syn(segment.source, settings))
+    };
+    let index = if is_allowed { ALLOWED } else { OTHER };
+    let Some(counters) = counters(index) else { return XDP_PASS };
+    match verdict {
+        Verdict::Pass => {
+            counters.pass(segment.flags, bytes, now);
+            if !is_allowed {
+                remember(segment, now);
+            }
+            attempts::follow(segment, index, now);
+            XDP_PASS
+        }
+        Verdict::Drop(reason) => {
+            counters.drop(bytes, now);
+            count_drop(reason);
+            XDP_DROP
+        }
+    }
+}
+
+/// Takes a token from the source's bucket. Two CPUs at the same bucket may take one for two.
+#[inline(always)]
+fn admits_syn(source: Address, settings: &Settings) -> bool {
+    let limit: &Limit = &settings.limit;
+    // SAFETY: a helper without arguments.
+    let now = unsafe { bpf_ktime_get_ns() };
+    let key = bucket(source);
+    if let Some(full_at) = BUCKETS.get_ptr_mut(key) {
+        // SAFETY: the map's own memory; what another CPU writes meanwhile is a number too.
+        let full_at = unsafe { &mut *full_at };
+        return limit.admit(*full_at, now).map(|later| *full_at = later).is_some();
+    }
+    if let Some(full_at) = limit.admit(0, now) {
+        BUCKETS.insert(key, full_at, 0).ok();
+    }
+    true
+}
+
+/// An IPv4 address, or an IPv6 /64: what one machine has.
+#[inline(always)]
+fn bucket(source: Address) -> [u64; 2] {
+    match source {
+        Address::V4(address) => [0, 0xffff << 32 | u64::from(u32::from_be_bytes(address))],
+        Address::V6([a, b, c, d, e, f, g, h, ..]) => [u64::from_be_bytes([a, b, c, d, e, f, g, h]), 0],
+    }
+}
+
+/// Whom `strict` would have dropped.
+#[inline(always)]
+fn remember(segment: &Segment, now: u64) {
+    let block = Block::of(segment.source);
+    let syns = u64::from(segment.flags.opens());
+    if let Some(stranger) = STRANGERS.get_ptr_mut(block) {
+        // SAFETY: the map's own memory, this CPU's alone while the program runs.
+        let stranger = unsafe { &mut *stranger };
+        stranger.packets += 1;
+        stranger.syns += syns;
+        stranger.last_seen = now;
+    } else {
+        STRANGERS.insert(block, Stranger { packets: 1, syns, last_seen: now }, 0).ok();
+    }
+}

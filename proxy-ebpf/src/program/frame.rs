@@ -1,0 +1,33 @@
+use aya_ebpf::EbpfContext as _;
+use aya_ebpf::helpers::bpf_xdp_get_buff_len;
+use aya_ebpf::programs::XdpContext;
+use hookgate_ebpf::packet::Packet;
+
+/// A frame as XDP hands it over: its first part is readable, the rest may lie in fragments.
+pub struct Frame {
+    ctx: XdpContext,
+}
+
+impl Frame {
+    pub fn new(ctx: XdpContext) -> Self {
+        Self { ctx }
+    }
+}
+
+impl Packet for Frame {
+    #[inline(always)]
+    fn read<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
+        let bytes = self.ctx.data() + at;
+        if bytes + N > self.ctx.data_end() {
+            return None;
+        }
+        // SAFETY: N bytes from `bytes` on lie before the packet's end, as just checked.
+        Some(unsafe { *(bytes as *const [u8; N]) })
+    }
+
+    #[inline(always)]
+    fn bytes(&self) -> u64 {
+        // SAFETY: the context that the kernel gave.
+        unsafe { bpf_xdp_get_buff_len(self.ctx.as_ptr().cast()) }
+    }
+}

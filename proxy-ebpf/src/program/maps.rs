@@ -1,0 +1,103 @@
+//! All maps, also those that only user space looks at: so they come from one place, with types.
+
+use aya_ebpf::bindings::BPF_F_MMAPABLE;
+use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, LruHashMap, LruPerCpuHashMap, PerCpuArray};
+use aya_ebpf::helpers::bpf_ktime_get_coarse_ns;
+use aya_ebpf::macros::btf_map;
+use hookgate_ebpf::abi::{
+    self, Attempt, Counters, Endpoints, FIRST_PREFIX, Requests, Row, Seen, Settings, Stranger, Sweep,
+};
+use hookgate_ebpf::block::Block;
+use hookgate_ebpf::verdict::Reason;
+
+const CAPACITY: usize = abi::CAPACITY as usize;
+const ALLOWED: usize = abi::ALLOWED_CAPACITY as usize;
+
+#[btf_map]
+static COUNTERS: PerCpuArray<Counters, CAPACITY> = PerCpuArray::new();
+#[btf_map]
+pub static PREFIXES_V4: LpmTrie<[u8; 4], u32, CAPACITY> = LpmTrie::new();
+#[btf_map]
+pub static PREFIXES_V6: LpmTrie<[u8; 16], u32, CAPACITY> = LpmTrie::new();
+#[btf_map]
+pub static ALLOWED_V4: LpmTrie<[u8; 4], u32, ALLOWED> = LpmTrie::new();
+#[btf_map]
+pub static ALLOWED_V6: LpmTrie<[u8; 16], u32, ALLOWED> = LpmTrie::new();
+#[btf_map]
+static PORTS: Array<u64, { abi::PORT_WORDS as usize }> = Array::new();
+#[btf_map]
+pub static ATTEMPTS_META: Attempts<{ abi::ATTEMPTS_META_CAPACITY as usize }> = HashMap::new();
+#[btf_map]
+pub static ATTEMPTS_OTHER: Attempts<{ abi::ATTEMPTS_OTHER_CAPACITY as usize }> = HashMap::new();
+#[btf_map]
+pub static SWEEP: Array<Sweep, 1> = Array::new();
+#[btf_map]
+pub static UNTRACKED: Array<u64, CAPACITY> = Array::new();
+#[btf_map]
+pub static SEEN: LruPerCpuHashMap<Block, Seen, { abi::SEEN_CAPACITY as usize }> = LruPerCpuHashMap::new();
+#[btf_map]
+pub static STRANGERS: LruPerCpuHashMap<Block, Stranger, { abi::STRANGERS_CAPACITY as usize }> =
+    LruPerCpuHashMap::new();
+/// An IPv4 address mapped into IPv6, or an IPv6 /64 with zeros behind.
+#[btf_map]
+pub static BUCKETS: LruHashMap<[u64; 2], u64, { abi::BUCKETS_CAPACITY as usize }> = LruHashMap::new();
+#[btf_map]
+static DROPS: PerCpuArray<u64, { Reason::ALL.len() }> = PerCpuArray::new();
+#[btf_map]
+static ROWS: Array<Row, CAPACITY> = Array::new();
+#[btf_map]
+static REQUESTS: Array<Requests, CAPACITY, { BPF_F_MMAPABLE as usize }> = Array::new();
+#[btf_map]
+static SETTINGS: Array<Settings, 1> = Array::new();
+
+pub type Attempts<const N: usize> = HashMap<Endpoints, Attempt, N>;
+
+pub fn settings() -> Option<&'static Settings> {
+    SETTINGS.get(0)
+}
+
+#[inline(always)]
+pub fn is_guarded(port: u16) -> bool {
+    let port = u32::from(port);
+    PORTS.get(port / abi::PORTS_PER_WORD).is_some_and(|word| word >> (port % abi::PORTS_PER_WORD) & 1 == 1)
+}
+
+#[inline(always)]
+pub fn counters(index: u32) -> Option<&'static mut Counters> {
+    // SAFETY: the map's own memory, this CPU's alone while the program runs.
+    COUNTERS.get_ptr_mut(index).map(|counters| unsafe { &mut *counters })
+}
+
+#[inline(always)]
+pub fn seen(block: Block) -> Option<&'static mut Seen> {
+    // SAFETY: as above; an entry that gives way to another meanwhile stays memory of this map.
+    SEEN.get_ptr_mut(block).map(|seen| unsafe { &mut *seen })
+}
+
+/// Counts something that is not the packet at hand, for a prefix and the block in it.
+#[inline(never)]
+pub fn tally(index: u32, block: Block, count: impl Fn(&mut Counters)) {
+    if let Some(counters) = counters(index) {
+        count(counters);
+    }
+    if index >= FIRST_PREFIX
+        && let Some(seen) = seen(block)
+    {
+        count(&mut seen.counters);
+    }
+}
+
+#[inline(always)]
+pub fn count_drop(reason: Reason) {
+    if let Some(count) = DROPS.get_ptr_mut(reason as u32) {
+        // SAFETY: as for `counters`.
+        unsafe { *count += 1 };
+    }
+}
+
+/// Nanoseconds of CLOCK_MONOTONIC, in steps of a few milliseconds.
+#[inline(always)]
+pub fn coarse_now() -> u64 {
+    // SAFETY: a helper without arguments.
+    unsafe { bpf_ktime_get_coarse_ns() }
+}

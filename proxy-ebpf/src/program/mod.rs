@@ -1,0 +1,12 @@
+mod admit;
+mod attempts;
+mod frame;
+mod maps;
+mod socket;
+mod sources;
+
+pub use admit::admit;
+pub use attempts::{begin_sweeps, completed};
+pub use frame::Frame;
+pub use maps::is_guarded;
+pub use socket::Socket;

@@ -1,0 +1,79 @@
+use aya_ebpf::EbpfContext as _;
+use aya_ebpf::bindings::bpf_sock_ops;
+use aya_ebpf::helpers::bpf_get_netns_cookie;
+use aya_ebpf::programs::SockOpsContext;
+use hookgate_ebpf::abi::Endpoints;
+use hookgate_ebpf::packet::Address;
+
+const AF_INET: u32 = 2;
+const AF_INET6: u32 = 10;
+
+/// A TCP socket of this machine, as sock_ops shows it.
+pub struct Socket {
+    ctx: SockOpsContext,
+}
+
+impl Socket {
+    pub fn new(ctx: SockOpsContext) -> Self {
+        Self { ctx }
+    }
+
+    #[inline(always)]
+    pub fn local_port(&self) -> u16 {
+        self.ctx.local_port() as u16 // in host order, unlike the remote one
+    }
+
+    /// Its network namespace, as SO_NETNS_COOKIE names it.
+    #[inline(always)]
+    pub fn netns(&self) -> u64 {
+        // SAFETY: the context that the kernel gave.
+        unsafe { bpf_get_netns_cookie(self.ctx.as_ptr()) }
+    }
+
+    /// The peer is the source. `None` for a family that is not IP's.
+    #[inline(always)]
+    pub fn endpoints(&self) -> Option<Endpoints> {
+        let (source, destination) = match self.ctx.family() {
+            AF_INET => (v4(self.ctx.remote_ip4()), v4(self.ctx.local_ip4())),
+            // Also IPv4's, mapped, where an IPv6 socket listens for both.
+            AF_INET6 => self.v6(),
+            _ => return None,
+        };
+        Some(Endpoints {
+            source,
+            destination,
+            source_port: u32::from_be(self.ctx.remote_port()) as u16,
+            destination_port: self.local_port(),
+            reserved: 0,
+        })
+    }
+
+    #[inline(always)]
+    fn v6(&self) -> ([u8; 16], [u8; 16]) {
+        let ops: *const bpf_sock_ops = self.ctx.ops;
+        // Word by word: the kernel allows no other access, and the compiler would make it one.
+        // SAFETY: fields of the context that the kernel gave.
+        let words = |words: *const [u32; 4]| unsafe {
+            [0, 1, 2, 3].map(|nth| words.cast::<u32>().add(nth).read_volatile())
+        };
+        // SAFETY: addresses within the context; nothing is read.
+        let (remote, local) = unsafe { (&raw const (*ops).remote_ip6, &raw const (*ops).local_ip6) };
+        (bytes(words(remote)), bytes(words(local)))
+    }
+}
+
+#[inline(always)]
+fn v4(address: u32) -> [u8; 16] {
+    Address::V4(address.to_ne_bytes()).mapped()
+}
+
+#[inline(always)]
+fn bytes(words: [u32; 4]) -> [u8; 16] {
+    let [a, b, c, d] = words.map(u32::to_ne_bytes);
+    let mut bytes = [0; 16];
+    bytes[..4].copy_from_slice(&a);
+    bytes[4..8].copy_from_slice(&b);
+    bytes[8..12].copy_from_slice(&c);
+    bytes[12..].copy_from_slice(&d);
+    bytes
+}

@@ -1,0 +1,128 @@
+//! What becomes of SYNs that nobody answers: here no TCP ever completes a handshake.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use harness::{Need, require, wait_until};
+use hookgate_ebpf::abi::{self, Counters};
+use hookgate_ebpf::packet::Address;
+
+use super::kernel::{FIRST, Program};
+use super::{frames, segments};
+
+const META: Address = Address::V4(frames::SOURCE_V4);
+const STRANGER: Address = Address::V4([203, 0, 113, 7]);
+const SYN: u8 = 0x02;
+const RST: u8 = 0x04;
+const PATIENCE: Duration = Duration::from_nanos(abi::PATIENCE);
+const AFTER_RESET: Duration = Duration::from_nanos(abi::AFTER_RESET);
+const SWEEP: Duration = Duration::from_nanos(abi::SWEEP_INTERVAL);
+const A_MOMENT: Duration = Duration::from_secs(1);
+
+fn scene() -> Result<Program> {
+    let mut program = Program::load()?;
+    program.add(META, 24, FIRST)?;
+    Ok(program)
+}
+
+/// syns, retransmitted, failed, untracked.
+fn of_attempts(counters: &Counters) -> [u64; 4] {
+    assert_eq!(counters.handshakes, 0);
+    [counters.syns, counters.syns_retransmitted, counters.handshakes_failed, counters.untracked]
+}
+
+fn wait_for(limit: Duration, program: &Program, index: u32, expected: [u64; 4]) -> Result<()> {
+    wait_until(limit, || Ok(of_attempts(&program.counters(index)?) == expected))?;
+    assert_eq!(of_attempts(&program.counters(index)?), expected);
+    Ok(())
+}
+
+#[test]
+fn a_reset_ends_an_attempt_when_it_lies_in_the_window() -> Result<()> {
+    if !require(&[Need::Root, Need::Guard]) {
+        return Ok(());
+    }
+    let mut program = scene()?;
+    let begin = 0xffff_fff0; // wraps around within the window
+    let reset = |ahead: u32| segments::with(META, RST, 40_000, u32::wrapping_add(begin, ahead));
+    program.run(&segments::with(META, SYN, 40_000, begin))?;
+    for ahead in [0, 65_536, 1 << 31, u32::MAX] {
+        program.run(&reset(ahead))?;
+    }
+    std::thread::sleep(AFTER_RESET + 2 * SWEEP);
+    assert_eq!(of_attempts(&program.counters(FIRST)?), [1, 0, 0, 0], "forged");
+    program.run(&reset(65_535))?;
+    wait_for(A_MOMENT, &program, FIRST, [1, 0, 1, 0])?;
+    assert_eq!(program.attempts(abi::ATTEMPTS_META)?, 0);
+    program.run(&reset(1))?;
+    assert_eq!(program.counters(FIRST)?.rsts, 6);
+    // The same SYN again is an attempt of its own now.
+    program.run(&segments::with(META, SYN, 40_000, begin))?;
+    assert_eq!(of_attempts(&program.counters(FIRST)?), [2, 0, 1, 0]);
+    assert_eq!(program.seen(META)?, program.counters(FIRST)?);
+    Ok(())
+}
+
+#[test]
+fn a_syn_with_another_number_is_another_attempt() -> Result<()> {
+    if !require(&[Need::Root, Need::Guard]) {
+        return Ok(());
+    }
+    let mut program = scene()?;
+    let mut send = |source, port, sequence| program.run(&segments::with(source, SYN, port, sequence));
+    for source in [META, STRANGER] {
+        send(source, 40_000, 1)?;
+        send(source, 40_000, 1)?;
+        send(source, 40_000, 2)?; // gives up the first
+        send(source, 40_000, 2)?;
+        send(source, 40_000, 1)?; // gives up the second
+        send(source, 40_001, 1)?; // another connection
+    }
+    for index in [FIRST, abi::OTHER] {
+        assert_eq!(of_attempts(&program.counters(index)?), [6, 2, 2, 0]);
+    }
+    assert_eq!(program.attempts(abi::ATTEMPTS_META)?, 2);
+    assert_eq!(program.attempts(abi::ATTEMPTS_OTHER)?, 2);
+    Ok(())
+}
+
+#[test]
+fn an_attempt_fails_ten_seconds_after_its_last_syn() -> Result<()> {
+    if !require(&[Need::Root, Need::Guard]) {
+        return Ok(());
+    }
+    let mut program = scene()?;
+    let syn = segments::with(META, SYN, 40_000, 1);
+    program.run(&syn)?;
+    program.run(&segments::with(META, SYN, 40_001, 1))?;
+    std::thread::sleep(Duration::from_secs(4));
+    program.run(&syn)?;
+    std::thread::sleep(PATIENCE - Duration::from_secs(4) + A_MOMENT / 2);
+    assert_eq!(of_attempts(&program.counters(FIRST)?), [3, 1, 1, 0], "one was sent again after four seconds");
+    std::thread::sleep(Duration::from_secs(3) - A_MOMENT / 2);
+    assert_eq!(of_attempts(&program.counters(FIRST)?), [3, 1, 1, 0]);
+    wait_for(Duration::from_secs(2), &program, FIRST, [3, 1, 2, 0])?;
+    assert_eq!(program.attempts(abi::ATTEMPTS_META)?, 0);
+    Ok(())
+}
+
+#[test]
+fn a_full_table_is_told_and_takes_nothing_from_meta() -> Result<()> {
+    if !require(&[Need::Root, Need::Guard]) {
+        return Ok(());
+    }
+    const MORE: u64 = 1000;
+    let room = u64::from(abi::ATTEMPTS_OTHER_CAPACITY);
+    let mut program = scene()?;
+    for number in 0..(room + MORE) as u32 {
+        let [_, b, c, d] = number.to_be_bytes();
+        program.run(&segments::with(Address::V4([203, b, c, d]), SYN, 40_000, 1))?;
+    }
+    assert_eq!(of_attempts(&program.counters(abi::OTHER)?), [room + MORE, 0, 0, MORE]);
+    program.run(&segments::with(META, SYN, 40_000, 1))?;
+    program.run(&segments::with(META, SYN, 40_000, 1))?;
+    assert_eq!(of_attempts(&program.counters(FIRST)?), [2, 1, 0, 0]);
+    wait_for(PATIENCE + 5 * A_MOMENT, &program, abi::OTHER, [room + MORE, 0, room, MORE])?;
+    assert_eq!(program.attempts(abi::ATTEMPTS_OTHER)?, 0);
+    Ok(())
+}

@@ -1,0 +1,174 @@
+//! The loaded program and its maps.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use aya::maps::lpm_trie::{Key, LpmTrie};
+use aya::maps::{Array, HashMap, Map, PerCpuArray, PerCpuHashMap};
+use aya::programs::{TestRun as _, TestRunOptions, Xdp};
+use aya::{Ebpf, EbpfLoader};
+use harness::wait_until;
+use hookgate_ebpf::abi::{self, Attempt, Counters, Endpoints, Seen, Settings, Stranger};
+use hookgate_ebpf::block::Block;
+use hookgate_ebpf::packet::Address;
+use hookgate_ebpf::verdict::{Limit, Reason};
+
+pub const XDP_DROP: u32 = 1;
+pub const XDP_PASS: u32 = 2;
+/// The least that the kernel lets a test feed.
+pub const ETHERNET_HEADER: usize = 14;
+/// Guarded.
+pub const PORT: u16 = 443;
+/// The first prefix's index.
+pub const FIRST: u32 = abi::FIRST_PREFIX;
+
+pub struct Program {
+    ebpf: Ebpf,
+}
+
+impl Program {
+    /// Looks at port 443, in mode `observe`, without a prefix.
+    pub fn load() -> Result<Self> {
+        let binary = harness::binary()?;
+        let target = binary.ancestors().nth(2).context("a binary without a target directory")?;
+        let object = std::fs::read(target.join("bpf/hookgate-guard.o"))?;
+        let mut program = Self { ebpf: EbpfLoader::new().load(&object)? };
+        program.xdp()?.load()?;
+        program.begin_sweeps()?;
+        let word = u32::from(PORT) / abi::PORTS_PER_WORD;
+        let mut ports = Array::<_, u64>::try_from(program.map_mut(abi::PORTS)?)?;
+        ports.set(word, 1 << (u32::from(PORT) % abi::PORTS_PER_WORD), 0)?;
+        program.set(Settings { generation_v4: 2, generation_v6: 2, ..Settings::default() })?;
+        Ok(program)
+    }
+
+    /// As user space does: the kernel may be short of memory for the moment.
+    fn begin_sweeps(&mut self) -> Result<()> {
+        let sweeps: &mut Xdp = self.ebpf.program_mut(abi::SWEEPS).context("no program")?.try_into()?;
+        sweeps.load()?;
+        let mut begun = || {
+            let options = TestRunOptions { data_in: Some(&[0; ETHERNET_HEADER]), ..TestRunOptions::new() };
+            Ok(sweeps.test_run(options)?.return_value == XDP_PASS)
+        };
+        ensure!(wait_until(Duration::from_secs(5), &mut begun)?, "no memory for a timer");
+        Ok(())
+    }
+
+    pub fn set(&mut self, settings: Settings) -> Result<()> {
+        let settings = Settings { version: abi::VERSION, ..settings };
+        Ok(Array::<_, Settings>::try_from(self.map_mut(abi::SETTINGS)?)?.set(0, settings, 0)?)
+    }
+
+    pub fn settings(&self) -> Result<Settings> {
+        Ok(Array::<_, Settings>::try_from(self.map(abi::SETTINGS)?)?.get(&0, 0)?)
+    }
+
+    pub fn set_mode(&mut self, mode: u32) -> Result<()> {
+        self.set(Settings { mode, limit: Limit::new(1, 3), ..self.settings()? })
+    }
+
+    /// A prefix of Meta's.
+    pub fn add(&mut self, address: Address, length: u32, index: u32) -> Result<()> {
+        self.add_to([abi::PREFIXES_V4, abi::PREFIXES_V6], address, length, index)
+    }
+
+    pub fn allow(&mut self, address: Address, length: u32) -> Result<()> {
+        self.add_to([abi::ALLOWED_V4, abi::ALLOWED_V6], address, length, abi::ALLOWED)
+    }
+
+    fn add_to(&mut self, [v4, v6]: [&str; 2], address: Address, length: u32, index: u32) -> Result<()> {
+        match address {
+            Address::V4(octets) => {
+                LpmTrie::try_from(self.map_mut(v4)?)?.insert(&Key::new(length, octets), index, 0)?;
+            }
+            Address::V6(octets) => {
+                LpmTrie::try_from(self.map_mut(v6)?)?.insert(&Key::new(length, octets), index, 0)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What the program says to a frame. It must not have changed it.
+    pub fn run(&mut self, frame: &[u8]) -> Result<u32> {
+        let mut out = vec![0; frame.len()];
+        let options =
+            TestRunOptions { data_in: Some(frame), data_out: Some(&mut out), ..TestRunOptions::new() };
+        let verdict = self.xdp()?.test_run(options)?.return_value;
+        assert_eq!(out, frame);
+        Ok(verdict)
+    }
+
+    /// What one frame adds to the counters of an index, `last_seen` left out.
+    pub fn added_by(&mut self, frame: &[u8], index: u32) -> Result<Counters> {
+        let before = self.counters(index)?;
+        self.run(frame)?;
+        Ok(difference(self.counters(index)?, before))
+    }
+
+    /// What all CPUs counted at an index, `last_seen` checked and left out.
+    pub fn counters(&self, index: u32) -> Result<Counters> {
+        let map = PerCpuArray::<_, Counters>::try_from(self.map(abi::COUNTERS)?)?;
+        Ok(sum(map.get(&index, 0)?.iter()))
+    }
+
+    pub fn drops(&self, reason: Reason) -> Result<u64> {
+        let map = PerCpuArray::<_, u64>::try_from(self.map(abi::DROPS)?)?;
+        Ok(map.get(&(reason as u32), 0)?.iter().sum())
+    }
+
+    /// What was counted of a block of Meta's.
+    pub fn seen(&self, address: Address) -> Result<Counters> {
+        let map = PerCpuHashMap::<_, Block, Seen>::try_from(self.map(abi::SEEN)?)?;
+        Ok(sum(map.get(&Block::of(address), 0)?.iter().map(|seen| &seen.counters)))
+    }
+
+    /// Packets and SYNs of a stranger's block.
+    pub fn stranger(&self, address: Address) -> Result<(u64, u64)> {
+        let map = PerCpuHashMap::<_, Block, Stranger>::try_from(self.map(abi::STRANGERS)?)?;
+        let per_cpu = map.get(&Block::of(address), 0)?;
+        Ok(per_cpu.iter().fold((0, 0), |(packets, syns), cpu| (packets + cpu.packets, syns + cpu.syns)))
+    }
+
+    /// How many attempts are in a map.
+    pub fn attempts(&self, name: &str) -> Result<usize> {
+        let map = HashMap::<_, Endpoints, Attempt>::try_from(self.map(name)?)?;
+        Ok(map.keys().collect::<Result<Vec<_>, _>>()?.len())
+    }
+
+    fn xdp(&mut self) -> Result<&mut Xdp> {
+        Ok(self.ebpf.program_mut(abi::PROGRAM).context("no program")?.try_into()?)
+    }
+
+    fn map(&self, name: &str) -> Result<&Map> {
+        self.ebpf.map(name).with_context(|| format!("no map {name}"))
+    }
+
+    fn map_mut(&mut self, name: &str) -> Result<&mut Map> {
+        self.ebpf.map_mut(name).with_context(|| format!("no map {name}"))
+    }
+}
+
+fn sum<'a>(per_cpu: impl Iterator<Item = &'a Counters>) -> Counters {
+    let mut sum = Counters::default();
+    for cpu in per_cpu {
+        assert!(cpu.packets == 0 || cpu.last_seen > 0);
+        sum.add(cpu);
+    }
+    Counters { last_seen: 0, ..sum }
+}
+
+fn difference(after: Counters, before: Counters) -> Counters {
+    Counters {
+        packets: after.packets - before.packets,
+        bytes: after.bytes - before.bytes,
+        last_seen: 0,
+        dropped: after.dropped - before.dropped,
+        syns: after.syns - before.syns,
+        syns_retransmitted: after.syns_retransmitted - before.syns_retransmitted,
+        handshakes: after.handshakes - before.handshakes,
+        handshakes_failed: after.handshakes_failed - before.handshakes_failed,
+        untracked: after.untracked - before.untracked,
+        fins: after.fins - before.fins,
+        rsts: after.rsts - before.rsts,
+    }
+}

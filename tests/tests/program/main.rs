@@ -1,0 +1,15 @@
+//! The XDP program in the real kernel, fed frame by frame through BPF_PROG_TEST_RUN; attached to nothing.
+
+mod attempts;
+mod kernel;
+mod modes;
+mod parsing;
+mod segments;
+
+#[path = "../../../proxy-ebpf/src/packet/frames.rs"]
+mod frames;
+#[path = "../../fuzz/src/packet/reference.rs"]
+mod reference;
+
+// What `frames` takes from where it stands.
+use hookgate_ebpf::packet::{Address, Flags, Packet, Segment};
