@@ -1,5 +1,6 @@
 //! One function a section: reads its keys, checks them, fills in the contract's defaults.
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::Path;
@@ -7,8 +8,8 @@ use std::time::Duration;
 
 use super::document::{Document, Problem, Section};
 use super::value::{
-    address_with_port, auto_or_number, boolean, duration, listen_address, network, number, one_of, path,
-    port, share, text,
+    address_with_port, auto_or_number, boolean, duration, free_address, network, number, one_of, path, port,
+    share, text,
 };
 use super::{
     Admin, Config, Dns, DnsServers, Guard, Limit, Limits, Listen, Log, LogFormat, Mode, Pair, Prefixes, Process,
@@ -53,6 +54,8 @@ struct Reading<'d> {
     without_effect: Vec<String>,
     /// Where https is listened on, if it is.
     https_at: Option<Range<usize>>,
+    /// What was read so far of all addresses to listen on.
+    listened: RefCell<Vec<SocketAddr>>,
 }
 
 impl<'d> Reading<'d> {
@@ -68,6 +71,7 @@ impl<'d> Reading<'d> {
             known: Vec::new(),
             without_effect: Vec::new(),
             https_at: None,
+            listened: RefCell::default(),
         }
     }
 
@@ -112,9 +116,9 @@ impl<'d> Reading<'d> {
 
     fn listen(&mut self) -> Listen {
         let mut section = self.top.section("listen");
-        let https = section.list("https", listen_address);
-        let plain = section.list("plain", listen_address);
-        let http = section.list("http", listen_address);
+        let https = section.list("https", free_address(&self.listened));
+        let plain = section.list("plain", free_address(&self.listened));
+        let http = section.list("http", free_address(&self.listened));
         let proxy_protocol_from = section.list("proxy_protocol_from", network).unwrap_or_default();
         let scheme = one_of(&[("http", Scheme::Http), ("https", Scheme::Https)]);
         let plain_scheme = section.value("plain_scheme", scheme).unwrap_or_default();
@@ -308,7 +312,7 @@ impl<'d> Reading<'d> {
     fn admin(&mut self) -> Option<Admin> {
         let mut section = self.top.section("admin");
         let admin = Admin {
-            listen: section.value("listen", listen_address),
+            listen: section.value("listen", free_address(&self.listened)),
             socket: section.value("socket", path(self.base)),
         };
         let present = section.is_present();

@@ -1,5 +1,6 @@
 //! Single values: from TOML to what they mean, or a sentence on what is wrong.
 
+use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -78,18 +79,40 @@ pub(super) fn duration(value: &DeValue<'_>) -> Result<Duration, String> {
     Ok(total)
 }
 
-/// `IP:port` to listen on.
-pub(super) fn listen_address(value: &DeValue<'_>) -> Result<SocketAddr, String> {
-    let written = text(value)?;
-    written.parse().map_err(|_| {
-        format!("`{written}` is not an address to listen on: write \"0.0.0.0:443\" or \"[::]:443\"")
-    })
+/// `IP:port` to listen on, which none of `listened` stands in the way of; it is added to them.
+pub(super) fn free_address(
+    listened: &RefCell<Vec<SocketAddr>>,
+) -> impl Fn(&DeValue<'_>) -> Result<SocketAddr, String> + '_ {
+    move |value| {
+        let written = text(value)?;
+        let address = written.parse().ok().filter(has_port).ok_or_else(|| {
+            format!("`{written}` is not an address to listen on: write \"0.0.0.0:443\" or \"[::]:443\"")
+        })?;
+        let mut listened = listened.borrow_mut();
+        if let Some(other) = listened.iter().find(|other| collide(**other, address)) {
+            return Err(format!("`{written}` is taken by the listener on {other}; remove one of the two"));
+        }
+        listened.push(address);
+        Ok(address)
+    }
+}
+
+/// Port 0 stands for whichever is free.
+fn has_port(address: &SocketAddr) -> bool {
+    address.port() != 0
+}
+
+/// Whether the kernel refuses to listen on both; each family has its own ports here.
+fn collide(one: SocketAddr, other: SocketAddr) -> bool {
+    one.port() == other.port()
+        && one.is_ipv4() == other.is_ipv4()
+        && (one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified())
 }
 
 /// `IP` or `IP:port`.
 pub(super) fn address_with_port(written: &str, default_port: u16) -> Option<SocketAddr> {
     let bare = |ip: IpAddr| SocketAddr::new(ip, default_port);
-    written.parse().ok().or_else(|| written.parse().ok().map(bare))
+    written.parse().ok().or_else(|| written.parse().ok().map(bare)).filter(has_port)
 }
 
 pub(super) fn network(value: &DeValue<'_>) -> Result<Network, String> {
@@ -142,5 +165,6 @@ mod tests {
         assert_eq!(address_with_port("::1", 53), Some("[::1]:53".parse().unwrap()));
         assert_eq!(address_with_port("[::1]:5353", 53), Some("[::1]:5353".parse().unwrap()));
         assert_eq!(address_with_port("dns.example", 53), None);
+        assert_eq!(address_with_port("1.1.1.1:0", 53), None);
     }
 }
