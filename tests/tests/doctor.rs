@@ -107,7 +107,9 @@ fn a_machine_that_is_well() -> Result<()> {
         assert_eq!(well.level(subject, text)?, "ok", "{subject}: {text}");
     }
     assert_eq!(well.level("traffic", "the guard is not attached")?, "warn");
-    assert!(server.log().contains("query[A] a.example"), "{}", server.log());
+    // It answers before it logs.
+    let asked = wait_until(Duration::from_secs(5), || Ok(server.log().contains("query[A] a.example")))?;
+    assert!(asked, "{}", server.log());
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use harness::{DnsServer, Need, NetNs, TempDir, Whois, free_port, require, run};
+use harness::{DnsServer, Need, NetNs, TempDir, Whois, free_port, require, run, wait_until};
 use serde_json::{Value, json};
 
 const LIST: &str = "31.13.24.0/21\n157.240.0.0/17\n157.240.3.0/24\n2a03:2880::/32\n";
@@ -316,7 +316,9 @@ fn the_registrys_name_is_asked_of_the_configured_servers() -> Result<()> {
     let said = scene.run("prefixes update")?;
     ensure!(said.code == Some(0), "{}", said.stderr);
     assert!(said.stdout.contains("+ 157.240.0.0/16"), "{}", said.stdout);
-    assert!(dns.log().contains("query[A] whois.example"), "{}", dns.log());
+    // It answers before it logs.
+    let asked = wait_until(Duration::from_secs(5), || Ok(dns.log().contains("query[A] whois.example")))?;
+    assert!(asked, "{}", dns.log());
 
     let scene = Scene::with(&format!("gone.example:{port}"), &servers)?;
     let said = scene.refuses("cannot resolve gone.example: the DNS says Non-Existent Domain")?;
