@@ -1,5 +1,7 @@
 //! Field lines (RFC 9110 §5), and which of them travel on.
 
+use memchr::memchr;
+
 /// The field lines of a valid head, borrowed from it.
 #[derive(Clone, Copy, Debug)]
 pub struct Fields<'h, 'b> {
@@ -17,13 +19,18 @@ impl<'h, 'b> Fields<'h, 'b> {
         self.lines.iter().filter(move |line| line.name.eq_ignore_ascii_case(name)).map(|line| line.value)
     }
 
+    /// How many lines there are.
+    pub fn count(&self) -> usize {
+        self.lines.len()
+    }
+
     /// Every line: its name, its value, and its bytes as they came, CR LF included.
     pub fn lines(&self) -> impl Iterator<Item = Line<'b>> + use<'h, 'b> {
         let head = self.head;
         self.lines.iter().map(move |line| {
             let start = line.name.as_ptr().addr() - head.as_ptr().addr();
             let raw = &head[start..];
-            let length = raw.iter().position(|b| *b == b'\n').map_or(raw.len(), |newline| newline + 1);
+            let length = memchr(b'\n', raw).map_or(raw.len(), |newline| newline + 1);
             Line { name: line.name, value: line.value, raw: &raw[..length] }
         })
     }

@@ -2,6 +2,8 @@
 
 use std::mem::MaybeUninit;
 
+use memchr::memchr;
+
 use super::fields::Fields;
 use super::framing::{BadFraming, Framing};
 use super::target::{self, Target};
@@ -53,7 +55,7 @@ impl EndOfHead {
     /// Errors: a line that does not end in CR LF, or more than `most` bytes.
     pub fn find(&mut self, buffered: &[u8], most: usize) -> Result<Option<usize>, HeadError> {
         let allowed = &buffered[..buffered.len().min(most)];
-        while let Some(newline) = allowed[self.seen..].iter().position(|b| *b == b'\n') {
+        while let Some(newline) = memchr(b'\n', &allowed[self.seen..]) {
             let end = self.seen + newline + 1;
             let line = &allowed[self.line..end];
             if !line.ends_with(b"\r\n") {
@@ -120,7 +122,7 @@ impl<'b> RequestHead<'b> {
         if target.len() > limits.target_bytes {
             return Err(HeadError::TargetTooLong);
         }
-        if fields.lines().count() > limits.field_lines {
+        if fields.count() > limits.field_lines {
             return Err(HeadError::TooLarge);
         }
         Ok(Self { method, target: parsed_target, version, fields, framing })
