@@ -12,8 +12,8 @@ use super::value::{
     share, text,
 };
 use super::{
-    Admin, Config, Dns, DnsServers, Guard, Limit, Limits, Listen, Log, LogFormat, Mode, Pair, Prefixes, Process,
-    Relay, Scheme, Timeouts, Tls, XdpMode, prefixes, upstreams,
+    Admin, Config, Dns, DnsServers, Guard, Limit, Limits, Listen, Log, LogFormat, Mode, Pair, Prefixes,
+    Process, Relay, Scheme, Timeouts, Tls, XdpMode, prefixes, upstreams,
 };
 
 const SECOND: Duration = Duration::from_secs(1);

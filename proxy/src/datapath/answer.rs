@@ -54,7 +54,7 @@ impl Connection<'_, '_> {
         persistence: Persistence,
         is_head: bool,
     ) -> Option<Next> {
-        let out = &mut self.scratch[0];
+        let out = &mut self.memory.heads[0];
         out.clear();
         answer::write(failure, &self.context.name, &clock::imf_fixdate(), persistence, !is_head, out);
         let stream = &mut self.socket.stream;

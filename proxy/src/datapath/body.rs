@@ -66,7 +66,7 @@ impl From<BodyError> for PumpError {
 
 impl Pump {
     /// `head` goes out first; then the body that `decoder` reads, in chunks if `chunked`.
-    pub fn new(head: Vec<u8>, decoder: Decoder, chunked: bool) -> Self {
+    pub fn new(head: Vec<u8>, decoder: Decoder, chunked: bool, now: Instant) -> Self {
         Self {
             decoder,
             chunked,
@@ -80,14 +80,14 @@ impl Pump {
             unflushed: false,
             has_consumed: false,
             waits_for: Side::Source,
-            progress: Instant::now(),
+            progress: now,
             moved: 0,
         }
     }
 
     /// A head without a body.
     pub fn head_only(head: Vec<u8>) -> Self {
-        Self::new(head, Decoder::new(Framing::Empty, 0), false)
+        Self::new(head, Decoder::new(Framing::Empty, 0), false, Instant::now())
     }
 
     /// Ready when the whole body has been handed to the sink's kernel.
@@ -242,7 +242,7 @@ impl Pump {
     pub fn rewind(&mut self, decoder: Decoder) {
         debug_assert!(self.can_rewind());
         let head = std::mem::take(&mut self.head);
-        *self = Self::new(head, decoder, self.chunked);
+        *self = Self::new(head, decoder, self.chunked, Instant::now());
     }
 
     /// Whom the pump waits for.

@@ -1,8 +1,8 @@
 //! Request after request on one client's connection.
 
-use std::pin::Pin;
+use std::cell::RefCell;
 
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
 use super::Local;
 use super::answer;
@@ -13,6 +13,7 @@ use super::exchange::{Exchange, ExchangeError, Relayed};
 use super::read_head::{Arrived, read_head};
 use super::relay::Relay;
 use super::route::{self, Plan, Refused};
+use super::wait::Wait;
 use crate::http::answer::Failure;
 use crate::http::decoder::Decoder;
 use crate::http::encode::Persistence;
@@ -21,16 +22,47 @@ use crate::net::Socket;
 use crate::observe::Request;
 use crate::upstream::connect;
 
+/// The most memory of one request that is lent to another, and of how many a worker keeps it: 2 MiB at most.
+const MOST_MEMORY_BYTES: usize = 8 * 1024;
+const MOST_FREE_MEMORIES: usize = 256;
+
 /// A client's connection.
 pub(super) struct Connection<'c, 't> {
     pub(super) socket: Socket,
-    pub(super) client: Client,
+    pub(super) client: &'c Client,
     pub(super) context: &'c Context,
     pub(super) local: &'c Local,
-    pub(super) drain: Event,
-    pub(super) timer: Pin<&'t mut Sleep>,
-    /// Memory for heads: the request's and the response's.
-    pub(super) scratch: [Vec<u8>; 2],
+    pub(super) drain: &'c Event,
+    pub(super) wait: Wait<'t>,
+    pub(super) memory: Memory,
+}
+
+/// Memory that a request needs, lent from one to the next.
+#[derive(Default)]
+pub(super) struct Memory {
+    /// The request's head and the response's, as they are sent on.
+    pub(super) heads: [Vec<u8>; 2],
+    /// What the log says of it.
+    words: String,
+}
+
+/// Memory of connections that have no request under way, for one worker.
+#[derive(Default)]
+pub(super) struct Memories(RefCell<Vec<Memory>>);
+
+impl Memories {
+    fn take(&self) -> Memory {
+        self.0.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Takes memory back; what has grown much is let go.
+    fn give(&self, memory: Memory) {
+        let mut free = self.0.borrow_mut();
+        let bytes = memory.heads.iter().map(Vec::capacity).sum::<usize>() + memory.words.capacity();
+        if bytes <= MOST_MEMORY_BYTES && free.len() < MOST_FREE_MEMORIES {
+            free.push(memory);
+        }
+    }
 }
 
 /// What becomes of a client's connection after a request.
@@ -50,13 +82,18 @@ impl<'c> Connection<'c, '_> {
     pub(super) async fn serve(mut self, first_byte_due: Instant) {
         let mut idle_until = first_byte_due;
         loop {
-            let arrived = read_head(&mut self.socket, self.context, &mut self.drain, idle_until).await;
+            let arrived = read_head(&mut self.socket, self.context, &mut self.wait, idle_until).await;
             let next = match arrived {
                 Arrived::Nothing => Next::Leave,
-                Arrived::Head { length } => self.request(length).await,
+                Arrived::Head { length } => {
+                    self.memory = self.local.memories.take();
+                    let next = self.request(length).await;
+                    self.local.memories.give(std::mem::take(&mut self.memory));
+                    next
+                }
                 Arrived::Bad(failure) => {
-                    let mut request = self.arrived();
-                    request.refused(failure);
+                    let mut words = String::new();
+                    self.begin(&mut words).refused(failure);
                     self.answer(failure, None).await
                 }
             };
@@ -78,25 +115,36 @@ impl<'c> Connection<'c, '_> {
         }
     }
 
-    /// A request's head has arrived.
-    fn arrived(&self) -> Request<'c> {
-        Request::new(self.client.address, self.client.row, &self.context.log, &self.context.metrics)
-    }
-
     /// One request, whose head is the first `length` bytes of the buffer.
     async fn request(&mut self, length: usize) -> Next {
-        let mut request = self.arrived();
+        let mut words = std::mem::take(&mut self.memory.words);
+        let mut request = self.begin(&mut words);
+        let next = self.route(length, &mut request).await;
+        drop(request);
+        self.memory.words = words;
+        next
+    }
+
+    /// A request that is counted and logged from now on.
+    fn begin<'r>(&self, words: &'r mut String) -> Request<'r>
+    where
+        'c: 'r,
+    {
+        Request::new(&self.client.text, self.client.row, words, &self.context.log, &self.context.metrics)
+    }
+
+    async fn route(&mut self, length: usize, request: &mut Request<'_>) -> Next {
         let head = &self.socket.buffer.filled()[..length];
-        let mut scratch = std::mem::take(&mut self.scratch[0]);
+        let mut scratch = std::mem::take(&mut self.memory.heads[0]);
         // An answer may have been made in it.
         scratch.clear();
         let has_certificate = self.socket.stream.has_peer_certificate();
-        let planned = route::plan(head, &self.client, has_certificate, self.context, &mut request, scratch);
+        let planned = route::plan(head, self.client, has_certificate, self.context, request, scratch);
         self.socket.buffer.consume(length);
         match planned {
-            Ok(plan) => self.forward(plan, &mut request).await,
+            Ok(plan) => self.forward(plan, request).await,
             Err((Refused { failure, traits }, scratch)) => {
-                self.scratch[0] = scratch;
+                self.memory.heads[0] = scratch;
                 request.refused(failure);
                 self.answer(failure, traits).await
             }
@@ -108,10 +156,11 @@ impl<'c> Connection<'c, '_> {
     async fn forward(&mut self, plan: Plan, request: &mut Request<'_>) -> Next {
         let Plan { slot, most_body_bytes, traits, head_out } = plan;
         let (context, local, upstream) = (self.context, self.local, slot.upstream());
+        let now = Instant::now();
         let decoder = Decoder::new(traits.framing, most_body_bytes);
-        let pump = Pump::new(head_out, decoder.clone(), traits.framing == Framing::Chunked);
-        let relay = Relay::new(traits, context, std::mem::take(&mut self.scratch[1]));
-        let mut exchange = Exchange::new(pump, relay, &context.timeouts, &self.drain, traits.persists);
+        let pump = Pump::new(head_out, decoder.clone(), traits.framing == Framing::Chunked, now);
+        let relay = Relay::new(traits, context, std::mem::take(&mut self.memory.heads[1]));
+        let mut exchange = Exchange::new(pump, relay, &context.timeouts, self.drain, traits.persists);
         let mut pooled = local.pool.take(&upstream.name).await;
         loop {
             let (stream, origin) = match pooled.take() {
@@ -119,7 +168,7 @@ impl<'c> Connection<'c, '_> {
                 None => match connect(upstream, &context.dns, context.timeouts.connect).await {
                     Ok(stream) => (stream, Origin::Fresh),
                     Err(error) => {
-                        self.scratch = exchange.into_scratch();
+                        self.memory.heads = exchange.into_scratch();
                         let failure = Failure::from(&error);
                         request.failed(failure, &error);
                         return self.answer(failure, Some(traits)).await;
@@ -128,7 +177,7 @@ impl<'c> Connection<'c, '_> {
             };
             request.connected();
             let mut socket = Socket::new(stream, &local.buffers);
-            let outcome = exchange.run(&mut self.socket, &mut socket, self.timer.as_mut()).await;
+            let outcome = exchange.run(&mut self.socket, &mut socket, &mut self.wait).await;
             let Socket { stream, buffer } = socket;
             let has_more = !buffer.is_empty();
             drop(buffer);
@@ -140,7 +189,7 @@ impl<'c> Connection<'c, '_> {
             }
             context.metrics.body_bytes_copied.add(exchange.moved());
             let request_is_complete = exchange.request_is_complete();
-            self.scratch = exchange.into_scratch();
+            self.memory.heads = exchange.into_scratch();
             return match outcome {
                 Ok(Relayed { head, request_complete }) => {
                     request.relayed(head.status, head.at);

@@ -73,11 +73,13 @@ impl Protocol {
 }
 
 /// Who a client is, and how it came in.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct Client {
     pub(super) address: IpAddr,
     /// Where what it does is counted.
     pub(super) row: Row,
+    /// The address in text, as every request is sent on and logged with it.
+    pub(super) text: Box<str>,
     pub(super) scheme: Scheme,
 }
 
@@ -101,7 +103,7 @@ impl Client {
     }
 
     fn new(address: IpAddr, scheme: Scheme, context: &Context) -> Self {
-        Self { address, row: context.metrics.funnel.row(address), scheme }
+        Self { address, row: context.metrics.funnel.row(address), text: address.to_string().into(), scheme }
     }
 }
 
@@ -122,8 +124,11 @@ impl Event {
     }
 
     /// Returns when it has happened.
-    pub async fn happens(&mut self) {
-        // An error means that the server is gone, and that the event will be the last one.
-        let _ = self.happened.wait_for(|happened| *happened).await;
+    pub fn happens(&self) -> impl Future<Output = ()> + use<> {
+        let mut happened = self.happened.clone();
+        async move {
+            // An error means that the server is gone, and that the event will be the last one.
+            let _ = happened.wait_for(|happened| *happened).await;
+        }
     }
 }

@@ -2,16 +2,16 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
-use std::task::{Context as TaskContext, Poll};
+use std::task::{Context as TaskContext, Poll, ready};
 use std::time::Duration;
 
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
 use super::body::{Pump, PumpError, Side};
 use super::context::Event;
 use super::delivery::Sent;
 use super::relay::{FinalHead, Relay, RelayError};
+use super::wait::Wait;
 use crate::config::Timeouts;
 use crate::http::answer::Failure;
 use crate::http::decoder::{BodyError, Decoder};
@@ -77,16 +77,17 @@ impl<'a> Exchange<'a> {
         drain: &'a Event,
         persists: bool,
     ) -> Self {
+        let begun = request.progress();
         let forward = Forward { pump: request, state: ForwardState::Running };
-        Self { forward, relay, timeouts, drain, begun: Instant::now(), persists }
+        Self { forward, relay, timeouts, drain, begun, persists }
     }
 
-    /// Runs to the end. `timer` is the connection's own; where it stands does not matter.
+    /// Runs to the end.
     pub(super) async fn run(
         &mut self,
         client: &mut Socket,
         upstream: &mut Socket,
-        mut timer: Pin<&mut Sleep>,
+        wait: &mut Wait<'_>,
     ) -> Result<Relayed, ExchangeError> {
         poll_fn(|cx| {
             loop {
@@ -94,16 +95,7 @@ impl<'a> Exchange<'a> {
                     return Poll::Ready(outcome);
                 }
                 let Some((deadline, due)) = self.next_deadline() else { return Poll::Pending };
-                // The timer is moved only when it would ring too late: progress is frequent, moving is not free.
-                if timer.is_elapsed() || deadline < timer.deadline() {
-                    timer.as_mut().reset(deadline);
-                }
-                if timer.as_mut().poll(cx).is_pending() {
-                    return Poll::Pending;
-                }
-                if Instant::now() < deadline {
-                    continue;
-                }
+                ready!(wait.poll_deadline(cx, deadline));
                 match due {
                     Due::Continue => self.relay.send_continue(),
                     Due::Failure(failure) => return Poll::Ready(Err(self.failed(failure))),

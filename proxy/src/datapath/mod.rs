@@ -13,8 +13,10 @@ mod read_head;
 mod redirect;
 mod relay;
 mod route;
+mod wait;
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
 
 use tokio::net::TcpStream;
@@ -27,8 +29,9 @@ pub use redirect::Redirect;
 use crate::net::{Buffers, Socket};
 use crate::observe::{ConnectionRefusal, Handshake, Step};
 use crate::upstream::Pool;
-use connection::Connection;
+use connection::{Connection, Memories, Memory};
 use context::Client;
+use wait::Wait;
 
 /// A read buffer's size: a TLS record's content, and enough for most heads.
 const BUFFER_BYTES: usize = 16 * 1024;
@@ -39,11 +42,13 @@ const MOST_FREE_BUFFERS: usize = 64;
 pub struct Local {
     pub pool: Pool,
     buffers: Rc<Buffers>,
+    memories: Memories,
 }
 
 impl Default for Local {
     fn default() -> Self {
-        Self { pool: Pool::default(), buffers: Buffers::new(BUFFER_BYTES, MOST_FREE_BUFFERS).into() }
+        let buffers = Buffers::new(BUFFER_BYTES, MOST_FREE_BUFFERS).into();
+        Self { pool: Pool::default(), buffers, memories: Memories::default() }
     }
 }
 
@@ -84,12 +89,12 @@ pub async fn serve(
         context.metrics.handshake(Handshake::Completed);
     }
     let mut socket = Socket::new(stream, &local.buffers);
+    let (timer, draining) = (pin!(sleep_until(first_byte_due)), pin!(drain.happens()));
+    let mut wait = Wait { timer, drain: draining };
     if let Protocol::Redirect(to) = &protocol {
-        let mut drain = drain;
-        return redirect::serve(&mut socket, to, context, &mut drain, first_byte_due).await;
+        return redirect::serve(&mut socket, to, context, &mut wait, first_byte_due).await;
     }
-    let timer = sleep_until(first_byte_due);
-    tokio::pin!(timer);
-    let connection = Connection { socket, client, context, local, drain, timer, scratch: Default::default() };
+    let memory = Memory::default();
+    let connection = Connection { socket, client: &client, context, local, drain: &drain, wait, memory };
     connection.serve(first_byte_due).await;
 }

@@ -1,8 +1,7 @@
-use std::future::poll_fn;
+use tokio::time::Instant;
 
-use tokio::time::{Instant, timeout_at};
-
-use super::context::{Context, Event};
+use super::context::Context;
+use super::wait::{Elapsed, Wait};
 use crate::http::answer::Failure;
 use crate::http::head::EndOfHead;
 use crate::net::Socket;
@@ -21,20 +20,16 @@ pub(super) enum Arrived {
 pub(super) async fn read_head(
     client: &mut Socket,
     context: &Context,
-    drain: &mut Event,
+    wait: &mut Wait<'_>,
     idle_until: Instant,
 ) -> Arrived {
     if client.buffer.is_empty() {
-        let first = tokio::select! {
-            biased;
-            first = timeout_at(idle_until, fill(client)) => first,
-            () = drain.happens() => return Arrived::Nothing,
-        };
-        if !matches!(first, Ok(Some(_))) {
-            return Arrived::Nothing;
+        match wait.until_or_drain(idle_until, |cx| client.poll_fill(cx)).await {
+            Ok(Ok(1..)) => {}
+            Ok(Ok(0) | Err(_)) | Err(Elapsed) => return Arrived::Nothing,
         }
     }
-    let deadline = Instant::now() + context.timeouts.request_head;
+    let mut deadline = None;
     let limits = context.head_limits();
     let mut end = EndOfHead::default();
     let mut start_skipped = false;
@@ -54,15 +49,11 @@ pub(super) async fn read_head(
             Err(error) => return Arrived::Bad(error.into()),
         }
         client.buffer.grow_if_full(limits.bytes + 1);
-        match timeout_at(deadline, fill(client)).await {
-            Ok(Some(_)) => {}
-            Ok(None) => return Arrived::Bad(Failure::BadRequest("the request head is incomplete")),
-            Err(_) => return Arrived::Bad(Failure::ClientTimeout),
+        let deadline = *deadline.get_or_insert_with(|| Instant::now() + context.timeouts.request_head);
+        match wait.until(deadline, |cx| client.poll_fill(cx)).await {
+            Ok(Ok(1..)) => {}
+            Ok(Ok(0) | Err(_)) => return Arrived::Bad(Failure::BadRequest("the request head is incomplete")),
+            Err(Elapsed) => return Arrived::Bad(Failure::ClientTimeout),
         }
     }
-}
-
-/// Reads once; `None` at the end of the input or when the connection broke.
-async fn fill(client: &mut Socket) -> Option<usize> {
-    poll_fn(|cx| client.poll_fill(cx)).await.ok().filter(|count| *count > 0)
 }

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, timeout};
 
-use super::context::{Context, Event};
+use super::context::Context;
 use super::read_head::{Arrived, read_head};
+use super::wait::Wait;
 use crate::http::answer::{self, Failure};
 use crate::http::encode::Persistence;
 use crate::http::head::{RequestHead, slots};
@@ -29,11 +30,11 @@ pub(super) async fn serve(
     client: &mut Socket,
     redirect: &Redirect,
     context: &Context,
-    drain: &mut Event,
+    wait: &mut Wait<'_>,
     idle_until: Instant,
 ) {
     let mut out = Vec::new();
-    let failure = match read_head(client, context, drain, idle_until).await {
+    let failure = match read_head(client, context, wait, idle_until).await {
         Arrived::Nothing => return,
         Arrived::Bad(failure) => Some((failure, false)),
         Arrived::Head { length } => {

@@ -154,15 +154,17 @@ impl Relay {
             let framing_out = self.framing_out(&head);
             let persistence = self.persistence(framing_out, may_persist);
             encode::response_head(&head, self.traits.version, framing_out, persistence, &mut out);
+            let now = Instant::now();
             let final_head = FinalHead {
                 status: head.status,
-                at: Instant::now(),
+                at: now,
                 persistence,
                 upstream_keep: head.persists().then(|| self.keep_for(head.keep_alive_seconds())),
                 until_close: framing_out == Framing::UntilClose,
             };
             let decoder = Decoder::new(head.framing, u64::MAX);
-            State::Body { pump: Pump::new(out, decoder, framing_out == Framing::Chunked), head: final_head }
+            let pump = Pump::new(out, decoder, framing_out == Framing::Chunked, now);
+            State::Body { pump, head: final_head }
         };
         upstream.buffer.consume(length);
         Ok(())

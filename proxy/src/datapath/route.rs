@@ -66,7 +66,7 @@ pub(super) fn plan(
         Ok(Route { slot, path, most_body_bytes }) => {
             let added = Added {
                 host: &slot.upstream().name,
-                client: client.address,
+                client: &client.text,
                 scheme: client.scheme.name(),
                 via: &context.name,
                 request_id: request.id(),

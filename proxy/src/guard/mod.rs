@@ -92,7 +92,11 @@ pub fn start(config: &config::Guard, prefixes: &Table) -> Result<Attached, Error
             folder.remove().ok();
         }
     })?;
-    Ok(Attached { interfaces, counters, handshakes_uncounted: handshakes.err().map(|error| error.in_a_line()) })
+    Ok(Attached {
+        interfaces,
+        counters,
+        handshakes_uncounted: handshakes.err().map(|error| error.in_a_line()),
+    })
 }
 
 fn pin(

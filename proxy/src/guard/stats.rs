@@ -3,8 +3,8 @@ use hookgate_ebpf::verdict::Reason;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::clock::Clock;
 use super::blocks::{self, Sender};
+use super::clock::Clock;
 use super::maps::Maps;
 use super::pins::Folder;
 use super::{Error, Interface, handshakes, link, policy};

@@ -1,7 +1,6 @@
 //! Heads as they are sent on: what travels keeps its bytes, what concerns one connection is written anew.
 
 use std::io::Write;
-use std::net::IpAddr;
 
 use super::Version;
 use super::fields::{Fields, Line, RequestField, ResponseField, list};
@@ -14,7 +13,8 @@ use super::response::ResponseHead;
 pub struct Added<'a> {
     /// The upstream's configured name.
     pub host: &'a str,
-    pub client: IpAddr,
+    /// The client's address.
+    pub client: &'a str,
     /// `http` or `https`, as the client used it.
     pub scheme: &'a str,
     /// This proxy's name in Via.
@@ -75,11 +75,12 @@ pub fn request_head(head: &RequestHead<'_>, path: &[u8], added: &Added<'_>, out:
     if !has_host {
         field_line(out, "Host", added.host.as_bytes());
     }
-    let client = added.client.to_canonical();
-    let version = if head.version == Version::Http10 { "1.0" } else { "1.1" };
-    write!(out, "X-Forwarded-For: {client}\r\nX-Real-IP: {client}\r\n").expect("a Vec takes every write");
+    field_line(out, "X-Forwarded-For", added.client.as_bytes());
+    field_line(out, "X-Real-IP", added.client.as_bytes());
     field_line(out, "X-Forwarded-Proto", added.scheme.as_bytes());
-    write!(out, "Via: {version} {}\r\n", added.via).expect("a Vec takes every write");
+    out.extend_from_slice(if head.version == Version::Http10 { b"Via: 1.0 " } else { b"Via: 1.1 " });
+    out.extend_from_slice(added.via.as_bytes());
+    out.extend_from_slice(b"\r\n");
     if !has_request_id {
         field_line(out, "X-Request-Id", added.request_id.as_bytes());
     }

@@ -1,7 +1,7 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use super::clock;
+use super::clock::Stamp;
 use super::sink::Sink;
 
 /// How lines are written.
@@ -28,10 +28,12 @@ impl Log {
 
     /// Something that the operator should know.
     pub fn note(&self, message: &str) {
-        let time = clock::rfc3339_millis();
-        self.line(&match self.format {
-            Format::Text => format!("{time} {message}\n"),
-            Format::Json => format!("{}\n", serde_json::json!({ "time": time, "message": message })),
+        self.line(|time, line| {
+            let text = match self.format {
+                Format::Text => format!("{time} {message}\n"),
+                Format::Json => format!("{}\n", serde_json::json!({ "time": time, "message": message })),
+            };
+            line.extend_from_slice(text.as_bytes());
         });
     }
 
@@ -44,18 +46,22 @@ impl Log {
         self.format
     }
 
-    /// A whole line, its end included; on a thread that batches, it is written when the thread has nothing else
-    /// to do.
-    pub(super) fn line(&self, line: &str) {
+    /// A whole line, its end included, which `append` makes of the time; on a thread that batches, it is written
+    /// when the thread has nothing else to do.
+    pub(super) fn line(&self, append: impl FnOnce(&str, &mut Vec<u8>)) {
         BATCH.with_borrow_mut(|batch| match batch {
-            Some(batch) => batch.add(&self.sink, line),
-            None => self.sink.lines(line),
+            Some(batch) => batch.add(&self.sink, append),
+            None => {
+                let mut line = Vec::new();
+                append(Stamp::default().now(), &mut line);
+                self.sink.lines(&line);
+            }
         });
     }
 
     /// From now on this thread's lines are written together, by [`Self::write_batch`].
     pub fn batch_on_this_thread(&self) {
-        BATCH.set(Some(Batch { sink: Arc::clone(&self.sink), lines: String::new() }));
+        BATCH.set(Some(Batch { sink: Arc::clone(&self.sink), lines: Vec::new(), stamp: Stamp::default() }));
     }
 
     /// Writes what this thread has batched.
@@ -70,7 +76,8 @@ const FULL_BATCH: usize = 16 * 1024;
 /// Lines of one thread that are not written yet.
 struct Batch {
     sink: Arc<Sink>,
-    lines: String,
+    lines: Vec<u8>,
+    stamp: Stamp,
 }
 
 thread_local! {
@@ -78,12 +85,12 @@ thread_local! {
 }
 
 impl Batch {
-    fn add(&mut self, sink: &Arc<Sink>, line: &str) {
+    fn add(&mut self, sink: &Arc<Sink>, append: impl FnOnce(&str, &mut Vec<u8>)) {
         if !Arc::ptr_eq(&self.sink, sink) {
             self.write();
             self.sink = Arc::clone(sink);
         }
-        self.lines.push_str(line);
+        append(self.stamp.now(), &mut self.lines);
         if self.lines.len() >= FULL_BATCH {
             self.write();
         }

@@ -19,9 +19,13 @@ pub(super) fn target(path_and_query: &[u8], to: &mut String) {
 
 /// `hub.verify_token`, `hub_verify_token` and the like.
 fn names_a_token(name: &str) -> bool {
-    let letters: Vec<u8> =
-        percent_decoded(name).filter(u8::is_ascii_alphabetic).map(|b| b.to_ascii_lowercase()).collect();
-    letters.windows(11).any(|window| window == b"verifytoken")
+    const WORD: [u8; 11] = *b"verifytoken";
+    let mut latest = [0; WORD.len()];
+    percent_decoded(name).filter(u8::is_ascii_alphabetic).any(|letter| {
+        latest.rotate_left(1);
+        latest[WORD.len() - 1] = letter.to_ascii_lowercase();
+        latest == WORD
+    })
 }
 
 fn percent_decoded(text: &str) -> impl Iterator<Item = u8> {

@@ -1,14 +1,14 @@
 use std::cell::Cell;
-use std::fmt::{Display, Write};
+use std::fmt::{Display, Write as _};
 use std::hash::{BuildHasher, RandomState};
-use std::net::IpAddr;
+use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::json;
+use serde::Serialize;
 use tokio::time::Instant;
 
-use super::{Format, Log, Metrics, Row, Step, UpstreamMetrics, clock, redact};
+use super::{Format, Log, Metrics, Row, Step, UpstreamMetrics, redact};
 use crate::http::answer::Failure;
 
 /// The longest X-Request-Id that is taken over from a client into the log.
@@ -21,14 +21,15 @@ const DELIVERED: u16 = 200;
 pub struct Request<'m> {
     log: &'m Log,
     metrics: &'m Metrics,
-    source: IpAddr,
+    source: &'m str,
     row: Row,
     /// What it is counted as when it ends.
     end: Step,
     begun: Instant,
-    id: String,
-    method: String,
-    path: String,
+    /// Its id, then, where they are logged, the method and the path.
+    words: &'m mut String,
+    id_end: usize,
+    method_end: usize,
     upstream: Option<Arc<UpstreamMetrics>>,
     stage: Stage,
     /// What the client was answered, by the upstream or by us.
@@ -63,9 +64,11 @@ impl Stage {
 }
 
 impl<'m> Request<'m> {
-    /// A request from `source`, in `row`'s prefix, whose head has arrived.
-    pub fn new(source: IpAddr, row: Row, log: &'m Log, metrics: &'m Metrics) -> Self {
+    /// A request from `source`, in `row`'s prefix, whose head has arrived. `words`: memory for what it says of itself.
+    pub fn new(source: &'m str, row: Row, words: &'m mut String, log: &'m Log, metrics: &'m Metrics) -> Self {
         metrics.funnel.count(row, Step::Requests);
+        words.clear();
+        append_new_id(words);
         Self {
             log,
             metrics,
@@ -73,9 +76,9 @@ impl<'m> Request<'m> {
             row,
             end: Step::Failed,
             begun: Instant::now(),
-            id: new_id(),
-            method: String::new(),
-            path: String::new(),
+            id_end: words.len(),
+            method_end: words.len(),
+            words,
             upstream: None,
             stage: Stage::Head,
             code: None,
@@ -89,19 +92,31 @@ impl<'m> Request<'m> {
 
     /// What is sent upstream as X-Request-Id when the client sent none.
     pub fn id(&self) -> &str {
-        &self.id
+        &self.words[..self.id_end]
+    }
+
+    fn method(&self) -> &str {
+        &self.words[self.id_end..self.method_end]
+    }
+
+    fn path(&self) -> &str {
+        &self.words[self.method_end..]
     }
 
     /// Its valid head: `path_and_query` is masked before it is kept.
     pub fn head(&mut self, method: &str, path_and_query: &[u8], client_id: Option<&[u8]>) {
-        if self.log.wants_access() {
-            self.method.push_str(method);
-            redact::target(path_and_query, &mut self.path);
-        }
         let written = client_id.filter(|id| (1..=LONGEST_ID).contains(&id.len()));
         let written = written.and_then(|id| std::str::from_utf8(id).ok());
         if let Some(id) = written.filter(|id| id.bytes().all(|b| b.is_ascii_graphic() && b != b'"')) {
-            self.id.replace_range(.., id);
+            self.words.replace_range(.., id);
+        }
+        self.id_end = self.words.len();
+        if self.log.wants_access() {
+            self.words.push_str(method);
+        }
+        self.method_end = self.words.len();
+        if self.log.wants_access() {
+            redact::target(path_and_query, self.words);
         }
     }
 
@@ -186,86 +201,151 @@ impl<'m> Request<'m> {
         let _ = write!(self.detail, "{detail}");
     }
 
-    fn json(&self) -> String {
-        let line = json!({
-            "time": clock::rfc3339_millis(),
-            "id": self.id,
-            "source": self.source.to_string(),
-            "upstream": self.upstream.as_deref().map(UpstreamMetrics::name),
-            "method": self.method,
-            "path": self.path,
-            "code": self.code,
-            "stage": self.stage.name(),
-            "error": self.error,
-            "detail": (!self.detail.is_empty()).then_some(&self.detail),
-            "upstream_code": self.upstream_code,
-            "answered_by": self.answered_by(),
-            "connect_seconds": self.connected.map(|at| at.as_secs_f64()),
-            "response_seconds": self.responded.map(|at| at.as_secs_f64()),
-            "duration_seconds": self.begun.elapsed().as_secs_f64(),
-        });
-        format!("{line}\n")
+    fn json(&self, time: &str, duration: Duration, line: &mut Vec<u8>) {
+        let written = Line {
+            time,
+            id: self.id(),
+            source: self.source,
+            upstream: self.upstream.as_deref().map(UpstreamMetrics::name),
+            method: self.method(),
+            path: self.path(),
+            code: self.code,
+            stage: self.stage.name(),
+            error: self.error,
+            detail: (!self.detail.is_empty()).then_some(self.detail.as_str()),
+            upstream_code: self.upstream_code,
+            answered_by: self.answered_by(),
+            connect_seconds: self.connected.map(|at| at.as_secs_f64()),
+            response_seconds: self.responded.map(|at| at.as_secs_f64()),
+            duration_seconds: duration.as_secs_f64(),
+        };
+        // Writing to a Vec does not fail.
+        let _ = serde_json::to_writer(&mut *line, &written);
+        line.push(b'\n');
     }
 
-    fn text(&self) -> String {
-        let mut line = clock::rfc3339_millis();
-        let code = self.code.map_or("-".into(), |code| code.to_string());
+    /// By hand, since it is made for every request: formatting would be a good part of all that one costs.
+    fn text(&self, time: &str, duration: Duration, line: &mut Vec<u8>) {
         let upstream = self.upstream.as_deref().map_or("-", UpstreamMetrics::name);
-        let seconds = self.begun.elapsed().as_secs_f64();
-        // Writing to a String does not fail.
-        let _ = write!(
-            line,
-            " {code} {} {} source={} upstream={upstream} stage={} duration={seconds:.4}s id={}",
-            or_dash(&self.method),
-            or_dash(&self.path),
-            self.source,
-            self.stage.name(),
-            self.id,
-        );
-        if let Some(upstream_code) = self.upstream_code {
-            let _ = write!(line, " upstream_code={upstream_code}");
+        append(line, &[time, " "]);
+        append_code(line, self.code);
+        append(line, &[" ", or_dash(self.method()), " ", or_dash(self.path()), " source=", self.source]);
+        append(line, &[" upstream=", upstream, " stage=", self.stage.name(), " duration="]);
+        append_seconds(line, duration);
+        append(line, &[" id=", self.id()]);
+        if self.upstream_code.is_some() {
+            append(line, &[" upstream_code="]);
+            append_code(line, self.upstream_code);
         }
         if let Some(who) = self.answered_by() {
-            let _ = write!(line, " answered_by={who}");
+            append(line, &[" answered_by=", who]);
         }
-        for (stage, at) in [("connect", self.connected), ("response", self.responded)] {
+        for (stage, at) in [(" connect=", self.connected), (" response=", self.responded)] {
             if let Some(at) = at {
-                let _ = write!(line, " {stage}={:.4}s", at.as_secs_f64());
+                append(line, &[stage]);
+                append_seconds(line, at);
             }
         }
         if let Some(error) = self.error {
+            // Writing to a Vec does not fail.
             let _ = write!(line, " error={error} detail={:?}", self.detail);
         }
-        line.push('\n');
-        line
+        line.push(b'\n');
     }
 }
 
 impl Drop for Request<'_> {
     fn drop(&mut self) {
         let upstream = self.upstream.as_deref().unwrap_or(&self.metrics.without_upstream);
-        upstream.request(self.code, self.begun.elapsed());
+        let duration = self.begun.elapsed();
+        upstream.request(self.code, duration);
         self.metrics.funnel.count(self.row, self.end);
         if self.log.wants_access() {
-            self.log.line(&match self.log.format() {
-                Format::Text => self.text(),
-                Format::Json => self.json(),
+            self.log.line(|time, line| match self.log.format() {
+                Format::Text => self.text(time, duration, line),
+                Format::Json => self.json(time, duration, line),
             });
         }
     }
+}
+
+/// A line in JSON.
+#[derive(Serialize)]
+struct Line<'a> {
+    time: &'a str,
+    id: &'a str,
+    source: &'a str,
+    upstream: Option<&'a str>,
+    method: &'a str,
+    path: &'a str,
+    code: Option<u16>,
+    stage: &'a str,
+    error: Option<&'a str>,
+    detail: Option<&'a str>,
+    upstream_code: Option<u16>,
+    answered_by: Option<&'a str>,
+    connect_seconds: Option<f64>,
+    response_seconds: Option<f64>,
+    duration_seconds: f64,
+}
+
+fn append(line: &mut Vec<u8>, texts: &[&str]) {
+    for text in texts {
+        line.extend_from_slice(text.as_bytes());
+    }
+}
+
+fn append_code(line: &mut Vec<u8>, code: Option<u16>) {
+    // Writing to a Vec does not fail.
+    let _ = match code {
+        Some(code) => write!(line, "{code}"),
+        None => write!(line, "-"),
+    };
+}
+
+/// With four decimals, and the unit.
+fn append_seconds(line: &mut Vec<u8>, time: Duration) {
+    let rounded = (time.as_micros() + 50) / 100;
+    // Writing to a Vec does not fail.
+    let _ = write!(line, "{}.{:04}s", rounded / 10_000, rounded % 10_000);
 }
 
 fn or_dash(text: &str) -> &str {
     if text.is_empty() { "-" } else { text }
 }
 
-/// 32 hexadecimal digits that no other request has: a random number a thread, and a count.
-fn new_id() -> String {
+/// Appends 32 hexadecimal digits that no other request has: a random number a thread, and a count.
+fn append_new_id(to: &mut String) {
     thread_local! {
         static SEED: u64 = RandomState::new().hash_one(0);
         static COUNT: Cell<u64> = const { Cell::new(0) };
     }
     let count = COUNT.get();
     COUNT.set(count.wrapping_add(1));
-    format!("{:016x}{count:016x}", SEED.with(|seed| *seed))
+    let id = u128::from(SEED.with(|seed| *seed)) << 64 | u128::from(count);
+    let digit = |place: u32| char::from(b"0123456789abcdef"[(id >> (4 * place)) as usize & 15]);
+    to.extend((0..32).rev().map(digit));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_rounded_to_four_decimals() {
+        for (micros, text) in [(0, "0.0000s"), (49, "0.0000s"), (50, "0.0001s"), (12_345_678, "12.3457s")] {
+            let mut line = Vec::new();
+            append_seconds(&mut line, Duration::from_micros(micros));
+            assert_eq!(String::from_utf8(line).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn ids_are_hexadecimal_and_differ() {
+        let [mut one, mut other] = [String::new(), String::new()];
+        append_new_id(&mut one);
+        append_new_id(&mut other);
+        assert_ne!(one, other);
+        assert!([one, other].iter().all(|id| id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit())));
+    }
 }

@@ -40,26 +40,27 @@ impl Sink {
     }
 
     /// Writes whole lines, in one call where there is room, so that lines of several threads do not mix.
-    pub(super) fn lines(&self, lines: &str) {
+    pub(super) fn lines(&self, lines: &[u8]) {
         let lost = self.lost.swap(0, Ordering::Relaxed);
         let torn = self.torn.swap(false, Ordering::Relaxed);
         if lost == 0 && !torn {
-            return self.write(lines.as_bytes(), lines, (lost, torn));
+            return self.write(lines, lines, (lost, torn));
         }
         let end = if torn { "\n" } else { "" };
-        let told = format!("{end}{lost} lines of the log were lost: nobody was reading\n{lines}");
-        self.write(told.as_bytes(), lines, (lost, torn));
+        let mut told = format!("{end}{lost} lines of the log were lost: nobody was reading\n").into_bytes();
+        told.extend_from_slice(lines);
+        self.write(&told, lines, (lost, torn));
     }
 
     /// `bytes` ends in `lines`; `untold`: what was lost and torn before, which `bytes` begins by telling.
-    fn write(&self, bytes: &[u8], lines: &str, untold: (u64, bool)) {
+    fn write(&self, bytes: &[u8], lines: &[u8], untold: (u64, bool)) {
         let mut left = bytes;
         while !left.is_empty() {
             match self.write_some(left) {
                 Ok(count) => left = &left[count..],
                 Err(Errno::INTR) => {}
                 Err(_) => {
-                    let unwritten = &lines.as_bytes()[lines.len().saturating_sub(left.len())..];
+                    let unwritten = &lines[lines.len().saturating_sub(left.len())..];
                     let mut lost = unwritten.iter().filter(|b| **b == b'\n').count() as u64;
                     let mut torn = true;
                     if left.len() == bytes.len() {
@@ -99,14 +100,14 @@ mod tests {
         };
         let line = format!("{}\n", "x".repeat(999));
         for _ in 0..100 {
-            sink.lines(&line);
+            sink.lines(line.as_bytes());
         }
         let lost = sink.lost.load(Ordering::Relaxed);
         assert!((30..100).contains(&lost), "a pipe has room for 64 KiB: {lost}");
         let mut read = vec![0; 1 << 16];
         let count = reader.read(&mut read).unwrap();
         let whole = read[..count].split(|b| *b == b'\n').filter(|line| line.len() == 999).count() as u64;
-        sink.lines("after\n");
+        sink.lines(b"after\n");
         drop(sink);
         let mut rest = String::new();
         reader.read_to_string(&mut rest).unwrap();

@@ -4,6 +4,7 @@
 use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread;
@@ -97,11 +98,10 @@ impl Worker {
             }
             let sweeper = Rc::clone(&worker);
             drop(spawn_local(async move { sweeper.local.pool.sweep().await }));
-            worker.drain.clone().happens().await;
-            let mut end = worker.end.clone();
+            worker.drain.happens().await;
             tokio::select! {
                 () = worker.active.none() => {}
-                () = end.happens() => {}
+                () = worker.end.happens() => {}
             }
         });
         // Dropping the tasks drops their connections.
@@ -113,12 +113,12 @@ impl Worker {
 
     /// Accepts until draining begins.
     async fn accept(self: Rc<Self>, listener: TcpListener, protocol: Protocol) {
-        let mut drain = self.drain.clone();
+        let mut draining = pin!(self.drain.happens());
         let mut noted: Option<Instant> = None;
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
-                () = drain.happens() => return,
+                () = &mut draining => return,
             };
             match accepted {
                 Ok((tcp, peer)) => drop(spawn_local(Rc::clone(&self).serve(tcp, peer, protocol.clone()))),

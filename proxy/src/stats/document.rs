@@ -163,10 +163,7 @@ impl Document {
             version: Self::VERSION,
             taken: clock::rfc3339(taken),
             guard: Guard { state, mode, since: None, interfaces: Vec::new(), handshakes_uncounted: None },
-            prefixes: prefixes
-                .into_iter()
-                .map(|prefix| Prefix { prefix, counts: nothing.clone() })
-                .collect(),
+            prefixes: prefixes.into_iter().map(|prefix| Prefix { prefix, counts: nothing.clone() }).collect(),
             other: Counts { dropped_by: Some(DroppedBy::default()), ..nothing },
             seen: Some(Vec::new()),
         }
@@ -200,7 +197,8 @@ impl Guard {
         match (self.state, &self.since) {
             (State::Attached, Some(since)) => {
                 let without = self.handshakes_uncounted.as_ref();
-                let without = without.map_or(String::new(), |why| format!("; handshakes are not counted: {why}"));
+                let without =
+                    without.map_or(String::new(), |why| format!("; handshakes are not counted: {why}"));
                 format!("attached to {interfaces}, mode {}, counting since {since}{without}", self.mode)
             }
             (State::Attached | State::Detached, _) => "detached: packets are not counted".into(),

@@ -1,5 +1,3 @@
-use std::net::{IpAddr, Ipv4Addr};
-
 use hookgate::http::Version;
 use hookgate::http::encode::{self, Added};
 use hookgate::http::framing::Framing;
@@ -13,7 +11,7 @@ pub const LOOSE: HeadLimits = HeadLimits { bytes: 32768, target_bytes: 8192, fie
 const TIGHT: HeadLimits = HeadLimits { bytes: 200, target_bytes: 40, field_lines: 5 };
 const ADDED: Added<'static> = Added {
     host: "chatwoot.example.com",
-    client: IpAddr::V4(Ipv4Addr::new(157, 240, 1, 1)),
+    client: "157.240.1.1",
     scheme: "https",
     via: "hookgate",
     request_id: "0123",

@@ -14,7 +14,7 @@ pub enum Request {
 
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Reply {
-    Stats(Option<Stats>),
+    Stats(Option<Box<Stats>>),
     /// Why not, causes included.
     Refused(String),
 }

@@ -57,7 +57,7 @@ impl Keeper {
     /// What the guard has counted; `None` while it is attached to no interface. Blocks until the answer is there.
     pub fn stats(&self) -> Result<Option<Stats>, KeeperError> {
         match self.ask(&Request::Stats)? {
-            Reply::Stats(stats) => Ok(stats),
+            Reply::Stats(stats) => Ok(stats.map(|stats| *stats)),
             Reply::Refused(why) => Err(KeeperError::Refused(why)),
         }
     }

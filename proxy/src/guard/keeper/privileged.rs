@@ -27,7 +27,7 @@ pub async fn keep(socket: std::os::unix::net::UnixStream, pin: &str) -> io::Resu
 
 fn act(request: Request, pin: &str) -> Result<Reply, Error> {
     match request {
-        Request::Stats => Ok(Reply::Stats(guard::read(pin)?)),
+        Request::Stats => Ok(Reply::Stats(guard::read(pin)?.map(Box::new))),
     }
 }
 

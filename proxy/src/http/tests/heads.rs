@@ -1,5 +1,3 @@
-use std::net::{IpAddr, Ipv4Addr};
-
 use super::cases::{self, Case, same};
 use crate::http::encode::{self, Added};
 use crate::http::fields::via_names;
@@ -13,7 +11,7 @@ const KEYS: &[&str] =
 
 const ADDED: Added<'static> = Added {
     host: "chatwoot.example.com",
-    client: IpAddr::V4(Ipv4Addr::new(157, 240, 1, 1)),
+    client: "157.240.1.1",
     scheme: "https",
     via: "hookgate",
     request_id: "0123",
