@@ -231,7 +231,7 @@ fn detach_leaves_nothing_and_may_be_repeated() -> Result<()> {
     assert!(!scene.edge.run("ip link show wan0")?.contains("xdp"));
     assert_eq!(scene.edge.run("ls /sys/fs/bpf")?, scene.meta.run("ls /sys/fs/bpf")?);
     assert_eq!(scene.run("", "guard detach")?, "nothing was attached\n");
-    assert_eq!(scene.run("", "guard status")?, "detached: nothing is counted\n");
+    assert_eq!(scene.run("", "guard status")?, "detached: packets are not counted\n");
     let stats = scene.stats()?;
     assert_eq!(stats["guard"]["state"], "detached");
     assert_eq!((&stats["guard"]["since"], by_prefix(&stats).len()), (&Value::Null, 0));
