@@ -208,12 +208,10 @@ fn one_object_that_can_not_be_right_refuses_the_whole_answer() -> Result<()> {
 #[test]
 fn an_answer_that_is_not_whole_is_refused() -> Result<()> {
     let whole = own(&["157.240.0.0/16", "31.13.24.0/21", "2a03:2880::/32"]);
-    // In the middle of an object, and between two.
-    let at_object = whole.find("\n\n").map(|end| end + 2).context("two objects")?;
-    for length in [0, 20, at_object, whole.len() - 5, whole.len()] {
+    for length in [20, 60, whole.trim_end().len() - 30, whole.trim_end().len() - 5, whole.trim_end().len()] {
         let part = whole[..length].to_owned();
         let whois = Whois::start(move |stream| stream.write_all(part.as_bytes()))?;
-        Scene::asking(&whois)?.refuses("the answer breaks off: two blank lines end a whole one")?;
+        Scene::asking(&whois)?.refuses("the answer breaks off in the middle of an object")?;
     }
     // All of it, but the connection is reset.
     let whois = Whois::start(move |stream| {

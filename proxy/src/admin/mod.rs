@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 
 use crate::http::head::{EndOfHead, HeadLimits, RequestHead, slots};
@@ -25,12 +26,16 @@ const MOST_AT_ONCE: usize = 16;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const LIMITS: HeadLimits = HeadLimits { bytes: 8192, target_bytes: 1024, field_lines: 64 };
 
-/// What the pages say.
+/// What the pages say. Each may block for a moment.
 pub trait Pages: Send + Sync {
     /// Everything that is counted.
     fn metrics(&self) -> Exposition;
     /// The document of `hookgate stats --json`.
     fn stats(&self) -> Document;
+    /// Puts in force the prefixes that were stored; how many there are then.
+    ///
+    /// Errors: why those that were in force still are.
+    fn take_prefixes(&self) -> Result<usize, String>;
     /// What keeps the proxy from serving, a reason each; none when it is ready.
     fn unready(&self) -> Vec<String>;
 }
@@ -46,7 +51,22 @@ pub enum Listener {
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
+/// Who asks.
+#[derive(Clone, Copy)]
+enum Origin {
+    Anybody,
+    /// Root, or the proxy's own user.
+    CommandLine,
+}
+
 impl Listener {
+    fn origin(&self) -> Origin {
+        match self {
+            Self::Address(_) => Origin::Anybody,
+            Self::Socket(_) => Origin::CommandLine,
+        }
+    }
+
     async fn accept(&self) -> io::Result<Box<dyn Stream>> {
         Ok(match self {
             Self::Address(listener) => Box::new(listener.accept().await?.0),
@@ -63,10 +83,10 @@ pub async fn serve(listener: Listener, pages: Arc<dyn Pages>) {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         match listener.accept().await {
             Ok(stream) => {
-                let pages = Arc::clone(&pages);
+                let (pages, origin) = (Arc::clone(&pages), listener.origin());
                 tokio::spawn(async move {
                     // A monitor that goes away or is too slow has nobody else to tell.
-                    let _ = timeout(PATIENCE, answer(stream, &*pages)).await;
+                    let _ = timeout(PATIENCE, answer(stream, pages, origin)).await;
                     drop(place);
                 });
             }
@@ -75,9 +95,9 @@ pub async fn serve(listener: Listener, pages: Arc<dyn Pages>) {
     }
 }
 
-async fn answer(mut stream: Box<dyn Stream>, pages: &dyn Pages) -> io::Result<()> {
+async fn answer(mut stream: Box<dyn Stream>, pages: Arc<dyn Pages>, origin: Origin) -> io::Result<()> {
     let response = match read_head(&mut stream).await? {
-        Some(head) => respond(&head, pages),
+        Some(head) => spawn_blocking(move || respond(&head, &*pages, origin)).await?,
         None => response("400 Bad Request", TEXT, "not an HTTP request\n"),
     };
     stream.write_all(response.as_bytes()).await?;
@@ -101,18 +121,33 @@ async fn read_head(stream: &mut Box<dyn Stream>) -> io::Result<Option<Vec<u8>>> 
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
-fn respond(head: &[u8], pages: &dyn Pages) -> String {
+fn respond(head: &[u8], pages: &dyn Pages, origin: Origin) -> String {
     let mut slots = slots();
     let Ok(head) = RequestHead::parse(head, &mut slots, &LIMITS) else {
         return response("400 Bad Request", TEXT, "not a valid HTTP request\n");
     };
-    if head.method != "GET" {
-        return response("405 Method Not Allowed", TEXT, "GET /health, /ready, /metrics or /stats.json\n");
-    }
     let path = match head.target {
         Target::Path(path) => path.split(|b| *b == b'?').next().unwrap_or_default(),
         Target::Asterisk | Target::Authority => b"",
     };
+    match (head.method, origin) {
+        ("GET", _) => page(path, pages),
+        ("POST", Origin::CommandLine) => act(path, pages),
+        _ => response("405 Method Not Allowed", TEXT, "GET /health, /ready, /metrics or /stats.json\n"),
+    }
+}
+
+fn act(path: &[u8], pages: &dyn Pages) -> String {
+    match path {
+        b"/prefixes" => match pages.take_prefixes() {
+            Ok(count) => response("200 OK", TEXT, &format!("{count} in force\n")),
+            Err(why) => response("409 Conflict", TEXT, &format!("{why}\n")),
+        },
+        _ => response("404 Not Found", TEXT, "/prefixes is here\n"),
+    }
+}
+
+fn page(path: &[u8], pages: &dyn Pages) -> String {
     match path {
         b"/health" => response("200 OK", TEXT, "serving\n"),
         b"/ready" => match pages.unready() {

@@ -8,11 +8,11 @@ use crate::server::Prepared;
 pub(super) fn run(file: &ConfigFile, consent: Consent) -> anyhow::Result<ExitCode> {
     let config = file.load()?;
     let path = file.path().display();
-    let meta = super::standing(&config.prefixes)?.table();
+    let standing = super::standing(&config.prefixes)?;
     if let Some(guard) = &config.guard {
-        consent.suffices(guard, &meta)?;
+        consent.suffices(guard, &standing.table())?;
     }
-    Prepared::new(&config, meta, super::log(&config.log))?;
+    Prepared::new(&config, standing, super::log(&config.log))?;
     for key in &config.without_effect {
         print(&format!("{path}: `{key}` has no effect in this version\n"))?;
     }

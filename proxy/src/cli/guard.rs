@@ -3,7 +3,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Subcommand;
 
-use super::{ConfigFile, Consent, pin, print, stats};
+use super::{ConfigFile, Consent, pin, print, rehearse, stats};
 use crate::config;
 use crate::guard::{self, Attached, Continuity, Interface};
 use crate::prefixes::Table;
@@ -16,6 +16,8 @@ pub enum Command {
     Detach,
     /// Say whether the program is attached, and to what
     Status,
+    /// Say whom mode strict would have dropped so far
+    Rehearse(rehearse::Options),
 }
 
 pub fn run(command: Command, config: &ConfigFile) -> anyhow::Result<ExitCode> {
@@ -26,7 +28,7 @@ pub fn run(command: Command, config: &ConfigFile) -> anyhow::Result<ExitCode> {
                 .guard
                 .context("the configuration has no [guard] section: add one with `interfaces`")?;
             let meta = super::standing(&config.prefixes)?.table();
-            print(&format!("{}\n", attach(&guard, &meta, consent)?))?;
+            print(&format!("{}\n", describe(&attach(&guard, &meta, consent)?)))?;
         }
         Command::Detach => {
             let config = config.guard()?;
@@ -36,6 +38,7 @@ pub fn run(command: Command, config: &ConfigFile) -> anyhow::Result<ExitCode> {
                 false => print(&format!("detached from {}\n", interfaces.join(", ")))?,
             }
         }
+        Command::Rehearse(options) => return rehearse::run(&options, config),
         Command::Status => {
             let document = stats::Source::new(config)?.pinned()?;
             print(&format!("{}\n", document.guard.describe()))?;
@@ -44,13 +47,13 @@ pub fn run(command: Command, config: &ConfigFile) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Attaches the guard; says to what.
-pub(super) fn attach(config: &config::Guard, meta: &Table, consent: Consent) -> anyhow::Result<String> {
+pub(super) fn attach(config: &config::Guard, meta: &Table, consent: Consent) -> anyhow::Result<Attached> {
     consent.suffices(config, meta)?;
-    Ok(describe(&guard::start(config, meta)?))
+    Ok(guard::start(config, meta)?)
 }
 
-fn describe(attached: &Attached) -> String {
+/// To what.
+pub(super) fn describe(attached: &Attached) -> String {
     let counters = match attached.counters {
         Continuity::New => "",
         Continuity::Kept => ", with the counters it had",

@@ -4,6 +4,8 @@ mod check;
 mod doctor;
 mod guard;
 mod prefixes;
+mod proxy;
+mod rehearse;
 mod run;
 mod stats;
 mod top;

@@ -1,5 +1,6 @@
 use std::fmt::Write as _;
 use std::net::IpAddr;
+use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
@@ -7,8 +8,9 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use tokio::runtime;
 
-use super::{ConfigFile, json, print, standing};
+use super::{ConfigFile, json, pin, print, proxy, standing};
 use crate::config::{Config, Registry};
+use crate::guard;
 use crate::observe::clock;
 use crate::prefixes::{BadAnswer, LeftOut, Network, Standing};
 use crate::registry::{self, Refreshed, Refused};
@@ -120,13 +122,25 @@ fn ask(
     }
 }
 
-/// Stores the refresh, so that every later start begins with it.
+/// Stores the refresh, so that every later start begins with it, and has whoever runs now take it over.
 fn put_in_force(config: &Config, standing: &Standing) -> anyhow::Result<String> {
     let path = &config.prefixes.state;
     if let Some(refresh) = &standing.refresh {
         refresh.store(path).context("the prefixes in force stay")?;
     }
-    Ok(format!("stored in {}, for the next start\n", path.display()))
+    let stored = format!("stored in {}", path.display());
+    let socket = config.admin.as_ref().and_then(|admin| admin.socket.as_deref());
+    if let Some(proxy) = socket.and_then(|socket| UnixStream::connect(socket).ok()) {
+        let told = proxy::post(proxy, "/prefixes").context(format!("{stored}, but the running proxy"))?;
+        return Ok(format!("{stored}; in the running proxy: {told}"));
+    }
+    let pin = pin(config.guard.as_ref());
+    // Without permission to look there is nothing to put in force from here.
+    if guard::is_pinned(pin).unwrap_or(false) {
+        guard::set_prefixes(pin, &standing.table()).context(format!("{stored}, but the guard"))?;
+        return Ok(format!("{stored}; in force in the guard\n"));
+    }
+    Ok(format!("{stored}, for the next start\n"))
 }
 
 fn told(registry: &Registry, refreshed: &Refreshed) -> String {
@@ -137,7 +151,7 @@ fn told(registry: &Registry, refreshed: &Refreshed) -> String {
     let _infallible = writeln!(
         text,
         "{registry} has {} prefixes of Meta's own, and {} objects of others: {} added, {} removed, {} in force",
-        refreshed.registered,
+        refreshed.registered.len(),
         refreshed.left_out.len(),
         changes.added.len(),
         changes.removed.len(),

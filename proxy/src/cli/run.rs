@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use super::{ConfigFile, Consent, guard};
 use crate::config;
+use crate::guard::{Attached, keeper::Kept};
 use crate::observe::Log;
 use crate::prefixes::Table;
 use crate::server::{Prepared, supervise};
@@ -18,12 +19,14 @@ pub(super) fn run(file: &ConfigFile, consent: Consent) -> anyhow::Result<ExitCod
     if let Some(bad) = bad {
         log.note(&super::without_refresh(&bad));
     }
-    let meta = standing.table();
-    let server = Prepared::new(&config, meta.clone(), log.clone())?.bind()?;
+    let mut server = Prepared::new(&config, standing.clone(), log.clone())?.bind()?;
     // Before the first connection can come in, so that none goes uncounted.
-    match &config.guard {
-        Some(guard) if attach(guard, &meta, consent, &log) => {
-            Ok(supervise(&guard.pin, &log, |keeper| server.run(Some(keeper)))?)
+    let attached = config.guard.as_ref().map(|guard| attach(guard, &standing.table(), consent, &log));
+    match (config.guard, attached) {
+        (Some(guard), Some(Some(attached))) => {
+            server.count_with(attached);
+            let kept = Kept { pin: guard.pin, prefixes: config.prefixes, standing };
+            Ok(supervise(kept, &log, |keeper| server.run(Some(keeper)))?)
         }
         _ => {
             server.run(None)?;
@@ -32,12 +35,12 @@ pub(super) fn run(file: &ConfigFile, consent: Consent) -> anyhow::Result<ExitCod
     }
 }
 
-/// A guard that cannot be attached never stops the proxy. Whether it is.
-fn attach(guard: &config::Guard, meta: &Table, consent: Consent, log: &Log) -> bool {
+/// `None`: it cannot be attached, which never stops the proxy.
+fn attach(guard: &config::Guard, meta: &Table, consent: Consent, log: &Log) -> Option<Attached> {
     let attached = guard::attach(guard, meta, consent);
     log.note(&match &attached {
-        Ok(attached) => format!("guard: {attached}"),
+        Ok(attached) => format!("guard: {}", guard::describe(attached)),
         Err(error) => format!("guard: not attached, serving without it: {error:#}"),
     });
-    attached.is_ok()
+    attached.ok()
 }

@@ -1,18 +1,17 @@
 //! `hookgate stats`: what was counted, once or again and again.
 
 use std::fmt::Write as _;
-use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::thread::sleep;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use clap::Args;
 use tokio::time::Instant;
 
-use super::{ConfigFile, is_read, json, pin, print};
+use super::{ConfigFile, is_read, json, pin, print, proxy};
 use crate::config::{self, Mode};
 use crate::guard;
 use crate::observe::clock;
@@ -87,7 +86,8 @@ impl Source {
             // Nobody listens there, or this user may not ask: the pins may still be read.
             && let Ok(proxy) = UnixStream::connect(socket)
         {
-            return ask(proxy).with_context(|| format!("the proxy at {}", socket.display()));
+            let document = proxy::get(proxy, "/stats.json").and_then(|json| Ok(serde_json::from_str(&json)?));
+            return document.with_context(|| format!("the proxy at {}", socket.display()));
         }
         self.pinned()
     }
@@ -102,21 +102,6 @@ impl Source {
                 Ok(Document::without_guard(clock::now(), mode, prefixes.iter()))
             }
         }
-    }
-}
-
-/// How long the proxy may take to answer.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-fn ask(mut proxy: UnixStream) -> anyhow::Result<Document> {
-    proxy.set_read_timeout(Some(PATIENCE))?;
-    proxy.write_all(b"GET /stats.json HTTP/1.1\r\nHost: hookgate\r\nConnection: close\r\n\r\n")?;
-    let mut answer = String::new();
-    proxy.read_to_string(&mut answer)?;
-    match answer.split_once("\r\n\r\n") {
-        Some((head, body)) if head.starts_with("HTTP/1.1 200 ") => Ok(serde_json::from_str(body)?),
-        Some((_, why)) => bail!("{}", why.trim()),
-        None => bail!("it gave no answer"),
     }
 }
 

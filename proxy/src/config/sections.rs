@@ -291,9 +291,6 @@ impl<'d> Reading<'d> {
         if section.is_present() && !section.has("interfaces") {
             section.problem("interfaces", "which interfaces shall be guarded? write interfaces = [\"eth0\"]");
         }
-        if prefixes.refresh.is_some() {
-            self.no_effect_yet(&section, "guard", &["refresh"]);
-        }
         let present = section.is_present();
         self.finish(limit);
         self.finish(section);

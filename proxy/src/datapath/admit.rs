@@ -7,12 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::observe::{ConnectionRefusal, Row};
-use crate::prefixes::Network;
 
 /// The connections of all workers, and how many there may be.
 pub struct Admission {
-    /// Networks treated like Meta's.
-    allowed: Vec<Network>,
     most: usize,
     /// How many of them may be strangers'.
     most_of_strangers: usize,
@@ -35,19 +32,22 @@ impl Class {
     /// As in the metrics' labels.
     pub const ALL: [(Self, &str); 3] =
         [(Self::Meta, "meta"), (Self::Allowed, "allowed"), (Self::Other, "other")];
+
+    fn of(client: IpAddr, row: Row) -> Self {
+        match row {
+            Row::ALLOWED => Self::Allowed,
+            Row::OTHER if client.is_loopback() => Self::Allowed,
+            Row::OTHER => Self::Other,
+            _ => Self::Meta,
+        }
+    }
 }
 
 impl Admission {
     /// `reserved_for_meta`: a share of `most`; `per_source`: `None` for a quarter of what strangers may use.
-    pub fn new(
-        allowed: Vec<Network>,
-        most: usize,
-        reserved_for_meta: f64,
-        per_source: Option<usize>,
-    ) -> Self {
+    pub fn new(most: usize, reserved_for_meta: f64, per_source: Option<usize>) -> Self {
         let most_of_strangers = most - (most as f64 * reserved_for_meta).ceil() as usize;
         Self {
-            allowed,
             most,
             most_of_strangers,
             most_per_source: per_source.unwrap_or((most_of_strangers / 4).max(1)),
@@ -57,19 +57,9 @@ impl Admission {
         }
     }
 
-    fn class(&self, client: IpAddr, row: Row) -> Class {
-        if row != Row::OTHER {
-            Class::Meta
-        } else if client.is_loopback() || self.allowed.iter().any(|network| network.contains(client)) {
-            Class::Allowed
-        } else {
-            Class::Other
-        }
-    }
-
     /// A place for a connection of `client`'s, whose prefix is `row`'s.
     pub fn admit(self: &Arc<Self>, client: IpAddr, row: Row) -> Result<Slot, ConnectionRefusal> {
-        let class = self.class(client, row);
+        let class = Class::of(client, row);
         // What others than strangers may have is only bounded in total.
         let most = if class == Class::Other { self.most_of_strangers } else { usize::MAX };
         let of_class = Place::take(self, Self::of_class, class, most);
@@ -171,13 +161,12 @@ mod tests {
     use crate::prefixes::Table;
 
     fn admission(most: usize, reserved: f64, per_source: Option<usize>) -> Arc<Admission> {
-        let allowed = vec!["192.0.2.0/24".parse().unwrap()];
-        Arc::new(Admission::new(allowed, most, reserved, per_source))
+        Arc::new(Admission::new(most, reserved, per_source))
     }
 
     fn many(admission: &Arc<Admission>, client: &str, count: usize) -> (Vec<Slot>, Vec<ConnectionRefusal>) {
         let client = client.parse().unwrap();
-        let row = Funnel::new(Table::builtin()).unwrap().row(client);
+        let row = Funnel::new(Table::builtin(), vec!["192.0.2.0/24".parse().unwrap()]).unwrap().row(client);
         let (mut slots, mut refused) = (Vec::new(), Vec::new());
         for _ in 0..count {
             match admission.admit(client, row) {

@@ -28,7 +28,7 @@ pub struct Context {
     pub directory: Directory,
     pub dns: Dns,
     pub log: Log,
-    pub metrics: Arc<Metrics>,
+    pub metrics: Metrics,
 }
 
 impl Context {

@@ -34,16 +34,22 @@ fn silence() -> Finding {
     )
 }
 
-/// What the kernel has counted; what the proxy has is not there yet.
 impl From<&guard::Counts> for Counts {
     fn from(counts: &guard::Counts) -> Self {
+        let [accepted, tls, tls_failed, requests, delivered, refused, failed] = counts.funnel.map(Some);
         Self {
             packets: Some(counts.packets),
             syns: Some(counts.syns),
             syns_retransmitted: Some(counts.syns_retransmitted),
             handshakes: counts.handshakes,
             handshakes_failed: counts.handshakes_failed,
-            ..Self::default()
+            accepted,
+            tls,
+            tls_failed,
+            requests,
+            delivered,
+            refused,
+            failed,
         }
     }
 }

@@ -1,5 +1,7 @@
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::Path;
 
 use aya::Pod;
 use aya::maps::lpm_trie::LpmTrie;
@@ -10,7 +12,9 @@ use super::pins::Folder;
 use super::program::Program;
 use super::rows::Known;
 use super::{Continuity, Error};
-use crate::sys;
+use crate::observe::Funnel;
+use crate::prefixes::Network;
+use crate::sys::{self, Shared};
 
 /// Settings last: they say that the others are complete.
 pub const MAPS: [&str; 17] = [
@@ -61,9 +65,20 @@ impl Maps {
     ///
     /// Errors: [`Error::OtherLayout`] when another version made them, or nobody finished them.
     pub fn read_only(folder: &Folder) -> Result<Self, Error> {
+        Self::pinned(folder, sys::bpf::open_map_read_only)
+    }
+
+    /// The pinned ones.
+    ///
+    /// Errors: as [`Maps::read_only`].
+    pub fn writable(folder: &Folder) -> Result<Self, Error> {
+        Self::pinned(folder, sys::bpf::open_map)
+    }
+
+    fn pinned(folder: &Folder, open: fn(&Path) -> io::Result<OwnedFd>) -> Result<Self, Error> {
         let other = || Error::OtherLayout { folder: folder.path().into() };
         let open = |name: &str| {
-            let fd = sys::bpf::open_map_read_only(&folder.map(name)).map_err(MapError::IoError)?;
+            let fd = open(&folder.map(name)).map_err(MapError::IoError)?;
             MapData::from_fd(fd).and_then(Map::from_map_data)
         };
         let maps = Self::assemble(open).map_err(|error| match error {
@@ -110,6 +125,21 @@ impl Maps {
             known.push(row);
         }
         Ok(known)
+    }
+
+    /// The prefixes in force, and the index of each.
+    pub fn numbered(&self) -> Result<Vec<(Network, u32)>, Error> {
+        let rows = self.rows()?.into_iter().zip(abi::FIRST_PREFIX..);
+        Ok(rows.filter(|(row, _)| row.in_force).map(|(row, index)| (row.network, index)).collect())
+    }
+
+    /// What user space counts, in memory that it shares with every reader of the map.
+    pub fn funnel(&self) -> Result<Shared, Error> {
+        let Map::Array(requests) = self.map(abi::REQUESTS)? else {
+            return Err(Error::map(abi::REQUESTS)(MapError::InvalidMapType { map_type: 0 }));
+        };
+        let shared = Shared::map(requests.fd().as_fd(), Funnel::CELLS);
+        shared.map_err(MapError::IoError).map_err(Error::map(abi::REQUESTS))
     }
 
     /// What all CPUs counted at an index.

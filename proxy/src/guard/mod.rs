@@ -29,8 +29,8 @@ pub use support::{is_supported, locks_nobody_out};
 use serde::{Deserialize, Serialize};
 
 use crate::config;
-use crate::prefixes::Table;
-use crate::sys;
+use crate::prefixes::{Network, Table};
+use crate::sys::{self, Shared};
 use clock::Clock;
 use maps::Maps;
 use pins::Folder;
@@ -39,6 +39,10 @@ use program::Program;
 /// What [`start`] has done.
 #[derive(Debug)]
 pub struct Attached {
+    /// Where the proxy counts how far connections and requests got.
+    pub funnel: Shared,
+    /// Whose counts are where in it.
+    pub rows: Vec<(Network, u32)>,
     pub interfaces: Vec<Interface>,
     pub counters: Continuity,
     /// Why handshakes are not counted, where they are not.
@@ -85,6 +89,7 @@ pub fn start(config: &config::Guard, prefixes: &Table) -> Result<Attached, Error
     let handshakes = handshakes::attach(&mut program, &folder);
     let links = link::attach_all(&mut program, config, &folder)?;
     let interfaces = links.iter().map(|link| link.interface.clone()).collect();
+    let (funnel, rows) = (maps.funnel()?, maps.numbered()?);
     let is_first = !folder.exists()?;
     let handshakes = pin(&folder, counters, &maps, &mut program, links, handshakes).inspect_err(|_| {
         if is_first {
@@ -93,6 +98,8 @@ pub fn start(config: &config::Guard, prefixes: &Table) -> Result<Attached, Error
         }
     })?;
     Ok(Attached {
+        funnel,
+        rows,
         interfaces,
         counters,
         handshakes_uncounted: handshakes.err().map(|error| error.in_a_line()),
@@ -114,6 +121,25 @@ fn pin(
     program.pin(folder)?;
     link::pin_all(links, folder)?;
     Ok(handshakes.and_then(|attachment| attachment.pin(folder)))
+}
+
+/// Puts other prefixes in force in a guard that is pinned: without losing a count, and without a moment in which an
+/// address that stays is a stranger's. Whose counts are where from now on.
+///
+/// Errors: no permission, or maps in another version's layout.
+pub fn set_prefixes(pin: &str, prefixes: &Table) -> Result<Vec<(Network, u32)>, Error> {
+    let folder = Folder::named(pin)?;
+    let _lock = pins::lock()?;
+    let mut maps = Maps::writable(&folder)?;
+    maps.set_prefixes(prefixes)?;
+    maps.numbered()
+}
+
+/// Whether a guard is pinned there, attached or not.
+///
+/// Errors: no permission to look.
+pub fn is_pinned(pin: &str) -> Result<bool, Error> {
+    Folder::named(pin)?.exists()
 }
 
 /// Detaches the program from every interface and removes the pin folder with all counters. The names of the interfaces

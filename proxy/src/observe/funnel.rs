@@ -15,6 +15,8 @@ use crate::sys::Shared;
 #[derive(Debug)]
 pub struct Funnel {
     rows: RwLock<Arc<Rows>>,
+    /// The operator's networks that are treated like Meta's; they count apart, as the guard has it.
+    allowed: Vec<Network>,
     counts: Shared,
 }
 
@@ -31,7 +33,9 @@ struct Rows {
 pub struct Row(u32);
 
 impl Row {
-    pub const OTHER: Self = Self(0);
+    pub const OTHER: Self = Self(abi::OTHER);
+    /// Shown with [`Row::OTHER`].
+    pub const ALLOWED: Self = Self(abi::ALLOWED);
 }
 
 /// A step of the way. Each request that has ended is one of [`Step::Delivered`], [`Step::Refused`], [`Step::Failed`].
@@ -67,19 +71,29 @@ impl Step {
 /// Rows that there is room for, the rest of the world's included: as many as the guard has.
 const CAPACITY: u32 = abi::CAPACITY;
 /// Numbers a row has in memory.
-pub const CELLS: usize = 8;
+const CELLS: usize = 8;
 const _: () = assert!(Step::ALL.len() <= CELLS);
 
 /// One row's counts, in the order of [`Step::ALL`].
 pub type Counts = [u64; Step::ALL.len()];
 
 impl Funnel {
+    /// Numbers in memory, all rows together.
+    pub const CELLS: usize = CAPACITY as usize * CELLS;
+
     /// Counts in memory of this process alone.
     ///
     /// Errors: no memory.
-    pub fn new(table: Table) -> io::Result<Self> {
-        let counts = Shared::private(CAPACITY as usize * CELLS)?;
-        Ok(Self { counts, rows: RwLock::new(Arc::new(Rows::default().with(table))) })
+    pub fn new(table: Table, allowed: Vec<Network>) -> io::Result<Self> {
+        let counts = Shared::private(Self::CELLS)?;
+        Ok(Self { counts, allowed, rows: RwLock::new(Arc::new(Rows::default().with(table))) })
+    }
+
+    /// From now on counts where the guard's readers look: `counts` are [`Funnel::CELLS`] numbers, `rows` say which
+    /// belong to whom.
+    pub fn move_to(&mut self, counts: Shared, rows: Vec<(Network, u32)>) {
+        self.counts = counts;
+        self.set_rows(rows);
     }
 
     /// Puts `table` in force; connections that are there already stay where they were counted.
@@ -88,11 +102,22 @@ impl Funnel {
         *rows = Arc::new(rows.with(table));
     }
 
+    /// The same for prefixes that somebody else has numbered.
+    pub fn set_rows(&self, numbered: Vec<(Network, u32)>) {
+        let table = numbered.iter().map(|(network, _)| *network).collect();
+        let rows = Rows { table, index: numbered.into_iter().collect() };
+        *self.rows.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rows);
+    }
+
     /// The longest prefix in force that holds the address.
     pub fn row(&self, address: IpAddr) -> Row {
         let rows = self.rows();
         let network = rows.table.longest_match(address);
-        network.and_then(|network| rows.index.get(&network)).map_or(Row::OTHER, |index| Row(*index))
+        match network.and_then(|network| rows.index.get(&network)) {
+            Some(index) => Row(*index),
+            None if self.allowed.iter().any(|network| network.contains(address)) => Row::ALLOWED,
+            None => Row::OTHER,
+        }
     }
 
     pub fn count(&self, row: Row, step: Step) {
@@ -114,7 +139,9 @@ impl Funnel {
             Step::ALL.map(|(step, ..)| self.cell(row, step).map_or(0, |cell| cell.load(Ordering::Relaxed)))
         };
         let row = |network: &Network| rows.index.get(network).map_or(Row::OTHER, |index| Row(*index));
-        (rows.table.iter().map(|network| (network, of(row(&network)))).collect(), of(Row::OTHER))
+        let mut other = of(Row::OTHER);
+        other.iter_mut().zip(of(Row::ALLOWED)).for_each(|(sum, more)| *sum += more);
+        (rows.table.iter().map(|network| (network, of(row(&network)))).collect(), other)
     }
 
     /// Appends `hookgate_prefix_…_total`; series appear at first use, but for the rest of the world's.
@@ -143,7 +170,7 @@ impl Rows {
     fn with(&self, table: Table) -> Self {
         let mut index = self.index.clone();
         for network in table.iter() {
-            let next = index.len() as u32 + 1;
+            let next = index.len() as u32 + abi::FIRST_PREFIX;
             if next < CAPACITY {
                 index.entry(network).or_insert(next);
             }
@@ -157,7 +184,8 @@ mod tests {
     use super::*;
 
     fn funnel(networks: &[&str]) -> Funnel {
-        Funnel::new(networks.iter().map(|text| text.parse::<Network>().unwrap()).collect()).unwrap()
+        let table = networks.iter().map(|text| text.parse::<Network>().unwrap()).collect();
+        Funnel::new(table, vec!["192.0.2.0/24".parse().unwrap()]).unwrap()
     }
 
     #[test]
@@ -199,6 +227,16 @@ mod tests {
         funnel.set_table(table(&["31.13.64.0/18", "157.240.0.0/17"]));
         count("31.13.64.1");
         assert_eq!(accepted(), (vec![("31.13.64.0/18".into(), 2), ("157.240.0.0/17".into(), 1)], 1));
+    }
+
+    #[test]
+    fn allowed_networks_count_apart_and_are_shown_with_the_rest() {
+        let funnel = funnel(&["31.13.64.0/18"]);
+        for (address, row) in [("192.0.2.1", Row::ALLOWED), ("203.0.113.1", Row::OTHER)] {
+            assert_eq!(funnel.row(address.parse().unwrap()), row);
+            funnel.count(row, Step::Requests);
+        }
+        assert_eq!(funnel.counts().1, [0, 0, 0, 2, 0, 0, 0]);
     }
 
     #[test]

@@ -74,7 +74,7 @@ pub enum Fault {
 pub enum BadAnswer {
     #[error("the registry says: {0}")]
     Server(String),
-    #[error("the answer breaks off: two blank lines end a whole one")]
+    #[error("the answer breaks off in the middle of an object")]
     Truncated,
     #[error("line {line} of the answer is not RPSL: {text}")]
     NotRpsl { line: usize, text: String },
@@ -88,21 +88,37 @@ pub enum BadAnswer {
 impl Registered {
     /// Reads all that a server sent before it closed the connection.
     ///
-    /// The protocol has no length: a whole answer ends with two blank lines (RIPE Database query reference; IRRd does
-    /// the same), which one that breaks off between two objects doesn't.
+    /// The protocol has no length, and servers differ in how many blank lines end an answer: one that breaks off is known
+    /// by its last object, which lacks its last line, or its `source`, the attribute that RPSL ends with.
     pub fn read(answer: &[u8]) -> Result<Self, BadAnswer> {
         let answer = String::from_utf8_lossy(answer).replace("\r\n", "\n");
         if let Some(error) = answer.lines().find_map(server_error) {
             return Err(BadAnswer::Server(printable(error)));
         }
-        if !answer.ends_with("\n\n\n") {
-            return Err(BadAnswer::Truncated);
-        }
+        let breaks_off = !answer.is_empty() && !answer.ends_with('\n');
         let objects = rpsl::objects(&answer).map_err(|wrong| {
+            if breaks_off && wrong.line == answer.lines().count() {
+                return BadAnswer::Truncated;
+            }
             let text = answer.lines().nth(wrong.line - 1).unwrap_or_default();
             BadAnswer::NotRpsl { line: wrong.line, text: printable(text) }
         })?;
+        if breaks_off || objects.last().is_some_and(|last| last.values("source").next().is_none()) {
+            return Err(BadAnswer::Truncated);
+        }
         Self::of(&objects)
+    }
+
+    /// What somebody else has found to be Meta's own, checked once more.
+    pub fn checked(networks: BTreeSet<Network>) -> Result<Self, BadAnswer> {
+        let wrong = networks.iter().filter_map(|network| network.unlikely().map(|fault| (network, fault)));
+        let wrong = wrong.map(|(network, fault)| BadObject { object: network.to_string(), fault });
+        let wrong: Vec<BadObject> = wrong.collect();
+        match (wrong.is_empty(), networks.is_empty()) {
+            (false, _) => Err(BadAnswer::Objects(wrong)),
+            (true, true) => Err(BadAnswer::Nothing { left_out: Vec::new() }),
+            (true, false) => Ok(Self { networks, left_out: Vec::new() }),
+        }
     }
 
     fn of(objects: &[Object]) -> Result<Self, BadAnswer> {

@@ -6,9 +6,11 @@ mod whois;
 pub use refresher::Refresher;
 pub use whois::Unanswered;
 
+use std::collections::BTreeSet;
+
 use crate::config::Registry;
 use crate::observe::clock;
-use crate::prefixes::{BadAnswer, BadRefresh, Changes, LeftOut, Registered, Standing};
+use crate::prefixes::{BadAnswer, BadRefresh, Changes, LeftOut, Network, Registered, Standing};
 use crate::upstream::Dns;
 
 /// What a refresh would bring, checked; nothing is in force or stored yet.
@@ -16,8 +18,8 @@ use crate::upstream::Dns;
 pub struct Refreshed {
     pub standing: Standing,
     pub changes: Changes,
-    /// Prefixes that Meta has registered.
-    pub registered: usize,
+    /// What Meta has registered.
+    pub registered: BTreeSet<Network>,
     pub left_out: Vec<LeftOut>,
 }
 
@@ -40,7 +42,7 @@ pub async fn refresh(standing: &Standing, registry: &Registry, dns: &Dns) -> Res
     Ok(Refreshed {
         changes: standing.table().changes_to(&next.table()),
         standing: next,
-        registered: answer.networks.len(),
+        registered: answer.networks,
         left_out: answer.left_out,
     })
 }

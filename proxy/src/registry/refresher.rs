@@ -7,9 +7,9 @@ use jiff::Timestamp;
 use tokio::time::sleep;
 
 use super::{Refreshed, refresh};
-use crate::config::{Config, Prefixes};
+use crate::config::{Config, Registry};
 use crate::observe::{Log, clock};
-use crate::prefixes::{Standing, Table};
+use crate::prefixes::Standing;
 use crate::upstream::Dns;
 use crate::upstream::dns::BadDns;
 
@@ -19,12 +19,11 @@ const START: Duration = Duration::from_secs(60);
 const RETRY: Duration = Duration::from_secs(60);
 const LONGEST: Duration = Duration::from_secs(3600);
 
-/// Keeps Meta's prefixes as the registry has them.
+/// When the registry is asked, and what it says.
 pub struct Refresher {
     every: Duration,
-    settings: Prefixes,
+    registry: Registry,
     dns: Dns,
-    standing: Standing,
     /// In a row.
     failures: u32,
     log: Log,
@@ -34,57 +33,40 @@ impl Refresher {
     /// `None`: it is configured never to ask.
     ///
     /// Errors: the DNS can't be set up.
-    pub fn new(config: &Config, standing: Standing, log: Log) -> Result<Option<Self>, BadDns> {
+    pub fn new(config: &Config, log: Log) -> Result<Option<Self>, BadDns> {
         let Some(every) = config.prefixes.refresh else { return Ok(None) };
-        let settings = config.prefixes.clone();
-        let dns = Dns::new(&config.dns)?;
-        Ok(Some(Self { every, settings, dns, standing, failures: 0, log }))
+        let registry = config.prefixes.registry.clone();
+        Ok(Some(Self { every, registry, dns: Dns::new(&config.dns)?, failures: 0, log }))
     }
 
-    /// The next table, once a refresh that is due has changed something. It is stored for the next start by then;
-    /// whatever fails is logged, and tried again later. Cancelled, it loses only the time that it waited.
-    pub async fn next(&mut self) -> Table {
+    /// The next good answer, once one was due; whatever fails is logged, and tried again later. `standing` tells how the
+    /// prefixes stand at the moment. Cancelled, it loses only the time that it waited.
+    pub async fn next(&mut self, standing: impl Fn() -> Standing) -> Refreshed {
         loop {
-            sleep(self.wait(clock::now(), random_share())).await;
-            let registry = &self.settings.registry;
-            match refresh(&self.standing, registry, &self.dns).await {
+            let asked = standing().refresh.map(|refresh| refresh.asked);
+            sleep(self.wait(asked, clock::now(), random_share())).await;
+            match refresh(&standing(), &self.registry, &self.dns).await {
                 Ok(refreshed) => {
                     self.failures = 0;
-                    let is_new = !refreshed.changes.is_empty();
-                    self.keep(refreshed);
-                    if is_new {
-                        return self.standing.table();
-                    }
+                    return refreshed;
                 }
                 Err(why) => {
-                    self.failures = self.failures.saturating_add(1);
+                    self.failed();
                     self.log.note(&format!(
-                        "prefixes: not refreshed, what is in force stays: {registry}: {why} (failure {})",
-                        self.failures
+                        "prefixes: not refreshed, what is in force stays: {}: {why} (failure {})",
+                        self.registry, self.failures
                     ));
                 }
             }
         }
     }
 
-    fn keep(&mut self, refreshed: Refreshed) {
-        let Refreshed { standing, changes, registered, .. } = refreshed;
-        self.standing = standing;
-        self.log.note(&format!(
-            "prefixes: {} has {registered} of Meta's own: {} added, {} removed, {} in force",
-            self.settings.registry,
-            changes.added.len(),
-            changes.removed.len(),
-            self.standing.table().len()
-        ));
-        let stored = self.standing.refresh.as_ref().map(|refresh| refresh.store(&self.settings.state));
-        if let Some(Err(error)) = stored {
-            self.log.note(&format!("prefixes: in force, but forgotten at the next start: {error}"));
-        }
+    /// The last answer could not be put in force: the next question comes as after one without an answer.
+    pub fn failed(&mut self) {
+        self.failures = self.failures.saturating_add(1);
     }
 
-    fn wait(&self, now: Timestamp, random: f64) -> Duration {
-        let asked = self.standing.refresh.as_ref().map(|refresh| refresh.asked);
+    fn wait(&self, asked: Option<Timestamp>, now: Timestamp, random: f64) -> Duration {
         let age = asked.map(|asked| Duration::try_from(now.duration_since(asked)).unwrap_or_default());
         wait(self.every, age, self.failures, random)
     }
@@ -107,14 +89,12 @@ fn random_share() -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
 
     use super::*;
     use crate::observe::Format;
-    use crate::prefixes::Refresh;
+    use crate::prefixes::Table;
 
     fn answer(prefixes: &[&str]) -> String {
         let object = |prefix: &&str| {
@@ -125,22 +105,20 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn yields_a_table_when_something_has_changed_and_goes_on_after_failures() {
+    async fn yields_good_answers_and_goes_on_after_failures() {
         let registry = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let folder = std::env::temp_dir().join(format!("hookgate-refresher-{}", std::process::id()));
         let text = format!(
             "[listen]\nplain = [\"127.0.0.1:1\"]\n[guard]\ninterfaces = [\"lo\"]\nrefresh = \"20ms\"\n\
-             registry = \"{}\"\nstate = \"prefixes\"\n",
+             registry = \"{}\"\n",
             registry.local_addr().unwrap()
         );
-        let config = Config::parse(&folder.join("hookgate.toml"), &text).unwrap();
+        let config = Config::parse("hookgate.toml".as_ref(), &text).unwrap();
         let list =
             |prefixes: &[&str]| prefixes.iter().map(|prefix| prefix.parse().unwrap()).collect::<Table>();
         let before = ["157.240.0.0/17", "2a03:2880::/32"];
         let after = ["157.240.0.0/17", "157.240.128.0/17", "2a03:2880::/32"];
         let standing = Standing { configured: list(&before), refresh: None };
-        let mut refresher =
-            Refresher::new(&config, standing, Log::new(Format::Text, false)).unwrap().unwrap();
+        let mut refresher = Refresher::new(&config, Log::new(Format::Text, false)).unwrap().unwrap();
 
         let serve = async {
             // Broken off, refused, nothing new, then something.
@@ -151,18 +129,21 @@ mod tests {
                 stream.write_all(answer.as_bytes()).await.unwrap();
             }
         };
-        let (table, ()) = tokio::join!(refresher.next(), serve);
-        assert_eq!(table, list(&after));
-        let stored = Refresh::load(Path::new(&config.prefixes.state)).unwrap().unwrap();
-        assert_eq!(stored.registered, after.iter().map(|prefix| prefix.parse().unwrap()).collect());
-        std::fs::remove_dir_all(folder).unwrap();
+        let ask = async {
+            let nothing_new = refresher.next(|| standing.clone()).await;
+            assert!(nothing_new.changes.is_empty());
+            refresher.next(|| nothing_new.standing.clone()).await
+        };
+        let (refreshed, ()) = tokio::join!(ask, serve);
+        assert_eq!(refreshed.standing.table(), list(&after));
+        assert_eq!(refreshed.registered, list(&after).iter().collect());
     }
 
     #[test]
     fn off_never_asks() {
         let mut config = Config::absent();
         config.prefixes.refresh = None;
-        let refresher = Refresher::new(&config, Standing::default(), Log::new(Format::Text, false));
+        let refresher = Refresher::new(&config, Log::new(Format::Text, false));
         assert!(refresher.unwrap().is_none());
     }
 

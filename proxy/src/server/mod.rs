@@ -4,6 +4,7 @@ pub mod capacity;
 mod certificates;
 mod listen;
 mod pages;
+mod prefixes;
 mod privileges;
 mod supervise;
 mod worker;
@@ -17,6 +18,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::{LocalSet, spawn_local};
 
 pub use listen::{BadListener, can_bind};
 pub use privileges::BadUser;
@@ -25,15 +27,17 @@ pub use supervise::supervise;
 use crate::admin::{self, AdminSocket, BadSocket};
 use crate::config::{self, Config, Mode};
 use crate::datapath::{Admission, Context, Event, Protocol, Redirect};
-use crate::guard::keeper::Keeper;
+use crate::guard::{self, keeper::Keeper};
 use crate::observe::{Funnel, Log, Metrics};
-use crate::prefixes::Table;
+use crate::prefixes::Standing;
+use crate::registry::Refresher;
 use crate::tls::BadTls;
 use crate::upstream::dns::BadDns;
 use crate::upstream::{BadUpstream, Directory, Dns};
 use certificates::Certificates;
 use listen::Listener;
 use pages::Status;
+use prefixes::Prefixes;
 use worker::Workers;
 
 /// Why the proxy does not start.
@@ -63,11 +67,14 @@ pub struct Prepared {
     user: Option<User>,
     certificates: Option<Certificates>,
     mode: Mode,
+    prefixes: config::Prefixes,
+    standing: Standing,
+    refresher: Option<Refresher>,
 }
 
 impl Prepared {
-    /// `meta`: the prefixes whose connections go before others'.
-    pub fn new(config: &Config, meta: Table, log: Log) -> Result<Self, StartError> {
+    /// `standing`: the prefixes whose connections go before others'.
+    pub fn new(config: &Config, standing: Standing, log: Log) -> Result<Self, StartError> {
         let mut relay = Vec::new();
         let mut certificates = None;
         if let Some(tls) = &config.tls {
@@ -86,7 +93,7 @@ impl Prepared {
         let allowed = config.guard.as_ref().map(|guard| guard.allow.clone()).unwrap_or_default();
         let limits = &config.limits;
         let most = limits.connections.unwrap_or(capacity::connections());
-        let admission = Admission::new(allowed, most, limits.reserved_for_meta, limits.per_source);
+        let admission = Admission::new(most, limits.reserved_for_meta, limits.per_source);
         let context = Context {
             admission: Arc::new(admission),
             proxy_protocol_from: config.listen.proxy_protocol_from.clone(),
@@ -95,17 +102,20 @@ impl Prepared {
             limits: config.limits.clone(),
             directory: Directory::new(&config.upstreams)?,
             dns: Dns::new(&config.dns)?,
-            log,
-            metrics: Arc::new(Metrics::new(Funnel::new(meta)?)),
+            log: log.clone(),
+            metrics: Metrics::new(Funnel::new(standing.table(), allowed)?),
         };
         let mode = config.guard.as_ref().map_or(Mode::Observe, |guard| guard.mode);
         let user = privileges::find(config.process.user.as_deref())?;
-        Ok(Self { context, relay, admin: config.admin.clone(), user, certificates, mode })
+        let refresher = Refresher::new(config, log)?;
+        let prefixes = config.prefixes.clone();
+        let admin = config.admin.clone();
+        Ok(Self { context, relay, admin, user, certificates, mode, prefixes, standing, refresher })
     }
 
     /// Takes the listeners' addresses; clients are still refused.
     pub fn bind(self) -> Result<Server, StartError> {
-        let Self { context, relay, admin, user, certificates, mode } = self;
+        let Self { context, relay, admin, user, certificates, mode, prefixes, standing, refresher } = self;
         let bind = |(address, protocol)| Ok((Listener::bind(address)?, protocol));
         let relay = relay.into_iter().map(bind).collect::<Result<_, BadListener>>()?;
         let listen = admin.as_ref().and_then(|admin| admin.listen);
@@ -117,7 +127,7 @@ impl Prepared {
         if let (Some(socket), Some(user)) = (&admin.socket, &user) {
             socket.give_to(user.uid.as_raw(), user.gid.as_raw())?;
         }
-        Ok(Server { context, relay, admin, user, certificates, mode })
+        Ok(Server { context, relay, admin, user, certificates, mode, prefixes, standing, refresher })
     }
 }
 
@@ -129,6 +139,9 @@ pub struct Server {
     user: Option<User>,
     certificates: Option<Certificates>,
     mode: Mode,
+    prefixes: config::Prefixes,
+    standing: Standing,
+    refresher: Option<Refresher>,
 }
 
 /// Where the operator is answered.
@@ -138,6 +151,11 @@ struct Admin {
 }
 
 impl Server {
+    /// From now on counts where the guard's readers look.
+    pub fn count_with(&mut self, attached: guard::Attached) {
+        self.context.metrics.funnel.move_to(attached.funnel, attached.rows);
+    }
+
     /// Gives up what only the start needed, then serves until a signal ends it: SIGTERM and SIGINT drain, a second one
     /// cuts. `keeper`: whoever sees to the guard, and without whom this process ends too.
     pub fn run(self, keeper: Option<Keeper>) -> Result<(), StartError> {
@@ -146,11 +164,11 @@ impl Server {
             supervise::end_with(keeper)?;
         }
         let control = runtime::Builder::new_current_thread().enable_all().build()?;
-        control.block_on(self.serve(keeper))
+        LocalSet::new().block_on(&control, self.serve(keeper))
     }
 
     async fn serve(self, keeper: Option<Keeper>) -> Result<(), StartError> {
-        let Self { context, relay, admin, certificates, mode, .. } = self;
+        let Self { context, relay, admin, certificates, mode, prefixes, standing, refresher, .. } = self;
         let log = context.log.clone();
         let mut stop = Stop::catch()?;
         let context = Arc::new(context);
@@ -163,9 +181,16 @@ impl Server {
         }
         let workers = Workers::start(&relay, &context, &drain, &end)?;
         drop(relay);
-        let resolver = certificates.as_ref().map(Certificates::resolver);
+        let keeper = keeper.map(Arc::new);
+        let prefixes = Arc::new(Prefixes::new(prefixes, standing, Arc::clone(&context), keeper.clone()));
+        if let Some(refresher) = refresher {
+            // Connecting, as the relay does it, keeps to one thread.
+            drop(spawn_local(Arc::clone(&prefixes).follow(refresher)));
+        }
+        let certificates_now = certificates.as_ref().map(Certificates::resolver);
+        let context_now = Arc::clone(&context);
         admin.open(
-            Status { context: Arc::clone(&context), certificates: resolver, keeper, mode, drain },
+            Status { context: context_now, certificates: certificates_now, keeper, prefixes, mode, drain },
             &log,
         )?;
         note_what_is_missing(&context);

@@ -1,11 +1,12 @@
 use std::sync::Arc;
 
+use super::prefixes::Prefixes;
 use crate::admin::Pages;
 use crate::config::Mode;
 use crate::datapath::{Class, Context, Event};
 use crate::guard::{self, keeper::Keeper};
 use crate::observe::{Exposition, UpstreamMetrics, clock};
-use crate::stats::Document;
+use crate::stats::{self, Document};
 use crate::tls::Resolver;
 
 /// What the admin listener tells of a running proxy.
@@ -13,7 +14,8 @@ pub(super) struct Status {
     pub(super) context: Arc<Context>,
     pub(super) certificates: Option<Arc<Resolver>>,
     /// Who reads the guard's counters, where it is attached.
-    pub(super) keeper: Option<Keeper>,
+    pub(super) keeper: Option<Arc<Keeper>>,
+    pub(super) prefixes: Arc<Prefixes>,
     /// The guard's, as configured.
     pub(super) mode: Mode,
     pub(super) drain: Event,
@@ -27,7 +29,9 @@ impl Pages for Status {
         self.context.metrics.expose(&mut to);
         self.connections(&mut to);
         self.upstreams(&mut to);
-        self.prefixes(&mut to);
+        if let Some(stats) = self.counted() {
+            stats::expose(&stats, &mut to);
+        }
         if let Some(expiry) = self.expiry() {
             to.family(
                 "hookgate_certificate_expiry_seconds",
@@ -40,12 +44,17 @@ impl Pages for Status {
     }
 
     fn stats(&self) -> Document {
-        let mut document = match self.counted() {
-            Some(stats) => Document::attached(&stats),
-            None => Document::without_guard(clock::now(), self.mode, self.context.metrics.funnel.networks()),
-        };
-        document.add_funnel(&self.context.metrics.funnel);
+        if let Some(stats) = self.counted() {
+            return Document::attached(&stats);
+        }
+        let funnel = &self.context.metrics.funnel;
+        let mut document = Document::without_guard(clock::now(), self.mode, funnel.networks());
+        document.add_funnel(funnel);
         document
+    }
+
+    fn take_prefixes(&self) -> Result<usize, String> {
+        self.prefixes.take_stored().map_err(|error| error.to_string())
     }
 
     fn unready(&self) -> Vec<String> {
@@ -94,26 +103,6 @@ impl Status {
             if in_flight > 0 || upstream.metrics.is_used() {
                 to.sample(&[("upstream", &upstream.name)], in_flight);
             }
-        }
-    }
-
-    /// What the guard has counted, where it can be read.
-    fn prefixes(&self, to: &mut Exposition) {
-        let Some(stats) = self.counted() else { return };
-        let families = [
-            ("hookgate_prefix_packets_total", "Packets to guarded ports, by the prefix they came from"),
-            ("hookgate_prefix_bytes_total", "Their bytes, as frames"),
-            ("hookgate_prefix_syns_total", "Packets that open a connection"),
-        ];
-        let counts = |counts: &guard::Counts| [counts.packets, counts.bytes, counts.syns];
-        for (index, (name, help)) in families.into_iter().enumerate() {
-            to.family(name, "counter", help);
-            for (prefix, row) in &stats.prefixes {
-                if counts(row)[index] > 0 {
-                    to.sample(&[("prefix", &prefix.to_string())], counts(row)[index]);
-                }
-            }
-            to.sample(&[("prefix", "other")], counts(&stats.other)[index]);
         }
     }
 

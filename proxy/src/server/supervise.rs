@@ -13,7 +13,7 @@ use rustix::process::{getpid, getppid, set_parent_process_death_signal};
 use tokio::runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::guard::keeper::{self, Keeper};
+use crate::guard::keeper::{self, Keeper, Kept};
 use crate::observe::Log;
 use crate::sys::{ForkResult, fork};
 
@@ -24,11 +24,11 @@ const FORWARDED: [(SignalKind, Signal); 3] = [
     (SignalKind::terminate(), Signal::SIGTERM),
 ];
 
-/// Runs `serve` in a child and keeps the guard with that `pin` until it has ended; how it ended.
+/// Runs `serve` in a child and keeps the guard until it has ended; how it ended.
 ///
 /// Errors: no second process, or what `serve` returns.
 pub fn supervise<E: From<io::Error>>(
-    pin: &str,
+    kept: Kept,
     log: &Log,
     serve: impl FnOnce(Keeper) -> Result<(), E>,
 ) -> Result<ExitCode, E> {
@@ -45,7 +45,7 @@ pub fn supervise<E: From<io::Error>>(
         ForkResult::Parent { child } => {
             drop((theirs, serve));
             let control = runtime::Builder::new_current_thread().enable_all().build()?;
-            Ok(control.block_on(attend(ours, pin, child, log))?)
+            Ok(control.block_on(attend(ours, kept, child, log))?)
         }
     }
 }
@@ -62,7 +62,7 @@ pub(super) fn end_with(keeper: &Keeper) -> io::Result<()> {
     }
 }
 
-async fn attend(socket: UnixStream, pin: &str, child: Pid, log: &Log) -> io::Result<ExitCode> {
+async fn attend(socket: UnixStream, kept: Kept, child: Pid, log: &Log) -> io::Result<ExitCode> {
     for (kind, forwarded) in FORWARDED {
         let mut caught = signal(kind)?;
         tokio::spawn(async move {
@@ -74,7 +74,7 @@ async fn attend(socket: UnixStream, pin: &str, child: Pid, log: &Log) -> io::Res
     }
     let mut ended = signal(SignalKind::child())?;
     let keep = async {
-        if let Err(error) = keeper::keep(socket, pin).await {
+        if let Err(error) = keeper::keep(socket, kept).await {
             log.note(&format!("guard: no longer answering the proxy: {error}"));
         }
         pending().await

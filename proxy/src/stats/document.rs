@@ -171,7 +171,7 @@ impl Document {
 }
 
 impl Document {
-    /// Adds what the proxy itself counted.
+    /// Puts in what a proxy without a guard has counted.
     pub fn add_funnel(&mut self, funnel: &observe::Funnel) {
         let (by_prefix, other) = funnel.counts();
         let by_prefix: HashMap<Network, observe::FunnelCounts> = by_prefix.into_iter().collect();
@@ -225,14 +225,16 @@ impl From<&guard::Counts> for Counts {
             dropped: Some(counts.dropped),
             dropped_by: None,
             last_seen: counts.last_seen.map(clock::rfc3339),
-            funnel: None,
+            funnel: Some(counts.funnel.into()),
         }
     }
 }
 
 impl From<&guard::Sender> for Seen {
     fn from(sender: &guard::Sender) -> Self {
-        Self { network: sender.network, prefix: sender.prefix, counts: (&sender.counts).into() }
+        // The proxy counts by prefix alone.
+        let counts = Counts { funnel: None, ..(&sender.counts).into() };
+        Self { network: sender.network, prefix: sender.prefix, counts }
     }
 }
 

@@ -2,7 +2,9 @@
 //! admin socket serves, and tables and metrics are made of.
 
 mod document;
+mod exposition;
 mod live;
 
 pub use document::{Counts, Document, DroppedBy, Funnel, Guard, Interface, Prefix, Seen, State, Step};
+pub use exposition::expose;
 pub use live::{Interval, Live, Whose, rows};

@@ -18,6 +18,13 @@ pub fn open_map_read_only(path: &Path) -> io::Result<OwnedFd> {
     open(path, BPF_F_RDONLY)
 }
 
+/// A pinned map.
+///
+/// Errors: there is none, or no permission.
+pub fn open_map(path: &Path) -> io::Result<OwnedFd> {
+    open(path, 0)
+}
+
 /// A pinned link.
 ///
 /// Errors: there is none, or no permission.

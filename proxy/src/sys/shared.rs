@@ -1,11 +1,12 @@
 use std::io;
 use std::ops::Deref;
+use std::os::fd::BorrowedFd;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::AtomicU64;
 
-use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
 
-/// Numbers in memory of their own pages, zero at first.
+/// Numbers in memory of their own pages, zero at first; with [`Shared::map`] the kernel and other processes see them too.
 #[derive(Debug)]
 pub struct Shared {
     start: NonNull<AtomicU64>,
@@ -24,6 +25,25 @@ impl Shared {
                 bytes(count),
                 ProtFlags::READ | ProtFlags::WRITE,
                 MapFlags::PRIVATE,
+            )
+        }?;
+        Self::at(start.cast(), count)
+    }
+
+    /// The first `count` numbers of a BPF array that was made with BPF_F_MMAPABLE.
+    ///
+    /// Errors: mmap(2): the array is smaller, or not meant to be mapped.
+    pub fn map(array: BorrowedFd<'_>, count: usize) -> io::Result<Self> {
+        // SAFETY: a new mapping, at an address that the kernel chooses. A BPF array never shrinks, so that its pages
+        // stay; whoever else writes them does so with single stores of whole numbers.
+        let start = unsafe {
+            mmap(
+                ptr::null_mut(),
+                bytes(count),
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::SHARED,
+                array,
+                0,
             )
         }?;
         Self::at(start.cast(), count)

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use hookgate::config::Config;
 use hookgate::observe::{Format, Log};
-use hookgate::prefixes::Table;
+use hookgate::prefixes::Standing;
 use hookgate::server::Prepared;
 
 /// Stands between what the client sends and what the upstream answers.
@@ -62,7 +62,7 @@ impl World {
             "[listen]\nplain = [\"{proxy}\"]\n[upstreams]\n\"{UPSTREAM}\" = {{ address = \"{address}\", tls = false }}"
         );
         let config = Config::parse(Path::new("hookgate.toml"), &text).expect("a valid configuration");
-        let prepared = Prepared::new(&config, Table::default(), Log::new(Format::Text, false));
+        let prepared = Prepared::new(&config, Standing::default(), Log::new(Format::Text, false));
         let server = prepared.expect("a usable one").bind().expect("a free address");
         spawn(move || {
             server.run(None).expect("the proxy runs");

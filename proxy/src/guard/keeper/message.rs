@@ -1,20 +1,28 @@
 //! What proxy and keeper say to each other: a JSON object a line.
 
+use std::collections::BTreeSet;
 use std::io;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::guard::Stats;
+use crate::prefixes::Network;
 
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Request {
     Stats,
+    /// What the routing registry has of Meta's own: check it, put it in force, store it for the next start.
+    Refreshed(BTreeSet<Network>),
+    /// Put in force what lies in the state file.
+    Stored,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Reply {
     Stats(Option<Box<Stats>>),
+    /// The prefixes in force from now on, and the index of each.
+    Rows(Vec<(Network, u32)>),
     /// Why not, causes included.
     Refused(String),
 }

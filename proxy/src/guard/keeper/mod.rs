@@ -4,15 +4,17 @@
 mod message;
 mod privileged;
 
+use std::collections::BTreeSet;
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-pub use privileged::keep;
+pub use privileged::{Kept, keep};
 use rustix::process::Pid;
 
 use super::Stats;
+use crate::prefixes::Network;
 use message::{Reply, Request};
 
 /// How long an answer may take.
@@ -58,7 +60,24 @@ impl Keeper {
     pub fn stats(&self) -> Result<Option<Stats>, KeeperError> {
         match self.ask(&Request::Stats)? {
             Reply::Stats(stats) => Ok(stats.map(|stats| *stats)),
-            Reply::Refused(why) => Err(KeeperError::Refused(why)),
+            reply => Err(refused(reply)),
+        }
+    }
+
+    /// Puts in force what the routing registry has of Meta's own, and stores it. Whose counts are where from then on.
+    pub fn refreshed(&self, registered: &BTreeSet<Network>) -> Result<Vec<(Network, u32)>, KeeperError> {
+        self.rows(&Request::Refreshed(registered.clone()))
+    }
+
+    /// Puts in force what was stored. Whose counts are where from then on.
+    pub fn stored(&self) -> Result<Vec<(Network, u32)>, KeeperError> {
+        self.rows(&Request::Stored)
+    }
+
+    fn rows(&self, request: &Request) -> Result<Vec<(Network, u32)>, KeeperError> {
+        match self.ask(request)? {
+            Reply::Rows(rows) => Ok(rows),
+            reply => Err(refused(reply)),
         }
     }
 
@@ -66,6 +85,13 @@ impl Keeper {
         let mut way = self.way.lock().unwrap_or_else(PoisonError::into_inner);
         let open = way.as_mut().ok_or(KeeperError::Gone)?;
         exchange(open, request).inspect_err(|_| *way = None)
+    }
+}
+
+fn refused(reply: Reply) -> KeeperError {
+    match reply {
+        Reply::Refused(why) => KeeperError::Refused(why),
+        Reply::Stats(_) | Reply::Rows(_) => KeeperError::Unexpected,
     }
 }
 

@@ -1,18 +1,32 @@
+use std::collections::BTreeSet;
 use std::io;
 
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
 
 use super::message::{self, Reply, Request};
-use crate::guard::{self, Error};
+use crate::config;
+use crate::guard;
+use crate::observe::clock;
+use crate::prefixes::{Network, Registered, Standing};
 
 /// The longest request, in bytes: room for every prefix that there may be.
 const LONGEST: u64 = 1 << 20;
 
-/// Answers the proxy at the other end of `socket` until it has gone. `pin`: the guard's folder.
+/// What the keeper sees to.
+pub struct Kept {
+    /// The guard's folder.
+    pub pin: String,
+    /// Where prefixes come from, and are stored.
+    pub prefixes: config::Prefixes,
+    /// The prefixes as they stand.
+    pub standing: Standing,
+}
+
+/// Answers the proxy at the other end of `socket` until it has gone.
 ///
 /// Errors: what comes is no request; whoever sends such a thing is not to be trusted with more.
-pub async fn keep(socket: std::os::unix::net::UnixStream, pin: &str) -> io::Result<()> {
+pub async fn keep(socket: std::os::unix::net::UnixStream, mut kept: Kept) -> io::Result<()> {
     socket.set_nonblocking(true)?;
     let mut socket = BufReader::new(UnixStream::from_std(socket)?);
     loop {
@@ -20,17 +34,41 @@ pub async fn keep(socket: std::os::unix::net::UnixStream, pin: &str) -> io::Resu
         if (&mut socket).take(LONGEST).read_line(&mut line).await? == 0 {
             return Ok(());
         }
-        let reply = act(message::parse(&line)?, pin).unwrap_or_else(refusal);
+        let reply = kept.act(message::parse(&line)?);
+        let reply = reply.unwrap_or_else(|error| Reply::Refused(format!("{error:#}")));
         socket.write_all(message::line(&reply).as_bytes()).await?;
     }
 }
 
-fn act(request: Request, pin: &str) -> Result<Reply, Error> {
-    match request {
-        Request::Stats => Ok(Reply::Stats(guard::read(pin)?.map(Box::new))),
+impl Kept {
+    fn act(&mut self, request: Request) -> anyhow::Result<Reply> {
+        match request {
+            Request::Stats => Ok(Reply::Stats(guard::read(&self.pin)?.map(Box::new))),
+            Request::Refreshed(networks) => self.refresh(networks),
+            Request::Stored => {
+                let (standing, bad) = self.prefixes.load()?;
+                match bad {
+                    Some(bad) => Err(bad.into()),
+                    None => self.put_in_force(standing),
+                }
+            }
+        }
     }
-}
 
-fn refusal(error: Error) -> Reply {
-    Reply::Refused(format!("{:#}", anyhow::Error::from(error)))
+    /// The same checks as the proxy has made: what it says is not believed.
+    fn refresh(&mut self, networks: BTreeSet<Network>) -> anyhow::Result<Reply> {
+        let registered = Registered::checked(networks)?;
+        let registry = self.prefixes.registry.to_string();
+        let next = self.standing.refreshed(&registered, clock::now(), &registry)?;
+        if let Some(refresh) = &next.refresh {
+            refresh.store(&self.prefixes.state)?;
+        }
+        self.put_in_force(next)
+    }
+
+    fn put_in_force(&mut self, standing: Standing) -> anyhow::Result<Reply> {
+        let rows = guard::set_prefixes(&self.pin, &standing.table())?;
+        self.standing = standing;
+        Ok(Reply::Rows(rows))
+    }
 }

@@ -148,7 +148,7 @@ mod tests {
         for (index, (why, _)) in ConnectionRefusal::ALL.iter().enumerate() {
             assert_eq!(*why as usize, index);
         }
-        let metrics = Metrics::new(Funnel::new(Table::default()).unwrap());
+        let metrics = Metrics::new(Funnel::new(Table::default(), Vec::new()).unwrap());
         metrics.handshake(Handshake::Closed);
         metrics.refused_connection(ConnectionRefusal::PerSource);
         metrics.refused_request(Failure::NotAllowed);

@@ -53,18 +53,37 @@ const WHOLE: &str = "% IRRd\n\nroute: 157.240.0.0/17\norigin: AS32934\nmnt-by: M
                      route6: 2a03:2880::/32\norigin: as32934\nmnt-by: META-MNT\nsource: ripe\n\n\n";
 
 #[test]
-fn an_answer_that_breaks_off_anywhere_is_refused() {
+fn an_answer_that_breaks_off_within_an_object_is_refused() {
     assert_eq!(read(WHOLE).unwrap().networks.len(), 2);
-    for length in 0..WHOLE.len() {
-        assert_eq!(read(&WHOLE[..length]), Err(BadAnswer::Truncated), "{length} bytes");
+    assert_eq!(read(""), Err(BadAnswer::Nothing { left_out: Vec::new() }));
+    let objects = WHOLE.match_indices("route").filter(|(at, _)| WHOLE[..*at].ends_with("\n\n"));
+    for (begin, _) in objects {
+        let end = begin + WHOLE[begin..].find("\n\n").unwrap();
+        for length in begin + 1..=end {
+            assert_eq!(read(&WHOLE[..length]), Err(BadAnswer::Truncated), "{length} bytes");
+        }
+        for length in [end + 1, end + 2] {
+            assert!(read(&WHOLE[..length]).is_ok(), "{length} bytes: the last object is whole");
+        }
     }
+}
+
+#[test]
+fn what_was_found_elsewhere_is_checked_again() {
+    let of = |networks: &[&str]| {
+        Registered::checked(networks.iter().map(|text| text.parse().unwrap()).collect())
+            .map_err(|e| e.to_string())
+    };
+    assert_eq!(of(&["157.240.0.0/17"]).unwrap().networks.len(), 1);
+    assert!(of(&[]).is_err());
+    assert!(of(&["157.240.0.0/17", "10.0.0.0/12"]).unwrap_err().contains("10.0.0.0/12"));
 }
 
 #[test]
 fn line_ends_of_either_kind_and_bytes_of_any() {
     let with_crlf = WHOLE.replace('\n', "\r\n");
     assert_eq!(read(&with_crlf), read(WHOLE));
-    assert_eq!(read(&with_crlf[..with_crlf.len() - 2]), Err(BadAnswer::Truncated));
+    assert_eq!(read(&with_crlf[..with_crlf.len() - 6]), Err(BadAnswer::Truncated));
     let latin_1 = [&WHOLE.as_bytes()[..WHOLE.len() - 2], b"descr: Dubl\xedn\n\n\n"].concat();
     assert_eq!(Registered::read(&latin_1).unwrap().networks.len(), 2);
 }

@@ -1,0 +1,33 @@
+//! What the command line asks of the running proxy, over its admin socket.
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use anyhow::bail;
+
+/// How long the proxy may take to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What lies at `path`.
+pub fn get(proxy: UnixStream, path: &str) -> anyhow::Result<String> {
+    ask(proxy, "GET", path)
+}
+
+/// What came of it.
+pub fn post(proxy: UnixStream, path: &str) -> anyhow::Result<String> {
+    ask(proxy, "POST", path)
+}
+
+fn ask(mut proxy: UnixStream, method: &str, path: &str) -> anyhow::Result<String> {
+    proxy.set_read_timeout(Some(PATIENCE))?;
+    let length = if method == "POST" { "Content-Length: 0\r\n" } else { "" };
+    write!(proxy, "{method} {path} HTTP/1.1\r\nHost: hookgate\r\n{length}Connection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    proxy.read_to_string(&mut answer)?;
+    match answer.split_once("\r\n\r\n") {
+        Some((head, body)) if head.starts_with("HTTP/1.1 200 ") => Ok(body.into()),
+        Some((_, why)) => bail!("{}", why.trim()),
+        None => bail!("it gave no answer"),
+    }
+}

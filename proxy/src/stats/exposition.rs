@@ -1,0 +1,42 @@
+use crate::guard::{Counts, Stats};
+use crate::observe::Exposition;
+
+/// A family, what it counts, and where that stands; `None`: it is not counted.
+type Family = (&'static str, &'static str, fn(&Counts) -> Option<u64>);
+
+const FAMILIES: [Family; 10] = [
+    ("packets", "Packets to guarded ports", |c| Some(c.packets)),
+    ("bytes", "Their bytes, as frames", |c| Some(c.bytes)),
+    ("syns", "SYNs, retransmitted ones included", |c| Some(c.syns)),
+    ("syns_retransmitted", "SYNs of a handshake under way", |c| Some(c.syns_retransmitted)),
+    ("handshakes", "Handshakes completed, as the kernel's TCP sees it", |c| c.handshakes),
+    ("handshakes_failed", "Handshakes reset, or not completed 10 s after their last SYN", |c| {
+        c.handshakes_failed
+    }),
+    ("untracked", "SYNs whose handshake could not be followed", |c| Some(c.untracked)),
+    ("fins", "Packets with FIN", |c| Some(c.fins)),
+    ("rsts", "Packets with RST", |c| Some(c.rsts)),
+    ("dropped", "Packets that the guard dropped", |c| Some(c.dropped)),
+];
+
+/// Appends what the kernel has counted; series appear at first use, but for the rest of the world's.
+pub fn expose(stats: &Stats, to: &mut Exposition) {
+    for (name, help, count) in FAMILIES {
+        let Some(other) = count(&stats.other) else { continue };
+        let help = format!("{help}, by the prefix they came from");
+        to.family(&format!("hookgate_prefix_{name}_total"), "counter", &help);
+        for (prefix, row) in &stats.prefixes {
+            if let Some(count) = count(row).filter(|count| *count > 0) {
+                to.sample(&[("prefix", &prefix.to_string())], count);
+            }
+        }
+        to.sample(&[("prefix", "other")], other);
+    }
+    to.family("hookgate_guard_dropped_total", "counter", "Packets that the guard dropped, by reason");
+    let by = &stats.dropped_by;
+    for (reason, count) in [("strict", by.strict), ("limited", by.limited), ("garbage", by.garbage)] {
+        if count > 0 {
+            to.sample(&[("reason", reason)], count);
+        }
+    }
+}

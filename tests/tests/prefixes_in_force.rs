@@ -1,0 +1,169 @@
+//! Other prefixes come into force while the guard counts and the proxy serves: nothing is lost of what stays.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use harness::{Need, NetNs, Proxy, Running, TempDir, require, run, wait_until};
+use rustix::process::Signal;
+use serde_json::Value;
+
+const ADDRESS: &str = "127.0.0.1:8443";
+const REGISTRY: &str = "127.0.0.1:4343";
+const META: &str = "157.240.1.1";
+const LIST: [&str; 3] = ["31.13.24.0/21", "157.240.0.0/17", "2a03:2880::/32"];
+const SOON: Duration = Duration::from_secs(10);
+
+/// Answers each query with what lies in a file.
+const WHOIS: &str = "
+import socketserver, sys
+class Whois(socketserver.StreamRequestHandler):
+    def handle(self):
+        self.rfile.readline()
+        self.wfile.write(open(sys.argv[1], 'rb').read())
+socketserver.TCPServer.allow_reuse_address = True
+with socketserver.TCPServer(('127.0.0.1', 4343), Whois) as server:
+    print('ready', file=sys.stderr, flush=True)
+    server.serve_forever()
+";
+
+/// A machine that has one of Meta's addresses itself, with a routing registry.
+struct Scene {
+    ns: NetNs,
+    dir: TempDir,
+    _whois: Running,
+}
+
+impl Scene {
+    fn new() -> Result<Self> {
+        let (ns, dir) = (NetNs::new()?, TempDir::new("in-force")?);
+        ns.address("lo", &format!("{META}/32"))?;
+        let mut whois = ns.command("python3");
+        whois.args(["-c", WHOIS]).arg(dir.write("answer", "")?);
+        let mut whois = Running::start(whois)?;
+        whois.wait_for_stderr("ready", SOON)?;
+        dir.write("list", LIST.join("\n"))?;
+        Ok(Self { ns, dir, _whois: whois })
+    }
+
+    fn config(&self, guard: &str, more: &str) -> String {
+        let path = |name: &str| self.dir.path().join(name);
+        format!(
+            "[listen]\nplain = [\"{ADDRESS}\"]\n[admin]\nsocket = {:?}\n[guard]\ninterfaces = [\"lo\"]\nports = [8443]\n\
+             prefixes = {:?}\nstate = {:?}\nregistry = \"{REGISTRY}\"\n{guard}\n{more}\n",
+            path("admin.sock"),
+            path("list"),
+            path("state/prefixes"),
+        )
+    }
+
+    /// What the registry has from now on.
+    fn register(&self, prefixes: &[&str]) -> Result<PathBuf> {
+        let object = |prefix: &&str| {
+            let class = if prefix.contains(':') { "route6" } else { "route" };
+            format!("{class}: {prefix}\norigin: AS32934\nmnt-by: MAINT-AS32934\nsource: RADB\n\n")
+        };
+        self.dir.write("answer", prefixes.iter().map(object).collect::<String>())
+    }
+
+    /// A request of Meta's, which is refused.
+    fn send(&self) -> Result<()> {
+        let mut curl = self.ns.command("curl");
+        curl.args(["-sS", "--max-time", "5", "--interface", META, &format!("http://{ADDRESS}/")]);
+        run(curl).map(drop)
+    }
+
+    fn hookgate(&self, config: &str, arguments: &[&str]) -> Result<Command> {
+        let mut command = self.ns.command(&harness::binary()?.to_string_lossy());
+        command.args(arguments).arg("--config").arg(self.dir.write("hookgate.toml", config)?);
+        Ok(command)
+    }
+
+    /// The rows in force that anything was counted of: SYNs seen by the kernel, requests by the proxy.
+    fn rows(&self, config: &str) -> Result<Vec<(String, u64, u64)>> {
+        let document: Value = serde_json::from_str(&run(self.hookgate(config, &["stats", "--json"])?)?)?;
+        let rows = document["prefixes"].as_array().context("no rows")?.iter();
+        let number = |row: &Value, field: &str| row[field].as_u64().unwrap_or(u64::MAX);
+        let rows = rows.map(|row| {
+            let prefix = row["prefix"].as_str().unwrap_or_default().to_owned();
+            (prefix, number(row, "syns"), number(row, "requests"))
+        });
+        Ok(rows.filter(|(_, syns, requests)| syns + requests > 0).collect())
+    }
+}
+
+fn can_run() -> bool {
+    let programs = ["ip", "nsenter", "curl", "python3"].map(Need::Program);
+    require(&[&[Need::Root, Need::Guard], &programs[..]].concat())
+}
+
+fn row(prefix: &str, syns: u64, requests: u64) -> (String, u64, u64) {
+    (prefix.into(), syns, requests)
+}
+
+#[test]
+fn an_update_is_taken_over_by_whoever_runs() -> Result<()> {
+    if !can_run() {
+        return Ok(());
+    }
+    let scene = Scene::new()?;
+    let config = scene.config("refresh = \"off\"", "");
+    let mut proxy = Proxy::start_in(&scene.ns, &config)?;
+    scene.send()?;
+    assert_eq!(scene.rows(&config)?, [row("157.240.0.0/17", 1, 1)]);
+
+    // A more specific one: what comes from now on is its own, what came before stays where it was.
+    scene.register(&["31.13.24.0/21", "157.240.0.0/17", "157.240.1.0/24", "2a03:2880::/32"])?;
+    let said = run(scene.hookgate(&config, &["prefixes", "update"])?)?;
+    assert!(said.contains("+ 157.240.1.0/24") && said.contains("in the running proxy: 4 in force"), "{said}");
+    scene.send()?;
+    assert_eq!(scene.rows(&config)?, [row("157.240.0.0/17", 1, 1), row("157.240.1.0/24", 1, 1)]);
+
+    // Hardly anything left: refused, and nothing changes.
+    scene.register(&["31.13.24.0/21", "2a03:2880::/32"])?;
+    let refused = scene.hookgate(&config, &["prefixes", "update"])?.output()?;
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("at least half of them must"), "{refused:?}");
+    scene.send()?;
+    assert_eq!(scene.rows(&config)?, [row("157.240.0.0/17", 1, 1), row("157.240.1.0/24", 2, 2)]);
+
+    // Without the proxy, the guard itself: its rows go on where they were.
+    proxy.signal(Signal::KILL)?;
+    assert!(wait_until(SOON, || Ok(proxy.ended()?.is_some()))?);
+    scene.register(&["31.13.24.0/21", "157.240.0.0/16", "2a03:2880::/32"])?;
+    let said = run(scene.hookgate(&config, &["prefixes", "update"])?)?;
+    assert!(said.contains("+ 157.240.0.0/16") && said.contains("in force in the guard"), "{said}");
+    assert_eq!(scene.rows(&config)?, [row("157.240.0.0/17", 1, 1), row("157.240.1.0/24", 2, 2)]);
+
+    // And the next start begins there.
+    let _proxy = Proxy::start_in(&scene.ns, &config)?;
+    scene.send()?;
+    assert_eq!(scene.rows(&config)?, [row("157.240.0.0/17", 1, 1), row("157.240.1.0/24", 3, 3)]);
+    Ok(())
+}
+
+#[test]
+fn the_proxy_refreshes_by_itself_without_privileges() -> Result<()> {
+    if !can_run() {
+        return Ok(());
+    }
+    let scene = Scene::new()?;
+    scene.register(&["31.13.24.0/21", "157.240.0.0/17", "157.240.1.0/24", "2a03:2880::/32"])?;
+    // It may neither touch the guard nor write to the state file's folder: its parent does.
+    let config = scene.config("refresh = \"1s\"", "[process]\nuser = \"nobody\"");
+    let mut proxy = Proxy::start_in(&scene.ns, &config)?;
+    proxy.wait_for_stderr("127.0.0.1:4343 has 4 of Meta's own: 1 added, 0 removed, 4 in force", SOON)?;
+    scene.send()?;
+    assert_eq!(scene.rows(&config)?, [row("157.240.1.0/24", 1, 1)]);
+    assert!(scene.dir.path().join("state/prefixes").exists());
+
+    // An answer that can't be right, then a good one.
+    scene.register(&["157.0.0.0/8"])?;
+    proxy.wait_for_stderr("shorter than /12", SOON)?;
+    scene.register(&["31.13.24.0/21", "157.240.0.0/16", "2a03:2880::/32"])?;
+    proxy.wait_for_stderr("has 3 of Meta's own: 1 added", SOON)?;
+    scene.send()?;
+    assert_eq!(scene.rows(&config)?, [row("157.240.1.0/24", 2, 2)]);
+    Ok(())
+}
