@@ -7,6 +7,7 @@ use clap::Args;
 use serde::Serialize;
 use tokio::runtime;
 
+use super::stats::Source;
 use super::{ConfigFile, json, print};
 use crate::config::{Config, ConfigError};
 use crate::doctor::{self, Finding, Level};
@@ -38,6 +39,10 @@ fn examine(file: &ConfigFile) -> anyhow::Result<Vec<Finding>> {
         let runtime = runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.context("cannot start asking the DNS")?;
         findings.extend(runtime.block_on(doctor::examine_configuration(&config)));
+        findings.extend(match Source::new(file).and_then(|source| source.read()) {
+            Ok(document) => doctor::examine_traffic(&config, &document),
+            Err(error) => vec![Finding::warn("traffic", format!("{error:#}"), "run the doctor as root")],
+        });
     }
     Ok(findings)
 }

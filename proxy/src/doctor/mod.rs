@@ -16,6 +16,7 @@ pub use finding::{Finding, Level};
 pub use verdict::{Counts, verdict};
 
 use crate::config::Config;
+use crate::stats::Document;
 
 /// Everything about this machine that matters without a configuration too.
 pub fn examine_machine(config: &Config) -> Vec<Finding> {
@@ -33,6 +34,10 @@ pub async fn examine_configuration(config: &Config) -> Vec<Finding> {
     .concat();
     findings.extend(start::finding(config));
     findings.extend(dns::findings(config).await);
-    findings.extend(traffic::findings(config));
     findings
+}
+
+/// Where connections are being lost.
+pub fn examine_traffic(config: &Config, document: &Document) -> Vec<Finding> {
+    traffic::findings(config, document)
 }

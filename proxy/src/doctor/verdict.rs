@@ -5,13 +5,11 @@ use super::finding::{Finding, Level};
 /// What was counted of one prefix since the guard was attached; `None`: not counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    pub packets: Option<u64>,
     pub syns: Option<u64>,
     pub syns_retransmitted: Option<u64>,
     pub handshakes: Option<u64>,
     pub handshakes_failed: Option<u64>,
     pub accepted: Option<u64>,
-    pub tls: Option<u64>,
     pub tls_failed: Option<u64>,
     pub requests: Option<u64>,
     pub delivered: Option<u64>,
@@ -26,10 +24,13 @@ const ENOUGH: u64 = 5;
 
 /// The first step of the way at which a good part of the connections is lost. `None`: nothing came from there.
 pub fn verdict(prefix: &str, counts: &Counts) -> Option<Finding> {
-    let syns = counts.syns.filter(|syns| *syns > 0)?;
+    let came = counts.syns.unwrap_or(0) + counts.accepted.unwrap_or(0) + counts.requests.unwrap_or(0);
+    if came == 0 {
+        return None;
+    }
     let steps = [network, acceptance, handshake_tls, relay];
     let lost = steps.iter().find_map(|step| step(counts));
-    let seen = seen(counts, syns);
+    let seen = seen(counts);
     Some(match lost {
         None => Finding::ok(prefix, seen),
         Some(Lost { level, where_to, next }) => {
@@ -45,8 +46,12 @@ struct Lost {
 }
 
 /// `212 SYNs, 40 % retransmitted, 31 handshakes never completed`, and how far the others came.
-fn seen(counts: &Counts, syns: u64) -> String {
-    let mut parts = vec![count(syns, "SYN", "SYNs")];
+fn seen(counts: &Counts) -> String {
+    let syns = counts.syns.unwrap_or(0);
+    let mut parts = Vec::new();
+    if syns > 0 {
+        parts.push(count(syns, "SYN", "SYNs"));
+    }
     if let Some(retransmitted) = counts.syns_retransmitted.filter(|n| *n > 0) {
         parts.push(format!("{} % retransmitted", percent(retransmitted, syns)));
     }
@@ -54,10 +59,10 @@ fn seen(counts: &Counts, syns: u64) -> String {
         (_, Some(failed)) if failed > 0 => {
             parts.push(format!("{} never completed", count(failed, "handshake", "handshakes")));
         }
-        (Some(completed), _) => {
+        (Some(completed), _) if completed > 0 => {
             parts.push(format!("{} completed", count(completed, "handshake", "handshakes")))
         }
-        (None, _) => {}
+        _ => {}
     }
     if let Some(failed) = counts.tls_failed.filter(|n| *n > 0) {
         parts.push(format!("{} failed in TLS", count(failed, "connection", "connections")));
@@ -163,13 +168,11 @@ mod tests {
         let mut numbers = text.split_whitespace().map(|word| word.parse::<u64>().ok());
         let mut next = || numbers.next().flatten();
         Counts {
-            packets: None,
             syns: next(),
             syns_retransmitted: next(),
             handshakes: next(),
             handshakes_failed: next(),
             accepted: next(),
-            tls: next(),
             tls_failed: next(),
             requests: next(),
             delivered: next(),
@@ -183,7 +186,7 @@ mod tests {
         const LOST: &str = "packets between Meta and this machine are being lost before they reach it";
         const LATE: &str =
             "packets between Meta and this machine are being lost, but the handshakes complete in the end";
-        // SYNs, again, handshakes, failed; accepted, TLS, TLS failed; requests, delivered, refused, failed
+        // SYNs, again, handshakes, failed; accepted, failed in TLS; requests, delivered, refused, failed
         for (numbers, level, expected) in [
             ("212 85 96 31", Level::Fail, format!("212 SYNs, 40 % retransmitted, 31 handshakes never completed: {LOST}")),
             ("212 85 127 0", Level::Warn, format!("212 SYNs, 40 % retransmitted, 127 handshakes completed: {LATE}")),
@@ -195,28 +198,28 @@ mod tests {
                     .into(),
             ),
             (
-                "100 0 100 0 60 60 0 60 60 0 0",
+                "100 0 100 0 60 0 60 60 0 0",
                 Level::Fail,
                 "100 SYNs, 100 handshakes completed, 60 requests, 60 delivered: connections complete that the proxy \
                  never accepts"
                     .into(),
             ),
             (
-                "100 0 100 0 100 80 20 80 80 0 0",
+                "100 0 100 0 100 20 80 80 0 0",
                 Level::Fail,
                 "100 SYNs, 100 handshakes completed, 20 connections failed in TLS, 80 requests, 80 delivered: TLS \
                  fails"
                     .into(),
             ),
             (
-                "100 0 100 0 100 100 0 200 150 0 50",
+                "100 0 100 0 100 0 200 150 0 50",
                 Level::Fail,
                 "100 SYNs, 100 handshakes completed, 200 requests, 150 delivered, 50 failed: requests arrive, but \
                  their upstream does not take them with 200"
                     .into(),
             ),
             (
-                "100 0 100 0 100 100 0 200 150 50 0",
+                "100 0 100 0 100 0 200 150 50 0",
                 Level::Warn,
                 "100 SYNs, 100 handshakes completed, 200 requests, 150 delivered, 50 refused: requests arrive that \
                  hookgate refuses"
@@ -224,18 +227,24 @@ mod tests {
             ),
             // Nothing to complain of: all is well, or too little to tell.
             (
-                "100 2 99 1 99 99 0 990 988 1 1",
+                "100 2 99 1 99 0 990 988 1 1",
                 Level::Ok,
                 "100 SYNs, 2 % retransmitted, 1 handshake never completed, 990 requests, 988 delivered, 1 refused, 1 \
                  failed"
                     .into(),
             ),
-            ("1 0 1 0 1 1 0 1 1 0 0", Level::Ok, "1 SYN, 1 handshake completed, 1 request, 1 delivered".into()),
+            ("1 0 1 0 1 0 1 1 0 0", Level::Ok, "1 SYN, 1 handshake completed, 1 request, 1 delivered".into()),
             ("4 3 1 0", Level::Ok, "4 SYNs, 75 % retransmitted, 1 handshake completed".into()),
             ("1000 1 - -", Level::Ok, "1000 SYNs, 1 % retransmitted".into()),
+            // Without a guard the proxy's counts are all there is.
+            (
+                "0 - - - 20 0 20 20 0 0",
+                Level::Ok,
+                "20 requests, 20 delivered".into(),
+            ),
             // What is not counted is not held against anybody.
-            ("50 - - - - - - - - - -", Level::Ok, "50 SYNs".into()),
-            ("50 0 50 0 - - - 50 0 0 50", Level::Fail, "50 SYNs, 50 handshakes completed, 50 requests, 0 delivered, 50 \
+            ("50 - - - - - - - - -", Level::Ok, "50 SYNs".into()),
+            ("50 0 50 0 - - 50 0 0 50", Level::Fail, "50 SYNs, 50 handshakes completed, 50 requests, 0 delivered, 50 \
                  failed: requests arrive, but their upstream does not take them with 200".into()),
         ] {
             let finding = verdict(PREFIX, &counts(numbers)).unwrap();
@@ -248,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_syn_there_is_no_verdict() {
+    fn without_traffic_there_is_no_verdict() {
         assert_eq!(verdict(PREFIX, &counts("0 0 0 0")), None);
         assert_eq!(verdict(PREFIX, &Counts::default()), None);
     }
