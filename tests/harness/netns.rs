@@ -1,8 +1,13 @@
+use std::fs::File;
+use std::os::fd::AsFd as _;
+use std::panic::resume_unwind;
 use std::path::Path;
 use std::process::Command;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::process::{Running, run, wrapped};
 
@@ -51,6 +56,22 @@ impl NetNs {
         // nsenter goes to the root folder when it changes mounts.
         let folder = command.get_current_dir().unwrap_or(Path::new("/")).to_string_lossy();
         wrapped("nsenter", &[&net, &mount, "--", "env", &format!("--chdir={folder}")], command)
+    }
+
+    /// Runs `work` inside, on a thread of its own. A socket belongs to the namespace in which it was made, also when it
+    /// is used elsewhere afterwards. Files are those of the test.
+    ///
+    /// # Errors
+    /// The kernel lets nobody in, or `work` failed.
+    pub fn inside<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        let Some(holder) = &self.0 else { return work() };
+        let door = File::open(format!("/proc/{}/ns/net", holder.pid())).context("a network namespace")?;
+        let entered = || {
+            move_into_link_name_space(door.as_fd(), Some(LinkNameSpaceType::Network))
+                .context("entering a network namespace")?;
+            work()
+        };
+        thread::scope(|scope| scope.spawn(entered).join()).unwrap_or_else(|panic| resume_unwind(panic))
     }
 
     /// Runs a command line of plain words inside and returns what it printed.

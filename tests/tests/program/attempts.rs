@@ -1,6 +1,6 @@
 //! What becomes of SYNs that nobody answers: here no TCP ever completes a handshake.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use harness::{Need, require, wait_until};
@@ -114,11 +114,21 @@ fn a_full_table_is_told_and_takes_nothing_from_meta() -> Result<()> {
     const MORE: u64 = 1000;
     let room = u64::from(abi::ATTEMPTS_OTHER_CAPACITY);
     let mut program = scene()?;
+    let begun = Instant::now();
     for number in 0..(room + MORE) as u32 {
         let [_, b, c, d] = number.to_be_bytes();
         program.run(&segments::with(Address::V4([203, b, c, d]), SYN, 40_000, 1))?;
     }
-    assert_eq!(of_attempts(&program.counters(abi::OTHER)?), [room + MORE, 0, 0, MORE]);
+    let told = of_attempts(&program.counters(abi::OTHER)?);
+    if begun.elapsed() >= PATIENCE {
+        // An emulated machine is too slow to fill it before the first ones give way.
+        let ended = || Ok(program.attempts(abi::ATTEMPTS_OTHER)? == 0);
+        assert!(wait_until(PATIENCE + 10 * A_MOMENT, ended)?);
+        let [syns, retransmitted, failed, untracked] = of_attempts(&program.counters(abi::OTHER)?);
+        assert_eq!((syns, retransmitted, failed + untracked), (room + MORE, 0, room + MORE));
+        return Ok(());
+    }
+    assert_eq!(told, [room + MORE, 0, 0, MORE]);
     program.run(&segments::with(META, SYN, 40_000, 1))?;
     program.run(&segments::with(META, SYN, 40_000, 1))?;
     assert_eq!(of_attempts(&program.counters(FIRST)?), [2, 1, 0, 0]);

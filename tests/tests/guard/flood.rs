@@ -1,0 +1,181 @@
+//! Floods: what gets in all the same, and that every packet of them is accounted for.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use hookgate_ebpf::abi;
+use serde_json::{Value, json};
+
+use super::peers::{Server, visit};
+use super::raw::{SYN, Segment, Sender};
+use super::scene::{EDGE_V4, META, Scene, Shakes, can_run, row};
+
+const STRANGERS_SYNS: u64 = 200_000;
+const CONNECTIONS: u64 = 500;
+/// A veth holds 256 frames: so many are sent at once, and then it is waited until they have been seen.
+const BURST: u64 = 64;
+
+/// SYNs from as many sources, each another's.
+fn flood(scene: &Scene, count: u64, source: impl Fn(u32) -> [u8; 4]) -> Result<()> {
+    let raw = Sender::new(&scene.meta)?;
+    for number in 0..count as u32 {
+        let segment = Segment::new(EDGE_V4, 40_000, EDGE_V4, 443, SYN)?;
+        raw.send(&Segment { from: (source(number).into(), 40_000), sequence: number, ..segment })?;
+        if u64::from(number) % BURST == 0 {
+            std::thread::sleep(Duration::from_micros(200));
+        }
+    }
+    Ok(())
+}
+
+/// Frames that the sender's end of the wire had no room for.
+fn lost(scene: &Scene) -> Result<u64> {
+    let text = scene.meta.run("cat /sys/class/net/wan0/statistics/tx_dropped")?;
+    Ok(text.trim().parse()?)
+}
+
+fn stranger(number: u32) -> [u8; 4] {
+    let [_, b, c, d] = number.to_be_bytes();
+    [198, 18 + (b & 1), c, d] // RFC 2544: nobody's
+}
+
+/// While strangers flood, Meta's connections come in; how long the slowest took.
+fn connections_during(scene: &Scene, flood: impl Fn() -> Result<()> + Sync) -> Result<Duration> {
+    std::thread::scope(|scope| {
+        let flooding = scope.spawn(&flood);
+        let mut slowest = Duration::ZERO;
+        for number in 0..CONNECTIONS as usize {
+            let begun = Instant::now();
+            visit(&scene.meta, META[number % 4].0, EDGE_V4, 443)?;
+            slowest = slowest.max(begun.elapsed());
+        }
+        let was_flooding = !flooding.is_finished();
+        flooding.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        ensure!(was_flooding, "the flood was over before the connections were");
+        Ok(slowest)
+    })
+}
+
+fn metas(stats: &Value) -> Shakes {
+    META[..4].iter().map(|(_, prefix)| Shakes::of(row(stats, prefix))).fold(Shakes::default(), |sum, more| {
+        Shakes {
+            syns: sum.syns + more.syns,
+            retransmitted: sum.retransmitted + more.retransmitted,
+            handshakes: sum.handshakes + more.handshakes,
+            failed: sum.failed + more.failed,
+            untracked: sum.untracked + more.untracked,
+            fins: sum.fins + more.fins,
+            rsts: sum.rsts + more.rsts,
+            dropped: sum.dropped + more.dropped,
+        }
+    })
+}
+
+const ALL_IN: Shakes = Shakes {
+    syns: CONNECTIONS,
+    retransmitted: 0,
+    handshakes: CONNECTIONS,
+    failed: 0,
+    untracked: 0,
+    fins: CONNECTIONS,
+    rsts: 0,
+    dropped: 0,
+};
+
+#[test]
+fn in_strict_a_flood_of_strangers_is_dropped_and_meta_gets_in() -> Result<()> {
+    if !can_run(&[]) {
+        return Ok(());
+    }
+    let scene = Scene::new()?;
+    let server = Server::start(&scene.edge, "[::]:443")?;
+    scene.run("mode = \"strict\"", "guard attach")?;
+    let slowest = connections_during(&scene, || flood(&scene, STRANGERS_SYNS, stranger))?;
+    let stats = scene.wait_for(Duration::from_secs(5), |stats| Ok(metas(stats).fins == CONNECTIONS))?;
+    let arrived = STRANGERS_SYNS - lost(&scene)?;
+    assert_eq!(metas(&stats), ALL_IN);
+    assert_eq!(server.accepted(), CONNECTIONS);
+    let dropped = json!({ "strict": arrived, "limited": 0, "garbage": 0 });
+    assert_eq!((&stats["other"]["dropped_by"], &stats["other"]["packets"]), (&dropped, &json!(arrived)));
+    assert_eq!(Shakes::of(&stats["other"]), Shakes { dropped: arrived, ..Shakes::default() });
+    assert!(slowest < Duration::from_secs(1), "{slowest:?}: a SYN was lost and sent again");
+    Ok(())
+}
+
+#[test]
+fn in_observe_a_flood_of_strangers_takes_no_room_of_metas() -> Result<()> {
+    if !can_run(&[]) {
+        return Ok(());
+    }
+    let scene = Scene::new()?;
+    // Enough of a flood to fill the strangers' table many times over; the kernel's TCP has cookies for them.
+    const COUNT: u64 = 50_000;
+    let _server = Server::start(&scene.edge, "[::]:443")?;
+    scene.run("", "guard attach")?;
+    let begun = Instant::now();
+    flood(&scene, COUNT, stranger)?;
+    for number in 0..CONNECTIONS as usize {
+        visit(&scene.meta, META[number % 4].0, EDGE_V4, 443)?;
+    }
+    let stats = scene.wait_for(Duration::from_secs(5), |stats| Ok(metas(stats).fins == CONNECTIONS))?;
+    ensure!(begun.elapsed() < Duration::from_nanos(abi::PATIENCE), "too slow a machine to tell");
+    let (arrived, room) = (COUNT - lost(&scene)?, u64::from(abi::ATTEMPTS_OTHER_CAPACITY));
+    assert_eq!(metas(&stats), ALL_IN);
+    let expected = Shakes { syns: arrived, untracked: arrived - room, ..Shakes::default() };
+    assert_eq!(Shakes::of(&stats["other"]), expected);
+    let expected = Shakes { failed: room, ..expected };
+    let ended = |stats: &Value| Ok(Shakes::of(&stats["other"]) == expected);
+    assert_eq!(Shakes::of(&scene.wait_for(Duration::from_secs(15), ended)?["other"]), expected);
+    Ok(())
+}
+
+#[test]
+fn a_flood_in_metas_name_is_bounded_and_hides_no_handshake() -> Result<()> {
+    if !can_run(&[]) {
+        return Ok(());
+    }
+    const MORE: u64 = 4000;
+    const COUNT: u64 = abi::ATTEMPTS_META_CAPACITY as u64 + MORE;
+    const VISITS: u64 = 50;
+    let scene = Scene::new()?;
+    let _server = Server::start(&scene.edge, "[::]:443")?;
+    let list = scene.dir.write("prefixes", META[3].1)?;
+    scene.run(&format!("mode = \"strict\"\nprefixes = \"{}\"", list.display()), "guard attach")?;
+    let begun = Instant::now();
+    flood(&scene, COUNT, |number| {
+        let [_, _, c, d] = number.to_be_bytes();
+        [157, 240, c + 2, d] // none of them its own: that one would answer
+    })?;
+    for _ in 0..VISITS {
+        visit(&scene.meta, META[3].0, EDGE_V4, 443)?;
+    }
+    let of_metas = |stats: &Value| Shakes::of(row(stats, META[3].1));
+    let stats = scene.wait_for(Duration::from_secs(5), |stats| Ok(of_metas(stats).fins == VISITS))?;
+    ensure!(begun.elapsed() < Duration::from_nanos(abi::PATIENCE), "too slow a machine to tell");
+    ensure!(lost(&scene)? == 0, "the wire lost what was to fill the table");
+    let expected = Shakes {
+        syns: COUNT + VISITS,
+        handshakes: VISITS,
+        untracked: MORE,
+        fins: VISITS,
+        ..Shakes::default()
+    };
+    assert_eq!(of_metas(&stats), expected, "each handshake was told of, though its SYN found no room");
+    let room = COUNT - MORE;
+    let ended = |stats: &Value| Ok(of_metas(stats).failed == room);
+    let stats = scene.wait_for(Duration::from_secs(15), ended)?;
+    assert_eq!(of_metas(&stats), Shakes { failed: room, ..expected });
+    // There is room again.
+    visit(&scene.meta, META[3].0, EDGE_V4, 443)?;
+    let one_more = |stats: &Value| Ok(of_metas(stats).fins == VISITS + 1);
+    let stats = scene.wait_for(Duration::from_secs(5), one_more)?;
+    let expected = Shakes {
+        syns: COUNT + VISITS + 1,
+        handshakes: VISITS + 1,
+        failed: room,
+        fins: VISITS + 1,
+        ..expected
+    };
+    assert_eq!(of_metas(&stats), expected);
+    Ok(())
+}

@@ -1,0 +1,11 @@
+//! The guard on a real link, between two machines of which one has Meta's addresses.
+
+mod attach;
+mod counting;
+mod flood;
+mod handshakes;
+mod modes;
+mod peers;
+mod raw;
+mod scene;
+mod traffic;

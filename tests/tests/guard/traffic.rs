@@ -1,0 +1,137 @@
+//! Changes under traffic: nobody is taken for a stranger for a moment, and nothing goes uncounted.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use harness::{Running, wait_until};
+use rustix::process::Signal;
+use serde_json::Value;
+
+use super::peers::{Server, visit};
+use super::raw::{ACK, Segment, Sender};
+use super::scene::{EDGE_V4, EDGE_V6, META, Scene, Shakes, can_run, row};
+
+/// What is asked for, in packets a second.
+const RATE: u64 = 10_000;
+const BURST: u64 = 32;
+
+/// Sends established traffic of Meta's at twice the rate until told to stop; how many packets.
+fn traffic(scene: &Scene, stop: &AtomicBool) -> Result<u64> {
+    let raw = Sender::new(&scene.meta)?;
+    // Of addresses that are nobody's here: their machine would answer the RSTs that come back.
+    let segments = [("157.240.9.9", EDGE_V4), ("31.13.66.99", EDGE_V4), ("2a03:2880:f003::99", EDGE_V6)]
+        .map(|(from, to)| Segment::new(from, 40_000, to, 443, ACK));
+    let segments = segments.into_iter().collect::<Result<Vec<_>>>()?;
+    let begun = Instant::now();
+    let mut sent = 0;
+    while !stop.load(Ordering::Relaxed) {
+        for segment in segments.iter().cycle().take(BURST as usize) {
+            raw.send(segment)?;
+        }
+        sent += BURST;
+        let due = Duration::from_micros(sent * 1_000_000 / (2 * RATE));
+        if let Some(early) = due.checked_sub(begun.elapsed()) {
+            std::thread::sleep(early);
+        }
+    }
+    Ok(sent)
+}
+
+#[test]
+fn programs_and_prefixes_change_under_traffic_and_nothing_is_dropped() -> Result<()> {
+    if !can_run(&[]) {
+        return Ok(());
+    }
+    let scene = Scene::new()?;
+    // What the traffic comes from stays; everything around it comes and goes, the longer and the shorter.
+    let stays = "157.240.0.0/17\n31.13.66.0/24\n2a03:2880:f000::/36\n";
+    let lists = [
+        stays.to_owned(),
+        format!("{stays}157.240.0.0/16\n31.13.64.0/18\n2a03:2880::/32\n"),
+        format!("{stays}157.240.8.0/24\n157.240.9.0/25\n31.13.64.0/19\n2a03:2880:f003::/48\n"),
+    ];
+    let lists = (0..).zip(lists).map(|(n, text)| scene.dir.write(&format!("list{n}"), &text));
+    let lists = lists.collect::<Result<Vec<_>>>()?;
+    let strict = |list: &std::path::Path| format!("mode = \"strict\"\nprefixes = \"{}\"", list.display());
+    scene.run(&strict(&lists[0]), "guard attach")?;
+
+    let stop = AtomicBool::new(false);
+    let (sent, took, changes) = std::thread::scope(|scope| {
+        let begun = Instant::now();
+        let sending = scope.spawn(|| traffic(&scene, &stop));
+        let mut changes = 0;
+        let changing = || -> Result<()> {
+            while begun.elapsed() < Duration::from_secs(5) {
+                for list in [&lists[1], &lists[2], &lists[0]] {
+                    scene.run(&strict(list), "guard attach")?;
+                    changes += 1;
+                }
+            }
+            Ok(())
+        };
+        let changed = { changing }();
+        stop.store(true, Ordering::Relaxed);
+        let sent = sending.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        changed.map(|()| (sent, begun.elapsed(), changes))
+    })?;
+
+    let lost: u64 = scene.meta.run("cat /sys/class/net/wan0/statistics/tx_dropped")?.trim().parse()?;
+    let packets = |stats: &Value| {
+        let rows = stats["prefixes"].as_array().into_iter().flatten();
+        rows.map(|row| row["packets"].as_u64().unwrap_or(0)).sum::<u64>()
+    };
+    // Rows that are out of force at the end counted as well: the last list brings them back.
+    let mut all = 0;
+    let mut dropped = 0;
+    for list in [&lists[1], &lists[2]] {
+        scene.run(&strict(list), "guard attach")?;
+        let stats = scene.stats()?;
+        let extra = stats["prefixes"].as_array().into_iter().flatten();
+        let is_extra = |row: &&Value| !stays.lines().any(|line| row["prefix"] == line);
+        all += extra.filter(is_extra).map(|row| row["packets"].as_u64().unwrap_or(0)).sum::<u64>();
+        dropped += stats["other"]["packets"].as_u64().unwrap_or(u64::MAX);
+    }
+    scene.run(&strict(&lists[0]), "guard attach")?;
+    let stats = scene.stats()?;
+    all += packets(&stats);
+    assert_eq!((dropped, all), (0, sent - lost), "strangers, and packets of Meta's");
+    let rate = sent * 1000 / took.as_millis() as u64;
+    assert!(rate >= RATE, "{rate} packets/s are less than {RATE}");
+    println!("{rate} packets/s, {changes} changes, {lost} lost by the wire");
+    Ok(())
+}
+
+#[test]
+fn counting_goes_on_when_the_proxy_is_killed() -> Result<()> {
+    if !can_run(&[]) {
+        return Ok(());
+    }
+    let scene = Scene::new()?;
+    let _server = Server::start(&scene.edge, "[::]:443")?;
+    let mut proxy = Running::start(scene.hookgate("wan0", "mode = \"strict\"", "run")?)?;
+    proxy.wait_for_stderr("guard: attached to wan0", Duration::from_secs(10))?;
+    let visits = |count: u64| -> Result<()> {
+        (0..count).try_for_each(|_| visit(&scene.meta, META[0].0, EDGE_V4, 443))
+    };
+    visits(3)?;
+    proxy.signal(Signal::KILL)?;
+    assert!(wait_until(Duration::from_secs(5), || Ok(proxy.ended()?.is_some()))?);
+    visits(4)?;
+    let closed = |count: u64| move |stats: &Value| Ok(Shakes::of(row(stats, META[0].1)).fins == count);
+    let expected = |count| Shakes { syns: count, handshakes: count, fins: count, ..Shakes::default() };
+    let stats = scene.wait_for(Duration::from_secs(5), closed(7))?;
+    assert_eq!(
+        (Shakes::of(row(&stats, META[0].1)), &stats["guard"]["state"]),
+        (expected(7), &"attached".into())
+    );
+
+    let mut proxy = Running::start(scene.hookgate("wan0", "mode = \"strict\"", "run")?)?;
+    proxy.wait_for_stderr("with the counters it had", Duration::from_secs(10))?;
+    visits(2)?;
+    let stats = scene.wait_for(Duration::from_secs(5), closed(9))?;
+    assert_eq!(Shakes::of(row(&stats, META[0].1)), expected(9));
+    proxy.stop()?;
+    assert_eq!(scene.stats()?["guard"]["state"], "attached", "a proxy that ends leaves the guard");
+    Ok(())
+}
