@@ -32,7 +32,7 @@ fn descriptors() -> u64 {
 pub fn memory_bytes() -> Option<u64> {
     let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| total(&text));
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let limits = groups.lines().filter_map(limit_file).filter_map(|file| {
+    let limits = groups.lines().flat_map(limit_files).filter_map(|file| {
         // `max` is no number, and no limit.
         fs::read_to_string(file).ok()?.trim().parse::<u64>().ok()
     });
@@ -45,16 +45,17 @@ fn total(meminfo: &str) -> Option<u64> {
     line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
-/// Where the memory limit of a line of /proc/self/cgroup stands (cgroups(7)), in version 2 or 1.
-fn limit_file(line: &str) -> Option<PathBuf> {
-    let mut parts = line.splitn(3, ':');
-    let (_id, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
-    let path = path.trim_start_matches('/');
-    match controllers {
-        "" => Some(Path::new("/sys/fs/cgroup").join(path).join("memory.max")),
-        "memory" => Some(Path::new("/sys/fs/cgroup/memory").join(path).join("memory.limit_in_bytes")),
-        _ => None,
-    }
+/// Where the memory limits stand of the group in a line of /proc/self/cgroup (cgroups(7)) and of those around it, in
+/// version 2 or 1.
+fn limit_files(line: &str) -> Vec<PathBuf> {
+    let mut parts = line.splitn(3, ':').skip(1);
+    let (root, limit) = match parts.next() {
+        Some("") => ("/sys/fs/cgroup", "memory.max"),
+        Some("memory") => ("/sys/fs/cgroup/memory", "memory.limit_in_bytes"),
+        _ => return Vec::new(),
+    };
+    let group = Path::new(parts.next().unwrap_or_default().trim_start_matches('/'));
+    group.ancestors().map(|group| Path::new(root).join(group).join(limit)).collect()
 }
 
 #[cfg(test)]
@@ -68,11 +69,21 @@ mod tests {
     }
 
     #[test]
-    fn limits_are_found_in_both_versions_of_control_groups() {
-        let file = |line| limit_file(line).map(|file| file.display().to_string());
-        let v2 = "/sys/fs/cgroup/system.slice/hookgate.service/memory.max";
-        assert_eq!(file("0::/system.slice/hookgate.service").as_deref(), Some(v2));
-        assert_eq!(file("9:memory:/a").as_deref(), Some("/sys/fs/cgroup/memory/a/memory.limit_in_bytes"));
-        assert_eq!(file("8:cpu,cpuacct:/a"), None);
+    fn limits_are_found_in_both_versions_of_control_groups_and_around_them() {
+        let files =
+            |line| limit_files(line).iter().map(|file| file.display().to_string()).collect::<Vec<_>>();
+        assert_eq!(
+            files("0::/system.slice/hookgate.service"),
+            [
+                "/sys/fs/cgroup/system.slice/hookgate.service/memory.max",
+                "/sys/fs/cgroup/system.slice/memory.max",
+                "/sys/fs/cgroup/memory.max",
+            ]
+        );
+        assert_eq!(
+            files("9:memory:/a"),
+            ["/sys/fs/cgroup/memory/a/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.limit_in_bytes"]
+        );
+        assert_eq!(files("8:cpu,cpuacct:/a"), [""; 0]);
     }
 }

@@ -136,7 +136,7 @@ fn the_soft_limit_of_descriptors_is_raised_and_connections_follow_from_the_hard_
     Ok(())
 }
 
-/// A control group that leaves its processes so much memory; removed on drop.
+/// A control group that leaves its processes so much memory, and one inside it without a limit; removed on drop.
 struct MemoryGroup(PathBuf);
 
 impl MemoryGroup {
@@ -145,14 +145,23 @@ impl MemoryGroup {
         let group = Self(Path::new(folder).join(format!("hookgate-test-{}", std::process::id())));
         fs::create_dir(&group.0).with_context(|| format!("making {}", group.0.display()))?;
         fs::write(group.0.join(limit), bytes.to_string())?;
+        fs::create_dir(group.inner())?;
         Ok(group)
+    }
+
+    fn inner(&self) -> PathBuf {
+        self.0.join("inner")
     }
 }
 
 impl Drop for MemoryGroup {
     fn drop(&mut self) {
         // Whoever was in it may still be on the way out.
-        let removed = wait_until(Duration::from_secs(5), || Ok(fs::remove_dir(&self.0).is_ok()));
+        let removed = wait_until(Duration::from_secs(5), || {
+            // May be gone already; whether all is gone is what counts.
+            let _ = fs::remove_dir(self.inner());
+            Ok(fs::remove_dir(&self.0).is_ok())
+        });
         if !removed.unwrap_or_default() {
             eprintln!("{} stays behind", self.0.display());
         }
@@ -166,7 +175,7 @@ fn connections_follow_from_the_memory_that_a_control_group_leaves() -> Result<()
     }
     // 40 KiB each.
     let group = MemoryGroup::new(24 << 20)?;
-    let enter = format!("echo $$ >{}/cgroup.procs && exec", group.0.display());
+    let enter = format!("echo $$ >{}/cgroup.procs && exec", group.inner().display());
     let relay = Limited::start_by(&enter, "", PATIENT)?;
     assert_eq!(relay.admitted(700)?, 614);
     drop(relay);
