@@ -294,6 +294,35 @@ fn sessions_are_resumed() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn every_way_for_a_handshake_to_end_is_counted() -> Result<()> {
+    let dir = TempDir::new("ends")?;
+    let certs = Certs::new(&[NAME])?;
+    let edge = Edge::start(&pair(&dir, &certs, "edge")?, TIMEOUTS)?;
+    let counted = |reason: &str, count: f64| {
+        edge.relay.wait_for(&format!("hookgate_tls_handshakes_total{{reason=\"{reason}\"}}"), count)
+    };
+    assert_eq!(edge.client(&trusting(&certs)?, NAME)?.ask(get("/"))?.status(), 404);
+    counted("completed", 1.0)?;
+    // A client that does not believe our certificate says so.
+    let doubting = trusting(&Certs::new(&[NAME])?)?;
+    assert!(edge.client(&doubting, NAME)?.ask(get("/")).is_err());
+    counted("alert_received", 1.0)?;
+    // One that speaks HTTP to the port of https, as people do by mistake.
+    let mut plain = Client::plain(edge.https)?;
+    plain.wire().send(get("/up.example/"))?;
+    plain.wire().closed()?;
+    assert!(!plain.wire().heard().starts_with(b"HTTP/"), "{}", plain.wire().heard().escape_ascii());
+    counted("protocol", 1.0)?;
+    for reset in [false, true] {
+        let mut client = Client::plain(edge.https)?;
+        client.wire().send(b"\x16\x03\x01\x02\0\x01\0")?;
+        if reset { client.into_wire().reset()? } else { drop(client) }
+    }
+    counted("closed", 2.0)?;
+    counted("completed", 1.0)
+}
+
 /// Meta's webhook senders: leaf, one intermediate, and this name.
 const SENDER: &str = "client.webhooks.fbclientcerts.com";
 

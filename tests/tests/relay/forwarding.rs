@@ -115,6 +115,22 @@ fn plain_scheme_is_what_upstreams_are_told() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn both_families_are_served_on_one_port() -> Result<()> {
+    let origin = Origin::answering(OK)?;
+    let port = free_port()?;
+    let config = format!("[listen]\nplain = [\"0.0.0.0:{port}\", \"[::]:{port}\"]\n");
+    let _proxy = Proxy::start(&(config + &upstream(origin.address(), "")))?;
+    for client in ["127.0.0.1", "::1"] {
+        let address = std::net::SocketAddr::new(client.parse()?, port);
+        assert_eq!(Client::plain(address)?.ask(get("/up.example/"))?.status(), 200, "{client}");
+        let heard = String::from_utf8(origin.heard().concat())?;
+        let told = format!("\r\nX-Forwarded-For: {client}\r\nX-Real-IP: {client}\r\n");
+        assert!(heard.contains(&told), "{client}: {heard}");
+    }
+    Ok(())
+}
+
 fn data(folder: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("data").join(folder)
 }

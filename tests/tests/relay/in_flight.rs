@@ -80,6 +80,22 @@ fn beyond_the_limit_is_503_at_once_and_others_do_not_notice() -> Result<()> {
 }
 
 #[test]
+fn what_is_refused_anyway_is_refused_for_its_own_reason() -> Result<()> {
+    let hole = black_hole()?;
+    let upstream = format!("address = \"{}\", tls = false, in_flight = 1, body_bytes = 10", hole.address());
+    let relay = Relay::start(&format!("[upstreams]\n\"hole.example\" = {{ {upstream} }}\n"))?;
+    let _first = waiting(&relay)?;
+    relay.wait_for(HOLE, 1.0)?;
+    let looping = get("/hole.example/").replace("\r\n\r\n", "\r\nVia: 1.1 hookgate\r\n\r\n");
+    for (request, status) in
+        [(post("/hole.example/", &"x".repeat(11)), 413), (looping, 508), (get("/hole.example"), 404)]
+    {
+        assert_eq!(relay.client()?.ask(&request)?.status(), status, "{request}");
+    }
+    assert_refused(&mut relay.client()?)
+}
+
+#[test]
 fn places_come_back_when_clients_leave() -> Result<()> {
     let (hole, well) = (black_hole()?, Origin::answering(OK)?);
     let relay = relay(hole.address(), 2, well.address(), 1)?;

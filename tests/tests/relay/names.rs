@@ -5,7 +5,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use harness::{DnsServer, Need, NetNs, Origin, free_port, require, wait_until};
+use harness::{
+    Certs, DnsServer, Need, NetNs, Nginx, Origin, Proxy, TempDir, free_port, require, run, wait_until,
+};
 
 use crate::{OK, Relay, get, local};
 
@@ -168,5 +170,43 @@ fn of_two_servers_one_that_answers_is_enough() -> Result<()> {
     );
     let answer = Relay::start(&config)?.client()?.ask(get("/up.example/"))?;
     assert_eq!(answer.status(), 200, "{answer:?}");
+    Ok(())
+}
+
+/// The machine's own servers are asked only when the configuration says so, and its table of hosts never.
+#[test]
+fn resolv_conf_counts_only_when_it_is_named() -> Result<()> {
+    if !require(&[Need::Root, Need::Program("dnsmasq"), Need::Program("nginx"), Need::Program("curl")]) {
+        return Ok(());
+    }
+    let (ns, dir) = (NetNs::new()?, TempDir::new("system")?);
+    let resolv = dir.write("resolv.conf", "nameserver 127.0.0.53\noptions timeout:1 attempts:1\n")?;
+    let hosts = dir.write("hosts", "127.0.0.1 only-hosts.example\n")?;
+    for (file, path) in [(&resolv, "/etc/resolv.conf"), (&hosts, "/etc/hosts")] {
+        ns.run(&format!("mount --bind {} {path}", file.display()))?;
+    }
+    let certs = Certs::new(&["up.example", "only-hosts.example"])?;
+    let [ca, ..] = certs.write(&dir, "up")?;
+    let _nginx = Nginx::start(&ns, local(4443), &certs)?;
+    let names = [("up.example", "127.0.0.1".parse()?)];
+    let server = DnsServer::start(&ns, "127.0.0.53:53".parse()?, &names)?;
+    for (servers, name, status) in [
+        ("\"system\"", "up.example", "200 "),
+        ("\"system\"", "only-hosts.example", "502 hookgate; error=dns_error"),
+        ("[\"127.0.0.54\"]", "up.example", "504 hookgate; error=dns_timeout"),
+    ] {
+        let upstreams: String = ["up.example", "only-hosts.example"]
+            .iter()
+            .map(|name| format!("\"{name}\" = {{ port = 4443, allow_private = true, ca = {ca:?} }}\n"))
+            .collect();
+        let config = format!(
+            "[listen]\nplain = [\"127.0.0.1:8080\"]\n[dns]\nservers = {servers}\ntimeout = \"1s\"\n[upstreams]\n{upstreams}"
+        );
+        let _proxy = Proxy::start_in(&ns, &config)?;
+        let mut curl = ns.command("curl");
+        curl.args(["-sS", "--noproxy", "*", "--max-time", "10", "-o", "/dev/null"]);
+        curl.args(["-w", "%{http_code} %header{proxy-status}", &format!("http://127.0.0.1:8080/{name}/")]);
+        assert_eq!(run(curl)?, status, "{servers}, {name}: {}", server.log());
+    }
     Ok(())
 }

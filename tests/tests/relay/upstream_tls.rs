@@ -59,6 +59,22 @@ fn a_certificate_that_is_not_valid_is_refused_before_a_byte_of_the_request() -> 
 }
 
 #[test]
+fn verify_false_believes_anyone_and_says_so_at_every_start() -> Result<()> {
+    let certs = Certs::new(&["someone.example"])?;
+    let origin = Origin::tls(&certs, serve)?;
+    let config =
+        format!("[upstreams]\n\"up.example\" = {{ address = \"{}\", verify = false }}\n", origin.address());
+    for _ in 0..2 {
+        let mut relay = Relay::start(&config)?;
+        assert_eq!(relay.client()?.ask(post("/up.example/", "x"))?.body, b"ok");
+        relay
+            .proxy
+            .wait_for_stderr("WARNING: upstream up.example: verify = false", Duration::from_secs(5))?;
+    }
+    Ok(())
+}
+
+#[test]
 fn without_a_ca_only_the_machines_own_roots_are_believed() -> Result<()> {
     let origin = Origin::tls(&Certs::new(&["up.example"])?, serve)?;
     let config = format!("[upstreams]\n\"up.example\" = {{ address = \"{}\" }}\n", origin.address());
