@@ -215,7 +215,7 @@ fn a_black_hole_costs_the_others_nothing() -> Result<()> {
         assert!(seen.len() > 300 && p99 < Duration::from_millis(250), "{what}: {} p99 {p99:?}", seen.len());
         // Those in flight have two each; a refused one has its own until its client has read the answer.
         let healthy = ASKERS + 2 * WELL;
-        assert!(most <= before + 2 * IN_FLIGHT + healthy + 40, "{what}: {before} to {most} descriptors");
+        assert!(most <= before + 2 * IN_FLIGHT + healthy + 200, "{what}: {before} to {most} descriptors");
         let settled = || Ok(relay.proxy.descriptors()? <= before + 2);
         assert!(wait_until(Duration::from_secs(5), settled)?, "{what}: {:?}", relay.proxy.descriptors());
     }
