@@ -1,6 +1,6 @@
 //! libFuzzer on the targets of tests/fuzz, with the one stable toolchain that everything else is built with.
 
-mod planted;
+pub mod planted;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};

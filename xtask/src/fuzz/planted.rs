@@ -35,6 +35,21 @@ pub fn main(workspace: &Workspace, targets: &[String], seconds: u32) -> Result<E
     Ok(if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// A line for every patch that the tree has moved away from.
+pub fn stale(workspace: &Workspace) -> Result<Vec<String>> {
+    let mut stale = Vec::new();
+    for target in super::targets(&workspace.root)? {
+        for patch in patches(workspace, &target)? {
+            let mut git = Command::new("git");
+            git.args(["-c", "safe.directory=*", "apply", "--check"]).arg(&patch).current_dir(&workspace.root);
+            if harness::run(git).is_err() {
+                stale.push(format!("{} does not apply any more", patch.display()));
+            }
+        }
+    }
+    Ok(stale)
+}
+
 /// At least three a target.
 fn patches(workspace: &Workspace, target: &str) -> Result<Vec<PathBuf>> {
     let folder = workspace.root.join("tests/fuzz/planted");

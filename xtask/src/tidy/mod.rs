@@ -9,6 +9,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result};
 
+use crate::fuzz::planted;
 use crate::workspace::Workspace;
 use source::SourceFile;
 
@@ -42,6 +43,7 @@ pub fn findings(workspace: &Workspace) -> Result<Vec<String>> {
         }
     }
     findings.extend(licences::findings(workspace)?);
+    findings.extend(planted::stale(workspace)?);
     findings.extend(cargo_deny(workspace));
     Ok(findings)
 }

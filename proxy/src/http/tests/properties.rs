@@ -62,6 +62,21 @@ enum Line {
         name: String,
         raw: Vec<u8>,
     },
+    /// Of other proxies on the way.
+    Via {
+        raw: Vec<u8>,
+    },
+}
+
+impl Line {
+    fn raw(&self) -> &[u8] {
+        match self {
+            Self::Passed { raw }
+            | Self::Removed { raw }
+            | Self::Nominated { raw, .. }
+            | Self::Via { raw } => raw,
+        }
+    }
 }
 
 /// A request in parts.
@@ -95,6 +110,7 @@ fn line() -> impl Strategy<Value = Line> {
         4 => (name(), value()).prop_map(|(name, value)| Line::Passed { raw: raw(&name, &value) }),
         1 => (select(&REMOVED[..]), value())
             .prop_map(|(name, value)| Line::Removed { raw: raw(name, &value) }),
+        1 => "[ -~]{0,20}".prop_map(|by| Line::Via { raw: raw("Via", by.as_bytes()) }),
         1 => ("[Nn]ominated-[a-z]{1,8}", value()).prop_map(|(name, value)| {
             let raw = raw(&name, &value);
             Line::Nominated { name, raw }
@@ -131,13 +147,7 @@ fn request() -> impl Strategy<Value = Made> {
 impl Made {
     /// The head as a client writes it.
     fn head(&self) -> Vec<u8> {
-        let mut lines: Vec<Vec<u8>> = self
-            .lines
-            .iter()
-            .map(|line| match line {
-                Line::Passed { raw } | Line::Removed { raw } | Line::Nominated { raw, .. } => raw.clone(),
-            })
-            .collect();
+        let mut lines: Vec<Vec<u8>> = self.lines.iter().map(|line| line.raw().to_vec()).collect();
         let framing = match self.framing {
             Framing::Length(length) => raw("cOnTeNt-LeNgTh", format!(" {length} ").as_bytes()),
             Framing::Chunked => raw("Transfer-Encoding", b"\tChunked"),
@@ -163,9 +173,17 @@ impl Made {
     fn passed(&self) -> Vec<&[u8]> {
         let passed = self.lines.iter().filter_map(|line| match line {
             Line::Passed { raw } => Some(&raw[..]),
-            Line::Removed { .. } | Line::Nominated { .. } => None,
+            Line::Removed { .. } | Line::Nominated { .. } | Line::Via { .. } => None,
         });
         passed.collect()
+    }
+
+    /// What is said of the way, this proxy last.
+    fn vias(&self) -> Vec<Vec<u8>> {
+        let via = |line: &Line| matches!(line, Line::Via { .. }).then(|| line.raw().to_vec());
+        let version = if self.version == Version::Http11 { "1.1" } else { "1.0" };
+        let own = format!("Via: {version} {}\r\n", ADDED.via).into_bytes();
+        self.lines.iter().filter_map(via).chain([own]).collect()
     }
 }
 
@@ -220,6 +238,8 @@ proptest! {
         let lines = again.fields.lines().filter(|line| !own.contains(&&*line.name.to_ascii_lowercase()));
         let lines: Vec<&[u8]> = lines.map(|line| line.raw).collect();
         prop_assert_eq!(lines, made.passed());
+        let vias = again.fields.lines().filter(|line| line.name.eq_ignore_ascii_case("via"));
+        prop_assert_eq!(vias.map(|line| line.raw).collect::<Vec<_>>(), made.vias());
         for (name, value) in [("host", ADDED.host), ("x-forwarded-for", "157.240.1.1"), ("x-real-ip", "157.240.1.1"),
             ("x-forwarded-proto", "https"), ("x-request-id", "0123")]
         {
@@ -242,12 +262,7 @@ proptest! {
         cuts in vec(any::<Index>(), 0..6),
         body in vec(any::<u8>(), 0..8),
     ) {
-        let lines: Vec<Vec<u8>> = lines
-            .into_iter()
-            .map(|line| match line {
-                Line::Passed { raw } | Line::Removed { raw } | Line::Nominated { raw, .. } => raw,
-            })
-            .collect();
+        let lines: Vec<Vec<u8>> = lines.iter().map(|line| line.raw().to_vec()).collect();
         let head = [format!("HTTP/1.1 {status} {reason}\r\n").as_bytes(), &lines.concat(), b"\r\n"].concat();
         let arrived = [&head[..], &body].concat();
         let mut end = EndOfHead::default();
