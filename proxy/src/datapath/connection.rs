@@ -165,7 +165,8 @@ impl<'c> Connection<'c, '_> {
         loop {
             let (stream, origin) = match pooled.take() {
                 Some(stream) => (stream, Origin::Pooled),
-                None => match connect(upstream, &context.dns, context.timeouts.connect).await {
+                // Boxed: rare, and large.
+                None => match Box::pin(connect(upstream, &context.dns, context.timeouts.connect)).await {
                     Ok(stream) => (stream, Origin::Fresh),
                     Err(error) => {
                         self.memory.heads = exchange.into_scratch();

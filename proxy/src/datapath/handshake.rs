@@ -4,7 +4,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 use super::context::Protocol;
-use crate::net::Stream;
+use crate::net::{Stream, Tcp};
 use crate::observe::Handshake;
 
 /// TLS with a client, where its listener speaks TLS.
@@ -17,7 +17,7 @@ pub(super) async fn handshake(
 ) -> Result<Stream, Handshake> {
     match protocol {
         Protocol::Plain(_) | Protocol::Redirect(_) => Ok(Stream::Plain(tcp)),
-        Protocol::Https(acceptor) => match timeout_at(deadline, acceptor.accept(tcp)).await {
+        Protocol::Https(acceptor) => match timeout_at(deadline, acceptor.accept(Tcp(tcp))).await {
             Ok(Ok(stream)) => Ok(Stream::Tls(Box::new(stream.into()))),
             Ok(Err(error)) => Err(outcome(&error)),
             Err(_) => Err(Handshake::TimedOut),

@@ -62,7 +62,9 @@ pub async fn serve(
     drain: Event,
 ) {
     let first_byte_due = Instant::now() + context.timeouts.request_head.min(context.timeouts.keepalive);
-    let identified = timeout_at(first_byte_due, Client::identify(&mut tcp, peer, &protocol, context)).await;
+    // What happens once in a connection's life has its memory only for as long: boxed.
+    let identify = Box::pin(Client::identify(&mut tcp, peer, &protocol, context));
+    let identified = timeout_at(first_byte_due, identify).await;
     let Ok(Ok(client)) = identified else {
         return context.metrics.refused_connection(ConnectionRefusal::ProxyProtocol);
     };
@@ -77,7 +79,7 @@ pub async fn serve(
         Ok(slot) => slot,
         Err(why) => return context.metrics.refused_connection(why),
     };
-    let stream = match handshake::handshake(tcp, &protocol, first_byte_due).await {
+    let stream = match Box::pin(handshake::handshake(tcp, &protocol, first_byte_due)).await {
         Ok(stream) => stream,
         Err(outcome) => {
             count(Step::TlsFailed);
@@ -92,7 +94,7 @@ pub async fn serve(
     let (timer, draining) = (pin!(sleep_until(first_byte_due)), pin!(drain.happens()));
     let mut wait = Wait { timer, drain: draining };
     if let Protocol::Redirect(to) = &protocol {
-        return redirect::serve(&mut socket, to, context, &mut wait, first_byte_due).await;
+        return Box::pin(redirect::serve(&mut socket, to, context, &mut wait, first_byte_due)).await;
     }
     let memory = Memory::default();
     let connection = Connection { socket, client: &client, context, local, drain: &drain, wait, memory };

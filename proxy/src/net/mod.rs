@@ -3,7 +3,9 @@
 mod buffer;
 mod socket;
 mod stream;
+mod tcp;
 
 pub use buffer::{Buffer, Buffers};
 pub use socket::Socket;
 pub use stream::Stream;
+pub use tcp::Tcp;

@@ -6,11 +6,13 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
+use super::Tcp;
+
 /// A connection, with TLS or without.
 #[derive(Debug)]
 pub enum Stream {
     Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<Tcp>>),
 }
 
 impl Stream {
@@ -27,7 +29,7 @@ impl Stream {
         match self {
             Self::Plain(tcp) => tcp.poll_read_ready(cx),
             Self::Tls(tls) => match tls.get_ref() {
-                (tcp, session) if session.wants_read() => tcp.poll_read_ready(cx),
+                (Tcp(tcp), session) if session.wants_read() => tcp.poll_read_ready(cx),
                 // What was decrypted waits, or the peer has said that this was all.
                 _ => Poll::Ready(Ok(())),
             },
@@ -38,7 +40,7 @@ impl Stream {
     pub fn tcp(&self) -> &TcpStream {
         match self {
             Self::Plain(tcp) => tcp,
-            Self::Tls(tls) => tls.get_ref().0,
+            Self::Tls(tls) => &tls.get_ref().0.0,
         }
     }
 }

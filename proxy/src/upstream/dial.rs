@@ -13,7 +13,7 @@ use tokio_rustls::TlsConnector;
 
 use super::addresses::{interleave, is_public};
 use super::{ConnectError, Dns, Upstream};
-use crate::net::Stream;
+use crate::net::{Stream, Tcp};
 
 /// How long one address is tried alone before the next joins in (RFC 8305 §5).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
@@ -29,7 +29,7 @@ pub async fn connect(upstream: &Upstream, dns: &Dns, limit: Duration) -> Result<
         let tcp = connect_to_any(&addresses).await?;
         let Some(tls) = &upstream.tls else { return Ok(Stream::Plain(tcp)) };
         let connector = TlsConnector::from(tls.config.clone());
-        let handshake = connector.connect(tls.server_name.clone(), tcp).await;
+        let handshake = connector.connect(tls.server_name.clone(), Tcp(tcp)).await;
         let stream = handshake.map_err(ConnectError::handshake)?;
         Ok(Stream::Tls(Box::new(stream.into())))
     });
