@@ -1,14 +1,14 @@
 //! The DNS, asked of a server that answers by script: truncation, silence, staleness, how often.
 
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use harness::{Need, NetNs, Proxy, free_port, require, run, wait_until};
+use harness::{Certs, End, Need, NetNs, Proxy, TempDir, free_port, require, run, wait_until};
 
 use crate::{Origin, Relay, get, local};
 
@@ -296,6 +296,40 @@ fn where_one_family_refuses_the_other_serves_at_once() -> Result<()> {
     for _ in 0..3 {
         assert_serves(&relay, Duration::from_millis(200))?;
     }
+    Ok(())
+}
+
+/// A connection is there, so no other is tried: connecting is TCP alone.
+#[test]
+fn where_one_family_fails_in_tls_the_other_is_not_tried() -> Result<()> {
+    let dir = TempDir::new("final")?;
+    let certs = Certs::new(&["up.example"])?;
+    let [ca, ..] = certs.write(&dir, "up")?;
+    let origin = Origin::tls(&certs, |_| Ok(End::Close))?;
+    let port = origin.address().port();
+    let broken = TcpListener::bind((Ipv6Addr::LOCALHOST, port))?;
+    broken.set_nonblocking(true)?;
+    let server = Server::start(60, &[Ipv6Addr::LOCALHOST.into(), loopback()])?;
+    let relay = Relay::start(&format!(
+        "[dns]\nservers = [\"{}\"]\n[upstreams]\n\
+         \"up.example\" = {{ port = {port}, allow_private = true, ca = {ca:?} }}\n",
+        server.address
+    ))?;
+    let mut client = relay.client()?;
+    client.wire().send(get("/up.example/"))?;
+    let mut accepted = None;
+    let connected = wait_until(Duration::from_secs(5), || {
+        accepted = broken.accept().ok();
+        Ok(accepted.is_some())
+    })?;
+    assert!(connected, "IPv6 goes first");
+    drop(accepted);
+    let answer = client.response()?;
+    let error = answer.proxy_error().unwrap_or_default();
+    assert_eq!(answer.status(), 502);
+    assert!(["tls_protocol_error", "connection_terminated"].contains(&error), "{error}");
+    assert_eq!(origin.connections(), 0);
+    assert!(broken.accept().is_err(), "nor is the same one tried again");
     Ok(())
 }
 

@@ -1,14 +1,21 @@
 //! What the machine allows: descriptors and memory, and what becomes of connections that do not fit.
 
 use std::fs;
-use std::net::SocketAddr;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::thread::sleep;
+use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
-use harness::{Client, Need, NetNs, Proxy, TempDir, binary, free_port, memory_control, require, wait_until};
+use anyhow::{Context, Result, ensure};
+use harness::{
+    Certs, Client, Need, NetNs, Proxy, TempDir, binary, free_port, memory_control, require, wait_until,
+};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConnection, StreamOwned};
 
+use crate::client_tls::trusting;
 use crate::{OK, Origin, get, local, post, proxy_line, upstream};
 
 /// A relay whose process may have `soft` descriptors, and raise that to `hard`.
@@ -211,5 +218,67 @@ fn networks_of_the_guards_are_exempt_from_what_one_stranger_may_have() -> Result
     ] {
         assert_eq!(arrive(from)?, admitted, "{from}");
     }
+    Ok(())
+}
+
+/// The contract's number on the contract's machine: each has asked something over TLS, and stays.
+#[test]
+#[ignore = "takes minutes"]
+fn twelve_thousand_connections_on_half_a_gigabyte() -> Result<()> {
+    if !require(&[Need::Root, Need::MemoryControl]) {
+        return Ok(());
+    }
+    const CONNECTIONS: usize = 12_000;
+    const LANES: usize = 4;
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).context("raising our own limit")?;
+    let dir = TempDir::new("many")?;
+    let certs = Certs::new(&["proxy.example.com"])?;
+    let [_, cert, key] = certs.write(&dir, "edge")?;
+    let https = local(free_port()?);
+    let group = MemoryGroup::new(512 << 20)?;
+    let enter = format!("echo $$ >{}/cgroup.procs && exec", group.inner().display());
+    let config = format!(
+        "[tls]\ncert = {cert:?}\nkey = {key:?}\n[limits]\nconnections = {CONNECTIONS}\n\
+         [timeouts]\nkeepalive = \"1h\"\n[log]\naccess = false\n"
+    );
+    let relay = Limited::start_by(&enter, &format!("https = [\"{https}\"]"), &config)?;
+    let (before, _) = relay.proxy.memory_kib()?;
+    let trust = trusting(&certs)?;
+    let mut held: Vec<TlsStream> = thread::scope(|scope| {
+        let open = || -> Result<Vec<TlsStream>> {
+            (0..CONNECTIONS / LANES)
+                .map(|_| {
+                    let name = ServerName::try_from("proxy.example.com")?;
+                    let session = ClientConnection::new(trust.clone(), name)?;
+                    let mut stream = StreamOwned::new(session, TcpStream::connect(https)?);
+                    ask(&mut stream)?;
+                    Ok(stream)
+                })
+                .collect()
+        };
+        let lanes: Vec<_> = (0..LANES).map(|_| scope.spawn(open)).collect();
+        let lanes = lanes.into_iter().map(|lane| lane.join().expect("a lane"));
+        lanes.collect::<Result<Vec<_>>>().map(|lanes| lanes.into_iter().flatten().collect())
+    })?;
+    let (now, most) = relay.proxy.memory_kib()?;
+    eprintln!("{before} KiB before, {now} KiB with {} connections, at most {most} KiB", held.len());
+    assert!(most < 400 * 1024, "{most} KiB leave too little for the kernel's part");
+    held.iter_mut().step_by(100).try_for_each(ask).context("they are alive")
+}
+
+/// A client with one descriptor, which the harness's has not.
+type TlsStream = StreamOwned<ClientConnection, TcpStream>;
+
+fn ask(stream: &mut TlsStream) -> Result<()> {
+    stream.write_all(get("/").as_bytes())?;
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"expected\n") {
+        let mut piece = [0; 1024];
+        let count = stream.read(&mut piece)?;
+        ensure!(count > 0, "closed after {:?}", answer.escape_ascii().to_string());
+        answer.extend_from_slice(&piece[..count]);
+    }
+    ensure!(answer.starts_with(b"HTTP/1.1 404 "));
     Ok(())
 }

@@ -210,3 +210,36 @@ fn resolv_conf_counts_only_when_it_is_named() -> Result<()> {
     }
     Ok(())
 }
+
+/// Of several addresses those that a name must not lead to are left out at every dial.
+#[test]
+fn of_several_addresses_only_the_public_ones_are_tried() -> Result<()> {
+    if !require(&[Need::Root, Need::Program("dnsmasq"), Need::Program("nginx"), Need::Program("curl")]) {
+        return Ok(());
+    }
+    let (ns, dir) = (NetNs::new()?, TempDir::new("several")?);
+    ns.address("lo", "157.240.1.1/32")?;
+    let certs = Certs::new(&["up.example"])?;
+    let [ca, ..] = certs.write(&dir, "up")?;
+    let start = |address: &str| Nginx::start(&ns, format!("{address}:4443").parse()?, &certs);
+    let [inside, inside_v6, public] = [start("127.0.0.1")?, start("[::1]")?, start("157.240.1.1")?];
+    let names: Vec<(&str, IpAddr)> = ["127.0.0.1", "10.0.0.1", "157.240.1.1", "::1", "::ffff:127.0.0.1"]
+        .iter()
+        .map(|address| Ok(("up.example", address.parse()?)))
+        .collect::<Result<_>>()?;
+    let server = DnsServer::start(&ns, local(53), &names)?;
+    let _proxy = Proxy::start_in(
+        &ns,
+        &format!(
+            "[listen]\nplain = [\"127.0.0.1:8080\"]\n{}\"up.example\" = {{ port = 4443, ca = {ca:?} }}\n",
+            dns(server.address())
+        ),
+    )?;
+    for _ in 0..10 {
+        let mut curl = ns.command("curl");
+        curl.args(["-sS", "--noproxy", "*", "--max-time", "10", "http://127.0.0.1:8080/up.example/"]);
+        assert_eq!(run(curl)?, "received by nginx\n");
+    }
+    assert_eq!([inside.log()?.len(), inside_v6.log()?.len(), public.log()?.len()], [0, 0, 10]);
+    Ok(())
+}
