@@ -8,12 +8,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::observe::{ConnectionRefusal, Row};
 
-/// The connections of all workers, and how many there may be.
+/// How many connections there may be, in all workers.
 pub struct Admission {
+    counts: Arc<Counts>,
     most: usize,
     /// How many of them may be strangers'.
     most_of_strangers: usize,
     most_per_source: usize,
+}
+
+/// How many there are, whatever configuration they came in under.
+#[derive(Default)]
+struct Counts {
     total: AtomicUsize,
     by_class: [AtomicUsize; Class::ALL.len()],
     sources: Mutex<HashMap<IpAddr, usize>>,
@@ -51,34 +57,42 @@ impl Admission {
             most,
             most_of_strangers,
             most_per_source: per_source.unwrap_or((most_of_strangers / 4).max(1)),
-            total: AtomicUsize::default(),
-            by_class: Default::default(),
-            sources: Mutex::default(),
+            counts: Arc::default(),
         }
     }
 
+    /// The same connections under other limits; those that are there stay.
+    pub fn after(self, former: &Self) -> Self {
+        Self { counts: Arc::clone(&former.counts), ..self }
+    }
+
     /// A place for a connection of `client`'s, whose prefix is `row`'s.
-    pub fn admit(self: &Arc<Self>, client: IpAddr, row: Row) -> Result<Slot, ConnectionRefusal> {
-        let class = Class::of(client, row);
+    pub fn admit(&self, client: IpAddr, row: Row) -> Result<Slot, ConnectionRefusal> {
+        let (class, counts) = (Class::of(client, row), &self.counts);
         // What others than strangers may have is only bounded in total.
         let most = if class == Class::Other { self.most_of_strangers } else { usize::MAX };
-        let of_class = Place::take(self, Self::of_class, class, most);
+        let of_class = Place::take(counts, Counts::of_class, class, most);
         let of_class = of_class.ok_or(ConnectionRefusal::ReservedForMeta)?;
         let of_source = match class {
             Class::Meta | Class::Allowed => None,
-            Class::Other => Some(SourcePlace::take(self, client).ok_or(ConnectionRefusal::PerSource)?),
+            Class::Other => {
+                let place = SourcePlace::take(counts, client, self.most_per_source);
+                Some(place.ok_or(ConnectionRefusal::PerSource)?)
+            }
         };
         // Last: a stranger who is refused must not have had, for a moment, what a connection of Meta's needed.
-        let total = Place::take(self, |admission, _| &admission.total, class, self.most);
+        let total = Place::take(counts, |counts, _| &counts.total, class, self.most);
         let total = total.ok_or(ConnectionRefusal::Connections)?;
         Ok(Slot { _total: total, _of_class: of_class, _of_source: of_source })
     }
 
     /// Connections of `class` at the moment.
     pub fn count(&self, class: Class) -> usize {
-        self.of_class(class).load(Ordering::Relaxed)
+        self.counts.of_class(class).load(Ordering::Relaxed)
     }
+}
 
+impl Counts {
     fn of_class(&self, class: Class) -> &AtomicUsize {
         &self.by_class[class as usize]
     }
@@ -92,51 +106,51 @@ pub struct Slot {
 }
 
 /// One of the counts.
-type Count = fn(&Admission, Class) -> &AtomicUsize;
+type Count = fn(&Counts, Class) -> &AtomicUsize;
 
 /// A place in one of the counts.
 struct Place {
-    admission: Arc<Admission>,
+    counts: Arc<Counts>,
     count: Count,
     class: Class,
 }
 
 impl Place {
-    fn take(admission: &Arc<Admission>, count: Count, class: Class, most: usize) -> Option<Self> {
+    fn take(counts: &Arc<Counts>, count: Count, class: Class, most: usize) -> Option<Self> {
         // Nothing else is ordered by these counts, so they need no ordering themselves.
-        let place = Self { admission: Arc::clone(admission), count, class };
-        (count(admission, class).fetch_add(1, Ordering::Relaxed) < most).then_some(place)
+        let place = Self { counts: Arc::clone(counts), count, class };
+        (count(counts, class).fetch_add(1, Ordering::Relaxed) < most).then_some(place)
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        (self.count)(&self.admission, self.class).fetch_sub(1, Ordering::Relaxed);
+        (self.count)(&self.counts, self.class).fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 /// A place among one stranger's connections.
 struct SourcePlace {
-    admission: Arc<Admission>,
+    counts: Arc<Counts>,
     source: IpAddr,
 }
 
 impl SourcePlace {
-    fn take(admission: &Arc<Admission>, client: IpAddr) -> Option<Self> {
+    fn take(counts: &Arc<Counts>, client: IpAddr, most: usize) -> Option<Self> {
         let source = source(client);
-        let mut sources = admission.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sources = counts.sources.lock().unwrap_or_else(PoisonError::into_inner);
         let count = sources.entry(source).or_default();
-        if *count >= admission.most_per_source {
+        if *count >= most {
             return None;
         }
         *count += 1;
-        Some(Self { admission: Arc::clone(admission), source })
+        Some(Self { counts: Arc::clone(counts), source })
     }
 }
 
 impl Drop for SourcePlace {
     fn drop(&mut self) {
-        let mut sources = self.admission.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sources = self.counts.sources.lock().unwrap_or_else(PoisonError::into_inner);
         if let Entry::Occupied(mut count) = sources.entry(self.source) {
             *count.get_mut() -= 1;
             if *count.get() == 0 {
@@ -160,11 +174,11 @@ mod tests {
     use crate::observe::Funnel;
     use crate::prefixes::Table;
 
-    fn admission(most: usize, reserved: f64, per_source: Option<usize>) -> Arc<Admission> {
-        Arc::new(Admission::new(most, reserved, per_source))
+    fn admission(most: usize, reserved: f64, per_source: Option<usize>) -> Admission {
+        Admission::new(most, reserved, per_source)
     }
 
-    fn many(admission: &Arc<Admission>, client: &str, count: usize) -> (Vec<Slot>, Vec<ConnectionRefusal>) {
+    fn many(admission: &Admission, client: &str, count: usize) -> (Vec<Slot>, Vec<ConnectionRefusal>) {
         let client = client.parse().unwrap();
         let row = Funnel::new(Table::builtin(), vec!["192.0.2.0/24".parse().unwrap()]).unwrap().row(client);
         let (mut slots, mut refused) = (Vec::new(), Vec::new());
@@ -200,8 +214,8 @@ mod tests {
         assert_eq!(many(&admission, "2001:db8:0:1::1", 1).0.len(), 1, "another /64");
         drop(slots);
         assert_eq!(many(&admission, "2001:db8::1", 2).0.len(), 2);
-        assert!(admission.sources.lock().unwrap().is_empty());
-        assert_eq!(admission.total.load(Ordering::Relaxed), 0);
+        assert!(admission.counts.sources.lock().unwrap().is_empty());
+        assert_eq!(admission.counts.total.load(Ordering::Relaxed), 0);
     }
 
     #[test]
@@ -211,5 +225,15 @@ mod tests {
             assert_eq!(many(&admission, client, 3).0.len(), 3, "{client}");
         }
         assert_eq!(many(&admission, "198.51.100.1", 1).1, [ConnectionRefusal::ReservedForMeta]);
+    }
+
+    #[test]
+    fn other_limits_hold_for_those_who_are_there_too() {
+        let before = admission(10, 0.5, Some(100));
+        let (slots, _) = many(&before, "198.51.100.1", 3);
+        let after = admission(8, 0.5, Some(100)).after(&before);
+        assert_eq!(many(&after, "198.51.100.1", 2).0.len(), 1, "four strangers may be here, and three were");
+        drop(slots);
+        assert_eq!(many(&after, "198.51.100.1", 5).0.len(), 4);
     }
 }

@@ -1,7 +1,6 @@
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -22,7 +21,7 @@ pub struct Context {
     pub name: String,
     pub timeouts: Timeouts,
     pub limits: Limits,
-    pub admission: Arc<Admission>,
+    pub admission: Admission,
     /// Networks that must send a PROXY header and are believed.
     pub proxy_protocol_from: Vec<Network>,
     pub directory: Directory,

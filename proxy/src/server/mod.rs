@@ -95,7 +95,7 @@ impl Prepared {
         let most = limits.connections.unwrap_or(capacity::connections());
         let admission = Admission::new(most, limits.reserved_for_meta, limits.per_source);
         let context = Context {
-            admission: Arc::new(admission),
+            admission,
             proxy_protocol_from: config.listen.proxy_protocol_from.clone(),
             name: config.relay.name.clone(),
             timeouts: config.timeouts.clone(),

@@ -15,16 +15,23 @@ use crate::tls::BadTls;
 const LONGEST_NAME: usize = 253;
 
 /// The allowlist: every upstream that may be forwarded to, by name.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Directory {
     by_name: HashMap<Box<[u8]>, Arc<Upstream>>,
     without_roots: bool,
     unverified: Vec<String>,
+    /// The machine's own, once an upstream has needed them.
+    roots: Option<Arc<RootCertStore>>,
+    configs: Configs,
+    /// The next upstream's.
+    serial: u64,
 }
 
 /// One upstream, ready to be connected to.
 #[derive(Debug)]
 pub struct Upstream {
+    /// No other upstream has it, also not one of the same name in an earlier configuration.
+    pub serial: u64,
     /// Lower case; what goes into Host and SNI.
     pub name: Arc<str>,
     pub port: u16,
@@ -43,6 +50,7 @@ pub struct Upstream {
 pub struct UpstreamTls {
     pub server_name: ServerName<'static>,
     pub config: Arc<ClientConfig>,
+    trust: Trust,
 }
 
 /// An upstream that cannot be used as configured.
@@ -57,17 +65,75 @@ pub enum BadUpstream {
 impl Directory {
     /// Reads the root certificates that the upstreams need.
     pub fn new(upstreams: &[config::Upstream]) -> Result<Self, BadUpstream> {
+        Self::default().renewed(upstreams)
+    }
+
+    /// The directory of another configuration. An upstream that is the same there stays the same, with its connections;
+    /// one of the same name keeps its counts.
+    pub fn renewed(&self, upstreams: &[config::Upstream]) -> Result<Self, BadUpstream> {
         let needs_roots = upstreams.iter().any(|upstream| upstream.tls);
-        let roots = Arc::new(if needs_roots { platform_roots() } else { RootCertStore::empty() });
-        let without_roots = roots.is_empty() && upstreams.iter().any(|u| u.tls && u.verify && u.ca.is_none());
-        let unverified = upstreams.iter().filter(|u| u.tls && !u.verify).map(|u| u.name.clone()).collect();
-        let mut configs = HashMap::new();
-        let mut by_name = HashMap::with_capacity(upstreams.len());
+        let roots = match &self.roots {
+            None if needs_roots => Some(Arc::new(platform_roots())),
+            known => known.clone(),
+        };
+        let is_empty = roots.as_ref().is_none_or(|roots| roots.is_empty());
+        let mut next = Self {
+            by_name: HashMap::with_capacity(upstreams.len()),
+            without_roots: is_empty && upstreams.iter().any(|u| u.tls && u.verify && u.ca.is_none()),
+            unverified: upstreams.iter().filter(|u| u.tls && !u.verify).map(|u| u.name.clone()).collect(),
+            roots,
+            // Files are read again.
+            configs: self.configs.iter().filter(|(trust, _)| trust.ca.is_none()).map(cloned).collect(),
+            serial: self.serial,
+        };
         for configured in upstreams {
-            let upstream = Upstream::new(configured, &roots, &mut configs)?;
-            by_name.insert(configured.name.as_bytes().into(), Arc::new(upstream));
+            let former = self.by_name.get(configured.name.as_bytes());
+            let upstream = match former.filter(|former| former.is_as(configured)) {
+                Some(same) => Arc::clone(same),
+                None => Arc::new(next.upstream(configured, former)?),
+            };
+            next.by_name.insert(configured.name.as_bytes().into(), upstream);
         }
-        Ok(Self { by_name, without_roots, unverified })
+        Ok(next)
+    }
+
+    fn upstream(
+        &mut self,
+        configured: &config::Upstream,
+        former: Option<&Arc<Upstream>>,
+    ) -> Result<Upstream, BadUpstream> {
+        self.serial += 1;
+        let metrics = former.map(|former| Arc::clone(&former.metrics));
+        let count = former.map(|former| former.in_flight.shared()).unwrap_or_default();
+        Ok(Upstream {
+            serial: self.serial,
+            name: configured.name.as_str().into(),
+            port: configured.port,
+            address: configured.address,
+            allow_private: configured.allow_private,
+            require_client_cert: configured.require_client_cert,
+            body_bytes: configured.body_bytes,
+            tls: configured.tls.then(|| self.tls(configured)).transpose()?,
+            metrics: metrics.unwrap_or_else(|| Arc::new(UpstreamMetrics::new(&configured.name))),
+            in_flight: InFlight::new(count, configured.in_flight),
+        })
+    }
+
+    fn tls(&mut self, configured: &config::Upstream) -> Result<UpstreamTls, BadUpstream> {
+        let name = || configured.name.clone();
+        let trust = Trust::of(configured);
+        let config = match (self.configs.get(&trust), &self.roots) {
+            (Some(config), _) => Arc::clone(config),
+            (None, roots) => {
+                let roots = roots.clone().unwrap_or_else(|| Arc::new(RootCertStore::empty()));
+                client_config(&roots, &trust)
+                    .map_err(|error| BadUpstream::Certificate { name: name(), error: error.into() })?
+            }
+        };
+        self.configs.insert(trust.clone(), Arc::clone(&config));
+        let server_name =
+            ServerName::try_from(name()).map_err(|_| BadUpstream::ServerName { name: name() })?;
+        Ok(UpstreamTls { server_name, config, trust })
     }
 
     /// The upstream that `segment` names, ignoring ASCII case only.
@@ -112,36 +178,66 @@ impl Upstream {
         self.in_flight.count()
     }
 
-    fn new(
-        configured: &config::Upstream,
-        roots: &Arc<RootCertStore>,
-        configs: &mut Configs,
-    ) -> Result<Self, BadUpstream> {
-        let name = || configured.name.clone();
-        let tls = if configured.tls {
-            let trust = Trust { ca: configured.ca.clone(), verify: configured.verify };
-            let config = match configs.get(&trust) {
-                Some(config) => Arc::clone(config),
-                None => client_config(roots, &trust)
-                    .map_err(|error| BadUpstream::Certificate { name: name(), error: error.into() })?,
-            };
-            configs.insert(trust, Arc::clone(&config));
-            let server_name =
-                ServerName::try_from(name()).map_err(|_| BadUpstream::ServerName { name: name() })?;
-            Some(UpstreamTls { server_name, config })
-        } else {
-            None
+    /// Whether it does what is configured. One with roots of its own never does: their file may have changed.
+    fn is_as(&self, configured: &config::Upstream) -> bool {
+        let trusts = match &self.tls {
+            Some(tls) => configured.tls && tls.trust == Trust::of(configured) && configured.ca.is_none(),
+            None => !configured.tls,
         };
-        Ok(Self {
-            name: configured.name.as_str().into(),
-            port: configured.port,
-            address: configured.address,
-            allow_private: configured.allow_private,
-            require_client_cert: configured.require_client_cert,
-            body_bytes: configured.body_bytes,
-            tls,
-            metrics: Arc::new(UpstreamMetrics::new(&configured.name)),
-            in_flight: InFlight::new(configured.in_flight),
-        })
+        trusts
+            && self.port == configured.port
+            && self.address == configured.address
+            && self.allow_private == configured.allow_private
+            && self.require_client_cert == configured.require_client_cert
+            && self.body_bytes == configured.body_bytes
+            && self.in_flight.most() == configured.in_flight
+    }
+}
+
+fn cloned((trust, config): (&Trust, &Arc<ClientConfig>)) -> (Trust, Arc<ClientConfig>) {
+    (trust.clone(), Arc::clone(config))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::upstream::InFlightSlot;
+
+    fn upstreams(table: &str) -> Vec<config::Upstream> {
+        let text = format!("[listen]\nplain = [\"127.0.0.1:1\"]\n[upstreams]\n{table}");
+        Config::parse("hookgate.toml".as_ref(), &text).unwrap().upstreams
+    }
+
+    #[test]
+    fn what_stays_the_same_keeps_its_connections_and_what_keeps_its_name_its_counts() {
+        let before = Directory::new(&upstreams(
+            "\"same.example\" = { tls = false }\n\"changed.example\" = { tls = false }\n\"gone.example\" = { tls = false }",
+        ))
+        .unwrap();
+        let find = |directory: &Directory, name: &str| directory.find(name.as_bytes()).cloned();
+        let changed = find(&before, "changed.example").unwrap();
+        let under_way = InFlightSlot::take(&changed);
+        let after = before
+            .renewed(&upstreams(
+                "\"same.example\" = { tls = false }\n\"changed.example\" = { tls = false, in_flight = 1 }\n\
+                 \"new.example\" = { tls = false }",
+            ))
+            .unwrap();
+        let serial =
+            |directory: &Directory, name: &str| find(directory, name).map(|upstream| upstream.serial);
+        assert_eq!(serial(&before, "same.example"), serial(&after, "same.example"));
+        assert_eq!(serial(&after, "gone.example"), None);
+        let mut serials: Vec<u64> =
+            before.iter().chain(after.iter()).map(|upstream| upstream.serial).collect();
+        serials.sort_unstable();
+        serials.dedup();
+        assert_eq!(serials.len(), 5, "one for each upstream that ever was");
+
+        let renewed = find(&after, "changed.example").unwrap();
+        assert!(Arc::ptr_eq(&changed.metrics, &renewed.metrics));
+        assert!(InFlightSlot::take(&renewed).is_none(), "one is under way since before, and one is allowed");
+        drop(under_way);
+        assert!(InFlightSlot::take(&renewed).is_some());
     }
 }

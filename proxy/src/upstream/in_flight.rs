@@ -6,13 +6,22 @@ use super::Upstream;
 /// How many requests are under way to one upstream, in all workers, and how many may be.
 #[derive(Debug)]
 pub(super) struct InFlight {
-    count: AtomicUsize,
+    /// Shared with the upstream of that name in other configurations: what is under way there counts here.
+    count: Arc<AtomicUsize>,
     most: usize,
 }
 
 impl InFlight {
-    pub(super) fn new(most: usize) -> Self {
-        Self { count: AtomicUsize::new(0), most }
+    pub(super) fn new(count: Arc<AtomicUsize>, most: usize) -> Self {
+        Self { count, most }
+    }
+
+    pub(super) fn shared(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.count)
+    }
+
+    pub(super) fn most(&self) -> usize {
+        self.most
     }
 
     pub(super) fn count(&self) -> usize {

@@ -6,7 +6,6 @@ use std::collections::hash_map::Entry;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ use tokio::sync::Notify;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 
+use super::Upstream;
 use crate::net::Stream;
 
 /// The most idle connections that one upstream may have in one worker.
@@ -25,10 +25,11 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// How often a connection is looked at that has something to say: a few session tickets are well meant.
 const MOST_LOOKS: usize = 4;
 
-/// Idle connections by upstream, the most recently used one last.
+/// Idle connections by upstream's serial, the most recently used one last: what was connected under one configuration does
+/// not serve another.
 #[derive(Default)]
 pub struct Pool {
-    idle: RefCell<HashMap<Arc<str>, Vec<Idle>>>,
+    idle: RefCell<HashMap<u64, Vec<Idle>>>,
     filled: Notify,
 }
 
@@ -40,7 +41,7 @@ struct Idle {
 impl Pool {
     /// A connection to `upstream` that was alive a moment ago: the most recently used one, so that the pool
     /// shrinks to what is needed.
-    pub async fn take(&self, upstream: &Arc<str>) -> Option<Stream> {
+    pub async fn take(&self, upstream: &Upstream) -> Option<Stream> {
         loop {
             let Idle { mut stream, expires } = self.pop(upstream)?;
             if Instant::now() < expires && is_alive(&mut stream).await {
@@ -50,9 +51,9 @@ impl Pool {
     }
 
     /// Keeps a connection for `age` at most, if there is room.
-    pub fn keep(&self, upstream: &Arc<str>, stream: Stream, age: Duration) {
+    pub fn keep(&self, upstream: &Upstream, stream: Stream, age: Duration) {
         let mut idle = self.idle.borrow_mut();
-        let connections = idle.entry(Arc::clone(upstream)).or_default();
+        let connections = idle.entry(upstream.serial).or_default();
         if connections.len() < MOST_IDLE {
             connections.push(Idle { stream, expires: Instant::now() + age });
             self.filled.notify_one();
@@ -74,9 +75,9 @@ impl Pool {
         }
     }
 
-    fn pop(&self, upstream: &Arc<str>) -> Option<Idle> {
+    fn pop(&self, upstream: &Upstream) -> Option<Idle> {
         let mut idle = self.idle.borrow_mut();
-        let Entry::Occupied(mut connections) = idle.entry(Arc::clone(upstream)) else { return None };
+        let Entry::Occupied(mut connections) = idle.entry(upstream.serial) else { return None };
         connections.get_mut().pop()
     }
 }

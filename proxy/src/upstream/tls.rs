@@ -8,6 +8,7 @@ use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signat
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
+use crate::config;
 use crate::tls::{BadTls, add_roots, provider};
 
 /// Where distributions keep all of their roots in one file: Debian and its kin, Fedora and its kin, others.
@@ -35,6 +36,12 @@ pub(super) struct Trust {
     pub(super) ca: Option<PathBuf>,
     /// False: anyone.
     pub(super) verify: bool,
+}
+
+impl Trust {
+    pub(super) fn of(upstream: &config::Upstream) -> Self {
+        Self { ca: upstream.ca.clone(), verify: upstream.verify }
+    }
 }
 
 /// TLS 1.2 and 1.3, HTTP/1.1 alone, verified against `roots` and those of `trust`.
