@@ -94,8 +94,9 @@ fn a_scene_of_two_machines_counts_every_packet() -> Result<()> {
     );
     assert!(dns.log().contains("started"), "{}", dns.log());
     let sent = tap.finish()?;
-    let seen =
-        sent.iter().map(|(ip, counts)| (ip.to_string(), counts.syns, counts.packets > 6)).collect::<Vec<_>>();
+    // SYN, ACK, hello, finished with the request, FIN: where TCP is slow to acknowledge there are no more.
+    let seen = sent.iter().map(|(ip, counts)| (ip.to_string(), counts.syns, counts.packets >= 5));
+    let seen = seen.collect::<Vec<_>>();
     assert_eq!(seen, [("192.0.2.1".to_owned(), 1, true), ("2001:db8::1".to_owned(), 1, true)], "{sent:?}");
     Ok(())
 }
