@@ -79,7 +79,7 @@ pub(super) enum Next {
 
 impl<'c> Connection<'c, '_> {
     /// Serves it to its end. `first_byte_due`: when a connection that says nothing is closed.
-    pub(super) async fn serve(mut self, first_byte_due: Instant) {
+    pub(super) async fn serve(&mut self, first_byte_due: Instant) {
         let mut idle_until = first_byte_due;
         loop {
             let arrived = read_head(&mut self.socket, self.context, &mut self.wait, idle_until).await;

@@ -97,6 +97,6 @@ pub async fn serve(
         return Box::pin(redirect::serve(&mut socket, to, context, &mut wait, first_byte_due)).await;
     }
     let memory = Memory::default();
-    let connection = Connection { socket, client: &client, context, local, drain: &drain, wait, memory };
+    let mut connection = Connection { socket, client: &client, context, local, drain: &drain, wait, memory };
     connection.serve(first_byte_due).await;
 }
