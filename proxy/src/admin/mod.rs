@@ -36,6 +36,10 @@ pub trait Pages: Send + Sync {
     ///
     /// Errors: why those that were in force still are.
     fn take_prefixes(&self) -> Result<usize, String>;
+    /// Reads the configuration again and puts it in force; what has changed.
+    ///
+    /// Errors: why nothing has.
+    fn reload(&self) -> Result<String, String>;
     /// What keeps the proxy from serving, a reason each; none when it is ready.
     fn unready(&self) -> Vec<String>;
 }
@@ -143,7 +147,11 @@ fn act(path: &[u8], pages: &dyn Pages) -> String {
             Ok(count) => response("200 OK", TEXT, &format!("{count} in force\n")),
             Err(why) => response("409 Conflict", TEXT, &format!("{why}\n")),
         },
-        _ => response("404 Not Found", TEXT, "/prefixes is here\n"),
+        b"/reload" => match pages.reload() {
+            Ok(report) => response("200 OK", TEXT, &report),
+            Err(why) => response("409 Conflict", TEXT, &format!("{why}\n")),
+        },
+        _ => response("404 Not Found", TEXT, "/prefixes and /reload are here\n"),
     }
 }
 

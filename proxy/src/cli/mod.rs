@@ -6,6 +6,7 @@ mod guard;
 mod prefixes;
 mod proxy;
 mod rehearse;
+mod reload;
 mod run;
 mod stats;
 mod top;
@@ -18,8 +19,9 @@ use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 
 use crate::config::{self, Config};
-use crate::observe::{Format, Log};
+use crate::observe::Log;
 use crate::prefixes::{BadState, Standing, Table};
+use crate::server::log_format;
 
 /// A relay for Meta's webhooks, with an XDP guard that counts every connection.
 #[derive(Debug, Parser)]
@@ -38,6 +40,8 @@ enum Command {
     Run(Consent),
     /// Read the whole configuration and say what is wrong and where
     Check(Consent),
+    /// Have the running proxy read its configuration again
+    Reload,
     /// Say what this machine can do, what is misconfigured, and where messages are being lost
     Doctor(doctor::Options),
     /// Show what was counted for each of Meta's prefixes
@@ -58,6 +62,7 @@ impl Cli {
         match self.command {
             Command::Run(consent) => run::run(&config, consent),
             Command::Check(consent) => check::run(&config, consent),
+            Command::Reload => reload::run(&config),
             Command::Doctor(options) => doctor::run(&options, &config),
             Command::Stats(options) => stats::run(&options, &config),
             Command::Top => top::run(&config),
@@ -134,11 +139,7 @@ fn without_refresh(bad: &BadState) -> String {
 
 /// The log as configured.
 fn log(config: &config::Log) -> Log {
-    let format = match config.format {
-        config::LogFormat::Text => Format::Text,
-        config::LogFormat::Json => Format::Json,
-    };
-    Log::new(format, config.access)
+    Log::new(log_format(config.format), config.access)
 }
 
 fn json(document: &impl Serialize) -> anyhow::Result<String> {

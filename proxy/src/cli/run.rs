@@ -25,11 +25,12 @@ pub(super) fn run(file: &ConfigFile, consent: Consent) -> anyhow::Result<ExitCod
     match (config.guard, attached) {
         (Some(guard), Some(Some(attached))) => {
             server.count_with(attached);
-            let kept = Kept { pin: guard.pin, prefixes: config.prefixes, standing };
-            Ok(supervise(kept, &log, |keeper| server.run(Some(keeper)))?)
+            let file = file.path().to_owned();
+            let kept = Kept { file: file.clone(), pin: guard.pin, prefixes: config.prefixes, standing };
+            Ok(supervise(kept, &log, |keeper| server.run(file, Some(keeper)))?)
         }
         _ => {
-            server.run(None)?;
+            server.run(file.path().to_owned(), None)?;
             Ok(ExitCode::SUCCESS)
         }
     }

@@ -25,7 +25,7 @@ pub use prefixes::{PrefixSource, Prefixes, Registry, RegistryHost};
 pub const DEFAULT_PATH: &str = "/etc/hookgate/hookgate.toml";
 
 /// A whole configuration. Sections that may be left out are `None` when they are.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// What is written in the file but has no effect in this version.
     pub without_effect: Vec<String>,
@@ -102,7 +102,7 @@ impl fmt::Display for ConfigError {
 }
 
 /// `[guard]`: the XDP program.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Guard {
     pub interfaces: Vec<String>,
     /// Only TCP to these ports is looked at.
@@ -153,7 +153,7 @@ pub enum XdpMode {
 }
 
 /// `[listen]`: where clients come in.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Listen {
     pub https: Vec<SocketAddr>,
     /// Leads clients to https.
@@ -181,7 +181,7 @@ impl Scheme {
 }
 
 /// `[tls]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Tls {
     /// Never empty; the first is for clients that name no server.
     pub pairs: Vec<Pair>,
@@ -199,7 +199,7 @@ pub struct Pair {
 }
 
 /// `[dns]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Dns {
     pub servers: DnsServers,
     pub timeout: Duration,
@@ -217,7 +217,7 @@ pub enum DnsServers {
 }
 
 /// One entry of `[upstreams]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Upstream {
     /// Lower case.
     pub name: String,
@@ -240,14 +240,14 @@ pub struct Upstream {
 }
 
 /// `[relay]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Relay {
     /// This proxy's name in Via and Proxy-Status, a token (RFC 9110 §5.6.2).
     pub name: String,
 }
 
 /// `[admin]`: for the operator alone.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Admin {
     pub listen: Option<SocketAddr>,
     /// Where the command line talks to the proxy.
@@ -255,14 +255,14 @@ pub struct Admin {
 }
 
 /// `[process]`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Process {
     /// Whom to become after start.
     pub user: Option<String>,
 }
 
 /// `[timeouts]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Timeouts {
     pub request_head: Duration,
     pub body_idle: Duration,
@@ -274,7 +274,7 @@ pub struct Timeouts {
 }
 
 /// `[limits]`, in bytes unless said otherwise, inclusive.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Limits {
     pub head_bytes: usize,
     pub uri_bytes: usize,
@@ -292,7 +292,7 @@ pub struct Limits {
 }
 
 /// `[log]`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Log {
     pub format: LogFormat,
     pub access: bool,

@@ -1,13 +1,14 @@
 //! Request after request on one client's connection.
 
 use std::cell::RefCell;
+use std::rc::Rc;
 
 use tokio::time::Instant;
 
 use super::Local;
 use super::answer;
 use super::body::Pump;
-use super::context::{Client, Context, Event};
+use super::context::{Client, Context, Event, InWorker};
 use super::delivery::{Origin, may_try_again};
 use super::exchange::{Exchange, ExchangeError, Relayed};
 use super::read_head::{Arrived, read_head};
@@ -30,7 +31,8 @@ const MOST_FREE_MEMORIES: usize = 256;
 pub(super) struct Connection<'c, 't> {
     pub(super) socket: Socket,
     pub(super) client: &'c Client,
-    pub(super) context: &'c Context,
+    /// The configuration of the request under way, or of the last one.
+    pub(super) context: Rc<InWorker>,
     pub(super) local: &'c Local,
     pub(super) drain: &'c Event,
     pub(super) wait: Wait<'t>,
@@ -82,7 +84,9 @@ impl<'c> Connection<'c, '_> {
     pub(super) async fn serve(&mut self, first_byte_due: Instant) {
         let mut idle_until = first_byte_due;
         loop {
-            let arrived = read_head(&mut self.socket, self.context, &mut self.wait, idle_until).await;
+            let arrived = read_head(&mut self.socket, &self.context, &mut self.wait, idle_until).await;
+            // What came in the meantime belongs to the configuration in force by now.
+            self.context = self.local.context();
             let next = match arrived {
                 Arrived::Nothing => Next::Leave,
                 Arrived::Head { length } => {
@@ -92,8 +96,8 @@ impl<'c> Connection<'c, '_> {
                     next
                 }
                 Arrived::Bad(failure) => {
-                    let mut words = String::new();
-                    self.begin(&mut words).refused(failure);
+                    let (context, mut words) = (Rc::clone(&self.context), String::new());
+                    self.begin(&context, &mut words).refused(failure);
                     self.answer(failure, None).await
                 }
             };
@@ -117,8 +121,8 @@ impl<'c> Connection<'c, '_> {
 
     /// One request, whose head is the first `length` bytes of the buffer.
     async fn request(&mut self, length: usize) -> Next {
-        let mut words = std::mem::take(&mut self.memory.words);
-        let mut request = self.begin(&mut words);
+        let (context, mut words) = (Rc::clone(&self.context), std::mem::take(&mut self.memory.words));
+        let mut request = self.begin(&context, &mut words);
         let next = self.route(length, &mut request).await;
         drop(request);
         self.memory.words = words;
@@ -126,11 +130,11 @@ impl<'c> Connection<'c, '_> {
     }
 
     /// A request that is counted and logged from now on.
-    fn begin<'r>(&self, words: &'r mut String) -> Request<'r>
+    fn begin<'r>(&self, context: &'r Context, words: &'r mut String) -> Request<'r>
     where
         'c: 'r,
     {
-        Request::new(&self.client.text, self.client.row, words, &self.context.log, &self.context.metrics)
+        Request::new(&self.client.text, self.client.row, words, &context.log, &context.metrics)
     }
 
     async fn route(&mut self, length: usize, request: &mut Request<'_>) -> Next {
@@ -139,7 +143,7 @@ impl<'c> Connection<'c, '_> {
         // An answer may have been made in it.
         scratch.clear();
         let has_certificate = self.socket.stream.has_peer_certificate();
-        let planned = route::plan(head, self.client, has_certificate, self.context, request, scratch);
+        let planned = route::plan(head, self.client, has_certificate, &self.context, request, scratch);
         self.socket.buffer.consume(length);
         match planned {
             Ok(plan) => self.forward(plan, request).await,
@@ -155,11 +159,11 @@ impl<'c> Connection<'c, '_> {
     /// had died, and the request allows it.
     async fn forward(&mut self, plan: Plan, request: &mut Request<'_>) -> Next {
         let Plan { slot, most_body_bytes, traits, head_out } = plan;
-        let (context, local, upstream) = (self.context, self.local, slot.upstream());
+        let (context, local, upstream) = (Rc::clone(&self.context), self.local, slot.upstream());
         let now = Instant::now();
         let decoder = Decoder::new(traits.framing, most_body_bytes);
         let pump = Pump::new(head_out, decoder.clone(), traits.framing == Framing::Chunked, now);
-        let relay = Relay::new(traits, context, std::mem::take(&mut self.memory.heads[1]));
+        let relay = Relay::new(traits, &context, std::mem::take(&mut self.memory.heads[1]));
         let mut exchange = Exchange::new(pump, relay, &context.timeouts, self.drain, traits.persists);
         let mut pooled = local.pool.take(upstream).await;
         loop {

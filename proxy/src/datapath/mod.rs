@@ -15,9 +15,11 @@ mod relay;
 mod route;
 mod wait;
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -30,7 +32,7 @@ use crate::net::{Buffers, Socket};
 use crate::observe::{ConnectionRefusal, Handshake, Step};
 use crate::upstream::Pool;
 use connection::{Connection, Memories, Memory};
-use context::Client;
+use context::{Client, InWorker};
 use wait::Wait;
 
 /// A read buffer's size: a TLS record's content, and enough for most heads.
@@ -40,30 +42,37 @@ const MOST_FREE_BUFFERS: usize = 64;
 
 /// What the connections of one worker share.
 pub struct Local {
+    /// Counted for this worker alone: each request takes it.
+    context: RefCell<Rc<InWorker>>,
     pub pool: Pool,
     buffers: Rc<Buffers>,
     memories: Memories,
 }
 
-impl Default for Local {
-    fn default() -> Self {
+impl Local {
+    pub fn new(context: Arc<Context>) -> Self {
+        let context = RefCell::new(InWorker::new(context));
         let buffers = Buffers::new(BUFFER_BYTES, MOST_FREE_BUFFERS).into();
-        Self { pool: Pool::default(), buffers, memories: Memories::default() }
+        Self { context, pool: Pool::default(), buffers, memories: Memories::default() }
+    }
+
+    /// What the next request is served with.
+    pub fn context(&self) -> Rc<InWorker> {
+        Rc::clone(&self.context.borrow())
+    }
+
+    /// From now on requests are served with another.
+    pub fn set_context(&self, context: Arc<Context>) {
+        *self.context.borrow_mut() = InWorker::new(context);
     }
 }
 
 /// Serves one client's connection to its end.
-pub async fn serve(
-    mut tcp: TcpStream,
-    peer: SocketAddr,
-    protocol: Protocol,
-    context: &Context,
-    local: &Local,
-    drain: Event,
-) {
+pub async fn serve(mut tcp: TcpStream, peer: SocketAddr, protocol: Protocol, local: &Local, drain: Event) {
+    let context = local.context();
     let first_byte_due = Instant::now() + context.timeouts.request_head.min(context.timeouts.keepalive);
     // What happens once in a connection's life has its memory only for as long: boxed.
-    let identify = Box::pin(Client::identify(&mut tcp, peer, &protocol, context));
+    let identify = Box::pin(Client::identify(&mut tcp, peer, &protocol, &context));
     let identified = timeout_at(first_byte_due, identify).await;
     let Ok(Ok(client)) = identified else {
         return context.metrics.refused_connection(ConnectionRefusal::ProxyProtocol);
@@ -94,7 +103,7 @@ pub async fn serve(
     let (timer, draining) = (pin!(sleep_until(first_byte_due)), pin!(drain.happens()));
     let mut wait = Wait { timer, drain: draining };
     if let Protocol::Redirect(to) = &protocol {
-        return Box::pin(redirect::serve(&mut socket, to, context, &mut wait, first_byte_due)).await;
+        return Box::pin(redirect::serve(&mut socket, to, &context, &mut wait, first_byte_due)).await;
     }
     let memory = Memory::default();
     let mut connection = Connection { socket, client: &client, context, local, drain: &drain, wait, memory };

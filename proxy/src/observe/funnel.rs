@@ -16,7 +16,7 @@ use crate::sys::Shared;
 pub struct Funnel {
     rows: RwLock<Arc<Rows>>,
     /// The operator's networks that are treated like Meta's; they count apart, as the guard has it.
-    allowed: Vec<Network>,
+    allowed: RwLock<Vec<Network>>,
     counts: Shared,
 }
 
@@ -86,6 +86,7 @@ impl Funnel {
     /// Errors: no memory.
     pub fn new(table: Table, allowed: Vec<Network>) -> io::Result<Self> {
         let counts = Shared::private(Self::CELLS)?;
+        let allowed = RwLock::new(allowed);
         Ok(Self { counts, allowed, rows: RwLock::new(Arc::new(Rows::default().with(table))) })
     }
 
@@ -115,9 +116,19 @@ impl Funnel {
         let network = rows.table.longest_match(address);
         match network.and_then(|network| rows.index.get(&network)) {
             Some(index) => Row(*index),
-            None if self.allowed.iter().any(|network| network.contains(address)) => Row::ALLOWED,
+            None if self.allows(address) => Row::ALLOWED,
             None => Row::OTHER,
         }
+    }
+
+    /// Treats other networks like Meta's.
+    pub fn set_allowed(&self, allowed: Vec<Network>) {
+        *self.allowed.write().unwrap_or_else(PoisonError::into_inner) = allowed;
+    }
+
+    fn allows(&self, address: IpAddr) -> bool {
+        let allowed = self.allowed.read().unwrap_or_else(PoisonError::into_inner);
+        allowed.iter().any(|network| network.contains(address))
     }
 
     pub fn count(&self, row: Row, step: Step) {

@@ -26,6 +26,11 @@ impl Log {
         Self { format, access, sink: Arc::new(Sink::standard_error()) }
     }
 
+    /// The same, written in another way.
+    pub fn with(&self, format: Format, access: bool) -> Self {
+        Self { format, access, sink: Arc::clone(&self.sink) }
+    }
+
     /// Something that the operator should know.
     pub fn note(&self, message: &str) {
         self.line(|time, line| {

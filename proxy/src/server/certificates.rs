@@ -18,6 +18,7 @@ const INTERVAL: Duration = Duration::from_secs(2);
 /// The certificates in force and the files that they came from.
 pub(super) struct Certificates {
     tls: config::Tls,
+    server_config: Arc<ServerConfig>,
     resolver: Arc<Resolver>,
     seen: Vec<Option<Stamp>>,
 }
@@ -34,11 +35,16 @@ struct Stamp {
 
 impl Certificates {
     /// Loads them, and what TLS towards clients needs besides.
-    pub(super) fn load(tls: &config::Tls) -> Result<(Arc<ServerConfig>, Self), BadTls> {
+    pub(super) fn load(tls: &config::Tls) -> Result<Self, BadTls> {
         // Before the files are read: a change in between is then seen as one.
         let seen = stamps(tls);
-        let (config, resolver) = tls::server_config(tls)?;
-        Ok((config, Self { tls: tls.clone(), resolver, seen }))
+        let (server_config, resolver) = tls::server_config(tls)?;
+        Ok(Self { tls: tls.clone(), server_config, resolver, seen })
+    }
+
+    /// What handshakes are made with.
+    pub(super) fn server_config(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.server_config)
     }
 
     /// Where the certificates in force are found.
@@ -46,21 +52,33 @@ impl Certificates {
         Arc::clone(&self.resolver)
     }
 
-    /// Loads the files whenever they have changed, for ever. Files that do not work leave the old certificates
-    /// in force.
-    pub(super) async fn follow(mut self, log: Log) {
-        loop {
-            sleep(INTERVAL).await;
-            let now = stamps(&self.tls);
-            if now == self.seen {
-                continue;
-            }
-            self.seen = now;
-            match tls::reload(&self.tls, &self.resolver) {
-                Ok(()) => log.note("the certificate files have changed: the new certificates are in force"),
-                Err(error) => log.note(&format!(
-                    "the certificate files have changed and cannot be used: {error}; the old certificates stay in force"
-                )),
+    /// Whether they are what is configured, and reading their files again is all that there is to do.
+    pub(super) fn serve(&self, tls: &config::Tls) -> bool {
+        self.tls == *tls && tls.client_ca.is_none()
+    }
+
+    /// Reads the files; those that do not work leave the old certificates in force.
+    pub(super) fn read_again(&self) -> Result<(), BadTls> {
+        tls::reload(&self.tls, &self.resolver)
+    }
+
+    /// Reads the files whenever they have changed, for ever.
+    pub(super) fn follow(&self, log: Log) -> impl Future<Output = ()> + Send + use<> {
+        let (tls, resolver, mut seen) = (self.tls.clone(), self.resolver(), self.seen.clone());
+        async move {
+            loop {
+                sleep(INTERVAL).await;
+                let now = stamps(&tls);
+                if now == seen {
+                    continue;
+                }
+                seen = now;
+                match tls::reload(&tls, &resolver) {
+                    Ok(()) => log.note("the certificate files have changed: the new certificates are in force"),
+                    Err(error) => log.note(&format!(
+                        "the certificate files have changed and cannot be used: {error}; the old certificates stay in force"
+                    )),
+                }
             }
         }
     }

@@ -41,6 +41,10 @@ impl Listener {
         Ok(Self { socket, address })
     }
 
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// From now on clients can connect.
     pub(super) fn open(&self) -> Result<(), BadListener> {
         self.socket.listen(BACKLOG).map_err(|error| BadListener { address: self.address, error })

@@ -2,42 +2,47 @@
 
 pub mod capacity;
 mod certificates;
+mod generation;
 mod listen;
 mod pages;
 mod prefixes;
 mod privileges;
+mod reload;
 mod supervise;
 mod worker;
 
 use std::io;
-use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use nix::unistd::User;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{LocalSet, spawn_local};
 
+pub use generation::log_format;
 pub use listen::{BadListener, can_bind};
 pub use privileges::BadUser;
 pub use supervise::supervise;
 
 use crate::admin::{self, AdminSocket, BadSocket};
-use crate::config::{self, Config, Mode};
-use crate::datapath::{Admission, Context, Event, Protocol, Redirect};
+use crate::config::Config;
+use crate::datapath::Event;
 use crate::guard::{self, keeper::Keeper};
 use crate::observe::{Funnel, Log, Metrics};
 use crate::prefixes::Standing;
 use crate::registry::Refresher;
 use crate::tls::BadTls;
+use crate::upstream::BadUpstream;
 use crate::upstream::dns::BadDns;
-use crate::upstream::{BadUpstream, Directory, Dns};
 use certificates::Certificates;
+use generation::{Door, Generation, Parts, mode, note_what_is_missing, protocols};
 use listen::Listener;
-use pages::Status;
+use pages::{Reply, Status};
 use prefixes::Prefixes;
+use reload::Reloader;
 use worker::Workers;
 
 /// Why the proxy does not start.
@@ -61,13 +66,12 @@ pub enum StartError {
 
 /// Everything that a configuration needs, read and checked; nothing listens yet.
 pub struct Prepared {
-    context: Context,
-    relay: Vec<(SocketAddr, Protocol)>,
-    admin: Option<config::Admin>,
+    config: Config,
+    parts: Parts,
+    funnel: Funnel,
+    log: Log,
     user: Option<User>,
     certificates: Option<Certificates>,
-    mode: Mode,
-    prefixes: config::Prefixes,
     standing: Standing,
     refresher: Option<Refresher>,
 }
@@ -75,73 +79,52 @@ pub struct Prepared {
 impl Prepared {
     /// `standing`: the prefixes whose connections go before others'.
     pub fn new(config: &Config, standing: Standing, log: Log) -> Result<Self, StartError> {
-        let mut relay = Vec::new();
-        let mut certificates = None;
-        if let Some(tls) = &config.tls {
-            let (server_config, loaded) = Certificates::load(tls)?;
-            let https = Protocol::Https(server_config.into());
-            certificates = Some(loaded);
-            relay.extend(config.listen.https.iter().map(|address| (*address, https.clone())));
-        }
-        let redirect = Protocol::Redirect(Redirect {
-            certificates: certificates.as_ref().map(Certificates::resolver),
-            https_port: config.listen.https.first().map_or(443, |address| address.port()),
-        });
-        relay.extend(config.listen.http.iter().map(|address| (*address, redirect.clone())));
-        let plain = Protocol::Plain(config.listen.plain_scheme);
-        relay.extend(config.listen.plain.iter().map(|address| (*address, plain.clone())));
         let allowed = config.guard.as_ref().map(|guard| guard.allow.clone()).unwrap_or_default();
-        let limits = &config.limits;
-        let most = limits.connections.unwrap_or(capacity::connections());
-        let admission = Admission::new(most, limits.reserved_for_meta, limits.per_source);
-        let context = Context {
-            admission,
-            proxy_protocol_from: config.listen.proxy_protocol_from.clone(),
-            name: config.relay.name.clone(),
-            timeouts: config.timeouts.clone(),
-            limits: config.limits.clone(),
-            directory: Directory::new(&config.upstreams)?,
-            dns: Dns::new(&config.dns)?,
-            log: log.clone(),
-            metrics: Metrics::new(Funnel::new(standing.table(), allowed)?),
-        };
-        let mode = config.guard.as_ref().map_or(Mode::Observe, |guard| guard.mode);
-        let user = privileges::find(config.process.user.as_deref())?;
-        let refresher = Refresher::new(config, log)?;
-        let prefixes = config.prefixes.clone();
-        let admin = config.admin.clone();
-        Ok(Self { context, relay, admin, user, certificates, mode, prefixes, standing, refresher })
+        Ok(Self {
+            certificates: config.tls.as_ref().map(Certificates::load).transpose()?,
+            parts: Parts::new(config)?,
+            funnel: Funnel::new(standing.table(), allowed)?,
+            user: privileges::find(config.process.user.as_deref())?,
+            refresher: Refresher::new(config, log.clone())?,
+            config: config.clone(),
+            log,
+            standing,
+        })
     }
 
     /// Takes the listeners' addresses; clients are still refused.
     pub fn bind(self) -> Result<Server, StartError> {
-        let Self { context, relay, admin, user, certificates, mode, prefixes, standing, refresher } = self;
-        let bind = |(address, protocol)| Ok((Listener::bind(address)?, protocol));
-        let relay = relay.into_iter().map(bind).collect::<Result<_, BadListener>>()?;
-        let listen = admin.as_ref().and_then(|admin| admin.listen);
-        let socket = admin.as_ref().and_then(|admin| admin.socket.as_deref());
+        let certificates = self.certificates.map(Arc::new);
+        let bind = |(address, protocol)| Ok(Door { listener: Listener::bind(address)?.into(), protocol });
+        let protocols = protocols(&self.config, certificates.as_deref()).into_iter();
+        let doors = protocols.map(bind).collect::<Result<_, BadListener>>()?;
+        let admin = self.config.admin.as_ref();
+        let listen = admin.and_then(|admin| admin.listen);
+        let socket = admin.and_then(|admin| admin.socket.as_deref());
         let admin = Admin {
             listener: listen.map(Listener::bind).transpose()?,
             socket: socket.map(AdminSocket::listen).transpose()?,
         };
-        if let (Some(socket), Some(user)) = (&admin.socket, &user) {
+        if let (Some(socket), Some(user)) = (&admin.socket, &self.user) {
             socket.give_to(user.uid.as_raw(), user.gid.as_raw())?;
         }
-        Ok(Server { context, relay, admin, user, certificates, mode, prefixes, standing, refresher })
+        let Self { config, parts, funnel, log, user, standing, refresher, .. } = self;
+        Ok(Server { config, parts, funnel, log, user, standing, refresher, certificates, doors, admin })
     }
 }
 
 /// A proxy that holds its addresses, and opens them when it runs.
 pub struct Server {
-    context: Context,
-    relay: Vec<(Listener, Protocol)>,
-    admin: Admin,
+    config: Config,
+    parts: Parts,
+    funnel: Funnel,
+    log: Log,
     user: Option<User>,
-    certificates: Option<Certificates>,
-    mode: Mode,
-    prefixes: config::Prefixes,
     standing: Standing,
     refresher: Option<Refresher>,
+    certificates: Option<Arc<Certificates>>,
+    doors: Vec<Door>,
+    admin: Admin,
 }
 
 /// Where the operator is answered.
@@ -153,52 +136,56 @@ struct Admin {
 impl Server {
     /// From now on counts where the guard's readers look.
     pub fn count_with(&mut self, attached: guard::Attached) {
-        self.context.metrics.funnel.move_to(attached.funnel, attached.rows);
+        self.funnel.move_to(attached.funnel, attached.rows);
     }
 
     /// Gives up what only the start needed, then serves until a signal ends it: SIGTERM and SIGINT drain, a second one
-    /// cuts. `keeper`: whoever sees to the guard, and without whom this process ends too.
-    pub fn run(self, keeper: Option<Keeper>) -> Result<(), StartError> {
+    /// cuts; SIGHUP reads `file`, the configuration's, again. `keeper`: whoever sees to the guard, and without whom this
+    /// process ends too.
+    pub fn run(self, file: PathBuf, keeper: Option<Keeper>) -> Result<(), StartError> {
         privileges::give_up(self.user.as_ref())?;
         if let Some(keeper) = &keeper {
             supervise::end_with(keeper)?;
         }
         let control = runtime::Builder::new_current_thread().enable_all().build()?;
-        LocalSet::new().block_on(&control, self.serve(keeper))
+        LocalSet::new().block_on(&control, self.serve(file, keeper.map(Arc::new)))
     }
 
-    async fn serve(self, keeper: Option<Keeper>) -> Result<(), StartError> {
-        let Self { context, relay, admin, certificates, mode, prefixes, standing, refresher, .. } = self;
-        let log = context.log.clone();
-        let mut stop = Stop::catch()?;
-        let context = Arc::new(context);
+    async fn serve(self, file: PathBuf, keeper: Option<Arc<Keeper>>) -> Result<(), StartError> {
+        let Self { config, parts, funnel, log, standing, refresher, certificates, doors, admin, .. } = self;
+        let (mut stop, mut hangup) = (Stop::catch()?, signal(SignalKind::hangup())?);
         let (draining, drain) = watch::channel(false);
         let (ending, end) = watch::channel(false);
         let (drain, end) = (Event::new(drain), Event::new(end));
-        for (listener, protocol) in &relay {
+        let context = Arc::new(parts.context(&config, log.clone(), Arc::new(Metrics::new(funnel))));
+        for Door { listener, protocol } in &doors {
             listener.open()?;
             log.note(&format!("listening on {listener} ({protocol})"));
         }
-        let workers = Workers::start(&relay, &context, &drain, &end)?;
-        drop(relay);
-        let keeper = keeper.map(Arc::new);
-        let prefixes = Arc::new(Prefixes::new(prefixes, standing, Arc::clone(&context), keeper.clone()));
+        note_what_is_missing(&context);
+        let metrics = Arc::clone(&context.metrics);
+        let mode = mode(&config);
+        let (generations, now) = watch::channel(Arc::new(Generation { context, doors, certificates, mode }));
+        let workers = Workers::start(&now, &drain, &end)?;
+        let prefixes = Prefixes::new(config.prefixes.clone(), standing, metrics, log.clone(), keeper.clone());
+        let prefixes = Arc::new(prefixes);
         if let Some(refresher) = refresher {
             // Connecting, as the relay does it, keeps to one thread.
             drop(spawn_local(Arc::clone(&prefixes).follow(refresher)));
         }
-        let certificates_now = certificates.as_ref().map(Certificates::resolver);
-        let context_now = Arc::clone(&context);
-        admin.open(
-            Status { context: context_now, certificates: certificates_now, keeper, prefixes, mode, drain },
-            &log,
-        )?;
-        note_what_is_missing(&context);
-        if let Some(certificates) = certificates {
-            tokio::spawn(certificates.follow(log.clone()));
+        let (reload, mut reloads) = mpsc::channel(1);
+        admin.open(Status { now: now.clone(), keeper: keeper.clone(), prefixes, reload, drain }, &log)?;
+        let mut reloader = Reloader::new(file, config, generations, keeper);
+        loop {
+            tokio::select! {
+                () = stop.wait() => break,
+                _ = hangup.recv() => drop(reloader.reload_and_tell()),
+                // Whoever asked may have gone; the log has it too.
+                Some(reply) = reloads.recv() => drop(Reply::send(reply, reloader.reload_and_tell())),
+            }
         }
-        stop.wait().await;
-        let limit = context.timeouts.drain;
+        let limit = now.borrow().context.timeouts.drain;
+        drop(now);
         log.note(&format!("draining: what is under way has {} s", limit.as_secs_f64()));
         draining.send_replace(true);
         let mut finished = std::pin::pin!(workers.finished());
@@ -234,22 +221,6 @@ impl Admin {
         if let Some(socket) = self.socket {
             socket.remove();
         }
-    }
-}
-
-fn note_what_is_missing(context: &Context) {
-    if context.directory.is_empty() {
-        context.log.note("[upstreams] is empty: every request will be answered 403");
-    }
-    for name in context.directory.unverified() {
-        context.log.note(&format!(
-            "WARNING: upstream {name}: verify = false: anyone on the way to it can read and change its messages"
-        ));
-    }
-    if context.directory.lacks_roots() {
-        let message = "no root certificates on this machine: upstreams without `ca` will fail; \
-                       install the package ca-certificates";
-        context.log.note(message);
     }
 }
 

@@ -1,23 +1,25 @@
 use std::sync::Arc;
 
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::generation::Generation;
 use super::prefixes::Prefixes;
 use crate::admin::Pages;
-use crate::config::Mode;
 use crate::datapath::{Class, Context, Event};
 use crate::guard::{self, keeper::Keeper};
 use crate::observe::{Exposition, UpstreamMetrics, clock};
 use crate::stats::{self, Document};
-use crate::tls::Resolver;
+
+/// Where whoever asked for a reload is told what came of it.
+pub(super) type Reply = oneshot::Sender<Result<String, String>>;
 
 /// What the admin listener tells of a running proxy.
 pub(super) struct Status {
-    pub(super) context: Arc<Context>,
-    pub(super) certificates: Option<Arc<Resolver>>,
+    pub(super) now: watch::Receiver<Arc<Generation>>,
     /// Who reads the guard's counters, where it is attached.
     pub(super) keeper: Option<Arc<Keeper>>,
     pub(super) prefixes: Arc<Prefixes>,
-    /// The guard's, as configured.
-    pub(super) mode: Mode,
+    pub(super) reload: mpsc::Sender<Reply>,
     pub(super) drain: Event,
 }
 
@@ -26,7 +28,7 @@ impl Pages for Status {
         let mut to = Exposition::default();
         to.family("hookgate_build_info", "gauge", "Which hookgate this is");
         to.sample(&[("version", env!("CARGO_PKG_VERSION"))], 1);
-        self.context.metrics.expose(&mut to);
+        self.context().metrics.expose(&mut to);
         self.connections(&mut to);
         self.upstreams(&mut to);
         if let Some(stats) = self.counted() {
@@ -47,14 +49,24 @@ impl Pages for Status {
         if let Some(stats) = self.counted() {
             return Document::attached(&stats);
         }
-        let funnel = &self.context.metrics.funnel;
-        let mut document = Document::without_guard(clock::now(), self.mode, funnel.networks());
+        let now = self.now();
+        let funnel = &now.context.metrics.funnel;
+        let mut document = Document::without_guard(clock::now(), now.mode, funnel.networks());
         document.add_funnel(funnel);
         document
     }
 
     fn take_prefixes(&self) -> Result<usize, String> {
         self.prefixes.take_stored().map_err(|error| error.to_string())
+    }
+
+    fn reload(&self) -> Result<String, String> {
+        let (reply, outcome) = oneshot::channel();
+        let asked = self.reload.blocking_send(reply);
+        asked
+            .map_err(|_| ())
+            .and_then(|()| outcome.blocking_recv().map_err(|_| ()))
+            .unwrap_or_else(|()| Err("the proxy is ending".into()))
     }
 
     fn unready(&self) -> Vec<String> {
@@ -70,17 +82,25 @@ impl Pages for Status {
 }
 
 impl Status {
+    fn now(&self) -> Arc<Generation> {
+        Arc::clone(&self.now.borrow())
+    }
+
+    fn context(&self) -> Arc<Context> {
+        Arc::clone(&self.now.borrow().context)
+    }
+
     fn connections(&self, to: &mut Exposition) {
         to.family("hookgate_connections", "gauge", "Client connections, by whose they are");
         for (class, label) in Class::ALL {
-            to.sample(&[("class", label)], self.context.admission.count(class));
+            to.sample(&[("class", label)], self.context().admission.count(class));
         }
     }
 
     fn upstreams(&self, to: &mut Exposition) {
         let metrics = |show: &mut dyn FnMut(&UpstreamMetrics)| {
-            show(&self.context.metrics.without_upstream);
-            self.context.directory.iter().for_each(|upstream| show(&upstream.metrics));
+            show(&self.context().metrics.without_upstream);
+            self.context().directory.iter().for_each(|upstream| show(&upstream.metrics));
         };
         to.family(
             "hookgate_requests_total",
@@ -97,7 +117,7 @@ impl Status {
         to.family("hookgate_request_duration_seconds", "histogram", "From a request's head to its end");
         metrics(&mut |upstream| upstream.expose_durations(to));
         to.family("hookgate_in_flight", "gauge", "Requests under way");
-        for upstream in self.context.directory.iter() {
+        for upstream in self.context().directory.iter() {
             // The counts begin when the first request ends, which with an upstream that hangs is late.
             let in_flight = upstream.in_flight();
             if in_flight > 0 || upstream.metrics.is_used() {
@@ -113,7 +133,7 @@ impl Status {
 
     /// When the first certificate ends, in Unix time.
     fn expiry(&self) -> Option<i64> {
-        let certificates = self.certificates.as_ref()?.current();
+        let certificates = self.now().certificates.as_ref()?.resolver().current();
         certificates.iter().map(|certificate| certificate.not_after).min()
     }
 }

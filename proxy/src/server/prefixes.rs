@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::config;
-use crate::datapath::Context;
 use crate::guard::keeper::{Keeper, KeeperError};
+use crate::observe::{Log, Metrics};
 use crate::prefixes::{BadState, FileError, Standing, Table};
 use crate::registry::{Refreshed, Refresher};
 
@@ -12,7 +12,8 @@ use crate::registry::{Refreshed, Refresher};
 pub(super) struct Prefixes {
     settings: config::Prefixes,
     standing: Mutex<Standing>,
-    context: Arc<Context>,
+    metrics: Arc<Metrics>,
+    log: Log,
     /// Whoever changes the guard's tables, where it is attached.
     keeper: Option<Arc<Keeper>>,
 }
@@ -32,10 +33,11 @@ impl Prefixes {
     pub(super) fn new(
         settings: config::Prefixes,
         standing: Standing,
-        context: Arc<Context>,
+        metrics: Arc<Metrics>,
+        log: Log,
         keeper: Option<Arc<Keeper>>,
     ) -> Self {
-        Self { settings, standing: Mutex::new(standing), context, keeper }
+        Self { settings, standing: Mutex::new(standing), metrics, log, keeper }
     }
 
     /// Asks the registry for ever, as often as `refresher` says.
@@ -64,8 +66,8 @@ impl Prefixes {
             return Err(bad.into());
         }
         match &self.keeper {
-            Some(keeper) => self.context.metrics.funnel.set_rows(keeper.stored()?),
-            None => self.context.metrics.funnel.set_table(standing.table()),
+            Some(keeper) => self.metrics.funnel.set_rows(keeper.stored()?),
+            None => self.metrics.funnel.set_table(standing.table()),
         }
         Ok(self.put_in_force(standing).len())
     }
@@ -73,12 +75,12 @@ impl Prefixes {
     fn take(&self, refreshed: Refreshed) -> Result<String, NotInForce> {
         let Refreshed { standing, changes, registered, .. } = refreshed;
         match &self.keeper {
-            Some(keeper) => self.context.metrics.funnel.set_rows(keeper.refreshed(&registered)?),
+            Some(keeper) => self.metrics.funnel.set_rows(keeper.refreshed(&registered)?),
             None => {
                 if let Some(refresh) = &standing.refresh {
                     refresh.store(&self.settings.state)?;
                 }
-                self.context.metrics.funnel.set_table(standing.table());
+                self.metrics.funnel.set_table(standing.table());
             }
         }
         let in_force = self.put_in_force(standing).len();
@@ -102,6 +104,6 @@ impl Prefixes {
     }
 
     fn note(&self, message: &str) {
-        self.context.log.note(&format!("prefixes: {message}"));
+        self.log.note(&format!("prefixes: {message}"));
     }
 }

@@ -1,7 +1,7 @@
 //! One thread a core, each with its own runtime, connections and buffers: nothing that a request needs is
 //! shared between cores.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -12,12 +12,13 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{self, Runtime};
-use tokio::sync::{Notify, oneshot};
-use tokio::task::{LocalSet, spawn_local};
+use tokio::sync::{Notify, oneshot, watch};
+use tokio::task::{JoinHandle, LocalSet, spawn_local};
 use tokio::time::{Instant, sleep};
 
+use super::generation::{Door, Generation};
 use super::listen::Listener;
-use crate::datapath::{Context, Event, Local, Protocol, serve};
+use crate::datapath::{Event, Local, Protocol, serve};
 use crate::observe::Log;
 
 /// How long accepting pauses when the process is out of descriptors or memory.
@@ -30,15 +31,14 @@ const ACCEPT_NOTE_INTERVAL: Duration = Duration::from_secs(10);
 pub(super) struct Workers(Vec<oneshot::Receiver<usize>>);
 
 impl Workers {
-    /// Starts one a core.
+    /// Starts one a core. They serve with whatever is in `generations`.
     pub(super) fn start(
-        listeners: &[(Listener, Protocol)],
-        context: &Arc<Context>,
+        generations: &watch::Receiver<Arc<Generation>>,
         drain: &Event,
         end: &Event,
     ) -> io::Result<Self> {
         let count = thread::available_parallelism().map_or(1, usize::from);
-        let start = |index| Worker::start(index, listeners, Arc::clone(context), drain.clone(), end.clone());
+        let start = |index| Worker::start(index, generations.clone(), drain.clone(), end.clone());
         Ok(Self((0..count).map(start).collect::<Result<_, _>>()?))
     }
 
@@ -54,7 +54,6 @@ impl Workers {
 }
 
 struct Worker {
-    context: Arc<Context>,
     drain: Event,
     /// What is under way is cut.
     end: Event,
@@ -62,43 +61,54 @@ struct Worker {
     local: Local,
 }
 
+/// A listener that this worker accepts from.
+struct Accepting {
+    task: JoinHandle<()>,
+    /// What is spoken with whoever comes next.
+    protocol: Rc<RefCell<Protocol>>,
+    listener: Arc<Listener>,
+}
+
 impl Worker {
     fn start(
         index: usize,
-        listeners: &[(Listener, Protocol)],
-        context: Arc<Context>,
+        generations: watch::Receiver<Arc<Generation>>,
         drain: Event,
         end: Event,
     ) -> io::Result<oneshot::Receiver<usize>> {
-        let share = |(listener, protocol): &(Listener, Protocol)| Ok((listener.share()?, protocol.clone()));
-        let sockets = listeners.iter().map(share).collect::<io::Result<Vec<_>>>()?;
         let runtime =
             runtime::Builder::new_current_thread().enable_all().on_thread_park(Log::write_batch).build()?;
         let (say, finished) = oneshot::channel();
         thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+            let context = Arc::clone(&generations.borrow().context);
             context.log.batch_on_this_thread();
-            let worker = Self { context, drain, end, active: Rc::default(), local: Local::default() };
-            let cut = worker.run(&runtime, sockets);
+            let worker = Self { drain, end, active: Rc::default(), local: Local::new(context) };
+            let cut = worker.run(&runtime, generations);
             // Nobody listens any more when the process is ending at once.
             let _ = say.send(cut);
         })?;
         Ok(finished)
     }
 
-    fn run(self, runtime: &Runtime, sockets: Vec<(std::net::TcpListener, Protocol)>) -> usize {
+    fn run(self, runtime: &Runtime, mut generations: watch::Receiver<Arc<Generation>>) -> usize {
         let tasks = LocalSet::new();
         let active = Rc::clone(&self.active);
         tasks.block_on(runtime, async move {
             let worker = Rc::new(self);
-            for (socket, protocol) in sockets {
-                match TcpListener::from_std(socket) {
-                    Ok(listener) => drop(spawn_local(Rc::clone(&worker).accept(listener, protocol))),
-                    Err(error) => worker.context.log.note(&format!("cannot accept: {error}")),
-                }
-            }
             let sweeper = Rc::clone(&worker);
             drop(spawn_local(async move { sweeper.local.pool.sweep().await }));
-            worker.drain.happens().await;
+            let mut accepting = Vec::new();
+            let mut draining = pin!(worker.drain.happens());
+            loop {
+                let generation = Arc::clone(&generations.borrow_and_update());
+                accepting = worker.adopt(&generation, accepting);
+                drop(generation);
+                tokio::select! {
+                    // An error: there will be no other one, and the process is about to drain.
+                    Ok(()) = generations.changed() => {}
+                    () = &mut draining => break,
+                }
+            }
             tokio::select! {
                 () = worker.active.none() => {}
                 () = worker.end.happens() => {}
@@ -111,8 +121,37 @@ impl Worker {
         cut
     }
 
+    /// Serves with `generation` from now on: listeners that are there already go on, those that are no longer named end.
+    fn adopt(self: &Rc<Self>, generation: &Generation, mut former: Vec<Accepting>) -> Vec<Accepting> {
+        self.local.set_context(Arc::clone(&generation.context));
+        let mut accepting = Vec::new();
+        for Door { listener, protocol } in &generation.doors {
+            let same = former.iter().position(|one| Arc::ptr_eq(&one.listener, listener));
+            match same.map(|at| former.swap_remove(at)) {
+                Some(one) => {
+                    *one.protocol.borrow_mut() = protocol.clone();
+                    accepting.push(one);
+                }
+                None => match listener.share().and_then(TcpListener::from_std) {
+                    Ok(socket) => {
+                        let protocol = Rc::new(RefCell::new(protocol.clone()));
+                        let task = spawn_local(Rc::clone(self).accept(socket, Rc::clone(&protocol)));
+                        accepting.push(Accepting { task, protocol, listener: Arc::clone(listener) });
+                    }
+                    Err(error) => {
+                        generation.context.log.note(&format!("cannot accept on {listener}: {error}"));
+                    }
+                },
+            }
+        }
+        for one in former {
+            one.task.abort();
+        }
+        accepting
+    }
+
     /// Accepts until draining begins.
-    async fn accept(self: Rc<Self>, listener: TcpListener, protocol: Protocol) {
+    async fn accept(self: Rc<Self>, listener: TcpListener, protocol: Rc<RefCell<Protocol>>) {
         let mut draining = pin!(self.drain.happens());
         let mut noted: Option<Instant> = None;
         loop {
@@ -121,12 +160,15 @@ impl Worker {
                 () = &mut draining => return,
             };
             match accepted {
-                Ok((tcp, peer)) => drop(spawn_local(Rc::clone(&self).serve(tcp, peer, protocol.clone()))),
+                Ok((tcp, peer)) => {
+                    let protocol = protocol.borrow().clone();
+                    drop(spawn_local(Rc::clone(&self).serve(tcp, peer, protocol)));
+                }
                 Err(error) if concerns_one_connection(&error) => {}
                 Err(error) => {
                     if noted.is_none_or(|at| at.elapsed() >= ACCEPT_NOTE_INTERVAL) {
                         noted = Some(Instant::now());
-                        self.context.log.note(&format!("cannot accept connections for now: {error}"));
+                        self.local.context().log.note(&format!("cannot accept connections for now: {error}"));
                     }
                     sleep(ACCEPT_PAUSE).await;
                 }
@@ -138,7 +180,7 @@ impl Worker {
         let _counted = Counted::new(&self.active);
         // Without it an answer may wait for an acknowledgement; with an error the connection is dead already.
         let _ = tcp.set_nodelay(true);
-        serve(tcp, peer, protocol, &self.context, &self.local, self.drain.clone()).await;
+        serve(tcp, peer, protocol, &self.local, self.drain.clone()).await;
     }
 }
 

@@ -65,7 +65,7 @@ impl World {
         let prepared = Prepared::new(&config, Standing::default(), Log::new(Format::Text, false));
         let server = prepared.expect("a usable one").bind().expect("a free address");
         spawn(move || {
-            server.run(None).expect("the proxy runs");
+            server.run("hookgate.toml".into(), None).expect("the proxy runs");
             std::process::exit(1); // Ctrl-C is the proxy's to see
         });
         while TcpStream::connect(proxy).is_err() {

@@ -20,6 +20,7 @@ mod origins;
 mod pieces;
 mod privileges;
 mod proxy_protocol;
+mod reload;
 mod soak;
 mod timeouts;
 mod upstream_tls;

@@ -16,6 +16,8 @@ pub enum Request {
     Refreshed(BTreeSet<Network>),
     /// Put in force what lies in the state file.
     Stored,
+    /// Put in force what the configuration says of the guard.
+    Reload,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -23,6 +25,8 @@ pub enum Reply {
     Stats(Option<Box<Stats>>),
     /// The prefixes in force from now on, and the index of each.
     Rows(Vec<(Network, u32)>),
+    /// The same, and to what the guard is attached, in words.
+    Attached(Vec<(Network, u32)>, String),
     /// Why not, causes included.
     Refused(String),
 }

@@ -74,6 +74,15 @@ impl Keeper {
         self.rows(&Request::Stored)
     }
 
+    /// Puts in force what the configuration says of the guard. Whose counts are where from then on, and to what it is
+    /// attached, in words.
+    pub fn reload(&self) -> Result<(Vec<(Network, u32)>, String), KeeperError> {
+        match self.ask(&Request::Reload)? {
+            Reply::Attached(rows, attached) => Ok((rows, attached)),
+            reply => Err(refused(reply)),
+        }
+    }
+
     fn rows(&self, request: &Request) -> Result<Vec<(Network, u32)>, KeeperError> {
         match self.ask(request)? {
             Reply::Rows(rows) => Ok(rows),
@@ -91,7 +100,7 @@ impl Keeper {
 fn refused(reply: Reply) -> KeeperError {
     match reply {
         Reply::Refused(why) => KeeperError::Refused(why),
-        Reply::Stats(_) | Reply::Rows(_) => KeeperError::Unexpected,
+        Reply::Stats(_) | Reply::Rows(_) | Reply::Attached(..) => KeeperError::Unexpected,
     }
 }
 

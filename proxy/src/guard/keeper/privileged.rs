@@ -1,11 +1,13 @@
 use std::collections::BTreeSet;
 use std::io;
+use std::path::PathBuf;
 
+use anyhow::{Context as _, ensure};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
 
 use super::message::{self, Reply, Request};
-use crate::config;
+use crate::config::{self, Config};
 use crate::guard;
 use crate::observe::clock;
 use crate::prefixes::{Network, Registered, Standing};
@@ -15,6 +17,8 @@ const LONGEST: u64 = 1 << 20;
 
 /// What the keeper sees to.
 pub struct Kept {
+    /// The configuration's file.
+    pub file: PathBuf,
     /// The guard's folder.
     pub pin: String,
     /// Where prefixes come from, and are stored.
@@ -45,6 +49,7 @@ impl Kept {
         match request {
             Request::Stats => Ok(Reply::Stats(guard::read(&self.pin)?.map(Box::new))),
             Request::Refreshed(networks) => self.refresh(networks),
+            Request::Reload => self.reload(),
             Request::Stored => {
                 let (standing, bad) = self.prefixes.load()?;
                 match bad {
@@ -53,6 +58,17 @@ impl Kept {
                 }
             }
         }
+    }
+
+    fn reload(&mut self) -> anyhow::Result<Reply> {
+        let guard = Config::load(&self.file)?.guard;
+        let guard = guard.context("[guard] is gone: `hookgate guard detach` takes the program off")?;
+        ensure!(guard.pin == self.pin, "[guard] pin changed, and needs a restart");
+        let table = self.standing.table();
+        guard::locks_nobody_out(&guard, &table)?;
+        let attached = guard::start(&guard, &table)?;
+        let words = format!("attached to {}, mode {}", guard.interfaces.join(", "), guard.mode);
+        Ok(Reply::Attached(attached.rows, words))
     }
 
     /// The same checks as the proxy has made: what it says is not believed.

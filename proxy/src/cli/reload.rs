@@ -1,0 +1,24 @@
+//! `hookgate reload`: has the running proxy read its configuration again.
+
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+
+use super::{ConfigFile, print, proxy};
+
+pub(super) fn run(file: &ConfigFile) -> anyhow::Result<ExitCode> {
+    let config = file.load()?;
+    let socket = config.admin.and_then(|admin| admin.socket);
+    let socket = socket.with_context(|| {
+        format!(
+            "{} has no [admin] socket to reach the proxy by: add one and restart, or send the proxy SIGHUP",
+            file.path().display()
+        )
+    })?;
+    let proxy = UnixStream::connect(&socket)
+        .with_context(|| format!("no proxy answers at {}: does it run?", socket.display()))?;
+    let report = proxy::post(proxy, "/reload").context("not reloaded, what was in force stays")?;
+    print(&report)?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,127 @@
+//! A configuration made ready to serve with; the next one takes its place while the process goes on.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::StartError;
+use super::capacity;
+use super::certificates::Certificates;
+use super::listen::Listener;
+use crate::config::{self, Config, Mode};
+use crate::datapath::{Admission, Context, Protocol, Redirect};
+use crate::observe::{Format, Log, Metrics};
+use crate::upstream::{Directory, Dns};
+
+/// What workers serve with.
+pub(super) struct Generation {
+    pub(super) context: Arc<Context>,
+    pub(super) doors: Vec<Door>,
+    pub(super) certificates: Option<Arc<Certificates>>,
+    /// The guard's, as configured.
+    pub(super) mode: Mode,
+}
+
+/// Where clients come in, and what is spoken there.
+#[derive(Clone)]
+pub(super) struct Door {
+    pub(super) listener: Arc<Listener>,
+    pub(super) protocol: Protocol,
+}
+
+/// What is spoken at each address.
+pub(super) fn protocols(config: &Config, certificates: Option<&Certificates>) -> Vec<(SocketAddr, Protocol)> {
+    let listen = &config.listen;
+    let mut protocols = Vec::new();
+    if let Some(certificates) = certificates {
+        let https = Protocol::Https(certificates.server_config().into());
+        protocols.extend(listen.https.iter().map(|address| (*address, https.clone())));
+    }
+    let redirect = Protocol::Redirect(Redirect {
+        certificates: certificates.map(Certificates::resolver),
+        https_port: listen.https.first().map_or(443, |address| address.port()),
+    });
+    protocols.extend(listen.http.iter().map(|address| (*address, redirect.clone())));
+    let plain = Protocol::Plain(listen.plain_scheme);
+    protocols.extend(listen.plain.iter().map(|address| (*address, plain.clone())));
+    protocols
+}
+
+/// What a context is made of that may fail, or that stays while other things change.
+pub(super) struct Parts {
+    pub(super) directory: Directory,
+    pub(super) dns: Arc<Dns>,
+    pub(super) admission: Admission,
+}
+
+impl Parts {
+    pub(super) fn new(config: &Config) -> Result<Self, StartError> {
+        Ok(Self {
+            directory: Directory::new(&config.upstreams)?,
+            dns: Arc::new(Dns::new(&config.dns)?),
+            admission: admission(config),
+        })
+    }
+
+    /// The same for another configuration: upstreams that stay keep their connections, connections their places, the DNS
+    /// what it knows.
+    pub(super) fn renewed(former: &Context, before: &Config, config: &Config) -> Result<Self, StartError> {
+        let dns = match before.dns == config.dns {
+            true => Arc::clone(&former.dns),
+            false => Arc::new(Dns::new(&config.dns)?),
+        };
+        Ok(Self {
+            directory: former.directory.renewed(&config.upstreams)?,
+            dns,
+            admission: admission(config).after(&former.admission),
+        })
+    }
+
+    pub(super) fn context(self, config: &Config, log: Log, metrics: Arc<Metrics>) -> Context {
+        Context {
+            name: config.relay.name.clone(),
+            timeouts: config.timeouts.clone(),
+            limits: config.limits.clone(),
+            admission: self.admission,
+            proxy_protocol_from: config.listen.proxy_protocol_from.clone(),
+            directory: self.directory,
+            dns: self.dns,
+            log,
+            metrics,
+        }
+    }
+}
+
+fn admission(config: &Config) -> Admission {
+    let limits = &config.limits;
+    let most = limits.connections.unwrap_or_else(capacity::connections);
+    Admission::new(most, limits.reserved_for_meta, limits.per_source)
+}
+
+/// As the log knows it.
+pub fn log_format(format: config::LogFormat) -> Format {
+    match format {
+        config::LogFormat::Text => Format::Text,
+        config::LogFormat::Json => Format::Json,
+    }
+}
+
+pub(super) fn mode(config: &Config) -> Mode {
+    config.guard.as_ref().map_or(Mode::Observe, |guard| guard.mode)
+}
+
+/// Says what the operator may have overlooked.
+pub(super) fn note_what_is_missing(context: &Context) {
+    if context.directory.is_empty() {
+        context.log.note("[upstreams] is empty: every request will be answered 403");
+    }
+    for name in context.directory.unverified() {
+        context.log.note(&format!(
+            "WARNING: upstream {name}: verify = false: anyone on the way to it can read and change its messages"
+        ));
+    }
+    if context.directory.lacks_roots() {
+        let message = "no root certificates on this machine: upstreams without `ca` will fail; \
+                       install the package ca-certificates";
+        context.log.note(message);
+    }
+}

@@ -1,0 +1,274 @@
+//! Another configuration while the proxy runs: what can change changes, and no request fails for it.
+
+use std::fs;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::{self, sleep};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use harness::{Certs, Client, End, NetNs, Origin, Proxy, TempDir, free_port, wait_until};
+use rustix::process::Signal;
+
+use crate::{OK, get, local, post};
+
+const SOON: Duration = Duration::from_secs(5);
+
+/// A proxy whose configuration changes.
+struct Scene {
+    proxy: Proxy,
+    address: SocketAddr,
+    /// What comes before [upstreams].
+    base: String,
+    _dir: TempDir,
+}
+
+impl Scene {
+    /// `more` are further lines of `[listen]`, and further sections.
+    fn start(listen: &str, more: &str, upstreams: &str) -> Result<Self> {
+        let (dir, address) = (TempDir::new("reload")?, local(free_port()?));
+        let base = format!(
+            "[listen]\nplain = [\"{address}\"]\n{listen}\n[admin]\nsocket = {:?}\n{more}\n",
+            dir.path().join("admin.sock")
+        );
+        let proxy = Proxy::start(&format!("{base}[upstreams]\n{upstreams}"))?;
+        Ok(Self { proxy, address, base, _dir: dir })
+    }
+
+    fn write(&self, text: &str) -> Result<()> {
+        Ok(fs::write(self.proxy.config(), text)?)
+    }
+
+    /// Reloads with other upstreams; what the command said.
+    fn reload(&self, upstreams: &str) -> Result<String> {
+        self.write(&format!("{}[upstreams]\n{upstreams}", self.base))?;
+        self.command()
+    }
+
+    fn command(&self) -> Result<String> {
+        self.proxy.command(&NetNs::here(), &["reload"])
+    }
+
+    fn client(&self) -> Result<Client> {
+        Client::plain(self.address)
+    }
+}
+
+fn upstream(name: &str, address: SocketAddr) -> String {
+    format!("\"{name}\" = {{ address = \"{address}\", tls = false }}\n")
+}
+
+#[test]
+fn a_connection_that_is_there_follows_the_new_allowlist() -> Result<()> {
+    let origin = Origin::answering(OK)?;
+    let (first, second) = (upstream("a.example", origin.address()), upstream("b.example", origin.address()));
+    let scene = Scene::start("", "", &first)?;
+    let mut client = scene.client()?;
+    assert_eq!(client.ask(get("/a.example/"))?.status(), 200);
+    assert_eq!(client.ask(get("/b.example/"))?.status(), 403);
+    assert_eq!(
+        scene.reload(&(first.clone() + &second))?,
+        "[upstreams] 1 added, 0 removed, 0 changed, 2 now\n"
+    );
+    assert_eq!(client.ask(get("/b.example/"))?.status(), 200, "on the same connection");
+    assert_eq!(scene.command()?, "nothing changed\n");
+    assert_eq!(scene.reload(&second)?, "[upstreams] 0 added, 1 removed, 0 changed, 1 now\n");
+    assert_eq!(client.ask(get("/a.example/"))?.status(), 403);
+    assert_eq!(client.ask(get("/b.example/"))?.status(), 200);
+    Ok(())
+}
+
+#[test]
+fn what_is_under_way_to_a_removed_upstream_finishes() -> Result<()> {
+    let origin = Origin::plain(|connection| {
+        connection.request()?;
+        sleep(Duration::from_millis(700));
+        connection.send(OK)?;
+        Ok(End::Close)
+    })?;
+    let scene = Scene::start("", "", &upstream("a.example", origin.address()))?;
+    let mut client = scene.client()?;
+    client.wire().send(post("/a.example/", "hello"))?;
+    assert!(wait_until(SOON, || Ok(origin.heard().concat().ends_with(b"hello")))?);
+    scene.reload("")?;
+    assert_eq!(scene.client()?.ask(get("/a.example/"))?.status(), 403, "new ones are refused");
+    assert_eq!(client.response()?.status(), 200);
+    Ok(())
+}
+
+#[test]
+fn an_upstream_that_moved_is_found_at_its_new_place_at_once() -> Result<()> {
+    let answering = |body: &'static str| {
+        Origin::plain(move |connection| {
+            while connection.request()?.is_some() {
+                connection.send(format!("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n{body}"))?;
+            }
+            Ok(End::Close)
+        })
+    };
+    let (old, new) = (answering("old")?, answering("new")?);
+    let scene = Scene::start("", "", &upstream("a.example", old.address()))?;
+    let mut client = scene.client()?;
+    assert_eq!(client.ask(get("/a.example/"))?.body, b"old");
+    scene.reload(&upstream("a.example", new.address()))?;
+    assert_eq!(client.ask(get("/a.example/"))?.body, b"new", "not over a connection that was kept");
+    Ok(())
+}
+
+#[test]
+fn a_bad_file_leaves_the_old_one_in_force() -> Result<()> {
+    let origin = Origin::answering(OK)?;
+    let mut scene = Scene::start("", "", &upstream("a.example", origin.address()))?;
+    for (bad, why) in [
+        ("[upstreams]\n\"a.example\" = { adress = \"1.2.3.4:5\" }\n", "adress"),
+        ("no toml", "hookgate.toml"),
+        ("[upstreams]\n\"a.example\" = { ca = \"/no/such/file\" }\n", "/no/such/file"),
+        ("[listen]\nhttp = [\"192.0.2.1:80\"]\n", "192.0.2.1:80"),
+    ] {
+        let text = if bad.contains("[listen]") {
+            scene.base.replace("[listen]\n", bad)
+        } else {
+            format!("{}{bad}", scene.base)
+        };
+        scene.write(&text)?;
+        let refused = scene.command().err().context("it was reloaded")?;
+        assert!(format!("{refused:#}").contains(why), "{bad}: {refused:#}");
+        assert_eq!(scene.client()?.ask(get("/a.example/"))?.status(), 200);
+        scene.proxy.signal(Signal::HUP)?;
+        scene.proxy.wait_for_stderr("not reloaded, what was in force stays", SOON)?;
+        assert_eq!(scene.client()?.ask(get("/a.example/"))?.status(), 200);
+    }
+    Ok(())
+}
+
+#[test]
+fn sighup_does_the_same() -> Result<()> {
+    let origin = Origin::answering(OK)?;
+    let mut scene = Scene::start("", "", "")?;
+    scene.write(&format!("{}[upstreams]\n{}", scene.base, upstream("a.example", origin.address())))?;
+    scene.proxy.signal(Signal::HUP)?;
+    scene.proxy.wait_for_stderr("reloaded: [upstreams] 1 added", SOON)?;
+    assert_eq!(scene.client()?.ask(get("/a.example/"))?.status(), 200);
+    Ok(())
+}
+
+#[test]
+fn listeners_come_and_go_and_those_that_stay_do_not_notice() -> Result<()> {
+    let origin = Origin::answering(OK)?;
+    let upstreams = format!("[upstreams]\n{}", upstream("a.example", origin.address()));
+    let mut scene = Scene::start("", "", &upstream("a.example", origin.address()))?;
+    let mut kept = scene.client()?;
+    assert_eq!(kept.ask(get("/a.example/"))?.status(), 200);
+    let added = local(free_port()?);
+    let both = format!("plain = [\"{}\", \"{added}\"]", scene.address);
+    let one = format!("plain = [\"{}\"]", scene.address);
+    scene.write(&(scene.base.replace(&one, &both) + &upstreams))?;
+    assert_eq!(scene.command()?, "[listen] changed\n");
+    let mut there = Client::plain(added)?;
+    assert_eq!(there.ask(get("/a.example/"))?.status(), 200);
+    scene.write(&(scene.base.clone() + &upstreams))?;
+    scene.command()?;
+    let closed = wait_until(SOON, || Ok(TcpStream::connect(added).is_err()))?;
+    assert!(closed, "nobody listens there any more");
+    assert_eq!(there.ask(get("/a.example/"))?.status(), 200, "but who is there already may stay");
+    assert_eq!(kept.ask(get("/a.example/"))?.status(), 200);
+    assert!(scene.proxy.ended()?.is_none());
+    Ok(())
+}
+
+#[test]
+fn limits_time_outs_name_and_log_change() -> Result<()> {
+    let origin = Origin::answering(OK)?;
+    let upstreams = format!("[upstreams]\n{}", upstream("a.example", origin.address()));
+    let mut scene = Scene::start("", "", &upstream("a.example", origin.address()))?;
+    let mut client = scene.client()?;
+    assert_eq!(client.ask(post("/a.example/", "hello"))?.status(), 200);
+    let more = "[limits]\nbody_bytes = 3\n[relay]\nname = \"other\"\n[log]\nformat = \"json\"\n[timeouts]\nkeepalive = \"300ms\"\n";
+    scene.write(&format!("{}{more}{upstreams}", scene.base))?;
+    assert_eq!(scene.command()?, "[relay] changed\n[timeouts] changed\n[limits] changed\n[log] changed\n");
+    let answer = client.ask(post("/a.example/", "hello"))?;
+    assert_eq!(
+        (answer.status(), answer.field("Proxy-Status")),
+        (413, Some("other; error=http_request_error"))
+    );
+    scene.proxy.wait_for_stderr("\"code\":413", SOON)?;
+    let mut idle = scene.client()?;
+    assert_eq!(idle.ask(get("/a.example/"))?.status(), 200);
+    idle.wire().closed()?;
+    Ok(())
+}
+
+#[test]
+fn what_only_a_restart_can_change_is_named() -> Result<()> {
+    let scene = Scene::start("", "", "")?;
+    scene.write(
+        &(scene.base.replace("[admin]\n", "[admin]\nlisten = \"127.0.0.1:1\"\n")
+            + "[process]\nuser = \"root\"\n"),
+    )?;
+    let said = scene.command()?;
+    assert!(said.contains("[admin] changed, and needs a restart"), "{said}");
+    assert!(said.contains("[process] changed, and needs a restart"), "{said}");
+    Ok(())
+}
+
+#[test]
+fn other_certificates_come_without_a_restart() -> Result<()> {
+    let (dir, https) = (TempDir::new("reload")?, local(free_port()?));
+    let (old, new) = (Certs::new(&["proxy.example.com"])?, Certs::new(&["proxy.example.com"])?);
+    let section = |certs: &Certs, name: &str| -> Result<String> {
+        let [_, cert, key] = certs.write(&dir, name)?;
+        Ok(format!("[tls]\ncert = {cert:?}\nkey = {key:?}\n"))
+    };
+    let listen = format!("https = [\"{https}\"]");
+    let scene = Scene::start(&listen, &section(&old, "old")?, "")?;
+    let mut kept = Client::tls(https, &old, "proxy.example.com")?;
+    assert_eq!(kept.ask(get("/"))?.status(), 404);
+    scene.write(&scene.base.replace(&section(&old, "old")?, &section(&new, "new")?))?;
+    assert_eq!(scene.command()?, "[tls] changed\n");
+    assert_eq!(Client::tls(https, &new, "proxy.example.com")?.ask(get("/"))?.status(), 404);
+    assert!(Client::tls(https, &old, "proxy.example.com")?.ask(get("/")).is_err());
+    assert_eq!(kept.ask(get("/"))?.status(), 404, "who is there already stays");
+    Ok(())
+}
+
+#[test]
+fn no_request_fails_while_everything_changes() -> Result<()> {
+    let origin = Origin::answering(OK)?;
+    let address = origin.address();
+    let always = upstream("a.example", address);
+    let scene = Scene::start("", "", &always)?;
+    let (stop, asked) = (AtomicBool::new(false), AtomicUsize::new(0));
+    thread::scope(|scope| -> Result<()> {
+        let kept = scope.spawn(|| -> Result<()> {
+            let mut client = scene.client()?;
+            while !stop.load(Ordering::Relaxed) {
+                ensure!(client.ask(post("/a.example/", "hello"))?.status() == 200);
+                asked.fetch_add(1, Ordering::Relaxed);
+                sleep(Duration::from_millis(5));
+            }
+            Ok(())
+        });
+        let new = scope.spawn(|| -> Result<()> {
+            while !stop.load(Ordering::Relaxed) {
+                ensure!(scene.client()?.ask(post("/a.example/", "hello"))?.status() == 200);
+                asked.fetch_add(1, Ordering::Relaxed);
+                sleep(Duration::from_millis(5));
+            }
+            Ok(())
+        });
+        let reloads = (0..60).try_for_each(|n| {
+            let listen =
+                if n % 2 == 0 { format!("[timeouts]\nkeepalive = \"{}s\"\n", 60 + n) } else { String::new() };
+            let other = upstream(&format!("b{n}.example"), address);
+            scene.write(&format!("{}{listen}[upstreams]\n{always}{other}", scene.base))?;
+            scene.command().map(drop)
+        });
+        stop.store(true, Ordering::Relaxed);
+        for asking in [kept, new] {
+            asking.join().map_err(|_| anyhow::anyhow!("a client panicked"))??;
+        }
+        reloads
+    })?;
+    assert!(asked.load(Ordering::Relaxed) > 100, "{asked:?}");
+    Ok(())
+}
