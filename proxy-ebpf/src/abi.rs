@@ -97,8 +97,9 @@ pub struct Counters {
     pub handshakes: u64,
     /// Attempts that were reset before that, given up for another, or not completed within [`PATIENCE`].
     pub handshakes_failed: u64,
-    /// SYNs that found no room among the attempts, and of which nothing was heard since. One that is completed after
-    /// all counts among `handshakes` instead, maybe on another CPU: only the sum over all CPUs has a meaning.
+    /// SYNs of which it is not known what became of them: they found no room among the attempts, or nobody told of
+    /// handshakes. One that found none and is completed after all counts among `handshakes` instead, maybe on another
+    /// CPU: only the sum over all CPUs has a meaning.
     pub untracked: u64,
     pub fins: u64,
     pub rsts: u64,
@@ -258,7 +259,7 @@ pub struct Settings {
     pub since: u64,
     /// For [`Settings::LIMIT`].
     pub limit: Limit,
-    /// The network namespace whose TCP completes the handshakes, as SO_NETNS_COOKIE names it.
+    /// The network namespace whose TCP completes the handshakes, as SO_NETNS_COOKIE names it; 0: nobody tells of them.
     pub netns: u64,
     /// Of the prefixes of each family. Even: what [`Seen`] says of a prefix in the same generation is true. Odd: the
     /// prefixes are being changed, or one is longer than a [`crate::block::Block`], and each packet has to be looked up. Never 0.
@@ -271,6 +272,12 @@ impl Settings {
     pub const OBSERVE: u32 = 0;
     pub const LIMIT: u32 = 1;
     pub const STRICT: u32 = 2;
+
+    /// Whether the kernel's TCP tells of completed handshakes.
+    #[inline(always)]
+    pub fn counts_handshakes(&self) -> bool {
+        self.netns != 0
+    }
 
     #[inline(always)]
     pub fn generation(&self, address: Address) -> u32 {

@@ -12,7 +12,9 @@ use aya_ebpf::helpers::bpf_map_delete_elem;
 use aya_ebpf::helpers::generated::{
     bpf_for_each_map_elem, bpf_timer_init, bpf_timer_set_callback, bpf_timer_start,
 };
-use hookgate_ebpf::abi::{AFTER_RESET, Attempt, Endpoints, FIRST_PREFIX, PATIENCE, SWEEP_INTERVAL, Sweep};
+use hookgate_ebpf::abi::{
+    AFTER_RESET, Attempt, Endpoints, FIRST_PREFIX, PATIENCE, SWEEP_INTERVAL, Settings, Sweep,
+};
 use hookgate_ebpf::block::Block;
 use hookgate_ebpf::packet::{Address, Flags, Segment};
 
@@ -92,7 +94,7 @@ fn go_on(attempt: *mut Attempt, block: Block, sequence: u32, index: u32, now: u6
     attempt.index = index;
     match swap(&mut attempt.phase, Attempt::OPEN) {
         Attempt::FAILED => return false,
-        Attempt::OPEN => tally(owner, block, |counters| counters.handshakes_failed += 1),
+        Attempt::OPEN => count_failed(owner, block),
         _ => {}
     }
     true
@@ -135,7 +137,7 @@ pub fn completed(socket: &Socket) {
     }
     // Its SYN found no room, then; or came before the guard, or past it.
     let index = sources::index(Address::from_mapped(endpoints.source));
-    let is_recent = |last: &u64| *last != 0 && coarse_now() - *last < PATIENCE;
+    let is_recent = |last: &u64| *last != 0 && coarse_now().saturating_sub(*last) < PATIENCE;
     if UNTRACKED.get(index).is_some_and(is_recent) {
         tally(index, block, |counters| {
             counters.handshakes += 1;
@@ -186,11 +188,20 @@ extern "C" fn end_when_due(
         return 0;
     }
     if swap(&mut attempt.phase, Attempt::FAILED) == Attempt::OPEN {
-        tally(attempt.index, block(endpoints), |counters| counters.handshakes_failed += 1);
+        count_failed(attempt.index, block(endpoints));
     }
     // SAFETY: as above. It fails only when the entry is gone.
     unsafe { bpf_map_delete_elem(map, key.cast()) };
     0
+}
+
+/// Where nobody tells which were completed, it is not known that this one was not.
+fn count_failed(index: u32, block: Block) {
+    if settings().is_some_and(Settings::counts_handshakes) {
+        tally(index, block, |counters| counters.handshakes_failed += 1);
+    } else {
+        tally(index, block, |counters| counters.untracked += 1);
+    }
 }
 
 /// Puts `new` there and returns what was there, in one step. (This target's atomics can only load and store.)

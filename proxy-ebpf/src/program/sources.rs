@@ -5,7 +5,7 @@ use hookgate_ebpf::abi::{self, Seen, Settings};
 use hookgate_ebpf::block::Block;
 use hookgate_ebpf::packet::Address;
 
-use super::maps::{ALLOWED_V4, ALLOWED_V6, PREFIXES_V4, PREFIXES_V6, SEEN, seen};
+use super::maps::{self, ALLOWED_V4, ALLOWED_V6, PREFIXES_V4, PREFIXES_V6, SEEN};
 
 const NOEXIST: u64 = 1;
 
@@ -21,14 +21,16 @@ impl Meta {
     pub fn find(source: Address, settings: &Settings) -> Option<Self> {
         let block = Block::of(source);
         let generation = settings.generation(source);
-        let known = seen(block);
-        if let Some(seen) = known
-            && seen.generation == generation
+        let mut seen = maps::seen(block);
+        if let Some(known) = &seen
+            && known.generation == generation
         {
-            return Some(Self { index: seen.index, seen: Some(seen) });
+            return Some(Self { index: known.index, seen });
         }
         let index = prefix(source)?;
-        let mut seen = seen(block).or_else(|| insert(block));
+        if seen.is_none() {
+            seen = insert(block);
+        }
         if let Some(seen) = &mut seen {
             seen.index = index;
             // An odd one is never compared with: see `Settings`.
@@ -70,5 +72,5 @@ fn prefix(source: Address) -> Option<u32> {
 #[inline(never)]
 fn insert(block: Block) -> Option<&'static mut Seen> {
     SEEN.insert(block, Seen::default(), NOEXIST).ok();
-    seen(block)
+    maps::seen(block)
 }

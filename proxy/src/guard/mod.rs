@@ -80,13 +80,15 @@ pub fn start(config: &config::Guard, prefixes: &Table) -> Result<Attached, Error
     let counters = maps::continuity(&folder)?;
     let mut program = Program::load(object, (counters == Continuity::Kept).then_some(&folder))?;
     let mut maps = Maps::of(&mut program)?;
-    maps.set(config, prefixes, sys::netns_cookie().map_err(Error::Netns)?)?;
+    maps.set(config, prefixes)?;
     if counters != Continuity::Kept {
         maps.begin(Clock::read().wall)?;
     }
 
     // Before the first SYN can come in: one that is followed must not complete unnoticed.
+    let netns = sys::netns_cookie().map_err(Error::Netns)?;
     let handshakes = handshakes::attach(&mut program, &folder);
+    maps.set_netns(handshakes.is_ok().then_some(netns))?;
     let links = link::attach_all(&mut program, config, &folder)?;
     let interfaces = links.iter().map(|link| link.interface.clone()).collect();
     let (funnel, rows) = (maps.funnel()?, maps.numbered()?);
@@ -120,6 +122,9 @@ fn pin(
     }
     program.pin(folder)?;
     link::pin_all(links, folder)?;
+    if handshakes.is_err() {
+        folder.unlink(&folder.handshakes())?; // whatever it holds tells of nothing any more
+    }
     Ok(handshakes.and_then(|attachment| attachment.pin(folder)))
 }
 

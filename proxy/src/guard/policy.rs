@@ -19,12 +19,17 @@ use crate::prefixes::{Network, Table};
 
 impl Maps {
     /// Puts in force what is configured. Whoever is let in comes before whoever is shut out: the mode is last.
-    pub fn set(&mut self, config: &config::Guard, prefixes: &Table, netns: u64) -> Result<(), Error> {
+    pub fn set(&mut self, config: &config::Guard, prefixes: &Table) -> Result<(), Error> {
         self.set_ports(&config.ports)?;
         self.set_prefixes(prefixes)?;
         self.set_allowed(&config.allow)?;
         let limit = Limit::new(config.limit.syn_per_second, config.limit.burst);
-        self.change_settings(|settings| Settings { mode: number(config.mode), limit, netns, ..settings })
+        self.change_settings(|settings| Settings { mode: number(config.mode), limit, ..settings })
+    }
+
+    /// Whose handshakes the kernel's TCP tells of; `None`: nobody's.
+    pub fn set_netns(&mut self, cookie: Option<u64>) -> Result<(), Error> {
+        self.change_settings(|settings| Settings { netns: cookie.unwrap_or(0), ..settings })
     }
 
     /// Fresh maps become valid, and counting begins.

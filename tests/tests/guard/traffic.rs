@@ -15,6 +15,8 @@ use super::scene::{EDGE_V4, EDGE_V6, META, Scene, Shakes, can_run, row};
 /// What is asked for, in packets a second.
 const RATE: u64 = 10_000;
 const BURST: u64 = 32;
+/// An emulated machine takes its time.
+const START: Duration = Duration::from_secs(60);
 
 /// Sends established traffic of Meta's at twice the rate until told to stop; how many packets.
 fn traffic(scene: &Scene, stop: &AtomicBool) -> Result<u64> {
@@ -110,7 +112,7 @@ fn counting_goes_on_when_the_proxy_is_killed() -> Result<()> {
     let scene = Scene::new()?;
     let _server = Server::start(&scene.edge, "[::]:443")?;
     let mut proxy = Running::start(scene.hookgate("wan0", "mode = \"strict\"", "run")?)?;
-    proxy.wait_for_stderr("guard: attached to wan0", Duration::from_secs(10))?;
+    proxy.wait_for_stderr("guard: attached to wan0", START)?;
     let visits = |count: u64| -> Result<()> {
         (0..count).try_for_each(|_| visit(&scene.meta, META[0].0, EDGE_V4, 443))
     };
@@ -127,7 +129,7 @@ fn counting_goes_on_when_the_proxy_is_killed() -> Result<()> {
     );
 
     let mut proxy = Running::start(scene.hookgate("wan0", "mode = \"strict\"", "run")?)?;
-    proxy.wait_for_stderr("with the counters it had", Duration::from_secs(10))?;
+    proxy.wait_for_stderr("with the counters it had", START)?;
     visits(2)?;
     let stats = scene.wait_for(Duration::from_secs(5), closed(9))?;
     assert_eq!(Shakes::of(row(&stats, META[0].1)), expected(9));

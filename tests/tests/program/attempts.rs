@@ -136,3 +136,17 @@ fn a_full_table_is_told_and_takes_nothing_from_meta() -> Result<()> {
     assert_eq!(program.attempts(abi::ATTEMPTS_OTHER)?, 0);
     Ok(())
 }
+
+#[test]
+fn where_nobody_tells_of_handshakes_none_has_failed() -> Result<()> {
+    if !require(&[Need::Root, Need::Guard]) {
+        return Ok(());
+    }
+    let mut program = scene()?;
+    program.set(abi::Settings { netns: 0, ..program.settings()? })?;
+    for sequence in [1, 1, 2] {
+        program.run(&segments::with(META, SYN, 40_000, sequence))?;
+    }
+    program.run(&segments::with(META, RST, 40_000, 3))?;
+    wait_for(2 * A_MOMENT, &program, FIRST, [3, 1, 0, 2])
+}

@@ -27,19 +27,33 @@ pub struct Program {
 }
 
 impl Program {
-    /// Looks at port 443, in mode `observe`, without a prefix.
+    /// Looks at port 443, in mode `observe`, without a prefix. Somebody might tell of handshakes, and never does.
     pub fn load() -> Result<Self> {
         let binary = harness::binary()?;
         let target = binary.ancestors().nth(2).context("a binary without a target directory")?;
-        let object = std::fs::read(target.join("bpf/hookgate-guard.o"))?;
-        let mut program = Self { ebpf: EbpfLoader::new().load(&object)? };
+        Self::of(&std::fs::read(target.join("bpf/hookgate-guard.o"))?)
+    }
+
+    /// The same of another object file, as far as it has what there is to set.
+    pub fn of(object: &[u8]) -> Result<Self> {
+        let mut program = Self { ebpf: EbpfLoader::new().load(object)? };
         program.xdp()?.load()?;
-        program.begin_sweeps()?;
-        let word = u32::from(PORT) / abi::PORTS_PER_WORD;
-        let mut ports = Array::<_, u64>::try_from(program.map_mut(abi::PORTS)?)?;
-        ports.set(word, 1 << (u32::from(PORT) % abi::PORTS_PER_WORD), 0)?;
-        program.set(Settings { generation_v4: 2, generation_v6: 2, ..Settings::default() })?;
+        if program.ebpf.program(abi::SWEEPS).is_some() {
+            program.begin_sweeps()?;
+        }
+        if program.has(abi::PORTS) {
+            let word = u32::from(PORT) / abi::PORTS_PER_WORD;
+            let mut ports = Array::<_, u64>::try_from(program.map_mut(abi::PORTS)?)?;
+            ports.set(word, 1 << (u32::from(PORT) % abi::PORTS_PER_WORD), 0)?;
+        }
+        if program.has(abi::SETTINGS) {
+            program.set(Settings { netns: 1, generation_v4: 2, generation_v6: 2, ..Settings::default() })?;
+        }
         Ok(program)
+    }
+
+    pub fn has(&self, map: &str) -> bool {
+        self.ebpf.map(map).is_some()
     }
 
     /// As user space does: the kernel may be short of memory for the moment.
@@ -135,7 +149,7 @@ impl Program {
         Ok(map.keys().collect::<Result<Vec<_>, _>>()?.len())
     }
 
-    fn xdp(&mut self) -> Result<&mut Xdp> {
+    pub fn xdp(&mut self) -> Result<&mut Xdp> {
         Ok(self.ebpf.program_mut(abi::PROGRAM).context("no program")?.try_into()?)
     }
 

@@ -4,6 +4,7 @@
 //! that whatever else the machine does meets all of them, and medians over the rounds are what counts.
 
 mod generator;
+mod guard;
 mod loads;
 mod peer;
 mod process;
@@ -26,7 +27,7 @@ use peer::{Kind, Peer};
 use report::{Measurement, Report};
 use scene::Scene;
 
-/// Measures hookgate, nginx and HAProxy side by side; figures go to target/bench
+/// Measures hookgate, nginx and HAProxy side by side, and the guard's program; figures go to target/bench
 #[derive(clap::Args)]
 pub struct Args {
     /// How often each load meets each peer; medians are taken over the rounds
@@ -35,7 +36,7 @@ pub struct Args {
     /// How long each load lasts in each round
     #[arg(long, default_value_t = 2.0)]
     seconds: f64,
-    /// Only this load or this peer; can be given several times
+    /// Only this load or this peer, or the guard's program (`guard`); can be given several times
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
     /// One round of half a second: to see that it works, not for its figures
@@ -44,7 +45,19 @@ pub struct Args {
 }
 
 pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
-    let (loads, kinds) = chosen(&args.only)?;
+    let wants_guard = args.only.is_empty() || args.only.iter().any(|name| name == guard::NAME);
+    let only = args.only.iter().filter(|name| *name != guard::NAME).cloned().collect::<Vec<_>>();
+    if args.only.is_empty() || !only.is_empty() {
+        proxies(workspace, args, &only)?;
+    }
+    if wants_guard {
+        guard::measure(workspace, if args.quick { 1 } else { args.rounds.max(1) })?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn proxies(workspace: &Workspace, args: &Args, only: &[String]) -> Result<()> {
+    let (loads, kinds) = chosen(only)?;
     let (rounds, seconds) = if args.quick { (1, 0.5) } else { (args.rounds.max(1), args.seconds) };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     ensure!(cores >= 2, "the bench needs two cores: one for the proxy, one for its load");
@@ -72,8 +85,7 @@ pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
         }
     }
     drop(peers);
-    report.write(&workspace.target.join("bench"))?;
-    Ok(ExitCode::SUCCESS)
+    report.write(&workspace.target.join("bench"))
 }
 
 /// We and all that we start go to the other core; the proxies are then sent to theirs.
@@ -88,7 +100,7 @@ fn chosen(only: &[String]) -> Result<(Vec<Load>, Vec<Kind>)> {
     let is_named = |name: &str| only.iter().any(|wanted| wanted == name);
     let known = || loads::ALL.iter().map(|load| load.name).chain(Kind::ALL.iter().map(|kind| kind.name()));
     for wanted in only {
-        let all = known().collect::<Vec<_>>().join(", ");
+        let all = known().chain([guard::NAME]).collect::<Vec<_>>().join(", ");
         ensure!(known().any(|name| name == wanted), "--only {wanted}: there is {all}");
     }
     let mut loads = Vec::from(loads::ALL);

@@ -1,0 +1,195 @@
+// The guard's map operations, packet by packet, written by hand in C: what the same work costs without Rust.
+// Names and layouts are those of proxy-ebpf/src/abi.rs.
+#include "xdp.h"
+
+struct counters {
+    u64 packets, bytes, last_seen, dropped, syns, syns_retransmitted, handshakes, handshakes_failed, untracked, fins, rsts;
+};
+
+struct seen {
+    struct counters counters;
+    u32 index, generation;
+};
+
+struct stranger {
+    u64 packets, syns, last_seen;
+};
+
+struct settings {
+    u32 version, mode;
+    u64 since, interval, tolerance, netns;
+    u32 generation_v4, generation_v6;
+};
+
+struct endpoints {
+    u64 source[2], destination[2];
+    u16 source_port, destination_port;
+    u32 reserved;
+};
+
+struct attempt {
+    u64 phase, deadline;
+    u32 index, sequence;
+};
+
+#define MAP(name, map_type, entries, key_type, value_type) \
+    struct {                                               \
+        UINT(type, map_type);                              \
+        UINT(max_entries, entries);                        \
+        TYPE(key, key_type);                               \
+        TYPE(value, value_type);                           \
+    } name SEC(".maps")
+
+MAP(COUNTERS, BPF_MAP_TYPE_PERCPU_ARRAY, 4096, u32, struct counters);
+MAP(PORTS, BPF_MAP_TYPE_ARRAY, 1024, u32, u64);
+MAP(SETTINGS, BPF_MAP_TYPE_ARRAY, 1, u32, struct settings);
+MAP(SEEN, BPF_MAP_TYPE_LRU_PERCPU_HASH, 8192, u64, struct seen);
+MAP(STRANGERS, BPF_MAP_TYPE_LRU_PERCPU_HASH, 8192, u64, struct stranger);
+MAP(ATTEMPTS_META, BPF_MAP_TYPE_HASH, 16384, struct endpoints, struct attempt);
+MAP(ATTEMPTS_OTHER, BPF_MAP_TYPE_HASH, 8192, struct endpoints, struct attempt);
+MAP(DROPS, BPF_MAP_TYPE_PERCPU_ARRAY, 3, u32, u64);
+TRIE(PREFIXES_V4, key_v4, 4096);
+TRIE(PREFIXES_V6, key_v6, 4096);
+TRIE(ALLOWED_V4, key_v4, 2048);
+TRIE(ALLOWED_V6, key_v6, 2048);
+
+enum { OTHER, ALLOWED, FIRST_PREFIX };
+enum { OBSERVE, LIMIT, STRICT };
+
+INLINE void count(struct counters *counters, u8 flags, u64 bytes, u64 now)
+{
+    counters->packets++;
+    counters->bytes += bytes;
+    counters->last_seen = now;
+    if (flags & NOTABLE) {
+        counters->syns += (flags & (SYN | ACK)) == SYN;
+        counters->fins += flags & 1;
+        counters->rsts += flags >> 2 & 1;
+    }
+}
+
+INLINE u64 block(struct segment *segment)
+{
+    u8 *a = (u8 *)segment->source;
+    if (segment->is_v6)
+        return 6ull << 56 | (u64)a[0] << 40 | (u64)a[1] << 32 | (u64)a[2] << 24 | (u64)a[3] << 16 | (u64)a[4] << 8 | a[5];
+    return 4ull << 56 | (u64)a[12] << 16 | (u64)a[13] << 8 | a[14];
+}
+
+#define LOOK_UP(v4, v6)                                  \
+    ({                                                   \
+        u32 *found;                                      \
+        if (segment->is_v6) {                            \
+            struct key_v6 key = {.length = 128};         \
+            __builtin_memcpy(key.address, segment->source, 16); \
+            found = map_lookup(&v6, &key);               \
+        } else {                                         \
+            struct key_v4 key = {.length = 32};          \
+            __builtin_memcpy(key.address, (u8 *)segment->source + 12, 4); \
+            found = map_lookup(&v4, &key);               \
+        }                                                \
+        found;                                           \
+    })
+
+INLINE void follow(void *attempts, struct segment *segment, u32 index, struct counters *counters, struct seen *seen, u64 now)
+{
+    struct endpoints key = {
+        .source = {segment->source[0], segment->source[1]},
+        .destination = {segment->destination[0], segment->destination[1]},
+        .source_port = segment->source_port,
+        .destination_port = segment->destination_port,
+    };
+    u32 sequence = segment->sequence;
+    struct attempt *attempt = map_lookup(attempts, &key);
+    if (attempt) {
+        attempt->deadline = now + 10000000000ull;
+        if (attempt->sequence == sequence) {
+            counters->syns_retransmitted++;
+            if (seen)
+                seen->counters.syns_retransmitted++;
+        }
+    } else {
+        struct attempt fresh = {.phase = 1, .deadline = now + 10000000000ull, .index = index, .sequence = sequence};
+        map_update(attempts, &key, &fresh, BPF_NOEXIST);
+    }
+}
+
+INLINE int admit(struct xdp_md *ctx, struct segment *segment)
+{
+    u32 zero = 0;
+    struct settings *settings = map_lookup(&SETTINGS, &zero);
+    if (!settings)
+        return XDP_PASS;
+    u8 flags = segment->flags;
+    u64 bytes = xdp_get_buff_len(ctx), now = ktime_get_coarse_ns(), key = block(segment);
+    u32 generation = segment->is_v6 ? settings->generation_v6 : settings->generation_v4, index = 0;
+    struct seen *seen = map_lookup(&SEEN, &key);
+    if (seen && seen->generation == generation) {
+        index = seen->index;
+    } else {
+        u32 *found = LOOK_UP(PREFIXES_V4, PREFIXES_V6);
+        if (found) {
+            index = *found;
+            if (!seen) {
+                struct seen fresh = {};
+                map_update(&SEEN, &key, &fresh, BPF_NOEXIST);
+                seen = map_lookup(&SEEN, &key);
+            }
+            if (seen) {
+                seen->index = index;
+                seen->generation = generation % 2 ? 0 : generation;
+            }
+        }
+    }
+    if (index >= FIRST_PREFIX) {
+        struct counters *counters = map_lookup(&COUNTERS, &index);
+        if (counters)
+            count(counters, flags, bytes, now);
+        if (seen)
+            count(&seen->counters, flags, bytes, now);
+        if (counters && (flags & (SYN | ACK)) == SYN)
+            follow(&ATTEMPTS_META, segment, index, counters, seen, now);
+        return XDP_PASS;
+    }
+    index = LOOK_UP(ALLOWED_V4, ALLOWED_V6) ? ALLOWED : OTHER;
+    struct counters *counters = map_lookup(&COUNTERS, &index);
+    if (!counters)
+        return XDP_PASS;
+    if (index == OTHER && settings->mode == STRICT) {
+        counters->packets++;
+        counters->bytes += bytes;
+        counters->last_seen = now;
+        counters->dropped++;
+        u64 *drops = map_lookup(&DROPS, &zero);
+        if (drops)
+            ++*drops;
+        return XDP_DROP;
+    }
+    count(counters, flags, bytes, now);
+    if (index == OTHER) {
+        struct stranger *stranger = map_lookup(&STRANGERS, &key);
+        if (stranger) {
+            stranger->packets++;
+            stranger->syns += (flags & (SYN | ACK)) == SYN;
+            stranger->last_seen = now;
+        } else {
+            struct stranger fresh = {.packets = 1, .last_seen = now};
+            map_update(&STRANGERS, &key, &fresh, BPF_ANY);
+        }
+    }
+    if ((flags & (SYN | ACK)) == SYN)
+        follow(&ATTEMPTS_OTHER, segment, index, counters, 0, now);
+    return XDP_PASS;
+}
+
+SEC("xdp") int hookgate(struct xdp_md *ctx)
+{
+    struct segment segment;
+    if (!parse(ctx, &segment))
+        return XDP_PASS;
+    u32 port = NETWORK_ORDER(segment.destination_port), word = port / 64;
+    u64 *ports = map_lookup(&PORTS, &word);
+    if (!ports || !(*ports >> port % 64 & 1))
+        return XDP_PASS;
+    return admit(ctx, &segment);
+}
