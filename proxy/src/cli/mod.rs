@@ -8,6 +8,7 @@ mod proxy;
 mod rehearse;
 mod reload;
 mod run;
+mod send;
 mod stats;
 mod top;
 
@@ -54,6 +55,8 @@ enum Command {
     /// Show or refresh Meta's prefixes, or say whose an address is
     #[command(subcommand)]
     Prefixes(prefixes::Command),
+    /// Play Meta towards a callback URL: a verification request, then signed deliveries
+    Send(Box<send::Options>),
 }
 
 impl Cli {
@@ -68,6 +71,7 @@ impl Cli {
             Command::Top => top::run(&config),
             Command::Guard(command) => guard::run(command, &config),
             Command::Prefixes(command) => prefixes::run(command, &config),
+            Command::Send(options) => send::run(&options),
         }
     }
 }

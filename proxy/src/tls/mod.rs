@@ -2,12 +2,14 @@
 
 mod certificate;
 mod client_auth;
+mod fault;
 mod pem;
 mod provider;
 mod resolver;
 mod server;
 
 pub use certificate::{BadCertificate, Certificate};
+pub use fault::fault;
 pub use pem::BadPem;
 pub use provider::provider;
 pub use resolver::Resolver;

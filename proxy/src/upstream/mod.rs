@@ -15,3 +15,4 @@ pub use dns::Dns;
 pub use error::ConnectError;
 pub use in_flight::InFlightSlot;
 pub use pool::Pool;
+pub use tls::client_config_of;

@@ -29,6 +29,13 @@ pub(super) fn platform_roots() -> RootCertStore {
     roots
 }
 
+/// TLS as towards an upstream, for whoever has no upstream: the machine's own roots and those in `ca` are believed,
+/// or anyone unless `verify`.
+pub fn client_config_of(ca: Option<&Path>, verify: bool) -> Result<Arc<ClientConfig>, BadTls> {
+    let roots = if verify { platform_roots() } else { RootCertStore::empty() };
+    client_config(&Arc::new(roots), &Trust { ca: ca.map(Path::to_owned), verify })
+}
+
 /// Whom an upstream is believed to be.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Trust {

@@ -1,0 +1,169 @@
+//! `hookgate send`: plays Meta towards a callback URL, to see what Meta would see.
+
+mod meta;
+mod receiver;
+mod report;
+mod url;
+
+use std::io::{self, Write as _};
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Args;
+use ring::rand::{SecureRandom as _, SystemRandom};
+use serde::Serialize;
+use tokio::runtime;
+use tokio::task::{JoinSet, LocalSet};
+use tokio::time::{Instant, sleep_until};
+
+use self::receiver::{Outcome, Receiver, Trust};
+use self::report::{Row, Summary, Verification};
+use self::url::Url;
+use super::{json, print};
+
+/// Deliveries that may be under way at once when a rate is asked for.
+const MOST_AT_ONCE: usize = 64;
+/// What stands for the verify token where none is given.
+const NO_TOKEN: &str = "hookgate";
+
+#[derive(Debug, Args)]
+pub struct Options {
+    /// The callback URL as Meta has it, such as https://proxy.example.com/chatwoot.example.com/webhooks/whatsapp/%2B55
+    url: Url,
+    /// The app's secret; deliveries are signed with it
+    #[arg(long, value_name = "S")]
+    secret: Option<String>,
+    /// The token that the receiver expects in a verification request
+    #[arg(long, value_name = "TOKEN")]
+    verify_token: Option<String>,
+    /// The body of each delivery [default: a text message]
+    #[arg(long, value_name = "FILE")]
+    payload: Option<PathBuf>,
+    /// How many deliveries to send after the verification request
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    count: u32,
+    /// Deliveries per second, from 0.01 to 1000 [default: one after the other]
+    #[arg(long, value_name = "R", value_parser = rate)]
+    rate: Option<f64>,
+    /// How long one request may take, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 75, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    timeout: u64,
+    /// Connect here instead of where the URL's host leads to: IP or IP:port
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
+    connect: Option<Address>,
+    /// A PEM file with further authorities to believe
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// Take any certificate
+    #[arg(long, conflicts_with = "ca")]
+    insecure: bool,
+    /// Print JSON, version 1
+    #[arg(long)]
+    json: bool,
+}
+
+/// An address with or without a port.
+#[derive(Clone, Copy, Debug)]
+struct Address(IpAddr, Option<u16>);
+
+fn address(text: &str) -> Result<Address, &'static str> {
+    let with_port = text.parse::<SocketAddr>().map(|address| Address(address.ip(), Some(address.port())));
+    let bare = || text.parse().map(|ip| Address(ip, None));
+    with_port.or_else(|_| bare()).map_err(|_| "write IP or IP:port")
+}
+
+fn rate(text: &str) -> Result<f64, &'static str> {
+    let rate = text.parse().ok().filter(|rate| (0.01..=1000.0).contains(rate));
+    rate.ok_or("must be between 0.01 and 1000")
+}
+
+/// Exit code 1 when anything was not answered with 200.
+pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    let payload = match &options.payload {
+        Some(path) => std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?,
+        None => meta::SAMPLE.to_owned(),
+    };
+    if options.insecure {
+        // Where standard error is closed there is nobody left to tell.
+        writeln!(io::stderr(), "WARNING: --insecure: whoever answers is believed; Meta would not").ok();
+    }
+    let runtime = runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.context("cannot start sending")?;
+    runtime.block_on(LocalSet::new().run_until(play(options, &payload)))
+}
+
+async fn play(options: &Options, payload: &[u8]) -> anyhow::Result<ExitCode> {
+    let url = &options.url;
+    let instead = options.connect.map(|Address(ip, port)| SocketAddr::new(ip, port.unwrap_or(url.port)));
+    let trust = Trust { ca: options.ca.as_deref(), verify: !options.insecure };
+    let patience = Duration::from_secs(options.timeout);
+    let receiver = Rc::new(Receiver::new(url, instead, &trust, patience).await?);
+
+    let verification = verify(&receiver, url, options.verify_token.as_deref()).await?;
+    if !options.json {
+        print(&format!("verification  {verification}\n"))?;
+    }
+    let request = meta::delivery(url, payload, options.secret.as_deref());
+    let begun = Instant::now();
+    let deliveries = deliver(&receiver, request.into(), options).await?;
+    let summary = Summary::new(&deliveries, begun.elapsed());
+    let is_fine = verification.is_fine() && summary.is_fine();
+    print(&match options.json {
+        true => json(&Document { version: 1, verification, deliveries, summary })?,
+        false => format!("{summary}\n"),
+    })?;
+    Ok(if is_fine { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn verify(receiver: &Receiver, url: &Url, token: Option<&str>) -> anyhow::Result<Verification> {
+    let mut random = [0; 4];
+    SystemRandom::new().fill(&mut random).ok().context("the system gives no randomness")?;
+    let challenge = u32::from_ne_bytes(random).to_string();
+    let outcome = receiver.ask(&meta::verification(url, token.unwrap_or(NO_TOKEN), &challenge)).await;
+    Ok(Verification::new(&outcome, &challenge, token.is_some()))
+}
+
+/// Sends `request` as often and as fast as asked for; what became of each, in the order in which they ended.
+async fn deliver(receiver: &Rc<Receiver>, request: Rc<[u8]>, options: &Options) -> anyhow::Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    let mut ended = |outcome: Outcome| {
+        let row = Row::new(&outcome);
+        let line = (!options.json).then(|| format!("delivery {:<4} {row}\n", rows.len() + 1));
+        rows.push(row);
+        line.map_or(Ok(()), |line| print(&line))
+    };
+    let (pause, most) = match options.rate {
+        Some(rate) => (Duration::from_secs_f64(1.0 / rate), MOST_AT_ONCE),
+        None => (Duration::ZERO, 1),
+    };
+    let mut under_way = JoinSet::new();
+    let mut due = Instant::now();
+    for _ in 0..options.count {
+        loop {
+            tokio::select! {
+                () = sleep_until(due), if under_way.len() < most => break,
+                Some(outcome) = under_way.join_next(), if !under_way.is_empty() => ended(outcome?)?,
+            }
+        }
+        due += pause;
+        let (receiver, request) = (Rc::clone(receiver), Rc::clone(&request));
+        under_way.spawn_local(async move { receiver.ask(&request).await });
+    }
+    while let Some(outcome) = under_way.join_next().await {
+        ended(outcome?)?;
+    }
+    Ok(rows)
+}
+
+/// `hookgate send --json`, version 1.
+#[derive(Serialize)]
+struct Document {
+    version: u32,
+    verification: Verification,
+    deliveries: Vec<Row>,
+    summary: Summary,
+}

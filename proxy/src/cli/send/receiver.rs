@@ -1,0 +1,115 @@
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::net::lookup_host;
+use tokio::time::{Instant, timeout};
+use tokio_rustls::TlsConnector;
+
+use super::url::Url;
+use crate::net::{Answer, Stream, Tcp, ask};
+use crate::tls;
+use crate::upstream::{Pool, client_config_of, connect_to_any};
+
+/// How long TCP and TLS may take together.
+const CONNECT: Duration = Duration::from_secs(10);
+/// How long an idle connection is kept.
+const KEEP: Duration = Duration::from_secs(60);
+
+/// Whom requests are sent to, over connections that are kept.
+pub struct Receiver {
+    addresses: Vec<SocketAddr>,
+    tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    name: Arc<str>,
+    pool: Pool,
+    patience: Duration,
+}
+
+/// Whom to believe.
+pub struct Trust<'p> {
+    pub ca: Option<&'p Path>,
+    pub verify: bool,
+}
+
+/// What became of a request.
+pub struct Outcome {
+    pub answer: Result<Answer, String>,
+    /// Connecting included.
+    pub took: Duration,
+}
+
+impl Receiver {
+    /// `instead`: where to connect, whatever the name resolves to. `patience`: how long a request may take.
+    ///
+    /// Errors: the name does not resolve (the machine's own resolver is asked), or `trust` cannot be used.
+    pub async fn new(
+        url: &Url,
+        instead: Option<SocketAddr>,
+        trust: &Trust<'_>,
+        patience: Duration,
+    ) -> anyhow::Result<Self> {
+        let addresses = match (instead, url.host.parse::<IpAddr>()) {
+            (Some(address), _) => vec![address],
+            (None, Ok(ip)) => vec![SocketAddr::new(ip, url.port)],
+            (None, Err(_)) => resolve(url).await?,
+        };
+        let tls = match url.is_https {
+            true => {
+                let config = client_config_of(trust.ca, trust.verify)?;
+                Some((config, ServerName::try_from(url.host.clone())?))
+            }
+            false => None,
+        };
+        Ok(Self { addresses, tls, name: url.host.as_str().into(), pool: Pool::default(), patience })
+    }
+
+    /// Sends `request` and waits for the answer.
+    pub async fn ask(&self, request: &[u8]) -> Outcome {
+        let begun = Instant::now();
+        let answer = match timeout(self.patience, self.exchange(request)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(format!("no answer within {} s", self.patience.as_secs_f64())),
+        };
+        Outcome { answer, took: begun.elapsed() }
+    }
+
+    async fn exchange(&self, request: &[u8]) -> Result<Answer, String> {
+        let mut stream = match self.pool.take(&self.name).await {
+            Some(stream) => stream,
+            None => {
+                let connected = timeout(CONNECT.min(self.patience), self.connect()).await;
+                connected.unwrap_or_else(|_| Err("connecting took too long".into()))?
+            }
+        };
+        let answer = ask(&mut stream, request).await.map_err(|error| error.to_string())?;
+        if answer.persists {
+            self.pool.keep(&self.name, stream, KEEP);
+        }
+        Ok(answer)
+    }
+
+    async fn connect(&self) -> Result<Stream, String> {
+        let failed = |error| format!("cannot connect: {error}");
+        let tcp = connect_to_any(&self.addresses).await.map_err(|error| failed(error.to_string()))?;
+        let Some((config, name)) = &self.tls else { return Ok(Stream::Plain(tcp)) };
+        let handshake = TlsConnector::from(Arc::clone(config)).connect(name.clone(), Tcp(tcp)).await;
+        let stream = handshake.map_err(|error| format!("TLS: {}", tls::fault(&error)))?;
+        Ok(Stream::Tls(Box::new(stream.into())))
+    }
+}
+
+async fn resolve(url: &Url) -> anyhow::Result<Vec<SocketAddr>> {
+    let host = &url.host;
+    let found = lookup_host((host.as_str(), url.port)).await;
+    let found =
+        found.with_context(|| format!("cannot find {host}; --connect ADDRESS tries it without the DNS"))?;
+    let addresses: Vec<_> = found.collect();
+    if addresses.is_empty() {
+        bail!("{host} has no address; --connect ADDRESS tries it without the DNS");
+    }
+    Ok(addresses)
+}
