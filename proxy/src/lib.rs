@@ -11,6 +11,7 @@ pub mod http;
 pub mod net;
 pub mod observe;
 pub mod prefixes;
+pub mod probe;
 pub mod registry;
 pub mod server;
 pub mod stats;

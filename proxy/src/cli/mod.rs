@@ -4,6 +4,7 @@ mod check;
 mod doctor;
 mod guard;
 mod prefixes;
+mod probe;
 mod proxy;
 mod rehearse;
 mod reload;
@@ -55,6 +56,8 @@ enum Command {
     /// Show or refresh Meta's prefixes, or say whose an address is
     #[command(subcommand)]
     Prefixes(prefixes::Command),
+    /// Go the way to an upstream step by step: DNS, TCP, TLS, HTTP
+    Probe(probe::Options),
     /// Play Meta towards a callback URL: a verification request, then signed deliveries
     Send(Box<send::Options>),
 }
@@ -71,6 +74,7 @@ impl Cli {
             Command::Top => top::run(&config),
             Command::Guard(command) => guard::run(command, &config),
             Command::Prefixes(command) => prefixes::run(command, &config),
+            Command::Probe(options) => probe::run(&options, &config),
             Command::Send(options) => send::run(&options),
         }
     }

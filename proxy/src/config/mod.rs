@@ -20,6 +20,7 @@ mod value;
 
 pub use document::Problem;
 pub use prefixes::{PrefixSource, Prefixes, Registry, RegistryHost};
+pub use upstreams::host_name;
 
 /// Where the configuration lies unless `--config` says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/hookgate/hookgate.toml";

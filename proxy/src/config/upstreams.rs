@@ -81,9 +81,10 @@ fn read(mut section: Section<'_>, base: &Path, mut known: HashSet<String>) -> Ve
 }
 
 fn upstream(name: &str, mut entry: Section<'_>, base: &Path) -> Upstream {
-    let tls = entry.value("tls", boolean).unwrap_or(true);
+    let default = Upstream::new(name);
+    let tls = entry.value("tls", boolean).unwrap_or(default.tls);
     let port = entry.value("port", port);
-    let default_port = port.unwrap_or(if tls { 443 } else { 80 });
+    let default_port = port.unwrap_or(if tls { default.port } else { PLAIN_PORT });
     let address = entry.value("address", |value| {
         let written = text(value)?;
         let wrong = || format!("`{written}` is not an address: write \"IP\" or \"IP:port\"");
@@ -93,20 +94,51 @@ fn upstream(name: &str, mut entry: Section<'_>, base: &Path) -> Upstream {
     if port.is_some() && entry.value("address", |v| text(v).map(names_a_port)) == Some(true) {
         entry.problem("port", "the address has a port already; remove one of the two");
     }
+    let in_flight = entry.value("in_flight", number(1..=1_000_000));
     let upstream = Upstream {
-        name: name.to_ascii_lowercase(),
         address,
         port: default_port,
         tls,
         ca: entry.value("ca", path(base)),
-        verify: entry.value("verify", boolean).unwrap_or(true),
-        allow_private: entry.value("allow_private", boolean).unwrap_or(false),
-        require_client_cert: entry.value("require_client_cert", boolean).unwrap_or(false),
-        in_flight: entry.value("in_flight", number(1..=1_000_000)).unwrap_or(1024) as usize,
+        verify: entry.value("verify", boolean).unwrap_or(default.verify),
+        allow_private: entry.value("allow_private", boolean).unwrap_or(default.allow_private),
+        require_client_cert: entry
+            .value("require_client_cert", boolean)
+            .unwrap_or(default.require_client_cert),
+        in_flight: in_flight.map_or(default.in_flight, |number| number as usize),
         body_bytes: entry.value("body_bytes", number(0..=u64::MAX)),
+        name: default.name,
     };
     entry.finish();
     upstream
+}
+
+/// Without TLS.
+const PLAIN_PORT: u16 = 80;
+
+impl Upstream {
+    /// One without a single key written.
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: name.to_ascii_lowercase(),
+            address: None,
+            port: 443,
+            tls: true,
+            ca: None,
+            verify: true,
+            allow_private: false,
+            require_client_cert: false,
+            in_flight: 1024,
+            body_bytes: None,
+        }
+    }
+}
+
+/// A host's name as the allowlist compares it.
+///
+/// Errors: what is wrong with `written`.
+pub fn host_name(written: &str) -> Result<String, &'static str> {
+    check_name(written).map(|()| written.to_ascii_lowercase())
 }
 
 /// Whether `name` is a whole DNS host name: what may stand as the first path segment.

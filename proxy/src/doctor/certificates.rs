@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::Finding;
 use crate::config::{Config, Mode, Pair};
-use crate::observe::clock;
+use crate::observe::clock::{self, date};
 use crate::tls::{self, Certificate};
 
 const DAY: i64 = 24 * 3600;
@@ -81,10 +81,6 @@ fn certbot(config: &Config) -> Option<Finding> {
     );
     let next = "take 80 out of [guard] ports, use mode \"limit\", or let certbot use a DNS challenge";
     Some(Finding::warn("certbot", text, next))
-}
-
-fn date(seconds: i64) -> String {
-    Timestamp::from_second(seconds).map_or_else(|_| "a day that can't be written".into(), clock::rfc3339)
 }
 
 #[cfg(test)]

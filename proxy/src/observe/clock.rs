@@ -14,6 +14,11 @@ pub fn rfc3339(time: Timestamp) -> String {
     format!("{time:.0}")
 }
 
+/// The same for seconds of Unix time.
+pub fn date(seconds: i64) -> String {
+    Timestamp::from_second(seconds).map_or_else(|_| "a day that can't be written".into(), rfc3339)
+}
+
 /// RFC 3339 in UTC with milliseconds, for many lines: what is the same for a whole second is made once.
 #[derive(Debug, Default)]
 pub(super) struct Stamp {

@@ -1,6 +1,7 @@
 //! TLS: certificates and keys, what clients are offered, and whom they may claim to be.
 
 mod certificate;
+mod chain;
 mod client_auth;
 mod fault;
 mod pem;
@@ -9,6 +10,7 @@ mod resolver;
 mod server;
 
 pub use certificate::{BadCertificate, Certificate};
+pub use chain::{Link, chain};
 pub use fault::fault;
 pub use pem::BadPem;
 pub use provider::provider;

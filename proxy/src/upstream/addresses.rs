@@ -7,34 +7,39 @@ use crate::prefixes::Network;
 /// Whether `address` lies in the public Internet: neither this machine's, nor its operator's network, nor one
 /// that IANA's special-purpose registries (RFC 6890) set apart; IPv4 inside IPv6 counts as that IPv4.
 pub fn is_public(address: IpAddr) -> bool {
+    special_purpose(address).is_none()
+}
+
+/// What `address` is set apart for, if it is not public.
+pub fn special_purpose(address: IpAddr) -> Option<&'static str> {
     match address {
-        IpAddr::V4(v4) => is_public_v4(v4),
-        IpAddr::V6(v6) => is_public_v6(v6),
+        IpAddr::V4(v4) => special_purpose_v4(v4),
+        IpAddr::V6(v6) => special_purpose_v6(v6),
     }
 }
 
-fn is_public_v4(address: Ipv4Addr) -> bool {
+fn special_purpose_v4(address: Ipv4Addr) -> Option<&'static str> {
     // Azure's metadata and DNS lie outside every registry of special space.
     const AZURE: Ipv4Addr = Ipv4Addr::new(168, 63, 129, 16);
-    address != AZURE && is_outside_special_space(address.into())
+    if address == AZURE { Some("Azure's metadata and DNS") } else { registered(address.into()) }
 }
 
-fn is_public_v6(address: Ipv6Addr) -> bool {
+fn special_purpose_v6(address: Ipv6Addr) -> Option<&'static str> {
     let v4 = |high: u16, low: u16| {
         let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
-        is_public_v4(Ipv4Addr::new(a, b, c, d))
+        special_purpose_v4(Ipv4Addr::new(a, b, c, d))
     };
     match address.segments() {
         [0x64, 0xff9b, 0, 0, 0, 0, high, low] => v4(high, low), // NAT64, RFC 6052
-        [0x64, 0xff9b, 1, ..] => false,                         // local NAT64, RFC 8215
-        [0, 0, 0, 0, 0, 0xffff, high, low] => v4(high, low),    // IPv4-mapped
-        [0x2002, high, low, ..] => v4(high, low),               // 6to4, RFC 3056
-        _ => is_outside_special_space(address.into()),
+        [0x64, 0xff9b, 1, ..] => Some("local NAT64 (RFC 8215)"),
+        [0, 0, 0, 0, 0, 0xffff, high, low] => v4(high, low), // IPv4-mapped
+        [0x2002, high, low, ..] => v4(high, low),            // 6to4, RFC 3056
+        _ => registered(address.into()),
     }
 }
 
-fn is_outside_special_space(address: IpAddr) -> bool {
-    Network::around(address, u8::MAX).special_purpose().is_none()
+fn registered(address: IpAddr) -> Option<&'static str> {
+    Network::around(address, u8::MAX).special_purpose()
 }
 
 /// The order of attempts: families take turns, IPv6 first (RFC 8305 §4).

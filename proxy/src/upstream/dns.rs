@@ -83,6 +83,23 @@ impl Dns {
         answer.outcome.clone()
     }
 
+    /// The addresses of `name` as the servers have them now, each with its TTL, at least one. Nothing is kept, and
+    /// both families are waited for.
+    pub async fn records(&self, name: &str) -> Result<Vec<(IpAddr, Duration)>, ConnectError> {
+        let name = format!("{name}.");
+        let family = async |family| {
+            let found = timeout(self.settings.timeout, self.query_family(&name, family)).await;
+            let (addresses, ttl) = found.unwrap_or(Err(Unanswered::Silence))?;
+            Ok(addresses.into_iter().map(|address| (address, ttl)).collect::<Vec<_>>())
+        };
+        match tokio::join!(family(RecordType::AAAA), family(RecordType::A)) {
+            (Ok(v6), Ok(v4)) => Ok([v6, v4].concat()),
+            (Ok(some), Err(_)) | (Err(_), Ok(some)) => Ok(some),
+            (Err(Unanswered::No(..)), Err(other)) => Err(other.into()),
+            (Err(first), Err(_)) => Err(first.into()),
+        }
+    }
+
     /// The lookup of `name` that is under way or still valid, or else a new one.
     fn current(&self, name: &str, now: Instant) -> Arc<Lookup> {
         let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
@@ -187,6 +204,15 @@ enum Unanswered {
     /// A server answered that it cannot tell, or not in a way that can be understood.
     Failure(String),
     Silence,
+}
+
+impl From<Unanswered> for ConnectError {
+    fn from(why: Unanswered) -> Self {
+        match why {
+            Unanswered::No(why, _) | Unanswered::Failure(why) => Self::Dns(why),
+            Unanswered::Silence => Self::DnsTimeout,
+        }
+    }
 }
 
 impl From<NetError> for Unanswered {

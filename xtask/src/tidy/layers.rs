@@ -8,7 +8,7 @@ const LAYERS: [&[&str]; 10] = [
     &["cli"],
     &["doctor"],
     &["server"],
-    &["datapath", "admin", "acme", "registry"],
+    &["datapath", "admin", "acme", "registry", "probe"],
     &["stats"],
     &["upstream", "guard"],
     &["tls", "net"],

@@ -1,0 +1,113 @@
+//! `hookgate probe`: the way to an upstream, step by step.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use tokio::runtime;
+
+use super::{ConfigFile, json, print};
+use crate::config::{Config, Upstream, host_name};
+use crate::probe::{Attempt, Certificate, Name, Report, probe};
+use crate::upstream::Dns;
+
+#[derive(Debug, Args)]
+pub struct Options {
+    /// A host of [upstreams]
+    #[arg(value_parser = host_name)]
+    host: String,
+    /// Also a host that is not in [upstreams], with the defaults
+    #[arg(long)]
+    any: bool,
+    /// Print JSON, version 1
+    #[arg(long)]
+    json: bool,
+}
+
+/// Exit code 1 when a step fails.
+pub(super) fn run(options: &Options, file: &ConfigFile) -> anyhow::Result<ExitCode> {
+    let config = if options.any { file.load_or_defaults()? } else { file.load()? };
+    let Some(upstream) = find(&config, &options.host, options.any) else {
+        let (host, path) = (&options.host, file.path().display());
+        bail!("{host} is not in [upstreams] of {path}: `hookgate probe {host} --any` tries it all the same");
+    };
+    let report = go(&upstream, &config)?;
+    print(&if options.json { json(&report)? } else { text(&report, &upstream) })?;
+    Ok(if report.failure.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn find(config: &Config, host: &str, any: bool) -> Option<Upstream> {
+    let configured = config.upstreams.iter().find(|upstream| upstream.name == host).cloned();
+    configured.or_else(|| any.then(|| Upstream::new(host)))
+}
+
+/// Goes the way to `upstream`, with the servers and the patience of `config`.
+pub(super) fn go(upstream: &Upstream, config: &Config) -> anyhow::Result<Report> {
+    let dns = Dns::new(&config.dns)?;
+    let runtime = runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.context("cannot start probing")?;
+    Ok(runtime.block_on(probe(upstream, &dns, &config.timeouts)))
+}
+
+/// A line a step, what to do below the one that failed.
+pub(super) fn text(report: &Report, upstream: &Upstream) -> String {
+    let mut lines = String::new();
+    let mut line = |level: &str, step: &str, took: Option<Duration>, text: &str| {
+        let took = took.map_or(String::new(), |took| format!("{:.1} ms", took.as_secs_f64() * 1000.0));
+        // Writing to a String does not fail.
+        let _ = writeln!(lines, "{level:<4}  {step:<4}  {took:>9}  {text}");
+    };
+    match (&report.dns, upstream.address) {
+        (_, Some(address)) => line("ok", "DNS", None, &format!("not asked: the address is {address}")),
+        (Some(names), None) => {
+            let addresses: Vec<String> = names.addresses.iter().map(name).collect();
+            let leads = names.addresses.iter().any(|name| name.left_out.is_none());
+            line(if leads { "ok" } else { "" }, "DNS", Some(names.took), &addresses.join(", "));
+        }
+        (None, None) => {}
+    }
+    for Attempt { address, took, error } in &report.tcp {
+        match error {
+            None => line("ok", "TCP", Some(*took), &address.to_string()),
+            Some(error) => line("warn", "TCP", Some(*took), &format!("{address}: {error}")),
+        }
+    }
+    if let Some(tls) = &report.tls {
+        if let (Some(protocol), Some(suite)) = (&tls.protocol, &tls.suite) {
+            let verification = match tls.verification.as_str() {
+                "off" => "NOT verified (verify = false)",
+                other => other,
+            };
+            line("ok", "TLS", Some(tls.took), &format!("{protocol}, {suite}, {verification}"));
+        }
+        for shown in &tls.chain {
+            line("", "", None, &certificate(shown));
+        }
+    }
+    if let Some(http) = &report.http {
+        line("ok", "HTTP", Some(http.took), &format!("GET / is answered with {}", http.status));
+    }
+    if let Some(failure) = &report.failure {
+        line("fail", failure.step, None, &failure.error);
+        line("", "", None, &format!("-> {}", failure.next));
+    }
+    lines
+}
+
+fn name(name: &Name) -> String {
+    let Name { address, ttl_seconds, left_out } = name;
+    match left_out {
+        None => format!("{address} (TTL {ttl_seconds} s)"),
+        Some(why) => format!("{address} left out: {why}"),
+    }
+}
+
+fn certificate(shown: &Certificate) -> String {
+    let Certificate { subject, issuer, names, not_after, days_left, .. } = shown;
+    let names = if names.is_empty() { String::new() } else { format!(" for {}", names.join(", ")) };
+    let end = if *days_left < 0 { "expired" } else { "until" };
+    let left = if *days_left < 0 { String::new() } else { format!(" ({days_left} days)") };
+    format!("{subject}{names}, {end} {not_after}{left}, signed by {issuer}")
+}
