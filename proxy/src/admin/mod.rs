@@ -7,6 +7,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
@@ -15,7 +16,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::http::head::{EndOfHead, HeadLimits, RequestHead, slots};
 use crate::http::target::Target;
-use crate::observe::Exposition;
+use crate::observe::{Delivery, Exposition};
 use crate::stats::Document;
 
 /// How long one request may take altogether.
@@ -32,6 +33,8 @@ pub trait Pages: Send + Sync {
     fn metrics(&self) -> Exposition;
     /// The document of `hookgate stats --json`.
     fn stats(&self) -> Document;
+    /// The latest requests, those after that number.
+    fn deliveries(&self, after: u64) -> Vec<Delivery>;
     /// Puts in force the prefixes that were stored; how many there are then.
     ///
     /// Errors: why those that were in force still are.
@@ -130,14 +133,20 @@ fn respond(head: &[u8], pages: &dyn Pages, origin: Origin) -> String {
     let Ok(head) = RequestHead::parse(head, &mut slots, &LIMITS) else {
         return response("400 Bad Request", TEXT, "not a valid HTTP request\n");
     };
-    let path = match head.target {
-        Target::Path(path) => path.split(|b| *b == b'?').next().unwrap_or_default(),
+    let target = match head.target {
+        Target::Path(path) => path,
         Target::Asterisk | Target::Authority => b"",
     };
+    let question = target.iter().position(|b| *b == b'?');
+    let (path, query) = target.split_at(question.unwrap_or(target.len()));
     match (head.method, origin) {
-        ("GET", _) => page(path, pages),
+        ("GET", _) => page(path, query, pages),
         ("POST", Origin::CommandLine) => act(path, pages),
-        _ => response("405 Method Not Allowed", TEXT, "GET /health, /ready, /metrics or /stats.json\n"),
+        _ => response(
+            "405 Method Not Allowed",
+            TEXT,
+            "GET /health, /ready, /metrics, /stats.json or /deliveries.json\n",
+        ),
     }
 }
 
@@ -155,7 +164,7 @@ fn act(path: &[u8], pages: &dyn Pages) -> String {
     }
 }
 
-fn page(path: &[u8], pages: &dyn Pages) -> String {
+fn page(path: &[u8], query: &[u8], pages: &dyn Pages) -> String {
     match path {
         b"/health" => response("200 OK", TEXT, "serving\n"),
         b"/ready" => match pages.unready() {
@@ -163,11 +172,23 @@ fn page(path: &[u8], pages: &dyn Pages) -> String {
             reasons => response("503 Service Unavailable", TEXT, &(reasons.join("\n") + "\n")),
         },
         b"/metrics" => response("200 OK", Exposition::CONTENT_TYPE, &pages.metrics().into_text()),
-        b"/stats.json" => match serde_json::to_string(&pages.stats()) {
-            Ok(json) => response("200 OK", "application/json", &json),
-            Err(error) => response("500 Internal Server Error", TEXT, &format!("{error}\n")),
-        },
-        _ => response("404 Not Found", TEXT, "/health, /ready, /metrics and /stats.json are here\n"),
+        b"/stats.json" => json(&pages.stats()),
+        b"/deliveries.json" => {
+            let after = std::str::from_utf8(query).ok().and_then(|query| query.strip_prefix("?after="));
+            json(&pages.deliveries(after.and_then(|number| number.parse().ok()).unwrap_or(0)))
+        }
+        _ => response(
+            "404 Not Found",
+            TEXT,
+            "/health, /ready, /metrics, /stats.json and /deliveries.json are here\n",
+        ),
+    }
+}
+
+fn json(document: &impl Serialize) -> String {
+    match serde_json::to_string(document) {
+        Ok(json) => response("200 OK", "application/json", &json),
+        Err(error) => response("500 Internal Server Error", TEXT, &format!("{error}\n")),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The command line: a file a command.
 
 mod check;
+mod deliveries;
 mod doctor;
 mod guard;
 mod prefixes;
@@ -50,6 +51,8 @@ enum Command {
     Stats(stats::Options),
     /// The same, live, full screen
     Top,
+    /// Show the latest requests: from where, to whom, how far, how long
+    Deliveries(deliveries::Options),
     /// Attach or detach the XDP program by itself
     #[command(subcommand)]
     Guard(guard::Command),
@@ -71,6 +74,7 @@ impl Cli {
             Command::Reload => reload::run(&config),
             Command::Doctor(options) => doctor::run(&options, &config),
             Command::Stats(options) => stats::run(&options, &config),
+            Command::Deliveries(options) => deliveries::run(&options, &config),
             Command::Top => top::run(&config),
             Command::Guard(command) => guard::run(command, &config),
             Command::Prefixes(command) => prefixes::run(command, &config),

@@ -165,8 +165,9 @@ impl<'c> Connection<'c, '_> {
         let pump = Pump::new(head_out, decoder.clone(), traits.framing == Framing::Chunked, now);
         let relay = Relay::new(traits, &context, std::mem::take(&mut self.memory.heads[1]));
         let mut exchange = Exchange::new(pump, relay, &context.timeouts, self.drain, traits.persists);
-        let mut pooled = local.pool.take(upstream).await;
+        let mut pooled = local.pool.take(upstream.serial).await;
         loop {
+            request.attempt();
             let (stream, origin) = match pooled.take() {
                 Some(stream) => (stream, Origin::Pooled),
                 // Boxed: rare, and large.
@@ -199,7 +200,7 @@ impl<'c> Connection<'c, '_> {
                 Ok(Relayed { head, request_complete }) => {
                     request.relayed(head.status, head.at);
                     if let Some(age) = head.upstream_keep.filter(|_| request_complete && !has_more) {
-                        local.pool.keep(upstream, stream, age);
+                        local.pool.keep(upstream.serial, stream, age);
                     }
                     let persists = request_complete && head.persistence != Persistence::Ended;
                     if persists { Next::Persist } else { Next::Close }

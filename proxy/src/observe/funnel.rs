@@ -143,6 +143,14 @@ impl Funnel {
         self.rows().table.iter().collect()
     }
 
+    /// The prefix that a row belongs to, for any row there is.
+    pub fn prefix_of(&self) -> impl Fn(Row) -> Option<String> + use<> {
+        let rows = self.rows();
+        let by_row: HashMap<u32, Network> =
+            rows.index.iter().map(|(network, row)| (*row, *network)).collect();
+        move |Row(row)| by_row.get(&row).map(Network::to_string)
+    }
+
     /// What was counted, and of which prefix.
     pub fn counts(&self) -> (Vec<(Network, Counts)>, Counts) {
         let rows = self.rows();

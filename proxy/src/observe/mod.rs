@@ -1,6 +1,7 @@
 //! What is told to people and to their monitoring: the log, the metrics.
 
 pub mod clock;
+mod deliveries;
 mod funnel;
 mod log;
 mod metrics;
@@ -8,6 +9,7 @@ mod redact;
 mod request;
 mod sink;
 
+pub use deliveries::{Deliveries, Delivery, Outcome};
 pub use funnel::{Counts as FunnelCounts, Funnel, Row, Step};
 pub use log::{Format, Log};
 pub use metrics::{ConnectionRefusal, Counter, Exposition, Handshake, Metrics, UpstreamMetrics};

@@ -26,7 +26,7 @@ pub struct Request<'m> {
     /// What it is counted as when it ends.
     end: Step,
     begun: Instant,
-    /// Its id, then, where they are logged, the method and the path.
+    /// Its id, then the method and the path.
     words: &'m mut String,
     id_end: usize,
     method_end: usize,
@@ -41,6 +41,8 @@ pub struct Request<'m> {
     connected: Option<Duration>,
     /// Since `begun`: the final response's head was there.
     responded: Option<Duration>,
+    /// How often an upstream was tried.
+    attempts: u32,
 }
 
 /// How far a request got.
@@ -87,6 +89,7 @@ impl<'m> Request<'m> {
             detail: String::new(),
             connected: None,
             responded: None,
+            attempts: 0,
         }
     }
 
@@ -111,19 +114,20 @@ impl<'m> Request<'m> {
             self.words.replace_range(.., id);
         }
         self.id_end = self.words.len();
-        if self.log.wants_access() {
-            self.words.push_str(method);
-        }
+        self.words.push_str(method);
         self.method_end = self.words.len();
-        if self.log.wants_access() {
-            redact::target(path_and_query, self.words);
-        }
+        redact::target(path_and_query, self.words);
     }
 
     /// The upstream that it goes to.
     pub fn upstream(&mut self, upstream: &Arc<UpstreamMetrics>) {
         self.upstream = Some(Arc::clone(upstream));
         self.stage = Stage::Connect;
+    }
+
+    /// The upstream is tried, over a connection that was kept or a new one.
+    pub fn attempt(&mut self) {
+        self.attempts += 1;
     }
 
     /// There is a connection to the upstream.
@@ -266,6 +270,19 @@ impl Drop for Request<'_> {
                 Format::Json => self.json(time, duration, line),
             });
         }
+        let upstream = self.upstream.take();
+        let words = [self.id(), self.method(), self.path(), self.source];
+        self.metrics.deliveries.add(words, |record| {
+            record.row = self.row;
+            record.upstream = upstream;
+            record.end = self.end;
+            record.stage = self.stage.name();
+            record.code = self.code;
+            record.upstream_code = self.upstream_code;
+            record.error = self.error;
+            record.attempts = self.attempts;
+            record.duration = duration;
+        });
     }
 }
 

@@ -7,7 +7,7 @@ use super::prefixes::Prefixes;
 use crate::admin::Pages;
 use crate::datapath::{Class, Context, Event};
 use crate::guard::{self, keeper::Keeper};
-use crate::observe::{Exposition, UpstreamMetrics, clock};
+use crate::observe::{Delivery, Exposition, UpstreamMetrics, clock};
 use crate::stats::{self, Document};
 
 /// Where whoever asked for a reload is told what came of it.
@@ -54,6 +54,11 @@ impl Pages for Status {
         let mut document = Document::without_guard(clock::now(), now.mode, funnel.networks());
         document.add_funnel(funnel);
         document
+    }
+
+    fn deliveries(&self, after: u64) -> Vec<Delivery> {
+        let metrics = &self.context().metrics;
+        metrics.deliveries.after(after, metrics.funnel.prefix_of())
     }
 
     fn take_prefixes(&self) -> Result<usize, String> {

@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep};
 use super::generation::{Door, Generation};
 use super::listen::Listener;
 use crate::datapath::{Event, Local, Protocol, serve};
-use crate::observe::Log;
+use crate::observe::{Deliveries, Log};
 
 /// How long accepting pauses when the process is out of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -82,6 +82,7 @@ impl Worker {
         thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
             let context = Arc::clone(&generations.borrow().context);
             context.log.batch_on_this_thread();
+            Deliveries::use_part(index);
             let worker = Self { drain, end, active: Rc::default(), local: Local::new(context) };
             let cut = worker.run(&runtime, generations);
             // Nobody listens any more when the process is ending at once.

@@ -14,7 +14,6 @@ use tokio::sync::Notify;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 
-use super::Upstream;
 use crate::net::Stream;
 
 /// The most idle connections that one upstream may have in one worker.
@@ -39,9 +38,9 @@ struct Idle {
 }
 
 impl Pool {
-    /// A connection to `upstream` that was alive a moment ago: the most recently used one, so that the pool
+    /// A connection to the upstream with that serial that was alive a moment ago: the most recently used one, so that the pool
     /// shrinks to what is needed.
-    pub async fn take(&self, upstream: &Upstream) -> Option<Stream> {
+    pub async fn take(&self, upstream: u64) -> Option<Stream> {
         loop {
             let Idle { mut stream, expires } = self.pop(upstream)?;
             if Instant::now() < expires && is_alive(&mut stream).await {
@@ -51,9 +50,9 @@ impl Pool {
     }
 
     /// Keeps a connection for `age` at most, if there is room.
-    pub fn keep(&self, upstream: &Upstream, stream: Stream, age: Duration) {
+    pub fn keep(&self, upstream: u64, stream: Stream, age: Duration) {
         let mut idle = self.idle.borrow_mut();
-        let connections = idle.entry(upstream.serial).or_default();
+        let connections = idle.entry(upstream).or_default();
         if connections.len() < MOST_IDLE {
             connections.push(Idle { stream, expires: Instant::now() + age });
             self.filled.notify_one();
@@ -75,9 +74,9 @@ impl Pool {
         }
     }
 
-    fn pop(&self, upstream: &Upstream) -> Option<Idle> {
+    fn pop(&self, upstream: u64) -> Option<Idle> {
         let mut idle = self.idle.borrow_mut();
-        let Entry::Occupied(mut connections) = idle.entry(upstream.serial) else { return None };
+        let Entry::Occupied(mut connections) = idle.entry(upstream) else { return None };
         connections.get_mut().pop()
     }
 }

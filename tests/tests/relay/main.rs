@@ -6,6 +6,7 @@ mod answers;
 mod bodies;
 mod client_tls;
 mod clients;
+mod deliveries;
 mod delivery;
 mod dns;
 mod figures;

@@ -17,6 +17,8 @@ use crate::upstream::{Pool, client_config_of, connect_to_any};
 
 /// How long TCP and TLS may take together.
 const CONNECT: Duration = Duration::from_secs(10);
+/// The pool's name for the only receiver that there is.
+const ONLY: u64 = 0;
 /// How long an idle connection is kept.
 const KEEP: Duration = Duration::from_secs(60);
 
@@ -24,7 +26,6 @@ const KEEP: Duration = Duration::from_secs(60);
 pub struct Receiver {
     addresses: Vec<SocketAddr>,
     tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
-    name: Arc<str>,
     pool: Pool,
     patience: Duration,
 }
@@ -64,7 +65,7 @@ impl Receiver {
             }
             false => None,
         };
-        Ok(Self { addresses, tls, name: url.host.as_str().into(), pool: Pool::default(), patience })
+        Ok(Self { addresses, tls, pool: Pool::default(), patience })
     }
 
     /// Sends `request` and waits for the answer.
@@ -78,7 +79,7 @@ impl Receiver {
     }
 
     async fn exchange(&self, request: &[u8]) -> Result<Answer, String> {
-        let mut stream = match self.pool.take(&self.name).await {
+        let mut stream = match self.pool.take(ONLY).await {
             Some(stream) => stream,
             None => {
                 let connected = timeout(CONNECT.min(self.patience), self.connect()).await;
@@ -87,7 +88,7 @@ impl Receiver {
         };
         let answer = ask(&mut stream, request).await.map_err(|error| error.to_string())?;
         if answer.persists {
-            self.pool.keep(&self.name, stream, KEEP);
+            self.pool.keep(ONLY, stream, KEEP);
         }
         Ok(answer)
     }

@@ -5,7 +5,7 @@ mod upstream;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::Funnel;
+use super::{Deliveries, Funnel};
 use crate::http::answer::Failure;
 
 pub use exposition::Exposition;
@@ -79,6 +79,8 @@ impl ConnectionRefusal {
 pub struct Metrics {
     /// By the prefix that clients come from.
     pub funnel: Funnel,
+    /// The latest requests.
+    pub deliveries: Deliveries,
     handshakes: [Counter; Handshake::ALL.len()],
     refused_connections: [Counter; ConnectionRefusal::ALL.len()],
     refused_requests: [Counter; Failure::ERRORS.len()],
@@ -92,6 +94,7 @@ impl Metrics {
     pub fn new(funnel: Funnel) -> Self {
         Self {
             funnel,
+            deliveries: Deliveries::default(),
             handshakes: Default::default(),
             refused_connections: Default::default(),
             refused_requests: Default::default(),

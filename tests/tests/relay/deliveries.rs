@@ -1,0 +1,171 @@
+//! `hookgate deliveries`: what became of the latest requests.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use harness::{NetNs, Origin, TempDir, VERIFY_TOKEN, binary, free_port, wait_until};
+use serde_json::{Value, json};
+
+use crate::{OK, Relay, TIMEOUTS, get, local, post, proxy_line, request};
+
+struct Scene {
+    relay: Relay,
+    _origin: Origin,
+    _dir: TempDir,
+}
+
+impl Scene {
+    fn start() -> Result<Self> {
+        let (dir, origin) = (TempDir::new("deliveries")?, Origin::answering(OK)?);
+        let relay = Relay::listening(
+            "proxy_protocol_from = [\"127.0.0.0/8\"]",
+            &format!(
+                "socket = {:?}\n{TIMEOUTS}[log]\naccess = false\n[upstreams]\n\
+                 \"up.example\" = {{ address = \"{}\", tls = false }}\n\
+                 \"down.example\" = {{ address = \"{}\", tls = false }}\n",
+                dir.path().join("admin.sock"),
+                origin.address(),
+                local(free_port()?)
+            ),
+        )?;
+        Ok(Self { relay, _origin: origin, _dir: dir })
+    }
+
+    fn send(&self, source: &str, request: &str) -> Result<()> {
+        let mut client = self.relay.client()?;
+        client.wire().send(proxy_line(source))?;
+        client.ask(request)?;
+        Ok(())
+    }
+
+    fn told(&self, more: &[&str]) -> Result<Vec<Value>> {
+        let told = self.relay.proxy.command(&NetNs::here(), &[&["deliveries", "--json"], more].concat())?;
+        let told: Value = serde_json::from_str(&told)?;
+        assert_eq!(told["version"], 1);
+        told["deliveries"].as_array().cloned().context("no list")
+    }
+}
+
+#[test]
+fn each_request_is_told_with_how_far_it_got() -> Result<()> {
+    let scene = Scene::start()?;
+    scene.send(
+        "157.240.1.9",
+        &request("POST /up.example/a?b=c", &["Content-Length: 5", "X-Request-Id: mine"], "hello"),
+    )?;
+    scene.send("157.240.1.9", &post("/down.example/", "hello"))?;
+    scene.send("203.0.113.9", &get("/nobody.example/"))?;
+    scene.send("203.0.113.9", "nonsense\r\n\r\n")?;
+    let verify = format!("/up.example/w?hub.mode=subscribe&hub.challenge=1&hub.verify_token={VERIFY_TOKEN}");
+    scene.send("157.240.1.9", &get(&verify))?;
+    assert!(wait_until(Duration::from_secs(5), || Ok(scene.told(&[])?.len() == 5))?);
+    let told = scene.told(&[])?;
+    let fields = [
+        "id",
+        "source",
+        "prefix",
+        "upstream",
+        "method",
+        "path",
+        "code",
+        "stage",
+        "error",
+        "upstream_code",
+        "attempts",
+    ];
+    let of = |told: &Value| fields.map(|field| told[field].clone());
+    assert_eq!(
+        of(&told[0])[..],
+        [
+            json!("mine"),
+            json!("157.240.1.9"),
+            json!("157.240.0.0/17"),
+            json!("up.example"),
+            json!("POST"),
+            json!("/up.example/a?b=c"),
+            json!(200),
+            json!("done"),
+            Value::Null,
+            json!(200),
+            json!(1)
+        ]
+    );
+    assert_eq!(
+        of(&told[1])[3..],
+        [
+            json!("down.example"),
+            json!("POST"),
+            json!("/down.example/"),
+            json!(502),
+            json!("connect"),
+            json!("connection_refused"),
+            Value::Null,
+            json!(1)
+        ]
+    );
+    assert_eq!(
+        of(&told[2])[1..],
+        [
+            json!("203.0.113.9"),
+            Value::Null,
+            Value::Null,
+            json!("GET"),
+            json!("/nobody.example/"),
+            json!(403),
+            json!("head"),
+            json!("http_request_denied"),
+            Value::Null,
+            json!(0)
+        ]
+    );
+    assert_eq!((&told[3]["code"], &told[3]["method"]), (&json!(400), &json!("")));
+    assert_eq!(told[4]["path"], "/up.example/w?hub.mode=subscribe&hub.challenge=1&hub.verify_token=***");
+    assert!(told[0]["duration_seconds"].as_f64().is_some_and(|seconds| seconds > 0.0 && seconds < 5.0));
+    assert!(told[0]["time"].as_str().is_some_and(|time| time.ends_with('Z')));
+
+    let codes = |more: &[&str]| -> Result<Vec<Value>> {
+        Ok(scene.told(more)?.iter().map(|told| told["code"].clone()).collect())
+    };
+    assert_eq!(codes(&["--failed"])?, [json!(502), json!(403), json!(400)]);
+    assert_eq!(codes(&["--upstream", "UP.example"])?, [json!(200), json!(200)]);
+    assert_eq!(codes(&["--failed", "--upstream", "up.example"])?, [] as [Value; 0]);
+    let text = scene.relay.proxy.command(&NetNs::here(), &["deliveries"])?;
+    assert_eq!(text.lines().count(), 5);
+    assert!(text.contains("connection_refused at connect") && !text.contains(VERIFY_TOKEN), "{text}");
+    Ok(())
+}
+
+#[test]
+fn following_gives_one_object_a_line_as_they_come() -> Result<()> {
+    let scene = Scene::start()?;
+    scene.send("157.240.1.9", &post("/up.example/1", "hello"))?;
+    assert!(wait_until(Duration::from_secs(5), || Ok(scene.told(&[])?.len() == 1))?);
+    let mut command = Command::new(binary()?);
+    command.args(["deliveries", "--follow", "--json", "--config"]).arg(scene.relay.proxy.config());
+    let mut following = command.stdout(Stdio::piped()).spawn()?;
+    let mut lines = BufReader::new(following.stdout.take().context("no output")?).lines();
+    let mut next = || -> Result<Value> { Ok(serde_json::from_str(&lines.next().context("it ended")??)?) };
+    let outcome = (|| -> Result<()> {
+        assert_eq!(next()?["path"], "/up.example/1");
+        scene.send("157.240.1.9", &post("/up.example/2", "hello"))?;
+        assert_eq!(next()?["path"], "/up.example/2");
+        Ok(())
+    })();
+    following.kill()?;
+    following.wait()?;
+    outcome
+}
+
+#[test]
+fn without_a_proxy_there_is_nothing_to_tell() -> Result<()> {
+    let mut scene = Scene::start()?;
+    scene.relay.proxy.stop()?;
+    let mut command = Command::new(binary()?);
+    command.args(["deliveries", "--config"]).arg(scene.relay.proxy.config());
+    let output = command.output()?;
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("no proxy answers"), "{output:?}");
+    Ok(())
+}
