@@ -39,20 +39,27 @@ fn stranger(number: u32) -> [u8; 4] {
     [198, 18 + (b & 1), c, d] // RFC 2544: nobody's
 }
 
-/// While strangers flood, Meta's connections come in; how long the slowest took.
-fn connections_during(scene: &Scene, flood: impl Fn() -> Result<()> + Sync) -> Result<Duration> {
+/// As many connections of Meta's, one after the other; how long each took, the fastest first.
+fn visits(scene: &Scene) -> Result<Vec<Duration>> {
+    let visits = (0..CONNECTIONS as usize).map(|number| {
+        let begun = Instant::now();
+        visit(&scene.meta, META[number % 4].0, EDGE_V4, 443)?;
+        Ok(begun.elapsed())
+    });
+    let mut took = visits.collect::<Result<Vec<_>>>()?;
+    took.sort_unstable();
+    Ok(took)
+}
+
+/// The same, while strangers flood.
+fn visits_during(scene: &Scene, flood: impl Fn() -> Result<()> + Sync) -> Result<Vec<Duration>> {
     std::thread::scope(|scope| {
         let flooding = scope.spawn(&flood);
-        let mut slowest = Duration::ZERO;
-        for number in 0..CONNECTIONS as usize {
-            let begun = Instant::now();
-            visit(&scene.meta, META[number % 4].0, EDGE_V4, 443)?;
-            slowest = slowest.max(begun.elapsed());
-        }
+        let took = visits(scene)?;
         let was_flooding = !flooding.is_finished();
         flooding.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         ensure!(was_flooding, "the flood was over before the connections were");
-        Ok(slowest)
+        Ok(took)
     })
 }
 
@@ -90,15 +97,23 @@ fn in_strict_a_flood_of_strangers_is_dropped_and_meta_gets_in() -> Result<()> {
     let scene = Scene::new()?;
     let server = Server::start(&scene.edge, "[::]:443")?;
     scene.run("mode = \"strict\"", "guard attach")?;
-    let slowest = connections_during(&scene, || flood(&scene, STRANGERS_SYNS, stranger))?;
-    let stats = scene.wait_for(Duration::from_secs(5), |stats| Ok(metas(stats).fins == CONNECTIONS))?;
+    let calm = visits(&scene)?;
+    let flooded = visits_during(&scene, || flood(&scene, STRANGERS_SYNS, stranger))?;
+    let stats = scene.wait_for(Duration::from_secs(5), |stats| Ok(metas(stats).fins == 2 * CONNECTIONS))?;
     let arrived = STRANGERS_SYNS - lost(&scene)?;
-    assert_eq!(metas(&stats), ALL_IN);
-    assert_eq!(server.accepted(), CONNECTIONS);
+    let all_in = Shakes {
+        syns: 2 * CONNECTIONS,
+        handshakes: 2 * CONNECTIONS,
+        fins: 2 * CONNECTIONS,
+        ..Shakes::default()
+    };
+    assert_eq!(metas(&stats), all_in);
+    assert_eq!(server.accepted(), 2 * CONNECTIONS);
     let dropped = json!({ "strict": arrived, "limited": 0, "garbage": 0 });
     assert_eq!((&stats["other"]["dropped_by"], &stats["other"]["packets"]), (&dropped, &json!(arrived)));
     assert_eq!(Shakes::of(&stats["other"]), Shakes { dropped: arrived, ..Shakes::default() });
-    assert!(slowest < Duration::from_secs(1), "{slowest:?}: a SYN was lost and sent again");
+    let [calm, flooded] = [calm, flooded].map(|took| [took[took.len() / 2], took[took.len() * 99 / 100]]);
+    println!("median and 99th percentile: {calm:?}, under the flood {flooded:?}");
     Ok(())
 }
 
@@ -114,9 +129,7 @@ fn in_observe_a_flood_of_strangers_takes_no_room_of_metas() -> Result<()> {
     scene.run("", "guard attach")?;
     let begun = Instant::now();
     flood(&scene, COUNT, stranger)?;
-    for number in 0..CONNECTIONS as usize {
-        visit(&scene.meta, META[number % 4].0, EDGE_V4, 443)?;
-    }
+    visits(&scene)?;
     let stats = scene.wait_for(Duration::from_secs(5), |stats| Ok(metas(stats).fins == CONNECTIONS))?;
     ensure!(begun.elapsed() < Duration::from_nanos(abi::PATIENCE), "too slow a machine to tell");
     let (arrived, room) = (COUNT - lost(&scene)?, u64::from(abi::ATTEMPTS_OTHER_CAPACITY));
