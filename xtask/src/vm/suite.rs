@@ -22,7 +22,7 @@ struct Row {
 const EVERY: &[&str] = &[""];
 /// All but floods and rates, for which an emulated machine is too slow.
 const AT_ANY_PACE: &[&str] = &["attach::", "counting::", "handshakes::", "modes::", "traffic::counting"];
-const SUITE: [Row; 4] = [
+const SUITE: [Row; 6] = [
     Row {
         binary: "program",
         all: EVERY,
@@ -33,6 +33,8 @@ const SUITE: [Row; 4] = [
         ],
     },
     Row { binary: "guard", all: AT_ANY_PACE, quick: &["detach_leaves_nothing"] },
+    Row { binary: "prefixes_in_force", all: EVERY, quick: &[] },
+    Row { binary: "rehearsal", all: EVERY, quick: &[] },
     Row { binary: "supervised", all: EVERY, quick: &[] },
     Row { binary: "doctor", all: &["a_machine_that_is_well", "interfaces_are_there"], quick: &[] },
 ];
