@@ -1,21 +1,38 @@
 //! The cgroup hierarchy (v2), to whose root the program is attached that is told of handshakes.
 
 use std::fs::{self, File};
+use std::os::fd::AsFd as _;
 use std::path::PathBuf;
+
+use rustix::fs::{Mode, OFlags, openat};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 
 use super::Error;
 
 /// `CGROUP2_SUPER_MAGIC` of linux/magic.h.
 const MAGIC: i64 = 0x6367_7270;
 
-/// The root of the hierarchy, as far as this process sees it.
+/// The root of the hierarchy, as far as this process sees it. Where none is mounted within its reach (`ip netns exec`
+/// covers /sys with another one), it is mounted for this process alone, at no path.
 ///
-/// Errors: none is mounted where this process could reach it.
+/// Errors: there is neither, or no permission.
 pub fn root() -> Result<File, Error> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").map_err(Error::Mounts)?;
     let is_there = |path: &PathBuf| rustix::fs::statfs(path).is_ok_and(|stat| stat.f_type == MAGIC);
-    let path = roots(&mounts).find(is_there).ok_or(Error::NoCgroup)?;
-    File::open(&path).map_err(|source| Error::Folder { doing: "open", path, source })
+    match roots(&mounts).find(is_there) {
+        Some(path) => File::open(&path).map_err(|source| Error::Folder { doing: "open", path, source }),
+        None => unmounted().map_err(|errno| Error::NoCgroup(errno.into())),
+    }
+}
+
+/// fsmount(2): a mount that goes with its descriptor.
+fn unmounted() -> rustix::io::Result<File> {
+    let context = fsopen("cgroup2", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_create(context.as_fd())?;
+    let mount = fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
+    // The mount's own descriptor is only a path.
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(openat(&mount, ".", flags, Mode::empty())?.into())
 }
 
 /// Where the whole of a cgroup2 hierarchy is mounted, by proc_pid_mountinfo(5):

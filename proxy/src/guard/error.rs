@@ -56,7 +56,7 @@ pub enum Error {
     #[error("can't read /proc/self/mountinfo")]
     Mounts(#[source] io::Error),
     #[error("no cgroup2 hierarchy is mounted: run `mount -t cgroup2 cgroup2 /sys/fs/cgroup`")]
-    NoCgroup,
+    NoCgroup(#[source] io::Error),
     #[error("the kernel refuses a program at its cgroups (it needs CONFIG_CGROUP_BPF)")]
     Cgroup(#[source] ProgramError),
     #[error("the kernel can't run the program that begins to look for failed handshakes")]
