@@ -2,7 +2,7 @@
 
 mod verdict;
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::{LazyLock, Mutex, PoisonError};
@@ -106,13 +106,14 @@ impl World {
 fn converse(proxy: SocketAddr, request: &[u8]) -> (Vec<u8>, bool) {
     let mut stream = TcpStream::connect(proxy).expect("the proxy listens");
     stream.set_read_timeout(Some(PATIENCE)).expect("a time-out can be set");
-    say(&mut stream, request, request.len());
-    let _ = stream.shutdown(Shutdown::Write); // the proxy may be gone, as below
+    // The kernel tells of a reset once: to whoever writes, or else to whoever reads.
+    let said = say(&mut stream, request, request.len());
+    let _ = stream.shutdown(Shutdown::Write); // the proxy may be gone
     let mut answers = Vec::new();
     let outcome = stream.read_to_end(&mut answers);
     let hangs = outcome.as_ref().is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
     assert!(!hangs, "no end after {PATIENCE:?}; so far: {}", answers.escape_ascii());
-    (answers, outcome.is_ok())
+    (answers, said.and(outcome).is_ok())
 }
 
 /// The upstream on one connection: what came. It answers each head, or closes after the first where a response cannot
@@ -123,7 +124,7 @@ fn serve(mut stream: TcpStream, response: &[u8]) -> Vec<u8> {
     loop {
         let heads = received.windows(4).filter(|window| window == b"\r\n\r\n").count();
         if heads > answered {
-            say(&mut stream, response, verdict::end(response));
+            let _ = say(&mut stream, response, verdict::end(response)); // the proxy may want no more
             answered += 1;
             if !keeps {
                 let _ = stream.shutdown(Shutdown::Write); // the proxy may be gone
@@ -136,10 +137,13 @@ fn serve(mut stream: TcpStream, response: &[u8]) -> Vec<u8> {
     }
 }
 
-/// In three pieces, unless the proxy closes before: that is its right. What follows `end` comes together with what is
-/// before it: nobody can tell a response that nobody asked for from one to a request that has just been sent.
-fn say(stream: &mut TcpStream, bytes: &[u8], end: usize) {
+/// In three pieces. What follows `end` comes together with what is before it: nobody can tell a response that nobody
+/// asked for from one to a request that has just been sent.
+///
+/// Errors: the proxy has closed before, as is its right.
+fn say(stream: &mut TcpStream, bytes: &[u8], end: usize) -> io::Result<()> {
     let (start, last) = bytes.split_at(end.saturating_sub(1));
     let mut pieces = start.chunks(bytes.len() / 3 + 1).chain([last]);
-    let _ = stream.set_nodelay(true).and_then(|()| pieces.try_for_each(|piece| stream.write_all(piece)));
+    stream.set_nodelay(true)?;
+    pieces.try_for_each(|piece| stream.write_all(piece))
 }
