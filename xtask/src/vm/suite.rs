@@ -26,11 +26,7 @@ const SUITE: [Row; 6] = [
     Row {
         binary: "program",
         all: EVERY,
-        quick: &[
-            "attempts::a_syn_with_another_number",
-            "modes::strangers_are_seen_or_dropped",
-            "parsing::other_ports",
-        ],
+        quick: &["attempts::a_syn_with_another_number", "modes::an_allowed_network", "parsing::other_ports"],
     },
     Row { binary: "guard", all: AT_ANY_PACE, quick: &["detach_leaves_nothing"] },
     Row { binary: "prefixes_in_force", all: EVERY, quick: &[] },
