@@ -13,6 +13,7 @@ mod run;
 mod send;
 mod stats;
 mod top;
+mod upstream;
 
 use std::io::{self, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
@@ -59,6 +60,9 @@ enum Command {
     /// Show or refresh Meta's prefixes, or say whose an address is
     #[command(subcommand)]
     Prefixes(prefixes::Command),
+    /// Show or change the allowlist
+    #[command(subcommand)]
+    Upstream(upstream::Command),
     /// Go the way to an upstream step by step: DNS, TCP, TLS, HTTP
     Probe(probe::Options),
     /// Play Meta towards a callback URL: a verification request, then signed deliveries
@@ -78,6 +82,7 @@ impl Cli {
             Command::Top => top::run(&config),
             Command::Guard(command) => guard::run(command, &config),
             Command::Prefixes(command) => prefixes::run(command, &config),
+            Command::Upstream(command) => upstream::run(command, &config),
             Command::Probe(options) => probe::run(&options, &config),
             Command::Send(options) => send::run(&options),
         }

@@ -4,10 +4,15 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::{anyhow, bail};
 
 /// How long the proxy may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// It does not know what was asked of it: it is another version.
+#[derive(Debug, thiserror::Error)]
+#[error("the running proxy is another version, which can't do that")]
+pub struct Unknown;
 
 /// What lies at `path`.
 pub fn get(proxy: UnixStream, path: &str) -> anyhow::Result<String> {
@@ -22,11 +27,13 @@ pub fn post(proxy: UnixStream, path: &str) -> anyhow::Result<String> {
 fn ask(mut proxy: UnixStream, method: &str, path: &str) -> anyhow::Result<String> {
     proxy.set_read_timeout(Some(PATIENCE))?;
     let length = if method == "POST" { "Content-Length: 0\r\n" } else { "" };
-    write!(proxy, "{method} {path} HTTP/1.1\r\nHost: hookgate\r\n{length}Connection: close\r\n\r\n")?;
+    let request = format!("{method} {path} HTTP/1.1\r\nHost: hookgate\r\n{length}Connection: close\r\n\r\n");
+    proxy.write_all(request.as_bytes())?;
     let mut answer = String::new();
     proxy.read_to_string(&mut answer)?;
     match answer.split_once("\r\n\r\n") {
         Some((head, body)) if head.starts_with("HTTP/1.1 200 ") => Ok(body.into()),
+        Some((head, _)) if head.starts_with("HTTP/1.1 404 ") => Err(anyhow!(Unknown)),
         Some((_, why)) => bail!("{}", why.trim()),
         None => bail!("it gave no answer"),
     }

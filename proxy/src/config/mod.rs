@@ -10,8 +10,11 @@ use serde::{Deserialize, Serialize};
 use crate::prefixes::Network;
 
 mod document;
+pub mod edit;
+mod files;
 mod nearest;
 mod prefixes;
+mod replace;
 mod sections;
 #[cfg(test)]
 mod tests;
@@ -19,7 +22,9 @@ mod upstreams;
 mod value;
 
 pub use document::Problem;
+pub use files::Files;
 pub use prefixes::{PrefixSource, Prefixes, Registry, RegistryHost};
+pub use replace::{CannotReplace, EditLock};
 pub use upstreams::host_name;
 
 /// Where the configuration lies unless `--config` says otherwise.
@@ -50,13 +55,7 @@ impl Config {
     ///
     /// Errors: every problem that was found, or the file that could not be read.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = read(path)?;
-        let (mut config, mut problems) = sections::config(path, &text);
-        for file in upstreams::files_beside(path)? {
-            let text = read(&file)?;
-            problems.extend(upstreams::add_from(&file, &text, &mut config.upstreams));
-        }
-        if problems.is_empty() { Ok(config) } else { Err(ConfigError::Invalid(problems)) }
+        Files::read(path)?.config()
     }
 
     /// What holds where there is no file: every default, no upstream and no listener.
@@ -71,10 +70,6 @@ impl Config {
         let (config, problems) = sections::config(file, text);
         if problems.is_empty() { Ok(config) } else { Err(ConfigError::Invalid(problems)) }
     }
-}
-
-fn read(path: &Path) -> Result<String, ConfigError> {
-    std::fs::read_to_string(path).map_err(|error| ConfigError::Unreadable { path: path.to_owned(), error })
 }
 
 /// Why there is no configuration.
@@ -218,7 +213,7 @@ pub enum DnsServers {
 }
 
 /// One entry of `[upstreams]`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {
     /// Lower case.
     pub name: String,
