@@ -48,3 +48,47 @@ fn prefixes_are_there_without_a_configuration_of_the_guard() {
     let check = hookgate(&["check", "--config", config]);
     assert_eq!(check.status.code(), Some(0), "{}", said(&check));
 }
+
+#[test]
+fn shells_and_man_are_told_of_every_command() {
+    let help = said(&hookgate(&["--help"]));
+    let commands: Vec<&str> = help
+        .lines()
+        .skip_while(|line| *line != "Commands:")
+        .skip(1)
+        .map_while(|line| line.split_whitespace().next())
+        .filter(|command| *command != "help")
+        .collect();
+    assert!(commands.len() > 10 && commands.contains(&"send"), "{commands:?}");
+    for shell in ["bash", "zsh", "fish"] {
+        let script = hookgate(&["completions", shell]);
+        assert_eq!(script.status.code(), Some(0));
+        let script = said(&script);
+        for command in &commands {
+            assert!(script.contains(command), "{shell}: {command}");
+        }
+    }
+    assert_eq!(hookgate(&["completions", "abacus"]).status.code(), Some(2));
+
+    let page = said(&hookgate(&["man"]));
+    assert!(page.contains(".TH hookgate 1"), "{page}");
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("man");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let written = hookgate(&["man", folder.to_str().expect("a path in UTF-8")]);
+    assert_eq!(written.status.code(), Some(0), "{}", said(&written));
+    for command in &commands {
+        assert!(folder.join(format!("hookgate-{command}.1")).is_file(), "{command}");
+    }
+    let nowhere = hookgate(&["man", "/nowhere"]);
+    assert_eq!(nowhere.status.code(), Some(1), "{}", said(&nowhere));
+}
+
+#[test]
+fn what_bash_is_told_is_bash() {
+    let script = Path::new(env!("CARGO_TARGET_TMPDIR")).join("hookgate.bash");
+    std::fs::write(&script, hookgate(&["completions", "bash"]).stdout).expect("a file");
+    let wanted = "source \"$0\"; COMP_WORDS=(hookgate upst); COMP_CWORD=1; _hookgate hookgate upst hookgate; \
+                  echo \"${COMPREPLY[@]}\"";
+    let bash = Command::new("bash").args(["-c", wanted]).arg(&script).output().expect("bash runs");
+    assert_eq!(said(&bash).trim(), "upstream");
+}

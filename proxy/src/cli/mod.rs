@@ -1,9 +1,11 @@
 //! The command line: a file a command.
 
 mod check;
+mod completions;
 mod deliveries;
 mod doctor;
 mod guard;
+mod man;
 mod prefixes;
 mod probe;
 mod proxy;
@@ -67,6 +69,10 @@ enum Command {
     Probe(probe::Options),
     /// Play Meta towards a callback URL: a verification request, then signed deliveries
     Send(Box<send::Options>),
+    /// Print what makes a shell complete hookgate's commands
+    Completions(completions::Options),
+    /// Print the manual page, or write all of them
+    Man(man::Options),
 }
 
 impl Cli {
@@ -85,6 +91,8 @@ impl Cli {
             Command::Upstream(command) => upstream::run(command, &config),
             Command::Probe(options) => probe::run(&options, &config),
             Command::Send(options) => send::run(&options),
+            Command::Completions(options) => completions::run(&options).map(|()| ExitCode::SUCCESS),
+            Command::Man(options) => man::run(&options).map(|()| ExitCode::SUCCESS),
         }
     }
 }
