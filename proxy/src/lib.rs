@@ -9,6 +9,7 @@ pub mod doctor;
 pub mod guard;
 pub mod http;
 pub mod net;
+pub mod nginx;
 pub mod observe;
 pub mod prefixes;
 pub mod probe;

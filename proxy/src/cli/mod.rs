@@ -5,6 +5,7 @@ mod completions;
 mod deliveries;
 mod doctor;
 mod guard;
+mod import;
 mod man;
 mod prefixes;
 mod probe;
@@ -69,6 +70,9 @@ enum Command {
     Probe(probe::Options),
     /// Play Meta towards a callback URL: a verification request, then signed deliveries
     Send(Box<send::Options>),
+    /// Print a hookgate.toml for the set-up that another server has
+    #[command(subcommand)]
+    Import(import::Command),
     /// Print what makes a shell complete hookgate's commands
     Completions(completions::Options),
     /// Print the manual page, or write all of them
@@ -91,6 +95,7 @@ impl Cli {
             Command::Upstream(command) => upstream::run(command, &config),
             Command::Probe(options) => probe::run(&options, &config),
             Command::Send(options) => send::run(&options),
+            Command::Import(command) => import::run(&command).map(|()| ExitCode::SUCCESS),
             Command::Completions(options) => completions::run(&options).map(|()| ExitCode::SUCCESS),
             Command::Man(options) => man::run(&options).map(|()| ExitCode::SUCCESS),
         }

@@ -1,0 +1,48 @@
+//! The nginx set-ups that relay webhooks today, read as far as they mean something to hookgate.
+
+mod allowlist;
+mod found;
+mod include;
+mod servers;
+mod settings;
+mod syntax;
+mod values;
+mod write;
+
+use std::path::PathBuf;
+
+pub use include::BadFile;
+
+use found::Found;
+use syntax::Directive;
+
+/// What was made of nginx's configuration.
+#[derive(Debug)]
+pub struct Imported {
+    /// A `hookgate.toml`, with a comment for whatever could not be carried over.
+    pub toml: String,
+    pub upstreams: usize,
+    /// How many things could not be carried over.
+    pub notes: usize,
+}
+
+/// Reads files as nginx would, each with what it includes: the main one, or those of single sites and maps.
+///
+/// Errors: one of those given cannot be read, or one of all is not nginx's syntax.
+pub fn import(files: &[PathBuf]) -> Result<Imported, BadFile> {
+    let mut directives = Vec::new();
+    for file in files {
+        directives.extend(include::read(file)?);
+    }
+    let mut found = Found::default();
+    servers::take(&mut found, &outside(&directives));
+    let toml = write::toml(&found, files);
+    Ok(Imported { toml, upstreams: found.upstreams.len(), notes: found.notes.len() })
+}
+
+/// What stands in `http` blocks, or outside of all.
+fn outside(directives: &[Directive]) -> Vec<&Directive> {
+    let inside = |directive: &'_ Directive| directive.name == "http";
+    let http = directives.iter().filter(|d| inside(d)).flat_map(|http| http.block.iter().flatten());
+    directives.iter().filter(|d| !inside(d)).chain(http).collect()
+}

@@ -1,0 +1,179 @@
+//! From what was found to a `hookgate.toml`.
+
+use std::fmt::Display;
+use std::path::PathBuf;
+
+use toml_edit::{Array, InlineTable, Value};
+
+use super::found::{Found, Keys};
+
+pub fn toml(found: &Found, files: &[PathBuf]) -> String {
+    let mut text = Text(String::new());
+    let files: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
+    text.line(format_args!(
+        "# What {} means to hookgate. `hookgate check` says whether it would start.",
+        files.join(", ")
+    ));
+    text.line("# nginx takes any certificate of an upstream's unless told otherwise, hookgate none that does not hold:");
+    text.line("# `hookgate probe HOST` shows what each has. A name that leads into your own network needs allow_private = true.");
+    if !found.names.is_empty() {
+        text.line(format_args!(
+            "# Clients call it {}: the certificate decides, no key names it.",
+            found.names.join(", ")
+        ));
+    }
+    listen(&mut text, found);
+    tls(&mut text, found);
+    dns(&mut text, found);
+    upstreams(&mut text, found);
+    durations(&mut text, "timeouts", &found.timeouts);
+    if !found.limits.is_empty() {
+        text.section("limits");
+        for (key, number) in &found.limits {
+            text.line(format_args!("{key} = {number}"));
+        }
+    }
+    if found.without_access_log {
+        text.section("log");
+        text.key("access", false);
+    }
+    notes(&mut text, found);
+    text.0
+}
+
+struct Text(String);
+
+impl Text {
+    fn line(&mut self, line: impl Display) {
+        self.0 += &format!("{line}\n");
+    }
+
+    fn section(&mut self, name: &str) {
+        self.line(format_args!("\n[{name}]"));
+    }
+
+    fn key(&mut self, key: &str, value: impl Into<Value>) {
+        self.line(format_args!("{key} = {}", value.into()));
+    }
+}
+
+fn listen(text: &mut Text, found: &Found) {
+    text.section("listen");
+    for (key, addresses) in [("https", &found.https), ("http", &found.http), ("plain", &found.plain)] {
+        if !addresses.is_empty() {
+            text.key(key, addresses.iter().map(ToString::to_string).collect::<Array>());
+        }
+    }
+    match (found.has_proxy_protocol, found.real_ip_from.is_empty()) {
+        (true, false) => text.key("proxy_protocol_from", found.real_ip_from.iter().collect::<Array>()),
+        (true, true) => {
+            text.line("# proxy_protocol_from = []  # name the load balancers that send PROXY headers")
+        }
+        (false, false) => {
+            text.line("# A client's address is taken from PROXY headers alone, not from X-Forwarded-For.")
+        }
+        (false, true) => {}
+    }
+    if found.https.is_empty() && found.http.is_empty() && found.plain.is_empty() {
+        text.line("# Nothing was listened on.");
+        text.line("https = [\"0.0.0.0:443\", \"[::]:443\"]");
+    }
+}
+
+fn tls(text: &mut Text, found: &Found) {
+    if found.https.is_empty() {
+        return;
+    }
+    text.section("tls");
+    match found.pairs.split_first() {
+        Some(((cert, key), more)) => {
+            text.key("cert", cert.as_str());
+            text.key("key", key.as_str());
+            if !more.is_empty() {
+                let pair = |(cert, key): &(String, String)| {
+                    InlineTable::from_iter([("cert", cert.as_str()), ("key", key.as_str())])
+                };
+                text.key("certs", more.iter().map(pair).collect::<Array>());
+            }
+        }
+        None => {
+            text.line("# No certificate was found: write cert and key.");
+        }
+    }
+    if let Some(ca) = &found.client_ca {
+        text.key("client_ca", ca.as_str());
+    }
+}
+
+fn dns(text: &mut Text, found: &Found) {
+    if found.resolvers.is_empty() && found.dns.is_empty() {
+        return;
+    }
+    durations(text, "dns", &found.dns);
+    if found.dns.is_empty() {
+        text.section("dns");
+    }
+    if !found.resolvers.is_empty() {
+        text.key("servers", found.resolvers.iter().collect::<Array>());
+    }
+}
+
+fn upstreams(text: &mut Text, found: &Found) {
+    text.section("upstreams");
+    for (host, keys) in &found.upstreams {
+        text.line(format_args!("\"{host}\" = {}", inline(&merged(keys, &found.common))));
+    }
+}
+
+/// One upstream's own keys, and those that all have.
+fn merged(own: &Keys, common: &Keys) -> Keys {
+    Keys {
+        ca: common.ca.clone().filter(|_| !own.no_tls),
+        require_client_cert: common.require_client_cert,
+        ..own.clone()
+    }
+}
+
+fn inline(keys: &Keys) -> InlineTable {
+    let mut table = InlineTable::new();
+    if let Some(address) = keys.address {
+        table.insert("address", address.to_string().into());
+    }
+    if let Some(port) = keys.port {
+        table.insert("port", i64::from(port).into());
+    }
+    if keys.no_tls {
+        table.insert("tls", false.into());
+    }
+    if let Some(ca) = &keys.ca {
+        table.insert("ca", ca.as_str().into());
+    }
+    if keys.require_client_cert {
+        table.insert("require_client_cert", true.into());
+    }
+    table
+}
+
+fn durations(text: &mut Text, section: &str, durations: &std::collections::BTreeMap<&'static str, u64>) {
+    if durations.is_empty() {
+        return;
+    }
+    text.section(section);
+    for (key, milliseconds) in durations {
+        let duration = match milliseconds % 1000 {
+            0 => format!("{}s", milliseconds / 1000),
+            _ => format!("{milliseconds}ms"),
+        };
+        text.key(key, duration);
+    }
+}
+
+fn notes(text: &mut Text, found: &Found) {
+    if found.notes.is_empty() {
+        return;
+    }
+    text.line("\n# Not carried over:");
+    for note in &found.notes {
+        text.line(format_args!("# {}: {}: {}", note.place, note.written, note.why));
+    }
+}

@@ -1,0 +1,101 @@
+//! `hookgate import nginx`, on set-ups of several shapes, each of which nginx itself takes.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use anyhow::{Context, Result, ensure};
+use harness::{Certs, Need, NetNs, TempDir, require, run};
+
+/// A copy of one of `data/nginx`, with the certificates that it names.
+struct Shape {
+    dir: TempDir,
+    data: PathBuf,
+}
+
+impl Shape {
+    fn new(name: &str) -> Result<Self> {
+        let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/nginx").join(name);
+        let dir = TempDir::new("import")?;
+        for certificate in ["proxy", "rsa"] {
+            Certs::new(&["proxy.example.com"])?.write(&dir, certificate)?;
+        }
+        copy(&data, dir.path(), &dir.path().display().to_string())?;
+        Ok(Self { dir, data })
+    }
+
+    fn import(&self) -> Result<Output> {
+        let mut command = Command::new(harness::binary()?);
+        Ok(command.args(["import", "nginx"]).arg(self.dir.path().join("nginx.conf")).output()?)
+    }
+}
+
+/// Copies a folder; `@DIR@` in its files becomes `place`.
+fn copy(from: &Path, to: &Path, place: &str) -> Result<()> {
+    for entry in fs::read_dir(from).with_context(|| from.display().to_string())? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            fs::create_dir(&target)?;
+            copy(&entry.path(), &target, place)?;
+        } else {
+            fs::write(target, fs::read_to_string(entry.path())?.replace("@DIR@", place))?;
+        }
+    }
+    Ok(())
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn what_nginx_takes_becomes_what_hookgate_takes() -> Result<()> {
+    // nginx binds what it is told to listen on, also when it only tests.
+    let ns = if require(&[Need::Root, Need::Program("nginx")]) { Some(NetNs::new()?) } else { None };
+    for name in ["map", "debian", "backends", "fixed", "pattern", "plain"] {
+        let shape = Shape::new(name)?;
+        if let Some(ns) = &ns {
+            let mut nginx = ns.command("nginx");
+            nginx.args(["-t", "-e", "stderr", "-p"]).arg(shape.dir.path());
+            nginx.arg("-c").arg(shape.dir.path().join("nginx.conf"));
+            run(nginx).with_context(|| format!("nginx refuses {name}"))?;
+        }
+        let output = shape.import()?;
+        let (toml, said) = (text(&output.stdout), text(&output.stderr));
+        ensure!(output.status.success(), "{name}: {said}{toml}");
+        assert!(!said.contains("to correct by hand"), "{name}: {said}");
+        let file = shape.data.join("hookgate.toml");
+        let told = toml.replace(&shape.dir.path().display().to_string(), "@DIR@");
+        let expected = fs::read_to_string(&file)?;
+        assert!(told == expected, "{name}: expected {}, but:\n{told}", file.display());
+
+        let config = shape.dir.write("imported.toml", &toml)?;
+        let mut check = Command::new(harness::binary()?);
+        check.arg("check").arg("--config").arg(config);
+        run(check).with_context(|| format!("{name}:\n{toml}"))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn what_can_not_be_read_is_told_where() -> Result<()> {
+    let dir = TempDir::new("import")?;
+    let import = |file: &Path| -> Result<(Option<i32>, String)> {
+        let output = Command::new(harness::binary()?).args(["import", "nginx"]).arg(file).output()?;
+        Ok((output.status.code(), text(&output.stderr)))
+    };
+    for (content, expected) in [
+        ("http {\n server {\n", "broken.conf:2: this block is never closed"),
+        ("user a\n;}\n", "broken.conf:2: a `}` too many"),
+        ("server { listen 80; location / { return 200; } }", "no host was found that is forwarded to"),
+    ] {
+        let (code, said) = import(&dir.write("broken.conf", content)?)?;
+        assert_eq!(code, Some(1), "{content}");
+        assert!(said.contains(expected), "{content}: {said}");
+    }
+    let (code, said) = import(&dir.path().join("absent.conf"))?;
+    assert_eq!((code, said.contains("absent.conf: No such file")), (Some(1), true), "{said}");
+    assert_eq!(Command::new(harness::binary()?).args(["import", "nginx"]).output()?.status.code(), Some(2));
+    Ok(())
+}
