@@ -187,6 +187,7 @@ impl Server {
         let limit = now.borrow().context.timeouts.drain;
         drop(now);
         log.note(&format!("draining: what is under way has {} s", limit.as_secs_f64()));
+        reloader.close_doors();
         draining.send_replace(true);
         let mut finished = std::pin::pin!(workers.finished());
         let cut = tokio::select! {

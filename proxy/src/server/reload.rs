@@ -50,6 +50,19 @@ impl Reloader {
         reloader
     }
 
+    /// Lets go of the listeners' sockets: once the workers have too, new clients are refused.
+    pub(super) fn close_doors(&self) {
+        self.generations.send_modify(|now| {
+            let Generation { context, certificates, mode, .. } = &**now;
+            *now = Arc::new(Generation {
+                context: Arc::clone(context),
+                doors: Vec::new(),
+                certificates: certificates.clone(),
+                mode: *mode,
+            });
+        });
+    }
+
     /// Reloads and logs what came of it.
     pub(super) fn reload_and_tell(&mut self) -> Result<String, String> {
         let outcome = self.reload().map_err(|error| error.to_string());

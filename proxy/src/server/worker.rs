@@ -110,6 +110,8 @@ impl Worker {
                     () = &mut draining => break,
                 }
             }
+            // The tasks that accept end by themselves; with these the sockets are closed.
+            drop(accepting);
             tokio::select! {
                 () = worker.active.none() => {}
                 () = worker.end.happens() => {}
