@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -21,7 +22,7 @@ use crate::http::encode::Persistence;
 use crate::http::framing::Framing;
 use crate::net::Socket;
 use crate::observe::Request;
-use crate::upstream::connect;
+use crate::upstream::{Way, connect};
 
 /// The most memory of one request that is lent to another, and of how many a worker keeps it: 2 MiB at most.
 const MOST_MEMORY_BYTES: usize = 8 * 1024;
@@ -165,21 +166,26 @@ impl<'c> Connection<'c, '_> {
         let pump = Pump::new(head_out, decoder.clone(), traits.framing == Framing::Chunked, now);
         let relay = Relay::new(traits, &context, std::mem::take(&mut self.memory.heads[1]));
         let mut exchange = Exchange::new(pump, relay, &context.timeouts, self.drain, traits.persists);
-        let mut pooled = local.pool.take(upstream.serial).await;
+        let mut way = local.pool.take_or_dial(upstream.serial).await;
         loop {
             request.attempt();
-            let (stream, origin) = match pooled.take() {
-                Some(stream) => (stream, Origin::Pooled),
-                // Boxed: rare, and large.
-                None => match Box::pin(connect(upstream, &context.dns, context.timeouts.connect)).await {
-                    Ok(stream) => (stream, Origin::Fresh),
-                    Err(error) => {
-                        self.memory.heads = exchange.into_scratch();
-                        let failure = Failure::from(&error);
-                        request.failed(failure, &error);
-                        return self.answer(failure, Some(traits)).await;
+            let (stream, origin) = match way {
+                Way::Reuse(stream) => (stream, Origin::Pooled),
+                Way::Dial { place, waited } => {
+                    let limit = context.timeouts.connect.saturating_sub(waited);
+                    // Boxed: rare, and large.
+                    let connected = Box::pin(connect(upstream, &context.dns, limit)).await;
+                    drop(place);
+                    match connected {
+                        Ok(stream) => (stream, Origin::Fresh),
+                        Err(error) => {
+                            self.memory.heads = exchange.into_scratch();
+                            let failure = Failure::from(&error);
+                            request.failed(failure, &error);
+                            return self.answer(failure, Some(traits)).await;
+                        }
                     }
-                },
+                }
             };
             request.connected();
             let mut socket = Socket::new(stream, &local.buffers);
@@ -191,6 +197,7 @@ impl<'c> Connection<'c, '_> {
                 && may_try_again(origin, exchange.sent(traits.framing != Framing::Empty), traits.idempotent)
             {
                 exchange.rewind(decoder.clone());
+                way = Way::Dial { place: local.pool.dial(upstream.serial), waited: Duration::ZERO };
                 continue;
             }
             context.metrics.body_bytes_copied.add(exchange.moved());

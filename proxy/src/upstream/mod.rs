@@ -14,5 +14,5 @@ pub use directory::{BadUpstream, Directory, Upstream};
 pub use dns::Dns;
 pub use error::ConnectError;
 pub use in_flight::InFlightSlot;
-pub use pool::Pool;
+pub use pool::{Pool, Way};
 pub use tls::client_config_of;
