@@ -22,7 +22,7 @@ struct Row {
 const EVERY: &[&str] = &[""];
 /// All but floods and rates, for which an emulated machine is too slow.
 const AT_ANY_PACE: &[&str] = &["attach::", "counting::", "handshakes::", "modes::", "traffic::counting"];
-const SUITE: [Row; 6] = [
+const SUITE: [Row; 7] = [
     Row {
         binary: "program",
         all: EVERY,
@@ -32,6 +32,7 @@ const SUITE: [Row; 6] = [
     Row { binary: "prefixes_in_force", all: EVERY, quick: &[] },
     Row { binary: "rehearsal", all: EVERY, quick: &[] },
     Row { binary: "supervised", all: EVERY, quick: &[] },
+    Row { binary: "relay", all: &["client_tls::", "upstream_tls::"], quick: &[] },
     Row { binary: "doctor", all: &["a_machine_that_is_well", "interfaces_are_there"], quick: &[] },
 ];
 
