@@ -174,7 +174,7 @@ impl<'c> Connection<'c, '_> {
                 Way::Dial { place, waited } => {
                     let limit = context.timeouts.connect.saturating_sub(waited);
                     // Boxed: rare, and large.
-                    let connected = Box::pin(connect(upstream, &context.dns, limit)).await;
+                    let connected = Box::pin(connect(upstream, &context.dns, limit, &local.buffers)).await;
                     drop(place);
                     match connected {
                         Ok(stream) => (stream, Origin::Fresh),

@@ -5,9 +5,9 @@ use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use rustls::ServerConfig;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio_rustls::TlsAcceptor;
 
 use super::admit::Admission;
 use super::proxy_protocol;
@@ -63,7 +63,7 @@ impl Context {
 /// What a listener speaks with its clients.
 #[derive(Clone)]
 pub enum Protocol {
-    Https(TlsAcceptor),
+    Https(Arc<ServerConfig>),
     /// HTTP without TLS here; the scheme is what clients are taken to have used.
     Plain(Scheme),
     /// HTTP that only leads to https.

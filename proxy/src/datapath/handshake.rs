@@ -1,10 +1,12 @@
 use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
 
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 use super::context::Protocol;
-use crate::net::{Stream, Tcp};
+use crate::net::{Buffers, Session, Stream};
 use crate::observe::Handshake;
 
 /// TLS with a client, where its listener speaks TLS.
@@ -14,14 +16,18 @@ pub(super) async fn handshake(
     tcp: TcpStream,
     protocol: &Protocol,
     deadline: Instant,
+    buffers: &Rc<Buffers>,
 ) -> Result<Stream, Handshake> {
     match protocol {
         Protocol::Plain(_) | Protocol::Redirect(_) => Ok(Stream::Plain(tcp)),
-        Protocol::Https(acceptor) => match timeout_at(deadline, acceptor.accept(Tcp(tcp))).await {
-            Ok(Ok(stream)) => Ok(Stream::Tls(Box::new(stream.into()))),
-            Ok(Err(error)) => Err(outcome(&error)),
-            Err(_) => Err(Handshake::TimedOut),
-        },
+        Protocol::Https(config) => {
+            let accepted = Session::accept(tcp, Arc::clone(config), buffers);
+            match timeout_at(deadline, accepted).await {
+                Ok(Ok(session)) => Ok(Stream::Tls(Box::new(session))),
+                Ok(Err(error)) => Err(outcome(&error)),
+                Err(_) => Err(Handshake::TimedOut),
+            }
+        }
     }
 }
 

@@ -35,8 +35,6 @@ use connection::{Connection, Memories, Memory};
 use context::{Client, InWorker};
 use wait::Wait;
 
-/// A read buffer's size: a TLS record's content, and enough for most heads.
-const BUFFER_BYTES: usize = 16 * 1024;
 /// Buffers that a worker keeps while nobody uses them: 1 MiB of them.
 const MOST_FREE_BUFFERS: usize = 64;
 
@@ -52,7 +50,7 @@ pub struct Local {
 impl Local {
     pub fn new(context: Arc<Context>) -> Self {
         let context = RefCell::new(InWorker::new(context));
-        let buffers = Buffers::new(BUFFER_BYTES, MOST_FREE_BUFFERS).into();
+        let buffers = Buffers::of_records(MOST_FREE_BUFFERS);
         Self { context, pool: Pool::default(), buffers, memories: Memories::default() }
     }
 
@@ -88,7 +86,7 @@ pub async fn serve(mut tcp: TcpStream, peer: SocketAddr, protocol: Protocol, loc
         Ok(slot) => slot,
         Err(why) => return context.metrics.refused_connection(why),
     };
-    let stream = match Box::pin(handshake::handshake(tcp, &protocol, first_byte_due)).await {
+    let stream = match Box::pin(handshake::handshake(tcp, &protocol, first_byte_due, &local.buffers)).await {
         Ok(stream) => stream,
         Err(outcome) => {
             count(Step::TlsFailed);

@@ -23,8 +23,21 @@ impl Buffer {
         &self.bytes[self.start..self.end]
     }
 
+    pub fn filled_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.start..self.end]
+    }
+
     pub fn is_empty(&self) -> bool {
         self.start == self.end
+    }
+
+    pub fn len(&self) -> usize {
+        self.end - self.start
+    }
+
+    /// How much more fits in the memory that it has, or would have.
+    pub fn room(&self) -> usize {
+        if self.bytes.is_empty() { self.buffers.capacity } else { self.bytes.len() - self.len() }
     }
 
     /// Drops `count` bytes from the front; there must be so many.
@@ -53,6 +66,20 @@ impl Buffer {
         &mut self.bytes[self.end..]
     }
 
+    /// Room for at least `count` bytes behind the filled ones.
+    pub fn space_for(&mut self, count: usize) -> &mut [u8] {
+        if self.space().len() < count {
+            self.bytes.resize(self.end + count, 0);
+        }
+        &mut self.bytes[self.end..]
+    }
+
+    /// Copies `bytes` behind the filled ones.
+    pub fn extend(&mut self, bytes: &[u8]) {
+        self.space_for(bytes.len())[..bytes.len()].copy_from_slice(bytes);
+        self.filled_more(bytes.len());
+    }
+
     /// `count` bytes of the space were written.
     pub fn filled_more(&mut self, count: usize) {
         assert!(count <= self.bytes.len() - self.end, "more filled than there is space");
@@ -61,7 +88,7 @@ impl Buffer {
 
     /// Doubles the capacity when it is full, but not beyond `most`.
     pub fn grow_if_full(&mut self, most: usize) {
-        let filled = self.end - self.start;
+        let filled = self.len();
         if filled > 0 && filled == self.bytes.len() && filled < most {
             self.bytes.resize((2 * filled).min(most), 0);
         }
@@ -82,9 +109,17 @@ pub struct Buffers {
     most: usize,
 }
 
+/// A whole TLS record (RFC 8446 §5.2, RFC 5246 §6.2.3), and enough for most heads.
+const RECORD_BYTES: usize = 5 + (1 << 14) + 2048;
+
 impl Buffers {
+    /// Buffers of a TLS record each, of which up to `most` are kept while nobody uses them.
+    pub fn of_records(most: usize) -> Rc<Self> {
+        Self::new(RECORD_BYTES, most).into()
+    }
+
     /// Buffers of `capacity` bytes each, of which up to `most` are kept while nobody uses them.
-    pub fn new(capacity: usize, most: usize) -> Self {
+    fn new(capacity: usize, most: usize) -> Self {
         Self { free: RefCell::default(), capacity, most }
     }
 

@@ -2,12 +2,12 @@
 
 mod ask;
 mod buffer;
+mod session;
 mod socket;
 mod stream;
-mod tcp;
 
 pub use ask::{Answer, NoAnswer, ask};
 pub use buffer::{Buffer, Buffers};
+pub use session::Session;
 pub use socket::Socket;
 pub use stream::Stream;
-pub use tcp::Tcp;

@@ -1,18 +1,16 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsStream;
 
-use super::Tcp;
+use super::{Buffer, Session};
 
 /// A connection, with TLS or without.
-#[derive(Debug)]
 pub enum Stream {
     Plain(TcpStream),
-    Tls(Box<TlsStream<Tcp>>),
+    Tls(Box<Session>),
 }
 
 impl Stream {
@@ -20,27 +18,33 @@ impl Stream {
     pub fn has_peer_certificate(&self) -> bool {
         match self {
             Self::Plain(_) => false,
-            Self::Tls(tls) => tls.get_ref().1.peer_certificates().is_some_and(|chain| !chain.is_empty()),
+            Self::Tls(tls) => tls.state().peer_certificates().is_some_and(|chain| !chain.is_empty()),
         }
     }
 
-    /// Ready when a read may have something to say.
-    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Self::Plain(tcp) => tcp.poll_read_ready(cx),
-            Self::Tls(tls) => match tls.get_ref() {
-                (Tcp(tcp), session) if session.wants_read() => tcp.poll_read_ready(cx),
-                // What was decrypted waits, or the peer has said that this was all.
-                _ => Poll::Ready(Ok(())),
-            },
-        }
+    /// Reads once, behind what lies in `buffer`, which must have space. Ready with 0 at the end of the input. Only
+    /// whoever has something to read takes memory for it.
+    pub fn poll_fill(&mut self, cx: &mut Context<'_>, buffer: &mut Buffer) -> Poll<io::Result<usize>> {
+        let tcp = match self {
+            Self::Plain(tcp) => tcp,
+            Self::Tls(tls) => return tls.poll_fill(cx, buffer),
+        };
+        ready!(tcp.poll_read_ready(cx))?;
+        let space = buffer.space();
+        debug_assert!(!space.is_empty());
+        let mut to = ReadBuf::new(space);
+        let outcome = Pin::new(tcp).poll_read(cx, &mut to);
+        let count = to.filled().len();
+        buffer.filled_more(count);
+        buffer.release_if_empty();
+        outcome.map_ok(|()| count)
     }
 
     /// The socket beneath.
     pub fn tcp(&self) -> &TcpStream {
         match self {
             Self::Plain(tcp) => tcp,
-            Self::Tls(tls) => &tls.get_ref().0.0,
+            Self::Tls(tls) => tls.tcp(),
         }
     }
 }
@@ -56,10 +60,7 @@ impl AsyncRead for Stream {
 
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(tcp) => Pin::new(tcp).poll_write(cx, from),
-            Self::Tls(tls) => Pin::new(tls).poll_write(cx, from),
-        }
+        self.poll_write_vectored(cx, &[IoSlice::new(from)])
     }
 
     fn poll_write_vectored(
@@ -69,7 +70,7 @@ impl AsyncWrite for Stream {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_write_vectored(cx, from),
-            Self::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, from),
+            Self::Tls(tls) => tls.poll_write(cx, from),
         }
     }
 
@@ -79,15 +80,16 @@ impl AsyncWrite for Stream {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Plain(tcp) => Pin::new(tcp).poll_flush(cx),
-            Self::Tls(tls) => Pin::new(tls).poll_flush(cx),
+            // What was written is the kernel's already.
+            Self::Plain(_) => Poll::Ready(Ok(())),
+            Self::Tls(tls) => tls.poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
-            Self::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
+            Self::Tls(tls) => tls.poll_shutdown(cx),
         }
     }
 }

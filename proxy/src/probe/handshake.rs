@@ -4,16 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
-use rustls::{CertificateError, ClientConfig, ClientConnection, Error};
+use rustls::{CertificateError, ClientConfig, CommonState, Error};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 
 use super::report::{Certificate, Failure, Tls};
 use super::sockets::connect_to;
 use crate::config::Upstream;
-use crate::net::{Stream, Tcp};
+use crate::net::{Buffers, Session, Stream};
 use crate::tls::{chain, fault};
 use crate::upstream::client_config_of;
 
@@ -32,10 +30,10 @@ pub async fn shake_hands(
         .map_err(|_| failed("the name cannot stand in a TLS handshake", "write tls = false, or rename it"))?;
     let begun = Instant::now();
     match handshake(config, &name, tcp, limit).await {
-        Ok(stream) => {
+        Ok(session) => {
             let verification = if upstream.verify { "verified" } else { "off" };
-            *report = Some(found(begun.elapsed(), stream.get_ref().1, verification));
-            Ok(Stream::Tls(Box::new(stream.into())))
+            *report = Some(found(begun.elapsed(), session.state(), verification));
+            Ok(Stream::Tls(Box::new(session)))
         }
         Err(error) => {
             let took = begun.elapsed();
@@ -57,13 +55,15 @@ async fn handshake(
     name: &ServerName<'static>,
     tcp: TcpStream,
     limit: Duration,
-) -> io::Result<TlsStream<Tcp>> {
-    let shaking = TlsConnector::from(config).connect(name.clone(), Tcp(tcp));
+) -> io::Result<Session> {
+    // There is but one connection, and it is used once.
+    let buffers = Buffers::of_records(0);
+    let shaking = Session::connect(tcp, config, name.clone(), &buffers);
     let silent = || io::Error::new(io::ErrorKind::TimedOut, "the server does not answer the handshake");
     timeout(limit, shaking).await.unwrap_or_else(|_| Err(silent()))
 }
 
-fn found(took: Duration, session: &ClientConnection, verification: &str) -> Tls {
+fn found(took: Duration, session: &CommonState, verification: &str) -> Tls {
     let shown = session.peer_certificates().unwrap_or_default();
     Tls {
         took,
@@ -78,8 +78,8 @@ fn found(took: Duration, session: &ClientConnection, verification: &str) -> Tls 
 async fn shown(name: &ServerName<'static>, address: SocketAddr, limit: Duration) -> Vec<Certificate> {
     let Ok(config) = client_config_of(None, false) else { return Vec::new() };
     let Ok(tcp) = connect_to(address, limit).await else { return Vec::new() };
-    let stream = handshake(config, name, tcp, limit).await;
-    stream.map_or_else(|_| Vec::new(), |stream| found(Duration::ZERO, stream.get_ref().1, "").chain)
+    let session = handshake(config, name, tcp, limit).await;
+    session.map_or_else(|_| Vec::new(), |session| found(Duration::ZERO, session.state(), "").chain)
 }
 
 fn certificate_error(error: &io::Error) -> Option<&CertificateError> {

@@ -33,7 +33,7 @@ pub(super) fn protocols(config: &Config, certificates: Option<&Certificates>) ->
     let listen = &config.listen;
     let mut protocols = Vec::new();
     if let Some(certificates) = certificates {
-        let https = Protocol::Https(certificates.server_config().into());
+        let https = Protocol::Https(certificates.server_config());
         protocols.extend(listen.https.iter().map(|address| (*address, https.clone())));
     }
     let redirect = Protocol::Redirect(Redirect {

@@ -4,22 +4,28 @@ use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout_at};
-use tokio_rustls::TlsConnector;
 
 use super::addresses::{interleave, is_public};
 use super::{ConnectError, Dns, Upstream};
-use crate::net::{Stream, Tcp};
+use crate::net::{Buffers, Session, Stream};
 
 /// How long one address is tried alone before the next joins in (RFC 8305 §5).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
 /// Connects to `upstream`, TLS included where it has TLS; `limit` bounds TCP and TLS together.
-pub async fn connect(upstream: &Upstream, dns: &Dns, limit: Duration) -> Result<Stream, ConnectError> {
+pub async fn connect(
+    upstream: &Upstream,
+    dns: &Dns,
+    limit: Duration,
+    buffers: &Rc<Buffers>,
+) -> Result<Stream, ConnectError> {
     let addresses = match upstream.address {
         Some(address) => vec![address],
         None => resolve(upstream, dns).await?,
@@ -28,10 +34,9 @@ pub async fn connect(upstream: &Upstream, dns: &Dns, limit: Duration) -> Result<
     let within = timeout_at(deadline, async {
         let tcp = connect_to_any(&addresses).await?;
         let Some(tls) = &upstream.tls else { return Ok(Stream::Plain(tcp)) };
-        let connector = TlsConnector::from(tls.config.clone());
-        let handshake = connector.connect(tls.server_name.clone(), Tcp(tcp)).await;
-        let stream = handshake.map_err(ConnectError::handshake)?;
-        Ok(Stream::Tls(Box::new(stream.into())))
+        let (config, name) = (Arc::clone(&tls.config), tls.server_name.clone());
+        let session = Session::connect(tcp, config, name, buffers).await;
+        Ok(Stream::Tls(Box::new(session.map_err(ConnectError::handshake)?)))
     });
     within.await.unwrap_or(Err(ConnectError::TimedOut))
 }

@@ -1,5 +1,6 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,10 +9,9 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::net::lookup_host;
 use tokio::time::{Instant, timeout};
-use tokio_rustls::TlsConnector;
 
 use super::url::Url;
-use crate::net::{Answer, Stream, Tcp, ask};
+use crate::net::{Answer, Buffers, Session, Stream, ask};
 use crate::tls;
 use crate::upstream::{Pool, client_config_of, connect_to_any};
 
@@ -21,12 +21,14 @@ const CONNECT: Duration = Duration::from_secs(10);
 const ONLY: u64 = 0;
 /// How long an idle connection is kept.
 const KEEP: Duration = Duration::from_secs(60);
+const MOST_FREE_BUFFERS: usize = 4;
 
 /// Whom requests are sent to, over connections that are kept.
 pub struct Receiver {
     addresses: Vec<SocketAddr>,
     tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
     pool: Pool,
+    buffers: Rc<Buffers>,
     patience: Duration,
 }
 
@@ -65,7 +67,8 @@ impl Receiver {
             }
             false => None,
         };
-        Ok(Self { addresses, tls, pool: Pool::default(), patience })
+        let buffers = Buffers::of_records(MOST_FREE_BUFFERS);
+        Ok(Self { addresses, tls, pool: Pool::default(), buffers, patience })
     }
 
     /// Sends `request` and waits for the answer.
@@ -97,9 +100,9 @@ impl Receiver {
         let failed = |error| format!("cannot connect: {error}");
         let tcp = connect_to_any(&self.addresses).await.map_err(|error| failed(error.to_string()))?;
         let Some((config, name)) = &self.tls else { return Ok(Stream::Plain(tcp)) };
-        let handshake = TlsConnector::from(Arc::clone(config)).connect(name.clone(), Tcp(tcp)).await;
-        let stream = handshake.map_err(|error| format!("TLS: {}", tls::fault(&error)))?;
-        Ok(Stream::Tls(Box::new(stream.into())))
+        let session = Session::connect(tcp, Arc::clone(config), name.clone(), &self.buffers).await;
+        let session = session.map_err(|error| format!("TLS: {}", tls::fault(&error)))?;
+        Ok(Stream::Tls(Box::new(session)))
     }
 }
 

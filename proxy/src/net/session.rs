@@ -1,0 +1,405 @@
+//! A TLS session over TCP. rustls keeps state and keys; the memory for records is lent by the worker, and only while
+//! something lies in it.
+
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use rustls::client::UnbufferedClientConnection;
+use rustls::pki_types::ServerName;
+use rustls::server::UnbufferedServerConnection;
+use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
+use rustls::{ClientConfig, CommonState, Error, ServerConfig};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::{Buffer, Buffers};
+
+/// The most content that a record has (RFC 8446 §5.1).
+const RECORD_CONTENT_BYTES: usize = 16 * 1024;
+/// What a record is longer than its content, at most, as rustls makes them: header, explicit nonce, type and tag.
+const RECORD_OVERHEAD_BYTES: usize = 5 + 8 + 1 + 16;
+/// A handshake message may take so much until it is whole; rustls itself refuses messages longer than 64 KiB.
+const MOST_HANDSHAKE_BYTES: usize = 80 * 1024;
+
+/// One end of a TLS session and its socket.
+pub struct Session {
+    tcp: TcpStream,
+    end: End,
+    /// Read and not decrypted yet: part of a record, once all records have been looked at.
+    incoming: Buffer,
+    /// Encrypted and not sent yet.
+    outgoing: Buffer,
+    /// Decrypted before anybody asked for it.
+    ahead: Buffer,
+    /// The peer has said that nothing more comes.
+    has_ended: bool,
+    /// We have said so.
+    has_closed: bool,
+    /// Nothing can be received or sent any more.
+    failure: Option<Error>,
+    buffers: Rc<Buffers>,
+}
+
+enum End {
+    Client(UnbufferedClientConnection),
+    Server(UnbufferedServerConnection),
+}
+
+/// What is to be done as soon as rustls is ready for it.
+#[derive(Clone, Copy)]
+enum Wish<'a> {
+    Receive,
+    Send(&'a [u8]),
+    Close,
+}
+
+/// What rustls has done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// Something on the way; there is more to do before the next read.
+    Onward,
+    /// It wants more to read, or a wish to fulfil.
+    Waits,
+    /// The wish is fulfilled.
+    Granted,
+    /// The peer has closed.
+    Ended,
+}
+
+impl Session {
+    /// A server's handshake.
+    ///
+    /// Errors: `InvalidData` with a [`rustls::Error`] within where TLS failed; otherwise the socket's.
+    pub async fn accept(
+        tcp: TcpStream,
+        config: Arc<ServerConfig>,
+        buffers: &Rc<Buffers>,
+    ) -> io::Result<Self> {
+        let end = UnbufferedServerConnection::new(config).map_err(invalid)?;
+        Self::new(tcp, End::Server(end), buffers).handshake().await
+    }
+
+    /// A client's handshake with the server `name`.
+    ///
+    /// Errors: as with [`Session::accept`].
+    pub async fn connect(
+        tcp: TcpStream,
+        config: Arc<ClientConfig>,
+        name: ServerName<'static>,
+        buffers: &Rc<Buffers>,
+    ) -> io::Result<Self> {
+        let end = UnbufferedClientConnection::new(config, name).map_err(invalid)?;
+        Self::new(tcp, End::Client(end), buffers).handshake().await
+    }
+
+    fn new(tcp: TcpStream, end: End, buffers: &Rc<Buffers>) -> Self {
+        let [incoming, outgoing, ahead] = std::array::from_fn(|_| Buffer::new(buffers));
+        let buffers = Rc::clone(buffers);
+        Self {
+            tcp,
+            end,
+            incoming,
+            outgoing,
+            ahead,
+            has_ended: false,
+            has_closed: false,
+            failure: None,
+            buffers,
+        }
+    }
+
+    async fn handshake(mut self) -> io::Result<Self> {
+        poll_fn(|cx| self.poll_handshake(cx)).await?;
+        Ok(self)
+    }
+
+    fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            while self.step_ahead(cx, Wish::Receive)? == Step::Onward {}
+            ready!(self.poll_send(cx))?;
+            if !self.state().is_handshaking() {
+                return Poll::Ready(Ok(()));
+            }
+            ready!(self.poll_receive(cx))?;
+        }
+    }
+
+    /// What was negotiated, and whom the peer has shown to be.
+    pub fn state(&self) -> &CommonState {
+        match &self.end {
+            End::Client(client) => client,
+            End::Server(server) => server,
+        }
+    }
+
+    /// The socket beneath.
+    pub fn tcp(&self) -> &TcpStream {
+        &self.tcp
+    }
+
+    /// Appends what the peer has sent to `content`: at least a byte, or ready with 0 when it has closed.
+    ///
+    /// Errors: `UnexpectedEof` where the connection ends without close_notify; as with [`Session::accept`].
+    pub fn poll_fill(&mut self, cx: &mut Context<'_>, content: &mut Buffer) -> Poll<io::Result<usize>> {
+        let before = content.len();
+        if !self.ahead.is_empty() {
+            content.extend(self.ahead.filled());
+            self.ahead.consume(self.ahead.len());
+        }
+        loop {
+            while !self.has_ended && (content.len() == before || self.fits_another(content)) {
+                match self.step(cx, Wish::Receive, content) {
+                    Ok(Step::Onward) => {}
+                    Ok(Step::Waits | Step::Granted) => break,
+                    Ok(Step::Ended) => self.has_ended = true,
+                    // What came before the fault comes first; the fault is remembered.
+                    Err(_) if content.len() > before => break,
+                    Err(error) => return Poll::Ready(Err(error)),
+                }
+            }
+            if content.len() > before || self.has_ended {
+                return Poll::Ready(Ok(content.len() - before));
+            }
+            // It may have answered, to a key update for example.
+            if let Poll::Ready(sent) = self.poll_send(cx) {
+                sent?;
+            }
+            ready!(self.poll_receive(cx))?;
+        }
+    }
+
+    /// Whether there may be another whole record, and room for its content.
+    fn fits_another(&self, content: &Buffer) -> bool {
+        !self.incoming.is_empty() && content.room() >= RECORD_CONTENT_BYTES
+    }
+
+    /// Encrypts what is in `parts`, or the start of it, and sends it; what cannot be sent at once flushing sends.
+    pub fn poll_write(&mut self, cx: &mut Context<'_>, parts: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        ready!(self.poll_send(cx))?;
+        let taken = self.encrypt(cx, parts)?;
+        let encrypted = self.outgoing.len();
+        match self.poll_send(cx) {
+            // Nothing has left: nothing was written.
+            Poll::Ready(Err(error)) if self.outgoing.len() == encrypted => Poll::Ready(Err(error)),
+            // If it has broken in the middle, the next one to send will hear of it.
+            _ => Poll::Ready(Ok(taken)),
+        }
+    }
+
+    fn encrypt(&mut self, cx: &mut Context<'_>, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut parts = parts.iter().filter(|part| !part.is_empty()).peekable();
+        let Some(first) = parts.next() else { return Ok(0) };
+        if first.len() >= RECORD_CONTENT_BYTES || parts.peek().is_none() {
+            let taken = first.len().min(self.outgoing.room().max(RECORD_CONTENT_BYTES));
+            return self.grant(cx, Wish::Send(&first[..taken])).map(|()| taken);
+        }
+        // What belongs together goes in one record.
+        let mut gathered = Buffer::new(&self.buffers);
+        for part in [first].into_iter().chain(parts) {
+            let taken = part.len().min(RECORD_CONTENT_BYTES - gathered.len());
+            gathered.extend(&part[..taken]);
+        }
+        self.grant(cx, Wish::Send(gathered.filled())).map(|()| gathered.len())
+    }
+
+    /// Sends everything that waits.
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_send(cx)
+    }
+
+    /// Says that nothing more will come: close_notify, then the end of the stream.
+    pub fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.has_closed && self.failure.is_none() {
+            self.has_closed = true;
+            self.grant(cx, Wish::Close)?;
+        }
+        ready!(self.poll_send(cx))?;
+        Pin::new(&mut self.tcp).poll_shutdown(cx)
+    }
+
+    /// Goes on until the wish is fulfilled.
+    fn grant(&mut self, cx: &mut Context<'_>, wish: Wish<'_>) -> io::Result<()> {
+        loop {
+            match self.step_ahead(cx, wish)? {
+                Step::Onward => {}
+                Step::Ended => self.has_ended = true,
+                Step::Granted => return Ok(()),
+                Step::Waits => return Err(io::ErrorKind::NotConnected.into()),
+            }
+        }
+    }
+
+    /// A step during which content may come that nobody has asked for.
+    fn step_ahead(&mut self, cx: &mut Context<'_>, wish: Wish<'_>) -> io::Result<Step> {
+        let mut ahead = std::mem::replace(&mut self.ahead, Buffer::new(&self.buffers));
+        let step = self.step(cx, wish, &mut ahead);
+        self.ahead = ahead;
+        step
+    }
+
+    fn step(&mut self, cx: &mut Context<'_>, wish: Wish<'_>, content: &mut Buffer) -> io::Result<Step> {
+        if let Some(error) = &self.failure {
+            return Err(invalid(error.clone()));
+        }
+        let records = self.incoming.filled_mut();
+        let (used, step) = self.end.process(records, wish, content, &mut self.outgoing);
+        self.incoming.consume(used);
+        step.map_err(|error| {
+            self.failure = Some(error.clone());
+            self.tell(cx, content);
+            invalid(error)
+        })
+    }
+
+    /// Tells the peer what went wrong, if rustls has something to tell and the socket takes it.
+    fn tell(&mut self, cx: &mut Context<'_>, content: &mut Buffer) {
+        while self.state().wants_write() {
+            let (_, step) = self.end.process(&mut [], Wish::Receive, content, &mut self.outgoing);
+            if step != Ok(Step::Onward) {
+                break;
+            }
+        }
+        // The session has failed already: whether the peer hears of it changes nothing here.
+        let _ = self.poll_send(cx);
+    }
+
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.outgoing.is_empty() {
+            match ready!(Pin::new(&mut self.tcp).poll_write(cx, self.outgoing.filled()))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                sent => self.outgoing.consume(sent),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads once; only whoever has something to read takes memory for it.
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.tcp.poll_read_ready(cx))?;
+        self.incoming.grow_if_full(MOST_HANDSHAKE_BYTES);
+        let space = self.incoming.space();
+        if space.is_empty() {
+            return Poll::Ready(Err(invalid(Error::General("a handshake message is too long".into()))));
+        }
+        let mut to = ReadBuf::new(space);
+        let polled = Pin::new(&mut self.tcp).poll_read(cx, &mut to);
+        let count = to.filled().len();
+        self.incoming.filled_more(count);
+        self.incoming.release_if_empty();
+        match ready!(polled) {
+            Ok(()) if count == 0 => Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+            outcome => Poll::Ready(outcome),
+        }
+    }
+}
+
+impl End {
+    /// Looks at `records` until something is to be done, and does it: what was decrypted goes to `content`, what is to
+    /// be sent to `outgoing`. How many bytes of the records are used up.
+    fn process(
+        &mut self,
+        records: &mut [u8],
+        wish: Wish<'_>,
+        content: &mut Buffer,
+        outgoing: &mut Buffer,
+    ) -> (usize, Result<Step, Error>) {
+        match self {
+            Self::Client(client) => handle(client.process_tls_records(records), wish, content, outgoing),
+            Self::Server(server) => handle(server.process_tls_records(records), wish, content, outgoing),
+        }
+    }
+}
+
+fn handle<Data>(
+    status: UnbufferedStatus<'_, '_, Data>,
+    wish: Wish<'_>,
+    content: &mut Buffer,
+    outgoing: &mut Buffer,
+) -> (usize, Result<Step, Error>) {
+    let UnbufferedStatus { mut discard, state } = status;
+    let step = state.and_then(|state| match state {
+        ConnectionState::ReadTraffic(mut traffic) => {
+            while let Some(record) = traffic.next_record() {
+                let record = record?;
+                content.extend(record.payload);
+                discard += record.discard;
+            }
+            Ok(Step::Onward)
+        }
+        ConnectionState::EncodeTlsData(mut data) => {
+            match data.encode(outgoing.space()) {
+                Ok(length) => outgoing.filled_more(length),
+                Err(EncodeError::InsufficientSize(needs)) => {
+                    let length = data.encode(outgoing.space_for(needs.required_size)).map_err(refused)?;
+                    outgoing.filled_more(length);
+                }
+                Err(error) => return Err(refused(error)),
+            }
+            Ok(Step::Onward)
+        }
+        // It lies in `outgoing`, whose order is the order of sending.
+        ConnectionState::TransmitTlsData(data) => {
+            data.done();
+            Ok(Step::Onward)
+        }
+        ConnectionState::PeerClosed => Ok(Step::Ended),
+        ConnectionState::WriteTraffic(mut traffic) => {
+            let mut length_needed = match wish {
+                Wish::Receive => return Ok(Step::Waits),
+                Wish::Send(text) => encrypted_bytes(text.len()),
+                Wish::Close => RECORD_OVERHEAD_BYTES,
+            };
+            loop {
+                let space = outgoing.space_for(length_needed);
+                let written = match wish {
+                    Wish::Receive | Wish::Close => traffic.queue_close_notify(space),
+                    Wish::Send(text) => traffic.encrypt(text, space),
+                };
+                match written {
+                    Ok(length) => {
+                        outgoing.filled_more(length);
+                        return Ok(Step::Granted);
+                    }
+                    Err(EncryptError::InsufficientSize(needs)) => length_needed = needs.required_size,
+                    Err(error) => return Err(refused(error)),
+                }
+            }
+        }
+        ConnectionState::BlockedHandshake | ConnectionState::Closed => Ok(Step::Waits),
+        other => Err(Error::General(format!("{other:?} was not asked for"))),
+    });
+    (discard, step)
+}
+
+/// How long records with so much content become.
+fn encrypted_bytes(content: usize) -> usize {
+    content + content.div_ceil(RECORD_CONTENT_BYTES).max(1) * RECORD_OVERHEAD_BYTES
+}
+
+fn refused(error: impl std::error::Error) -> Error {
+    Error::General(error.to_string())
+}
+
+fn invalid(error: Error) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}
+
+impl AsyncRead for Session {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let session = self.get_mut();
+        let mut content = std::mem::replace(&mut session.ahead, Buffer::new(&session.buffers));
+        let filled = match content.is_empty() {
+            true => session.poll_fill(cx, &mut content).map_ok(|_| ()),
+            false => Poll::Ready(Ok(())),
+        };
+        let count = content.len().min(to.remaining());
+        to.put_slice(&content.filled()[..count]);
+        content.consume(count);
+        session.ahead = content;
+        filled
+    }
+}
