@@ -1,6 +1,8 @@
-//! One body's way, from one socket's buffer to the other socket, behind the head that goes before it.
+//! One body's way, from one socket to the other, behind the head that goes before it: through the source's buffer, or
+//! through a pipe where neither socket's bytes need looking at.
 
 use std::io::{self, IoSlice};
+use std::ops::Add;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -10,10 +12,14 @@ use tokio::time::Instant;
 use crate::http::chunked::{Step, open_chunk, relay_trailers};
 use crate::http::decoder::{BodyError, Decoder};
 use crate::http::framing::Framing;
-use crate::net::{Socket, Stream};
+use crate::net::{Pipe, Size, Socket, Stream};
 
 /// Up to so many bytes of chunks are copied together, so that a small body leaves in one write with its head.
 const GATHER_BYTES: usize = 4096;
+/// Bodies of which so much is still to come are spliced, or read into large buffers.
+const LONG_BYTES: u64 = 64 * 1024;
+/// After so much, others get their turn.
+const TURN_BYTES: u64 = 1 << 20;
 
 /// Moves a head and its body. Nothing is read while something waits to be written, so one read buffer bounds
 /// what lies here, and back-pressure goes through.
@@ -29,6 +35,8 @@ pub struct Pump {
     frame_written: usize,
     /// How many bytes of content, at the front of the source's buffer, follow the frame.
     content: usize,
+    /// Has content that follows the frame, instead of the buffer.
+    pipe: Option<Pipe>,
     /// Goes out after the content.
     tail: &'static [u8],
     /// Everything is decoded.
@@ -39,8 +47,28 @@ pub struct Pump {
     has_consumed: bool,
     waits_for: Side,
     progress: Instant,
-    /// Bytes of content taken from the source.
-    moved: u64,
+    moved: Moved,
+}
+
+/// Bytes of content taken from a source.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moved {
+    pub copied: u64,
+    pub spliced: u64,
+}
+
+impl Add for Moved {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self { copied: self.copied + other.copied, spliced: self.spliced + other.spliced }
+    }
+}
+
+impl Moved {
+    fn bytes(self) -> u64 {
+        self.copied + self.spliced
+    }
 }
 
 /// Whom a pump is waiting for.
@@ -75,13 +103,14 @@ impl Pump {
             frame: Vec::new(),
             frame_written: 0,
             content: 0,
+            pipe: None,
             tail: b"",
             ended: false,
             unflushed: false,
             has_consumed: false,
             waits_for: Side::Source,
             progress: now,
-            moved: 0,
+            moved: Moved::default(),
         }
     }
 
@@ -97,12 +126,12 @@ impl Pump {
         source: &mut Socket,
         sink: &mut Stream,
     ) -> Poll<Result<(), PumpError>> {
+        let turn_ends = self.moved.bytes() + TURN_BYTES;
         loop {
-            let source_is_dry = self.gather(cx, source)?;
+            let source_is_dry = self.gather(cx, source, sink)?;
             if self.has_something_to_write() {
                 self.waits_for = Side::Sink;
-                let count = ready!(self.poll_write(cx, source, sink)).map_err(PumpError::Write)?;
-                self.wrote(count, source);
+                ready!(self.poll_write(cx, source, sink)).map_err(PumpError::Write)?;
                 continue;
             }
             if self.unflushed {
@@ -117,13 +146,27 @@ impl Pump {
                 self.waits_for = Side::Source;
                 return Poll::Pending;
             }
+            if self.moved.bytes() >= turn_ends {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
         }
     }
 
     /// Decodes until there is enough for a write, reading what is there to be read; says whether the source
     /// had nothing more.
-    fn gather(&mut self, cx: &mut Context<'_>, source: &mut Socket) -> Result<bool, PumpError> {
-        while self.content == 0 && self.tail.is_empty() && !self.ended && self.frame.len() < GATHER_BYTES {
+    fn gather(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &mut Socket,
+        sink: &Stream,
+    ) -> Result<bool, PumpError> {
+        while self.content == 0
+            && self.pipe.is_none()
+            && self.tail.is_empty()
+            && !self.ended
+            && self.frame.len() < GATHER_BYTES
+        {
             match self.decoder.step(source.buffer.filled())? {
                 Step::Data { skip, length } => {
                     self.consume(skip, source);
@@ -139,14 +182,16 @@ impl Pump {
                 }
                 Step::More { skip } => {
                     self.consume(skip, source);
-                    match source.poll_fill(cx) {
+                    match self.poll_read(cx, source, sink) {
                         Poll::Pending => return Ok(true),
                         Poll::Ready(Ok(0)) => self.end_of_input()?,
                         Poll::Ready(Ok(_)) => self.progress = Instant::now(),
-                        Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                        Poll::Ready(Err(PumpError::Read(error)))
+                            if error.kind() == io::ErrorKind::UnexpectedEof =>
+                        {
                             return Err(BodyError::Truncated.into());
                         }
-                        Poll::Ready(Err(error)) => return Err(PumpError::Read(error)),
+                        Poll::Ready(Err(error)) => return Err(error),
                     }
                 }
             }
@@ -154,9 +199,60 @@ impl Pump {
         Ok(false)
     }
 
+    /// Reads once: what is sure to be content into a pipe, if neither side's bytes need looking at and there is enough to
+    /// make it worth while; else into the source's buffer. Ready with 0 at the end of the input.
+    fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &mut Socket,
+        sink: &Stream,
+    ) -> Poll<Result<usize, PumpError>> {
+        let left = self.decoder.content_left();
+        let is_long = left >= LONG_BYTES;
+        if is_long
+            && source.buffer.is_empty()
+            && let Some(from) = source.stream.spliceable()
+            && sink.spliceable().is_some()
+        {
+            // Whoever waits holds no pipe.
+            ready!(from.poll_read_ready(cx)).map_err(PumpError::Read)?;
+            if let Some(mut pipe) = source.buffer.pipes().take() {
+                let filled = pipe.poll_fill(cx, from, left);
+                if let Poll::Ready(Ok(1..)) = filled {
+                    self.take_spliced(pipe)?;
+                } else {
+                    source.buffer.pipes().give(pipe);
+                }
+                match filled {
+                    // It wants to be read from for once.
+                    Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::InvalidInput => {}
+                    filled => return filled.map_err(PumpError::Read),
+                }
+            }
+        }
+        source.want(if is_long { Size::Large } else { Size::Record });
+        source.poll_fill(cx).map_err(PumpError::Read)
+    }
+
+    /// Content lies in `pipe`.
+    fn take_spliced(&mut self, pipe: Pipe) -> Result<(), PumpError> {
+        let length = pipe.filled();
+        self.decoder.take(length as u64)?;
+        self.moved.spliced += length as u64;
+        self.has_consumed = true;
+        if self.chunked {
+            open_chunk(length, &mut self.frame);
+            self.tail = b"\r\n";
+        } else {
+            self.ended = self.decoder.is_at_end();
+        }
+        self.pipe = Some(pipe);
+        Ok(())
+    }
+
     /// `length` bytes of content lie at the front of the source's buffer.
     fn take_content(&mut self, length: usize, source: &mut Socket) {
-        self.moved += length as u64;
+        self.moved.copied += length as u64;
         if !self.chunked {
             self.content = length;
             self.ended = self.decoder.is_at_end();
@@ -190,23 +286,37 @@ impl Pump {
         self.head_written < self.head.len()
             || self.frame_written < self.frame.len()
             || self.content > 0
+            || self.pipe.is_some()
             || !self.tail.is_empty()
     }
 
+    /// Writes once.
     fn poll_write(
-        &self,
+        &mut self,
         cx: &mut Context<'_>,
-        source: &Socket,
+        source: &mut Socket,
         sink: &mut Stream,
-    ) -> Poll<io::Result<usize>> {
-        let slices = [
-            IoSlice::new(&self.head[self.head_written..]),
-            IoSlice::new(&self.frame[self.frame_written..]),
-            IoSlice::new(&source.buffer.filled()[..self.content]),
-            IoSlice::new(self.tail),
-        ];
+    ) -> Poll<io::Result<()>> {
+        let (head, frame) = (&self.head[self.head_written..], &self.frame[self.frame_written..]);
+        let is_framed = head.is_empty() && frame.is_empty();
+        if let (true, Some(pipe), Some(to)) = (is_framed, &mut self.pipe, sink.spliceable()) {
+            ready!(pipe.poll_drain(cx, to))?;
+            self.progress = Instant::now();
+            if pipe.filled() == 0
+                && let Some(pipe) = self.pipe.take()
+            {
+                source.buffer.pipes().give(pipe);
+            }
+            return Poll::Ready(Ok(()));
+        }
+        let (content, tail) = if self.pipe.is_some() { (0, &b""[..]) } else { (self.content, self.tail) };
+        let slices = [head, frame, &source.buffer.filled()[..content], tail].map(IoSlice::new);
         let count = ready!(Pin::new(sink).poll_write_vectored(cx, &slices))?;
-        if count == 0 { Poll::Ready(Err(io::ErrorKind::WriteZero.into())) } else { Poll::Ready(Ok(count)) }
+        if count == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        self.wrote(count, source);
+        Poll::Ready(Ok(()))
     }
 
     /// `count` bytes went out: of the head, then of the frame, the content, the tail.
@@ -255,8 +365,8 @@ impl Pump {
         self.progress
     }
 
-    /// Bytes of content taken from the source so far.
-    pub fn moved(&self) -> u64 {
+    /// What was taken from the source so far.
+    pub fn moved(&self) -> Moved {
         self.moved
     }
 

@@ -200,7 +200,9 @@ impl<'c> Connection<'c, '_> {
                 way = Way::Dial { place: local.pool.dial(upstream.serial), waited: Duration::ZERO };
                 continue;
             }
-            context.metrics.body_bytes_copied.add(exchange.moved());
+            let moved = exchange.moved();
+            context.metrics.body_bytes_copied.add(moved.copied);
+            context.metrics.body_bytes_spliced.add(moved.spliced);
             let request_is_complete = exchange.request_is_complete();
             self.memory.heads = exchange.into_scratch();
             return match outcome {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::body::{Pump, PumpError, Side};
+use super::body::{Moved, Pump, PumpError, Side};
 use super::context::Event;
 use super::delivery::Sent;
 use super::relay::{FinalHead, Relay, RelayError};
@@ -150,7 +150,7 @@ impl<'a> Exchange<'a> {
     }
 
     /// Bytes of both bodies so far.
-    pub(super) fn moved(&self) -> u64 {
+    pub(super) fn moved(&self) -> Moved {
         self.forward.pump.moved() + self.relay.moved()
     }
 

@@ -28,15 +28,16 @@ pub use admit::{Admission, Class};
 pub use context::{Context, Event, Protocol};
 pub use redirect::Redirect;
 
-use crate::net::{Buffers, Socket};
+use crate::net::{Buffers, Limits, Socket};
 use crate::observe::{ConnectionRefusal, Handshake, Step};
 use crate::upstream::Pool;
 use connection::{Connection, Memories, Memory};
 use context::{Client, InWorker};
 use wait::Wait;
 
-/// Buffers that a worker keeps while nobody uses them: 1 MiB of them.
-const MOST_FREE_BUFFERS: usize = 64;
+/// What a worker spends on content on its way, beyond a buffer for each connection that has something in it: at most
+/// 1 MiB of free small buffers, 2 MiB of large ones, and 16 MiB of the kernel's in pipes.
+const MEMORY: Limits = Limits { free: 64, large: 32, pipes: 16 };
 
 /// What the connections of one worker share.
 pub struct Local {
@@ -50,7 +51,7 @@ pub struct Local {
 impl Local {
     pub fn new(context: Arc<Context>) -> Self {
         let context = RefCell::new(InWorker::new(context));
-        let buffers = Buffers::of_records(MOST_FREE_BUFFERS);
+        let buffers = Buffers::new(MEMORY);
         Self { context, pool: Pool::default(), buffers, memories: Memories::default() }
     }
 

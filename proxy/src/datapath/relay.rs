@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::body::{Pump, PumpError, Side};
+use super::body::{Moved, Pump, PumpError, Side};
 use super::context::Context;
 use super::route::Traits;
 use crate::http::answer::Failure;
@@ -32,7 +32,7 @@ pub(super) struct Relay {
     /// Where the next head is made.
     scratch: Vec<u8>,
     /// Bytes of a body that has been relayed whole.
-    moved: u64,
+    moved: Moved,
 }
 
 enum State {
@@ -76,7 +76,7 @@ impl Relay {
             interim_seen: 0,
             continue_wanted: traits.expects_continue,
             scratch,
-            moved: 0,
+            moved: Moved::default(),
         }
     }
 
@@ -195,7 +195,7 @@ impl Relay {
     }
 
     /// Bytes of the body so far.
-    pub(super) fn moved(&self) -> u64 {
+    pub(super) fn moved(&self) -> Moved {
         match &self.state {
             State::Body { pump, .. } => pump.moved(),
             State::Head(_) | State::Interim(_) | State::Done(_) => self.moved,

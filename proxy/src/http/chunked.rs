@@ -96,6 +96,21 @@ impl Chunked {
         }
     }
 
+    /// How much of the chunk whose content comes next is to come.
+    pub fn data_left(&self) -> u64 {
+        match self.state {
+            State::Data { left } => left,
+            _ => 0,
+        }
+    }
+
+    /// `count` bytes of that content were taken by other means.
+    pub fn take(&mut self, count: u64) {
+        if let State::Data { left } = &mut self.state {
+            *left -= count;
+        }
+    }
+
     fn framing_byte(&mut self, byte: u8) -> Result<(), BadChunk> {
         self.state = match (self.state, byte) {
             (State::Size { digits, size }, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {

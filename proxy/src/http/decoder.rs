@@ -59,6 +59,26 @@ impl Decoder {
         Ok(step)
     }
 
+    /// How much content is sure to come next, without framing in between.
+    pub fn content_left(&self) -> u64 {
+        match &self.state {
+            State::Length { left } => *left,
+            State::Chunked(chunked) => chunked.data_left(),
+            State::UntilClose => u64::MAX,
+        }
+    }
+
+    /// `count` bytes of that content were taken without being looked at.
+    pub fn take(&mut self, count: u64) -> Result<(), BodyError> {
+        match &mut self.state {
+            State::Length { left } => *left -= count,
+            State::Chunked(chunked) => chunked.take(count),
+            State::UntilClose => {}
+        }
+        self.allowed = self.allowed.checked_sub(count).ok_or(BodyError::TooLarge)?;
+        Ok(())
+    }
+
     /// Whether all content of a body with a length has been taken.
     pub fn is_at_end(&self) -> bool {
         matches!(self.state, State::Length { left: 0 })

@@ -1,22 +1,27 @@
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+
+use super::pipe::Pipes;
 
 /// Bytes that were read and not used up yet: `filled` lies in `bytes[start..end]`. It has memory only while
 /// there are any: most connections wait most of the time, and what few need lies warm in the cache.
 ///
 /// Invariant: `start <= end <= bytes.len()`.
-#[derive(Debug)]
 pub struct Buffer {
     bytes: Vec<u8>,
     start: usize,
     end: usize,
+    /// What it has, or will have when it needs some.
+    size: Size,
+    wanted: Size,
     buffers: Rc<Buffers>,
 }
 
 impl Buffer {
     /// One whose memory comes from `buffers`.
     pub fn new(buffers: &Rc<Buffers>) -> Self {
-        Self { bytes: Vec::new(), start: 0, end: 0, buffers: Rc::clone(buffers) }
+        let (size, wanted) = Default::default();
+        Self { bytes: Vec::new(), start: 0, end: 0, size, wanted, buffers: Rc::clone(buffers) }
     }
 
     pub fn filled(&self) -> &[u8] {
@@ -35,9 +40,19 @@ impl Buffer {
         self.end - self.start
     }
 
-    /// How much more fits in the memory that it has, or would have.
+    /// How much more fits in the memory that it has, or will have.
     pub fn room(&self) -> usize {
-        if self.bytes.is_empty() { self.buffers.capacity } else { self.bytes.len() - self.len() }
+        if self.bytes.is_empty() { self.wanted.bytes() } else { self.bytes.len() - self.len() }
+    }
+
+    /// The memory that it takes when it next needs some.
+    pub fn want(&mut self, size: Size) {
+        self.wanted = size;
+    }
+
+    /// Where it can be spliced through.
+    pub fn pipes(&self) -> &Pipes {
+        self.buffers.pipes()
     }
 
     /// Drops `count` bytes from the front; there must be so many.
@@ -51,14 +66,14 @@ impl Buffer {
     pub fn release_if_empty(&mut self) {
         if self.is_empty() {
             (self.start, self.end) = (0, 0);
-            self.buffers.give(std::mem::take(&mut self.bytes));
+            self.buffers.give(std::mem::take(&mut self.bytes), self.size);
         }
     }
 
     /// Room for more bytes behind the filled ones; what was filled moves to the front to make it.
     pub fn space(&mut self) -> &mut [u8] {
         if self.bytes.is_empty() {
-            self.bytes = self.buffers.take();
+            (self.bytes, self.size) = self.buffers.take(self.wanted);
         } else if self.start > 0 {
             self.bytes.copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, self.end - self.start);
@@ -97,40 +112,86 @@ impl Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        self.buffers.give(std::mem::take(&mut self.bytes));
+        self.buffers.give(std::mem::take(&mut self.bytes), self.size);
     }
 }
 
-/// The memory of buffers that need none at the moment, for one worker; all of one capacity.
-#[derive(Debug)]
-pub struct Buffers {
-    free: RefCell<Vec<Vec<u8>>>,
-    capacity: usize,
-    most: usize,
+/// How much memory a buffer has while it has any.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Size {
+    /// For most: a whole TLS record (RFC 8446 §5.2, RFC 5246 §6.2.3), and enough for most heads.
+    #[default]
+    Record,
+    /// For long bodies, while there are not too many at once: four records as rustls makes them. Fewer and larger reads
+    /// and writes cost less.
+    Large,
 }
 
-/// A whole TLS record (RFC 8446 §5.2, RFC 5246 §6.2.3), and enough for most heads.
-const RECORD_BYTES: usize = 5 + (1 << 14) + 2048;
+impl Size {
+    const fn bytes(self) -> usize {
+        match self {
+            Self::Record => 5 + (1 << 14) + 2048,
+            Self::Large => 66 * 1024,
+        }
+    }
+}
+
+/// What content needs on its way, for one worker: the memory of buffers that need none at the moment, and pipes.
+pub struct Buffers {
+    records: RefCell<Vec<Vec<u8>>>,
+    large: RefCell<Vec<Vec<u8>>>,
+    large_lent: Cell<usize>,
+    limits: Limits,
+    pipes: Pipes,
+}
+
+/// How much a worker's buffers may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Free buffers that are kept, of either size.
+    pub free: usize,
+    /// Large ones, lent or free.
+    pub large: usize,
+    pub pipes: usize,
+}
 
 impl Buffers {
-    /// Buffers of a TLS record each, of which up to `most` are kept while nobody uses them.
-    pub fn of_records(most: usize) -> Rc<Self> {
-        Self::new(RECORD_BYTES, most).into()
+    pub fn new(limits: Limits) -> Rc<Self> {
+        let pipes = Pipes::new(limits.pipes);
+        let (records, large, large_lent) = Default::default();
+        Self { records, large, large_lent, limits, pipes }.into()
     }
 
-    /// Buffers of `capacity` bytes each, of which up to `most` are kept while nobody uses them.
-    fn new(capacity: usize, most: usize) -> Self {
-        Self { free: RefCell::default(), capacity, most }
+    pub fn pipes(&self) -> &Pipes {
+        &self.pipes
     }
 
-    fn take(&self) -> Vec<u8> {
-        self.free.borrow_mut().pop().unwrap_or_else(|| vec![0; self.capacity])
+    /// Memory of that size, or of a record's when enough large ones are lent.
+    fn take(&self, wanted: Size) -> (Vec<u8>, Size) {
+        let size = if self.large_lent.get() < self.limits.large { wanted } else { Size::Record };
+        let free = match size {
+            Size::Record => self.records.borrow_mut().pop(),
+            Size::Large => {
+                self.large_lent.set(self.large_lent.get() + 1);
+                self.large.borrow_mut().pop()
+            }
+        };
+        (free.unwrap_or_else(|| vec![0; size.bytes()]), size)
     }
 
-    /// Takes memory back; what has grown is let go.
-    fn give(&self, bytes: Vec<u8>) {
-        let mut free = self.free.borrow_mut();
-        if bytes.len() == self.capacity && free.len() < self.most {
+    /// Takes memory back that was lent as `size`; what has grown is let go.
+    fn give(&self, bytes: Vec<u8>, size: Size) {
+        if bytes.is_empty() {
+            return;
+        }
+        let mut free = match size {
+            Size::Record => self.records.borrow_mut(),
+            Size::Large => {
+                self.large_lent.set(self.large_lent.get() - 1);
+                self.large.borrow_mut()
+            }
+        };
+        if bytes.len() == size.bytes() && free.len() < self.limits.free {
             free.push(bytes);
         }
     }
@@ -140,33 +201,54 @@ impl Buffers {
 mod tests {
     use super::*;
 
+    const RECORD: usize = Size::Record.bytes();
+
+    fn buffers() -> Rc<Buffers> {
+        Buffers::new(Limits { free: 1, large: 2, pipes: 0 })
+    }
+
     #[test]
     fn keeps_what_was_not_consumed() {
-        let buffers = Rc::new(Buffers::new(4, 1));
-        let mut buffer = Buffer::new(&buffers);
-        buffer.space().copy_from_slice(b"abcd");
+        let mut buffer = Buffer::new(&buffers());
+        buffer.space()[..4].copy_from_slice(b"abcd");
         buffer.filled_more(4);
         buffer.consume(1);
-        buffer.space()[0] = b'e';
-        buffer.filled_more(1);
+        buffer.extend(b"e");
         assert_eq!(buffer.filled(), b"bcde");
-        buffer.grow_if_full(8);
+        assert_eq!((buffer.space().len(), buffer.room()), (RECORD - 4, RECORD - 4));
+        buffer.grow_if_full(2 * RECORD);
+        assert_eq!(buffer.space().len(), RECORD - 4, "it was not full");
+        assert_eq!(buffer.space_for(RECORD).len(), RECORD);
         assert_eq!(buffer.filled(), b"bcde");
-        assert_eq!(buffer.space().len(), 4);
         buffer.consume(4);
         assert!(buffer.is_empty());
     }
 
     #[test]
     fn has_memory_only_while_something_lies_in_it() {
-        let buffers = Rc::new(Buffers::new(4, 1));
+        let buffers = buffers();
+        let free = || buffers.records.borrow().len();
         let mut first = Buffer::new(&buffers);
-        first.space()[0] = b'a';
-        first.filled_more(1);
-        assert_eq!(buffers.free.borrow().len(), 0);
+        first.extend(b"a");
+        assert_eq!(free(), 0);
         first.consume(1);
-        assert_eq!(buffers.free.borrow().len(), 1);
-        assert_eq!(Buffer::new(&buffers).space().len(), 4);
-        assert_eq!(buffers.free.borrow().len(), 1, "and a dropped one leaves nothing behind");
+        assert_eq!(free(), 1);
+        assert_eq!(Buffer::new(&buffers).space().len(), RECORD);
+        assert_eq!(free(), 1, "and a dropped one leaves nothing behind");
+    }
+
+    #[test]
+    fn large_memory_is_lent_to_few() {
+        let buffers = buffers();
+        let large = || {
+            let mut buffer = Buffer::new(&buffers);
+            buffer.want(Size::Large);
+            buffer.extend(b"a");
+            buffer
+        };
+        let [first, second, third] = std::array::from_fn(|_| large());
+        assert_eq!([&first, &second, &third].map(|one| one.bytes.len() > RECORD), [true, true, false]);
+        drop(first);
+        assert!(large().bytes.len() > RECORD);
     }
 }

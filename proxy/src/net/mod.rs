@@ -2,12 +2,14 @@
 
 mod ask;
 mod buffer;
+mod pipe;
 mod session;
 mod socket;
 mod stream;
 
 pub use ask::{Answer, NoAnswer, ask};
-pub use buffer::{Buffer, Buffers};
+pub use buffer::{Buffer, Buffers, Limits, Size};
+pub use pipe::Pipe;
 pub use session::Session;
 pub use socket::Socket;
 pub use stream::Stream;

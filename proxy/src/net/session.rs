@@ -16,7 +16,7 @@ use rustls::{ClientConfig, CommonState, Error, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::{Buffer, Buffers};
+use super::{Buffer, Buffers, Size};
 
 /// The most content that a record has (RFC 8446 §5.1).
 const RECORD_CONTENT_BYTES: usize = 16 * 1024;
@@ -141,6 +141,11 @@ impl Session {
         &self.tcp
     }
 
+    /// How much is read at a time from now on.
+    pub fn want(&mut self, size: Size) {
+        self.incoming.want(size);
+    }
+
     /// Appends what the peer has sent to `content`: at least a byte, or ready with 0 when it has closed.
     ///
     /// Errors: `UnexpectedEof` where the connection ends without close_notify; as with [`Session::accept`].
@@ -194,7 +199,8 @@ impl Session {
         let mut parts = parts.iter().filter(|part| !part.is_empty()).peekable();
         let Some(first) = parts.next() else { return Ok(0) };
         if first.len() >= RECORD_CONTENT_BYTES || parts.peek().is_none() {
-            let taken = first.len().min(self.outgoing.room().max(RECORD_CONTENT_BYTES));
+            self.outgoing.want(if first.len() > RECORD_CONTENT_BYTES { Size::Large } else { Size::Record });
+            let taken = first.len().min(content_that_fits(self.outgoing.space().len()));
             return self.grant(cx, Wish::Send(&first[..taken])).map(|()| taken);
         }
         // What belongs together goes in one record.
@@ -373,6 +379,11 @@ fn handle<Data>(
         other => Err(Error::General(format!("{other:?} was not asked for"))),
     });
     (discard, step)
+}
+
+/// How much content, in whole records, becomes no longer than `bytes`.
+fn content_that_fits(bytes: usize) -> usize {
+    bytes / (RECORD_CONTENT_BYTES + RECORD_OVERHEAD_BYTES) * RECORD_CONTENT_BYTES
 }
 
 /// How long records with so much content become.

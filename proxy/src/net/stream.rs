@@ -40,6 +40,14 @@ impl Stream {
         outcome.map_ok(|()| count)
     }
 
+    /// The socket, where its bytes are content and nothing else.
+    pub fn spliceable(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Plain(tcp) => Some(tcp),
+            Self::Tls(_) => None,
+        }
+    }
+
     /// The socket beneath.
     pub fn tcp(&self) -> &TcpStream {
         match self {

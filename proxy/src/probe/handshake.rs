@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout};
 use super::report::{Certificate, Failure, Tls};
 use super::sockets::connect_to;
 use crate::config::Upstream;
-use crate::net::{Buffers, Session, Stream};
+use crate::net::{Buffers, Limits, Session, Stream};
 use crate::tls::{chain, fault};
 use crate::upstream::client_config_of;
 
@@ -57,7 +57,7 @@ async fn handshake(
     limit: Duration,
 ) -> io::Result<Session> {
     // There is but one connection, and it is used once.
-    let buffers = Buffers::of_records(0);
+    let buffers = Buffers::new(Limits { free: 0, large: 0, pipes: 0 });
     let shaking = Session::connect(tcp, config, name.clone(), &buffers);
     let silent = || io::Error::new(io::ErrorKind::TimedOut, "the server does not answer the handshake");
     timeout(limit, shaking).await.unwrap_or_else(|_| Err(silent()))

@@ -11,7 +11,7 @@ use tokio::net::lookup_host;
 use tokio::time::{Instant, timeout};
 
 use super::url::Url;
-use crate::net::{Answer, Buffers, Session, Stream, ask};
+use crate::net::{Answer, Buffers, Limits, Session, Stream, ask};
 use crate::tls;
 use crate::upstream::{Pool, client_config_of, connect_to_any};
 
@@ -21,7 +21,7 @@ const CONNECT: Duration = Duration::from_secs(10);
 const ONLY: u64 = 0;
 /// How long an idle connection is kept.
 const KEEP: Duration = Duration::from_secs(60);
-const MOST_FREE_BUFFERS: usize = 4;
+const MEMORY: Limits = Limits { free: 4, large: 0, pipes: 0 };
 
 /// Whom requests are sent to, over connections that are kept.
 pub struct Receiver {
@@ -67,7 +67,7 @@ impl Receiver {
             }
             false => None,
         };
-        let buffers = Buffers::of_records(MOST_FREE_BUFFERS);
+        let buffers = Buffers::new(MEMORY);
         Ok(Self { addresses, tls, pool: Pool::default(), buffers, patience })
     }
 

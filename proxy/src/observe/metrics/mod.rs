@@ -88,6 +88,7 @@ pub struct Metrics {
     pub without_upstream: UpstreamMetrics,
     /// Bytes of bodies that went through user space.
     pub body_bytes_copied: Counter,
+    pub body_bytes_spliced: Counter,
 }
 
 impl Metrics {
@@ -100,6 +101,7 @@ impl Metrics {
             refused_requests: Default::default(),
             without_upstream: UpstreamMetrics::default(),
             body_bytes_copied: Counter::default(),
+            body_bytes_spliced: Counter::default(),
         }
     }
 
@@ -134,6 +136,7 @@ impl Metrics {
         }
         to.family("hookgate_body_bytes_total", "counter", "Bytes of bodies, by the way that they took");
         to.used_sample(&[("path", "copy")], &self.body_bytes_copied);
+        to.used_sample(&[("path", "splice")], &self.body_bytes_spliced);
         self.funnel.expose(to);
     }
 }
