@@ -8,7 +8,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use crate::workspace::is_root;
 
 /// Programs of the demo and the tests, and the packages that bring them.
-pub const PROGRAMS: [(&str, &str); 12] = [
+pub const PROGRAMS: [(&str, &str); 13] = [
     ("bpftool", "bpftool"),
     ("curl", "curl"),
     ("dnsmasq", "dnsmasq-base"),
@@ -19,6 +19,7 @@ pub const PROGRAMS: [(&str, &str); 12] = [
     ("nginx", "nginx-light"),
     ("openssl", "openssl"),
     ("python3", "python3"),
+    ("strace", "strace"),
     ("tcpdump", "tcpdump"),
     ("tmux", "tmux"),
 ];

@@ -23,6 +23,7 @@ mod privileges;
 mod proxy_protocol;
 mod reload;
 mod soak;
+mod splice;
 mod timeouts;
 mod upstream_tls;
 
