@@ -12,6 +12,7 @@ mod certs;
 mod client;
 mod dns;
 mod message;
+pub mod meta_tls;
 mod metrics;
 mod needs;
 mod netns;

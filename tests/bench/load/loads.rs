@@ -1,14 +1,14 @@
-use std::io::Write;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::Subcommand;
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, BufReader, Lines, Stdin, stdin};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::sender::{Connection, Connector, Sender, Then};
+use crate::turns::Starter;
+use crate::{bodies, uploads};
 
 #[derive(Subcommand)]
 pub enum Load {
@@ -50,6 +50,33 @@ pub enum Load {
     },
     /// The first answer of a proxy that is only starting
     First,
+    /// The first answer to a host that the proxy is only about to learn; 403 until then
+    Learned {
+        #[arg(long)]
+        target: String,
+    },
+    /// Large bodies, one after the other on one connection
+    Bodies {
+        #[arg(long)]
+        target: String,
+        /// To the upstream; what comes from it, it decides itself
+        #[arg(long)]
+        up_bytes: Option<usize>,
+        #[arg(long)]
+        seconds: f64,
+    },
+    /// Many uploads at the same time, which don't get on
+    Uploads {
+        #[arg(long)]
+        target: String,
+        #[arg(long)]
+        connections: usize,
+        #[arg(long)]
+        bytes: usize,
+        /// What is sent at once; the rest trickles
+        #[arg(long)]
+        at_once: usize,
+    },
 }
 
 /// Requests that a connection sends before it is measured.
@@ -71,6 +98,13 @@ pub async fn run(load: &Load, sender: Sender) -> Result<()> {
         Load::Burst { connections } => burst(sender.connector(), connections).await,
         Load::Idle { connections } => idle(sender.connector(), connections).await,
         Load::First => first(sender.connector()).await,
+        Load::Learned { ref target } => learned(sender.connector(), target).await,
+        Load::Bodies { ref target, up_bytes, seconds } => {
+            bodies::run(sender.connector(), target, up_bytes, seconds).await
+        }
+        Load::Uploads { ref target, connections, bytes, at_once } => {
+            uploads::run(sender.connector(), target, connections, bytes, at_once).await
+        }
     }
 }
 
@@ -199,6 +233,19 @@ async fn first(to: Connector) -> Result<()> {
     starter.done(json!({ "seconds": start.elapsed().as_secs_f64() })).await
 }
 
+/// A connection for each question: old ones may know the old configuration only.
+async fn learned(to: Connector, target: &str) -> Result<()> {
+    let question = format!("POST {target} HTTP/1.1\r\nHost: proxy\r\nContent-Length: 0\r\n\r\n");
+    let mut starter = Starter::ready()?;
+    starter.go().await?;
+    let start = Instant::now();
+    while to.connect().await?.status(question.as_bytes()).await? != 200 {
+        ensure!(start.elapsed() < START, "a host that is still unknown after {START:?}");
+        sleep(Duration::from_millis(1)).await;
+    }
+    starter.done(json!({ "seconds": start.elapsed().as_secs_f64() })).await
+}
+
 /// Opens connections, a few at a time, and sends [`WARM_UP`] requests on all of them together.
 async fn warm(to: &Connector, connections: usize) -> Result<Vec<Connection>> {
     let mut open = Vec::with_capacity(connections);
@@ -237,7 +284,7 @@ impl Connection {
 }
 
 /// Runs all at the same time; the first error ends them.
-async fn all<T: Send + 'static>(
+pub async fn all<T: Send + 'static>(
     tasks: impl Iterator<Item = impl Future<Output = Result<(T, Vec<Duration>)>> + Send + 'static>,
 ) -> Result<(Vec<T>, Vec<Duration>)> {
     let mut running: JoinSet<_> = tasks.collect();
@@ -261,31 +308,4 @@ fn latencies(mut taken: Vec<Duration>, elapsed: Duration) -> Value {
         "requests": taken.len(), "seconds": elapsed.as_secs_f64(),
         "p50": at(500), "p99": at(990), "p99.9": at(999), "max": at(1000),
     })
-}
-
-/// Standard input and output: how `cargo xtask bench` and we take turns.
-struct Starter(Lines<BufReader<Stdin>>);
-
-impl Starter {
-    fn ready() -> Result<Self> {
-        say("ready")?;
-        Ok(Self(BufReader::new(stdin()).lines()))
-    }
-
-    async fn go(&mut self) -> Result<()> {
-        self.0.next_line().await?.context("nobody waits for the load any more")?;
-        Ok(())
-    }
-
-    /// Says what was measured, and waits until nobody needs the connections any more.
-    async fn done(&mut self, measured: Value) -> Result<()> {
-        say(&measured.to_string())?;
-        while self.0.next_line().await?.is_some() {}
-        Ok(())
-    }
-}
-
-fn say(line: &str) -> Result<()> {
-    let mut stdout = std::io::stdout();
-    writeln!(stdout, "{line}").and_then(|()| stdout.flush()).context("nobody listens any more")
 }

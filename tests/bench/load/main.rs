@@ -5,8 +5,11 @@
 //! ends it with an error: a figure of a proxy that loses requests says nothing.
 #![forbid(unsafe_code)]
 
+mod bodies;
 mod loads;
 mod sender;
+mod turns;
+mod uploads;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -23,12 +26,12 @@ struct Args {
     /// The proxy
     #[arg(long)]
     address: SocketAddr,
-    /// The name that its certificate must have
-    #[arg(long)]
-    name: String,
+    /// The name that its certificate must have; without TLS where it is left out
+    #[arg(long, requires = "ca")]
+    name: Option<String>,
     /// Who signed that certificate (PEM)
     #[arg(long)]
-    ca: PathBuf,
+    ca: Option<PathBuf>,
     /// A file that holds the request as it is sent, head and body
     #[arg(long)]
     request: PathBuf,
@@ -49,7 +52,8 @@ fn main() -> ExitCode {
 fn send(args: &Args) -> Result<()> {
     let request =
         std::fs::read(&args.request).with_context(|| format!("reading {}", args.request.display()))?;
-    let sender = Sender::new(args.address, &args.name, &args.ca, request)?;
+    let name_and_ca = args.name.as_deref().zip(args.ca.as_deref());
+    let sender = Sender::new(args.address, name_and_ca, request)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(loads::run(&args.load, sender))
 }

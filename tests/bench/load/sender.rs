@@ -4,33 +4,37 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use harness::meta_tls;
 use rustls::client::Resumption;
-use rustls::crypto::ring::{cipher_suite, default_provider, kx_group};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, HandshakeKind, RootCertStore};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, HandshakeKind};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 
 /// A proxy that takes longer for a connection or an answer has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
 const MAX_HEAD_BYTES: usize = 16 * 1024;
+/// Beneath TLS, which by itself asks the kernel for 4 KiB at a time.
+const READ_BYTES: usize = 64 * 1024;
 
 /// One of Meta's senders, with its own sessions to resume.
 #[derive(Clone)]
 pub struct Sender {
     address: SocketAddr,
-    name: ServerName<'static>,
-    tls: ClientConfig,
+    /// The proxy's name, and how to speak TLS to it; without TLS where there is none.
+    tls: Option<(ServerName<'static>, ClientConfig)>,
     request: Arc<[u8]>,
 }
 
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
 /// A connection to the proxy.
 pub struct Connection {
-    stream: TlsStream<TcpStream>,
+    stream: Box<dyn Stream>,
+    is_resumed: bool,
     request: Arc<[u8]>,
     /// Read and not used yet; empty between two requests.
     buffer: Vec<u8>,
@@ -44,36 +48,30 @@ pub enum Then {
 }
 
 impl Sender {
-    pub fn new(address: SocketAddr, name: &str, ca: &Path, request: Vec<u8>) -> Result<Self> {
-        let mut provider = default_provider();
-        provider.cipher_suites = vec![cipher_suite::TLS13_AES_128_GCM_SHA256];
-        provider.kx_groups = vec![kx_group::X25519];
-        let mut roots = RootCertStore::empty();
-        for certificate in CertificateDer::pem_file_iter(ca).context("reading the authority")? {
-            roots.add(certificate?)?;
-        }
-        let mut tls = ClientConfig::builder_with_provider(Arc::new(provider))
-            .with_protocol_versions(&[&rustls::version::TLS13])?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-        tls.resumption = Resumption::disabled();
-        Ok(Self { address, name: ServerName::try_from(name.to_owned())?, tls, request: request.into() })
+    /// `name_and_ca`: the name that the proxy's certificate must have, and who signed it; without TLS where absent.
+    pub fn new(address: SocketAddr, name_and_ca: Option<(&str, &Path)>, request: Vec<u8>) -> Result<Self> {
+        let tls = name_and_ca.map(|(name, ca)| -> Result<_> {
+            let mut config = meta_tls::client_config(ca)?;
+            config.resumption = Resumption::disabled();
+            Ok((ServerName::try_from(name.to_owned())?, config))
+        });
+        Ok(Self { address, tls: tls.transpose()?, request: request.into() })
     }
 
     /// The same sender with a memory for sessions that no other has.
     pub fn that_resumes(&self) -> Self {
         let mut sender = self.clone();
-        sender.tls.resumption = Resumption::in_memory_sessions(8);
+        if let Some((_, config)) = &mut sender.tls {
+            config.resumption = Resumption::in_memory_sessions(8);
+        }
         sender
     }
 
     /// A connection for requests to come.
     pub fn connector(self) -> Connector {
         Connector {
-            tls: TlsConnector::from(Arc::new(self.tls)),
             address: self.address,
-            name: self.name,
+            tls: self.tls.map(|(name, config)| (name, TlsConnector::from(Arc::new(config)))),
             request: self.request,
         }
     }
@@ -82,9 +80,8 @@ impl Sender {
 /// Opens connections.
 #[derive(Clone)]
 pub struct Connector {
-    tls: TlsConnector,
     address: SocketAddr,
-    name: ServerName<'static>,
+    tls: Option<(ServerName<'static>, TlsConnector)>,
     request: Arc<[u8]>,
 }
 
@@ -92,13 +89,19 @@ impl Connector {
     /// # Errors
     /// The proxy does not accept, or the handshake fails.
     pub async fn connect(&self) -> Result<Connection> {
-        let opened = async {
-            let tcp = TcpStream::connect(self.address).await.context("connecting")?;
-            tcp.set_nodelay(true)?;
-            self.tls.connect(self.name.clone(), tcp).await.context("in the TLS handshake")
-        };
-        let stream = timeout(PATIENCE, opened).await.context("connecting took too long")??;
-        Ok(Connection { stream, request: self.request.clone(), buffer: Vec::with_capacity(4096) })
+        let (stream, is_resumed) =
+            timeout(PATIENCE, self.open()).await.context("connecting took too long")??;
+        Ok(Connection { stream, is_resumed, request: self.request.clone(), buffer: Vec::with_capacity(4096) })
+    }
+
+    async fn open(&self) -> Result<(Box<dyn Stream>, bool)> {
+        let tcp = TcpStream::connect(self.address).await.context("connecting")?;
+        tcp.set_nodelay(true)?;
+        let Some((name, tls)) = &self.tls else { return Ok((Box::new(tcp), false)) };
+        let tcp = BufReader::with_capacity(READ_BYTES, tcp);
+        let stream = tls.connect(name.clone(), tcp).await.context("in the TLS handshake")?;
+        let is_resumed = stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);
+        Ok((Box::new(stream), is_resumed))
     }
 
     /// Whether somebody listens yet.
@@ -119,19 +122,71 @@ impl Connection {
     async fn exchange(&mut self) -> Result<Then> {
         self.stream.write_all(&self.request).await.context("sending a request")?;
         self.stream.flush().await.context("sending a request")?;
-        let (head_bytes, body_bytes, then) = loop {
-            self.read().await?;
-            if let Some(answer) = read_head(&self.buffer)? {
-                break answer;
-            }
-            ensure!(self.buffer.len() <= MAX_HEAD_BYTES, "an answer's head without end");
+        self.answer().await
+    }
+
+    /// Sends bytes of a request that is not done with them.
+    pub async fn send(&mut self, bytes: &[u8]) -> Result<()> {
+        let sending = async {
+            self.stream.write_all(bytes).await?;
+            self.stream.flush().await
         };
+        timeout(PATIENCE, sending).await.context("sending took too long")?.context("sending")
+    }
+
+    /// Reads a whole answer.
+    ///
+    /// # Errors
+    /// It is not a 200, or more than one.
+    pub async fn answer(&mut self) -> Result<Then> {
+        let (head_bytes, body_bytes, then) = self.head().await?;
         while self.buffer.len() < head_bytes + body_bytes {
             self.read().await?;
         }
         ensure!(self.buffer.len() == head_bytes + body_bytes, "more than one answer to one request");
         self.buffer.clear();
         Ok(then)
+    }
+
+    /// Reads an answer whose body nobody wants, and says how long that was.
+    ///
+    /// # Errors
+    /// As [`Connection::answer`].
+    pub async fn large_answer(&mut self) -> Result<(usize, Then)> {
+        let (head_bytes, body_bytes, then) = self.head().await?;
+        let mut read = self.buffer.len() - head_bytes;
+        self.buffer.clear();
+        self.buffer.reserve(4 * READ_BYTES);
+        while read < body_bytes {
+            self.read().await?;
+            read += self.buffer.len();
+            self.buffer.clear();
+        }
+        ensure!(read == body_bytes, "more than one answer to one request");
+        Ok((body_bytes, then))
+    }
+
+    /// Asks a question and returns the answer's status, whatever that is; nothing else can follow.
+    pub async fn status(mut self, question: &[u8]) -> Result<u16> {
+        self.send(question).await?;
+        loop {
+            self.read().await?;
+            let mut fields = [httparse::EMPTY_HEADER; 64];
+            let mut head = httparse::Response::new(&mut fields);
+            if head.parse(&self.buffer).context("not an answer")?.is_complete() {
+                return head.code.context("an answer without status");
+            }
+        }
+    }
+
+    async fn head(&mut self) -> Result<(usize, usize, Then)> {
+        loop {
+            self.read().await?;
+            if let Some(answer) = read_head(&self.buffer)? {
+                return Ok(answer);
+            }
+            ensure!(self.buffer.len() <= MAX_HEAD_BYTES, "an answer's head without end");
+        }
     }
 
     async fn read(&mut self) -> Result<()> {
@@ -141,7 +196,7 @@ impl Connection {
     }
 
     pub fn is_resumed(&self) -> bool {
-        self.stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed)
+        self.is_resumed
     }
 
     /// # Errors

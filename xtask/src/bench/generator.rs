@@ -1,11 +1,11 @@
 use std::io::{BufRead, BufReader, Lines, Write};
-use std::net::SocketAddr;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use harness::wrapped;
 use serde_json::Value;
 
+use super::peer::{Addresses, Way};
 use super::scene::{NAME, Scene};
 
 /// The load generator (tests/bench/load), warmed up and waiting for the word to start.
@@ -19,10 +19,13 @@ impl Generator {
     ///
     /// # Errors
     /// A request failed; it has said which itself.
-    pub fn prepare(scene: &Scene, address: SocketAddr, load: &[String]) -> Result<Self> {
-        let mut command = Command::new(&scene.generator);
-        command.arg("--address").arg(address.to_string()).args(["--name", NAME]);
-        command.arg("--ca").arg(&scene.ca).arg("--request").arg(&scene.webhook).args(load);
+    pub fn prepare(scene: &Scene, addresses: &Addresses, way: Way, load: &[String]) -> Result<Self> {
+        let mut command = Command::new(&scene.programs.generator);
+        command.arg("--address").arg(addresses.of(way).to_string());
+        if way != Way::Plain {
+            command.args(["--name", NAME]).arg("--ca").arg(&scene.ca);
+        }
+        command.arg("--request").arg(&scene.webhook).args(load);
         let mut child = wrapped("setpriv", &["--pdeathsig", "KILL", "--"], &command)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -65,13 +68,27 @@ impl Generator {
     fn line(&mut self) -> Result<String> {
         self.said.next().context("the load generator failed; it has said why")?.context("reading its output")
     }
+
+    /// Lets it finish what it has begun: uploads, for instance.
+    ///
+    /// # Errors
+    /// Something failed meanwhile; it has said what itself.
+    pub fn end(mut self) -> Result<()> {
+        let status = self.wait()?;
+        ensure!(status.success(), "the load generator failed; it has said why");
+        Ok(())
+    }
+
+    fn wait(&mut self) -> Result<ExitStatus> {
+        drop(self.child.stdin.take());
+        self.child.wait().context("waiting for the load generator")
+    }
 }
 
 impl Drop for Generator {
     fn drop(&mut self) {
-        drop(self.child.stdin.take());
-        if let Err(e) = self.child.wait() {
-            eprintln!("xtask: waiting for the load generator: {e}");
+        if let Err(e) = self.wait() {
+            eprintln!("xtask: {e:#}");
         }
     }
 }

@@ -4,9 +4,9 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use super::generator::Generator;
-use super::peer::{Peer, Prepared};
+use super::peer::{Kind, Peer, Way};
 use super::scene::Scene;
+use super::{fresh, running, scale};
 
 /// What was measured, by name; the unit is the end of the name.
 pub type Figures = BTreeMap<&'static str, f64>;
@@ -17,120 +17,206 @@ pub struct Load {
     pub name: &'static str,
     /// For readers of the report.
     pub what: &'static str,
-    /// The figures that peers are compared by; less is better in all of them.
-    pub compared: &'static [&'static str],
+    pub compared: &'static [Figure],
     how: How,
+}
+
+/// A figure that peers are compared by; less is better in all of them.
+#[derive(Clone, Copy)]
+pub struct Figure {
+    pub name: &'static str,
+    pub goals: Goals,
+}
+
+/// The most that hookgate's figure may be; what is `None` is not asked for.
+#[derive(Clone, Copy, Default)]
+pub struct Goals {
+    /// As a share of the best peer's.
+    pub of_best: Option<f64>,
+    /// As a multiple of the floor's.
+    pub of_floor: Option<f64>,
+    /// By itself, in the figure's unit.
+    pub itself: Option<f64>,
 }
 
 #[derive(Clone, Copy)]
 enum How {
-    /// The generator's own, over a peer that has been running for a while; with `--seconds` where it takes so long.
-    Requests { args: &'static [&'static str], timed: bool },
-    /// A peer of its own for each measurement.
+    /// Webhooks through a peer that has been running for a while; with `--seconds` where it takes so long.
+    Webhooks { way: Way, args: &'static [&'static str], timed: bool },
+    /// Large bodies, the same way.
+    Bodies { way: Way, args: &'static [&'static str] },
+    /// A peer of its own for each measurement: its start, and what it holds while connections idle.
     Fresh,
+    /// The same, and what it holds while uploads don't get on.
+    Uploads { args: &'static [&'static str] },
+    /// Two of each, with few and with many hosts.
+    Scale,
 }
 
-/// As many connections as the memory of one is measured with.
-const IDLE: u32 = 500;
-
-pub const ALL: [Load; 7] = [
+pub const ALL: [Load; 14] = [
     Load {
         name: "kept-32",
         what: "32 kept connections",
-        compared: &["cpu_us"],
-        how: How::Requests { args: &["kept", "--connections", "32"], timed: true },
+        compared: &[Figure::new("cpu_us").of_best(0.6).of_floor(1.5)],
+        how: How::Webhooks { way: Way::Webhooks, args: &["kept", "--connections", "32"], timed: true },
     },
     Load {
         name: "kept-256",
         what: "256 kept connections",
-        compared: &["cpu_us"],
-        how: How::Requests { args: &["kept", "--connections", "256"], timed: true },
+        compared: &[Figure::new("cpu_us").of_best(0.6).of_floor(1.5)],
+        how: How::Webhooks { way: Way::Webhooks, args: &["kept", "--connections", "256"], timed: true },
     },
     Load {
         name: "paced",
         what: "300 requests/s in an open loop, over 32 kept connections",
-        compared: &["cpu_us"],
-        how: How::Requests { args: &["paced", "--connections", "32", "--per-second", "300"], timed: true },
+        compared: &[Figure::new("cpu_us").of_best(0.6).of_floor(1.5)],
+        how: How::Webhooks {
+            way: Way::Webhooks,
+            args: &["paced", "--connections", "32", "--per-second", "300"],
+            timed: true,
+        },
     },
     Load {
         name: "full",
         what: "a connection each with a full handshake, 8 at a time",
-        compared: &["cpu_us"],
-        how: How::Requests { args: &["handshakes", "--senders", "8"], timed: true },
+        compared: &[Figure::new("cpu_us").of_best(0.55).of_floor(1.3)],
+        how: How::Webhooks { way: Way::Handshakes, args: &["handshakes", "--senders", "8"], timed: true },
     },
     Load {
         name: "resumed",
         what: "a connection each with a resumed handshake, 8 at a time",
-        compared: &["cpu_us"],
-        how: How::Requests { args: &["handshakes", "--senders", "8", "--resumed"], timed: true },
+        compared: &[Figure::new("cpu_us").of_best(0.6).of_floor(1.3)],
+        how: How::Webhooks {
+            way: Way::Handshakes,
+            args: &["handshakes", "--senders", "8", "--resumed"],
+            timed: true,
+        },
     },
     Load {
         name: "burst",
         what: "500 new connections at once, until all are answered",
-        compared: &["elapsed_ms", "cpu_us"],
-        how: How::Requests { args: &["burst", "--connections", "500"], timed: false },
+        compared: &[Figure::new("elapsed_ms"), Figure::new("cpu_us")],
+        how: How::Webhooks { way: Way::Webhooks, args: &["burst", "--connections", "500"], timed: false },
+    },
+    Load {
+        name: "up-tls",
+        what: "64 MiB to the upstream, TLS on both sides",
+        compared: &[Figure::new("cpu_ms_per_gib").of_best(0.5).of_floor(1.4)],
+        how: How::Bodies {
+            way: Way::Bodies,
+            args: &["--target", "/bodies.example.com/up", "--up-bytes", "67108864"],
+        },
+    },
+    Load {
+        name: "down-tls",
+        what: "64 MiB from the upstream, TLS on both sides",
+        compared: &[Figure::new("cpu_ms_per_gib").of_best(0.7).of_floor(1.4)],
+        how: How::Bodies { way: Way::Bodies, args: &["--target", "/bodies.example.com/down"] },
+    },
+    Load {
+        name: "up-plain",
+        what: "64 MiB to the upstream, plaintext on both sides",
+        compared: &[Figure::new("cpu_ms_per_gib").of_best(0.5).of_floor(1.3)],
+        how: How::Bodies {
+            way: Way::Plain,
+            args: &["--target", "/plain.example.com/up", "--up-bytes", "67108864"],
+        },
+    },
+    Load {
+        name: "down-plain",
+        what: "64 MiB from the upstream, plaintext on both sides",
+        compared: &[Figure::new("cpu_ms_per_gib").of_best(0.5).of_floor(1.3)],
+        how: How::Bodies { way: Way::Plain, args: &["--target", "/plain.example.com/down"] },
     },
     Load {
         name: "fresh",
         what: "a process just started: to its first 200, resident, and for each of 500 idle TLS connections",
-        compared: &["start_ms", "rss_mib", "idle_kib"],
+        compared: &[
+            Figure::new("start_ms").of_best(0.2),
+            Figure::new("rss_mib").of_best(0.5),
+            Figure::new("idle_kib").of_best(0.6),
+            Figure::new("idle_cgroup_kib"),
+        ],
         how: How::Fresh,
+    },
+    Load {
+        name: "slow-client",
+        what: "200 uploads of 1 MiB whose clients send 64 KiB, then trickle; memory over the state before",
+        compared: &[Figure::new("held_mib").of_best(0.5), Figure::new("held_cgroup_mib")],
+        how: How::Uploads { args: &["--target", "/bodies.example.com/up", "--at-once", "65536"] },
+    },
+    Load {
+        name: "slow-upstream",
+        what: "200 uploads of 1 MiB that the upstream does not read; memory over the state before",
+        compared: &[Figure::new("held_mib").of_best(0.5), Figure::new("held_cgroup_mib")],
+        how: How::Uploads { args: &["--target", "/bodies.example.com/stalled", "--at-once", "1048576"] },
+    },
+    Load {
+        name: "scale",
+        what: "50,000 hosts instead of 10, over 32 kept connections: processor time, and that as a ratio; start to the \
+               first 200, reload to the first 200 of a new host, memory",
+        compared: &[
+            Figure::new("cpu_us"),
+            Figure::new("cpu_ratio").itself(1.05),
+            Figure::new("start_ms").itself(1000.0),
+            Figure::new("reload_ms").of_best(1.0).itself(1000.0),
+            Figure::new("pss_mib"),
+        ],
+        how: How::Scale,
     },
 ];
 
+impl Figure {
+    const fn new(name: &'static str) -> Self {
+        Self { name, goals: Goals { of_best: None, of_floor: None, itself: None } }
+    }
+
+    const fn of_best(mut self, goal: f64) -> Self {
+        self.goals.of_best = Some(goal);
+        self
+    }
+
+    const fn of_floor(mut self, goal: f64) -> Self {
+        self.goals.of_floor = Some(goal);
+        self
+    }
+
+    const fn itself(mut self, goal: f64) -> Self {
+        self.goals.itself = Some(goal);
+        self
+    }
+}
+
 impl Load {
+    /// The floor knows nothing of hosts or configurations.
+    pub fn is_for(&self, kind: Kind) -> bool {
+        kind != Kind::Floor || self.compared.iter().any(|figure| figure.goals.of_floor.is_some())
+    }
+
     /// # Errors
     /// A request was not answered with 200, or the peer is gone.
     pub fn measure(&self, peer: &Peer, scene: &Scene, duration: Duration) -> Result<Figures> {
         match self.how {
-            How::Requests { args, timed } => {
-                let mut args = args.iter().map(|arg| (*arg).to_owned()).collect::<Vec<_>>();
-                if timed {
-                    args.extend(["--seconds".to_owned(), duration.as_secs_f64().to_string()]);
-                }
-                requests(peer, scene, &args)
+            How::Webhooks { way, args, timed } => {
+                running::webhooks(peer, scene, way, args, timed.then_some(duration))
             }
-            How::Fresh => fresh(peer, scene),
+            How::Bodies { way, args } => running::bodies(peer, scene, way, args, duration),
+            How::Fresh => fresh::start_and_idle(peer.kind, scene),
+            How::Uploads { args } => fresh::uploads(peer.kind, scene, args),
+            How::Scale => scale::measure(peer.kind, scene, duration),
         }
     }
 }
 
-fn requests(peer: &Peer, scene: &Scene, args: &[String]) -> Result<Figures> {
-    let mut generator = Generator::prepare(scene, peer.address, args)?;
-    let before = peer.cpu()?;
-    let measured = generator.run()?;
-    let cpu = peer.cpu()?.saturating_sub(before);
-    let number = |name| number(&measured, name);
-    let (requests, seconds) = (number("requests")?, number("seconds")?);
-    Ok(Figures::from([
-        ("cpu_us", cpu.as_secs_f64() * 1e6 / requests),
-        ("requests_per_s", requests / seconds),
-        ("p50_ms", number("p50")? * 1e3),
-        ("p99_ms", number("p99")? * 1e3),
-        ("p99.9_ms", number("p99.9")? * 1e3),
-        ("elapsed_ms", seconds * 1e3),
-    ]))
+/// Words of the generator's command line.
+pub fn words(args: &[&str]) -> Vec<String> {
+    args.iter().map(|arg| (*arg).to_owned()).collect()
 }
 
-/// Another process of the same kind, from its start.
-fn fresh(peer: &Peer, scene: &Scene) -> Result<Figures> {
-    let prepared = Prepared::new(peer.kind, scene)?;
-    let address = prepared.address;
-    let mut first = Generator::prepare(scene, address, &["first".to_owned()])?;
-    first.start()?; // it knocks until somebody answers
-    let peer = prepared.start(scene)?;
-    let start_ms = number(&first.finish()?, "seconds")? * 1e3;
-    drop(first);
-    let rss_mib = peer.rss_kib()? as f64 / 1024.0;
-
-    let before = peer.pss_kib()?;
-    let args = ["idle", "--connections", &IDLE.to_string()].map(str::to_owned);
-    let mut idle = Generator::prepare(scene, address, &args)?;
-    let connections = number(&idle.run()?, "connections")?;
-    let idle_kib = peer.pss_kib()?.saturating_sub(before) as f64 / connections;
-    Ok(Figures::from([("start_ms", start_ms), ("rss_mib", rss_mib), ("idle_kib", idle_kib)]))
-}
-
-fn number(measured: &Value, name: &str) -> Result<f64> {
+/// What the generator has measured under this name.
+///
+/// # Errors
+/// Nothing.
+pub fn number(measured: &Value, name: &str) -> Result<f64> {
     measured.get(name).and_then(Value::as_f64).with_context(|| format!("no {name} was measured"))
 }

@@ -3,15 +3,21 @@
 //! The proxy under load has core 0 to itself; the senders and the origin share core 1. Rounds go around the peers, so
 //! that whatever else the machine does meets all of them, and medians over the rounds are what counts.
 
+mod cgroup;
+mod chart;
+mod config;
+mod fresh;
 mod generator;
 mod guard;
 mod loads;
 mod peer;
 mod process;
 mod report;
+mod running;
+mod scale;
 mod scene;
+mod setting;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -25,7 +31,7 @@ use crate::workspace::{Workspace, run_aloud};
 use loads::Load;
 use peer::{Kind, Peer};
 use report::{Measurement, Report};
-use scene::Scene;
+use scene::{Programs, Scene};
 
 /// Measures hookgate, nginx and HAProxy side by side, and the guard's program; figures go to target/bench
 #[derive(clap::Args)]
@@ -42,6 +48,9 @@ pub struct Args {
     /// One round of half a second: to see that it works, not for its figures
     #[arg(long)]
     quick: bool,
+    /// Write report and charts to docs/performance too
+    #[arg(long, conflicts_with_all = ["only", "quick"])]
+    publish: bool,
 }
 
 pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
@@ -63,19 +72,19 @@ fn proxies(workspace: &Workspace, args: &Args, only: &[String]) -> Result<()> {
     ensure!(cores >= 2, "the bench needs two cores: one for the proxy, one for its load");
     ensure!(seconds > 0.0 && seconds <= 60.0, "--seconds is more than 0, and 60 at most");
     install_programs()?;
-    let binary = build::both(workspace, Profile::Release)?.binary;
-    let generator = build_generator(workspace)?;
+    let programs = build_programs(workspace)?;
 
     leave_the_proxies_core()?;
-    let scene = Scene::start(binary, generator)?;
+    let scene = Scene::start(programs)?;
     let peers = kinds.iter().map(|kind| Peer::start(*kind, &scene)).collect::<Result<Vec<_>>>()?;
     let mut report = Report::new(&scene, rounds, seconds)?;
     for round in 0..rounds {
         eprintln!("xtask: round {} of {rounds}", round + 1);
         for load in &loads {
             // Whoever comes first meets a cooler machine: it is somebody else each time.
+            let peers = peers.iter().filter(|peer| load.is_for(peer.kind)).collect::<Vec<_>>();
             for place in 0..peers.len() {
-                let peer = &peers[(round + place) % peers.len()];
+                let peer = peers[(round + place) % peers.len()];
                 let figures = load.measure(peer, &scene, Duration::from_secs_f64(seconds)).map_err(|e| {
                     let (load, name, words) = (load.name, peer.kind.name(), peer.last_words());
                     anyhow!("{load} with {name}: {e:#}; the last words in its log:\n{words}")
@@ -85,7 +94,8 @@ fn proxies(workspace: &Workspace, args: &Args, only: &[String]) -> Result<()> {
         }
     }
     drop(peers);
-    report.write(&workspace.target.join("bench"))
+    report.write(&workspace.target.join("bench"))?;
+    if args.publish { report.write(&workspace.root.join("docs/performance")) } else { Ok(()) }
 }
 
 /// We and all that we start go to the other core; the proxies are then sent to theirs.
@@ -122,9 +132,12 @@ fn install_programs() -> Result<()> {
     if missing.is_empty() { Ok(()) } else { install::packages("for the bench", &missing) }
 }
 
-fn build_generator(workspace: &Workspace) -> Result<PathBuf> {
+fn build_programs(workspace: &Workspace) -> Result<Programs> {
+    let hookgate = build::both(workspace, Profile::Release)?.binary;
     let mut cargo = workspace.cargo();
-    cargo.args(["build", "--release", "--package", "hookgate-tests", "--bin", "load"]);
+    cargo.args(["build", "--release", "--package", "hookgate-tests"]);
+    cargo.args(["--bin", "load", "--bin", "floors", "--bin", "origin"]);
     run_aloud(cargo)?;
-    Ok(workspace.target.join("release/load"))
+    let ours = |name| workspace.target.join("release").join(name);
+    Ok(Programs { hookgate, generator: ours("load"), floors: ours("floors"), origin: ours("origin") })
 }

@@ -1,17 +1,15 @@
-//! Medians, ratios, Markdown, JSON.
-
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::loads::{self, Figures, Load};
+use super::chart::{Chart, rounded};
+use super::loads::{self, Figure, Figures, Goals, Load};
 use super::peer::Kind;
 use super::scene::Scene;
+use super::setting::{self, Setting};
 
 /// What one load on one peer showed in one round.
 pub struct Measurement {
@@ -23,101 +21,130 @@ pub struct Measurement {
 
 /// Everything measured so far, and where.
 pub struct Report {
-    setting: BTreeMap<&'static str, String>,
+    setting: Setting,
     measurements: Vec<Measurement>,
 }
 
-/// What readers want to know of each load with requests, besides the processor time.
-const DETAILS: [&str; 5] = ["cpu_us", "requests_per_s", "p50_ms", "p99_ms", "p99.9_ms"];
+/// What readers want to know besides, of loads that have it.
+const DETAILS: [&[&str]; 2] =
+    [&["cpu_us", "requests_per_s", "p50_ms", "p99_ms", "p99.9_ms"], &["cpu_ms_per_gib", "mib_per_s", "busy"]];
 
 impl Report {
     /// # Errors
     /// The machine, or one of the programs, does not say what it is.
     pub fn new(scene: &Scene, rounds: usize, seconds: f64) -> Result<Self> {
-        let setting = BTreeMap::from([
-            ("command", std::env::args().skip(1).collect::<Vec<_>>().join(" ")),
-            ("haproxy", said("haproxy", &["-v"])?),
-            ("hookgate", said(&scene.hookgate.to_string_lossy(), &["--version"])?),
-            ("kernel", read("/proc/sys/kernel/osrelease")?.trim().to_owned()),
-            ("load before", read("/proc/loadavg")?.trim().to_owned()),
-            ("machine", machine()?),
-            ("nginx", said("nginx", &["-v"])?),
-            ("openssl", said("openssl", &["version"]).unwrap_or_else(|_| "unknown".to_owned())),
-            ("request", format!("{} bytes, head and body", scene.webhook_bytes)),
-            ("rounds", format!("{rounds} of {seconds} s each")),
-            ("started", said("date", &["--utc", "+%Y-%m-%dT%H:%M:%SZ"])?),
-        ]);
-        Ok(Self { setting, measurements: Vec::new() })
+        Ok(Self { setting: setting::of(scene, rounds, seconds)?, measurements: Vec::new() })
     }
 
     pub fn add(&mut self, measurement: Measurement) {
         self.measurements.push(measurement);
     }
 
-    /// Writes `bench.md` and `bench.json` into `folder`, and prints the former.
+    /// Prints it, and writes `bench.md`, `bench.json` and a chart a figure into `folder`.
     ///
     /// # Errors
     /// A file can't be written.
     pub fn write(&self, folder: &Path) -> Result<()> {
         fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
-        let markdown = self.markdown()?;
-        for (name, text) in
-            [("bench.md", &markdown), ("bench.json", &serde_json::to_string_pretty(&self.json())?)]
-        {
+        let write = |name: &str, text: &str| {
             let path = folder.join(name);
-            fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
+            fs::write(&path, text).with_context(|| format!("writing {}", path.display()))
+        };
+        let markdown = self.markdown()?;
+        write("bench.md", &markdown)?;
+        write("bench.json", &(serde_json::to_string_pretty(&self.json())? + "\n"))?;
+        for (load, figure) in self.measured() {
+            write(&chart_name(&load, &figure), &self.chart(&load, &figure).svg()?)?;
         }
         println!("{markdown}");
-        eprintln!("xtask: the same in {0}/bench.md and, with every round, {0}/bench.json", folder.display());
+        eprintln!("xtask: the same, with charts and with every round, in {}", folder.display());
         Ok(())
     }
 
     fn markdown(&self) -> Result<String> {
-        let peers = Kind::ALL.iter().map(|kind| kind.name()).collect::<Vec<_>>();
+        let peers = Kind::ALL.map(Kind::name).join(" | ");
         let mut text = String::from("# hookgate beside nginx and HAProxy\n\n");
         for (name, value) in &self.setting {
             writeln!(text, "- {name}: {value}")?;
         }
-        text += "\nMedians over the rounds; less is better. The last columns are hookgate's figure divided by \
-                 the best peer's, and by that of nginx as today.\n\n";
-        writeln!(text, "| load | figure | {} | of the best | of today |", peers.join(" | "))?;
-        writeln!(text, "| --- | --- |{}", " ---: |".repeat(peers.len() + 2))?;
-        for (load, figure) in compared() {
-            let medians = peers.iter().map(|peer| self.median(load.name, peer, figure));
-            let medians = medians.collect::<Vec<_>>();
-            if medians.iter().any(Option::is_some) {
-                let cells = medians.iter().map(|median| cell(*median)).collect::<Vec<_>>().join(" | ");
-                let best = cell(self.ratio(load.name, figure, &Kind::PEERS));
-                let today = cell(self.ratio(load.name, figure, &[Kind::NginxToday]));
-                writeln!(text, "| {} | {figure} | {cells} | {best} | {today} |", load.what)?;
-            }
+        text += "\nMedians over the rounds; less is better. The floor is a relay of bytes that knows no HTTP and writes \
+                 no log. `of …` is hookgate's figure divided by the best peer's, by that of nginx as today, and by the \
+                 floor's; what it should be at most stands behind it.\n\n";
+        writeln!(text, "| load | figure | {peers} | of the best | of today | of the floor | goals |")?;
+        writeln!(text, "| --- | --- |{} --- |", " ---: |".repeat(Kind::ALL.len() + 3))?;
+        for (load, figure) in self.measured() {
+            let [of_best, of_today, of_floor] = self.ratios(load.name, figure.name);
+            let own = self.median(load.name, Kind::Hookgate, figure.name);
+            let others =
+                Kind::ALL[1..].iter().map(|kind| cell(self.median(load.name, *kind, figure.name), None));
+            let goals = &figure.goals;
+            writeln!(
+                text,
+                "| {} | {} | {} | {} | {} | {} | {} | {} |",
+                load.what,
+                figure.name,
+                cell(own, goals.itself),
+                others.collect::<Vec<_>>().join(" | "),
+                cell(of_best, goals.of_best),
+                cell(of_today, None),
+                cell(of_floor, goals.of_floor),
+                verdict(goals, [of_best, of_floor, own]),
+            )?;
         }
         for load in loads::ALL {
-            self.details(&load, &peers, &mut text)?;
+            self.details(&load, &mut text)?;
         }
         Ok(text)
     }
 
-    fn details(&self, load: &Load, peers: &[&str], text: &mut String) -> Result<()> {
-        let measured = |peer: &&&str| self.median(load.name, peer, DETAILS[1]).is_some();
-        let measured = peers.iter().filter(measured).collect::<Vec<_>>();
+    /// A load's charts, and its other figures.
+    fn details(&self, load: &Load, text: &mut String) -> Result<()> {
+        let measured = self.measured().filter(|(other, _)| other.name == load.name).collect::<Vec<_>>();
         if measured.is_empty() {
             return Ok(());
         }
         writeln!(text, "\n## {}\n", load.what)?;
-        writeln!(text, "| | {} |\n| --- |{}", DETAILS.join(" | "), " ---: |".repeat(DETAILS.len()))?;
-        for peer in measured {
-            let cells = DETAILS.map(|figure| cell(self.median(load.name, peer, figure)));
-            writeln!(text, "| {peer} | {} |", cells.join(" | "))?;
+        for (load, figure) in measured {
+            writeln!(text, "![{}, {}]({})", load.what, figure.name, chart_name(&load, &figure))?;
+        }
+        let has = |kind: Kind, details: &[&str]| self.median(load.name, kind, details[1]).is_some();
+        let Some(details) =
+            DETAILS.into_iter().find(|details| Kind::ALL.iter().any(|kind| has(*kind, details)))
+        else {
+            return Ok(());
+        };
+        writeln!(text, "\n| | {} |\n| --- |{}", details.join(" | "), " ---: |".repeat(details.len()))?;
+        for kind in Kind::ALL.into_iter().filter(|kind| has(*kind, details)) {
+            let cells = details.iter().map(|figure| cell(self.median(load.name, kind, figure), None));
+            writeln!(text, "| {} | {} |", kind.name(), cells.collect::<Vec<_>>().join(" | "))?;
         }
         Ok(())
     }
 
+    fn chart<'a>(&self, load: &Load, figure: &'a Figure) -> Chart<'a> {
+        let bars = Kind::ALL.into_iter();
+        let bars = bars.filter_map(|kind| Some((kind.name(), self.median(load.name, kind, figure.name)?)));
+        let Goals { of_best, of_floor, itself } = figure.goals;
+        let best = self.best(load.name, figure.name);
+        let floor = self.median(load.name, Kind::Floor, figure.name);
+        let times = |goal: Option<f64>, base: Option<f64>| Some(goal? * base?);
+        let goals = [times(of_best, best), times(of_floor, floor), itself];
+        Chart {
+            title: load.what,
+            figure: figure.name,
+            bars: bars.collect(),
+            goal: goals.into_iter().flatten().reduce(f64::min),
+        }
+    }
+
     fn json(&self) -> Value {
-        let ratios = compared().filter_map(|(load, figure)| {
-            let of_best = self.ratio(load.name, figure, &Kind::PEERS)?;
-            let of_today = self.ratio(load.name, figure, &[Kind::NginxToday]);
-            Some(json!({ "load": load.name, "figure": figure, "of_best": of_best, "of_today": of_today }))
+        let ratios = self.measured().map(|(load, figure)| {
+            let [of_best, of_today, of_floor] = self.ratios(load.name, figure.name);
+            let own = self.median(load.name, Kind::Hookgate, figure.name);
+            json!({
+                "load": load.name, "figure": figure.name, "of_best": of_best, "of_today": of_today,
+                "of_floor": of_floor, "goals": verdict(&figure.goals, [of_best, of_floor, own]),
+            })
         });
         let measurements = self.measurements.iter().map(|measurement| {
             let Measurement { round, load, peer, figures } = measurement;
@@ -131,21 +158,35 @@ impl Report {
         })
     }
 
-    /// hookgate's median divided by the best of `peers`.
-    fn ratio(&self, load: &str, figure: &str, peers: &[Kind]) -> Option<f64> {
-        let own = self.median(load, Kind::Hookgate.name(), figure)?;
-        let medians = peers.iter().filter_map(|kind| self.median(load, kind.name(), figure));
-        Some(own / medians.reduce(f64::min)?)
+    /// Every compared figure that at least one peer has.
+    fn measured(&self) -> impl Iterator<Item = (Load, Figure)> {
+        let all = loads::ALL.into_iter();
+        let all = all.flat_map(|load| load.compared.iter().map(move |figure| (load, *figure)));
+        all.filter(|(load, figure)| {
+            Kind::ALL.iter().any(|kind| self.median(load.name, *kind, figure.name).is_some())
+        })
     }
 
-    fn median(&self, load: &str, peer: &str, figure: &str) -> Option<f64> {
-        let of_both = self.measurements.iter().filter(|it| it.load == load && it.peer == peer);
+    /// hookgate's median divided by the best peer's, by that of nginx as today, by the floor's.
+    fn ratios(&self, load: &str, figure: &str) -> [Option<f64>; 3] {
+        let own = self.median(load, Kind::Hookgate, figure);
+        let to = |other: Option<f64>| Some(own? / other?);
+        let [today, floor] = [Kind::NginxToday, Kind::Floor].map(|kind| to(self.median(load, kind, figure)));
+        [to(self.best(load, figure)), today, floor]
+    }
+
+    fn best(&self, load: &str, figure: &str) -> Option<f64> {
+        Kind::PEERS.iter().filter_map(|kind| self.median(load, *kind, figure)).reduce(f64::min)
+    }
+
+    fn median(&self, load: &str, kind: Kind, figure: &str) -> Option<f64> {
+        let of_both = self.measurements.iter().filter(|it| it.load == load && it.peer == kind.name());
         median(of_both.filter_map(|it| it.figures.get(figure).copied()).collect())
     }
 }
 
-fn compared() -> impl Iterator<Item = (Load, &'static str)> {
-    loads::ALL.into_iter().flat_map(|load| load.compared.iter().map(move |figure| (load, *figure)))
+fn chart_name(load: &Load, figure: &Figure) -> String {
+    format!("{}-{}.svg", load.name, figure.name)
 }
 
 fn median(mut values: Vec<f64>) -> Option<f64> {
@@ -155,35 +196,25 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
     Some(f64::midpoint(lower, upper))
 }
 
-/// Three digits that mean something.
-fn cell(value: Option<f64>) -> String {
-    match value {
-        None => "–".to_owned(),
-        Some(value) if value >= 100.0 => format!("{value:.0}"),
-        Some(value) if value >= 10.0 => format!("{value:.1}"),
-        Some(value) => format!("{value:.2}"),
+/// A value, and what it should be at most.
+fn cell(value: Option<f64>, goal: Option<f64>) -> String {
+    let value = value.map_or("–".to_owned(), rounded);
+    goal.map_or(value.clone(), |goal| format!("{value} (≤ {goal})"))
+}
+
+/// What became of the goals; `shown`: the ratios to the best peer and to the floor, and the figure itself.
+fn verdict(goals: &Goals, shown: [Option<f64>; 3]) -> &'static str {
+    let goals = [goals.of_best, goals.of_floor, goals.itself];
+    let mut asked = goals.into_iter().zip(shown).filter_map(|(goal, shown)| Some((goal?, shown))).peekable();
+    if asked.peek().is_none() {
+        return "";
     }
-}
-
-fn machine() -> Result<String> {
-    let cpus = read("/proc/cpuinfo")?;
-    let models = cpus.lines().filter_map(|line| line.strip_prefix("model name")?.split_once(": "));
-    let models = models.map(|(_, model)| model).collect::<Vec<_>>();
-    let memory = read("/proc/meminfo")?;
-    let total = memory.lines().find_map(|line| line.strip_prefix("MemTotal:")).unwrap_or("?").trim();
-    Ok(format!("{} × {}, {total}", models.len(), models.first().unwrap_or(&"unknown processor")))
-}
-
-fn read(path: &str) -> Result<String> {
-    fs::read_to_string(path).with_context(|| format!("reading {path}"))
-}
-
-/// The first line that a program says, on whichever of the two outputs.
-fn said(program: &str, args: &[&str]) -> Result<String> {
-    let output = Command::new(program).args(args).output().with_context(|| format!("starting {program}"))?;
-    let text = if output.stdout.is_empty() { output.stderr } else { output.stdout };
-    let text = String::from_utf8_lossy(&text);
-    Ok(text.lines().next().unwrap_or_default().trim().to_owned())
+    let reached = asked.map(|(goal, shown)| shown.map(|shown| shown <= goal));
+    match reached.reduce(|all, one| all.zip(one).map(|(all, one)| all && one)).flatten() {
+        Some(true) => "reached",
+        Some(false) => "not reached",
+        None => "unknown",
+    }
 }
 
 #[cfg(test)]
@@ -192,18 +223,35 @@ mod tests {
 
     #[test]
     fn medians_are_those_of_the_rounds_and_ratios_those_of_the_medians() {
-        let mut report = Report { setting: BTreeMap::new(), measurements: Vec::new() };
-        let values =
-            [("hookgate", [9.0, 20.0, 10.0]), ("nginx-tuned", [50.0, 39.0, 40.0]), ("haproxy", [80.0; 3])];
-        for (peer, rounds) in values {
+        let mut report = Report { setting: Setting::new(), measurements: Vec::new() };
+        let values = [
+            (Kind::Hookgate, [9.0, 20.0, 10.0]),
+            (Kind::NginxTuned, [50.0, 39.0, 40.0]),
+            (Kind::Haproxy, [80.0; 3]),
+            (Kind::Floor, [8.0, 5.0, 9.0]),
+        ];
+        for (kind, rounds) in values {
             for (round, value) in rounds.into_iter().enumerate() {
                 let figures = Figures::from([("cpu_us", value)]);
-                report.add(Measurement { round, load: "kept-32", peer, figures });
+                report.add(Measurement { round, load: "kept-32", peer: kind.name(), figures });
             }
         }
-        assert_eq!(report.median("kept-32", "hookgate", "cpu_us"), Some(10.0));
-        assert_eq!(report.ratio("kept-32", "cpu_us", &Kind::PEERS), Some(0.25));
-        assert_eq!(report.ratio("kept-256", "cpu_us", &Kind::PEERS), None);
+        assert_eq!(report.median("kept-32", Kind::Hookgate, "cpu_us"), Some(10.0));
+        let [of_best, of_today, of_floor] = report.ratios("kept-32", "cpu_us");
+        assert_eq!((of_best, of_today, of_floor), (Some(0.25), None, Some(1.25)));
+        assert_eq!(report.ratios("kept-256", "cpu_us"), [None; 3]);
         assert_eq!(median(vec![4.0, 1.0, 2.0, 3.0]), Some(2.5));
+    }
+
+    #[test]
+    fn a_goal_that_was_not_measured_is_not_reached() {
+        let verdict = |of_best, of_floor, itself| {
+            let goals = Goals { of_best: Some(0.5), of_floor: None, itself: Some(1.05) };
+            verdict(&goals, [of_best, of_floor, itself])
+        };
+        assert_eq!(verdict(Some(0.5), None, Some(1.0)), "reached");
+        assert_eq!(verdict(Some(0.6), None, Some(1.0)), "not reached");
+        assert_eq!(verdict(Some(0.5), None, Some(1.1)), "not reached");
+        assert_eq!(verdict(None, None, Some(1.0)), "unknown");
     }
 }

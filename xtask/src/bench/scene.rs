@@ -1,5 +1,5 @@
 use std::fs::File;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -13,24 +13,42 @@ use crate::aftermath::{Aftermath, quoted_path};
 /// Where the proxy under load runs, and where all else does.
 pub const PROXY_CORE: usize = 0;
 pub const LOAD_CORE: usize = 1;
-/// The proxies' own name, and the one upstream that they all allow.
+/// The proxies' own name, and the upstreams that they all allow: for webhooks, and for bodies with and without TLS.
 pub const NAME: &str = "proxy.example.com";
 pub const UPSTREAM: &str = "chatwoot.example.com";
+pub const BODIES: &str = "bodies.example.com";
+pub const PLAIN: &str = "plain.example.com";
+/// One that they don't know yet; as [`PLAIN`].
+pub const NEW: &str = "new.example.com";
 
 const START: Duration = Duration::from_secs(10);
 
-/// What all peers have in common: certificates, the origin behind them, the webhook that is sent.
-pub struct Scene {
+/// What is ours, built for this.
+pub struct Programs {
     pub hookgate: PathBuf,
+    /// tests/bench/load, floors, and origin.
     pub generator: PathBuf,
+    pub floors: PathBuf,
+    pub origin: PathBuf,
+}
+
+/// What all peers have in common: certificates, the origins behind them, the webhook that is sent.
+pub struct Scene {
+    pub programs: Programs,
     pub webhook: PathBuf,
     pub webhook_bytes: usize,
     pub certs: Certs,
     pub ca: PathBuf,
+    pub own_cert: PathBuf,
+    pub own_key: PathBuf,
+    /// nginx, which answers webhooks.
     pub origin: SocketAddr,
+    /// The one for bodies: another address with the same port, as all upstreams have port 443 outside; and without TLS.
+    pub bodies: SocketAddr,
+    pub plain: SocketAddr,
     pub origin_ca: PathBuf,
     pub dns: DnsServer,
-    _origin: Running,
+    _origins: [Running; 2],
     _dir: TempDir,
     /// Last, so that it finds nothing left to do.
     pub aftermath: Aftermath,
@@ -38,14 +56,14 @@ pub struct Scene {
 
 impl Scene {
     /// # Errors
-    /// nginx or dnsmasq don't start.
-    pub fn start(hookgate: PathBuf, generator: PathBuf) -> Result<Self> {
+    /// nginx, our own origin or dnsmasq don't start.
+    pub fn start(programs: Programs) -> Result<Self> {
         let dir = TempDir::new("bench")?;
         let aftermath = Aftermath::new()?;
         aftermath.add(&format!("rm -rf {}", quoted_path(dir.path())))?;
         let certs = Certs::new(&[NAME])?;
-        let [ca, ..] = certs.write(&dir, "proxy")?;
-        let theirs = Certs::new(&[UPSTREAM])?;
+        let [ca, own_cert, own_key] = certs.write(&dir, "proxy")?;
+        let theirs = Certs::new(&[UPSTREAM, BODIES])?;
         let [origin_ca, cert, key] = theirs.write(&dir, "origin")?;
 
         let origin = loopback()?;
@@ -55,26 +73,38 @@ impl Scene {
             .replace("@KEY@", &key.to_string_lossy())
             .replace("@DIR@", &dir.path().to_string_lossy());
         let config = dir.write("origin.conf", config)?;
-        let running =
-            start_logged("nginx", nginx(&dir, &config), &dir, origin, &aftermath).context("the origin")?;
+        let webhooks = start_logged("nginx", nginx(&dir, &config), &dir, &[origin], &aftermath);
+        let webhooks = webhooks.context("the origin for webhooks")?;
 
-        let here = "127.0.0.1".parse().context("loopback")?;
-        let records = [(UPSTREAM, here)];
+        let (here, there) = (Ipv4Addr::new(127, 0, 0, 1), Ipv4Addr::new(127, 0, 0, 2));
+        let bodies = SocketAddr::from((there, origin.port()));
+        let plain = SocketAddr::from((there, free_port()?));
+        let mut command = Command::new(&programs.origin);
+        command.args(["--tls", &bodies.to_string(), "--plain", &plain.to_string()]);
+        command.arg("--cert").arg(&cert).arg("--key").arg(&key);
+        let running = start_logged("origin", command, &dir, &[bodies, plain], &aftermath);
+        let running = running.context("the origin for bodies")?;
+
+        let records = [(UPSTREAM, here), (BODIES, there), (PLAIN, there), (NEW, there)];
+        let records = records.map(|(name, address)| (name, IpAddr::V4(address)));
         let dns = DnsServer::start_with(&NetNs::here(), loopback()?, &records, &["--local-ttl=300"])?;
         let webhook = webhook()?;
         let webhook_bytes = webhook.len();
         let webhook = dir.write("webhook.http", webhook)?;
         Ok(Self {
-            hookgate,
-            generator,
+            programs,
             webhook,
             webhook_bytes,
             certs,
             ca,
+            own_cert,
+            own_key,
             origin,
+            bodies,
+            plain,
             origin_ca,
             dns,
-            _origin: running,
+            _origins: [webhooks, running],
             _dir: dir,
             aftermath,
         })
@@ -86,9 +116,11 @@ pub fn loopback() -> Result<SocketAddr> {
     Ok(SocketAddr::from(([127, 0, 0, 1], free_port()?)))
 }
 
-/// `command`, on the proxies' core.
+/// `command`, on the proxies' core; with the roots that a machine has without our environment's help.
 pub fn on_its_core(command: &Command) -> Command {
-    wrapped("taskset", &["--cpu-list", &PROXY_CORE.to_string()], command)
+    let mut command = wrapped("taskset", &["--cpu-list", &PROXY_CORE.to_string()], command);
+    command.env_remove("SSL_CERT_FILE").env_remove("SSL_CERT_DIR");
+    command
 }
 
 /// nginx with the configuration in `config`.
@@ -103,7 +135,7 @@ pub fn start_logged(
     program: &str,
     command: Command,
     dir: &TempDir,
-    address: SocketAddr,
+    addresses: &[SocketAddr],
     aftermath: &Aftermath,
 ) -> Result<Running> {
     let log = dir.path().join(format!("{program}.log"));
@@ -113,12 +145,14 @@ pub fn start_logged(
     aftermath.add(&format!("pkill -KILL -g {} -x {program}", running.pid()))?;
     let listening = wait_until(START, || {
         running.still_running()?;
-        Ok(harness::listens(running.pid(), &[address]))
+        Ok(harness::listens(running.pid(), addresses))
     });
     let said = || std::fs::read_to_string(&log).unwrap_or_else(|e| format!("its log can't be read: {e}"));
     match listening {
         Ok(true) => Ok(running),
-        Ok(false) => bail!("{program} does not listen on {address} after {START:?}; it said:\n{}", said()),
+        Ok(false) => {
+            bail!("{program} does not listen on {addresses:?} after {START:?}; it said:\n{}", said())
+        }
         Err(e) => bail!("{e:#} It said:\n{}", said()),
     }
 }

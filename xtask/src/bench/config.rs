@@ -1,0 +1,135 @@
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use harness::TempDir;
+
+use super::peer::{Addresses, Kind};
+use super::scene::{BODIES, NEW, PLAIN, Scene, UPSTREAM, loopback};
+
+/// What a host stands for behind a proxy.
+#[derive(Clone, Copy)]
+enum Target {
+    Webhooks,
+    Bodies,
+    Plain,
+}
+
+/// A proxy's configuration, which can be written once more with another host in it.
+pub struct Config {
+    kind: Kind,
+    pub path: PathBuf,
+    /// All but the hosts.
+    text: String,
+    hosts: String,
+    new_host: String,
+}
+
+impl Config {
+    /// Writes it: the scene's hosts are allowed, and `more` others that nobody asks for.
+    ///
+    /// # Errors
+    /// A file can't be written.
+    pub fn new(kind: Kind, scene: &Scene, dir: &TempDir, to: &Addresses, more: usize) -> Result<Self> {
+        let [_, cert, key] = scene.certs.write(dir, "own")?;
+        let pair = dir.write("pair.pem", format!("{}{}", scene.certs.cert, scene.certs.key))?;
+        let path_text = |path: &Path| path.display().to_string();
+        let values = [
+            ("@ADMIN@", loopback()?.to_string()),
+            ("@BODIES@", scene.bodies.to_string()),
+            ("@CERT@", path_text(&cert)),
+            ("@DIR@", path_text(dir.path())),
+            ("@DNS@", scene.dns.address().to_string()),
+            ("@KEY@", path_text(&key)),
+            ("@LISTEN@", to.webhooks.to_string()),
+            ("@LISTEN_PLAIN@", to.plain.to_string()),
+            ("@ORIGIN@", scene.origin.to_string()),
+            ("@ORIGIN_CA@", path_text(&scene.origin_ca)),
+            ("@ORIGIN_PORT@", scene.origin.port().to_string()),
+            ("@PAIR@", path_text(&pair)),
+            ("@PLAIN@", scene.plain.to_string()),
+            ("@PLAIN_PORT@", scene.plain.port().to_string()),
+            ("@UPSTREAM@", UPSTREAM.to_owned()),
+            ("@BODIES_NAME@", BODIES.to_owned()),
+        ];
+        let text =
+            values.iter().fold(template(kind).to_owned(), |text, (name, value)| text.replace(name, value));
+        let own = [(UPSTREAM, Target::Webhooks), (BODIES, Target::Bodies), (PLAIN, Target::Plain)];
+        let own = own.map(|(host, target)| kind.allowed(host, target, scene));
+        let others =
+            (0..more).map(|n| kind.allowed(&format!("host-{n}.example.com"), Target::Webhooks, scene));
+        let hosts = own.into_iter().chain(others).collect();
+        let new_host = kind.allowed(NEW, Target::Plain, scene);
+        let config = Self { kind, path: dir.path().join("config"), text, hosts, new_host };
+        config.write(dir, &config.hosts)?;
+        Ok(config)
+    }
+
+    /// Allows [`NEW`] too.
+    ///
+    /// # Errors
+    /// A file can't be written.
+    pub fn add_host(&self, dir: &TempDir) -> Result<()> {
+        self.write(dir, &format!("{}{}", self.hosts, self.new_host))
+    }
+
+    fn write(&self, dir: &TempDir, hosts: &str) -> Result<()> {
+        if self.kind == Kind::Haproxy {
+            dir.write("allowed.map", hosts)?;
+        }
+        dir.write("config", self.text.replace("@ALLOWED@", hosts)).map(|_| ())
+    }
+}
+
+fn template(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Hookgate => include_str!("../../../tests/bench/peers/hookgate.toml"),
+        Kind::NginxToday => include_str!("../../../tests/bench/peers/nginx-today.conf"),
+        Kind::NginxTuned => include_str!("../../../tests/bench/peers/nginx-tuned.conf"),
+        Kind::Haproxy => include_str!("../../../tests/bench/peers/haproxy.cfg"),
+        Kind::Floor => "", // has arguments only
+    }
+}
+
+impl Kind {
+    /// The line that allows a host.
+    fn allowed(self, host: &str, target: Target, scene: &Scene) -> String {
+        let backend = match target {
+            Target::Webhooks => "chatwoot",
+            Target::Bodies => "bodies",
+            Target::Plain => "plain",
+        };
+        match self {
+            Self::Hookgate => {
+                let way = match target {
+                    Target::Webhooks | Target::Bodies => {
+                        format!("port = {}, ca = \"{}\"", scene.origin.port(), scene.origin_ca.display())
+                    }
+                    Target::Plain => format!("port = {}, tls = false", scene.plain.port()),
+                };
+                format!("\"{host}\" = {{ {way}, allow_private = true }}\n")
+            }
+            Self::NginxToday => format!("{host} 1;\n"),
+            Self::NginxTuned => format!("{host} {backend};\n"),
+            Self::Haproxy => format!("{host} {backend}\n"),
+            Self::Floor => String::new(),
+        }
+    }
+}
+
+/// The arguments of the floors' program.
+pub fn floor_args(scene: &Scene, to: &Addresses) -> Vec<String> {
+    let way = |listen: SocketAddr, upstream: SocketAddr| format!("{listen}={upstream}");
+    let text = |path: &Path| path.display().to_string();
+    let args = [
+        ("--tls", way(to.webhooks, scene.origin)),
+        ("--tls", way(to.bodies, scene.bodies)),
+        ("--pooled", way(to.handshakes, scene.origin)),
+        ("--splice", way(to.plain, scene.plain)),
+        ("--cert", text(&scene.own_cert)),
+        ("--key", text(&scene.own_key)),
+        ("--ca", text(&scene.origin_ca)),
+        ("--name", UPSTREAM.to_owned()),
+    ];
+    args.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect()
+}

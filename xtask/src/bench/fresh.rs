@@ -1,0 +1,79 @@
+//! Loads that begin with a process of the peer's kind that has just been started, in a control group of its own.
+
+use anyhow::Result;
+
+use super::generator::Generator;
+use super::loads::{Figures, number, words};
+use super::peer::{Kind, Peer, Prepared, Way};
+use super::scene::Scene;
+
+/// As many connections as the memory of one is measured with.
+const IDLE: &str = "500";
+
+pub fn start_and_idle(kind: Kind, scene: &Scene) -> Result<Figures> {
+    let prepared = Prepared::new(kind, scene)?.in_cgroup(scene)?;
+    let (peer, start_ms) = start(prepared, scene)?;
+    let rss_mib = peer.rss_kib()? as f64 / 1024.0;
+
+    let before = Memory::of(&peer)?;
+    let mut idle =
+        Generator::prepare(scene, &peer.addresses, Way::Webhooks, &words(&["idle", "--connections", IDLE]))?;
+    let connections = number(&idle.run()?, "connections")?;
+    let grown = before.growth(&peer)?;
+    let mut figures = Figures::from([
+        ("start_ms", start_ms),
+        ("rss_mib", rss_mib),
+        ("idle_kib", grown.pss_kib / connections),
+    ]);
+    figures.extend(grown.peak_kib.map(|kib| ("idle_cgroup_kib", kib / connections)));
+    Ok(figures)
+}
+
+pub fn uploads(kind: Kind, scene: &Scene, args: &[&str]) -> Result<Figures> {
+    let (peer, _) = start(Prepared::new(kind, scene)?.in_cgroup(scene)?, scene)?;
+    let before = Memory::of(&peer)?;
+    let all = ["uploads", "--connections", "200", "--bytes", "1048576"];
+    let mut uploads =
+        Generator::prepare(scene, &peer.addresses, Way::Bodies, &words(&[&all, args].concat()))?;
+    uploads.run()?;
+    let grown = before.growth(&peer)?;
+    uploads.end()?;
+    let mut figures = Figures::from([("held_mib", grown.pss_kib / 1024.0)]);
+    figures.extend(grown.peak_kib.map(|kib| ("held_cgroup_mib", kib / 1024.0)));
+    Ok(figures)
+}
+
+/// Starts it while somebody knocks; returns milliseconds to its first 200.
+pub fn start(prepared: Prepared, scene: &Scene) -> Result<(Peer, f64)> {
+    let mut first = Generator::prepare(scene, &prepared.addresses, Way::Webhooks, &words(&["first"]))?;
+    first.start()?;
+    let peer = prepared.start(scene)?;
+    let seconds = number(&first.finish()?, "seconds")?;
+    Ok((peer, seconds * 1e3))
+}
+
+/// A peer's memory at one time.
+struct Memory {
+    pss_kib: u64,
+    cgroup_kib: Option<u64>,
+}
+
+/// What it has more since then: now, and at most.
+struct Growth {
+    pss_kib: f64,
+    peak_kib: Option<f64>,
+}
+
+impl Memory {
+    fn of(peer: &Peer) -> Result<Self> {
+        let cgroup_kib = peer.cgroup().map(|cgroup| cgroup.used_kib()).transpose()?;
+        Ok(Self { pss_kib: peer.pss_kib()?, cgroup_kib })
+    }
+
+    fn growth(&self, peer: &Peer) -> Result<Growth> {
+        let pss_kib = peer.pss_kib()?.saturating_sub(self.pss_kib) as f64;
+        let peak_kib = peer.cgroup().map(|cgroup| cgroup.peak_kib()).transpose()?;
+        let peak_kib = peak_kib.zip(self.cgroup_kib).map(|(peak, before)| peak.saturating_sub(before) as f64);
+        Ok(Growth { pss_kib, peak_kib })
+    }
+}

@@ -1,0 +1,51 @@
+//! What was measured with, on what, and when.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use super::scene::Scene;
+
+pub type Setting = BTreeMap<&'static str, String>;
+
+/// # Errors
+/// The machine, or one of the programs, does not say what it is.
+pub fn of(scene: &Scene, rounds: usize, seconds: f64) -> Result<Setting> {
+    let args = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
+    Ok(BTreeMap::from([
+        ("command", format!("`cargo xtask {args}`")),
+        ("haproxy", said("haproxy", &["-v"])?),
+        ("hookgate", said(&scene.programs.hookgate.to_string_lossy(), &["--version"])?),
+        ("kernel", read("/proc/sys/kernel/osrelease")?.trim().to_owned()),
+        ("load before", read("/proc/loadavg")?.trim().to_owned()),
+        ("machine", machine()?),
+        ("nginx", said("nginx", &["-v"])?),
+        ("openssl", said("openssl", &["version"]).unwrap_or_else(|_| "unknown".to_owned())),
+        ("request", format!("{} bytes, head and body", scene.webhook_bytes)),
+        ("rounds", format!("{rounds} of {seconds} s each")),
+        ("started", said("date", &["--utc", "+%Y-%m-%dT%H:%M:%SZ"])?),
+    ]))
+}
+
+fn machine() -> Result<String> {
+    let cpus = read("/proc/cpuinfo")?;
+    let models = cpus.lines().filter_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let models = models.map(|(_, model)| model).collect::<Vec<_>>();
+    let memory = read("/proc/meminfo")?;
+    let total = memory.lines().find_map(|line| line.strip_prefix("MemTotal:")).unwrap_or("?").trim();
+    Ok(format!("{} × {}, {total}", models.len(), models.first().unwrap_or(&"unknown processor")))
+}
+
+fn read(path: &str) -> Result<String> {
+    fs::read_to_string(path).with_context(|| format!("reading {path}"))
+}
+
+/// The first line that a program says, on whichever of the two outputs.
+fn said(program: &str, args: &[&str]) -> Result<String> {
+    let output = Command::new(program).args(args).output().with_context(|| format!("starting {program}"))?;
+    let text = if output.stdout.is_empty() { output.stderr } else { output.stdout };
+    let text = String::from_utf8_lossy(&text);
+    Ok(text.lines().next().unwrap_or_default().trim().to_owned())
+}
