@@ -36,8 +36,8 @@ use context::{Client, InWorker};
 use wait::Wait;
 
 /// What a worker spends on content on its way, beyond a buffer for each connection that has something in it: at most
-/// 1 MiB of free small buffers, 2 MiB of large ones, and 16 MiB of the kernel's in pipes.
-const MEMORY: Limits = Limits { free: 64, large: 32, pipes: 16 };
+/// 0.6 MiB of free small buffers, as much in large ones, and 16 MiB of the kernel's in pipes.
+const MEMORY: Limits = Limits { free: 32, large: 8, pipes: 16 };
 
 /// What the connections of one worker share.
 pub struct Local {

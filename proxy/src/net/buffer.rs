@@ -2,13 +2,14 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use super::pipe::Pipes;
+use crate::sys::Pages;
 
 /// Bytes that were read and not used up yet: `filled` lies in `bytes[start..end]`. It has memory only while
 /// there are any: most connections wait most of the time, and what few need lies warm in the cache.
 ///
 /// Invariant: `start <= end <= bytes.len()`.
 pub struct Buffer {
-    bytes: Vec<u8>,
+    bytes: Pages,
     start: usize,
     end: usize,
     /// What it has, or will have when it needs some.
@@ -21,7 +22,7 @@ impl Buffer {
     /// One whose memory comes from `buffers`.
     pub fn new(buffers: &Rc<Buffers>) -> Self {
         let (size, wanted) = Default::default();
-        Self { bytes: Vec::new(), start: 0, end: 0, size, wanted, buffers: Rc::clone(buffers) }
+        Self { bytes: Pages::default(), start: 0, end: 0, size, wanted, buffers: Rc::clone(buffers) }
     }
 
     pub fn filled(&self) -> &[u8] {
@@ -70,10 +71,29 @@ impl Buffer {
         }
     }
 
+    /// Moves what lies in large memory to smaller, where it fits: whoever waits needs no room.
+    pub fn shrink(&mut self) {
+        if self.size == Size::Large && !self.is_empty() && self.len() <= Size::Record.bytes() {
+            self.move_to(Size::Record);
+        }
+    }
+
+    fn move_to(&mut self, size: Size) {
+        let (mut bytes, size) = self.buffers.take(size);
+        bytes[..self.len()].copy_from_slice(self.filled());
+        self.buffers.give(std::mem::replace(&mut self.bytes, bytes), self.size);
+        (self.start, self.end, self.size) = (0, self.len(), size);
+    }
+
     /// Room for more bytes behind the filled ones; what was filled moves to the front to make it.
     pub fn space(&mut self) -> &mut [u8] {
         if self.bytes.is_empty() {
             (self.bytes, self.size) = self.buffers.take(self.wanted);
+        } else if self.wanted == Size::Large
+            && self.bytes.len() <= Size::Record.bytes()
+            && self.buffers.has_large()
+        {
+            self.move_to(Size::Large);
         } else if self.start > 0 {
             self.bytes.copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, self.end - self.start);
@@ -84,7 +104,7 @@ impl Buffer {
     /// Room for at least `count` bytes behind the filled ones.
     pub fn space_for(&mut self, count: usize) -> &mut [u8] {
         if self.space().len() < count {
-            self.bytes.resize(self.end + count, 0);
+            self.bytes.grow(self.end + count);
         }
         &mut self.bytes[self.end..]
     }
@@ -105,7 +125,7 @@ impl Buffer {
     pub fn grow_if_full(&mut self, most: usize) {
         let filled = self.len();
         if filled > 0 && filled == self.bytes.len() && filled < most {
-            self.bytes.resize((2 * filled).min(most), 0);
+            self.bytes.grow((2 * filled).min(most));
         }
     }
 }
@@ -130,16 +150,16 @@ pub enum Size {
 impl Size {
     const fn bytes(self) -> usize {
         match self {
-            Self::Record => 5 + (1 << 14) + 2048,
-            Self::Large => 66 * 1024,
+            Self::Record => 20 * 1024,
+            Self::Large => 68 * 1024,
         }
     }
 }
 
 /// What content needs on its way, for one worker: the memory of buffers that need none at the moment, and pipes.
 pub struct Buffers {
-    records: RefCell<Vec<Vec<u8>>>,
-    large: RefCell<Vec<Vec<u8>>>,
+    records: RefCell<Vec<Pages>>,
+    large: RefCell<Vec<Pages>>,
     large_lent: Cell<usize>,
     limits: Limits,
     pipes: Pipes,
@@ -166,9 +186,13 @@ impl Buffers {
         &self.pipes
     }
 
+    fn has_large(&self) -> bool {
+        self.large_lent.get() < self.limits.large
+    }
+
     /// Memory of that size, or of a record's when enough large ones are lent.
-    fn take(&self, wanted: Size) -> (Vec<u8>, Size) {
-        let size = if self.large_lent.get() < self.limits.large { wanted } else { Size::Record };
+    fn take(&self, wanted: Size) -> (Pages, Size) {
+        let size = if self.has_large() { wanted } else { Size::Record };
         let free = match size {
             Size::Record => self.records.borrow_mut().pop(),
             Size::Large => {
@@ -176,11 +200,11 @@ impl Buffers {
                 self.large.borrow_mut().pop()
             }
         };
-        (free.unwrap_or_else(|| vec![0; size.bytes()]), size)
+        (free.unwrap_or_else(|| Pages::new(size.bytes())), size)
     }
 
     /// Takes memory back that was lent as `size`; what has grown is let go.
-    fn give(&self, bytes: Vec<u8>, size: Size) {
+    fn give(&self, bytes: Pages, size: Size) {
         if bytes.is_empty() {
             return;
         }
@@ -249,6 +273,12 @@ mod tests {
         let [first, second, third] = std::array::from_fn(|_| large());
         assert_eq!([&first, &second, &third].map(|one| one.bytes.len() > RECORD), [true, true, false]);
         drop(first);
-        assert!(large().bytes.len() > RECORD);
+        let mut first = large();
+        assert!(first.bytes.len() > RECORD);
+        first.shrink();
+        assert_eq!((first.bytes.len(), first.filled()), (RECORD, &b"a"[..]));
+        assert!(large().bytes.len() > RECORD, "it has left its own to another");
+        assert!(first.space().len() > RECORD, "and gets it back when that one is done");
+        assert_eq!(first.filled(), b"a");
     }
 }

@@ -275,9 +275,14 @@ impl Session {
 
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.outgoing.is_empty() {
-            match ready!(Pin::new(&mut self.tcp).poll_write(cx, self.outgoing.filled()))? {
-                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                sent => self.outgoing.consume(sent),
+            match Pin::new(&mut self.tcp).poll_write(cx, self.outgoing.filled()) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(sent)) => self.outgoing.consume(sent),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {
+                    self.outgoing.shrink();
+                    return Poll::Pending;
+                }
             }
         }
         Poll::Ready(Ok(()))
@@ -285,7 +290,11 @@ impl Session {
 
     /// Reads once; only whoever has something to read takes memory for it.
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.tcp.poll_read_ready(cx))?;
+        let Poll::Ready(ready) = self.tcp.poll_read_ready(cx) else {
+            self.incoming.shrink();
+            return Poll::Pending;
+        };
+        ready?;
         self.incoming.grow_if_full(MOST_HANDSHAKE_BYTES);
         let space = self.incoming.space();
         if space.is_empty() {

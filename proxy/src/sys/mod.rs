@@ -6,10 +6,12 @@ mod clock;
 mod fork;
 mod kernel_tls;
 mod netns;
+mod pages;
 mod shared;
 
 pub use clock::clock_is_synchronised;
 pub use fork::{ForkResult, fork};
 pub use kernel_tls::start_kernel_tls;
 pub use netns::netns_cookie;
+pub use pages::Pages;
 pub use shared::Shared;
