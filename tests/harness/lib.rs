@@ -41,7 +41,7 @@ pub use nginx::Nginx;
 pub use origin::{Conversation, End, Origin};
 pub use ports::free_port;
 pub use process::{Running, run, wait_until, wrapped};
-pub use proxy::{Proxy, binary, listens};
+pub use proxy::{Proxy, binary, counting_binary, listens};
 pub use receiver::{APP_SECRET, Received, Receiver, VERIFY_TOKEN, signature};
 pub use sample::Sample;
 pub use server::Server;

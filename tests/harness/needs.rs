@@ -9,6 +9,8 @@ pub enum Need {
     Program(&'static str),
     /// A binary with the XDP program inside.
     Guard,
+    /// The binary with an allocator that counts.
+    CountingBinary,
     /// Control groups that bound memory.
     MemoryControl,
 }
@@ -41,6 +43,7 @@ impl Need {
                 }
                 Err(e) => Some(format!("{e:#}")),
             },
+            Self::CountingBinary => crate::counting_binary().err().map(|e| format!("{e:#}")),
             Self::MemoryControl => {
                 memory_control().is_none().then(|| "needs control groups for memory".to_owned())
             }

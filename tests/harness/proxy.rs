@@ -155,6 +155,16 @@ pub fn binary() -> Result<PathBuf> {
     Ok(path)
 }
 
+/// The binary that counts what its workers take from the heap, which `cargo xtask test` builds beside the other.
+///
+/// # Errors
+/// As [`binary`], or there is none.
+pub fn counting_binary() -> Result<PathBuf> {
+    let path = binary()?.with_file_name("hookgate-counting");
+    ensure!(path.is_file(), "no {}: run `cargo xtask test`", path.display());
+    Ok(path)
+}
+
 /// Every address under `[listen]`, and the admin listener's.
 fn listeners(config: &str) -> Result<Vec<SocketAddr>> {
     let config = DeTable::parse(config).context("the test's own hookgate.toml")?;

@@ -53,6 +53,24 @@ pub fn both(workspace: &Workspace, profile: Profile) -> Result<Built> {
     Ok(Built { binary: proxy(workspace, profile)?, guard_missing })
 }
 
+/// The proxy with an allocator that counts, beside the other.
+///
+/// # Errors
+/// The code does not compile.
+pub fn counting(workspace: &Workspace) -> Result<()> {
+    let mut cargo = workspace.cargo();
+    cargo.args([
+        "build",
+        "--package",
+        "hookgate",
+        "--features",
+        "count-allocations",
+        "--bin",
+        "hookgate-counting",
+    ]);
+    run_aloud(cargo)
+}
+
 /// The proxy with whatever program an earlier build has left.
 ///
 /// # Errors

@@ -46,6 +46,7 @@ pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
         vm::test(workspace, &built, args.quick, &args.names, &mut tally)?;
         return Ok(tally.verdict());
     }
+    build::counting(workspace)?;
     tally.add("tidy", &tidy::findings(workspace)?);
     run_tests(tests(workspace, &built.binary, args.full), &mut tally)?;
     if args.full {

@@ -30,6 +30,18 @@ use crate::observe::Log;
 use crate::prefixes::{BadState, Standing, Table};
 use crate::server::log_format;
 
+/// The whole program. 0 fine, 1 it failed, 2 usage (clap's own exit).
+pub fn main() -> ExitCode {
+    match Cli::parse().run() {
+        Ok(code) => code,
+        Err(error) => {
+            // Where standard error is closed there is nobody left to tell.
+            writeln!(io::stderr(), "hookgate: {error:#}").ok();
+            ExitCode::FAILURE
+        }
+    }
+}
+
 /// A relay for Meta's webhooks, with an XDP guard that counts every connection.
 #[derive(Debug, Parser)]
 #[command(name = "hookgate", version, arg_required_else_help = true)]

@@ -131,6 +131,8 @@ impl Ring {
     fn next(&mut self) -> &mut Record {
         let at = match self.records.len() < KEPT {
             true => {
+                // All at once: the machine gives the memory only as it is written.
+                self.records.reserve_exact(KEPT - self.records.len());
                 self.records.push(Record::default());
                 self.records.len() - 1
             }
@@ -166,13 +168,14 @@ impl Default for Record {
 
 impl Record {
     fn write(&mut self, [id, method, path, source]: [&str; 4]) {
+        let whole = path.len() <= LONGEST_PATH;
+        let kept = if whole { path } else { &path[..path.floor_char_boundary(LONGEST_PATH)] };
         self.words.clear();
+        self.words.reserve(id.len() + method.len() + kept.len() + '…'.len_utf8() + source.len());
         self.words.push_str(id);
         self.ends[0] = self.words.len();
         self.words.push_str(method);
         self.ends[1] = self.words.len();
-        let whole = path.len() <= LONGEST_PATH;
-        let kept = if whole { path } else { &path[..path.floor_char_boundary(LONGEST_PATH)] };
         self.words.push_str(kept);
         if !whole {
             self.words.push('…');

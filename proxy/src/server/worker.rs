@@ -82,6 +82,8 @@ impl Worker {
         thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
             let context = Arc::clone(&generations.borrow().context);
             context.log.batch_on_this_thread();
+            #[cfg(feature = "count-allocations")]
+            crate::sys::count_on_this_thread();
             Deliveries::use_part(index);
             let worker = Self { drain, end, active: Rc::default(), local: Local::new(context) };
             let cut = worker.run(&runtime, generations);

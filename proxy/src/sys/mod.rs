@@ -1,6 +1,8 @@
 //! What needs `unsafe`: the kernel's interfaces that Rust's types cannot speak for.
 #![allow(unsafe_code, reason = "the only module of the proxy that may")]
 
+#[cfg(feature = "count-allocations")]
+mod allocations;
 pub mod bpf;
 mod clock;
 mod fork;
@@ -9,6 +11,8 @@ mod netns;
 mod pages;
 mod shared;
 
+#[cfg(feature = "count-allocations")]
+pub use allocations::{allocations, count_on_this_thread};
 pub use clock::clock_is_synchronised;
 pub use fork::{ForkResult, fork};
 pub use kernel_tls::start_kernel_tls;

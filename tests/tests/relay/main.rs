@@ -2,6 +2,7 @@
 
 mod admin;
 mod admission;
+mod allocations;
 mod answers;
 mod bodies;
 mod client_tls;

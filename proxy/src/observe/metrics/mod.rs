@@ -138,6 +138,15 @@ impl Metrics {
         to.used_sample(&[("path", "copy")], &self.body_bytes_copied);
         to.used_sample(&[("path", "splice")], &self.body_bytes_spliced);
         self.funnel.expose(to);
+        #[cfg(feature = "count-allocations")]
+        {
+            to.family(
+                "hookgate_worker_allocations_total",
+                "counter",
+                "How often workers took memory from the heap",
+            );
+            to.sample(&[], crate::sys::allocations());
+        }
     }
 }
 
