@@ -4,7 +4,7 @@ use super::source::{PathUse, SourceFile};
 
 /// From the top down. A module that is not here is refused: somebody has to decide where it stands.
 const LAYERS: [&[&str]; 10] = [
-    &["main", "lib"],
+    &["main", "bin", "lib"],
     &["cli"],
     &["doctor"],
     &["server"],
