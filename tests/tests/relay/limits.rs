@@ -1,7 +1,7 @@
 //! What the machine allows: descriptors and memory, and what becomes of connections that do not fit.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::thread::{self, sleep};
@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use harness::{
-    Certs, Client, Need, NetNs, Proxy, TempDir, binary, free_port, memory_control, require, wait_until,
+    Certs, Client, End, Need, NetNs, Proxy, TempDir, binary, free_port, memory_control, require, wait_until,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
 
 use crate::client_tls::trusting;
-use crate::{OK, Origin, get, local, post, proxy_line, upstream};
+use crate::{OK, Origin, get, local, post, proxy_line, request, upstream};
 
 /// A relay whose process may have `soft` descriptors, and raise that to `hard`.
 struct Limited {
@@ -159,6 +159,13 @@ impl MemoryGroup {
     fn inner(&self) -> PathBuf {
         self.0.join("inner")
     }
+
+    /// The most that it has used.
+    fn peak_bytes(&self) -> Result<u64> {
+        let names = ["memory.peak", "memory.max_usage_in_bytes"].map(|name| self.0.join(name));
+        let peak = names.iter().find_map(|path| fs::read_to_string(path).ok()).context("no peak is kept")?;
+        peak.trim().parse().context("a peak that is no number")
+    }
 }
 
 impl Drop for MemoryGroup {
@@ -221,14 +228,16 @@ fn networks_of_the_guards_are_exempt_from_what_one_stranger_may_have() -> Result
     Ok(())
 }
 
-/// The contract's number on the contract's machine: each has asked something over TLS, and stays.
+/// The contract's number on the contract's machine: each has asked something over TLS, and stays; then some upload to an
+/// upstream that reads nothing.
 #[test]
 #[ignore = "takes minutes"]
-fn twelve_thousand_connections_on_half_a_gigabyte() -> Result<()> {
+fn twelve_thousand_connections_and_slow_uploads_on_half_a_gigabyte() -> Result<()> {
     if !require(&[Need::Root, Need::MemoryControl]) {
         return Ok(());
     }
     const CONNECTIONS: usize = 12_000;
+    const UPLOADS: usize = 200;
     const LANES: usize = 4;
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).context("raising our own limit")?;
@@ -236,11 +245,20 @@ fn twelve_thousand_connections_on_half_a_gigabyte() -> Result<()> {
     let certs = Certs::new(&["proxy.example.com"])?;
     let [_, cert, key] = certs.write(&dir, "edge")?;
     let https = local(free_port()?);
+    let (wake, woken) = std::sync::mpsc::channel::<()>();
+    let woken = std::sync::Mutex::new(woken);
+    let deaf = Origin::plain(move |connection| {
+        connection.head()?;
+        // Until the test is over.
+        let _ = woken.lock().map(|woken| woken.recv());
+        Ok(End::Reset)
+    })?;
     let group = MemoryGroup::new(512 << 20)?;
     let enter = format!("echo $$ >{}/cgroup.procs && exec", group.inner().display());
     let config = format!(
         "[tls]\ncert = {cert:?}\nkey = {key:?}\n[limits]\nconnections = {CONNECTIONS}\n\
-         [timeouts]\nkeepalive = \"1h\"\n[log]\naccess = false\n"
+         [timeouts]\nkeepalive = \"1h\"\n[log]\naccess = false\n{}",
+        upstream(deaf.address(), "")
     );
     let relay = Limited::start_by(&enter, &format!("https = [\"{https}\"]"), &config)?;
     let (before, _) = relay.proxy.memory_kib()?;
@@ -264,7 +282,29 @@ fn twelve_thousand_connections_on_half_a_gigabyte() -> Result<()> {
     let (now, most) = relay.proxy.memory_kib()?;
     eprintln!("{before} KiB before, {now} KiB with {} connections, at most {most} KiB", held.len());
     assert!(most < 400 * 1024, "{most} KiB leave too little for the kernel's part");
-    held.iter_mut().step_by(100).try_for_each(ask).context("they are alive")
+
+    held[..UPLOADS].iter_mut().try_for_each(upload)?;
+    let ((now, _), peak) = (relay.proxy.memory_kib()?, group.peak_bytes()? >> 10);
+    eprintln!(
+        "{now} KiB with {UPLOADS} uploads beside; the group's peak, the kernel's part included: {peak} KiB"
+    );
+    assert!(peak < 480 * 1024, "{peak} KiB of {} leave no room", 512 << 10);
+    held.iter_mut().skip(UPLOADS).step_by(100).try_for_each(ask).context("they are alive")?;
+    drop(wake);
+    Ok(())
+}
+
+/// Sends of an upload of 1 MiB as much as is taken.
+fn upload(stream: &mut TlsStream) -> Result<()> {
+    stream.sock.set_write_timeout(Some(Duration::from_millis(100)))?;
+    let head = request("POST /up.example/", &[&format!("Content-Length: {}", 1 << 20)], "");
+    let sent = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&vec![b'x'; (1 << 20) - 1]));
+    let waits = |error: &std::io::Error| matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut);
+    ensure!(sent.as_ref().err().is_none_or(waits), "an upload: {sent:?}");
+    stream.sock.set_read_timeout(Some(Duration::from_millis(1)))?;
+    let answer = stream.read(&mut [0; 64]);
+    ensure!(answer.as_ref().is_err_and(waits), "an upload is answered: {answer:?}");
+    Ok(())
 }
 
 /// A client with one descriptor, which the harness's has not.
