@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::http::chunked::{Step, open_chunk, relay_trailers};
 use crate::http::decoder::{BodyError, Decoder};
 use crate::http::framing::Framing;
-use crate::net::{Pipe, Size, Socket, Stream};
+use crate::net::{PassError, Pipe, Size, Socket, Stream};
 
 /// Up to so many bytes of chunks are copied together, so that a small body leaves in one write with its head.
 const GATHER_BYTES: usize = 4096;
@@ -92,6 +92,15 @@ impl From<BodyError> for PumpError {
     }
 }
 
+impl From<PassError> for PumpError {
+    fn from(error: PassError) -> Self {
+        match error {
+            PassError::Read(error) => Self::Read(error),
+            PassError::Write(error) => Self::Write(error),
+        }
+    }
+}
+
 impl Pump {
     /// `head` goes out first; then the body that `decoder` reads, in chunks if `chunked`.
     pub fn new(head: Vec<u8>, decoder: Decoder, chunked: bool, now: Instant) -> Self {
@@ -159,9 +168,10 @@ impl Pump {
         &mut self,
         cx: &mut Context<'_>,
         source: &mut Socket,
-        sink: &Stream,
+        sink: &mut Stream,
     ) -> Result<bool, PumpError> {
         while self.content == 0
+            && !self.unflushed
             && self.pipe.is_none()
             && self.tail.is_empty()
             && !self.ended
@@ -199,13 +209,14 @@ impl Pump {
         Ok(false)
     }
 
-    /// Reads once: what is sure to be content into a pipe, if neither side's bytes need looking at and there is enough to
-    /// make it worth while; else into the source's buffer. Ready with 0 at the end of the input.
+    /// Reads once: what is sure to be content, if there is enough to make it worth while, into a pipe where neither side's
+    /// bytes need looking at, or from one TLS session right into the other; else into the source's buffer. Ready with 0 at
+    /// the end of the input.
     fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
         source: &mut Socket,
-        sink: &Stream,
+        sink: &mut Stream,
     ) -> Poll<Result<usize, PumpError>> {
         let left = self.decoder.content_left();
         let is_long = left >= LONG_BYTES;
@@ -231,7 +242,29 @@ impl Pump {
             }
         }
         source.want(if is_long { Size::Large } else { Size::Record });
+        if is_long
+            && !self.chunked
+            && !self.has_something_to_write()
+            && source.buffer.is_empty()
+            && let (Stream::Tls(from), Stream::Tls(to)) = (&mut source.stream, &mut *sink)
+            && from.has_nothing_ahead()
+        {
+            let most = usize::try_from(left).unwrap_or(usize::MAX);
+            let passed = ready!(from.poll_pass(cx, to, most, &mut source.buffer))?;
+            self.take_passed(passed)?;
+            return Poll::Ready(Ok(passed));
+        }
         source.poll_fill(cx).map_err(PumpError::Read)
+    }
+
+    /// `length` bytes of content lie in the sink's session.
+    fn take_passed(&mut self, length: usize) -> Result<(), PumpError> {
+        self.decoder.take(length as u64)?;
+        self.moved.copied += length as u64;
+        self.has_consumed |= length > 0;
+        self.unflushed |= length > 0;
+        self.ended = self.decoder.is_at_end();
+        Ok(())
     }
 
     /// Content lies in `pipe`.

@@ -10,6 +10,6 @@ mod stream;
 pub use ask::{Answer, NoAnswer, ask};
 pub use buffer::{Buffer, Buffers, Limits, Size};
 pub use pipe::Pipe;
-pub use session::Session;
+pub use session::{PassError, Session};
 pub use socket::Socket;
 pub use stream::Stream;

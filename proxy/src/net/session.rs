@@ -49,6 +49,13 @@ enum End {
     Server(UnbufferedServerConnection),
 }
 
+/// Why content did not get from one session to another.
+#[derive(Debug)]
+pub enum PassError {
+    Read(io::Error),
+    Write(io::Error),
+}
+
 /// What is to be done as soon as rustls is ready for it.
 #[derive(Clone, Copy)]
 enum Wish<'a> {
@@ -119,7 +126,7 @@ impl Session {
 
     fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
-            while self.step_ahead(cx, Wish::Receive)? == Step::Onward {}
+            while self.step_ahead(Wish::Receive)? == Step::Onward {}
             ready!(self.poll_send(cx))?;
             if !self.state().is_handshaking() {
                 return Poll::Ready(Ok(()));
@@ -157,7 +164,7 @@ impl Session {
         }
         loop {
             while !self.has_ended && (content.len() == before || self.fits_another(content)) {
-                match self.step(cx, Wish::Receive, content) {
+                match self.step(Wish::Receive, &mut |bytes| content.extend(bytes)) {
                     Ok(Step::Onward) => {}
                     Ok(Step::Waits | Step::Granted) => break,
                     Ok(Step::Ended) => self.has_ended = true,
@@ -177,6 +184,57 @@ impl Session {
         }
     }
 
+    /// Decrypts content right into records of `to`'s, without a stop in between: up to `most` bytes of it, and no more than
+    /// `to` takes at a time. What came with the last of them goes to `rest`. Ready with 0 at the end of the input. `to` must
+    /// have been flushed, here nothing may have been decrypted ahead.
+    pub fn poll_pass(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: &mut Self,
+        most: usize,
+        rest: &mut Buffer,
+    ) -> Poll<Result<usize, PassError>> {
+        let (mut passed, mut fits, mut refused) = (0, usize::MAX, None);
+        loop {
+            while !self.has_ended
+                && passed < most
+                && (passed == 0 || !self.incoming.is_empty() && passed + RECORD_CONTENT_BYTES <= fits)
+            {
+                let step = self.step(Wish::Receive, &mut |bytes| {
+                    let (content, other) = bytes.split_at(bytes.len().min(most - passed));
+                    to.outgoing.want(Size::Large);
+                    fits = content_that_fits(to.outgoing.space().len() + to.outgoing.len());
+                    refused = refused.take().or(to.grant(Wish::Send(content)).err());
+                    passed += content.len();
+                    rest.extend(other);
+                });
+                if let Some(error) = refused.take() {
+                    return Poll::Ready(Err(PassError::Write(error)));
+                }
+                match step {
+                    Ok(Step::Onward) => {}
+                    Ok(Step::Waits | Step::Granted) => break,
+                    Ok(Step::Ended) => self.has_ended = true,
+                    // As with filling.
+                    Err(_) if passed > 0 => break,
+                    Err(error) => return Poll::Ready(Err(PassError::Read(error))),
+                }
+            }
+            if passed > 0 || self.has_ended {
+                return Poll::Ready(Ok(passed));
+            }
+            if let Poll::Ready(sent) = self.poll_send(cx) {
+                sent.map_err(PassError::Read)?;
+            }
+            ready!(self.poll_receive(cx)).map_err(PassError::Read)?;
+        }
+    }
+
+    /// Whether nothing was decrypted that nobody has asked for yet.
+    pub fn has_nothing_ahead(&self) -> bool {
+        self.ahead.is_empty()
+    }
+
     /// Whether there may be another whole record, and room for its content.
     fn fits_another(&self, content: &Buffer) -> bool {
         !self.incoming.is_empty() && content.room() >= RECORD_CONTENT_BYTES
@@ -185,7 +243,7 @@ impl Session {
     /// Encrypts what is in `parts`, or the start of it, and sends it; what cannot be sent at once flushing sends.
     pub fn poll_write(&mut self, cx: &mut Context<'_>, parts: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         ready!(self.poll_send(cx))?;
-        let taken = self.encrypt(cx, parts)?;
+        let taken = self.encrypt(parts)?;
         let encrypted = self.outgoing.len();
         match self.poll_send(cx) {
             // Nothing has left: nothing was written.
@@ -195,13 +253,13 @@ impl Session {
         }
     }
 
-    fn encrypt(&mut self, cx: &mut Context<'_>, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+    fn encrypt(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         let mut parts = parts.iter().filter(|part| !part.is_empty()).peekable();
         let Some(first) = parts.next() else { return Ok(0) };
         if first.len() >= RECORD_CONTENT_BYTES || parts.peek().is_none() {
             self.outgoing.want(if first.len() > RECORD_CONTENT_BYTES { Size::Large } else { Size::Record });
             let taken = first.len().min(content_that_fits(self.outgoing.space().len()));
-            return self.grant(cx, Wish::Send(&first[..taken])).map(|()| taken);
+            return self.grant(Wish::Send(&first[..taken])).map(|()| taken);
         }
         // What belongs together goes in one record.
         let mut gathered = Buffer::new(&self.buffers);
@@ -209,7 +267,7 @@ impl Session {
             let taken = part.len().min(RECORD_CONTENT_BYTES - gathered.len());
             gathered.extend(&part[..taken]);
         }
-        self.grant(cx, Wish::Send(gathered.filled())).map(|()| gathered.len())
+        self.grant(Wish::Send(gathered.filled())).map(|()| gathered.len())
     }
 
     /// Sends everything that waits.
@@ -221,16 +279,16 @@ impl Session {
     pub fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.has_closed && self.failure.is_none() {
             self.has_closed = true;
-            self.grant(cx, Wish::Close)?;
+            self.grant(Wish::Close)?;
         }
         ready!(self.poll_send(cx))?;
         Pin::new(&mut self.tcp).poll_shutdown(cx)
     }
 
     /// Goes on until the wish is fulfilled.
-    fn grant(&mut self, cx: &mut Context<'_>, wish: Wish<'_>) -> io::Result<()> {
+    fn grant(&mut self, wish: Wish<'_>) -> io::Result<()> {
         loop {
-            match self.step_ahead(cx, wish)? {
+            match self.step_ahead(wish)? {
                 Step::Onward => {}
                 Step::Ended => self.has_ended = true,
                 Step::Granted => return Ok(()),
@@ -240,37 +298,40 @@ impl Session {
     }
 
     /// A step during which content may come that nobody has asked for.
-    fn step_ahead(&mut self, cx: &mut Context<'_>, wish: Wish<'_>) -> io::Result<Step> {
+    fn step_ahead(&mut self, wish: Wish<'_>) -> io::Result<Step> {
         let mut ahead = std::mem::replace(&mut self.ahead, Buffer::new(&self.buffers));
-        let step = self.step(cx, wish, &mut ahead);
+        let step = self.step(wish, &mut |bytes| ahead.extend(bytes));
         self.ahead = ahead;
         step
     }
 
-    fn step(&mut self, cx: &mut Context<'_>, wish: Wish<'_>, content: &mut Buffer) -> io::Result<Step> {
+    /// Has rustls look at what was read, as far as it goes at once; `take` is given what was decrypted.
+    fn step(&mut self, wish: Wish<'_>, take: &mut dyn FnMut(&[u8])) -> io::Result<Step> {
         if let Some(error) = &self.failure {
             return Err(invalid(error.clone()));
         }
         let records = self.incoming.filled_mut();
-        let (used, step) = self.end.process(records, wish, content, &mut self.outgoing);
+        let (used, step) = self.end.process(records, wish, take, &mut self.outgoing);
         self.incoming.consume(used);
         step.map_err(|error| {
             self.failure = Some(error.clone());
-            self.tell(cx, content);
+            self.tell();
             invalid(error)
         })
     }
 
     /// Tells the peer what went wrong, if rustls has something to tell and the socket takes it.
-    fn tell(&mut self, cx: &mut Context<'_>, content: &mut Buffer) {
+    fn tell(&mut self) {
         while self.state().wants_write() {
-            let (_, step) = self.end.process(&mut [], Wish::Receive, content, &mut self.outgoing);
+            let (_, step) = self.end.process(&mut [], Wish::Receive, &mut |_| {}, &mut self.outgoing);
             if step != Ok(Step::Onward) {
                 break;
             }
         }
         // The session has failed already: whether the peer hears of it changes nothing here.
-        let _ = self.poll_send(cx);
+        if let Ok(sent) = self.tcp.try_write(self.outgoing.filled()) {
+            self.outgoing.consume(sent);
+        }
     }
 
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -313,18 +374,18 @@ impl Session {
 }
 
 impl End {
-    /// Looks at `records` until something is to be done, and does it: what was decrypted goes to `content`, what is to
+    /// Looks at `records` until something is to be done, and does it: what was decrypted goes to `take`, what is to
     /// be sent to `outgoing`. How many bytes of the records are used up.
     fn process(
         &mut self,
         records: &mut [u8],
         wish: Wish<'_>,
-        content: &mut Buffer,
+        take: &mut dyn FnMut(&[u8]),
         outgoing: &mut Buffer,
     ) -> (usize, Result<Step, Error>) {
         match self {
-            Self::Client(client) => handle(client.process_tls_records(records), wish, content, outgoing),
-            Self::Server(server) => handle(server.process_tls_records(records), wish, content, outgoing),
+            Self::Client(client) => handle(client.process_tls_records(records), wish, take, outgoing),
+            Self::Server(server) => handle(server.process_tls_records(records), wish, take, outgoing),
         }
     }
 }
@@ -332,7 +393,7 @@ impl End {
 fn handle<Data>(
     status: UnbufferedStatus<'_, '_, Data>,
     wish: Wish<'_>,
-    content: &mut Buffer,
+    take: &mut dyn FnMut(&[u8]),
     outgoing: &mut Buffer,
 ) -> (usize, Result<Step, Error>) {
     let UnbufferedStatus { mut discard, state } = status;
@@ -340,7 +401,7 @@ fn handle<Data>(
         ConnectionState::ReadTraffic(mut traffic) => {
             while let Some(record) = traffic.next_record() {
                 let record = record?;
-                content.extend(record.payload);
+                take(record.payload);
                 discard += record.discard;
             }
             Ok(Step::Onward)

@@ -1,4 +1,5 @@
-//! Long bodies between sockets without TLS: they don't pass through the proxy's own memory.
+//! Long bodies: between sockets without TLS they don't pass through the proxy's own memory, between sessions they take the
+//! shortest way.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -6,9 +7,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use harness::{Conversation, End, Need, Origin, Running, TempDir, require};
+use harness::{Certs, Client, Conversation, End, Need, Origin, Running, TempDir, free_port, require};
 
-use crate::{OK, Relay, get, post, request};
+use crate::{OK, Relay, get, local, post, request};
 
 const COPIED: &str = "hookgate_body_bytes_total{path=\"copy\"}";
 const SPLICED: &str = "hookgate_body_bytes_total{path=\"splice\"}";
@@ -81,6 +82,36 @@ fn whatever_the_framing_it_arrives_as_it_was() -> Result<()> {
     let (copied, spliced) = (metrics.value(COPIED), metrics.value(SPLICED));
     assert_eq!(copied + spliced, all);
     assert!(spliced > 0.8 * all, "{spliced} spliced, {copied} copied");
+    Ok(())
+}
+
+#[test]
+fn between_two_sessions_too_and_what_follows_is_another_request() -> Result<()> {
+    let (dir, certs) = (TempDir::new("long")?, Certs::new(&["hook.example", "up.example"])?);
+    let [ca, cert, key] = certs.write(&dir, "hook")?;
+    let (origin, https) = (Origin::tls(&certs, echo)?, local(free_port()?));
+    let _relay = Relay::listening(
+        &format!("https = [\"{https}\"]"),
+        &format!(
+            "[tls]\ncert = {cert:?}\nkey = {key:?}\n[upstreams]\n\"up.example\" = {{ address = \"{}\", ca = {ca:?} }}\n",
+            origin.address()
+        ),
+    )?;
+    let mut client = Client::tls(https, &certs, "hook.example")?;
+    for length in [65_535, 65_536, 65_537, 1 << 20, LONG, LONG + 1] {
+        let content = noise(length);
+        client.wire().send(request("POST /up.example/", &[&format!("Content-Length: {length}")], ""))?;
+        // The last records of the body hold the beginning of the next request.
+        client.wire().send([&content[..], post("/up.example/", "hello").as_bytes()].concat())?;
+        let answer = client.response()?;
+        ensure!(answer.whole && answer.body == content, "{length} bytes: other content");
+        assert_eq!(client.response()?.body, b"hello", "after {length} bytes");
+        let chunks = chunked(&content);
+        client.wire().send(request("POST /up.example/", &["Transfer-Encoding: chunked"], ""))?;
+        client.wire().send(chunks)?;
+        let answer = client.response()?;
+        ensure!(answer.whole && answer.body == content, "{length} bytes in chunks: other content");
+    }
     Ok(())
 }
 
