@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 
 /// Beneath TLS, which by itself asks the kernel for 4 KiB at a time.
-const READ_BYTES: usize = 64 * 1024;
+const READ_BYTES: usize = 256 * 1024;
 /// Between the two sessions, each direction. A session takes no more than this at a time.
 const COPY_BYTES: usize = 64 * 1024;
 

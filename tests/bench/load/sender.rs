@@ -89,24 +89,34 @@ impl Connector {
     /// # Errors
     /// The proxy does not accept, or the handshake fails.
     pub async fn connect(&self) -> Result<Connection> {
-        let (stream, is_resumed) =
-            timeout(PATIENCE, self.open()).await.context("connecting took too long")??;
-        Ok(Connection { stream, is_resumed, request: self.request.clone(), buffer: Vec::with_capacity(4096) })
+        let opening = async { self.over(self.knock().await?).await };
+        timeout(PATIENCE, opening).await.context("connecting took too long")?
     }
 
-    async fn open(&self) -> Result<(Box<dyn Stream>, bool)> {
-        let tcp = TcpStream::connect(self.address).await.context("connecting")?;
+    /// The beginning of a connection.
+    ///
+    /// # Errors
+    /// Nobody listens.
+    pub async fn knock(&self) -> Result<TcpStream> {
+        TcpStream::connect(self.address).await.context("connecting")
+    }
+
+    /// What comes after it.
+    ///
+    /// # Errors
+    /// The handshake fails.
+    pub async fn over(&self, tcp: TcpStream) -> Result<Connection> {
         tcp.set_nodelay(true)?;
-        let Some((name, tls)) = &self.tls else { return Ok((Box::new(tcp), false)) };
-        let tcp = BufReader::with_capacity(READ_BYTES, tcp);
-        let stream = tls.connect(name.clone(), tcp).await.context("in the TLS handshake")?;
-        let is_resumed = stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);
-        Ok((Box::new(stream), is_resumed))
-    }
-
-    /// Whether somebody listens yet.
-    pub async fn is_open(&self) -> bool {
-        TcpStream::connect(self.address).await.is_ok()
+        let (stream, is_resumed): (Box<dyn Stream>, bool) = match &self.tls {
+            None => (Box::new(tcp), false),
+            Some((name, tls)) => {
+                let tcp = BufReader::with_capacity(READ_BYTES, tcp);
+                let stream = tls.connect(name.clone(), tcp).await.context("in the TLS handshake")?;
+                let is_resumed = stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);
+                (Box::new(stream), is_resumed)
+            }
+        };
+        Ok(Connection { stream, is_resumed, request: self.request.clone(), buffer: Vec::with_capacity(4096) })
     }
 }
 

@@ -1,10 +1,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use harness::{memory_control, wait_until, wrapped};
+use harness::{memory_control, wait_until};
 
 use crate::aftermath::{Aftermath, quoted_path};
 
@@ -38,11 +37,9 @@ impl Cgroup {
         Ok(Some(Self { dir, used, peak, forgets }))
     }
 
-    /// `command`, inside.
-    pub fn around(&self, command: &Command) -> Command {
-        const ENTER: &str = r#"echo $$ >"$0" && exec "$@""#;
-        let door = self.dir.join("cgroup.procs").to_string_lossy().into_owned();
-        wrapped("sh", &["-c", ENTER, &door], command)
+    /// Where a process writes its number to be inside.
+    pub fn door(&self) -> PathBuf {
+        self.dir.join("cgroup.procs")
     }
 
     /// What it uses now. The peak counts from here on.

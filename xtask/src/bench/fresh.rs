@@ -12,7 +12,7 @@ const IDLE: &str = "500";
 
 pub fn start_and_idle(kind: Kind, scene: &Scene) -> Result<Figures> {
     let prepared = Prepared::new(kind, scene)?.in_cgroup(scene)?;
-    let (peer, start_ms) = start(prepared, scene)?;
+    let (peer, start) = start(prepared, scene)?;
     let rss_mib = peer.rss_kib()? as f64 / 1024.0;
 
     let before = Memory::of(&peer)?;
@@ -21,7 +21,9 @@ pub fn start_and_idle(kind: Kind, scene: &Scene) -> Result<Figures> {
     let connections = number(&idle.run()?, "connections")?;
     let grown = before.growth(&peer)?;
     let mut figures = Figures::from([
-        ("start_ms", start_ms),
+        ("start_ms", start.answered_ms),
+        ("accepted_ms", start.accepted_ms),
+        ("shaken_ms", start.shaken_ms),
         ("rss_mib", rss_mib),
         ("idle_kib", grown.pss_kib / connections),
     ]);
@@ -43,13 +45,27 @@ pub fn uploads(kind: Kind, scene: &Scene, args: &[&str]) -> Result<Figures> {
     Ok(figures)
 }
 
-/// Starts it while somebody knocks; returns milliseconds to its first 200.
-pub fn start(prepared: Prepared, scene: &Scene) -> Result<(Peer, f64)> {
+/// Milliseconds from when a shell gave way to a peer's program.
+pub struct Start {
+    pub accepted_ms: f64,
+    /// The TLS handshake done.
+    pub shaken_ms: f64,
+    /// Its first 200.
+    pub answered_ms: f64,
+}
+
+/// Starts it while somebody knocks.
+///
+/// # Errors
+/// It does not start.
+pub fn start(prepared: Prepared, scene: &Scene) -> Result<(Peer, Start)> {
     let mut first = Generator::prepare(scene, &prepared.addresses, Way::Webhooks, &words(&["first"]))?;
+    let held = prepared.hold(scene)?;
     first.start()?;
-    let peer = prepared.start(scene)?;
-    let seconds = number(&first.finish()?, "seconds")?;
-    Ok((peer, seconds * 1e3))
+    let peer = held.release()?;
+    let measured = first.finish()?;
+    let ms = |name| Ok::<_, anyhow::Error>(number(&measured, name)? * 1e3);
+    Ok((peer, Start { accepted_ms: ms("accepted")?, shaken_ms: ms("shaken")?, answered_ms: ms("seconds")? }))
 }
 
 /// A peer's memory at one time.

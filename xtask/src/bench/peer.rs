@@ -1,16 +1,24 @@
+use std::fs::File;
+use std::io::Write;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use harness::{Running, TempDir};
+use harness::{TempDir, wait_until, wrapped};
+use rustix::fs::{CWD, Mode, OFlags, mkfifoat, open};
+use rustix::io::Errno;
 use rustix::process::Signal;
 
 use super::cgroup::Cgroup;
 use super::config::{Config, floor_args};
 use super::process;
-use super::scene::{Scene, loopback, nginx, on_its_core, start_logged};
+use super::scene::{Logged, Scene, loopback, nginx, on_its_core};
 use crate::aftermath::quoted_path;
+
+/// How long a shell may take to start.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -47,7 +55,7 @@ pub struct Peer {
     pub kind: Kind,
     pub addresses: Addresses,
     config: Config,
-    running: Running,
+    process: Logged,
     /// Once the process is gone.
     cgroup: Option<Cgroup>,
     dir: TempDir,
@@ -62,6 +70,12 @@ pub struct Prepared {
     reloads: bool,
     cgroup: Option<Cgroup>,
     dir: TempDir,
+}
+
+/// A process that is about to become a peer.
+pub struct Held {
+    peer: Peer,
+    gate: File,
 }
 
 impl Kind {
@@ -130,10 +144,7 @@ impl Peer {
 
     /// The last lines of its log.
     pub fn last_words(&self) -> String {
-        let path = self.dir.path().join(format!("{}.log", self.kind.program()));
-        let log = std::fs::read(&path).unwrap_or_default();
-        let end = log.len().saturating_sub(2000);
-        String::from_utf8_lossy(&log[end..]).into_owned()
+        self.process.last_words()
     }
 
     /// Allows one more host, and tells the running process.
@@ -142,7 +153,7 @@ impl Peer {
     /// The file can't be written, or the process is gone.
     pub fn learn_new_host(&self) -> Result<()> {
         self.config.add_host(&self.dir)?;
-        self.running.signal(self.kind.reload_signal())
+        self.process.running.signal(self.kind.reload_signal())
     }
 
     /// Processor time of all its processes since they started.
@@ -150,7 +161,7 @@ impl Peer {
     /// # Errors
     /// It is gone.
     pub fn cpu(&self) -> Result<Duration> {
-        process::cpu(self.running.pid())
+        process::cpu(self.process.running.pid())
     }
 
     /// Memory of all its processes in KiB, shared pages divided among those that share them.
@@ -158,7 +169,7 @@ impl Peer {
     /// # Errors
     /// It is gone, or belongs to somebody else.
     pub fn pss_kib(&self) -> Result<u64> {
-        process::pss_kib(self.running.pid())
+        process::pss_kib(self.process.running.pid())
     }
 
     /// Resident memory of all its processes in KiB.
@@ -166,7 +177,22 @@ impl Peer {
     /// # Errors
     /// It is gone.
     pub fn rss_kib(&self) -> Result<u64> {
-        process::rss_kib(self.running.pid())
+        process::rss_kib(self.process.running.pid())
+    }
+
+    /// The writing end of what its shell reads, once it has come to read.
+    fn gate(&mut self, path: &Path) -> Result<File> {
+        let mut gate = None;
+        let read = wait_until(PATIENCE, || {
+            self.process.running.still_running()?;
+            match open(path, OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty()) {
+                Ok(fd) => gate = Some(File::from(fd)),
+                Err(Errno::NXIO) => {} // nobody reads yet
+                Err(e) => return Err(e).with_context(|| format!("opening {}", path.display())),
+            }
+            Ok(gate.is_some())
+        });
+        read.and(gate.context("a shell that does not read"))
     }
 
     /// The control group that it has to itself, where there is one.
@@ -210,6 +236,22 @@ impl Prepared {
     /// # Errors
     /// It ends before; the error holds what it said.
     pub fn start(self, scene: &Scene) -> Result<Peer> {
+        let addresses = self.addresses;
+        let Peer { process, kind, config, cgroup, dir, .. } = self.hold(scene)?.release()?;
+        let process = process.listening(&addresses.all());
+        let process = process.with_context(|| format!("starting {}", kind.name()))?;
+        Ok(Peer { kind, addresses, config, process, cgroup, dir })
+    }
+
+    /// Starts a shell in its place, on its core and in its group, that is a word away from becoming it.
+    ///
+    /// # Errors
+    /// No shell.
+    pub fn hold(self, scene: &Scene) -> Result<Held> {
+        const WAIT_THEN_BECOME: &str = r#"
+            gate=$1 door=$2; shift 2
+            [ -z "$door" ] || echo $$ >"$door"
+            read -r go <"$gate" && exec "$@""#;
         let Self { kind, addresses, config, reloads, cgroup, dir } = self;
         let command = match kind {
             Kind::Hookgate => {
@@ -229,12 +271,26 @@ impl Prepared {
                 command
             }
         };
-        let mut command = on_its_core(&command);
-        if let Some(cgroup) = &cgroup {
-            command = cgroup.around(&command);
-        }
-        let running = start_logged(kind.program(), command, &dir, &addresses.all(), &scene.aftermath);
-        let running = running.with_context(|| format!("starting {}", kind.name()))?;
-        Ok(Peer { kind, addresses, config, running, cgroup, dir })
+        let gate = dir.path().join("gate");
+        mkfifoat(CWD, &gate, Mode::RUSR | Mode::WUSR)
+            .with_context(|| format!("making {}", gate.display()))?;
+        let door = cgroup.as_ref().map(|cgroup| cgroup.door()).unwrap_or_default();
+        let [gate_text, door] = [&gate, &door].map(|path| path.to_string_lossy().into_owned());
+        let waiting = wrapped("sh", &["-c", WAIT_THEN_BECOME, "sh", &gate_text, &door], &command);
+        let process = Logged::start(kind.program(), on_its_core(&waiting), &dir, &scene.aftermath)?;
+        let mut peer = Peer { kind, addresses, config, process, cgroup, dir };
+        let gate = peer.gate(&gate).with_context(|| format!("starting {}", kind.name()))?;
+        Ok(Held { peer, gate })
+    }
+}
+
+impl Held {
+    /// Lets it become what it is to be; it need not listen yet.
+    ///
+    /// # Errors
+    /// The shell has ended.
+    pub fn release(mut self) -> Result<Peer> {
+        writeln!(self.gate, "go").with_context(|| format!("starting {}", self.peer.kind.name()))?;
+        Ok(self.peer)
     }
 }

@@ -81,7 +81,7 @@ impl Report {
             writeln!(
                 text,
                 "| {} | {} | {} | {} | {} | {} | {} | {} |",
-                load.what,
+                load.name,
                 figure.name,
                 cell(own, goals.itself),
                 others.collect::<Vec<_>>().join(" | "),
@@ -103,9 +103,9 @@ impl Report {
         if measured.is_empty() {
             return Ok(());
         }
-        writeln!(text, "\n## {}\n", load.what)?;
+        writeln!(text, "\n## {}\n\n{}.\n", load.name, load.what)?;
         for (load, figure) in measured {
-            writeln!(text, "![{}, {}]({})", load.what, figure.name, chart_name(&load, &figure))?;
+            writeln!(text, "![{}, {}]({})\n", load.name, figure.name, chart_name(&load, &figure))?;
         }
         let has = |kind: Kind, details: &[&str]| self.median(load.name, kind, details[1]).is_some();
         let Some(details) =
@@ -113,7 +113,7 @@ impl Report {
         else {
             return Ok(());
         };
-        writeln!(text, "\n| | {} |\n| --- |{}", details.join(" | "), " ---: |".repeat(details.len()))?;
+        writeln!(text, "| | {} |\n| --- |{}", details.join(" | "), " ---: |".repeat(details.len()))?;
         for kind in Kind::ALL.into_iter().filter(|kind| has(*kind, details)) {
             let cells = details.iter().map(|figure| cell(self.median(load.name, kind, figure), None));
             writeln!(text, "| {} | {} |", kind.name(), cells.collect::<Vec<_>>().join(" | "))?;

@@ -48,7 +48,7 @@ pub struct Scene {
     pub plain: SocketAddr,
     pub origin_ca: PathBuf,
     pub dns: DnsServer,
-    _origins: [Running; 2],
+    _origins: [Logged; 2],
     _dir: TempDir,
     /// Last, so that it finds nothing left to do.
     pub aftermath: Aftermath,
@@ -73,8 +73,8 @@ impl Scene {
             .replace("@KEY@", &key.to_string_lossy())
             .replace("@DIR@", &dir.path().to_string_lossy());
         let config = dir.write("origin.conf", config)?;
-        let webhooks = start_logged("nginx", nginx(&dir, &config), &dir, &[origin], &aftermath);
-        let webhooks = webhooks.context("the origin for webhooks")?;
+        let webhooks = Logged::start("nginx", nginx(&dir, &config), &dir, &aftermath);
+        let webhooks = webhooks.and_then(|it| it.listening(&[origin])).context("the origin for webhooks")?;
 
         let (here, there) = (Ipv4Addr::new(127, 0, 0, 1), Ipv4Addr::new(127, 0, 0, 2));
         let bodies = SocketAddr::from((there, origin.port()));
@@ -82,8 +82,9 @@ impl Scene {
         let mut command = Command::new(&programs.origin);
         command.args(["--tls", &bodies.to_string(), "--plain", &plain.to_string()]);
         command.arg("--cert").arg(&cert).arg("--key").arg(&key);
-        let running = start_logged("origin", command, &dir, &[bodies, plain], &aftermath);
-        let running = running.context("the origin for bodies")?;
+        let running = Logged::start("origin", command, &dir, &aftermath);
+        let running =
+            running.and_then(|it| it.listening(&[bodies, plain])).context("the origin for bodies")?;
 
         let records = [(UPSTREAM, here), (BODIES, there), (PLAIN, there), (NEW, there)];
         let records = records.map(|(name, address)| (name, IpAddr::V4(address)));
@@ -130,30 +131,58 @@ pub fn nginx(dir: &TempDir, config: &Path) -> Command {
     command
 }
 
-/// Starts `program`, which logs to `<program>.log` in `dir`; returns once it listens.
-pub fn start_logged(
-    program: &str,
-    command: Command,
-    dir: &TempDir,
-    addresses: &[SocketAddr],
-    aftermath: &Aftermath,
-) -> Result<Running> {
-    let log = dir.path().join(format!("{program}.log"));
-    let file = File::create(&log).with_context(|| format!("creating {}", log.display()))?;
-    let mut running = Running::start_logged(command, file)?;
-    // nginx's worker would outlive a master that is killed with us.
-    aftermath.add(&format!("pkill -KILL -g {} -x {program}", running.pid()))?;
-    let listening = wait_until(START, || {
-        running.still_running()?;
-        Ok(harness::listens(running.pid(), addresses))
-    });
-    let said = || std::fs::read_to_string(&log).unwrap_or_else(|e| format!("its log can't be read: {e}"));
-    match listening {
-        Ok(true) => Ok(running),
-        Ok(false) => {
-            bail!("{program} does not listen on {addresses:?} after {START:?}; it said:\n{}", said())
+/// A program that has been started, and the file that it logs to.
+pub struct Logged {
+    program: &'static str,
+    log: PathBuf,
+    pub running: Running,
+}
+
+impl Logged {
+    /// Starts `command`, which is or becomes `program`; it logs to `<program>.log` in `dir`.
+    ///
+    /// # Errors
+    /// It can't be started.
+    pub fn start(
+        program: &'static str,
+        command: Command,
+        dir: &TempDir,
+        aftermath: &Aftermath,
+    ) -> Result<Self> {
+        let log = dir.path().join(format!("{program}.log"));
+        let file = File::create(&log).with_context(|| format!("creating {}", log.display()))?;
+        let running = Running::start_logged(command, file)?;
+        // nginx's worker would outlive a master that is killed with us.
+        aftermath.add(&format!("pkill -KILL -g {} -x {program}", running.pid()))?;
+        Ok(Self { program, log, running })
+    }
+
+    /// Waits until it listens.
+    ///
+    /// # Errors
+    /// It ends before, or takes too long; the error holds what it said.
+    pub fn listening(mut self, addresses: &[SocketAddr]) -> Result<Self> {
+        let listening = wait_until(START, || {
+            self.running.still_running()?;
+            Ok(harness::listens(self.running.pid(), addresses))
+        });
+        let Self { program, .. } = self;
+        match listening {
+            Ok(true) => Ok(self),
+            Ok(false) => {
+                let said = self.last_words();
+                bail!("{program} does not listen on {addresses:?} after {START:?}; it said:\n{said}")
+            }
+            Err(e) => bail!("{e:#} It said:\n{}", self.last_words()),
         }
-        Err(e) => bail!("{e:#} It said:\n{}", said()),
+    }
+
+    /// The last lines of its log.
+    pub fn last_words(&self) -> String {
+        match std::fs::read(&self.log) {
+            Ok(log) => String::from_utf8_lossy(&log[log.len().saturating_sub(2000)..]).into_owned(),
+            Err(e) => format!("(its log can't be read: {e})"),
+        }
     }
 }
 
