@@ -13,6 +13,8 @@ enum Target {
     Webhooks,
     Bodies,
     Plain,
+    /// One that nobody asks for.
+    Unused,
 }
 
 /// A proxy's configuration, which can be written once more with another host in it.
@@ -56,8 +58,7 @@ impl Config {
             values.iter().fold(template(kind).to_owned(), |text, (name, value)| text.replace(name, value));
         let own = [(UPSTREAM, Target::Webhooks), (BODIES, Target::Bodies), (PLAIN, Target::Plain)];
         let own = own.map(|(host, target)| kind.allowed(host, target, scene));
-        let others =
-            (0..more).map(|n| kind.allowed(&format!("host-{n}.example.com"), Target::Webhooks, scene));
+        let others = (0..more).map(|n| kind.allowed(&format!("host-{n}.example.com"), Target::Unused, scene));
         let hosts = own.into_iter().chain(others).collect();
         let new_host = kind.allowed(NEW, Target::Plain, scene);
         let config = Self { kind, path: dir.path().join("config"), text, hosts, new_host };
@@ -95,19 +96,23 @@ impl Kind {
     /// The line that allows a host.
     fn allowed(self, host: &str, target: Target, scene: &Scene) -> String {
         let backend = match target {
-            Target::Webhooks => "chatwoot",
+            Target::Webhooks | Target::Unused => "chatwoot",
             Target::Bodies => "bodies",
             Target::Plain => "plain",
         };
         match self {
             Self::Hookgate => {
-                let way = match target {
+                let keys = match target {
                     Target::Webhooks | Target::Bodies => {
-                        format!("port = {}, ca = \"{}\"", scene.origin.port(), scene.origin_ca.display())
+                        let (port, ca) = (scene.origin.port(), scene.origin_ca.display());
+                        format!("port = {port}, ca = \"{ca}\", allow_private = true")
                     }
-                    Target::Plain => format!("port = {}, tls = false", scene.plain.port()),
+                    Target::Plain => {
+                        format!("port = {}, tls = false, allow_private = true", scene.plain.port())
+                    }
+                    Target::Unused => String::new(),
                 };
-                format!("\"{host}\" = {{ {way}, allow_private = true }}\n")
+                format!("\"{host}\" = {{ {keys} }}\n")
             }
             Self::NginxToday => format!("{host} 1;\n"),
             Self::NginxTuned => format!("{host} {backend};\n"),

@@ -15,6 +15,13 @@ pub fn start_and_idle(kind: Kind, scene: &Scene) -> Result<Figures> {
     let (peer, start) = start(prepared, scene)?;
     let rss_mib = peer.rss_kib()? as f64 / 1024.0;
 
+    // What any work leaves behind, a log of the latest requests for instance, is no idle connection's.
+    let started = Memory::of(&peer)?;
+    let args = ["kept", "--connections", "32", "--seconds", "1"];
+    let mut work = Generator::prepare(scene, &peer.addresses, Way::Webhooks, &words(&args))?;
+    work.run()?;
+    let worked_mib = started.growth(&peer)?.pss_kib / 1024.0;
+
     let before = Memory::of(&peer)?;
     let mut idle =
         Generator::prepare(scene, &peer.addresses, Way::Webhooks, &words(&["idle", "--connections", IDLE]))?;
@@ -25,6 +32,7 @@ pub fn start_and_idle(kind: Kind, scene: &Scene) -> Result<Figures> {
         ("accepted_ms", start.accepted_ms),
         ("shaken_ms", start.shaken_ms),
         ("rss_mib", rss_mib),
+        ("worked_mib", worked_mib),
         ("idle_kib", grown.pss_kib / connections),
     ]);
     figures.extend(grown.peak_kib.map(|kib| ("idle_cgroup_kib", kib / connections)));

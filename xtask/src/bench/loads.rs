@@ -130,10 +130,12 @@ pub const ALL: [Load; 14] = [
     },
     Load {
         name: "fresh",
-        what: "a process just started: to its first 200, resident, and for each of 500 idle TLS connections",
+        what: "a process just started: to its first 200; resident; more after a second's work; for each of 500 idle TLS \
+               connections then",
         compared: &[
             Figure::new("start_ms").of_best(0.2),
             Figure::new("rss_mib").of_best(0.5),
+            Figure::new("worked_mib"),
             Figure::new("idle_kib").of_best(0.6),
             Figure::new("idle_cgroup_kib"),
         ],

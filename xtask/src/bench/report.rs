@@ -26,8 +26,11 @@ pub struct Report {
 }
 
 /// What readers want to know besides, of loads that have it.
-const DETAILS: [&[&str]; 2] =
-    [&["cpu_us", "requests_per_s", "p50_ms", "p99_ms", "p99.9_ms"], &["cpu_ms_per_gib", "mib_per_s", "busy"]];
+const DETAILS: [&[&str]; 3] = [
+    &["cpu_us", "requests_per_s", "p50_ms", "p99_ms", "p99.9_ms"],
+    &["cpu_ms_per_gib", "mib_per_s", "busy"],
+    &["start_ms", "accepted_ms", "shaken_ms"],
+];
 
 impl Report {
     /// # Errors
