@@ -4,7 +4,7 @@ use std::fmt::{Error, Write as _};
 
 pub struct Chart<'a> {
     pub title: &'a str,
-    /// The figure's name, which ends with its unit.
+    /// What the bars are, with their unit.
     pub figure: &'a str,
     pub bars: Vec<(&'static str, f64)>,
     /// The most that the first bar should be.
@@ -15,7 +15,7 @@ const WIDTH: f64 = 680.0;
 const LEFT: f64 = 110.0;
 /// For the value behind the longest bar.
 const RIGHT: f64 = 70.0;
-const TOP: f64 = 56.0;
+const TOP: f64 = 54.0;
 const STEP: f64 = 30.0;
 const BAR: f64 = 20.0;
 
@@ -39,15 +39,9 @@ impl Chart<'_> {
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" width=\"{WIDTH}\" \
              height=\"{height}\" role=\"img\">\n<style>{STYLE}</style>\n"
         );
-        let words = wrapped(self.title);
-        for (row, line) in words.iter().enumerate() {
-            writeln!(svg, "<text class=\"title\" x=\"0\" y=\"{}\">{}</text>", 16 + 17 * row, escaped(line))?;
-        }
-        let unit = escaped(self.figure);
-        writeln!(
-            svg,
-            "<text class=\"small\" x=\"{WIDTH}\" y=\"50\" text-anchor=\"end\">{unit}, less is better</text>"
-        )?;
+        writeln!(svg, "<text class=\"title\" x=\"0\" y=\"16\">{}</text>", escaped(self.title))?;
+        let figure = escaped(self.figure);
+        writeln!(svg, "<text class=\"small\" x=\"0\" y=\"35\">{figure}; less is better</text>")?;
         for (row, (name, value)) in self.bars.iter().enumerate() {
             let y = TOP + STEP * row as f64;
             let (middle, width) = (y + BAR / 2.0 + 4.5, across(*value));
@@ -80,16 +74,6 @@ pub fn rounded(value: f64) -> String {
         _ if value >= 100.0 => format!("{value:.0}"),
         _ if value >= 10.0 => format!("{value:.1}"),
         _ => format!("{value:.2}"),
-    }
-}
-
-/// At most two lines, of which the first is as long as fits.
-fn wrapped(title: &str) -> Vec<&str> {
-    const FITS: usize = 95;
-    let Some(beyond) = title.char_indices().nth(FITS).map(|(at, _)| at) else { return vec![title] };
-    match title[..beyond].rfind(' ') {
-        Some(space) => vec![&title[..space], &title[space + 1..]],
-        None => vec![title],
     }
 }
 

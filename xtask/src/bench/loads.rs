@@ -25,6 +25,8 @@ pub struct Load {
 #[derive(Clone, Copy)]
 pub struct Figure {
     pub name: &'static str,
+    /// For readers of the report, with its unit.
+    pub what: &'static str,
     pub goals: Goals,
 }
 
@@ -53,23 +55,29 @@ enum How {
     Scale,
 }
 
+const CPU_US: Figure = Figure::new("cpu_us", "µs of processor time a request");
+const CPU_MS_PER_GIB: Figure = Figure::new("cpu_ms_per_gib", "ms of processor time a GiB");
+const HELD_MIB: Figure = Figure::new("held_mib", "MiB (PSS) more than before");
+const HELD_CGROUP_MIB: Figure =
+    Figure::new("held_cgroup_mib", "MiB of its control group's peak more than before");
+
 pub const ALL: [Load; 14] = [
     Load {
         name: "kept-32",
         what: "32 kept connections",
-        compared: &[Figure::new("cpu_us").of_best(0.6).of_floor(1.5)],
+        compared: &[CPU_US.of_best(0.6).of_floor(1.5)],
         how: How::Webhooks { way: Way::Webhooks, args: &["kept", "--connections", "32"], timed: true },
     },
     Load {
         name: "kept-256",
         what: "256 kept connections",
-        compared: &[Figure::new("cpu_us").of_best(0.6).of_floor(1.5)],
+        compared: &[CPU_US.of_best(0.6).of_floor(1.5)],
         how: How::Webhooks { way: Way::Webhooks, args: &["kept", "--connections", "256"], timed: true },
     },
     Load {
         name: "paced",
         what: "300 requests/s in an open loop, over 32 kept connections",
-        compared: &[Figure::new("cpu_us").of_best(0.6).of_floor(1.5)],
+        compared: &[CPU_US.of_best(0.6).of_floor(1.5)],
         how: How::Webhooks {
             way: Way::Webhooks,
             args: &["paced", "--connections", "32", "--per-second", "300"],
@@ -79,13 +87,13 @@ pub const ALL: [Load; 14] = [
     Load {
         name: "full",
         what: "a connection each with a full handshake, 8 at a time",
-        compared: &[Figure::new("cpu_us").of_best(0.55).of_floor(1.3)],
+        compared: &[CPU_US.of_best(0.55).of_floor(1.3)],
         how: How::Webhooks { way: Way::Handshakes, args: &["handshakes", "--senders", "8"], timed: true },
     },
     Load {
         name: "resumed",
         what: "a connection each with a resumed handshake, 8 at a time",
-        compared: &[Figure::new("cpu_us").of_best(0.6).of_floor(1.3)],
+        compared: &[CPU_US.of_best(0.6).of_floor(1.3)],
         how: How::Webhooks {
             way: Way::Handshakes,
             args: &["handshakes", "--senders", "8", "--resumed"],
@@ -95,13 +103,13 @@ pub const ALL: [Load; 14] = [
     Load {
         name: "burst",
         what: "500 new connections at once, until all are answered",
-        compared: &[Figure::new("elapsed_ms"), Figure::new("cpu_us")],
+        compared: &[Figure::new("elapsed_ms", "ms"), CPU_US],
         how: How::Webhooks { way: Way::Webhooks, args: &["burst", "--connections", "500"], timed: false },
     },
     Load {
         name: "up-tls",
         what: "64 MiB to the upstream, TLS on both sides",
-        compared: &[Figure::new("cpu_ms_per_gib").of_best(0.5).of_floor(1.4)],
+        compared: &[CPU_MS_PER_GIB.of_best(0.5).of_floor(1.4)],
         how: How::Bodies {
             way: Way::Bodies,
             args: &["--target", "/bodies.example.com/up", "--up-bytes", "67108864"],
@@ -110,13 +118,13 @@ pub const ALL: [Load; 14] = [
     Load {
         name: "down-tls",
         what: "64 MiB from the upstream, TLS on both sides",
-        compared: &[Figure::new("cpu_ms_per_gib").of_best(0.7).of_floor(1.4)],
+        compared: &[CPU_MS_PER_GIB.of_best(0.7).of_floor(1.4)],
         how: How::Bodies { way: Way::Bodies, args: &["--target", "/bodies.example.com/down"] },
     },
     Load {
         name: "up-plain",
         what: "64 MiB to the upstream, plaintext on both sides",
-        compared: &[Figure::new("cpu_ms_per_gib").of_best(0.5).of_floor(1.3)],
+        compared: &[CPU_MS_PER_GIB.of_best(0.5).of_floor(1.3)],
         how: How::Bodies {
             way: Way::Plain,
             args: &["--target", "/plain.example.com/up", "--up-bytes", "67108864"],
@@ -125,52 +133,52 @@ pub const ALL: [Load; 14] = [
     Load {
         name: "down-plain",
         what: "64 MiB from the upstream, plaintext on both sides",
-        compared: &[Figure::new("cpu_ms_per_gib").of_best(0.5).of_floor(1.3)],
+        compared: &[CPU_MS_PER_GIB.of_best(0.5).of_floor(1.3)],
         how: How::Bodies { way: Way::Plain, args: &["--target", "/plain.example.com/down"] },
     },
     Load {
         name: "fresh",
-        what: "a process just started: to its first 200; resident; more after a second's work; for each of 500 idle TLS \
-               connections then",
+        what: "a process that was just started",
         compared: &[
-            Figure::new("start_ms").of_best(0.2),
-            Figure::new("rss_mib").of_best(0.5),
-            Figure::new("worked_mib"),
-            Figure::new("idle_kib").of_best(0.6),
-            Figure::new("idle_cgroup_kib"),
+            Figure::new("start_ms", "ms to the first 200").of_best(0.2),
+            Figure::new("rss_mib", "MiB resident then").of_best(0.5),
+            Figure::new("worked_mib", "MiB more after a second of work"),
+            Figure::new("idle_kib", "KiB for each of 500 idle TLS connections then").of_best(0.6),
+            Figure::new("idle_cgroup_kib", "KiB of its control group's peak for each of them"),
         ],
         how: How::Fresh,
     },
     Load {
         name: "slow-client",
-        what: "200 uploads of 1 MiB whose clients send 64 KiB, then trickle; memory over the state before",
-        compared: &[Figure::new("held_mib").of_best(0.5), Figure::new("held_cgroup_mib")],
+        what: "200 uploads of 1 MiB whose clients send 64 KiB, then trickle",
+        compared: &[HELD_MIB.of_best(0.5), HELD_CGROUP_MIB],
         how: How::Uploads { args: &["--target", "/bodies.example.com/up", "--at-once", "65536"] },
     },
     Load {
         name: "slow-upstream",
-        what: "200 uploads of 1 MiB that the upstream does not read; memory over the state before",
-        compared: &[Figure::new("held_mib").of_best(0.5), Figure::new("held_cgroup_mib")],
+        what: "200 uploads of 1 MiB that the upstream does not read",
+        compared: &[HELD_MIB.of_best(0.5), HELD_CGROUP_MIB],
         how: How::Uploads { args: &["--target", "/bodies.example.com/stalled", "--at-once", "1048576"] },
     },
     Load {
         name: "scale",
-        what: "50,000 hosts instead of 10, over 32 kept connections: processor time, and that as a ratio; start to the \
-               first 200, reload to the first 200 of a new host, memory",
+        what: "50,000 hosts, over 32 kept connections",
         compared: &[
-            Figure::new("cpu_us"),
-            Figure::new("cpu_ratio").itself(1.05),
-            Figure::new("start_ms").itself(1000.0),
-            Figure::new("reload_ms").of_best(1.0).itself(1000.0),
-            Figure::new("pss_mib"),
+            CPU_US,
+            Figure::new("cpu_ratio", "processor time a request, divided by that with 10 hosts").itself(1.05),
+            Figure::new("start_ms", "ms to the first 200").itself(1000.0),
+            Figure::new("reload_ms", "ms from a reload's signal to the first 200 of a new host")
+                .of_best(1.0)
+                .itself(1000.0),
+            Figure::new("pss_mib", "MiB"),
         ],
         how: How::Scale,
     },
 ];
 
 impl Figure {
-    const fn new(name: &'static str) -> Self {
-        Self { name, goals: Goals { of_best: None, of_floor: None, itself: None } }
+    const fn new(name: &'static str, what: &'static str) -> Self {
+        Self { name, what, goals: Goals { of_best: None, of_floor: None, itself: None } }
     }
 
     const fn of_best(mut self, goal: f64) -> Self {

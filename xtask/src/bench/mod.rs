@@ -1,6 +1,6 @@
 //! hookgate beside nginx and HAProxy: the same webhooks, the same origin, the same machine, in the same minutes.
 //!
-//! The proxy under load has core 0 to itself; the senders and the origin share core 1. Rounds go around the peers, so
+//! The proxy under load has core 0 to itself; the senders and the origins share core 1. Rounds go around the peers, so
 //! that whatever else the machine does meets all of them, and medians over the rounds are what counts.
 
 mod cgroup;

@@ -85,7 +85,7 @@ impl Report {
                 text,
                 "| {} | {} | {} | {} | {} | {} | {} | {} |",
                 load.name,
-                figure.name,
+                figure.what,
                 cell(own, goals.itself),
                 others.collect::<Vec<_>>().join(" | "),
                 cell(of_best, goals.of_best),
@@ -106,9 +106,9 @@ impl Report {
         if measured.is_empty() {
             return Ok(());
         }
-        writeln!(text, "\n## {}\n\n{}.\n", load.name, load.what)?;
+        writeln!(text, "\n## {}: {}\n", load.name, load.what)?;
         for (load, figure) in measured {
-            writeln!(text, "![{}, {}]({})\n", load.name, figure.name, chart_name(&load, &figure))?;
+            writeln!(text, "![{}: {}]({})\n", load.what, figure.what, chart_name(&load, &figure))?;
         }
         let has = |kind: Kind, details: &[&str]| self.median(load.name, kind, details[1]).is_some();
         let Some(details) =
@@ -124,7 +124,7 @@ impl Report {
         Ok(())
     }
 
-    fn chart<'a>(&self, load: &Load, figure: &'a Figure) -> Chart<'a> {
+    fn chart(&self, load: &Load, figure: &Figure) -> Chart<'static> {
         let bars = Kind::ALL.into_iter();
         let bars = bars.filter_map(|kind| Some((kind.name(), self.median(load.name, kind, figure.name)?)));
         let Goals { of_best, of_floor, itself } = figure.goals;
@@ -134,7 +134,7 @@ impl Report {
         let goals = [times(of_best, best), times(of_floor, floor), itself];
         Chart {
             title: load.what,
-            figure: figure.name,
+            figure: figure.what,
             bars: bars.collect(),
             goal: goals.into_iter().flatten().reduce(f64::min),
         }
