@@ -94,7 +94,10 @@ fn proxies(workspace: &Workspace, args: &Args, only: &[String]) -> Result<()> {
         }
     }
     drop(peers);
-    report.write(&workspace.target.join("bench"))?;
+    println!("{}", report.markdown()?);
+    let folder = workspace.target.join("bench");
+    report.write(&folder)?;
+    report.write_rounds(&folder)?;
     if args.publish { report.write(&workspace.root.join("docs/performance")) } else { Ok(()) }
 }
 

@@ -43,28 +43,31 @@ impl Report {
         self.measurements.push(measurement);
     }
 
-    /// Prints it, and writes `bench.md`, `bench.json` and a chart a figure into `folder`.
+    /// Writes `bench.md` and a chart a figure into `folder`.
     ///
     /// # Errors
     /// A file can't be written.
     pub fn write(&self, folder: &Path) -> Result<()> {
         fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
-        let write = |name: &str, text: &str| {
-            let path = folder.join(name);
-            fs::write(&path, text).with_context(|| format!("writing {}", path.display()))
-        };
-        let markdown = self.markdown()?;
-        write("bench.md", &markdown)?;
-        write("bench.json", &(serde_json::to_string_pretty(&self.json())? + "\n"))?;
+        write(folder, "bench.md", &self.markdown()?)?;
         for (load, figure) in self.measured() {
-            write(&chart_name(&load, &figure), &self.chart(&load, &figure).svg()?)?;
+            write(folder, &chart_name(&load, &figure), &self.chart(&load, &figure).svg()?)?;
         }
-        println!("{markdown}");
-        eprintln!("xtask: the same, with charts and with every round, in {}", folder.display());
+        eprintln!("xtask: report and charts in {}", folder.display());
         Ok(())
     }
 
-    fn markdown(&self) -> Result<String> {
+    /// Writes every round to `bench.json` in `folder`.
+    ///
+    /// # Errors
+    /// It can't be written.
+    pub fn write_rounds(&self, folder: &Path) -> Result<()> {
+        write(folder, "bench.json", &(serde_json::to_string_pretty(&self.json())? + "\n"))
+    }
+
+    /// # Errors
+    /// Nothing: text always grows.
+    pub fn markdown(&self) -> Result<String> {
         let peers = Kind::ALL.map(Kind::name).join(" | ");
         let mut text = String::from("# hookgate beside nginx and HAProxy\n\n");
         for (name, value) in &self.setting {
@@ -186,6 +189,11 @@ impl Report {
         let of_both = self.measurements.iter().filter(|it| it.load == load && it.peer == kind.name());
         median(of_both.filter_map(|it| it.figures.get(figure).copied()).collect())
     }
+}
+
+fn write(folder: &Path, name: &str, text: &str) -> Result<()> {
+    let path = folder.join(name);
+    fs::write(&path, text).with_context(|| format!("writing {}", path.display()))
 }
 
 fn chart_name(load: &Load, figure: &Figure) -> String {
