@@ -37,6 +37,8 @@ pub struct Config {
     pub without_effect: Vec<String>,
     pub listen: Listen,
     pub tls: Option<Tls>,
+    /// Of `[tls]`; there also when that is left out, for upstreams.
+    pub ktls: Ktls,
     pub dns: Dns,
     pub upstreams: Vec<Upstream>,
     pub relay: Relay,
@@ -185,6 +187,15 @@ pub struct Tls {
     pub client_ca: Option<PathBuf>,
     /// The names that a client certificate may have; empty: any.
     pub client_names: Vec<String>,
+}
+
+/// Whether the kernel encrypts and decrypts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ktls {
+    /// Where it can.
+    #[default]
+    Auto,
+    Off,
 }
 
 /// A certificate chain and its key, PEM files.

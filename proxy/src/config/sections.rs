@@ -12,7 +12,7 @@ use super::value::{
     share, text,
 };
 use super::{
-    Admin, Config, Dns, DnsServers, Guard, Limit, Limits, Listen, Log, LogFormat, Mode, Pair, Prefixes,
+    Admin, Config, Dns, DnsServers, Guard, Ktls, Limit, Limits, Listen, Log, LogFormat, Mode, Pair, Prefixes,
     Process, Relay, Scheme, Timeouts, Tls, XdpMode, prefixes, upstreams,
 };
 
@@ -83,11 +83,12 @@ impl<'d> Reading<'d> {
 
     fn read(&mut self) -> Config {
         let listen = self.listen();
-        let tls = self.tls();
+        let (tls, ktls) = self.tls();
         let challenge = self.acme(&listen);
         let (guard, prefixes) = self.guard(challenge);
         let config = Config {
             tls,
+            ktls,
             dns: self.dns(),
             upstreams: upstreams::section(self.top.section("upstreams"), self.base),
             relay: self.relay(),
@@ -137,7 +138,7 @@ impl<'d> Reading<'d> {
         listen
     }
 
-    fn tls(&mut self) -> Option<Tls> {
+    fn tls(&mut self) -> (Option<Tls>, Ktls) {
         let has_acme = self.top.has("acme");
         let mut section = self.top.section("tls");
         let mut pairs = Vec::from_iter(pair(&mut section, self.base));
@@ -155,10 +156,16 @@ impl<'d> Reading<'d> {
                 .list("client_names", |name| text(name).map(str::to_owned))
                 .unwrap_or_default(),
         };
-        section.value("ktls", one_of(&[("auto", ()), ("off", ())]));
+        let ktls =
+            section.value("ktls", one_of(&[("auto", Ktls::Auto), ("off", Ktls::Off)])).unwrap_or_default();
         let missing = ["cert", "key"].into_iter().find(|key| !section.has(key));
         let only_certs = section.has("certs") && !section.has("cert") && !section.has("key");
-        if let Some(missing) = missing.filter(|_| section.is_present() && !only_certs) {
+        // For upstreams it matters without a certificate of our own, too.
+        let only_ktls = self.https_at.is_none()
+            && section.has("ktls")
+            && !["cert", "key", "certs", "client_ca"].iter().any(|key| section.has(key));
+        let needs_pair = section.is_present() && !only_certs && !only_ktls;
+        if let Some(missing) = missing.filter(|_| needs_pair) {
             section.problem(missing, "missing: [tls] needs both cert and key");
         } else if let Some(https_at) = self.https_at.clone().filter(|_| !section.is_present()) {
             let instead = if has_acme { "; [acme] has no effect in this version yet" } else { "" };
@@ -171,7 +178,7 @@ impl<'d> Reading<'d> {
         }
         let present = section.is_present();
         self.finish(section);
-        (present && !tls.pairs.is_empty()).then_some(tls)
+        ((present && !tls.pairs.is_empty()).then_some(tls), ktls)
     }
 
     fn acme(&mut self, listen: &Listen) -> Option<Challenge> {

@@ -86,6 +86,16 @@ fn what_the_shipped_configuration_shows_as_defaults_are_the_defaults() {
     assert_eq!(shown.listen.plain_scheme, default.listen.plain_scheme);
 }
 
+#[test]
+fn kernel_tls_is_a_matter_of_upstreams_too() {
+    let plain = "[listen]\nplain = [\"127.0.0.1:8080\"]\n";
+    let (config, problems) = read(&format!("{plain}[tls]\nktls = \"off\"\n"));
+    assert_eq!((config.ktls, config.tls, problems), (Ktls::Off, None, vec![]));
+    assert_eq!(read(plain).0.ktls, Ktls::Auto);
+    let (_, problems) = read("[listen]\nhttps = [\"127.0.0.1:8080\"]\n[tls]\nktls = \"off\"\n");
+    assert_eq!(problems.len(), 1, "{problems:?}");
+}
+
 /// The contract's section 2, in its order.
 #[test]
 fn defaults_are_the_contracts() {

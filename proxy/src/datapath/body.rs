@@ -222,8 +222,8 @@ impl Pump {
         let is_long = left >= LONG_BYTES;
         if is_long
             && source.buffer.is_empty()
-            && let Some(from) = source.stream.spliceable()
-            && sink.spliceable().is_some()
+            && let Some(from) = source.stream.source()
+            && sink.takes_pipes()
         {
             // Whoever waits holds no pipe.
             ready!(from.poll_read_ready(cx)).map_err(PumpError::Read)?;
@@ -235,7 +235,8 @@ impl Pump {
                     source.buffer.pipes().give(pipe);
                 }
                 match filled {
-                    // It wants to be read from for once.
+                    // What this means, a read tells.
+                    Poll::Ready(Ok(0)) => {}
                     Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::InvalidInput => {}
                     filled => return filled.map_err(PumpError::Read),
                 }
@@ -332,8 +333,8 @@ impl Pump {
     ) -> Poll<io::Result<()>> {
         let (head, frame) = (&self.head[self.head_written..], &self.frame[self.frame_written..]);
         let is_framed = head.is_empty() && frame.is_empty();
-        if let (true, Some(pipe), Some(to)) = (is_framed, &mut self.pipe, sink.spliceable()) {
-            ready!(pipe.poll_drain(cx, to))?;
+        if let (true, Some(pipe)) = (is_framed, &mut self.pipe) {
+            ready!(sink.poll_drain(cx, pipe))?;
             self.progress = Instant::now();
             if pipe.filled() == 0
                 && let Some(pipe) = self.pipe.take()

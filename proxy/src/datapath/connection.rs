@@ -174,7 +174,9 @@ impl<'c> Connection<'c, '_> {
                 Way::Dial { place, waited } => {
                     let limit = context.timeouts.connect.saturating_sub(waited);
                     // Boxed: rare, and large.
-                    let connected = Box::pin(connect(upstream, &context.dns, limit, &local.buffers)).await;
+                    let connected =
+                        Box::pin(connect(upstream, &context.dns, limit, context.kernel_tls, &local.buffers))
+                            .await;
                     drop(place);
                     match connected {
                         Ok(stream) => (stream, Origin::Fresh),
@@ -211,7 +213,9 @@ impl<'c> Connection<'c, '_> {
                     if let Some(age) = head.upstream_keep.filter(|_| request_complete && !has_more) {
                         local.pool.keep(upstream.serial, stream, age);
                     }
-                    let persists = request_complete && head.persistence != Persistence::Ended;
+                    let persists = request_complete
+                        && head.persistence != Persistence::Ended
+                        && self.socket.stream.may_be_kept();
                     if persists { Next::Persist } else { Next::Close }
                 }
                 Err(ExchangeError::UpstreamGone) => {

@@ -14,6 +14,7 @@ use super::proxy_protocol;
 use super::redirect::Redirect;
 use crate::config::{Limits, Scheme, Timeouts};
 use crate::http::head::HeadLimits;
+use crate::net::KernelTls;
 use crate::observe::{Log, Metrics, Row};
 use crate::prefixes::Network;
 use crate::upstream::{Directory, Dns};
@@ -29,6 +30,8 @@ pub struct Context {
     pub proxy_protocol_from: Vec<Network>,
     pub directory: Directory,
     pub dns: Arc<Dns>,
+    /// `None`: sessions stay with the proxy.
+    pub kernel_tls: Option<KernelTls>,
     pub log: Log,
     pub metrics: Arc<Metrics>,
 }

@@ -6,7 +6,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 use super::context::Protocol;
-use crate::net::{Buffers, Session, Stream};
+use crate::net::{Buffers, KernelTls, Session, Stream};
 use crate::observe::Handshake;
 
 /// TLS with a client, where its listener speaks TLS.
@@ -16,15 +16,15 @@ pub(super) async fn handshake(
     tcp: TcpStream,
     protocol: &Protocol,
     deadline: Instant,
+    kernel_tls: Option<KernelTls>,
     buffers: &Rc<Buffers>,
 ) -> Result<Stream, Handshake> {
     match protocol {
         Protocol::Plain(_) | Protocol::Redirect(_) => Ok(Stream::Plain(tcp)),
         Protocol::Https(config) => {
-            let accepted = Session::accept(tcp, Arc::clone(config), buffers);
+            let accepted = Session::accept(tcp, Arc::clone(config), kernel_tls, buffers);
             match timeout_at(deadline, accepted).await {
-                Ok(Ok(session)) => Ok(Stream::Tls(Box::new(session))),
-                Ok(Err(error)) => Err(outcome(&error)),
+                Ok(session) => session.and_then(Session::into_stream).map_err(|error| outcome(&error)),
                 Err(_) => Err(Handshake::TimedOut),
             }
         }

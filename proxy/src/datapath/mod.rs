@@ -87,7 +87,15 @@ pub async fn serve(mut tcp: TcpStream, peer: SocketAddr, protocol: Protocol, loc
         Ok(slot) => slot,
         Err(why) => return context.metrics.refused_connection(why),
     };
-    let stream = match Box::pin(handshake::handshake(tcp, &protocol, first_byte_due, &local.buffers)).await {
+    let stream = match Box::pin(handshake::handshake(
+        tcp,
+        &protocol,
+        first_byte_due,
+        context.kernel_tls,
+        &local.buffers,
+    ))
+    .await
+    {
         Ok(stream) => stream,
         Err(outcome) => {
             count(Step::TlsFailed);

@@ -2,6 +2,7 @@
 
 mod ask;
 mod buffer;
+mod kernel;
 mod pipe;
 mod session;
 mod socket;
@@ -9,6 +10,7 @@ mod stream;
 
 pub use ask::{Answer, NoAnswer, ask};
 pub use buffer::{Buffer, Buffers, Limits, Size};
+pub use kernel::{KernelSession, KernelTls, NoKernelTls};
 pub use pipe::Pipe;
 pub use session::{PassError, Session};
 pub use socket::Socket;

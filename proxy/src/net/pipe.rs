@@ -45,7 +45,7 @@ impl Pipe {
     /// Moves up to `most` bytes in, and only while nothing lies in it: then it is the socket that has no more, never the
     /// pipe that is full. Ready with 0 at the end of the input.
     ///
-    /// Errors: `InvalidInput` where this socket must be read from for now; otherwise the socket's.
+    /// Errors: `InvalidInput` where only a read can tell what is there; otherwise the socket's.
     pub fn poll_fill(
         &mut self,
         cx: &mut Context<'_>,
@@ -58,6 +58,15 @@ impl Pipe {
             ready!(from.poll_read_ready(cx))?;
             match from.try_io(Interest::READABLE, || transfer(from, &self.writer, most)) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                // A record of the kernel's TLS that is no content, or not what it should be.
+                Err(error)
+                    if matches!(
+                        error.raw_os_error(),
+                        Some(libc::EINVAL | libc::EBADMSG | libc::EMSGSIZE)
+                    ) =>
+                {
+                    return Poll::Ready(Err(io::ErrorKind::InvalidInput.into()));
+                }
                 moved => {
                     self.filled = *moved.as_ref().unwrap_or(&0);
                     return Poll::Ready(moved);

@@ -3,6 +3,7 @@
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
+use std::os::fd::AsFd as _;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -16,10 +17,12 @@ use rustls::{ClientConfig, CommonState, Error, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::{Buffer, Buffers, Size};
+use super::{Buffer, Buffers, KernelSession, KernelTls, Size, Stream};
+use crate::sys::start_kernel_tls;
 
 /// The most content that a record has (RFC 8446 §5.1).
-const RECORD_CONTENT_BYTES: usize = 16 * 1024;
+pub(super) const RECORD_CONTENT_BYTES: usize = 16 * 1024;
+const RECORD_HEADER_BYTES: usize = 5;
 /// What a record is longer than its content, at most, as rustls makes them: header, explicit nonce, type and tag.
 const RECORD_OVERHEAD_BYTES: usize = 5 + 8 + 1 + 16;
 /// A handshake message may take so much until it is whole; rustls itself refuses messages longer than 64 KiB.
@@ -41,6 +44,10 @@ pub struct Session {
     has_closed: bool,
     /// Nothing can be received or sent any more.
     failure: Option<Error>,
+    /// Takes the session over after the handshake, if it can.
+    kernel: Option<KernelTls>,
+    /// Records are read one by one, so that nothing of what follows the handshake is.
+    one_by_one: bool,
     buffers: Rc<Buffers>,
 }
 
@@ -84,10 +91,11 @@ impl Session {
     pub async fn accept(
         tcp: TcpStream,
         config: Arc<ServerConfig>,
+        kernel: Option<KernelTls>,
         buffers: &Rc<Buffers>,
     ) -> io::Result<Self> {
         let end = UnbufferedServerConnection::new(config).map_err(invalid)?;
-        Self::new(tcp, End::Server(end), buffers).handshake().await
+        Self::new(tcp, End::Server(end), kernel, buffers).handshake().await
     }
 
     /// A client's handshake with the server `name`.
@@ -97,13 +105,14 @@ impl Session {
         tcp: TcpStream,
         config: Arc<ClientConfig>,
         name: ServerName<'static>,
+        kernel: Option<KernelTls>,
         buffers: &Rc<Buffers>,
     ) -> io::Result<Self> {
         let end = UnbufferedClientConnection::new(config, name).map_err(invalid)?;
-        Self::new(tcp, End::Client(end), buffers).handshake().await
+        Self::new(tcp, End::Client(end), kernel, buffers).handshake().await
     }
 
-    fn new(tcp: TcpStream, end: End, buffers: &Rc<Buffers>) -> Self {
+    fn new(tcp: TcpStream, end: End, kernel: Option<KernelTls>, buffers: &Rc<Buffers>) -> Self {
         let [incoming, outgoing, ahead] = std::array::from_fn(|_| Buffer::new(buffers));
         let buffers = Rc::clone(buffers);
         Self {
@@ -115,6 +124,8 @@ impl Session {
             has_ended: false,
             has_closed: false,
             failure: None,
+            kernel,
+            one_by_one: false,
             buffers,
         }
     }
@@ -132,7 +143,36 @@ impl Session {
                 return Poll::Ready(Ok(()));
             }
             ready!(self.poll_receive(cx))?;
+            self.one_by_one = self.kernel.is_some();
         }
+    }
+
+    /// A stream of its content: from now on the kernel encrypts and decrypts where it can.
+    ///
+    /// Errors: it could, and then did not take the keys.
+    pub fn into_stream(mut self) -> io::Result<Stream> {
+        self.one_by_one = false;
+        let Some(kernel) = self.kernel.filter(|kernel| self.can_be_taken_over(*kernel)) else {
+            return Ok(Stream::Tls(Box::new(self)));
+        };
+        if start_kernel_tls(self.tcp.as_fd()).is_err() {
+            // Nothing has changed.
+            return Ok(Stream::Tls(Box::new(self)));
+        }
+        let session = match self.end {
+            End::Client(client) => KernelSession::of_client(self.tcp, client, kernel),
+            End::Server(server) => KernelSession::of_server(self.tcp, server, kernel),
+        };
+        Ok(Stream::Kernel(Box::new(session?)))
+    }
+
+    /// Whether nothing lies here that the kernel would have to know of.
+    fn can_be_taken_over(&self, kernel: KernelTls) -> bool {
+        let state = self.state();
+        let negotiated = state.protocol_version().zip(state.negotiated_cipher_suite());
+        negotiated.is_some_and(|(version, suite)| kernel.takes(version, suite.suite()))
+            && [&self.incoming, &self.outgoing, &self.ahead].into_iter().all(Buffer::is_empty)
+            && !self.has_ended
     }
 
     /// What was negotiated, and whom the peer has shown to be.
@@ -357,11 +397,13 @@ impl Session {
         };
         ready?;
         self.incoming.grow_if_full(MOST_HANDSHAKE_BYTES);
+        let most = if self.one_by_one { rest_of_record(self.incoming.filled()) } else { usize::MAX };
         let space = self.incoming.space();
         if space.is_empty() {
             return Poll::Ready(Err(invalid(Error::General("a handshake message is too long".into()))));
         }
-        let mut to = ReadBuf::new(space);
+        let most = most.min(space.len());
+        let mut to = ReadBuf::new(&mut space[..most]);
         let polled = Pin::new(&mut self.tcp).poll_read(cx, &mut to);
         let count = to.filled().len();
         self.incoming.filled_more(count);
@@ -456,6 +498,20 @@ fn content_that_fits(bytes: usize) -> usize {
     bytes / (RECORD_CONTENT_BYTES + RECORD_OVERHEAD_BYTES) * RECORD_CONTENT_BYTES
 }
 
+/// How many bytes complete the last of `records`, or its header.
+fn rest_of_record(mut records: &[u8]) -> usize {
+    loop {
+        let length = match records {
+            [_, _, _, a, b, ..] => RECORD_HEADER_BYTES + usize::from(u16::from_be_bytes([*a, *b])),
+            start => return RECORD_HEADER_BYTES - start.len(),
+        };
+        match records.split_at_checked(length) {
+            Some((_, rest)) => records = rest,
+            None => return length - records.len(),
+        }
+    }
+}
+
 /// How long records with so much content become.
 fn encrypted_bytes(content: usize) -> usize {
     content + content.div_ceil(RECORD_CONTENT_BYTES).max(1) * RECORD_OVERHEAD_BYTES
@@ -465,7 +521,7 @@ fn refused(error: impl std::error::Error) -> Error {
     Error::General(error.to_string())
 }
 
-fn invalid(error: Error) -> io::Error {
+pub(super) fn invalid(error: Error) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
 }
 

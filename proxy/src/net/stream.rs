@@ -5,12 +5,14 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::{Buffer, Session};
+use super::{Buffer, KernelSession, Pipe, Session};
 
 /// A connection, with TLS or without.
 pub enum Stream {
     Plain(TcpStream),
     Tls(Box<Session>),
+    /// With TLS, of which the kernel does the most.
+    Kernel(Box<KernelSession>),
 }
 
 impl Stream {
@@ -18,6 +20,7 @@ impl Stream {
     pub fn has_peer_certificate(&self) -> bool {
         match self {
             Self::Plain(_) => false,
+            Self::Kernel(tls) => tls.has_peer_certificate(),
             Self::Tls(tls) => tls.state().peer_certificates().is_some_and(|chain| !chain.is_empty()),
         }
     }
@@ -28,6 +31,7 @@ impl Stream {
         let tcp = match self {
             Self::Plain(tcp) => tcp,
             Self::Tls(tls) => return tls.poll_fill(cx, buffer),
+            Self::Kernel(tls) => return tls.poll_fill(cx, buffer),
         };
         ready!(tcp.poll_read_ready(cx))?;
         let space = buffer.space();
@@ -40,11 +44,26 @@ impl Stream {
         outcome.map_ok(|()| count)
     }
 
-    /// The socket, where its bytes are content and nothing else.
-    pub fn spliceable(&self) -> Option<&TcpStream> {
+    /// The socket, where what comes from it may be spliced: it is content, or must be read for once.
+    pub fn source(&self) -> Option<&TcpStream> {
         match self {
             Self::Plain(tcp) => Some(tcp),
+            Self::Kernel(tls) => tls.source(),
             Self::Tls(_) => None,
+        }
+    }
+
+    /// Whether it takes what lies in pipes.
+    pub fn takes_pipes(&self) -> bool {
+        matches!(self, Self::Plain(_) | Self::Kernel(_))
+    }
+
+    /// Sends what lies in a pipe, or the start of it; to be asked of those that take pipes.
+    pub fn poll_drain(&mut self, cx: &mut Context<'_>, pipe: &mut Pipe) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(tcp) => pipe.poll_drain(cx, tcp),
+            Self::Kernel(tls) => tls.poll_drain(cx, pipe),
+            Self::Tls(_) => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
         }
     }
 
@@ -53,6 +72,15 @@ impl Stream {
         match self {
             Self::Plain(tcp) => tcp,
             Self::Tls(tls) => tls.tcp(),
+            Self::Kernel(tls) => tls.tcp(),
+        }
+    }
+
+    /// Whether it may be kept for another request.
+    pub fn may_be_kept(&self) -> bool {
+        match self {
+            Self::Plain(_) | Self::Tls(_) => true,
+            Self::Kernel(tls) => tls.may_be_kept(),
         }
     }
 }
@@ -62,6 +90,13 @@ impl AsyncRead for Stream {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_read(cx, to),
             Self::Tls(tls) => Pin::new(tls).poll_read(cx, to),
+            Self::Kernel(tls) => {
+                if to.remaining() > 0 {
+                    let count = ready!(tls.poll_read(cx, to.initialize_unfilled()))?;
+                    to.advance(count);
+                }
+                Poll::Ready(Ok(()))
+            }
         }
     }
 }
@@ -79,6 +114,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_write_vectored(cx, from),
             Self::Tls(tls) => tls.poll_write(cx, from),
+            Self::Kernel(tls) => tls.poll_write(cx, from),
         }
     }
 
@@ -89,7 +125,7 @@ impl AsyncWrite for Stream {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             // What was written is the kernel's already.
-            Self::Plain(_) => Poll::Ready(Ok(())),
+            Self::Plain(_) | Self::Kernel(_) => Poll::Ready(Ok(())),
             Self::Tls(tls) => tls.poll_flush(cx),
         }
     }
@@ -98,6 +134,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
             Self::Tls(tls) => tls.poll_shutdown(cx),
+            Self::Kernel(tls) => tls.poll_shutdown(cx),
         }
     }
 }

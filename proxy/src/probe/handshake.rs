@@ -58,7 +58,7 @@ async fn handshake(
 ) -> io::Result<Session> {
     // There is but one connection, and it is used once.
     let buffers = Buffers::new(Limits { free: 0, large: 0, pipes: 0 });
-    let shaking = Session::connect(tcp, config, name.clone(), &buffers);
+    let shaking = Session::connect(tcp, config, name.clone(), None, &buffers);
     let silent = || io::Error::new(io::ErrorKind::TimedOut, "the server does not answer the handshake");
     timeout(limit, shaking).await.unwrap_or_else(|_| Err(silent()))
 }

@@ -7,8 +7,9 @@ use super::StartError;
 use super::capacity;
 use super::certificates::Certificates;
 use super::listen::Listener;
-use crate::config::{self, Config, Mode};
+use crate::config::{self, Config, Ktls, Mode};
 use crate::datapath::{Admission, Context, Protocol, Redirect};
+use crate::net::{KernelTls, NoKernelTls};
 use crate::observe::{Format, Log, Metrics};
 use crate::upstream::{Directory, Dns};
 
@@ -76,7 +77,13 @@ impl Parts {
         })
     }
 
-    pub(super) fn context(self, config: &Config, log: Log, metrics: Arc<Metrics>) -> Context {
+    pub(super) fn context(
+        self,
+        config: &Config,
+        kernel_tls: Option<KernelTls>,
+        log: Log,
+        metrics: Arc<Metrics>,
+    ) -> Context {
         Context {
             name: config.relay.name.clone(),
             timeouts: config.timeouts.clone(),
@@ -85,6 +92,7 @@ impl Parts {
             proxy_protocol_from: config.listen.proxy_protocol_from.clone(),
             directory: self.directory,
             dns: self.dns,
+            kernel_tls,
             log,
             metrics,
         }
@@ -103,6 +111,26 @@ pub fn log_format(format: config::LogFormat) -> Format {
         config::LogFormat::Text => Format::Text,
         config::LogFormat::Json => Format::Json,
     }
+}
+
+/// What the kernel's TLS does from now on, and says so. To be called with the privileges of the start, with which the kernel
+/// loads what it has as a module.
+pub(super) fn kernel_tls(ktls: Ktls, log: &Log) -> Option<KernelTls> {
+    let found = match ktls {
+        Ktls::Off => {
+            log.note("kernel TLS: off, by [tls] ktls");
+            return None;
+        }
+        Ktls::Auto => KernelTls::probe(),
+    };
+    log.note(&match &found {
+        Ok(found) => format!("kernel TLS: {found}"),
+        Err(error @ NoKernelTls::Absent) => {
+            format!("kernel TLS: not used: {error}, or `modprobe tls` is needed")
+        }
+        Err(error) => format!("kernel TLS: not used: {error}"),
+    });
+    found.ok()
 }
 
 pub(super) fn mode(config: &Config) -> Mode {

@@ -31,6 +31,7 @@ use crate::admin::{self, AdminSocket, BadSocket};
 use crate::config::Config;
 use crate::datapath::Event;
 use crate::guard::{self, keeper::Keeper};
+use crate::net::KernelTls;
 use crate::observe::{Funnel, Log, Metrics};
 use crate::prefixes::Standing;
 use crate::registry::Refresher;
@@ -38,7 +39,7 @@ use crate::tls::BadTls;
 use crate::upstream::BadUpstream;
 use crate::upstream::dns::BadDns;
 use certificates::Certificates;
-use generation::{Door, Generation, Parts, mode, note_what_is_missing, protocols};
+use generation::{Door, Generation, Parts, kernel_tls, mode, note_what_is_missing, protocols};
 use listen::Listener;
 use pages::{Reply, Status};
 use prefixes::Prefixes;
@@ -143,27 +144,33 @@ impl Server {
     /// cuts; SIGHUP reads `file`, the configuration's, again. `keeper`: whoever sees to the guard, and without whom this
     /// process ends too.
     pub fn run(self, file: PathBuf, keeper: Option<Keeper>) -> Result<(), StartError> {
+        let kernel_tls = kernel_tls(self.config.ktls, &self.log);
         privileges::give_up(self.user.as_ref())?;
         if let Some(keeper) = &keeper {
             supervise::end_with(keeper)?;
         }
         let control = runtime::Builder::new_current_thread().enable_all().build()?;
-        LocalSet::new().block_on(&control, self.serve(file, keeper.map(Arc::new)))
+        LocalSet::new().block_on(&control, self.serve(file, kernel_tls, keeper.map(Arc::new)))
     }
 
-    async fn serve(self, file: PathBuf, keeper: Option<Arc<Keeper>>) -> Result<(), StartError> {
+    async fn serve(
+        self,
+        file: PathBuf,
+        kernel_tls: Option<KernelTls>,
+        keeper: Option<Arc<Keeper>>,
+    ) -> Result<(), StartError> {
         let Self { config, parts, funnel, log, standing, refresher, certificates, doors, admin, .. } = self;
         let (mut stop, mut hangup) = (Stop::catch()?, signal(SignalKind::hangup())?);
         let (draining, drain) = watch::channel(false);
         let (ending, end) = watch::channel(false);
         let (drain, end) = (Event::new(drain), Event::new(end));
-        let context = Arc::new(parts.context(&config, log.clone(), Arc::new(Metrics::new(funnel))));
+        let metrics = Arc::new(Metrics::new(funnel));
+        let context = Arc::new(parts.context(&config, kernel_tls, log.clone(), Arc::clone(&metrics)));
         for Door { listener, protocol } in &doors {
             listener.open()?;
             log.note(&format!("listening on {listener} ({protocol})"));
         }
         note_what_is_missing(&context);
-        let metrics = Arc::clone(&context.metrics);
         let mode = mode(&config);
         let (generations, now) = watch::channel(Arc::new(Generation { context, doors, certificates, mode }));
         let workers = Workers::start(&now, &drain, &end)?;

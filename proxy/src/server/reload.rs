@@ -10,7 +10,9 @@ use tokio::task::JoinHandle;
 
 use super::StartError;
 use super::certificates::Certificates;
-use super::generation::{Door, Generation, Parts, log_format, mode, note_what_is_missing, protocols};
+use super::generation::{
+    Door, Generation, Parts, kernel_tls, log_format, mode, note_what_is_missing, protocols,
+};
 use super::listen::Listener;
 use crate::config::{self, Config, ConfigError};
 use crate::guard::keeper::{Keeper, KeeperError};
@@ -87,7 +89,11 @@ impl Reloader {
         let parts = Parts::renewed(&before.context, &self.config, &config)?;
         let doors = doors(&config, certificates.as_deref(), &before)?;
         let log = before.context.log.with(log_format(config.log.format), config.log.access);
-        let context = parts.context(&config, log, Arc::clone(&before.context.metrics));
+        let kernel_tls = match self.config.ktls == config.ktls {
+            true => before.context.kernel_tls,
+            false => kernel_tls(config.ktls, &log),
+        };
+        let context = parts.context(&config, kernel_tls, log, Arc::clone(&before.context.metrics));
         let context = Arc::new(context);
         let mut report = changes(&self.config, &config, self.keeper.is_some());
         if self.config.guard != config.guard
@@ -170,7 +176,7 @@ fn changes(before: &Config, after: &Config, has_keeper: bool) -> String {
     let mut line = |text: String| lines += &(text + "\n");
     let sections = [
         ("listen", before.listen != after.listen),
-        ("tls", before.tls != after.tls),
+        ("tls", before.tls != after.tls || before.ktls != after.ktls),
         ("dns", before.dns != after.dns),
         ("relay", before.relay != after.relay),
         ("timeouts", before.timeouts != after.timeouts),

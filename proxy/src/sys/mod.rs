@@ -15,7 +15,7 @@ mod shared;
 pub use allocations::{allocations, count_on_this_thread};
 pub use clock::clock_is_synchronised;
 pub use fork::{ForkResult, fork};
-pub use kernel_tls::start_kernel_tls;
+pub use kernel_tls::{KeyUse, Received, receive_record, send_record, set_kernel_tls_keys, start_kernel_tls};
 pub use netns::netns_cookie;
 pub use pages::Pages;
 pub use shared::Shared;

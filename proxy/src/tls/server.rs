@@ -41,6 +41,8 @@ pub fn server_config(tls: &config::Tls) -> Result<(Arc<ServerConfig>, Arc<Resolv
         .with_cert_resolver(resolver.clone());
     config.alpn_protocols = vec![b"http/1.1".to_vec(), b"http/1.0".to_vec()];
     config.ignore_client_order = true;
+    // For the kernel.
+    config.enable_secret_extraction = true;
     config.ticketer = Ticketer::new()?;
     Ok((Arc::new(config), resolver))
 }

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::addresses::{interleave, is_public};
 use super::{ConnectError, Dns, Upstream};
-use crate::net::{Buffers, Session, Stream};
+use crate::net::{Buffers, KernelTls, Session, Stream};
 
 /// How long one address is tried alone before the next joins in (RFC 8305 §5).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
@@ -24,6 +24,7 @@ pub async fn connect(
     upstream: &Upstream,
     dns: &Dns,
     limit: Duration,
+    kernel_tls: Option<KernelTls>,
     buffers: &Rc<Buffers>,
 ) -> Result<Stream, ConnectError> {
     let addresses = match upstream.address {
@@ -35,8 +36,8 @@ pub async fn connect(
         let tcp = connect_to_any(&addresses).await?;
         let Some(tls) = &upstream.tls else { return Ok(Stream::Plain(tcp)) };
         let (config, name) = (Arc::clone(&tls.config), tls.server_name.clone());
-        let session = Session::connect(tcp, config, name, buffers).await;
-        Ok(Stream::Tls(Box::new(session.map_err(ConnectError::handshake)?)))
+        let session = Session::connect(tcp, config, name, kernel_tls, buffers).await;
+        session.and_then(Session::into_stream).map_err(ConnectError::handshake)
     });
     within.await.unwrap_or(Err(ConnectError::TimedOut))
 }

@@ -131,7 +131,7 @@ impl Pool {
     pub fn keep(&self, upstream: u64, stream: Stream, age: Duration) {
         let mut upstreams = self.upstreams.borrow_mut();
         let connections = upstreams.entry(upstream).or_default();
-        if connections.idle.len() < MOST_IDLE {
+        if connections.idle.len() < MOST_IDLE && stream.may_be_kept() {
             connections.idle.push(Idle { stream, expires: Instant::now() + age });
             connections.freed.notify_one();
             self.filled.notify_one();
@@ -168,6 +168,9 @@ impl Connections {
 /// Whether the upstream has neither closed nor said anything. The kernel is asked, since the runtime learns of
 /// a close only when it next polls.
 async fn is_alive(stream: &mut Stream) -> bool {
+    if let Stream::Kernel(tls) = stream {
+        return tls.is_quiet();
+    }
     for _ in 0..MOST_LOOKS {
         let mut byte = [std::mem::MaybeUninit::uninit()];
         match socket2::SockRef::from(stream.tcp()).peek(&mut byte) {

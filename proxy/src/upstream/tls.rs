@@ -67,6 +67,8 @@ pub(super) fn client_config(roots: &Arc<RootCertStore>, trust: &Trust) -> Result
     };
     let mut config = builder.with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    // For the kernel.
+    config.enable_secret_extraction = true;
     Ok(Arc::new(config))
 }
 

@@ -100,7 +100,7 @@ impl Receiver {
         let failed = |error| format!("cannot connect: {error}");
         let tcp = connect_to_any(&self.addresses).await.map_err(|error| failed(error.to_string()))?;
         let Some((config, name)) = &self.tls else { return Ok(Stream::Plain(tcp)) };
-        let session = Session::connect(tcp, Arc::clone(config), name.clone(), &self.buffers).await;
+        let session = Session::connect(tcp, Arc::clone(config), name.clone(), None, &self.buffers).await;
         let session = session.map_err(|error| format!("TLS: {}", tls::fault(&error)))?;
         Ok(Stream::Tls(Box::new(session)))
     }

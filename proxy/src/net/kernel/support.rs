@@ -1,0 +1,168 @@
+//! What the kernel's TLS can do on this machine. It depends on the kernel's version and on what it was built with, so that
+//! it is tried, on connections of our own.
+
+use std::fmt;
+use std::io;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::fd::{AsFd as _, BorrowedFd};
+
+use rustls::crypto::cipher::{AeadKey, Iv};
+use rustls::{CipherSuite, ConnectionTrafficSecrets, ProtocolVersion};
+
+use crate::sys::{KeyUse, set_kernel_tls_keys, start_kernel_tls};
+
+/// What it takes over from a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KernelTls {
+    tls13: Ciphers,
+    tls12: Ciphers,
+    /// Linux 6.14.
+    rekeys: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Ciphers {
+    /// With keys of 128 and 256 bits: one implementation does both.
+    aes_gcm: bool,
+    chacha20_poly1305: bool,
+}
+
+/// Why it is not used.
+#[derive(Debug, thiserror::Error)]
+pub enum NoKernelTls {
+    #[error("this kernel has none")]
+    Absent,
+    #[error("it takes neither TLS 1.3 nor 1.2")]
+    Useless,
+    #[error("cannot be tried: {0}")]
+    Untried(#[from] io::Error),
+}
+
+impl KernelTls {
+    /// Tries it; where the kernel has it as a module, and this process may, the kernel loads it.
+    ///
+    /// Errors: there is none, or no connection over loopback to try it with.
+    pub fn probe() -> Result<Self, NoKernelTls> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let connect = || TcpStream::connect(listener.local_addr()?);
+        start_kernel_tls(connect()?.as_fd()).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => NoKernelTls::Absent,
+            _ => NoKernelTls::Untried(error),
+        })?;
+        let takes = |version, secrets: &ConnectionTrafficSecrets| -> io::Result<bool> {
+            let tcp = connect()?;
+            start_kernel_tls(tcp.as_fd())?;
+            let mut uses = [KeyUse::Transmit, KeyUse::Receive].into_iter();
+            Ok(uses.all(|key_use| set_kernel_tls_keys(tcp.as_fd(), key_use, version, 0, secrets).is_ok()))
+        };
+        let of = |version| -> io::Result<Ciphers> {
+            Ok(Ciphers {
+                aes_gcm: takes(version, &aes_gcm())?,
+                chacha20_poly1305: takes(version, &chacha20_poly1305())?,
+            })
+        };
+        let (tls13, tls12) = (of(ProtocolVersion::TLSv1_3)?, of(ProtocolVersion::TLSv1_2)?);
+        if !tls13.any() && !tls12.any() {
+            return Err(NoKernelTls::Useless);
+        }
+        let tcp = connect()?;
+        start_kernel_tls(tcp.as_fd())?;
+        Ok(Self { tls13, tls12, rekeys: tls13.aes_gcm && rekeys(tcp.as_fd()) })
+    }
+
+    /// Whether it takes over sessions of this version and suite.
+    pub fn takes(self, version: ProtocolVersion, suite: CipherSuite) -> bool {
+        let ciphers = match version {
+            ProtocolVersion::TLSv1_3 => self.tls13,
+            ProtocolVersion::TLSv1_2 => self.tls12,
+            _ => return false,
+        };
+        match suite {
+            CipherSuite::TLS13_AES_128_GCM_SHA256
+            | CipherSuite::TLS13_AES_256_GCM_SHA384
+            | CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
+            | CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384
+            | CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256
+            | CipherSuite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384 => ciphers.aes_gcm,
+            CipherSuite::TLS13_CHACHA20_POLY1305_SHA256
+            | CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256
+            | CipherSuite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256 => ciphers.chacha20_poly1305,
+            _ => false,
+        }
+    }
+
+    /// Whether a session goes on when its keys are replaced.
+    pub fn rekeys(self) -> bool {
+        self.rekeys
+    }
+}
+
+fn rekeys(socket: BorrowedFd<'_>) -> bool {
+    let set = || set_kernel_tls_keys(socket, KeyUse::Receive, ProtocolVersion::TLSv1_3, 0, &aes_gcm());
+    set().and_then(|()| set()).is_ok()
+}
+
+fn aes_gcm() -> ConnectionTrafficSecrets {
+    ConnectionTrafficSecrets::Aes256Gcm { key: AeadKey::from([0; 32]), iv: Iv::from([0; 12]) }
+}
+
+fn chacha20_poly1305() -> ConnectionTrafficSecrets {
+    ConnectionTrafficSecrets::Chacha20Poly1305 { key: AeadKey::from([0; 32]), iv: Iv::from([0; 12]) }
+}
+
+impl Ciphers {
+    fn any(self) -> bool {
+        self.aes_gcm || self.chacha20_poly1305
+    }
+}
+
+impl fmt::Display for KernelTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let versions = [("TLS 1.3", self.tls13), ("TLS 1.2", self.tls12)].into_iter();
+        for (n, (version, ciphers)) in versions.filter(|(_, ciphers)| ciphers.any()).enumerate() {
+            f.write_str(if n == 0 { "" } else { ", " })?;
+            f.write_str(version)?;
+            f.write_str(match ciphers {
+                Ciphers { chacha20_poly1305: false, .. } => " with AES-GCM",
+                Ciphers { aes_gcm: false, .. } => " with ChaCha20-Poly1305",
+                Ciphers { .. } => " with AES-GCM and ChaCha20-Poly1305",
+            })?;
+        }
+        f.write_str(if self.rekeys { "; keys can be replaced" } else { "; keys cannot be replaced" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_found_or_missed_and_nothing_else() {
+        match KernelTls::probe() {
+            Ok(found) => {
+                assert!(found.tls13.any() || found.tls12.any());
+                assert!(!found.takes(ProtocolVersion::TLSv1_1, CipherSuite::TLS13_AES_128_GCM_SHA256));
+            }
+            Err(error) => assert!(matches!(error, NoKernelTls::Absent), "{error}"),
+        }
+    }
+
+    #[test]
+    fn what_it_can_do_is_said_in_a_line() {
+        let all = Ciphers { aes_gcm: true, chacha20_poly1305: true };
+        let aes = Ciphers { aes_gcm: true, chacha20_poly1305: false };
+        let none = Ciphers { aes_gcm: false, chacha20_poly1305: false };
+        for (found, expected) in [
+            (
+                KernelTls { tls13: all, tls12: aes, rekeys: false },
+                "TLS 1.3 with AES-GCM and ChaCha20-Poly1305, TLS 1.2 with AES-GCM; keys cannot be replaced",
+            ),
+            (
+                KernelTls { tls13: none, tls12: all, rekeys: true },
+                "TLS 1.2 with AES-GCM and ChaCha20-Poly1305; keys can be replaced",
+            ),
+        ] {
+            assert_eq!(found.to_string(), expected);
+        }
+    }
+}
