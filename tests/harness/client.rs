@@ -37,6 +37,7 @@ impl Client {
         }
         let mut config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.enable_secret_extraction = true;
         Self::tls_with(address, b"", Arc::new(config), name)
     }
 

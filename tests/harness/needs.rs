@@ -13,9 +13,12 @@ pub enum Need {
     CountingBinary,
     /// Control groups that bound memory.
     MemoryControl,
+    /// TLS in the kernel. Tests that need it are left to the emulated machine, where it must be there.
+    KernelTls,
 }
 
-/// Whether the test can run here. If not, a line `SKIPPED: <test>: <why>` says so, and `cargo xtask test` counts it.
+/// Whether the test can run here. If not, a line `SKIPPED: <test>: <why>` says so, and `cargo xtask test` counts it;
+/// `ELSEWHERE: …` where it runs on another kernel.
 ///
 /// ```no_run
 /// # use harness::{Need, require};
@@ -25,10 +28,12 @@ pub enum Need {
 /// ```
 #[must_use]
 pub fn require(needs: &[Need]) -> bool {
-    let Some(why) = needs.iter().find_map(|need| need.missing()) else { return true };
-    let thread = std::thread::current();
+    let missing = needs.iter().find_map(|need| need.missing().map(|why| (need, why)));
+    let Some((need, why)) = missing else { return true };
+    let word = if matches!(need, Need::KernelTls) { "ELSEWHERE" } else { "SKIPPED" };
+    let line = format!("{word}: {}: {why}\n", std::thread::current().name().unwrap_or("?"));
     // Written directly: the test runner swallows what `eprintln!` says in a test that passes.
-    let _ = writeln!(std::io::stderr(), "SKIPPED: {}: {why}", thread.name().unwrap_or("?"));
+    let _ = std::io::stderr().write_all(line.as_bytes());
     false
 }
 
@@ -47,7 +52,39 @@ impl Need {
             Self::MemoryControl => {
                 memory_control().is_none().then(|| "needs control groups for memory".to_owned())
             }
+            Self::KernelTls => KernelTlsCounts::read().is_none().then(|| "needs the kernel's TLS".to_owned()),
         }
+    }
+}
+
+/// What the kernel's TLS has done so far, in this network namespace (Documentation/networking/tls.rst).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KernelTlsCounts {
+    /// Sockets that were given keys to send with.
+    pub sending: u64,
+    /// Sockets that were given keys to receive with.
+    pub receiving: u64,
+    /// Records that were not the peer's.
+    pub bad: u64,
+}
+
+impl KernelTlsCounts {
+    /// `None` where the kernel has no TLS; where it is a module, it is loaded.
+    pub fn read() -> Option<Self> {
+        let read = || std::fs::read_to_string("/proc/net/tls_stat").ok();
+        let text = read().or_else(|| {
+            let loaded = std::process::Command::new("modprobe").arg("tls").output();
+            loaded.ok().and_then(|_| read())
+        })?;
+        let count = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+            line.unwrap_or_default()
+        };
+        Some(Self {
+            sending: count("TlsTxSw "),
+            receiving: count("TlsRxSw "),
+            bad: count("TlsDecryptError "),
+        })
     }
 }
 

@@ -37,14 +37,23 @@ pub enum End {
 /// What happens on a connection, from its first byte on. An error ends it: the peer has gone.
 pub type Script = dyn Fn(&mut Conversation) -> io::Result<End> + Send + Sync;
 
+/// Whether tests that need no TLS are to have it all the same, on both sides of the proxy: with `HOOKGATE_OVER_TLS` in the
+/// environment.
+pub fn over_tls() -> bool {
+    std::env::var_os("HOOKGATE_OVER_TLS").is_some()
+}
+
 impl Origin {
-    /// Without TLS, on a free port of 127.0.0.1.
+    /// Without TLS, on a free port of 127.0.0.1; unless everything is to run [`over_tls`].
     ///
     /// # Errors
     /// No port.
     pub fn plain(
         script: impl Fn(&mut Conversation) -> io::Result<End> + Send + Sync + 'static,
     ) -> Result<Self> {
+        if over_tls() {
+            return Self::tls(&Certs::new(&["up.example"])?, script);
+        }
         Self::start(None, Arc::new(script))
     }
 
@@ -72,6 +81,8 @@ impl Origin {
         let key = PrivateKeyDer::from_pem_slice(certs.key.as_bytes())?;
         let mut config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key)?;
         config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+        config.enable_secret_extraction = true;
+        config.ticketer = rustls::crypto::ring::Ticketer::new()?;
         Self::start(Some(Arc::new(config)), Arc::new(script))
     }
 

@@ -6,7 +6,11 @@ use std::time::Duration;
 use anyhow::Result;
 use rustix::net::sockopt::set_socket_linger;
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection, ServerConfig, ServerConnection, StreamOwned};
+use rustls::{
+    ClientConfig, ClientConnection, HandshakeKind, ServerConfig, ServerConnection, SideData, StreamOwned,
+};
+
+use crate::Records;
 
 /// One end of a connection that a test drives byte by byte, with TLS or without.
 pub struct Wire {
@@ -151,6 +155,48 @@ impl Wire {
         self.stream
     }
 
+    /// Other keys for what is sent from now on (TLS 1.3).
+    ///
+    /// # Errors
+    /// There is no TLS, or it has no such thing.
+    pub fn replace_keys(&mut self) -> Result<()> {
+        match &mut self.stream {
+            Stream::Plain(_) => anyhow::bail!("no TLS"),
+            Stream::Server(tls) => tls.conn.refresh_traffic_keys()?,
+            Stream::Client(tls) => tls.conn.refresh_traffic_keys()?,
+        }
+        Ok(())
+    }
+
+    /// Whether the TLS session goes on from an earlier one.
+    pub fn is_resumed(&self) -> bool {
+        let kind = match &self.stream {
+            Stream::Plain(_) => None,
+            Stream::Server(tls) => tls.conn.handshake_kind(),
+            Stream::Client(tls) => tls.conn.handshake_kind(),
+        };
+        kind == Some(HandshakeKind::Resumed)
+    }
+
+    /// The session record by record, after its handshake; nothing may have come that was not read.
+    ///
+    /// # Errors
+    /// There is no TLS, or a cipher that [`Records`] does not speak.
+    pub fn records(&mut self) -> Result<Records> {
+        let secrets = match std::mem::replace(&mut self.stream, Stream::Plain(self.tcp.try_clone()?)) {
+            Stream::Plain(_) => anyhow::bail!("no TLS"),
+            Stream::Server(mut tls) => {
+                complete(&mut tls.conn, &mut tls.sock)?;
+                tls.conn.dangerous_extract_secrets()
+            }
+            Stream::Client(mut tls) => {
+                complete(&mut tls.conn, &mut tls.sock)?;
+                tls.conn.dangerous_extract_secrets()
+            }
+        };
+        Records::new(self.tcp.try_clone()?, secrets?)
+    }
+
     pub(crate) fn session(&self) -> Option<&ClientConnection> {
         match &self.stream {
             Stream::Client(tls) => Some(&tls.conn),
@@ -190,6 +236,30 @@ impl Stream {
             Self::Client(tls) => tls,
         }
     }
+}
+
+/// Finishes the handshake, and leaves what comes after it unread.
+fn complete<Data: SideData>(
+    session: &mut rustls::ConnectionCommon<Data>,
+    tcp: &mut TcpStream,
+) -> io::Result<()> {
+    while session.is_handshaking() || session.wants_write() {
+        if session.wants_write() {
+            session.write_tls(tcp)?;
+            continue;
+        }
+        let mut header = [0; 5];
+        tcp.read_exact(&mut header)?;
+        let mut record = header.to_vec();
+        record.resize(5 + usize::from(u16::from_be_bytes([header[3], header[4]])), 0);
+        tcp.read_exact(&mut record[5..])?;
+        let mut unread = &record[..];
+        while !unread.is_empty() {
+            session.read_tls(&mut unread)?;
+            session.process_new_packets().map_err(io::Error::other)?;
+        }
+    }
+    Ok(())
 }
 
 trait Duplex: Read + Write {}

@@ -11,6 +11,8 @@ pub struct Tally {
     failed: u64,
     slow: u64,
     skips: Vec<String>,
+    /// Those that need another kernel than this machine's.
+    elsewhere: u64,
 }
 
 impl Tally {
@@ -34,6 +36,13 @@ impl Tally {
     pub fn skip(&mut self, why: String) {
         self.ok += 1;
         self.skips.push(why);
+    }
+
+    /// Counts what was to run elsewhere as skipped: there is no other place than this one.
+    pub fn skip_elsewhere(&mut self) {
+        for _ in 0..std::mem::take(&mut self.elsewhere) {
+            self.skips.push("a test that is left to this machine, see above".to_owned());
+        }
     }
 
     /// Passes on what test runners say until they end.
@@ -64,21 +73,25 @@ impl Tally {
         if self.slow > 0 {
             println!("\n{} slow tests are left to `cargo xtask test --full`", self.slow);
         }
+        if self.elsewhere > 0 {
+            println!("\n{} tests need another kernel: `cargo xtask test --vm`", self.elsewhere);
+        }
         println!("\n{} passed, {} failed, {} skipped", self.passed(), self.failed, self.skips.len());
         if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 
     /// A test that skips itself is `ok` to the runner.
     fn passed(&self) -> u64 {
-        self.ok.saturating_sub(self.skips.len() as u64)
+        self.ok.saturating_sub(self.skips.len() as u64 + self.elsewhere)
     }
 
-    /// `test result: ok. 3 passed; 0 failed; 1 ignored; …`, and the harness's `SKIPPED: name: why`, which may follow
-    /// `test name ... ` on the same line.
+    /// `test result: ok. 3 passed; 0 failed; 1 ignored; …`, and the harness's `SKIPPED: name: why` or `ELSEWHERE: …`, which
+    /// may follow `test name ... ` on the same line.
     fn add_line(&mut self, line: &str) {
         if let Some((_, skip)) = line.split_once("SKIPPED: ") {
             self.skips.push(skip.to_owned());
         }
+        self.elsewhere += u64::from(line.contains("ELSEWHERE: "));
         let Some(result) = line.strip_prefix("test result: ") else { return };
         let counts = result.split(['.', ';']).filter_map(|part| part.trim().split_once(' '));
         for (number, what) in counts {
@@ -111,11 +124,12 @@ mod tests {
             "test result: ok. 12 passed; 0 failed; 2 ignored; 0 measured; 3 filtered out; finished in 0.00s",
             "test a ... SKIPPED: a: needs root",
             "SKIPPED: b: needs nginx",
+            "ELSEWHERE: c: needs the kernel's TLS",
             "test result: FAILED. 5 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.00s",
         ] {
             tally.add_line(line);
         }
-        assert_eq!((tally.passed(), tally.failed, tally.slow), (15, 1, 2));
+        assert_eq!((tally.passed(), tally.failed, tally.slow, tally.elsewhere), (14, 1, 2, 1));
         assert_eq!(tally.skips, ["a: needs root", "b: needs nginx"]);
     }
 }

@@ -23,6 +23,7 @@ mod pieces;
 mod privileges;
 mod proxy_protocol;
 mod reload;
+mod sessions;
 mod soak;
 mod splice;
 mod timeouts;
@@ -32,7 +33,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use harness::{Client, Metrics, Origin, Proxy, free_port, wait_until};
+use harness::{Certs, Client, Metrics, Origin, Proxy, TempDir, free_port, over_tls, wait_until};
 
 /// Every wait that a test may have to sit out.
 const TIMEOUTS: &str = r#"
@@ -46,11 +47,20 @@ upstream_idle = "1s"
 drain = "3s"
 "#;
 
-/// A proxy with a listener without TLS, and what a test needs of it.
+/// A proxy with a listener without TLS, and what a test needs of it; where everything is to run [over TLS](over_tls), with
+/// another for its clients.
 struct Relay {
     proxy: Proxy,
     address: SocketAddr,
     admin: SocketAddr,
+    tls: Option<TlsDoor>,
+}
+
+/// A listener with TLS, and where its certificate lies.
+struct TlsDoor {
+    address: SocketAddr,
+    certs: Certs,
+    _dir: TempDir,
 }
 
 impl Relay {
@@ -62,10 +72,15 @@ impl Relay {
     /// `listen` is what else stands in `[listen]`, `config` what comes after `[admin]`.
     fn listening(listen: &str, config: &str) -> Result<Self> {
         let [address, admin] = [local(free_port()?), local(free_port()?)];
+        let has_its_own = listen.contains("https") || config.contains("[tls]");
+        let (tls, https, section) = match over_tls() && !has_its_own {
+            true => TlsDoor::new().map(|(door, https, section)| (Some(door), https, section))?,
+            false => Default::default(),
+        };
         let proxy = Proxy::start(&format!(
-            "[listen]\nplain = [\"{address}\"]\n{listen}\n[admin]\nlisten = \"{admin}\"\n{config}"
+            "[listen]\nplain = [\"{address}\"]\n{https}\n{listen}\n[admin]\nlisten = \"{admin}\"\n{section}\n{config}"
         ))?;
-        Ok(Self { proxy, address, admin })
+        Ok(Self { proxy, address, admin, tls })
     }
 
     /// In front of one origin, which is called `up.example`.
@@ -74,7 +89,10 @@ impl Relay {
     }
 
     fn client(&self) -> Result<Client> {
-        Client::plain(self.address)
+        match &self.tls {
+            Some(TlsDoor { address, certs, .. }) => Client::tls(*address, certs, "proxy.example.com"),
+            None => Client::plain(self.address),
+        }
     }
 
     fn metrics(&self) -> Result<Metrics> {
@@ -93,6 +111,17 @@ impl Relay {
     }
 }
 
+impl TlsDoor {
+    /// With what stands in `[listen]`, and `[tls]`.
+    fn new() -> Result<(Self, String, String)> {
+        let (address, dir) = (local(free_port()?), TempDir::new("door")?);
+        let certs = Certs::new(&["proxy.example.com"])?;
+        let [_, cert, key] = certs.write(&dir, "door")?;
+        let door = Self { address, certs, _dir: dir };
+        Ok((door, format!("https = [\"{address}\"]"), format!("[tls]\ncert = {cert:?}\nkey = {key:?}")))
+    }
+}
+
 fn local(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))
 }
@@ -103,9 +132,10 @@ fn proxy_line(address: &str) -> String {
     format!("PROXY {family} {address} {own} 40000 443\r\n")
 }
 
-/// `[upstreams]` with `up.example` at `address`, without TLS.
+/// `[upstreams]` with `up.example` at `address`, an [`Origin::plain`]'s.
 fn upstream(address: SocketAddr, more: &str) -> String {
-    format!("[upstreams]\n\"up.example\" = {{ address = \"{address}\", tls = false{more} }}\n")
+    let tls = if over_tls() { "verify = false" } else { "tls = false" };
+    format!("[upstreams]\n\"up.example\" = {{ address = \"{address}\", {tls}{more} }}\n")
 }
 
 /// A whole request; `fields` are lines without their CR LF.

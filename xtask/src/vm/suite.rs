@@ -11,34 +11,94 @@ use crate::workspace::Workspace;
 
 /// Tests of one binary that depend on the kernel.
 struct Row {
-    /// Its file or folder in tests/tests.
+    /// Its file or folder in tests/tests; `hookgate`: the proxy's unit tests.
     binary: &'static str,
+    how: How,
     /// A test is one of these if such a word is in its name.
     all: &'static [&'static str],
     /// The few of them that `--quick` leaves.
     quick: &'static [&'static str],
 }
 
+/// How tests run.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    AsOnTheHost,
+    /// It is a failure if the kernel's TLS has no part in it.
+    WithKernelTls,
+    /// As well, and those that need no TLS have it, too.
+    OverKernelTls,
+}
+
+impl How {
+    /// The function of tests.sh that runs them so.
+    pub fn function(self) -> &'static str {
+        match self {
+            Self::AsOnTheHost => "run",
+            Self::WithKernelTls => "run_with_kernel_tls",
+            Self::OverKernelTls => "run_over_kernel_tls",
+        }
+    }
+}
+
 const EVERY: &[&str] = &[""];
 /// All but floods and rates, for which an emulated machine is too slow.
 const AT_ANY_PACE: &[&str] = &["attach::", "counting::", "handshakes::", "modes::", "traffic::counting"];
-const SUITE: [Row; 7] = [
+const KERNEL_TLS: &[&str] = &["sys::kernel_tls::", "net::kernel::"];
+/// What has TLS by itself.
+const WITH_TLS: &[&str] = &["client_tls::", "upstream_tls::", "sessions::", "other_certificates", "funnel::"];
+/// What a relay does with heads and bodies, whatever they come in; but for what takes an emulated peer too long, and for ends
+/// that come before TLS begins.
+const OVER_TLS: &[&str] = &[
+    "bodies::",
+    "delivery::a_client",
+    "delivery::a_get",
+    "delivery::a_pooled",
+    "delivery::a_post",
+    "delivery::a_request_that",
+    "delivery::an_origin",
+    "delivery::idle",
+    "delivery::what",
+    "pieces::",
+    "splice::until_close",
+    "timeouts::a_client_that_does_not",
+    "timeouts::a_kept",
+    "timeouts::nobody",
+    "timeouts::of_two",
+    "timeouts::the_response",
+    "timeouts::what_moves",
+];
+const SUITE: [Row; 9] = [
+    Row { binary: "hookgate", how: How::AsOnTheHost, all: KERNEL_TLS, quick: KERNEL_TLS },
     Row {
         binary: "program",
+        how: How::AsOnTheHost,
         all: EVERY,
         quick: &["attempts::a_syn_with_another_number", "modes::an_allowed_network", "parsing::other_ports"],
     },
-    Row { binary: "guard", all: AT_ANY_PACE, quick: &["detach_leaves_nothing"] },
-    Row { binary: "prefixes_in_force", all: EVERY, quick: &[] },
-    Row { binary: "rehearsal", all: EVERY, quick: &[] },
-    Row { binary: "supervised", all: EVERY, quick: &[] },
-    Row { binary: "relay", all: &["client_tls::", "upstream_tls::"], quick: &[] },
-    Row { binary: "doctor", all: &["a_machine_that_is_well", "interfaces_are_there"], quick: &[] },
+    Row { binary: "guard", how: How::AsOnTheHost, all: AT_ANY_PACE, quick: &["detach_leaves_nothing"] },
+    Row { binary: "prefixes_in_force", how: How::AsOnTheHost, all: EVERY, quick: &[] },
+    Row { binary: "rehearsal", how: How::AsOnTheHost, all: EVERY, quick: &[] },
+    Row { binary: "supervised", how: How::AsOnTheHost, all: EVERY, quick: &[] },
+    Row {
+        binary: "relay",
+        how: How::WithKernelTls,
+        all: WITH_TLS,
+        quick: &["the_kernel_encrypts", "tickets_of_the_upstreams"],
+    },
+    Row { binary: "relay", how: How::OverKernelTls, all: OVER_TLS, quick: &["delivery::a_pooled"] },
+    Row {
+        binary: "doctor",
+        how: How::AsOnTheHost,
+        all: &["a_machine_that_is_well", "interfaces_are_there"],
+        quick: &[],
+    },
 ];
 
 /// One binary with the exact names of its tests.
 pub struct Selected {
     pub name: &'static str,
+    pub how: How,
     pub binary: PathBuf,
     pub tests: Vec<String>,
 }
@@ -64,7 +124,7 @@ pub fn select(workspace: &Workspace, quick: bool, words: &[String]) -> Result<Ve
         let wanted = |test: &&String| words.is_empty() || words.iter().any(|word| named(test, word));
         let tests = tests.into_iter().filter(wanted).cloned().collect::<Vec<_>>();
         if !tests.is_empty() {
-            selected.push(Selected { name, binary: binary.clone(), tests });
+            selected.push(Selected { name, how: row.how, binary: binary.clone(), tests });
         }
     }
     ensure!(!selected.is_empty(), "no test that runs in the emulated machine is like {}", words.join(" or "));
@@ -74,11 +134,16 @@ pub fn select(workspace: &Workspace, quick: bool, words: &[String]) -> Result<Ve
 /// The test binaries by name.
 fn build(workspace: &Workspace) -> Result<BTreeMap<String, PathBuf>> {
     let mut cargo = workspace.cargo();
-    cargo.args(["test", "--package", "hookgate-tests", "--tests", "--no-run", "--quiet"]);
+    cargo.args(["test", "--package", "hookgate", "--lib", "--package", "hookgate-tests", "--tests"]);
+    cargo.args(["--no-run", "--quiet"]);
     cargo.arg("--message-format=json-render-diagnostics");
     let said = harness::run(cargo)?;
     let artifacts = said.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let tests = artifacts.filter(|artifact| artifact["target"]["kind"][0] == "test");
+    let is_test = |artifact: &Value| {
+        let target = &artifact["target"];
+        target["kind"][0] == "test" || target["kind"][0] == "lib" && target["name"] == "hookgate"
+    };
+    let tests = artifacts.filter(is_test);
     let binary = |artifact: Value| {
         let name = artifact["target"]["name"].as_str()?.to_owned();
         Some((name, PathBuf::from(artifact["executable"].as_str()?)))

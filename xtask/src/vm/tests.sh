@@ -39,6 +39,28 @@ run() {
     esac
 }
 
+run_over_kernel_tls() {
+    export HOOKGATE_OVER_TLS=1
+    run_with_kernel_tls "$@"
+    unset HOOKGATE_OVER_TLS
+}
+
+run_with_kernel_tls() {
+    sent=$(kernel_tls TlsTxSw) received=$(kernel_tls TlsRxSw)
+    run "$@"
+    sent=$(($(kernel_tls TlsTxSw) - sent)) received=$(($(kernel_tls TlsRxSw) - received))
+    echo "kernel TLS: $sent sockets sent with it, $received received; left: $(kernel_tls TlsCurrTxSw)" >&3
+    if [ "$sent" -eq 0 ] || [ "$received" -eq 0 ] || [ "$(kernel_tls TlsCurrTxSw)" -ne 0 ]; then
+        failed "$name: the kernel's TLS was not used, or sockets with it are left"
+    fi
+}
+
+# A count of the kernel's TLS (Documentation/networking/tls.rst); 0 while it is not loaded.
+kernel_tls() {
+    count=$(sed -n "s/^$1[[:space:]]*//p" /proc/net/tls_stat 2>/dev/null) || true
+    echo "${count:-0}"
+}
+
 # In the test runner's words, so that it is counted.
 failed() {
     printf '\ntest %s ... FAILED\n\ntest result: FAILED. 0 passed; 1 failed\n' "$1" >&3
