@@ -62,7 +62,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 #[derive(Clone, Copy)]
 enum Origin {
     Anybody,
-    /// Root, or the proxy's own user.
+    /// Root, or the user or the group that the proxy runs as.
     CommandLine,
 }
 

@@ -4,7 +4,7 @@ use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-/// The socket that the command line talks to: for the user who runs the proxy, and root.
+/// The socket that the command line talks to: for root, and the user and the group that the proxy runs as.
 #[derive(Debug)]
 pub struct AdminSocket {
     listener: UnixListener,
@@ -37,7 +37,7 @@ impl AdminSocket {
         }
         let listener = UnixListener::bind(path).map_err(failed)?;
         let socket = Self { listener, path: path.into() };
-        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o660)).map_err(failed)?;
         socket.listener.set_nonblocking(true).map_err(failed)?;
         Ok(socket)
     }

@@ -109,7 +109,7 @@ fn the_socket_answers_and_goes_with_the_proxy() -> Result<()> {
     let socket = dir.path().join("run/admin.sock");
     let mut proxy = with_socket(&socket)?;
     assert!(wait_until(std::time::Duration::from_secs(5), || Ok(socket.exists()))?);
-    assert_eq!(fs::metadata(&socket)?.mode() & 0o777, 0o600);
+    assert_eq!(fs::metadata(&socket)?.mode() & 0o777, 0o660);
     assert_eq!(curl(&socket, "/health")?, "serving\n");
     assert!(curl(&socket, "/metrics")?.contains("hookgate_build_info"));
 
