@@ -17,6 +17,12 @@ struct File {
     text: String,
 }
 
+/// Where the files of the configuration at `path` lie; alone, if what is beside it cannot be seen.
+pub fn files(path: &Path) -> Vec<PathBuf> {
+    let beside = upstreams::files_beside(path).unwrap_or_default();
+    std::iter::once(path.to_owned()).chain(beside).collect()
+}
+
 impl Files {
     /// Reads them all.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {

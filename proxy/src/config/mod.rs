@@ -22,7 +22,7 @@ mod upstreams;
 mod value;
 
 pub use document::Problem;
-pub use files::Files;
+pub use files::{Files, files};
 pub use prefixes::{PrefixSource, Prefixes, Registry, RegistryHost};
 pub use replace::{CannotReplace, EditLock};
 pub use upstreams::host_name;
@@ -266,6 +266,8 @@ pub struct Admin {
 pub struct Process {
     /// Whom to become after start.
     pub user: Option<String>,
+    /// Reload when the configuration's files change.
+    pub watch: bool,
 }
 
 /// `[timeouts]`.

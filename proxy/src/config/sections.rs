@@ -109,12 +109,6 @@ impl<'d> Reading<'d> {
         self.known.extend(section.finish());
     }
 
-    /// Notes keys that are accepted but that nothing acts on yet.
-    fn no_effect_yet(&mut self, section: &Section<'_>, name: &str, keys: &[&str]) {
-        let written = keys.iter().filter(|key| section.has(key));
-        self.without_effect.extend(written.map(|key| format!("{name}.{key}")));
-    }
-
     fn listen(&mut self) -> Listen {
         let mut section = self.top.section("listen");
         let https = section.list("https", free_address(&self.listened));
@@ -307,10 +301,9 @@ impl<'d> Reading<'d> {
     fn process(&mut self) -> Process {
         let mut section = self.top.section("process");
         let user = section.value("user", |user| text(user).map(str::to_owned));
-        section.value("watch", boolean);
-        self.no_effect_yet(&section, "process", &["watch"]);
+        let watch = section.value("watch", boolean).unwrap_or(false);
         self.finish(section);
-        Process { user: user.filter(|user| !user.is_empty()) }
+        Process { user: user.filter(|user| !user.is_empty()), watch }
     }
 
     fn admin(&mut self) -> Option<Admin> {

@@ -1,19 +1,14 @@
 //! Follows the certificate files: whoever renews them need not tell.
 
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use rustls::ServerConfig;
 use tokio::time::sleep;
 
+use super::stamp::{INTERVAL, Stamp};
 use crate::config;
 use crate::observe::Log;
 use crate::tls::{self, BadTls, Resolver};
-
-/// How often the files are looked at.
-const INTERVAL: Duration = Duration::from_secs(2);
 
 /// The certificates in force and the files that they came from.
 pub(super) struct Certificates {
@@ -21,16 +16,6 @@ pub(super) struct Certificates {
     server_config: Arc<ServerConfig>,
     resolver: Arc<Resolver>,
     seen: Vec<Option<Stamp>>,
-}
-
-/// What changes when a file is replaced or written.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Stamp {
-    device: u64,
-    inode: u64,
-    size: u64,
-    /// Seconds and nanoseconds.
-    modified: (i64, i64),
 }
 
 impl Certificates {
@@ -85,16 +70,5 @@ impl Certificates {
 }
 
 fn stamps(tls: &config::Tls) -> Vec<Option<Stamp>> {
-    tls.pairs.iter().flat_map(|pair| [stamp(&pair.cert), stamp(&pair.key)]).collect()
-}
-
-/// `None` while there is no such file, which is how some tools replace one.
-fn stamp(path: &Path) -> Option<Stamp> {
-    let meta = std::fs::metadata(path).ok()?;
-    Some(Stamp {
-        device: meta.dev(),
-        inode: meta.ino(),
-        size: meta.size(),
-        modified: (meta.mtime(), meta.mtime_nsec()),
-    })
+    tls.pairs.iter().flat_map(|pair| [Stamp::of(&pair.cert), Stamp::of(&pair.key)]).collect()
 }

@@ -8,6 +8,7 @@ mod pages;
 mod prefixes;
 mod privileges;
 mod reload;
+mod stamp;
 mod supervise;
 mod worker;
 
@@ -28,7 +29,7 @@ pub use privileges::BadUser;
 pub use supervise::supervise;
 
 use crate::admin::{self, AdminSocket, BadSocket};
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::datapath::Event;
 use crate::guard::{self, keeper::Keeper};
 use crate::net::KernelTls;
@@ -44,6 +45,7 @@ use listen::Listener;
 use pages::{Reply, Status};
 use prefixes::Prefixes;
 use reload::Reloader;
+use stamp::Watch;
 use worker::Workers;
 
 /// Why the proxy does not start.
@@ -182,9 +184,12 @@ impl Server {
         }
         let (reload, mut reloads) = mpsc::channel(1);
         admin.open(Status { now: now.clone(), keeper: keeper.clone(), prefixes, reload, drain }, &log)?;
+        let (watches, watched) = (config.process.watch, file.clone());
+        let mut watch = Watch::new(move || config::files(&watched));
         let mut reloader = Reloader::new(file, config, generations, keeper);
         loop {
             tokio::select! {
+                () = watch.changed(), if watches => drop(reloader.reload_and_tell()),
                 () = stop.wait() => break,
                 _ = hangup.recv() => drop(reloader.reload_and_tell()),
                 // Whoever asked may have gone; the log has it too.

@@ -272,3 +272,36 @@ fn no_request_fails_while_everything_changes() -> Result<()> {
     assert!(asked.load(Ordering::Relaxed) > 100, "{asked:?}");
     Ok(())
 }
+
+#[test]
+fn watched_files_are_read_when_they_change_and_bad_ones_change_nothing() -> Result<()> {
+    let origin = Origin::answering(OK)?;
+    let mut scene = Scene::start("", "[process]\nwatch = true", &upstream("one.example", origin.address()))?;
+    let answered = |scene: &Scene, name: &str| -> Result<u16> {
+        Ok(scene.client()?.ask(get(&format!("/{name}/")))?.status())
+    };
+    assert_eq!(answered(&scene, "two.example")?, 403);
+    let beside = scene.proxy.config().with_file_name("upstreams.d");
+    fs::create_dir(&beside)?;
+    fs::write(
+        beside.join("two.toml"),
+        format!("[upstreams]\n{}", upstream("two.example", origin.address())),
+    )?;
+    assert!(
+        wait_until(2 * SOON, || Ok(answered(&scene, "two.example")? == 200))?,
+        "{}",
+        scene.proxy.stderr()
+    );
+
+    scene.write("[listen\n")?;
+    scene.proxy.wait_for_stderr("not reloaded", 2 * SOON)?;
+    assert_eq!(answered(&scene, "one.example")?, 200);
+    scene.write(&format!("{}[upstreams]\n", scene.base))?;
+    assert!(
+        wait_until(2 * SOON, || Ok(answered(&scene, "one.example")? == 403))?,
+        "{}",
+        scene.proxy.stderr()
+    );
+    assert_eq!(answered(&scene, "two.example")?, 200);
+    Ok(())
+}
