@@ -41,6 +41,11 @@ impl Listener {
         Ok(Self { socket, address })
     }
 
+    /// One that a service manager has bound.
+    pub(super) fn inherited(socket: Socket, address: SocketAddr) -> Self {
+        Self { socket, address }
+    }
+
     pub(super) fn address(&self) -> SocketAddr {
         self.address
     }

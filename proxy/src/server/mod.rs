@@ -10,6 +10,7 @@ mod privileges;
 mod reload;
 mod stamp;
 mod supervise;
+mod systemd;
 mod worker;
 
 use std::io;
@@ -46,6 +47,7 @@ use pages::{Reply, Status};
 use prefixes::Prefixes;
 use reload::Reloader;
 use stamp::Watch;
+use systemd::Sockets;
 use worker::Workers;
 
 /// Why the proxy does not start.
@@ -98,19 +100,25 @@ impl Prepared {
     /// Takes the listeners' addresses; clients are still refused.
     pub fn bind(self) -> Result<Server, StartError> {
         let certificates = self.certificates.map(Arc::new);
-        let bind = |(address, protocol)| Ok(Door { listener: Listener::bind(address)?.into(), protocol });
+        let mut inherited = Sockets::inherited()?;
+        let mut listener = |address| match inherited.take(address) {
+            Some(socket) => Ok(Listener::inherited(socket, address)),
+            None => Listener::bind(address),
+        };
+        let bind = |(address, protocol)| Ok(Door { listener: listener(address)?.into(), protocol });
         let protocols = protocols(&self.config, certificates.as_deref()).into_iter();
         let doors = protocols.map(bind).collect::<Result<_, BadListener>>()?;
         let admin = self.config.admin.as_ref();
         let listen = admin.and_then(|admin| admin.listen);
         let socket = admin.and_then(|admin| admin.socket.as_deref());
         let admin = Admin {
-            listener: listen.map(Listener::bind).transpose()?,
+            listener: listen.map(&mut listener).transpose()?,
             socket: socket.map(AdminSocket::listen).transpose()?,
         };
         if let (Some(socket), Some(user)) = (&admin.socket, &self.user) {
             socket.give_to(user.uid.as_raw(), user.gid.as_raw())?;
         }
+        inherited.close(&self.log);
         let Self { config, parts, funnel, log, user, standing, refresher, .. } = self;
         Ok(Server { config, parts, funnel, log, user, standing, refresher, certificates, doors, admin })
     }
@@ -187,6 +195,7 @@ impl Server {
         let (watches, watched) = (config.process.watch, file.clone());
         let mut watch = Watch::new(move || config::files(&watched));
         let mut reloader = Reloader::new(file, config, generations, keeper);
+        systemd::ready(&log);
         loop {
             tokio::select! {
                 () = watch.changed(), if watches => drop(reloader.reload_and_tell()),
@@ -199,6 +208,7 @@ impl Server {
         let limit = now.borrow().context.timeouts.drain;
         drop(now);
         log.note(&format!("draining: what is under way has {} s", limit.as_secs_f64()));
+        systemd::stopping(&log);
         reloader.close_doors();
         draining.send_replace(true);
         let mut finished = std::pin::pin!(workers.finished());

@@ -14,6 +14,7 @@ use super::generation::{
     Door, Generation, Parts, kernel_tls, log_format, mode, note_what_is_missing, protocols,
 };
 use super::listen::Listener;
+use super::systemd;
 use crate::config::{self, Config, ConfigError};
 use crate::guard::keeper::{Keeper, KeeperError};
 use crate::observe::{Funnel, Log};
@@ -67,8 +68,10 @@ impl Reloader {
 
     /// Reloads and logs what came of it.
     pub(super) fn reload_and_tell(&mut self) -> Result<String, String> {
+        systemd::reloading(&self.generations.borrow().context.log);
         let outcome = self.reload().map_err(|error| error.to_string());
         let log = self.generations.borrow().context.log.clone();
+        systemd::ready(&log);
         let (said, text) = match &outcome {
             Ok(report) => ("reloaded", report),
             Err(error) => ("not reloaded, what was in force stays", error),

@@ -1,0 +1,68 @@
+//! The service manager, where there is one: what it is told (sd_notify(3)), and the sockets that it has opened
+//! (sd_listen_fds(3)).
+
+use std::io;
+use std::net::SocketAddr;
+
+use sd_notify::NotifyState;
+use socket2::Socket;
+
+use crate::observe::Log;
+use crate::sys::inherited;
+
+/// Sockets that were open before this process was there, by their addresses.
+pub(super) struct Sockets(Vec<(SocketAddr, Socket)>);
+
+impl Sockets {
+    /// All that were passed to this process.
+    ///
+    /// Errors: one is no TCP socket, or what the environment says of them makes no sense.
+    pub(super) fn inherited() -> io::Result<Self> {
+        let with_address = |fd| {
+            let socket = Socket::from(fd);
+            let address = socket.local_addr()?.as_socket();
+            let address = address.ok_or_else(|| io::Error::other("an inherited socket is not a TCP one"))?;
+            socket.set_nonblocking(true)?;
+            Ok((address, socket))
+        };
+        inherited()?.into_iter().map(with_address).collect::<io::Result<_>>().map(Self)
+    }
+
+    pub(super) fn take(&mut self, address: SocketAddr) -> Option<Socket> {
+        let at = self.0.iter().position(|(its, _)| *its == address)?;
+        Some(self.0.swap_remove(at).1)
+    }
+
+    /// Says which of them nobody wanted; clients would wait there for ever.
+    pub(super) fn close(self, log: &Log) {
+        for (address, _) in self.0 {
+            log.note(&format!(
+                "{address}: inherited, but not in [listen] or [admin], and closed: add it there, or remove it from the unit"
+            ));
+        }
+    }
+}
+
+/// The proxy serves.
+pub(super) fn ready(log: &Log) {
+    tell(&[NotifyState::Ready], log);
+}
+
+/// Another configuration is being read; [`ready`] follows.
+pub(super) fn reloading(log: &Log) {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => tell(&[NotifyState::Reloading, now], log),
+        Err(error) => log.note(&format!("cannot tell the time to the service manager: {error}")),
+    }
+}
+
+/// The proxy drains.
+pub(super) fn stopping(log: &Log) {
+    tell(&[NotifyState::Stopping], log);
+}
+
+fn tell(states: &[NotifyState<'_>], log: &Log) {
+    if let Err(error) = sd_notify::notify(states) {
+        log.note(&format!("cannot tell the service manager ($NOTIFY_SOCKET): {error}"));
+    }
+}

@@ -1,0 +1,91 @@
+//! Under a service manager, by its protocols alone: what it hears, and sockets that it has opened.
+
+use std::net::SocketAddr;
+use std::os::unix::net::UnixDatagram;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use harness::{Client, Need, Origin, Running, TempDir, binary, free_port, require, wait_until};
+use rustix::process::Signal;
+
+use crate::{OK, get, local, upstream};
+
+const SOON: Duration = Duration::from_secs(5);
+
+/// Listens at the ports that it is given, on descriptors 3, 4 and so on, as a service manager does, and becomes hookgate a
+/// moment later.
+const PASS: &str = "
+import os, socket, sys, time
+binary, config, *ports = sys.argv[1:]
+high = [socket.create_server(('127.0.0.1', int(port))) for port in ports]
+time.sleep(0.5 if high else 0)
+high = [os.dup2(one.fileno(), 100 + index) for index, one in enumerate(high)]
+for index, one in enumerate(high):
+    os.dup2(one, 3 + index)
+    os.close(one)
+os.closerange(3 + len(high), 100)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(len(high)))
+os.execv(binary, [binary, 'run', '--config', config])
+";
+
+/// `hookgate run` with listening sockets at these addresses.
+fn run(dir: &TempDir, sockets: &[SocketAddr], config: &str) -> Result<Running> {
+    let config = dir.write("hookgate.toml", config)?;
+    let mut command = Command::new("python3");
+    command.args(["-c", PASS]).arg(binary()?).arg(config);
+    command.args(sockets.iter().map(|address| address.port().to_string()));
+    command.env("NOTIFY_SOCKET", dir.path().join("notify"));
+    Running::start(command)
+}
+
+#[test]
+fn it_hears_when_the_proxy_is_ready_reloads_and_ends() -> Result<()> {
+    if !require(&[Need::Program("python3")]) {
+        return Ok(());
+    }
+    let dir = TempDir::new("notify")?;
+    let manager = UnixDatagram::bind(dir.path().join("notify"))?;
+    manager.set_read_timeout(Some(SOON))?;
+    let heard = || -> Result<String> {
+        let mut message = [0; 256];
+        let length = manager.recv(&mut message).context("nothing is heard")?;
+        Ok(String::from_utf8_lossy(&message[..length]).into_owned())
+    };
+    let address = local(free_port()?);
+    let config = format!("[listen]\nplain = [\"{address}\"]\n[upstreams]\n");
+    let mut proxy = run(&dir, &[], &config)?;
+    assert_eq!(heard()?.trim_end(), "READY=1");
+    assert_eq!(Client::plain(address)?.ask(get("/"))?.status(), 404, "it is");
+    proxy.signal(Signal::HUP)?;
+    assert!(heard()?.starts_with("RELOADING=1\nMONOTONIC_USEC="));
+    assert_eq!(heard()?.trim_end(), "READY=1");
+    proxy.signal(Signal::TERM)?;
+    assert_eq!(heard()?.trim_end(), "STOPPING=1");
+    assert!(proxy.stop()?.success());
+    Ok(())
+}
+
+#[test]
+fn sockets_that_were_open_before_it_serve_whoever_waits_there() -> Result<()> {
+    if !require(&[Need::Program("python3")]) {
+        return Ok(());
+    }
+    let (dir, origin) = (TempDir::new("activation")?, Origin::answering(OK)?);
+    let [address, unwanted] = [local(free_port()?), local(free_port()?)];
+    let config = format!("[listen]\nplain = [\"{address}\"]\n{}", upstream(origin.address(), ""));
+    let mut proxy = run(&dir, &[address, unwanted], &config)?;
+    let mut early = None;
+    assert!(wait_until(SOON, || {
+        early = Client::plain(address).ok();
+        Ok(early.is_some())
+    })?);
+    let mut early = early.context("nobody listens")?;
+    // Before there is a proxy.
+    early.wire().send(get("/up.example/"))?;
+    assert_eq!(early.response()?.status(), 200, "{}", proxy.stderr());
+    assert_eq!(Client::plain(address)?.ask(get("/up.example/"))?.status(), 200);
+    proxy.wait_for_stderr(&format!("{unwanted}: inherited, but not in [listen]"), SOON)?;
+    assert!(Client::plain(unwanted).is_err(), "and closed");
+    Ok(())
+}
