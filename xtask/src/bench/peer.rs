@@ -18,7 +18,7 @@ use super::scene::{Logged, Scene, loopback, nginx, on_its_core};
 use crate::aftermath::quoted_path;
 
 /// How long a shell may take to start.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -192,7 +192,8 @@ impl Peer {
             }
             Ok(gate.is_some())
         });
-        read.and(gate.context("a shell that does not read"))
+        read?;
+        gate.with_context(|| format!("a shell that has not come to read {} in {PATIENCE:?}", path.display()))
     }
 
     /// The control group that it has to itself, where there is one.
