@@ -28,7 +28,10 @@ impl Cgroup {
         };
         let dir = Path::new(parent).join(format!("hookgate-bench-{}-{name}", std::process::id()));
         fs::create_dir(&dir).with_context(|| format!("creating {}", dir.display()))?;
-        aftermath.add(&format!("rmdir {} 2>/dev/null", quoted_path(&dir)))?;
+        // Whoever is killed with us is inside for a moment longer.
+        let rmdir = format!("rmdir {} 2>/dev/null", quoted_path(&dir));
+        aftermath
+            .add(&format!("test -d {} && {{ {rmdir} || {{ sleep 1; {rmdir}; }}; }}", quoted_path(&dir)))?;
         let forgets = limit == "memory.limit_in_bytes";
         let (used, peak) = match forgets {
             true => ("memory.usage_in_bytes", "memory.max_usage_in_bytes"),
