@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::prefixes::Network;
 
+mod acme;
 mod document;
 pub mod edit;
 mod files;
@@ -21,6 +22,7 @@ mod tests;
 mod upstreams;
 mod value;
 
+pub use acme::{Acme, Challenge};
 pub use document::Problem;
 pub use files::{Files, files};
 pub use prefixes::{PrefixSource, Prefixes, Registry, RegistryHost};
@@ -36,9 +38,11 @@ pub struct Config {
     /// What is written in the file but has no effect in this version.
     pub without_effect: Vec<String>,
     pub listen: Listen,
+    /// There also when certificates come from [`Acme`] alone.
     pub tls: Option<Tls>,
     /// Of `[tls]`; there also when that is left out, for upstreams.
     pub ktls: Ktls,
+    pub acme: Option<Acme>,
     pub dns: Dns,
     pub upstreams: Vec<Upstream>,
     pub relay: Relay,
@@ -181,7 +185,7 @@ impl Scheme {
 /// `[tls]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tls {
-    /// Never empty; the first is for clients that name no server.
+    /// The first is for clients that name no server; empty only where [`Acme`] gets certificates.
     pub pairs: Vec<Pair>,
     /// PEM file with the roots of client certificates; with it, clients are asked for one.
     pub client_ca: Option<PathBuf>,

@@ -12,8 +12,8 @@ use super::value::{
     share, text,
 };
 use super::{
-    Admin, Config, Dns, DnsServers, Guard, Ktls, Limit, Limits, Listen, Log, LogFormat, Mode, Pair, Prefixes,
-    Process, Relay, Scheme, Timeouts, Tls, XdpMode, prefixes, upstreams,
+    Acme, Admin, Config, Dns, DnsServers, Guard, Ktls, Limit, Limits, Listen, Log, LogFormat, Mode, Pair,
+    Prefixes, Process, Relay, Scheme, Timeouts, Tls, XdpMode, acme, prefixes, upstreams,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -36,14 +36,6 @@ pub(super) fn known_keys(text: &str) -> Vec<String> {
     let mut reading = Reading::of(&document, file, &table);
     reading.read();
     reading.known
-}
-
-/// How a certificate authority convinces itself, and on which ports: those that it asks for, and those that are
-/// listened on.
-#[derive(Clone)]
-struct Challenge {
-    name: &'static str,
-    ports: Vec<u16>,
 }
 
 struct Reading<'d> {
@@ -83,12 +75,13 @@ impl<'d> Reading<'d> {
 
     fn read(&mut self) -> Config {
         let listen = self.listen();
-        let (tls, ktls) = self.tls();
-        let challenge = self.acme(&listen);
-        let (guard, prefixes) = self.guard(challenge);
+        let acme = self.acme(&listen);
+        let (tls, ktls) = self.tls(acme.as_ref());
+        let (guard, prefixes) = self.guard(acme.as_ref(), &listen);
         let config = Config {
             tls,
             ktls,
+            acme,
             dns: self.dns(),
             upstreams: upstreams::section(self.top.section("upstreams"), self.base),
             relay: self.relay(),
@@ -132,8 +125,8 @@ impl<'d> Reading<'d> {
         listen
     }
 
-    fn tls(&mut self) -> (Option<Tls>, Ktls) {
-        let has_acme = self.top.has("acme");
+    fn tls(&mut self, acme: Option<&Acme>) -> (Option<Tls>, Ktls) {
+        let is_automatic = acme.is_some_and(|acme| !acme.domains.is_empty());
         let mut section = self.top.section("tls");
         let mut pairs = Vec::from_iter(pair(&mut section, self.base));
         for mut more in section.tables("certs") {
@@ -153,47 +146,36 @@ impl<'d> Reading<'d> {
         let ktls =
             section.value("ktls", one_of(&[("auto", Ktls::Auto), ("off", Ktls::Off)])).unwrap_or_default();
         let missing = ["cert", "key"].into_iter().find(|key| !section.has(key));
-        let only_certs = section.has("certs") && !section.has("cert") && !section.has("key");
+        let needs_no_pair = section.has("certs") || is_automatic;
+        let has_none = !section.has("cert") && !section.has("key");
         // For upstreams it matters without a certificate of our own, too.
         let only_ktls = self.https_at.is_none()
             && section.has("ktls")
             && !["cert", "key", "certs", "client_ca"].iter().any(|key| section.has(key));
-        let needs_pair = section.is_present() && !only_certs && !only_ktls;
+        let needs_pair = section.is_present() && !(needs_no_pair && has_none) && !only_ktls;
         if let Some(missing) = missing.filter(|_| needs_pair) {
             section.problem(missing, "missing: [tls] needs both cert and key");
-        } else if let Some(https_at) = self.https_at.clone().filter(|_| !section.is_present()) {
-            let instead = if has_acme { "; [acme] has no effect in this version yet" } else { "" };
-            let message = format!("listen.https: needs a certificate: add [tls] with cert and key{instead}");
-            section.document().problem(https_at, message);
+        } else if let Some(https_at) =
+            self.https_at.clone().filter(|_| !section.is_present() && !self.top.has("acme"))
+        {
+            let message =
+                "listen.https: needs a certificate: add [tls] with cert and key, or [acme] with domains";
+            section.document().problem(https_at, message.into());
         }
         if section.has("client_names") && !section.has("client_ca") {
             section
                 .problem("client_names", "client certificates are only asked for with client_ca; write it");
         }
-        let present = section.is_present();
         self.finish(section);
-        ((present && !tls.pairs.is_empty()).then_some(tls), ktls)
+        ((is_automatic || !tls.pairs.is_empty()).then_some(tls), ktls)
     }
 
-    fn acme(&mut self, listen: &Listen) -> Option<Challenge> {
+    fn acme(&mut self, listen: &Listen) -> Option<Acme> {
         let mut section = self.top.section("acme");
-        section.list("domains", |domain| text(domain).map(str::to_owned));
-        section.list("contact", |contact| text(contact).map(str::to_owned));
-        section.value("directory", |url| text(url).map(str::to_owned));
-        let ports =
-            |listeners: &[SocketAddr], port| listeners.iter().map(SocketAddr::port).chain([port]).collect();
-        let http = Challenge { name: "http-01", ports: ports(&listen.http, 80) };
-        let tls = Challenge { name: "tls-alpn-01", ports: ports(&listen.https, 443) };
-        let challenge = section.value("challenge", one_of(&[("http-01", &http), ("tls-alpn-01", &tls)]));
-        let challenge = challenge.unwrap_or(&http).clone();
-        section.value("state", path(self.base));
-        section.value("webroot", path(self.base));
-        if section.is_present() {
-            self.without_effect.push("acme".into());
-        }
+        let acme = acme::keys(&mut section, self.base, listen);
         let present = section.is_present();
         self.finish(section);
-        present.then_some(challenge)
+        present.then_some(acme)
     }
 
     fn dns(&mut self) -> Dns {
@@ -239,7 +221,7 @@ impl<'d> Reading<'d> {
         Relay { name: name.unwrap_or_else(|| "hookgate".into()) }
     }
 
-    fn guard(&mut self, challenge: Option<Challenge>) -> (Option<Guard>, Prefixes) {
+    fn guard(&mut self, acme: Option<&Acme>, listen: &Listen) -> (Option<Guard>, Prefixes) {
         let mut section = self.top.section("guard");
         let interfaces = section.list("interfaces", interface);
         let ports = section.list("ports", port);
@@ -278,13 +260,14 @@ impl<'d> Reading<'d> {
                 .unwrap_or(XdpMode::Auto),
             pin: section.value("pin", pin).unwrap_or_else(|| "hookgate".into()),
         };
-        if let Some(challenge) = challenge.filter(|_| guard.mode == Mode::Strict)
-            && let Some(port) = challenge.ports.iter().find(|port| guard.ports.contains(port))
+        if let Some(acme) = acme.filter(|_| guard.mode == Mode::Strict)
+            && let Some(port) =
+                acme.challenge.ports(listen).into_iter().find(|port| guard.ports.contains(port))
         {
             let message = format!(
                 "\"strict\" would drop the certificate authority, whose {} challenge comes to port {port}: \
                  take that out of ports, or use \"limit\"",
-                challenge.name
+                acme.challenge
             );
             section.problem("mode", &message);
         }

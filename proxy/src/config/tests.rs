@@ -216,7 +216,8 @@ fn strict_goes_with_challenges_that_come_to_other_ports() {
         ("tls-alpn-01", "observe", "[80, 443]"),
     ] {
         let text = format!(
-            "[listen]\nplain = [\"127.0.0.1:1\"]\n[acme]\nchallenge = \"{challenge}\"\n\
+            "[listen]\nhttps = [\"127.0.0.1:1\"]\nhttp = [\"127.0.0.1:2\"]\n[acme]\n\
+             domains = [\"p.example\"]\nchallenge = \"{challenge}\"\n\
              [guard]\ninterfaces = [\"eth0\"]\nmode = \"{mode}\"\nports = {ports}\n"
         );
         assert_eq!(read(&text).1, [""; 0], "{challenge} {mode} {ports}");

@@ -8,10 +8,11 @@ use tokio::time::{Instant, timeout_at};
 use super::context::Protocol;
 use crate::net::{Buffers, KernelTls, Session, Stream};
 use crate::observe::Handshake;
+use crate::tls::ACME_TLS;
 
 /// TLS with a client, where its listener speaks TLS.
 ///
-/// Errors: it failed or took too long, and the connection is closed.
+/// Errors: it failed, took too long, or was all that the client wanted; the connection is closed.
 pub(super) async fn handshake(
     tcp: TcpStream,
     protocol: &Protocol,
@@ -24,6 +25,9 @@ pub(super) async fn handshake(
         Protocol::Https(config) => {
             let accepted = Session::accept(tcp, Arc::clone(config), kernel_tls, buffers);
             match timeout_at(deadline, accepted).await {
+                Ok(Ok(session)) if session.state().alpn_protocol() == Some(ACME_TLS) => {
+                    Err(Handshake::AcmeChallenge)
+                }
                 Ok(session) => session.and_then(Session::into_stream).map_err(|error| outcome(&error)),
                 Err(_) => Err(Handshake::TimedOut),
             }

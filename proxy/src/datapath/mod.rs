@@ -98,7 +98,9 @@ pub async fn serve(mut tcp: TcpStream, peer: SocketAddr, protocol: Protocol, loc
     {
         Ok(stream) => stream,
         Err(outcome) => {
-            count(Step::TlsFailed);
+            if outcome != Handshake::AcmeChallenge {
+                count(Step::TlsFailed);
+            }
             return context.metrics.handshake(outcome);
         }
     };

@@ -1,4 +1,5 @@
-//! The `http` listener: sends clients to https, and to nothing but this proxy's own names.
+//! The `http` listener: answers certificate authorities and sends everybody else to https, to nothing but this proxy's
+//! own names.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use crate::http::head::{RequestHead, slots};
 use crate::http::target::Target;
 use crate::net::Socket;
 use crate::observe::clock;
-use crate::tls::Resolver;
+use crate::tls::{Asked, Challenges, Resolver};
 
 /// Where clients are sent.
 #[derive(Clone)]
@@ -23,6 +24,8 @@ pub struct Redirect {
     /// The names that it may be; none without a certificate.
     pub certificates: Option<Arc<Resolver>>,
     pub https_port: u16,
+    /// What certificate authorities are answered.
+    pub challenges: Option<Arc<Challenges>>,
 }
 
 /// Answers one request.
@@ -51,7 +54,7 @@ pub(super) async fn serve(
 }
 
 impl Redirect {
-    /// Appends the redirect. Errors: what to refuse with, and whether that answers a HEAD.
+    /// Appends the answer. Errors: what to refuse with, and whether that answers a HEAD.
     fn answer(&self, head: &[u8], context: &Context, out: &mut Vec<u8>) -> Result<(), (Failure, bool)> {
         let mut slots = slots();
         let head =
@@ -59,6 +62,18 @@ impl Redirect {
         let refused = |failure| (failure, head.method == "HEAD");
         if matches!(head.method, "CONNECT" | "TRACE") {
             return Err(refused(Failure::MethodNotAllowed));
+        }
+        if let (Some(challenges), Target::Path(path), "GET" | "HEAD") =
+            (&self.challenges, head.target, head.method)
+        {
+            match challenges.asked(path) {
+                Asked::Nothing => {}
+                Asked::Unknown => return Err(refused(Failure::NoUpstreamInPath)),
+                Asked::Answered(text) => {
+                    write_text(&text, head.method == "HEAD", out);
+                    return Ok(());
+                }
+            }
         }
         let name = head.fields.values("host").next().and_then(|host| std::str::from_utf8(host).ok());
         let name = name.map(|host| host.split(':').next().unwrap_or(host).to_ascii_lowercase());
@@ -85,5 +100,20 @@ impl Redirect {
     fn covers(&self, name: &str) -> bool {
         let certificates = self.certificates.as_ref().map(|resolver| resolver.current());
         certificates.is_some_and(|certificates| certificates.iter().any(|c| c.covers(name)))
+    }
+}
+
+/// Appends what a certificate authority asked for.
+fn write_text(text: &[u8], to_head: bool, out: &mut Vec<u8>) {
+    write!(
+        out,
+        "HTTP/1.1 200 OK\r\nDate: {}\r\nContent-Type: application/octet-stream\r\nContent-Length: {}\r\n\
+         Connection: close\r\n\r\n",
+        clock::imf_fixdate(),
+        text.len(),
+    )
+    .expect("a Vec takes every write");
+    if !to_head {
+        out.extend_from_slice(text);
     }
 }

@@ -44,14 +44,14 @@ impl From<BadResponse> for NoAnswer {
     }
 }
 
-/// Sends a whole request (not a HEAD) and reads the answer, which may come before all is sent.
+/// Sends a whole request and reads the answer, which may come before all is sent.
 pub async fn ask(stream: &mut Stream, request: &[u8]) -> Result<Answer, NoAnswer> {
     let (mut reader, mut writer) = split(stream);
     let sending = async {
         writer.write_all(request).await?;
         writer.flush().await
     };
-    let reading = read(&mut reader);
+    let reading = read(&mut reader, request.starts_with(b"HEAD "));
     tokio::pin!(sending, reading);
     let mut is_sent = None;
     loop {
@@ -67,14 +67,14 @@ pub async fn ask(stream: &mut Stream, request: &[u8]) -> Result<Answer, NoAnswer
     }
 }
 
-async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<Answer, NoAnswer> {
+async fn read(stream: &mut (impl AsyncRead + Unpin), to_head: bool) -> Result<Answer, NoAnswer> {
     let mut buffer = Vec::new();
     loop {
-        let mut answer = read_head(stream, &mut buffer).await?;
+        let mut answer = read_head(stream, &mut buffer, to_head).await?;
         if answer.status < 200 {
             continue;
         }
-        let framing = with_head(&answer.head, |head| head.framing)?;
+        let framing = with_head(&answer.head, to_head, |head| head.framing)?;
         let mut decoder = Decoder::new(framing, u64::MAX);
         loop {
             match decoder.step(&buffer).map_err(|_| NoAnswer::Malformed("a chunk's size or end"))? {
@@ -104,7 +104,11 @@ async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<Answer, NoAnswer>
 }
 
 /// The next head, interim or final; what came after it stays in `buffer`.
-async fn read_head(stream: &mut (impl AsyncRead + Unpin), buffer: &mut Vec<u8>) -> Result<Answer, NoAnswer> {
+async fn read_head(
+    stream: &mut (impl AsyncRead + Unpin),
+    buffer: &mut Vec<u8>,
+    to_head: bool,
+) -> Result<Answer, NoAnswer> {
     let mut end = EndOfHead::default();
     let length = loop {
         let found = end.find(buffer, MOST_HEAD_BYTES);
@@ -117,20 +121,25 @@ async fn read_head(stream: &mut (impl AsyncRead + Unpin), buffer: &mut Vec<u8>) 
     };
     let rest = buffer.split_off(length);
     let head = std::mem::replace(buffer, rest);
-    let (status, persists) = with_head(&head, |head| (head.status, head.persists()))?;
+    let (status, persists) = with_head(&head, to_head, |head| (head.status, head.persists()))?;
     Ok(Answer { status, persists, body: Vec::new(), head })
 }
 
-fn with_head<T>(head: &[u8], look: impl FnOnce(&ResponseHead<'_>) -> T) -> Result<T, BadResponse> {
+fn with_head<T>(
+    head: &[u8],
+    to_head: bool,
+    look: impl FnOnce(&ResponseHead<'_>) -> T,
+) -> Result<T, BadResponse> {
     let mut slots = slots();
-    Ok(look(&ResponseHead::parse(head, &mut slots, false)?))
+    Ok(look(&ResponseHead::parse(head, &mut slots, to_head)?))
 }
 
 impl Answer {
     /// The first value of the field `name` (in lower case), control characters escaped.
     pub fn field(&self, name: &'static str) -> Option<String> {
         let first = |fields: &Fields<'_, '_>| Some(printable(fields.values(name).next()?));
-        with_head(&self.head, |head| first(&head.fields)).ok().flatten()
+        // Its framing has been seen to.
+        with_head(&self.head, true, |head| first(&head.fields)).ok().flatten()
     }
 }
 
@@ -150,7 +159,7 @@ mod tests {
             theirs.write_all(piece).await?;
         }
         drop(theirs);
-        read(&mut ours).await
+        read(&mut ours, false).await
     }
 
     #[tokio::test]
@@ -187,5 +196,13 @@ mod tests {
         let answer = read_in_pieces(&bytes, 4096).await.unwrap();
         assert_eq!((answer.body.len(), answer.persists), (MOST_BODY_BYTES, false));
         assert_eq!(answer.field("x").as_deref(), Some("a\\x80"));
+    }
+    #[tokio::test]
+    async fn an_answer_to_head_has_no_body() {
+        let (mut ours, mut theirs) = tokio::io::duplex(1 << 10);
+        theirs.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\nX: y\r\n\r\n").await.unwrap();
+        let answer = read(&mut ours, true).await.unwrap();
+        assert_eq!((answer.status, answer.body.len(), answer.persists), (200, 0, true));
+        assert_eq!(answer.field("x").as_deref(), Some("y"));
     }
 }

@@ -1,4 +1,5 @@
-//! Follows the certificate files: whoever renews them need not tell.
+//! The certificates in force: those from files, which are followed, as whoever renews them need not tell; and the one that
+//! an authority gives, which is renewed here.
 
 use std::sync::Arc;
 
@@ -6,25 +7,54 @@ use rustls::ServerConfig;
 use tokio::time::sleep;
 
 use super::stamp::{INTERVAL, Stamp};
-use crate::config;
+use crate::acme::{BadAcme, Renewal};
+use crate::config::{self, Acme, Challenge, Config};
 use crate::observe::Log;
-use crate::tls::{self, BadTls, Resolver};
+use crate::tls::{self, BadTls, Challenges, Resolver};
 
-/// The certificates in force and the files that they came from.
+/// The certificates in force, and where they come from.
 pub(super) struct Certificates {
     tls: config::Tls,
+    acme: Option<Acme>,
+    dns: config::Dns,
     server_config: Arc<ServerConfig>,
     resolver: Arc<Resolver>,
+    renewal: Option<Arc<Renewal>>,
     seen: Vec<Option<Stamp>>,
 }
 
+/// Why there are none.
+#[derive(Debug, thiserror::Error)]
+pub enum BadCertificates {
+    #[error(transparent)]
+    Tls(#[from] BadTls),
+    #[error(transparent)]
+    Acme(#[from] BadAcme),
+}
+
 impl Certificates {
-    /// Loads them, and what TLS towards clients needs besides.
-    pub(super) fn load(tls: &config::Tls) -> Result<Self, BadTls> {
+    /// Loads them, and what TLS towards clients needs besides; `None`: there is no TLS.
+    pub(super) fn load(config: &Config, log: &Log) -> Result<Option<Self>, BadCertificates> {
+        let Some(tls) = &config.tls else { return Ok(None) };
         // Before the files are read: a change in between is then seen as one.
         let seen = stamps(tls);
-        let (server_config, resolver) = tls::server_config(tls)?;
-        Ok(Self { tls: tls.clone(), server_config, resolver, seen })
+        let acme = config.acme.as_ref().filter(|acme| !acme.domains.is_empty());
+        let renewal = acme.map(|acme| Renewal::new(acme, &config.dns, log.clone())).transpose()?;
+        let in_tls = acme.is_some_and(|acme| acme.challenge == Challenge::TlsAlpn01);
+        let challenges = renewal.as_ref().filter(|_| in_tls).map(Renewal::challenges);
+        let (server_config, resolver) = tls::server_config(tls, challenges)?;
+        if let Some(renewal) = &renewal {
+            resolver.replace_automatic(renewal.first()?);
+        }
+        Ok(Some(Self {
+            tls: tls.clone(),
+            acme: config.acme.clone(),
+            dns: config.dns.clone(),
+            server_config,
+            resolver,
+            renewal: renewal.map(Arc::new),
+            seen,
+        }))
     }
 
     /// What handshakes are made with.
@@ -37,9 +67,20 @@ impl Certificates {
         Arc::clone(&self.resolver)
     }
 
+    /// Who sees to the one from an authority, where there is one.
+    pub(super) fn renewal(&self) -> Option<&Arc<Renewal>> {
+        self.renewal.as_ref()
+    }
+
+    /// Makes the folder in which `owner` (user and group), or else this user, keeps what an authority gave.
+    pub(super) fn prepare(&self, owner: Option<(u32, u32)>) -> Result<(), BadCertificates> {
+        Ok(self.renewal.as_ref().map_or(Ok(()), |renewal| renewal.prepare(owner))?)
+    }
+
     /// Whether they are what is configured, and reading their files again is all that there is to do.
-    pub(super) fn serve(&self, tls: &config::Tls) -> bool {
-        self.tls == *tls && tls.client_ca.is_none()
+    pub(super) fn serve(&self, config: &Config) -> bool {
+        let is_same = config.tls.as_ref() == Some(&self.tls) && config.acme == self.acme;
+        is_same && self.tls.client_ca.is_none() && (self.renewal.is_none() || config.dns == self.dns)
     }
 
     /// Reads the files; those that do not work leave the old certificates in force.
@@ -65,6 +106,17 @@ impl Certificates {
                     )),
                 }
             }
+        }
+    }
+}
+
+/// What certificate authorities are answered over HTTP, if anything.
+pub(super) fn challenges(config: &Config, certificates: Option<&Certificates>) -> Option<Arc<Challenges>> {
+    match certificates.and_then(Certificates::renewal) {
+        Some(renewal) => Some(renewal.challenges()),
+        None => {
+            let webroot = config.acme.as_ref()?.webroot.clone();
+            Some(Arc::new(Challenges::new(webroot)))
         }
     }
 }

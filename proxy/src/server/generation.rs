@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::StartError;
 use super::capacity;
-use super::certificates::Certificates;
+use super::certificates::{Certificates, challenges};
 use super::listen::Listener;
 use crate::config::{self, Config, Ktls, Mode};
 use crate::datapath::{Admission, Context, Protocol, Redirect};
@@ -40,6 +40,7 @@ pub(super) fn protocols(config: &Config, certificates: Option<&Certificates>) ->
     let redirect = Protocol::Redirect(Redirect {
         certificates: certificates.map(Certificates::resolver),
         https_port: listen.https.first().map_or(443, |address| address.port()),
+        challenges: challenges(config, certificates),
     });
     protocols.extend(listen.http.iter().map(|address| (*address, redirect.clone())));
     let plain = Protocol::Plain(listen.plain_scheme);

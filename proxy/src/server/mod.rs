@@ -24,6 +24,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{LocalSet, spawn_local};
 
+pub use certificates::BadCertificates;
 pub use generation::log_format;
 pub use listen::{BadListener, can_bind};
 pub use privileges::BadUser;
@@ -37,7 +38,7 @@ use crate::net::KernelTls;
 use crate::observe::{Funnel, Log, Metrics};
 use crate::prefixes::Standing;
 use crate::registry::Refresher;
-use crate::tls::BadTls;
+
 use crate::upstream::BadUpstream;
 use crate::upstream::dns::BadDns;
 use certificates::Certificates;
@@ -60,7 +61,7 @@ pub enum StartError {
     #[error(transparent)]
     User(#[from] BadUser),
     #[error(transparent)]
-    Tls(#[from] BadTls),
+    Certificates(#[from] BadCertificates),
     #[error(transparent)]
     Upstream(#[from] BadUpstream),
     #[error(transparent)]
@@ -86,7 +87,7 @@ impl Prepared {
     pub fn new(config: &Config, standing: Standing, log: Log) -> Result<Self, StartError> {
         let allowed = config.guard.as_ref().map(|guard| guard.allow.clone()).unwrap_or_default();
         Ok(Self {
-            certificates: config.tls.as_ref().map(Certificates::load).transpose()?,
+            certificates: Certificates::load(config, &log)?,
             parts: Parts::new(config)?,
             funnel: Funnel::new(standing.table(), allowed)?,
             user: privileges::find(config.process.user.as_deref())?,
@@ -100,6 +101,9 @@ impl Prepared {
     /// Takes the listeners' addresses; clients are still refused.
     pub fn bind(self) -> Result<Server, StartError> {
         let certificates = self.certificates.map(Arc::new);
+        if let Some(certificates) = &certificates {
+            certificates.prepare(self.user.as_ref().map(|user| (user.uid.as_raw(), user.gid.as_raw())))?;
+        }
         let mut inherited = Sockets::inherited()?;
         let mut listener = |address| match inherited.take(address) {
             Some(socket) => Ok(Listener::inherited(socket, address)),

@@ -34,6 +34,9 @@ impl Pages for Status {
         if let Some(stats) = self.counted() {
             stats::expose(&stats, &mut to);
         }
+        if let Some(renewal) = self.now().certificates.as_ref().and_then(|held| held.renewal()) {
+            renewal.expose(&mut to);
+        }
         if let Some(expiry) = self.expiry() {
             to.family(
                 "hookgate_certificate_expiry_seconds",
@@ -82,6 +85,7 @@ impl Pages for Status {
         if self.expiry().is_some_and(|expiry| expiry <= clock::now().as_second()) {
             reasons.push("a certificate has expired".to_owned());
         }
+        reasons.extend(self.without_certificate());
         reasons
     }
 }
@@ -139,6 +143,21 @@ impl Status {
     /// When the first certificate ends, in Unix time.
     fn expiry(&self) -> Option<i64> {
         let certificates = self.now().certificates.as_ref()?.resolver().current();
-        certificates.iter().map(|certificate| certificate.not_after).min()
+        let given = certificates.iter().filter(|certificate| !certificate.is_placeholder);
+        given.map(|certificate| certificate.not_after).min()
+    }
+
+    /// Why there is only a placeholder, where that is so.
+    fn without_certificate(&self) -> Option<String> {
+        let now = self.now();
+        let certificates = now.certificates.as_ref()?;
+        let renewal = certificates.renewal()?;
+        certificates.resolver().automatic().filter(|certificate| certificate.is_placeholder)?;
+        let progress = renewal.progress();
+        let why = progress.failure.unwrap_or_else(|| "it has just begun".into());
+        let next = progress.next.map_or("the authority is being asked".into(), |next| {
+            format!("the authority is asked again at {}", clock::date(next))
+        });
+        Some(format!("no certificate for {} yet: {why}; {next}", renewal.domains().join(", ")))
     }
 }

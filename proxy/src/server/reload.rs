@@ -6,20 +6,20 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, spawn_local};
 
 use super::StartError;
-use super::certificates::Certificates;
+use super::certificates::{BadCertificates, Certificates};
 use super::generation::{
     Door, Generation, Parts, kernel_tls, log_format, mode, note_what_is_missing, protocols,
 };
 use super::listen::Listener;
 use super::systemd;
+use crate::acme::Renewal;
 use crate::config::{self, Config, ConfigError};
 use crate::guard::keeper::{Keeper, KeeperError};
 use crate::observe::{Funnel, Log};
 use crate::sys::give_back_free_memory;
-use crate::tls::BadTls;
 
 /// The configuration in force, and how it gives way to the next.
 pub(super) struct Reloader {
@@ -28,7 +28,14 @@ pub(super) struct Reloader {
     generations: watch::Sender<Arc<Generation>>,
     /// Follows the certificates' files.
     follower: Option<JoinHandle<()>>,
+    renewing: Option<Renewing>,
     keeper: Option<Arc<Keeper>>,
+}
+
+/// Gets certificates.
+struct Renewing {
+    renewal: Arc<Renewal>,
+    task: JoinHandle<()>,
 }
 
 /// Why the configuration that was in force still is.
@@ -39,7 +46,7 @@ pub(super) enum Refused {
     #[error(transparent)]
     Start(#[from] StartError),
     #[error(transparent)]
-    Tls(#[from] BadTls),
+    Certificates(#[from] BadCertificates),
 }
 
 impl Reloader {
@@ -49,7 +56,7 @@ impl Reloader {
         generations: watch::Sender<Arc<Generation>>,
         keeper: Option<Arc<Keeper>>,
     ) -> Self {
-        let mut reloader = Self { file, config, generations, follower: None, keeper };
+        let mut reloader = Self { file, config, generations, follower: None, renewing: None, keeper };
         reloader.follow();
         reloader
     }
@@ -121,14 +128,15 @@ impl Reloader {
         config: &Config,
         before: &Generation,
     ) -> Result<Option<Arc<Certificates>>, Refused> {
-        match (&config.tls, &before.certificates) {
-            (None, _) => Ok(None),
-            (Some(tls), Some(certificates)) if certificates.serve(tls) => {
-                certificates.read_again()?;
-                Ok(Some(Arc::clone(certificates)))
-            }
-            (Some(tls), _) => Ok(Some(Arc::new(Certificates::load(tls)?))),
+        if let Some(same) = before.certificates.as_ref().filter(|certificates| certificates.serve(config)) {
+            same.read_again().map_err(BadCertificates::from)?;
+            return Ok(Some(Arc::clone(same)));
         }
+        let certificates = Certificates::load(config, &before.context.log)?;
+        if let Some(certificates) = &certificates {
+            certificates.prepare(None)?;
+        }
+        Ok(certificates.map(Arc::new))
     }
 
     fn reload_guard(&self, keeper: &Keeper, funnel: &Funnel, config: &Config, report: &mut String) {
@@ -151,7 +159,21 @@ impl Reloader {
         }
         let now = self.generations.borrow();
         let log: Log = now.context.log.clone();
-        self.follower = now.certificates.as_ref().map(|certificates| tokio::spawn(certificates.follow(log)));
+        self.follower =
+            now.certificates.as_ref().map(|certificates| tokio::spawn(certificates.follow(log.clone())));
+        let renewal = now.certificates.as_ref().and_then(|certificates| certificates.renewal());
+        match (&self.renewing, renewal) {
+            (Some(renewing), Some(renewal)) if Arc::ptr_eq(&renewing.renewal, renewal) => renewal.wake(log),
+            _ => {
+                if let Some(renewing) = self.renewing.take() {
+                    renewing.task.abort();
+                }
+                self.renewing = now.certificates.as_ref().zip(renewal).map(|(certificates, renewal)| {
+                    let task = spawn_local(Arc::clone(renewal).run(certificates.resolver()));
+                    Renewing { renewal: Arc::clone(renewal), task }
+                });
+            }
+        }
     }
 }
 
@@ -183,6 +205,7 @@ fn changes(before: &Config, after: &Config, has_keeper: bool) -> String {
     let sections = [
         ("listen", before.listen != after.listen),
         ("tls", before.tls != after.tls || before.ktls != after.ktls),
+        ("acme", before.acme != after.acme),
         ("dns", before.dns != after.dns),
         ("relay", before.relay != after.relay),
         ("timeouts", before.timeouts != after.timeouts),

@@ -1,12 +1,15 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::SignatureAlgorithm;
 use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use super::pem::{BadPem, certificates, private_key};
+use super::provider::provider;
 use crate::config;
 
 /// A certificate chain with its key, ready to be offered.
@@ -20,6 +23,8 @@ pub struct Certificate {
     pub not_after: i64,
     /// Nobody but itself vouches for it.
     pub is_self_signed: bool,
+    /// It only stands in until there is one that somebody vouches for.
+    pub is_placeholder: bool,
 }
 
 /// A certificate or key that cannot be used.
@@ -40,15 +45,34 @@ pub enum BadCertificate {
 impl Certificate {
     /// Reads a pair of files and checks that they belong together.
     pub(super) fn load(pair: &config::Pair, provider: &CryptoProvider) -> Result<Self, BadCertificate> {
-        let chain = certificates(&pair.cert)?;
+        Self::new(certificates(&pair.cert)?, private_key(&pair.key)?, pair, provider)
+    }
+
+    /// A key and its chain that lie in one PEM text; `path` is where they would lie, for messages.
+    pub fn from_pem(pem: &[u8], path: &Path) -> Result<Self, BadCertificate> {
+        let unreadable = |error| BadPem::Unreadable { path: path.to_owned(), error };
+        let chain = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>().map_err(unreadable)?;
+        let key = PrivateKeyDer::from_pem_slice(pem).map_err(unreadable)?;
+        let pair = config::Pair { cert: path.to_owned(), key: path.to_owned() };
+        Self::new(chain, key, &pair, &provider())
+    }
+
+    /// `pair` is where they come from, for messages.
+    pub(super) fn new(
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+        pair: &config::Pair,
+        provider: &CryptoProvider,
+    ) -> Result<Self, BadCertificate> {
+        let own = chain.first().ok_or_else(|| BadPem::NoCertificate { path: pair.cert.clone() })?;
         let malformed = || BadCertificate::Malformed { path: pair.cert.clone() };
-        let (_, parsed) = X509Certificate::from_der(&chain[0]).map_err(|_| malformed())?;
+        let (_, parsed) = X509Certificate::from_der(own).map_err(|_| malformed())?;
         let names = dns_names(&parsed);
         let (not_before, not_after) = (parsed.validity().not_before, parsed.validity().not_after);
         let (not_before, not_after) = (not_before.timestamp(), not_after.timestamp());
         let is_self_signed = parsed.issuer() == parsed.subject();
         let unusable = |error| BadCertificate::Key { key: pair.key.clone(), error };
-        let key = provider.key_provider.load_private_key(private_key(&pair.key)?).map_err(unusable)?;
+        let key = provider.key_provider.load_private_key(key).map_err(unusable)?;
         let key = CertifiedKey::new(chain, key);
         match key.keys_match() {
             Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {}
@@ -56,12 +80,18 @@ impl Certificate {
                 return Err(BadCertificate::Mismatch { cert: pair.cert.clone(), key: pair.key.clone() });
             }
         }
-        Ok(Self { key: Arc::new(key), names, not_before, not_after, is_self_signed })
+        let (key, is_placeholder) = (Arc::new(key), false);
+        Ok(Self { key, names, not_before, not_after, is_self_signed, is_placeholder })
     }
 
     /// The DNS names that it covers, in lower case.
     pub fn names(&self) -> &[String] {
         &self.names
+    }
+
+    /// Itself, without the rest of its chain.
+    pub fn own(&self) -> Option<&CertificateDer<'static>> {
+        self.key.cert.first()
     }
 
     /// How many certificates its file holds, its own included.

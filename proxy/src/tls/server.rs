@@ -11,7 +11,7 @@ use super::certificate::BadCertificate;
 use super::client_auth::NamedClients;
 use super::pem::{BadPem, certificates};
 use super::provider::provider;
-use super::{Certificate, Resolver};
+use super::{ACME_TLS, Certificate, Challenges, Resolver};
 use crate::config;
 
 /// TLS towards clients cannot be set up as configured.
@@ -30,16 +30,22 @@ pub enum BadTls {
 }
 
 /// TLS 1.2 and 1.3, HTTP/1.x alone, sessions resumed by tickets whose keys rotate; and what its certificates
-/// come from.
-pub fn server_config(tls: &config::Tls) -> Result<(Arc<ServerConfig>, Arc<Resolver>), BadTls> {
+/// come from. With `challenges`, certificate authorities that look at certificates are answered too.
+pub fn server_config(
+    tls: &config::Tls,
+    challenges: Option<Arc<Challenges>>,
+) -> Result<(Arc<ServerConfig>, Arc<Resolver>), BadTls> {
     let provider = provider();
-    let resolver = Arc::new(Resolver::new(load_all(tls, &provider)?));
+    let mut protocols = vec![b"http/1.1".to_vec(), b"http/1.0".to_vec()];
+    protocols.extend(challenges.is_some().then(|| ACME_TLS.to_vec()));
+    let resolver = Arc::new(Resolver::new(challenges));
+    resolver.replace(load_all(tls, &provider)?);
     let verifier = client_verifier(tls, &provider)?;
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(resolver.clone());
-    config.alpn_protocols = vec![b"http/1.1".to_vec(), b"http/1.0".to_vec()];
+    config.alpn_protocols = protocols;
     config.ignore_client_order = true;
     // For the kernel.
     config.enable_secret_extraction = true;

@@ -39,16 +39,19 @@ pub enum Handshake {
     ClientCertificate,
     /// Not TLS, or nothing in common.
     Protocol,
+    /// A certificate authority has looked at the answer to its challenge.
+    AcmeChallenge,
 }
 
 impl Handshake {
-    const ALL: [(Self, &str); 6] = [
+    const ALL: [(Self, &str); 7] = [
         (Self::Completed, "completed"),
         (Self::TimedOut, "timed_out"),
         (Self::Closed, "closed"),
         (Self::AlertReceived, "alert_received"),
         (Self::ClientCertificate, "client_certificate"),
         (Self::Protocol, "protocol"),
+        (Self::AcmeChallenge, "acme_challenge"),
     ];
 }
 

@@ -1,0 +1,186 @@
+//! HTTP towards the authority, over the connections that everything else here uses.
+
+use std::future::pending;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderName, Method, Request, Response};
+use http_body_util::{BodyExt as _, Collected};
+use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
+use jiff::fmt::rfc2822;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+
+use crate::net::{Answer, Buffers, Limits, NoAnswer, Session, Stream, ask};
+use crate::observe::clock;
+use crate::upstream::addresses::interleave;
+use crate::upstream::{ConnectError, Dns, connect_to_any};
+
+/// For connecting, TLS included.
+const CONNECT: Duration = Duration::from_secs(15);
+/// For a request and its answer.
+const EXCHANGE: Duration = Duration::from_secs(60);
+/// The longest that an authority may keep us waiting.
+const LONGEST_WAIT: i64 = 24 * 3600;
+const AGENT: &str = concat!("hookgate/", env!("CARGO_PKG_VERSION"));
+
+/// Why an authority does not answer.
+#[derive(Debug, thiserror::Error)]
+enum Unanswered {
+    #[error("`{0}` is no https URL")]
+    Url(String),
+    #[error("cannot reach {host}: {error}")]
+    Unreachable { host: String, error: ConnectError },
+    #[error("cannot make a TLS connection to {host}: {why}")]
+    Tls { host: String, why: String },
+    #[error("{host} does not answer: {error}")]
+    Silent { host: String, error: NoAnswer },
+    #[error("{host} did not answer within {} s", .limit.as_secs())]
+    Slow { host: String, limit: Duration },
+    #[error("what was to be sent, or came, is no HTTP: {0}")]
+    Http(#[from] http::Error),
+    #[error("the certificate was given up")]
+    Ended,
+}
+
+/// Carries requests to the authority, one after the other.
+pub(super) struct Messenger {
+    dns: Dns,
+    tls: Arc<ClientConfig>,
+    /// Before that the authority does not want to be asked, in Unix time.
+    not_before: Mutex<Option<i64>>,
+}
+
+/// A request on its way, and where its answer goes.
+type Errand = (Request<BodyWrapper<Bytes>>, oneshot::Sender<Result<Response<Bytes>, Unanswered>>);
+
+/// What hands requests to a [`Messenger`]; it may be on another thread, which connections may not.
+#[derive(Clone)]
+pub(super) struct Client(mpsc::Sender<Errand>);
+
+impl Client {
+    pub(super) fn boxed(&self) -> Box<dyn HttpClient> {
+        Box::new(self.clone())
+    }
+}
+
+impl HttpClient for Client {
+    fn request(
+        &self,
+        request: Request<BodyWrapper<Bytes>>,
+    ) -> Pin<Box<dyn Future<Output = Result<BytesResponse, Error>> + Send>> {
+        let sender = self.0.clone();
+        Box::pin(async move {
+            let (reply, answer) = oneshot::channel();
+            let ended = |_| Error::Other(Box::new(Unanswered::Ended));
+            sender.send((request, reply)).await.map_err(|_| Error::Other(Box::new(Unanswered::Ended)))?;
+            let answer = answer.await.map_err(ended)?.map_err(|why| Error::Other(Box::new(why)))?;
+            let (parts, body) = answer.into_parts();
+            Ok(BytesResponse { parts, body: Box::new(body) })
+        })
+    }
+}
+
+impl Messenger {
+    pub(super) fn new(dns: Dns, tls: Arc<ClientConfig>) -> Self {
+        Self { dns, tls, not_before: Mutex::default() }
+    }
+
+    /// When the authority wants to be asked again, in Unix time, if it has said so since this was asked last.
+    pub(super) fn take_not_before(&self) -> Option<i64> {
+        self.not_before.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Does `work` with a client whose requests are carried meanwhile.
+    pub(super) async fn serve<T>(&self, work: impl AsyncFnOnce(Client) -> T) -> T {
+        let (sender, mut errands) = mpsc::channel::<Errand>(1);
+        let carry = async {
+            while let Some((request, reply)) = errands.recv().await {
+                // Whoever asked may have given up.
+                let _ = reply.send(self.carry(request).await);
+            }
+            pending().await
+        };
+        tokio::select! {
+            done = work(Client(sender)) => done,
+            never = carry => never,
+        }
+    }
+
+    async fn carry(&self, request: Request<BodyWrapper<Bytes>>) -> Result<Response<Bytes>, Unanswered> {
+        let (parts, body) = request.into_parts();
+        let not_https = || Unanswered::Url(parts.uri.to_string());
+        let authority = parts.uri.authority().filter(|_| parts.uri.scheme_str() == Some("https"));
+        let authority = authority.ok_or_else(not_https)?;
+        let Ok(body) = body.collect().await.map(Collected::to_bytes);
+        let mut text = format!(
+            "{} {} HTTP/1.1\r\nHost: {authority}\r\nUser-Agent: {AGENT}\r\nAccept: */*\r\nConnection: close\r\n",
+            parts.method,
+            parts.uri.path_and_query().map_or("/", |path| path.as_str()),
+        );
+        if let Some(kind) = parts.headers.get("content-type").and_then(|kind| kind.to_str().ok()) {
+            text += &format!("Content-Type: {kind}\r\n");
+        }
+        if parts.method == Method::POST {
+            text += &format!("Content-Length: {}\r\n", body.len());
+        }
+        text += "\r\n";
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+        let mut stream = self.connect(host, authority.port_u16().unwrap_or(443)).await?;
+        let request = [text.as_bytes(), &body].concat();
+        let slow = |_| Unanswered::Slow { host: host.into(), limit: EXCHANGE };
+        let answer = timeout(EXCHANGE, ask(&mut stream, &request)).await.map_err(slow)?;
+        let answer = answer.map_err(|error| Unanswered::Silent { host: host.into(), error })?;
+        self.note_wait(&answer);
+        Ok(response(answer)?)
+    }
+
+    async fn connect(&self, host: &str, port: u16) -> Result<Stream, Unanswered> {
+        let unreachable = |error| Unanswered::Unreachable { host: host.into(), error };
+        let name = ServerName::try_from(host.to_owned()).map_err(|_| Unanswered::Url(host.into()))?;
+        let addresses = match host.parse::<IpAddr>() {
+            Ok(address) => vec![address],
+            Err(_) => interleave(&self.dns.lookup(host).await.map_err(unreachable)?),
+        };
+        let addresses = addresses.into_iter().map(|ip| SocketAddr::new(ip, port)).collect::<Vec<_>>();
+        let connecting = timeout(CONNECT, async {
+            let tcp = connect_to_any(&addresses).await.map_err(unreachable)?;
+            // There is but one connection at a time, and it is used once.
+            let buffers = Buffers::new(Limits { free: 0, large: 0, pipes: 0 });
+            let session = Session::connect(tcp, Arc::clone(&self.tls), name, None, &buffers).await;
+            let why = |error| Unanswered::Tls { host: host.into(), why: crate::tls::fault(&error) };
+            Ok(Stream::Tls(Box::new(session.map_err(why)?)))
+        });
+        connecting.await.unwrap_or(Err(unreachable(ConnectError::TimedOut)))
+    }
+
+    fn note_wait(&self, answer: &Answer) {
+        let Some(after) = answer.field("retry-after").filter(|_| matches!(answer.status, 429 | 503)) else {
+            return;
+        };
+        let now = clock::now().as_second();
+        let until = match after.parse::<i64>() {
+            Ok(seconds) => now.saturating_add(seconds),
+            Err(_) => rfc2822::parse(&after).map_or(now, |time| time.timestamp().as_second()),
+        };
+        let mut not_before = self.not_before.lock().unwrap_or_else(PoisonError::into_inner);
+        *not_before = Some(until.min(now + LONGEST_WAIT));
+    }
+}
+
+/// With the fields that the protocol has a meaning for.
+fn response(answer: Answer) -> Result<Response<Bytes>, http::Error> {
+    const FIELDS: [&str; 5] = ["content-type", "link", "location", "replay-nonce", "retry-after"];
+    let mut response = Response::builder().status(answer.status);
+    for name in FIELDS {
+        if let Some(value) = answer.field(name) {
+            response = response.header(HeaderName::from_static(name), value);
+        }
+    }
+    response.body(answer.body.into())
+}

@@ -1,0 +1,13 @@
+//! Certificates from an authority that speaks ACME (RFC 8555): got, kept and renewed without anybody doing anything.
+
+mod account;
+mod attempt;
+mod messenger;
+mod order;
+mod renewal;
+mod schedule;
+mod store;
+mod suggestion;
+
+pub use renewal::{BadAcme, Progress, Renewal};
+pub use store::{BadState, Store};

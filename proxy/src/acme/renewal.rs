@@ -1,0 +1,119 @@
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::Notify;
+
+use super::messenger::Messenger;
+use super::store::{BadState, Store};
+use crate::config::{self, Acme};
+use crate::observe::{Counter, Exposition, Log};
+use crate::tls::{BadTls, CannotSign, Certificate, Challenges, placeholder};
+use crate::upstream::dns::BadDns;
+use crate::upstream::{Dns, client_config_of};
+
+/// Certificates cannot be got as configured.
+#[derive(Debug, thiserror::Error)]
+pub enum BadAcme {
+    #[error("[acme] state: {0}")]
+    State(#[from] BadState),
+    #[error("[acme] ca: {0}")]
+    Ca(#[from] BadTls),
+    #[error("[acme]: {0}")]
+    Placeholder(#[from] CannotSign),
+    #[error(transparent)]
+    Dns(#[from] BadDns),
+}
+
+/// Sees to it that there is a certificate.
+pub struct Renewal {
+    pub(super) acme: Acme,
+    pub(super) store: Store,
+    pub(super) challenges: Arc<Challenges>,
+    pub(super) messenger: Messenger,
+    pub(super) wake: Notify,
+    log: Mutex<Log>,
+    progress: Mutex<Progress>,
+    pub(super) issued: Counter,
+    pub(super) failed: Counter,
+}
+
+/// How it stands.
+#[derive(Clone, Debug, Default)]
+pub struct Progress {
+    /// When the authority is asked next for a certificate, in Unix time; `None`: it is being asked.
+    pub next: Option<i64>,
+    /// Why the last attempt failed.
+    pub failure: Option<String>,
+}
+
+impl Renewal {
+    /// For certificates of `acme`, which has domains.
+    pub fn new(acme: &Acme, dns: &config::Dns, log: Log) -> Result<Self, BadAcme> {
+        Ok(Self {
+            store: Store::new(acme),
+            challenges: Arc::new(Challenges::new(acme.webroot.clone())),
+            messenger: Messenger::new(Dns::new(dns)?, client_config_of(acme.ca.as_deref(), true)?),
+            wake: Notify::new(),
+            log: Mutex::new(log),
+            progress: Mutex::default(),
+            issued: Counter::default(),
+            failed: Counter::default(),
+            acme: acme.clone(),
+        })
+    }
+
+    /// What the authority is answered with.
+    pub fn challenges(&self) -> Arc<Challenges> {
+        Arc::clone(&self.challenges)
+    }
+
+    /// The certificate to begin with: the one that is kept, or a placeholder.
+    pub fn first(&self) -> Result<Certificate, BadAcme> {
+        Ok(match self.store.certificate()? {
+            Some(certificate) => certificate,
+            None => placeholder(&self.acme.domains)?,
+        })
+    }
+
+    /// Makes the folders for what is kept; `owner` (user and group) will write there, if not this user.
+    pub fn prepare(&self, owner: Option<(u32, u32)>) -> Result<(), BadAcme> {
+        Ok(self.store.prepare(owner)?)
+    }
+
+    pub fn domains(&self) -> &[String] {
+        &self.acme.domains
+    }
+
+    pub fn progress(&self) -> Progress {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The operator may have mended what was in the way: what failed is tried again sooner.
+    pub fn wake(&self, log: Log) {
+        *self.log.lock().unwrap_or_else(PoisonError::into_inner) = log;
+        self.wake.notify_one();
+    }
+
+    /// Appends what has been counted.
+    pub fn expose(&self, to: &mut Exposition) {
+        to.family("hookgate_acme_orders_total", "counter", "Certificates asked for, by what came of it");
+        to.used_sample(&[("reason", "issued")], &self.issued);
+        to.used_sample(&[("reason", "failed")], &self.failed);
+        if let Some(next) = self.progress().next {
+            to.family(
+                "hookgate_acme_next_order_seconds",
+                "gauge",
+                "When a certificate is asked for next, in Unix time",
+            );
+            to.sample(&[], next);
+        }
+    }
+
+    pub(super) fn tell(&self, change: impl FnOnce(&mut Progress)) {
+        change(&mut self.progress.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    pub(super) fn note(&self, message: &str) {
+        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        log.note(&format!("acme: {message}"));
+    }
+}

@@ -1,0 +1,133 @@
+//! `[acme]`: certificates that are got and renewed without anybody doing anything.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use http::Uri;
+
+use super::Listen;
+use super::document::Section;
+use super::upstreams::host_name;
+use super::value::{one_of, path, text};
+
+const LETS_ENCRYPT: &str = "https://acme-v02.api.letsencrypt.org/directory";
+const STATE: &str = "/var/lib/hookgate/acme";
+/// The most names that authorities put in one certificate.
+const MOST_DOMAINS: usize = 100;
+
+/// `[acme]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Acme {
+    /// The names that the certificate has, in lower case. Empty: none is asked for, and only `webroot` counts.
+    pub domains: Vec<String>,
+    pub contact: Vec<String>,
+    /// The authority's directory, an https URL.
+    pub directory: String,
+    /// A PEM file with more roots for the authority alone.
+    pub ca: Option<PathBuf>,
+    pub challenge: Challenge,
+    /// The folder for account, keys and certificates.
+    pub state: PathBuf,
+    /// Where somebody else's answers to http-01 lie, below `.well-known/acme-challenge/`.
+    pub webroot: Option<PathBuf>,
+}
+
+/// How the authority convinces itself that a name is ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Challenge {
+    /// RFC 8555 §8.3.
+    Http01,
+    /// RFC 8737.
+    TlsAlpn01,
+}
+
+impl Challenge {
+    /// Where the authority comes to: the port that it asks for, and those that are listened on.
+    pub(super) fn ports(self, listen: &Listen) -> Vec<u16> {
+        let (listeners, port) = match self {
+            Self::Http01 => (&listen.http, 80),
+            Self::TlsAlpn01 => (&listen.https, 443),
+        };
+        listeners.iter().map(SocketAddr::port).chain([port]).collect()
+    }
+}
+
+impl fmt::Display for Challenge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Http01 => "http-01",
+            Self::TlsAlpn01 => "tls-alpn-01",
+        })
+    }
+}
+
+pub(super) fn keys(section: &mut Section<'_>, base: &Path, listen: &Listen) -> Acme {
+    let challenges = [("http-01", Challenge::Http01), ("tls-alpn-01", Challenge::TlsAlpn01)];
+    let written = section.list("domains", domain);
+    let acme = Acme {
+        domains: written.clone().unwrap_or_default(),
+        contact: section.list("contact", contact).unwrap_or_default(),
+        directory: section.value("directory", directory).unwrap_or_else(|| LETS_ENCRYPT.into()),
+        ca: section.value("ca", path(base)),
+        challenge: section.value("challenge", one_of(&challenges)).unwrap_or(Challenge::Http01),
+        state: section.value("state", path(base)).unwrap_or_else(|| STATE.into()),
+        webroot: section.value("webroot", path(base)),
+    };
+    if !section.is_present() {
+        return acme;
+    }
+    let domains = &acme.domains;
+    if domains.is_empty() {
+        // Names that are wrong have been told.
+        if acme.webroot.is_none() && (written.is_some() || !section.has("domains")) {
+            section.problem(
+                "domains",
+                "which names shall the certificate have? write domains = [\"your.name\"]",
+            );
+        }
+        return acme;
+    }
+    if let Some(twice) = domains.iter().enumerate().find_map(|(n, d)| domains[..n].contains(d).then_some(d)) {
+        section.problem("domains", &format!("`{twice}` is named twice; remove one"));
+    }
+    if domains.len() > MOST_DOMAINS {
+        section.problem("domains", &format!("at most {MOST_DOMAINS}, as many as a certificate can have"));
+    }
+    if listen.https.is_empty() {
+        section.problem("domains", "nothing would show the certificate: write [listen] https");
+    }
+    if acme.challenge == Challenge::Http01 && listen.http.is_empty() {
+        let message = "http-01 comes to port 80: write [listen] http = [\"0.0.0.0:80\", \"[::]:80\"], \
+                       or challenge = \"tls-alpn-01\"";
+        section.problem("challenge", message);
+    }
+    acme
+}
+
+fn domain(value: &toml::de::DeValue<'_>) -> Result<String, String> {
+    let written = text(value)?;
+    if written.starts_with("*.") {
+        return Err(format!(
+            "`{written}`: wildcards take a DNS challenge, which there is not; name each host"
+        ));
+    }
+    host_name(written).map_err(|wrong| format!("`{written}`: {wrong}"))
+}
+
+fn contact(value: &toml::de::DeValue<'_>) -> Result<String, String> {
+    let written = text(value)?;
+    let address = written.strip_prefix("mailto:").is_some_and(|address| address.contains('@'));
+    if address { Ok(written.to_owned()) } else { Err("write \"mailto:you@example.com\"".into()) }
+}
+
+fn directory(value: &toml::de::DeValue<'_>) -> Result<String, String> {
+    let written = text(value)?;
+    let uri = written.parse::<Uri>().ok();
+    let is_https = uri.is_some_and(|uri| uri.scheme_str() == Some("https") && uri.host().is_some());
+    if is_https {
+        Ok(written.to_owned())
+    } else {
+        Err("must be the https URL of a directory (RFC 8555)".into())
+    }
+}
