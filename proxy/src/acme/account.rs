@@ -58,17 +58,17 @@ impl store::Account {
 
 /// Whether the authority has lost the account (RFC 8555 §6.7).
 pub(super) fn is_unknown_account(error: &Error) -> bool {
-    is(error, "accountDoesNotExist")
+    matches!(error, Error::Api(problem) if is(problem, "accountDoesNotExist"))
 }
 
 /// Whether the certificate was renewed already (RFC 9773 §7.4).
-pub(super) fn is_already_replaced(error: &Error) -> bool {
-    is(error, "alreadyReplaced")
+pub(super) fn is_already_replaced(problem: &Problem) -> bool {
+    is(problem, "alreadyReplaced")
 }
 
-fn is(error: &Error, kind: &str) -> bool {
-    let Error::Api(Problem { r#type: Some(problem), .. }) = error else { return false };
-    problem.strip_prefix("urn:ietf:params:acme:error:") == Some(kind)
+fn is(problem: &Problem, kind: &str) -> bool {
+    let named = problem.r#type.as_deref().and_then(|named| named.strip_prefix("urn:ietf:params:acme:error:"));
+    named == Some(kind)
 }
 
 fn borrowed(texts: &[String]) -> Vec<&str> {

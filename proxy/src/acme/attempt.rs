@@ -19,7 +19,7 @@ const WHOLE: Duration = Duration::from_secs(600);
 /// The clock is looked at so often: it may be set, and the machine may sleep.
 const LOOK: Duration = Duration::from_secs(3600);
 /// A certificate that could not be kept is tried to be kept again so often.
-const KEEP_AGAIN: Duration = Duration::from_secs(60);
+const KEEP_AGAIN: Duration = Duration::from_secs(10);
 
 /// One process's attempts to have a certificate.
 struct Run<'r> {
@@ -83,10 +83,8 @@ impl Run<'_> {
 
     /// The certificate in force, if it has every name.
     fn current(&self) -> Option<Arc<Certificate>> {
-        let has_all = |certificate: &Arc<Certificate>| {
-            !certificate.is_placeholder && self.renewal.domains().iter().all(|name| certificate.covers(name))
-        };
-        self.resolver.automatic().filter(has_all)
+        let automatic = self.resolver.automatic();
+        automatic.filter(|held| !held.is_placeholder && self.has_every_name(held))
     }
 
     async fn attempt(&self) {
@@ -95,7 +93,6 @@ impl Run<'_> {
         let before = self.memory.borrow().attempts;
         match self.get().await {
             Ok(certificate) => {
-                renewal.issued.add(1);
                 renewal.note(&format!(
                     "a certificate for {} is in force until {}, to be renewed on {}",
                     certificate.names().join(", "),
@@ -135,6 +132,9 @@ impl Run<'_> {
     async fn get(&self) -> Result<Certificate, Failure> {
         let Renewal { acme, store, messenger, .. } = self.renewal;
         let _lock = store.lock()?;
+        if let Some(certificate) = self.got_by_another() {
+            return Ok(certificate);
+        }
         // Until it has gone well it counts as gone wrong: whoever is killed on the way does not ask again at once. And
         // where nothing can be kept, nothing is asked for.
         let before = self.memory.borrow().attempts;
@@ -153,9 +153,21 @@ impl Run<'_> {
         let ordered = timeout(WHOLE, messenger.serve(async |client| self.order(&client).await)).await;
         let pem = ordered.map_err(|_| Failure::Slow(WHOLE))??;
         let certificate = Certificate::from_pem(pem.as_bytes(), &store.certificate_path())?;
+        self.renewal.issued.add(1);
         self.memory.borrow_mut().unkept = Some(pem);
         self.keep();
         Ok(certificate)
+    }
+
+    /// What another process has kept since this one looked, a takeover's for example. One that cannot be used is none.
+    fn got_by_another(&self) -> Option<Certificate> {
+        let kept = self.renewal.store.certificate().ok()??;
+        let is_newer = self.current().is_none_or(|current| kept.not_after > current.not_after);
+        (is_newer && self.has_every_name(&kept)).then_some(kept)
+    }
+
+    fn has_every_name(&self, certificate: &Certificate) -> bool {
+        self.renewal.domains().iter().all(|name| certificate.covers(name))
     }
 
     async fn order(&self, client: &Client) -> Result<String, Failure> {

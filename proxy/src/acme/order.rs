@@ -74,10 +74,9 @@ async fn place(
     let new = NewOrder::new(&identifiers);
     let Some(replaces) = replaces else { return account.new_order(&new).await };
     match account.new_order(&NewOrder::new(&identifiers).replaces(replaces)).await {
+        Err(Error::Api(problem)) if !is_already_replaced(&problem) => Err(problem.into()),
         // Without it the order is one like any other.
-        Err(error) if is_already_replaced(&error) || matches!(error, Error::Unsupported(_)) => {
-            account.new_order(&new).await
-        }
+        Err(_) => account.new_order(&new).await,
         placed => placed,
     }
 }

@@ -67,11 +67,16 @@ impl Renewal {
     }
 
     /// The certificate to begin with: the one that is kept, or a placeholder.
+    ///
+    /// Errors: what is kept cannot be read. One that can be and is no certificate is as good as none.
     pub fn first(&self) -> Result<Certificate, BadAcme> {
-        Ok(match self.store.certificate()? {
-            Some(certificate) => certificate,
-            None => placeholder(&self.acme.domains)?,
-        })
+        match self.store.certificate() {
+            Ok(Some(certificate)) => return Ok(certificate),
+            Ok(None) => {}
+            Err(BadState::Certificate(bad)) => self.note(&format!("the certificate that was kept: {bad}")),
+            Err(error) => return Err(error.into()),
+        }
+        Ok(placeholder(&self.acme.domains)?)
     }
 
     /// Makes the folders for what is kept; `owner` (user and group) will write there, if not this user.

@@ -30,7 +30,7 @@ pub enum BadState {
     Io { path: PathBuf, error: io::Error },
     #[error("{}: {error}; remove it, and a new account is made", path.display())]
     Account { path: PathBuf, error: serde_json::Error },
-    #[error("{0}; remove it, and a new one is got")]
+    #[error(transparent)]
     Certificate(#[from] BadCertificate),
     #[error("another process gets a certificate with {} at the moment", .0.display())]
     Busy(PathBuf),
@@ -236,9 +236,9 @@ mod tests {
         assert!(store.account().unwrap().is_none() && store.certificate().unwrap().is_none());
         fs::write(store.folder.join("account.json"), "{").unwrap();
         fs::write(store.certificate_path(), "nonsense").unwrap();
-        for error in [store.account().err().unwrap(), store.certificate().err().unwrap()] {
-            assert!(error.to_string().contains("; remove it"), "{error}");
-        }
+        let error = store.account().err().unwrap().to_string();
+        assert!(error.contains("account.json: ") && error.contains("; remove it"), "{error}");
+        assert!(matches!(store.certificate(), Err(BadState::Certificate(_))));
         fs::remove_dir_all(&store.state).unwrap();
     }
 

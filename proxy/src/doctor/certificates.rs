@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 
 use super::Finding;
+use crate::acme::Store;
 use crate::config::{Config, Mode, Pair};
 use crate::observe::clock::{self, date};
 use crate::tls::{self, Certificate};
@@ -14,7 +15,28 @@ const SOON: i64 = 14 * DAY;
 pub fn findings(config: &Config) -> Vec<Finding> {
     let Some(tls) = &config.tls else { return Vec::new() };
     let pairs = tls.pairs.iter().flat_map(|pair| certificate(pair, clock::now()));
-    pairs.chain(certbot(config)).collect()
+    pairs.chain(automatic(config)).chain(certbot(config)).collect()
+}
+
+/// The one from `[acme]`, as it is kept.
+fn automatic(config: &Config) -> Vec<Finding> {
+    let Some(acme) = config.acme.as_ref().filter(|acme| !acme.domains.is_empty()) else { return Vec::new() };
+    let path = Store::new(acme).certificate_path();
+    match path.try_exists() {
+        Ok(true) => certificate(&Pair { cert: path.clone(), key: path }, clock::now()),
+        Ok(false) => {
+            let text = format!("none for {} yet", acme.domains.join(", "));
+            let next = "hookgate run gets it; its log and /ready say what is in the way";
+            vec![Finding::warn("certificate from [acme]", text, next)]
+        }
+        Err(error) => {
+            vec![Finding::warn(
+                "certificate from [acme]",
+                format!("{}: {error}", path.display()),
+                "run as root",
+            )]
+        }
+    }
 }
 
 fn certificate(pair: &Pair, now: Timestamp) -> Vec<Finding> {
@@ -48,7 +70,8 @@ fn validity(subject: &str, certificate: &Certificate, now: Timestamp) -> Finding
         ..0 => {
             Finding::fail(subject, format!("{names}: expired on {end}"), "renew it: Meta delivers nothing")
         }
-        0..SOON => {
+        // What is short-lived is renewed late.
+        left if left < SOON.min((certificate.not_after - certificate.not_before) / 4) => {
             let text = format!("{names}: expires on {end}, in {} days", left / DAY);
             Finding::warn(subject, text, "renew it; does what should renew it run?")
         }

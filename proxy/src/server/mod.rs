@@ -38,7 +38,6 @@ use crate::net::KernelTls;
 use crate::observe::{Funnel, Log, Metrics};
 use crate::prefixes::Standing;
 use crate::registry::Refresher;
-
 use crate::upstream::BadUpstream;
 use crate::upstream::dns::BadDns;
 use certificates::Certificates;

@@ -1,10 +1,12 @@
 //! Certificates that are got and renewed without anybody doing anything, from a real authority: Pebble, strict, with its
 //! random refusals.
 
+mod failures;
 mod getting;
+mod renewing;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,11 +59,11 @@ impl Edge {
         self.dir.path().join("state")
     }
 
-    /// A configuration whose certificate comes from `directory`; `acme` are more lines of its section, `more` what comes
-    /// after it.
-    fn config(&self, pebble: &Pebble, directory: &str, acme: &str, more: &str) -> String {
+    /// A configuration whose certificate comes from the authority at `directory`, which is itself certified by `ca`;
+    /// `acme` are more lines of its section, `more` what comes after it.
+    fn config(&self, directory: &str, ca: &Path, acme: &str, more: &str) -> String {
         let Self { https, http, admin, dir } = self;
-        let (socket, state, ca) = (dir.path().join("admin.sock"), self.state(), pebble.ca());
+        let (socket, state) = (dir.path().join("admin.sock"), self.state());
         format!(
             "[listen]\nhttps = [\"{https}\"]\nhttp = [\"{http}\"]\n[admin]\nlisten = \"{admin}\"\n\
              socket = {socket:?}\n[acme]\ndirectory = \"{directory}\"\nca = {ca:?}\nstate = {state:?}\n\
@@ -85,16 +87,21 @@ impl Edge {
         Metrics::read(self.admin)
     }
 
+    /// Every file that is kept.
+    fn kept(&self) -> Result<Vec<String>> {
+        let mut names = Vec::new();
+        for folder in self.state().read_dir()? {
+            for entry in folder?.path().read_dir()? {
+                names.push(entry?.file_name().to_string_lossy().into_owned());
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
     /// The certificate that a client is shown who believes `root` alone (PEM), and asks for `name`.
     fn shown(&self, root: &str, name: &str) -> Result<CertificateDer<'static>> {
-        let mut roots = RootCertStore::empty();
-        for certificate in CertificateDer::pem_slice_iter(root.as_bytes()) {
-            roots.add(certificate?)?;
-        }
-        let mut config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-        // A resumed session would show the one from before.
-        config.resumption = Resumption::disabled();
-        let mut client = Client::tls_with(self.https, b"", Arc::new(config), name)?;
+        let mut client = Client::tls_with(self.https, b"", believing(root)?, name)?;
         let answer = client.ask(format!("GET / HTTP/1.1\r\nHost: {name}\r\n\r\n"))?;
         ensure!(answer.status() == 404, "{answer:?}");
         let chain = client.session().and_then(|session| session.peer_certificates());
@@ -105,9 +112,12 @@ impl Edge {
 impl Scene {
     /// `acme` are more lines of `[acme]`.
     fn start(lifetime: Duration, acme: &str, more: &str) -> Result<Self> {
-        let edge = Edge::new()?;
+        Self::start_at(Edge::new()?, lifetime, acme, more)
+    }
+
+    fn start_at(edge: Edge, lifetime: Duration, acme: &str, more: &str) -> Result<Self> {
         let pebble = Pebble::start(edge.pebble(lifetime)?)?;
-        let proxy = Proxy::start(&edge.config(&pebble, &pebble.directory(), acme, more))?;
+        let proxy = Proxy::start(&edge.config(&pebble.directory(), &pebble.ca(), acme, more))?;
         Ok(Self { proxy, pebble, edge })
     }
 
@@ -123,6 +133,7 @@ impl Scene {
         self.proxy.command(&NetNs::here(), &["reload"])
     }
 
+    /// How often the log has `text`.
     fn said(&self, text: &str) -> usize {
         self.proxy.stderr().matches(text).count()
     }
@@ -130,4 +141,16 @@ impl Scene {
 
 fn domains(names: &[&str]) -> String {
     format!("domains = {names:?}\n")
+}
+
+/// A client's TLS that believes `root` alone, anew for each connection: a resumed session would show the certificate from
+/// before.
+fn believing(root: &str) -> Result<Arc<ClientConfig>> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(root.as_bytes()) {
+        roots.add(certificate?)?;
+    }
+    let mut config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    config.resumption = Resumption::disabled();
+    Ok(Arc::new(config))
 }

@@ -1,0 +1,227 @@
+//! What stands in the way, and what is left of it.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::{Result, anyhow};
+use harness::{Need, NetNs, Pebble, Proxy, binary, require, wait_until};
+use rustix::process::Signal;
+
+use crate::{DAY, Edge, NAME, PATIENCE, Scene, can_run, domains};
+
+const FILES: [&str; 3] = ["account.json", "attempts.json", "certificate.pem"];
+
+#[test]
+#[ignore = "takes two minutes"]
+fn an_authority_that_is_down_is_asked_again_but_not_soon() -> Result<()> {
+    if !can_run() {
+        return Ok(());
+    }
+    let edge = Edge::new()?;
+    let mut pebble = Pebble::stopped(edge.pebble(DAY)?)?;
+    let config = edge.config(&pebble.directory(), &pebble.ca(), &domains(&[NAME]), "");
+    let mut proxy = Proxy::start(&config)?;
+    proxy.wait_for_stderr("(failure 1)", PATIENCE)?;
+    let unready = edge.unready()?.unwrap_or_default();
+    assert!(unready.starts_with("no certificate for proxy.example.com yet: "), "{unready}");
+    assert!(unready.contains("cannot reach 127.0.0.1: Connection refused"), "{unready}");
+    assert!(unready.contains("; the authority is asked again at 20"), "{unready}");
+    assert_eq!(edge.metrics()?.value("hookgate_acme_orders_total{reason=\"failed\"}"), 1.0);
+    // Neither a restart nor a reload makes it a matter of seconds.
+    drop(proxy);
+    let proxy = Proxy::start(&config)?;
+    proxy.command(&NetNs::here(), &["reload"])?;
+    sleep(Duration::from_secs(5));
+    assert!(!proxy.stderr().contains("asking"), "{}", proxy.stderr());
+    pebble.resume()?;
+    let ready = wait_until(2 * PATIENCE, || Ok(edge.unready()?.is_none()))?;
+    assert!(ready, "{}", proxy.stderr());
+    assert_eq!(proxy.stderr().matches("asking").count(), 1, "{}", proxy.stderr());
+    Ok(())
+}
+
+#[test]
+#[ignore = "takes a minute"]
+fn one_process_takes_what_another_got() -> Result<()> {
+    if !can_run() {
+        return Ok(());
+    }
+    let (edge, other) = (Edge::new()?, Edge::new()?);
+    let pebble = Pebble::start(edge.pebble(DAY)?)?;
+    let [here, there] =
+        [&edge, &other].map(|edge| edge.config(&pebble.directory(), &pebble.ca(), &domains(&[NAME]), ""));
+    let there = there.replace(&other.state().display().to_string(), &edge.state().display().to_string());
+    let (first, mut second) = (Proxy::start(&here)?, Proxy::start(&there)?);
+    second.wait_for_stderr("another process gets a certificate", PATIENCE)?;
+    edge.wait_until_ready(&first)?;
+    other.wait_until_ready(&second)?;
+    let root = pebble.root()?;
+    assert_eq!(edge.shown(&root, NAME)?, other.shown(&root, NAME)?);
+    assert!(!second.stderr().contains("asking"), "{}", second.stderr());
+    Ok(())
+}
+
+#[test]
+fn an_authority_that_sees_another_machine_says_which_name_and_what_to_do() -> Result<()> {
+    if !can_run() {
+        return Ok(());
+    }
+    let edge = Edge::new()?;
+    // It looks where nobody is.
+    let elsewhere = Edge::new()?;
+    let pebble = Pebble::start(elsewhere.pebble(DAY)?)?;
+    let config = edge.config(&pebble.directory(), &pebble.ca(), &domains(&[NAME]), "");
+    let mut proxy = Proxy::start(&config)?;
+    proxy.wait_for_stderr("(failure 1)", PATIENCE)?;
+    let said = proxy.stderr();
+    assert!(said.contains("the authority could not convince itself of proxy.example.com: "), "{said}");
+    assert!(said.contains("does the name lead to this machine, and port 80 to [listen] http?"), "{said}");
+    Ok(())
+}
+
+#[test]
+fn an_authority_that_has_forgotten_the_account_gets_another() -> Result<()> {
+    if !can_run() {
+        return Ok(());
+    }
+    let mut scene = Scene::start(DAY, &domains(&[NAME]), "")?;
+    scene.edge.wait_until_ready(&scene.proxy)?;
+    scene.pebble.stop();
+    scene.pebble.resume()?;
+    // Another name has to be got for the certificate.
+    let config = fs::read_to_string(scene.proxy.config())?;
+    let both = config.replace(&format!("\"{NAME}\""), &format!("\"{NAME}\", \"b.example\""));
+    fs::write(scene.proxy.config(), both)?;
+    assert!(scene.reload()?.contains("[acme] changed"));
+    let root = scene.pebble.root()?;
+    let got = wait_until(PATIENCE, || Ok(scene.edge.shown(&root, "b.example").is_ok()))?;
+    assert!(got, "{}", scene.proxy.stderr());
+    Ok(())
+}
+
+#[test]
+fn whoever_serves_without_privileges_can_keep_what_it_gets() -> Result<()> {
+    if !can_run() || !require(&[Need::Root]) {
+        return Ok(());
+    }
+    let edge = Edge::new()?;
+    fs::set_permissions(edge.dir.path(), fs::Permissions::from_mode(0o755))?;
+    let scene = Scene::start_at(edge, DAY, &domains(&[NAME]), "[process]\nuser = \"nobody\"\n")?;
+    scene.edge.wait_until_ready(&scene.proxy)?;
+    assert_eq!(scene.edge.kept()?, FILES);
+    let nobody = fs::metadata(scene.edge.state())?.uid();
+    assert_ne!(nobody, 0);
+    for folder in scene.edge.state().read_dir()? {
+        for entry in folder?.path().read_dir()? {
+            assert_eq!(entry?.metadata()?.uid(), nobody);
+        }
+    }
+    Ok(())
+}
+
+/// A program that runs hookgate with a small file system of its own at `state`.
+fn on_a_small_disk(edge: &Edge, size: &str) -> Result<PathBuf> {
+    let (state, binary) = (edge.state(), binary()?);
+    fs::create_dir(&state)?;
+    let script = format!(
+        "#!/bin/sh\nexec unshare --mount sh -c 'mount -t tmpfs -o size={size},mode=700 tmpfs {} && exec {} \"$@\"' sh \"$@\"\n",
+        state.display(),
+        binary.display()
+    );
+    let path = edge.dir.write("small-disk", script)?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o700))?;
+    Ok(path)
+}
+
+/// `path` as the proxy sees it.
+fn seen_by(proxy: &Proxy, path: &Path) -> Result<PathBuf> {
+    Ok(Path::new(&format!("/proc/{}/root", proxy.pid())).join(path.strip_prefix("/")?))
+}
+
+#[test]
+fn a_full_disk_takes_no_certificate_away() -> Result<()> {
+    if !can_run() || !require(&[Need::Root]) {
+        return Ok(());
+    }
+    let edge = Edge::new()?;
+    let pebble = Pebble::start(edge.pebble(DAY)?)?;
+    // A page each for the attempts and for the account, none for the certificate.
+    let small = on_a_small_disk(&edge, "8k")?;
+    let config = edge.config(&pebble.directory(), &pebble.ca(), &domains(&[NAME]), "");
+    let mut proxy = Proxy::start_binary(&NetNs::here(), &small, &config)?;
+    proxy.wait_for_stderr("cannot be kept", PATIENCE)?;
+    edge.wait_until_ready(&proxy)?;
+    edge.shown(&pebble.root()?, NAME)?;
+    let said = proxy.stderr();
+    assert!(said.contains("No space left on device (os error 28); make room there"), "{said}");
+    // There is room again.
+    let state = seen_by(&proxy, &edge.state())?;
+    let folder = state.read_dir()?.next().ok_or_else(|| anyhow!("no state"))??.path();
+    fs::remove_file(folder.join("account.json"))?;
+    let kept = wait_until(PATIENCE, || Ok(folder.join("certificate.pem").exists()))?;
+    assert!(kept, "{}", proxy.stderr());
+    assert_eq!(proxy.stderr().matches("asking").count(), 1, "{}", proxy.stderr());
+    Ok(())
+}
+
+#[test]
+fn where_nothing_can_be_kept_nothing_is_asked_for() -> Result<()> {
+    if !can_run() || !require(&[Need::Root]) {
+        return Ok(());
+    }
+    let edge = Edge::new()?;
+    let pebble = Pebble::start(edge.pebble(DAY)?)?;
+    let small = on_a_small_disk(&edge, "4k")?;
+    // Whatever is there first takes the only page.
+    let script = fs::read_to_string(&small)?.replace(" && exec", " && echo full >$(dirname $0)/$0 && exec");
+    fs::write(
+        &small,
+        script.replace("$(dirname $0)/$0", &edge.state().join("filler").display().to_string()),
+    )?;
+    let config = edge.config(&pebble.directory(), &pebble.ca(), &domains(&[NAME]), "");
+    let mut proxy = Proxy::start_binary(&NetNs::here(), &small, &config)?;
+    proxy.wait_for_stderr("(failure 1)", PATIENCE)?;
+    assert!(
+        proxy.stderr().contains("No space left on device (os error 28); make room there"),
+        "{}",
+        proxy.stderr()
+    );
+    assert!(!proxy.stderr().contains("asking") && !pebble.log().contains("new-acct"), "{}", pebble.log());
+    assert!(edge.unready()?.unwrap_or_default().contains("make room there"));
+    Ok(())
+}
+
+#[test]
+fn whenever_it_is_killed_what_is_kept_is_whole() -> Result<()> {
+    if !can_run() {
+        return Ok(());
+    }
+    let mut scene = Scene::start(DAY, &domains(&[NAME]), "")?;
+    for round in 0..10 {
+        sleep(Duration::from_millis(150 * round));
+        scene.proxy.signal(Signal::KILL)?;
+        let config = fs::read_to_string(scene.proxy.config())?;
+        for folder in scene.edge.state().read_dir()? {
+            let folder = folder?.path();
+            // Otherwise the next start would not ask before a minute has passed; and would have nothing to ask for.
+            let _ = fs::remove_file(folder.join("attempts.json"));
+            if let Ok(pem) = fs::read_to_string(folder.join("certificate.pem")) {
+                assert!(
+                    pem.starts_with("-----BEGIN PRIVATE KEY") && pem.ends_with("-----END CERTIFICATE-----\n")
+                );
+                fs::remove_file(folder.join("certificate.pem"))?;
+            }
+            if let Ok(account) = fs::read(folder.join("account.json")) {
+                serde_json::from_slice::<serde_json::Value>(&account)?;
+            }
+        }
+        drop(scene.proxy);
+        scene.proxy = Proxy::start(&config)?;
+    }
+    scene.edge.wait_until_ready(&scene.proxy)?;
+    assert_eq!(scene.edge.kept()?, FILES);
+    Ok(())
+}

@@ -1,0 +1,141 @@
+//! What comes after the first certificate.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::{self, sleep};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use harness::{Client, Origin, Pebble, Proxy, RenewalInfo, wait_until};
+use rustls::client::ClientConfig;
+
+use crate::{DAY, Edge, NAME, PATIENCE, Scene, believing, can_run, domains};
+
+const ISSUED: &str = "hookgate_acme_orders_total{reason=\"issued\"}";
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+#[test]
+fn at_two_thirds_of_its_life_a_certificate_is_renewed() -> Result<()> {
+    if !can_run() {
+        return Ok(());
+    }
+    let scene = Scene::start(Duration::from_secs(36), &domains(&[NAME]), "")?;
+    scene.edge.wait_until_ready(&scene.proxy)?;
+    let (begun, root) = (Instant::now(), scene.pebble.root()?);
+    let first = scene.edge.shown(&root, NAME)?;
+    let renewed = wait_until(PATIENCE, || Ok(scene.edge.metrics()?.value(ISSUED) == 2.0))?;
+    assert!(renewed, "{}", scene.proxy.stderr());
+    // Up to a second is lost to whole seconds, and the order took its time.
+    assert!(begun.elapsed() >= Duration::from_secs(22), "{:?}", begun.elapsed());
+    assert_ne!(scene.edge.shown(&root, NAME)?, first);
+    Ok(())
+}
+
+/// The authority's own wish, with a front that plays RFC 9773.
+struct Wished {
+    proxy: Proxy,
+    edge: Edge,
+    info: RenewalInfo,
+    pebble: Pebble,
+}
+
+impl Wished {
+    fn start(lifetime: Duration, begin: &str, end: &str, more: &str) -> Result<Self> {
+        let edge = Edge::new()?;
+        let pebble = Pebble::start(edge.pebble(lifetime)?)?;
+        let info = RenewalInfo::before(&pebble, begin, end)?;
+        let ca = edge.dir.write("front.pem", info.ca())?;
+        let proxy = Proxy::start(&edge.config(&info.directory(), &ca, &domains(&[NAME]), more))?;
+        edge.wait_until_ready(&proxy)?;
+        Ok(Self { proxy, edge, info, pebble })
+    }
+
+    fn issued(&self) -> Result<f64> {
+        Ok(self.edge.metrics()?.value(ISSUED))
+    }
+}
+
+#[test]
+fn a_certificate_is_renewed_when_its_authority_says_so() -> Result<()> {
+    if !can_run() {
+        return Ok(());
+    }
+    let scene = Wished::start(90 * DAY, "2099-01-01T00:00:00Z", "2099-01-02T00:00:00Z", "")?;
+    let asked = || Ok(!scene.info.asked().is_empty());
+    assert!(wait_until(PATIENCE, asked)?, "{}", scene.proxy.stderr());
+    // What it says is far away: no later than an eighth of its life before the end.
+    let [expiry, next] = ["hookgate_certificate_expiry_seconds", "hookgate_acme_next_order_seconds"];
+    let due = || {
+        let metrics = scene.edge.metrics()?;
+        Ok(((metrics.value(expiry) - metrics.value(next)) / 86400.0 * 100.0).round() / 100.0 == 11.25)
+    };
+    assert!(wait_until(PATIENCE, due)?, "{:?}", scene.edge.metrics()?);
+    assert_eq!(scene.issued()?, 1.0);
+    let named = &scene.info.asked()[0];
+    assert!(
+        named.split_once('.').is_some_and(|(key, serial)| !key.is_empty() && !serial.is_empty()),
+        "{named}"
+    );
+    // Now the authority wants it at once.
+    scene.info.set_window("2020-01-01T00:00:00Z", "2020-01-02T00:00:00Z");
+    let config = std::fs::read_to_string(scene.proxy.config())?;
+    let kept = scene.edge.state().read_dir()?.next().context("no state")??.path();
+    scene.proxy.signal(rustix::process::Signal::KILL)?;
+    let Wished { proxy, edge, info, pebble: _pebble } = scene;
+    drop(proxy);
+    // As if the hour had passed.
+    std::fs::remove_file(kept.join("attempts.json"))?;
+    let proxy = Proxy::start(&config)?;
+    let renewed = wait_until(PATIENCE, || Ok(edge.metrics()?.value(ISSUED) == 1.0))?;
+    assert!(renewed, "{}", proxy.stderr());
+    assert_eq!(info.replaced(), info.asked()[..1]);
+    assert!(proxy.stderr().contains("to be renewed on"), "{}", proxy.stderr());
+    // The new one is told to be due, too, and is not asked for.
+    sleep(Duration::from_secs(3));
+    assert_eq!(edge.metrics()?.value(ISSUED), 1.0);
+    assert_eq!(proxy.stderr().matches("asking").count(), 1, "{}", proxy.stderr());
+    Ok(())
+}
+
+/// A client that goes on until it is told to stop: ten requests a connection, fifty a second.
+fn send(edge: &Edge, config: &Arc<ClientConfig>, stop: &AtomicBool, sent: &AtomicUsize) -> Result<()> {
+    while !stop.load(Ordering::Relaxed) {
+        let mut client = Client::tls_with(edge.https, b"", config.clone(), NAME)?;
+        for _ in 0..10 {
+            let answer = client.ask(format!("GET /up.example/ HTTP/1.1\r\nHost: {NAME}\r\n\r\n"))?;
+            ensure!(answer.status() == 200 && answer.whole, "{answer:?}");
+            sent.fetch_add(1, Ordering::Relaxed);
+            sleep(Duration::from_millis(20));
+        }
+    }
+    Ok(())
+}
+
+#[test]
+#[ignore = "takes a minute"]
+fn no_request_fails_while_certificates_are_renewed() -> Result<()> {
+    if !can_run() {
+        return Ok(());
+    }
+    let origin = Origin::answering(OK)?;
+    let upstream =
+        format!("[upstreams]\n\"up.example\" = {{ address = \"{}\", tls = false }}\n", origin.address());
+    // Always due: a quarter of its life lies between one and the next.
+    let scene =
+        Wished::start(Duration::from_secs(60), "2020-01-01T00:00:00Z", "2020-01-02T00:00:00Z", &upstream)?;
+    let config = believing(&scene.pebble.root()?)?;
+    let (stop, sent) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let renewals = 4.0;
+    let renewed = thread::scope(|scope| {
+        let clients = [(); 4].map(|()| scope.spawn(|| send(&scene.edge, &config, &stop, &sent)));
+        let renewed = wait_until(3 * PATIENCE, || Ok(scene.issued()? > renewals));
+        stop.store(true, Ordering::Relaxed);
+        for client in clients {
+            client.join().map_err(|_| anyhow!("a client panicked"))??;
+        }
+        renewed
+    })?;
+    assert!(renewed, "{}", scene.proxy.stderr());
+    eprintln!("{} requests while {} certificates were put in force", sent.into_inner(), scene.issued()?);
+    Ok(())
+}
