@@ -13,9 +13,6 @@ pub(super) fn run(file: &ConfigFile, consent: Consent) -> anyhow::Result<ExitCod
         consent.suffices(guard, &standing.table())?;
     }
     Prepared::new(&config, standing, super::log(&config.log))?;
-    for key in &config.without_effect {
-        print(&format!("{path}: `{key}` has no effect in this version\n"))?;
-    }
     print(&format!("{path}: fine, {} upstreams\n", config.upstreams.len()))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -60,11 +60,7 @@ fn configuration(file: &ConfigFile) -> (Option<Config>, Vec<Finding>) {
         Ok(config) => {
             let upstreams = config.upstreams.len();
             let fine = Finding::ok(SUBJECT, format!("{path} is fine, {upstreams} upstreams"));
-            let idle = config.without_effect.iter().map(|key| {
-                Finding::warn(SUBJECT, format!("`{key}` has no effect in this version"), "leave it out")
-            });
-            let findings = std::iter::once(fine).chain(idle).collect();
-            (Some(config), findings)
+            (Some(config), vec![fine])
         }
         Err(error) => {
             let problems = match error.downcast_ref::<ConfigError>() {

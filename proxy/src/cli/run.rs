@@ -12,9 +12,6 @@ use crate::server::{Prepared, supervise};
 pub(super) fn run(file: &ConfigFile, consent: Consent) -> anyhow::Result<ExitCode> {
     let config = file.load()?;
     let log = super::log(&config.log);
-    for key in &config.without_effect {
-        log.note(&format!("{}: `{key}` has no effect in this version", file.path().display()));
-    }
     let (standing, bad) = config.prefixes.load()?;
     if let Some(bad) = bad {
         log.note(&super::without_refresh(&bad));

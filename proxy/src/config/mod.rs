@@ -35,8 +35,6 @@ pub const DEFAULT_PATH: &str = "/etc/hookgate/hookgate.toml";
 /// A whole configuration. Sections that may be left out are `None` when they are.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// What is written in the file but has no effect in this version.
-    pub without_effect: Vec<String>,
     pub listen: Listen,
     /// There also when certificates come from [`Acme`] alone.
     pub tls: Option<Tls>,

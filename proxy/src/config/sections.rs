@@ -43,7 +43,6 @@ struct Reading<'d> {
     /// What relative paths count from.
     base: &'d Path,
     known: Vec<String>,
-    without_effect: Vec<String>,
     /// Where https is listened on, if it is.
     https_at: Option<Range<usize>>,
     /// What was read so far of all addresses to listen on.
@@ -61,7 +60,6 @@ impl<'d> Reading<'d> {
             top: Section::top(document, table),
             base,
             known: Vec::new(),
-            without_effect: Vec::new(),
             https_at: None,
             listened: RefCell::default(),
         }
@@ -78,7 +76,7 @@ impl<'d> Reading<'d> {
         let acme = self.acme(&listen);
         let (tls, ktls) = self.tls(acme.as_ref());
         let (guard, prefixes) = self.guard(acme.as_ref(), &listen);
-        let config = Config {
+        Config {
             tls,
             ktls,
             acme,
@@ -93,9 +91,7 @@ impl<'d> Reading<'d> {
             limits: self.limits(),
             log: self.log(),
             listen,
-            without_effect: Vec::new(),
-        };
-        Config { without_effect: std::mem::take(&mut self.without_effect), ..config }
+        }
     }
 
     fn finish(&mut self, section: Section<'_>) {

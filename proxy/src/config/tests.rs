@@ -49,7 +49,6 @@ fn keys(path: &str, table: &DeTable<'_>) -> BTreeSet<String> {
 fn the_shipped_configuration_is_valid_and_needs_only_names() {
     let (config, problems) = read(SHIPPED);
     assert_eq!(problems, [""; 0]);
-    assert_eq!(config.without_effect, [""; 0]);
     assert_eq!(config.listen.https, ["0.0.0.0:443".parse().unwrap(), "[::]:443".parse().unwrap()]);
     assert!(config.tls.is_some() && config.guard.is_none());
     let names: Vec<&str> = config.upstreams.iter().map(|upstream| upstream.name.as_str()).collect();
