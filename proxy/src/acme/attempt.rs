@@ -43,6 +43,9 @@ impl Renewal {
     pub async fn run(self: Arc<Self>, resolver: Arc<Resolver>) {
         let memory = Memory { attempts: self.store.attempts(), eager: true, ..Memory::default() };
         let run = Run { renewal: &self, resolver: &resolver, memory: RefCell::new(memory) };
+        if let Some(kept) = run.current() {
+            run.tell_of(&kept);
+        }
         loop {
             run.until_due().await;
             run.attempt().await;
@@ -93,12 +96,7 @@ impl Run<'_> {
         let before = self.memory.borrow().attempts;
         match self.get().await {
             Ok(certificate) => {
-                renewal.note(&format!(
-                    "a certificate for {} is in force until {}, to be renewed on {}",
-                    certificate.names().join(", "),
-                    date(certificate.not_after),
-                    date(lifetime(&certificate).two_thirds()),
-                ));
+                self.tell_of(&certificate);
                 self.resolver.replace_automatic(certificate);
                 renewal.tell(|progress| progress.failure = None);
                 self.ended(Attempts::default());
@@ -119,6 +117,15 @@ impl Run<'_> {
                 });
             }
         }
+    }
+
+    fn tell_of(&self, certificate: &Certificate) {
+        self.renewal.note(&format!(
+            "a certificate for {} is in force until {}, to be renewed on {}",
+            certificate.names().join(", "),
+            date(certificate.not_after),
+            date(lifetime(certificate).two_thirds()),
+        ));
     }
 
     fn ended(&self, attempts: Attempts) {

@@ -5,7 +5,7 @@ use tokio::sync::Notify;
 use super::messenger::Messenger;
 use super::store::{BadState, Store};
 use crate::config::{self, Acme};
-use crate::observe::{Counter, Exposition, Log};
+use crate::observe::{Counter, Exposition, Log, clock};
 use crate::tls::{BadTls, CannotSign, Certificate, Challenges, placeholder};
 use crate::upstream::dns::BadDns;
 use crate::upstream::{Dns, client_config_of};
@@ -66,7 +66,8 @@ impl Renewal {
         Arc::clone(&self.challenges)
     }
 
-    /// The certificate to begin with: the one that is kept, or a placeholder.
+    /// The certificate to begin with: the one that is kept, else another authority's for the same names, else one that
+    /// nobody vouches for; the last two as placeholders.
     ///
     /// Errors: what is kept cannot be read. One that can be and is no certificate is as good as none.
     pub fn first(&self) -> Result<Certificate, BadAcme> {
@@ -76,7 +77,10 @@ impl Renewal {
             Err(BadState::Certificate(bad)) => self.note(&format!("the certificate that was kept: {bad}")),
             Err(error) => return Err(error.into()),
         }
-        Ok(placeholder(&self.acme.domains)?)
+        match self.store.stand_in(&self.acme.domains, clock::now().as_second()) {
+            Some(other) => Ok(other),
+            None => Ok(placeholder(&self.acme.domains)?),
+        }
     }
 
     /// Makes the folders for what is kept; `owner` (user and group) will write there, if not this user.

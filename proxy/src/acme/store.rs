@@ -7,11 +7,13 @@ use std::os::unix::fs::{
 };
 use std::path::{Path, PathBuf};
 
+use rustix::process::{getegid, geteuid};
 use serde::{Deserialize, Serialize};
 
 use crate::config;
 use crate::tls::{BadCertificate, Certificate};
 
+const CERTIFICATE: &str = "certificate.pem";
 /// For the user who serves alone.
 const FOLDER_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
@@ -76,7 +78,7 @@ impl Store {
 
     /// Where key and certificate lie, in one file: neither is ever there without the other.
     pub fn certificate_path(&self) -> PathBuf {
-        self.folder.join("certificate.pem")
+        self.folder.join(CERTIFICATE)
     }
 
     /// The certificate that was got last.
@@ -88,21 +90,34 @@ impl Store {
         Ok(pem.map(|pem| Certificate::from_pem(&pem, &path)).transpose()?)
     }
 
-    /// Makes the folders, for `owner` (user and group) where another one serves than this process began as.
+    /// The longest-lived certificate for all of `names` that another authority has given: it serves until this one
+    /// gives one. Those that cannot be used are left out.
+    pub(super) fn stand_in(&self, names: &[String], now: i64) -> Option<Certificate> {
+        let folders = fs::read_dir(&self.state).ok()?.filter_map(Result::ok);
+        let others = folders.filter_map(|folder| {
+            let path = folder.path().join(CERTIFICATE);
+            Certificate::from_pem(&fs::read(&path).ok()?, &path).ok()
+        });
+        let usable = others.filter(|held| held.not_after > now && names.iter().all(|name| held.covers(name)));
+        let mut longest = usable.max_by_key(|held| held.not_after)?;
+        longest.is_placeholder = true;
+        Some(longest)
+    }
+
+    /// Makes the folders, for `owner` (user and group), or else for this process's own.
     pub fn prepare(&self, owner: Option<(u32, u32)>) -> Result<(), BadState> {
+        let owner = owner.unwrap_or_else(|| (geteuid().as_raw(), getegid().as_raw()));
         if let Some(above) = self.state.parent().filter(|above| !above.as_os_str().is_empty()) {
             fs::create_dir_all(above).map_err(at(above))?;
         }
         for folder in [&self.state, &self.folder] {
             match DirBuilder::new().mode(FOLDER_MODE).create(folder) {
-                Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(at(folder)(error)),
-                _ => {}
+                Ok(()) => lchown(folder, Some(owner.0), Some(owner.1)).map_err(at(folder))?,
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(at(folder)(error)),
             }
         }
-        match owner {
-            Some(owner) => give(&self.state, owner),
-            None => Ok(()),
-        }
+        give(&self.state, owner)
     }
 
     pub(super) fn lock(&self) -> Result<Lock, BadState> {
@@ -115,7 +130,7 @@ impl Store {
     }
 
     pub(super) fn store_certificate(&self, pem: &str) -> Result<(), BadState> {
-        self.write("certificate.pem", pem.as_bytes())
+        self.write(CERTIFICATE, pem.as_bytes())
     }
 
     pub(super) fn account(&self) -> Result<Option<Account>, BadState> {

@@ -23,7 +23,7 @@ pub struct Certificate {
     pub not_after: i64,
     /// Nobody but itself vouches for it.
     pub is_self_signed: bool,
-    /// It only stands in until there is one that somebody vouches for.
+    /// It only stands in until there is the one that is wanted.
     pub is_placeholder: bool,
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, ensure};
 use harness::{Need, NetNs, Pebble, Proxy, binary, require, wait_until};
 use rustix::process::Signal;
 
@@ -54,13 +54,16 @@ fn one_process_takes_what_another_got() -> Result<()> {
     let [here, there] =
         [&edge, &other].map(|edge| edge.config(&pebble.directory(), &pebble.ca(), &domains(&[NAME]), ""));
     let there = there.replace(&other.state().display().to_string(), &edge.state().display().to_string());
-    let (first, mut second) = (Proxy::start(&here)?, Proxy::start(&there)?);
-    second.wait_for_stderr("another process gets a certificate", PATIENCE)?;
+    let mut first = Proxy::start(&here)?;
+    first.wait_for_stderr("asking", PATIENCE)?;
+    // It sees that somebody has just asked, waits, and finds what there is by then.
+    let second = Proxy::start(&there)?;
     edge.wait_until_ready(&first)?;
     other.wait_until_ready(&second)?;
     let root = pebble.root()?;
     assert_eq!(edge.shown(&root, NAME)?, other.shown(&root, NAME)?);
     assert!(!second.stderr().contains("asking"), "{}", second.stderr());
+    assert_eq!(other.metrics()?.value("hookgate_acme_orders_total{reason=\"issued\"}"), 0.0);
     Ok(())
 }
 
@@ -91,14 +94,23 @@ fn an_authority_that_has_forgotten_the_account_gets_another() -> Result<()> {
     scene.edge.wait_until_ready(&scene.proxy)?;
     scene.pebble.stop();
     scene.pebble.resume()?;
-    // Another name has to be got for the certificate.
-    let config = fs::read_to_string(scene.proxy.config())?;
-    let both = config.replace(&format!("\"{NAME}\""), &format!("\"{NAME}\", \"b.example\""));
-    fs::write(scene.proxy.config(), both)?;
-    assert!(scene.reload()?.contains("[acme] changed"));
+    // Another name has to be got for the certificate; then one more, with another address to write to.
     let root = scene.pebble.root()?;
-    let got = wait_until(PATIENCE, || Ok(scene.edge.shown(&root, "b.example").is_ok()))?;
-    assert!(got, "{}", scene.proxy.stderr());
+    for (from, to, name) in [
+        ("domains = [", "domains = [\"b.example\", ", "b.example"),
+        ("you@example.com\"]\ndomains = [", "me@example.com\"]\ndomains = [\"c.example\", ", "c.example"),
+    ] {
+        let config = fs::read_to_string(scene.proxy.config())?;
+        ensure!(config.contains(from), "{config}");
+        fs::write(scene.proxy.config(), config.replace(from, to))?;
+        assert!(scene.reload()?.contains("[acme] changed"));
+        let got = wait_until(PATIENCE, || Ok(scene.edge.shown(&root, name).is_ok()))?;
+        assert!(got, "{}", scene.proxy.stderr());
+        scene.edge.shown(&root, NAME)?;
+    }
+    let kept = scene.edge.state().read_dir()?.next().context("no state")??.path();
+    assert!(fs::read_to_string(kept.join("account.json"))?.contains("mailto:me@example.com"));
+    assert_eq!(scene.said("failure"), 0, "{}", scene.proxy.stderr());
     Ok(())
 }
 
@@ -114,11 +126,20 @@ fn whoever_serves_without_privileges_can_keep_what_it_gets() -> Result<()> {
     assert_eq!(scene.edge.kept()?, FILES);
     let nobody = fs::metadata(scene.edge.state())?.uid();
     assert_ne!(nobody, 0);
-    for folder in scene.edge.state().read_dir()? {
-        for entry in folder?.path().read_dir()? {
-            assert_eq!(entry?.metadata()?.uid(), nobody);
-        }
+    let folder = scene.edge.state().read_dir()?.next().context("no state")??.path();
+    for entry in folder.read_dir()? {
+        assert_eq!(entry?.metadata()?.uid(), nobody);
     }
+    // What is made by root in a folder that is theirs already is theirs, too; and root takes back what it is to use.
+    fs::remove_dir_all(&folder)?;
+    let scene = scene.restart()?;
+    scene.edge.wait_until_ready(&scene.proxy)?;
+    assert_eq!(fs::metadata(folder.join("certificate.pem"))?.uid(), nobody);
+    let config = fs::read_to_string(scene.proxy.config())?.replace("user = \"nobody\"", "");
+    fs::write(scene.proxy.config(), config)?;
+    let scene = scene.restart()?;
+    scene.edge.wait_until_ready(&scene.proxy)?;
+    assert_eq!(fs::metadata(folder.join("certificate.pem"))?.uid(), 0);
     Ok(())
 }
 
@@ -159,7 +180,7 @@ fn a_full_disk_takes_no_certificate_away() -> Result<()> {
     assert!(said.contains("No space left on device (os error 28); make room there"), "{said}");
     // There is room again.
     let state = seen_by(&proxy, &edge.state())?;
-    let folder = state.read_dir()?.next().ok_or_else(|| anyhow!("no state"))??.path();
+    let folder = state.read_dir()?.next().context("no state")??.path();
     fs::remove_file(folder.join("account.json"))?;
     let kept = wait_until(PATIENCE, || Ok(folder.join("certificate.pem").exists()))?;
     assert!(kept, "{}", proxy.stderr());

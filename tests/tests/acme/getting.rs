@@ -96,8 +96,20 @@ fn certbots_answers_are_served_from_its_webroot() -> Result<()> {
     assert_eq!(ask("/.well-known/acme-challenge/another")?.status(), 404);
     assert_eq!(ask("/.well-known/acme-challenge/../../../etc/passwd")?.status(), 404);
     assert_eq!(ask("/elsewhere")?.status(), 301);
-    // What is kept serves the changed section, too.
+    // What is kept serves the changed section, too;
     assert_eq!(scene.edge.unready()?, None);
-    assert_eq!(scene.said("asking"), 1, "{}", scene.proxy.stderr());
+    // and another authority's serves until there is one of the new authority, which is not there.
+    let shown = scene.edge.shown(&scene.pebble.root()?, NAME)?;
+    let config = std::fs::read_to_string(scene.proxy.config())?;
+    let elsewhere = config.replace(&scene.pebble.directory(), "https://127.0.0.1:1/dir");
+    std::fs::write(scene.proxy.config(), elsewhere)?;
+    assert!(scene.reload()?.contains("[acme] changed"));
+    assert!(scene.edge.unready()?.is_some());
+    assert_eq!(scene.edge.shown(&scene.pebble.root()?, NAME)?, shown);
+    std::fs::write(scene.proxy.config(), config)?;
+    scene.reload()?;
+    assert_eq!(scene.edge.unready()?, None);
+    let asked = format!("asking {}", scene.pebble.directory());
+    assert_eq!(scene.said(&asked), 1, "{}", scene.proxy.stderr());
     Ok(())
 }
