@@ -60,7 +60,7 @@ impl Run<'_> {
             self.keep();
             self.ask_when_to_renew().await;
             let now = clock::now().as_second();
-            let due = self.due(random).max(now);
+            let due = self.due(now, random).max(now);
             if due == now {
                 return;
             }
@@ -72,8 +72,9 @@ impl Run<'_> {
         }
     }
 
-    fn due(&self, random: f64) -> i64 {
-        let memory = self.memory.borrow();
+    fn due(&self, now: i64, random: f64) -> i64 {
+        let mut memory = self.memory.borrow_mut();
+        memory.attempts = memory.attempts.as_of(now);
         let suggested = memory.suggestion.as_ref().and_then(|suggestion| suggestion.renew_at);
         due(self.current().map(|now| lifetime(&now)), suggested, memory.attempts, memory.eager, random)
     }

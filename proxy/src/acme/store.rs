@@ -66,6 +66,15 @@ pub(super) struct Attempts {
     pub(super) not_before: Option<i64>,
 }
 
+impl Attempts {
+    /// The same, as they can be `now`: a clock that was wrong must not make anybody wait for it.
+    pub(super) fn as_of(self, now: i64) -> Self {
+        const DAY: i64 = 24 * 3600;
+        let not_before = self.not_before.map(|at| at.min(now + DAY));
+        Self { last: self.last.map(|last| last.min(now)), not_before, ..self }
+    }
+}
+
 /// The right to ask for a certificate, until it is dropped.
 pub(super) struct Lock {
     _folder: File,
@@ -243,6 +252,9 @@ mod tests {
         store.store_attempts(Attempts::default()).unwrap();
         store.store_attempts(attempts).unwrap();
         assert_eq!(store.attempts(), attempts);
+        let ahead = Attempts { last: Some(1 << 40), failures: 3, not_before: Some(1 << 40) };
+        assert_eq!(ahead.as_of(5), Attempts { last: Some(5), failures: 3, not_before: Some(86_405) });
+        assert_eq!(attempts.as_of(6), attempts);
         let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o7777;
         assert_eq!((mode(&store.state), mode(&store.folder)), (0o700, 0o700));
         let files: Vec<_> = fs::read_dir(&store.folder).unwrap().map(|entry| entry.unwrap().path()).collect();

@@ -129,4 +129,21 @@ mod tests {
             assert_eq!(certbot(&config).map(|finding| finding.level), expected, "{mode} {ports} {cert}");
         }
     }
+    #[test]
+    fn what_has_not_been_got_yet_is_told() {
+        let state = std::env::temp_dir().join(format!("hookgate-doctor-acme-{}", std::process::id()));
+        let text = format!(
+            "[listen]\nhttps = [\"0.0.0.0:443\"]\nhttp = [\"0.0.0.0:80\"]\n[acme]\n\
+             domains = [\"p.example\"]\nstate = {state:?}\n"
+        );
+        let config = Config::parse(Path::new("hookgate.toml"), &text).unwrap();
+        let found = findings(&config);
+        assert_eq!(found.len(), 1);
+        assert_eq!((found[0].level, &*found[0].text), (Level::Warn, "none for p.example yet"));
+        let path = Store::new(config.acme.as_ref().unwrap()).certificate_path();
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, "nonsense").unwrap();
+        assert_eq!(findings(&config)[0].level, Level::Fail);
+        std::fs::remove_dir_all(state).unwrap();
+    }
 }
