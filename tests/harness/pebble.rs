@@ -29,6 +29,8 @@ pub struct Settings {
     address: SocketAddr,
     management: SocketAddr,
     dns: SocketAddr,
+    /// Where its DNS server could be told other names.
+    names: SocketAddr,
 }
 
 const START: Duration = Duration::from_secs(20);
@@ -38,7 +40,8 @@ impl Settings {
     /// No free ports.
     pub fn new(http_port: u16, tls_port: u16, lifetime: Duration) -> Result<Self> {
         let local = || Ok::<_, anyhow::Error>(SocketAddr::from(([127, 0, 0, 1], free_port()?)));
-        Ok(Self { http_port, tls_port, lifetime, address: local()?, management: local()?, dns: local()? })
+        let [address, management, dns, names] = [local()?, local()?, local()?, local()?];
+        Ok(Self { http_port, tls_port, lifetime, address, management, dns, names })
     }
 }
 
@@ -76,7 +79,14 @@ impl Pebble {
         )?;
         let mut names = NetNs::here().command("pebble-challtestsrv");
         names.args(["-dns01", &settings.dns.to_string(), "-http01", "", "-tlsalpn01", "", "-https01", ""]);
-        names.args(["-management", "", "-defaultIPv4", "127.0.0.1", "-defaultIPv6", ""]);
+        names.args([
+            "-management",
+            &settings.names.to_string(),
+            "-defaultIPv4",
+            "127.0.0.1",
+            "-defaultIPv6",
+            "",
+        ]);
         Ok(Self { settings, pebble: None, _names: Running::start(names)?, dir })
     }
 
