@@ -194,9 +194,11 @@ pub struct Tls {
 /// Whether the kernel encrypts and decrypts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Ktls {
-    /// Where it can.
+    /// What belongs to long bodies, where it can.
     #[default]
     Auto,
+    /// Everything after the handshakes, where it can.
+    Always,
     Off,
 }
 

@@ -139,8 +139,9 @@ impl<'d> Reading<'d> {
                 .list("client_names", |name| text(name).map(str::to_owned))
                 .unwrap_or_default(),
         };
-        let ktls =
-            section.value("ktls", one_of(&[("auto", Ktls::Auto), ("off", Ktls::Off)])).unwrap_or_default();
+        let ktls = section
+            .value("ktls", one_of(&[("auto", Ktls::Auto), ("always", Ktls::Always), ("off", Ktls::Off)]))
+            .unwrap_or_default();
         let missing = ["cert", "key"].into_iter().find(|key| !section.has(key));
         let needs_no_pair = section.has("certs") || is_automatic;
         let has_none = !section.has("cert") && !section.has("key");

@@ -221,6 +221,12 @@ impl Pump {
     ) -> Poll<Result<usize, PumpError>> {
         let left = self.decoder.content_left();
         let is_long = left >= LONG_BYTES;
+        if is_long && source.buffer.is_empty() && source.stream.may_be_spliced() && sink.may_be_spliced() {
+            source.stream.hand_over().map_err(PumpError::Read)?;
+            if source.stream.source().is_some() {
+                sink.hand_over().map_err(PumpError::Write)?;
+            }
+        }
         if is_long
             && source.buffer.is_empty()
             && let Some(from) = source.stream.source()

@@ -125,19 +125,19 @@ fn kernel_tls(ktls: Ktls) -> Finding {
             Finding::ok(SUBJECT, format!("off, by [tls] ktls; it could be used: {found}"))
         }
         (Ktls::Off, Err(error)) => Finding::ok(SUBJECT, format!("off, by [tls] ktls; {error}")),
-        (Ktls::Auto, Ok(found)) if found.rekeys() => Finding::ok(SUBJECT, format!("used: {found}")),
-        (Ktls::Auto, Ok(found)) => Finding::ok(
+        (_, Ok(found)) if found.rekeys() => Finding::ok(SUBJECT, format!("used: {found}")),
+        (_, Ok(found)) => Finding::ok(
             SUBJECT,
             format!(
                 "used: {found} (peers that replace theirs, and few do, are disconnected; Linux 6.14 goes on)"
             ),
         ),
-        (Ktls::Auto, Err(error @ NoKernelTls::Absent)) => Finding::warn(
+        (_, Err(error @ NoKernelTls::Absent)) => Finding::warn(
             SUBJECT,
             format!("not used: {error}: {costs}"),
             "where the kernel was built with it: `modprobe tls`, and `echo tls >/etc/modules-load.d/tls.conf` for later",
         ),
-        (Ktls::Auto, Err(error)) => Finding::warn(
+        (_, Err(error)) => Finding::warn(
             SUBJECT,
             format!("not used: {error}: {costs}"),
             "a newer kernel may do better; write ktls = \"off\" in [tls] if that is as it should be",

@@ -143,20 +143,53 @@ impl Session {
                 return Poll::Ready(Ok(()));
             }
             ready!(self.poll_receive(cx))?;
-            self.one_by_one = self.kernel.is_some();
+            self.one_by_one = self.kernel.is_some_and(KernelTls::is_at_once);
         }
     }
 
-    /// A stream of its content: from now on the kernel encrypts and decrypts where it can.
+    /// A stream of its content, which the kernel takes over now or when a long body comes, if it can.
     ///
     /// Errors: it could, and then did not take the keys.
     pub fn into_stream(mut self) -> io::Result<Stream> {
+        self.kernel = self.kernel.filter(|kernel| self.is_known_to(*kernel));
         self.one_by_one = false;
-        let Some(kernel) = self.kernel.filter(|kernel| self.can_be_taken_over(*kernel)) else {
-            return Ok(Stream::Tls(Box::new(self)));
-        };
+        match self.kernel {
+            Some(kernel) if kernel.is_at_once() && self.is_between_records() => self.hand_over(kernel),
+            _ => Ok(Stream::Tls(Box::new(self))),
+        }
+    }
+
+    /// Whether the kernel may take it over later.
+    pub fn may_be_handed_over(&self) -> bool {
+        self.kernel.is_some()
+    }
+
+    /// What the kernel is to take over at the next opportunity: `None` if that is not now, and then what is read next ends
+    /// with a record.
+    ///
+    /// Errors: the session has failed.
+    pub fn opportunity(&mut self) -> io::Result<Option<KernelTls>> {
+        let Some(kernel) = self.kernel else { return Ok(None) };
+        self.one_by_one = true;
+        if !self.incoming.is_empty() {
+            return Ok(None);
+        }
+        // A key update that it owes the peer would come with what is sent next, and the kernel knows nothing of it.
+        self.end.say_what_is_owed();
+        if self.state().wants_write() {
+            self.step_ahead(Wish::Receive)?;
+        }
+        Ok(self.is_between_records().then_some(kernel))
+    }
+
+    /// Gives the keys to the kernel, between records.
+    ///
+    /// Errors: it does not take them.
+    pub fn hand_over(mut self, kernel: KernelTls) -> io::Result<Stream> {
         if start_kernel_tls(self.tcp.as_fd()).is_err() {
             // Nothing has changed.
+            self.kernel = None;
+            self.one_by_one = false;
             return Ok(Stream::Tls(Box::new(self)));
         }
         let session = match self.end {
@@ -166,13 +199,20 @@ impl Session {
         Ok(Stream::Kernel(Box::new(session?)))
     }
 
-    /// Whether nothing lies here that the kernel would have to know of.
-    fn can_be_taken_over(&self, kernel: KernelTls) -> bool {
+    fn is_known_to(&self, kernel: KernelTls) -> bool {
         let state = self.state();
         let negotiated = state.protocol_version().zip(state.negotiated_cipher_suite());
         negotiated.is_some_and(|(version, suite)| kernel.takes(version, suite.suite()))
-            && [&self.incoming, &self.outgoing, &self.ahead].into_iter().all(Buffer::is_empty)
+    }
+
+    /// Whether nothing lies here that the kernel would have to know of.
+    fn is_between_records(&self) -> bool {
+        let is_empty = [&self.incoming, &self.outgoing, &self.ahead].into_iter().all(Buffer::is_empty);
+        is_empty
+            && !self.state().wants_write()
             && !self.has_ended
+            && !self.has_closed
+            && self.failure.is_none()
     }
 
     /// What was negotiated, and whom the peer has shown to be.
@@ -190,6 +230,8 @@ impl Session {
 
     /// How much is read at a time from now on.
     pub fn want(&mut self, size: Size) {
+        // With the long body goes the opportunity.
+        self.one_by_one &= size == Size::Large;
         self.incoming.want(size);
     }
 
@@ -416,6 +458,14 @@ impl Session {
 }
 
 impl End {
+    /// Has rustls queue what it would send with the next content.
+    fn say_what_is_owed(&mut self) {
+        match self {
+            Self::Client(client) => queue_what_is_owed(client.process_tls_records(&mut [])),
+            Self::Server(server) => queue_what_is_owed(server.process_tls_records(&mut [])),
+        }
+    }
+
     /// Looks at `records` until something is to be done, and does it: what was decrypted goes to `take`, what is to
     /// be sent to `outgoing`. How many bytes of the records are used up.
     fn process(
@@ -429,6 +479,13 @@ impl End {
             Self::Client(client) => handle(client.process_tls_records(records), wish, take, outgoing),
             Self::Server(server) => handle(server.process_tls_records(records), wish, take, outgoing),
         }
+    }
+}
+
+fn queue_what_is_owed<Data>(status: UnbufferedStatus<'_, '_, Data>) {
+    if let Ok(ConnectionState::WriteTraffic(mut traffic)) = status.state {
+        // Refused for want of room, after what goes before it has been queued.
+        let _ = traffic.encrypt(b"?", &mut []);
     }
 }
 

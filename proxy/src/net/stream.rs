@@ -13,13 +13,15 @@ pub enum Stream {
     Tls(Box<Session>),
     /// With TLS, of which the kernel does the most.
     Kernel(Box<KernelSession>),
+    /// The kernel did not take a session's keys, and its socket is closed.
+    Lost,
 }
 
 impl Stream {
     /// Whether the peer has shown a certificate, in this handshake or in the one that it resumes.
     pub fn has_peer_certificate(&self) -> bool {
         match self {
-            Self::Plain(_) => false,
+            Self::Plain(_) | Self::Lost => false,
             Self::Kernel(tls) => tls.has_peer_certificate(),
             Self::Tls(tls) => tls.state().peer_certificates().is_some_and(|chain| !chain.is_empty()),
         }
@@ -32,6 +34,7 @@ impl Stream {
             Self::Plain(tcp) => tcp,
             Self::Tls(tls) => return tls.poll_fill(cx, buffer),
             Self::Kernel(tls) => return tls.poll_fill(cx, buffer),
+            Self::Lost => return Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         };
         ready!(tcp.poll_read_ready(cx))?;
         let space = buffer.space();
@@ -49,7 +52,7 @@ impl Stream {
         match self {
             Self::Plain(tcp) => Some(tcp),
             Self::Kernel(tls) => tls.source(),
-            Self::Tls(_) => None,
+            Self::Tls(_) | Self::Lost => None,
         }
     }
 
@@ -63,16 +66,38 @@ impl Stream {
         match self {
             Self::Plain(tcp) => pipe.poll_drain(cx, tcp),
             Self::Kernel(tls) => tls.poll_drain(cx, pipe),
-            Self::Tls(_) => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
+            Self::Tls(_) | Self::Lost => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
     }
 
-    /// The socket beneath.
-    pub fn tcp(&self) -> &TcpStream {
+    /// Whether its content may go through pipes, if not now then when [`Self::hand_over`] has been called often enough.
+    pub fn may_be_spliced(&self) -> bool {
         match self {
-            Self::Plain(tcp) => tcp,
-            Self::Tls(tls) => tls.tcp(),
-            Self::Kernel(tls) => tls.tcp(),
+            Self::Plain(_) | Self::Kernel(_) => true,
+            Self::Tls(tls) => tls.may_be_handed_over(),
+            Self::Lost => false,
+        }
+    }
+
+    /// Gives a session to the kernel where that can be now.
+    ///
+    /// Errors: the session has failed, or the kernel does not take the keys, and the connection is lost.
+    pub fn hand_over(&mut self) -> io::Result<()> {
+        let Self::Tls(tls) = self else { return Ok(()) };
+        let Some(kernel) = tls.opportunity()? else { return Ok(()) };
+        if let Self::Tls(tls) = std::mem::replace(self, Self::Lost) {
+            *self = tls.hand_over(kernel)?;
+        }
+        Ok(())
+    }
+
+    /// The socket beneath; `None` where it is lost.
+    pub fn tcp(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Plain(tcp) => Some(tcp),
+            Self::Tls(tls) => Some(tls.tcp()),
+            Self::Kernel(tls) => Some(tls.tcp()),
+            Self::Lost => None,
         }
     }
 
@@ -81,6 +106,7 @@ impl Stream {
         match self {
             Self::Plain(_) | Self::Tls(_) => true,
             Self::Kernel(tls) => tls.may_be_kept(),
+            Self::Lost => false,
         }
     }
 }
@@ -97,6 +123,7 @@ impl AsyncRead for Stream {
                 }
                 Poll::Ready(Ok(()))
             }
+            Self::Lost => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
     }
 }
@@ -115,6 +142,7 @@ impl AsyncWrite for Stream {
             Self::Plain(tcp) => Pin::new(tcp).poll_write_vectored(cx, from),
             Self::Tls(tls) => tls.poll_write(cx, from),
             Self::Kernel(tls) => tls.poll_write(cx, from),
+            Self::Lost => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
     }
 
@@ -127,6 +155,7 @@ impl AsyncWrite for Stream {
             // What was written is the kernel's already.
             Self::Plain(_) | Self::Kernel(_) => Poll::Ready(Ok(())),
             Self::Tls(tls) => tls.poll_flush(cx),
+            Self::Lost => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
     }
 
@@ -135,6 +164,7 @@ impl AsyncWrite for Stream {
             Self::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
             Self::Tls(tls) => tls.poll_shutdown(cx),
             Self::Kernel(tls) => tls.poll_shutdown(cx),
+            Self::Lost => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
     }
 }

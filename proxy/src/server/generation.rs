@@ -123,6 +123,7 @@ pub(super) fn kernel_tls(ktls: Ktls, log: &Log) -> Option<KernelTls> {
             return None;
         }
         Ktls::Auto => KernelTls::probe(),
+        Ktls::Always => KernelTls::probe().map(KernelTls::at_once),
     };
     log.note(&match &found {
         Ok(found) => format!("kernel TLS: {found}"),

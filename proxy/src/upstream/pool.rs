@@ -172,8 +172,9 @@ async fn is_alive(stream: &mut Stream) -> bool {
         return tls.is_quiet();
     }
     for _ in 0..MOST_LOOKS {
+        let Some(tcp) = stream.tcp() else { return false };
         let mut byte = [std::mem::MaybeUninit::uninit()];
-        match socket2::SockRef::from(stream.tcp()).peek(&mut byte) {
+        match socket2::SockRef::from(tcp).peek(&mut byte) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
             // It may be a session ticket, which reading takes out of the way.
             Ok(1..) if matches!(stream, Stream::Tls(_)) => {

@@ -38,7 +38,7 @@ struct Edge {
 
 impl Edge {
     fn start(script: impl Fn(&mut Conversation) -> io::Result<End> + Send + Sync + 'static) -> Result<Self> {
-        Self::with("", script)
+        Self::with("ktls = \"always\"", script)
     }
 
     /// `more` stands in `[tls]`.
@@ -127,21 +127,46 @@ fn the_kernel_encrypts_on_both_sides_unless_told_not_to() -> Result<()> {
         return Ok(());
     }
     let counts = || KernelTlsCounts::read().context("no kernel TLS");
-    for (more, sockets) in [("", 2), ("ktls = \"off\"", 0)] {
+    // Sockets that have the kernel's TLS after a short body, and after a long one.
+    for (more, short, long) in [("", 0, 2), ("ktls = \"always\"", 2, 2), ("ktls = \"off\"", 0, 0)] {
         let mut edge = Edge::with(more, echo)?;
-        let said = if sockets > 0 { "kernel TLS: TLS 1.3 with AES-GCM" } else { "kernel TLS: off" };
+        let said = if long > 0 { "kernel TLS: TLS 1.3 with AES-GCM" } else { "kernel TLS: off" };
         edge.relay.proxy.wait_for_stderr(said, Duration::from_secs(5))?;
         let before = counts()?;
+        let risen = || {
+            let after = counts()?;
+            let sockets = (after.sending - before.sending, after.receiving - before.receiving);
+            anyhow::Ok((sockets, after.bad - before.bad))
+        };
         let body = content(LONG);
-        let answer = edge.client()?.ask(upload(&body))?;
-        ensure!(answer.body == body, "{more}");
-        let after = counts()?;
-        let risen =
-            (after.sending - before.sending, after.receiving - before.receiving, after.bad - before.bad);
-        assert_eq!(risen, (sockets, sockets, 0), "{more}");
+        let mut client = edge.client()?;
+        ensure!(client.ask(upload(&body[..1000]))?.body == body[..1000], "{more}");
+        assert_eq!(risen()?, ((short, short), 0), "{more}");
+        for _ in 0..2 {
+            ensure!(client.ask(upload(&body))?.body == body, "{more}");
+        }
+        assert_eq!(risen()?, ((long, long), 0), "{more}");
+        ensure!(client.ask(upload(&body[..1000]))?.body == body[..1000], "{more}");
         let [spliced, copied] = edge.moved()?;
-        assert_eq!(spliced > copied, sockets > 0, "{more}: {spliced} spliced, {copied} copied");
-        assert_eq!(spliced + copied, 2 * LONG as u64);
+        assert_eq!(spliced > copied, long > 0, "{more}: {spliced} spliced, {copied} copied");
+        assert_eq!(spliced + copied, 4 * (LONG + 1000) as u64, "{more}");
+    }
+    Ok(())
+}
+
+/// They have come to the proxy itself, while it waits for a head or reads one.
+#[test]
+fn keys_that_were_replaced_before_a_long_body_are_the_ones_that_go_to_the_kernel() -> Result<()> {
+    let edge = Edge::with("", echo)?;
+    let body = content(LONG);
+    let sent = upload(&body);
+    for cut in [0, 20] {
+        let mut client = edge.client()?;
+        assert_eq!(client.ask(get("/"))?.status(), 404);
+        client.wire().send(&sent[..cut])?;
+        client.wire().replace_keys()?;
+        let answer = client.ask(&sent[cut..])?;
+        ensure!(answer.whole && answer.body == body, "cut at {cut}");
     }
     Ok(())
 }

@@ -18,6 +18,8 @@ pub struct KernelTls {
     tls12: Ciphers,
     /// Linux 6.14.
     rekeys: bool,
+    /// When the handshake is over, instead of when a long body comes.
+    at_once: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +69,7 @@ impl KernelTls {
         }
         let tcp = connect()?;
         start_kernel_tls(tcp.as_fd())?;
-        Ok(Self { tls13, tls12, rekeys: tls13.aes_gcm && rekeys(tcp.as_fd()) })
+        Ok(Self { tls13, tls12, rekeys: tls13.aes_gcm && rekeys(tcp.as_fd()), at_once: false })
     }
 
     /// Whether it takes over sessions of this version and suite.
@@ -89,6 +91,16 @@ impl KernelTls {
             | CipherSuite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256 => ciphers.chacha20_poly1305,
             _ => false,
         }
+    }
+
+    /// The same, for everything after the handshakes.
+    pub fn at_once(self) -> Self {
+        Self { at_once: true, ..self }
+    }
+
+    /// Whether it takes a session over when the handshake is over.
+    pub fn is_at_once(self) -> bool {
+        self.at_once
     }
 
     /// Whether a session goes on when its keys are replaced.
@@ -128,7 +140,8 @@ impl fmt::Display for KernelTls {
                 Ciphers { .. } => " with AES-GCM and ChaCha20-Poly1305",
             })?;
         }
-        f.write_str(if self.rekeys { "; keys can be replaced" } else { "; keys cannot be replaced" })
+        f.write_str(if self.rekeys { "; keys can be replaced" } else { "; keys cannot be replaced" })?;
+        f.write_str(if self.at_once { "; from the handshake on" } else { "; for long bodies" })
     }
 }
 
@@ -154,12 +167,12 @@ mod tests {
         let none = Ciphers { aes_gcm: false, chacha20_poly1305: false };
         for (found, expected) in [
             (
-                KernelTls { tls13: all, tls12: aes, rekeys: false },
-                "TLS 1.3 with AES-GCM and ChaCha20-Poly1305, TLS 1.2 with AES-GCM; keys cannot be replaced",
+                KernelTls { tls13: all, tls12: aes, rekeys: false, at_once: false },
+                "TLS 1.3 with AES-GCM and ChaCha20-Poly1305, TLS 1.2 with AES-GCM; keys cannot be replaced; for long bodies",
             ),
             (
-                KernelTls { tls13: none, tls12: all, rekeys: true },
-                "TLS 1.2 with AES-GCM and ChaCha20-Poly1305; keys can be replaced",
+                KernelTls { tls13: none, tls12: all, rekeys: true, at_once: true },
+                "TLS 1.2 with AES-GCM and ChaCha20-Poly1305; keys can be replaced; from the handshake on",
             ),
         ] {
             assert_eq!(found.to_string(), expected);
