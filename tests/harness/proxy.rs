@@ -18,6 +18,18 @@ pub struct Proxy {
     _dir: TempDir,
 }
 
+/// Where everything with TLS is to have the kernel's from the handshake on (`HOOKGATE_KTLS=always`), unless `config` says
+/// what it wants.
+fn with_kernel_tls(config: &str) -> String {
+    const SETTING: &str = "[tls]\nktls = \"always\"\n";
+    match std::env::var_os("HOOKGATE_KTLS") {
+        None => config.to_owned(),
+        Some(_) if config.contains("ktls =") => config.to_owned(),
+        Some(_) if config.contains("[tls]\n") => config.replacen("[tls]\n", SETTING, 1),
+        Some(_) => format!("{config}\n{SETTING}"),
+    }
+}
+
 const START: Duration = Duration::from_secs(10);
 
 impl Proxy {
@@ -43,7 +55,7 @@ impl Proxy {
     /// As [`Proxy::start`].
     pub fn start_binary(ns: &NetNs, binary: &Path, config: &str) -> Result<Self> {
         let dir = TempDir::new("proxy")?;
-        let path = dir.write("hookgate.toml", config)?;
+        let path = dir.write("hookgate.toml", &with_kernel_tls(config))?;
         let mut command = ns.command(&binary.to_string_lossy());
         command.args(["run", "--config"]).arg(&path);
         let mut proxy =

@@ -119,11 +119,7 @@ impl TlsDoor {
         let certs = Certs::new(&["proxy.example.com"])?;
         let [_, cert, key] = certs.write(&dir, "door")?;
         let door = Self { address, certs, _dir: dir };
-        Ok((
-            door,
-            format!("https = [\"{address}\"]"),
-            format!("[tls]\ncert = {cert:?}\nkey = {key:?}\nktls = \"always\""),
-        ))
+        Ok((door, format!("https = [\"{address}\"]"), format!("[tls]\ncert = {cert:?}\nkey = {key:?}")))
     }
 }
 

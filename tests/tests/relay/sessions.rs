@@ -38,7 +38,7 @@ struct Edge {
 
 impl Edge {
     fn start(script: impl Fn(&mut Conversation) -> io::Result<End> + Send + Sync + 'static) -> Result<Self> {
-        Self::with("ktls = \"always\"", script)
+        Self::with("", script)
     }
 
     /// `more` stands in `[tls]`.
@@ -128,7 +128,9 @@ fn the_kernel_encrypts_on_both_sides_unless_told_not_to() -> Result<()> {
     }
     let counts = || KernelTlsCounts::read().context("no kernel TLS");
     // Sockets that have the kernel's TLS after a short body, and after a long one.
-    for (more, short, long) in [("", 0, 2), ("ktls = \"always\"", 2, 2), ("ktls = \"off\"", 0, 0)] {
+    for (more, short, long) in
+        [("ktls = \"auto\"", 0, 2), ("ktls = \"always\"", 2, 2), ("ktls = \"off\"", 0, 0)]
+    {
         let mut edge = Edge::with(more, echo)?;
         let said = if long > 0 { "kernel TLS: TLS 1.3 with AES-GCM" } else { "kernel TLS: off" };
         edge.relay.proxy.wait_for_stderr(said, Duration::from_secs(5))?;
@@ -157,7 +159,7 @@ fn the_kernel_encrypts_on_both_sides_unless_told_not_to() -> Result<()> {
 /// They have come to the proxy itself, while it waits for a head or reads one.
 #[test]
 fn keys_that_were_replaced_before_a_long_body_are_the_ones_that_go_to_the_kernel() -> Result<()> {
-    let edge = Edge::with("", echo)?;
+    let edge = Edge::with("ktls = \"auto\"", echo)?;
     let body = content(LONG);
     let sent = upload(&body);
     for cut in [0, 20] {

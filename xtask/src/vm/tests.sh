@@ -48,8 +48,10 @@ run_over_kernel_tls() {
 }
 
 run_with_kernel_tls() {
+    export HOOKGATE_KTLS=always
     sent=$(kernel_tls TlsTxSw) received=$(kernel_tls TlsRxSw)
     run "$@"
+    unset HOOKGATE_KTLS
     sent=$(($(kernel_tls TlsTxSw) - sent)) received=$(($(kernel_tls TlsRxSw) - received))
     echo "kernel TLS: $sent sockets sent with it, $received received; left: $(kernel_tls TlsCurrTxSw)" >&3
     if [ "$sent" -eq 0 ] || [ "$received" -eq 0 ] || [ "$(kernel_tls TlsCurrTxSw)" -ne 0 ]; then
