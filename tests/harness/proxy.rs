@@ -55,7 +55,7 @@ impl Proxy {
     /// As [`Proxy::start`].
     pub fn start_binary(ns: &NetNs, binary: &Path, config: &str) -> Result<Self> {
         let dir = TempDir::new("proxy")?;
-        let path = dir.write("hookgate.toml", &with_kernel_tls(config))?;
+        let path = dir.write("hookgate.toml", with_kernel_tls(config))?;
         let mut command = ns.command(&binary.to_string_lossy());
         command.args(["run", "--config"]).arg(&path);
         let mut proxy =
