@@ -1,24 +1,24 @@
 //! One body's way, from one socket to the other, behind the head that goes before it: through the source's buffer, or
 //! through a pipe where neither socket's bytes need looking at.
 
+mod moved;
+mod read;
+
 use std::io::{self, IoSlice};
-use std::ops::Add;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::AsyncWrite;
 use tokio::time::Instant;
 
-use crate::http::chunked::{Step, open_chunk, relay_trailers};
+use crate::http::chunked::{Step, relay_trailers};
 use crate::http::decoder::{BodyError, Decoder};
 use crate::http::framing::Framing;
-use crate::net::{PassError, Pipe, Size, Socket, Stream};
+use crate::net::{PassError, Pipe, Socket, Stream};
+pub use moved::Moved;
 
 /// Up to so many bytes of chunks are copied together, so that a small body leaves in one write with its head.
 const GATHER_BYTES: usize = 4096;
-/// Bodies of which so much is still to come are spliced, or read into large buffers. Measured (docs/performance.md): with
-/// 24 KiB a pipe costs what copying does, with 32 KiB 0.9, with 64 KiB 0.8, with more half.
-const LONG_BYTES: u64 = 32 * 1024;
 /// After so much, others get their turn.
 const TURN_BYTES: u64 = 1 << 20;
 
@@ -49,27 +49,6 @@ pub struct Pump {
     waits_for: Side,
     progress: Instant,
     moved: Moved,
-}
-
-/// Bytes of content taken from a source.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Moved {
-    pub copied: u64,
-    pub spliced: u64,
-}
-
-impl Add for Moved {
-    type Output = Self;
-
-    fn add(self, other: Self) -> Self {
-        Self { copied: self.copied + other.copied, spliced: self.spliced + other.spliced }
-    }
-}
-
-impl Moved {
-    fn bytes(self) -> u64 {
-        self.copied + self.spliced
-    }
 }
 
 /// Whom a pump is waiting for.
@@ -208,114 +187,6 @@ impl Pump {
             }
         }
         Ok(false)
-    }
-
-    /// Reads once: what is sure to be content, if there is enough to make it worth while, into a pipe where neither side's
-    /// bytes need looking at, or from one TLS session right into the other; else into the source's buffer. Ready with 0 at
-    /// the end of the input.
-    fn poll_read(
-        &mut self,
-        cx: &mut Context<'_>,
-        source: &mut Socket,
-        sink: &mut Stream,
-    ) -> Poll<Result<usize, PumpError>> {
-        let left = self.decoder.content_left();
-        let is_long = left >= LONG_BYTES;
-        if is_long && source.buffer.is_empty() && source.stream.may_be_spliced() && sink.may_be_spliced() {
-            source.stream.hand_over().map_err(PumpError::Read)?;
-            if source.stream.source().is_some() {
-                sink.hand_over().map_err(PumpError::Write)?;
-            }
-        }
-        if is_long
-            && source.buffer.is_empty()
-            && let Some(from) = source.stream.source()
-            && sink.takes_pipes()
-        {
-            // Whoever waits holds no pipe.
-            ready!(from.poll_read_ready(cx)).map_err(PumpError::Read)?;
-            if let Some(mut pipe) = source.buffer.pipes().take() {
-                let filled = pipe.poll_fill(cx, from, left);
-                if let Poll::Ready(Ok(1..)) = filled {
-                    self.take_spliced(pipe)?;
-                } else {
-                    source.buffer.pipes().give(pipe);
-                }
-                match filled {
-                    // What this means, a read tells.
-                    Poll::Ready(Ok(0)) => {}
-                    Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::InvalidInput => {}
-                    filled => return filled.map_err(PumpError::Read),
-                }
-            }
-        }
-        source.want(if is_long { Size::Large } else { Size::Record });
-        if is_long
-            && !self.chunked
-            && !self.has_something_to_write()
-            && source.buffer.is_empty()
-            && let (Stream::Tls(from), Stream::Tls(to)) = (&mut source.stream, &mut *sink)
-            && from.has_nothing_ahead()
-        {
-            let most = usize::try_from(left).unwrap_or(usize::MAX);
-            let passed = ready!(from.poll_pass(cx, to, most, &mut source.buffer))?;
-            self.take_passed(passed)?;
-            return Poll::Ready(Ok(passed));
-        }
-        source.poll_fill(cx).map_err(PumpError::Read)
-    }
-
-    /// `length` bytes of content lie in the sink's session.
-    fn take_passed(&mut self, length: usize) -> Result<(), PumpError> {
-        self.decoder.take(length as u64)?;
-        self.moved.copied += length as u64;
-        self.has_consumed |= length > 0;
-        self.unflushed |= length > 0;
-        self.ended = self.decoder.is_at_end();
-        Ok(())
-    }
-
-    /// Content lies in `pipe`.
-    fn take_spliced(&mut self, pipe: Pipe) -> Result<(), PumpError> {
-        let length = pipe.filled();
-        self.decoder.take(length as u64)?;
-        self.moved.spliced += length as u64;
-        self.has_consumed = true;
-        if self.chunked {
-            open_chunk(length, &mut self.frame);
-            self.tail = b"\r\n";
-        } else {
-            self.ended = self.decoder.is_at_end();
-        }
-        self.pipe = Some(pipe);
-        Ok(())
-    }
-
-    /// `length` bytes of content lie at the front of the source's buffer.
-    fn take_content(&mut self, length: usize, source: &mut Socket) {
-        self.moved.copied += length as u64;
-        if !self.chunked {
-            self.content = length;
-            self.ended = self.decoder.is_at_end();
-        } else if length <= GATHER_BYTES {
-            open_chunk(length, &mut self.frame);
-            self.frame.extend_from_slice(&source.buffer.filled()[..length]);
-            self.frame.extend_from_slice(b"\r\n");
-            self.consume(length, source);
-        } else {
-            open_chunk(length, &mut self.frame);
-            self.content = length;
-            self.tail = b"\r\n";
-        }
-    }
-
-    fn end_of_input(&mut self) -> Result<(), PumpError> {
-        self.decoder.end_of_input()?;
-        if self.chunked {
-            self.frame.extend_from_slice(b"0\r\n\r\n");
-        }
-        self.ended = true;
-        Ok(())
     }
 
     fn consume(&mut self, count: usize, source: &mut Socket) {

@@ -1,9 +1,12 @@
 //! A TLS session over TCP. rustls keeps state and keys; the memory for records is lent by the worker, and only while
 //! something lies in it.
 
+mod end;
+mod handover;
+mod pass;
+
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
-use std::os::fd::AsFd as _;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,19 +15,17 @@ use std::task::{Context, Poll, ready};
 use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::ServerName;
 use rustls::server::UnbufferedServerConnection;
-use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
 use rustls::{ClientConfig, CommonState, Error, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::{Buffer, Buffers, KernelSession, KernelTls, Size, Stream};
-use crate::sys::start_kernel_tls;
+use super::{Buffer, Buffers, KernelTls, Size};
+use end::{End, Step, Wish, content_that_fits};
+use handover::rest_of_record;
+pub use pass::PassError;
 
 /// The most content that a record has (RFC 8446 §5.1).
 pub(super) const RECORD_CONTENT_BYTES: usize = 16 * 1024;
-const RECORD_HEADER_BYTES: usize = 5;
-/// What a record is longer than its content, at most, as rustls makes them: header, explicit nonce, type and tag.
-const RECORD_OVERHEAD_BYTES: usize = 5 + 8 + 1 + 16;
 /// A handshake message may take so much until it is whole; rustls itself refuses messages longer than 64 KiB.
 const MOST_HANDSHAKE_BYTES: usize = 80 * 1024;
 
@@ -49,39 +50,6 @@ pub struct Session {
     /// Records are read one by one, so that nothing of what follows the handshake is.
     one_by_one: bool,
     buffers: Rc<Buffers>,
-}
-
-enum End {
-    Client(UnbufferedClientConnection),
-    Server(UnbufferedServerConnection),
-}
-
-/// Why content did not get from one session to another.
-#[derive(Debug)]
-pub enum PassError {
-    Read(io::Error),
-    Write(io::Error),
-}
-
-/// What is to be done as soon as rustls is ready for it.
-#[derive(Clone, Copy)]
-enum Wish<'a> {
-    Receive,
-    Send(&'a [u8]),
-    Close,
-}
-
-/// What rustls has done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
-    /// Something on the way; there is more to do before the next read.
-    Onward,
-    /// It wants more to read, or a wish to fulfil.
-    Waits,
-    /// The wish is fulfilled.
-    Granted,
-    /// The peer has closed.
-    Ended,
 }
 
 impl Session {
@@ -147,74 +115,6 @@ impl Session {
         }
     }
 
-    /// A stream of its content, which the kernel takes over now or when a long body comes, if it can.
-    ///
-    /// Errors: it could, and then did not take the keys.
-    pub fn into_stream(mut self) -> io::Result<Stream> {
-        self.kernel = self.kernel.filter(|kernel| self.is_known_to(*kernel));
-        self.one_by_one = false;
-        match self.kernel {
-            Some(kernel) if kernel.is_at_once() && self.is_between_records() => self.hand_over(kernel),
-            _ => Ok(Stream::Tls(Box::new(self))),
-        }
-    }
-
-    /// Whether the kernel may take it over later.
-    pub fn may_be_handed_over(&self) -> bool {
-        self.kernel.is_some()
-    }
-
-    /// What the kernel is to take over at the next opportunity: `None` if that is not now, and then what is read next ends
-    /// with a record.
-    ///
-    /// Errors: the session has failed.
-    pub fn opportunity(&mut self) -> io::Result<Option<KernelTls>> {
-        let Some(kernel) = self.kernel else { return Ok(None) };
-        self.one_by_one = true;
-        if !self.incoming.is_empty() {
-            return Ok(None);
-        }
-        // A key update that it owes the peer would come with what is sent next, and the kernel knows nothing of it.
-        self.end.say_what_is_owed();
-        if self.state().wants_write() {
-            self.step_ahead(Wish::Receive)?;
-        }
-        Ok(self.is_between_records().then_some(kernel))
-    }
-
-    /// Gives the keys to the kernel, between records.
-    ///
-    /// Errors: it does not take them.
-    pub fn hand_over(mut self, kernel: KernelTls) -> io::Result<Stream> {
-        if start_kernel_tls(self.tcp.as_fd()).is_err() {
-            // Nothing has changed.
-            self.kernel = None;
-            self.one_by_one = false;
-            return Ok(Stream::Tls(Box::new(self)));
-        }
-        let session = match self.end {
-            End::Client(client) => KernelSession::of_client(self.tcp, client, kernel),
-            End::Server(server) => KernelSession::of_server(self.tcp, server, kernel),
-        };
-        Ok(Stream::Kernel(Box::new(session?)))
-    }
-
-    fn is_known_to(&self, kernel: KernelTls) -> bool {
-        let state = self.state();
-        let negotiated = state.protocol_version().zip(state.negotiated_cipher_suite());
-        negotiated.is_some_and(|(version, suite)| kernel.takes(version, suite.suite()))
-    }
-
-    /// Whether nothing lies here that the kernel would have to know of.
-    fn is_between_records(&self) -> bool {
-        let is_empty = [&self.incoming, &self.outgoing, &self.ahead].into_iter().all(Buffer::is_empty);
-        is_empty
-            && !self.state().wants_write()
-            && !self.has_ended
-            && !self.has_closed
-            && self.failure.is_none()
-    }
-
     /// What was negotiated, and whom the peer has shown to be.
     pub fn state(&self) -> &CommonState {
         match &self.end {
@@ -264,57 +164,6 @@ impl Session {
             }
             ready!(self.poll_receive(cx))?;
         }
-    }
-
-    /// Decrypts content right into records of `to`'s, without a stop in between: up to `most` bytes of it, and no more than
-    /// `to` takes at a time. What came with the last of them goes to `rest`. Ready with 0 at the end of the input. `to` must
-    /// have been flushed, here nothing may have been decrypted ahead.
-    pub fn poll_pass(
-        &mut self,
-        cx: &mut Context<'_>,
-        to: &mut Self,
-        most: usize,
-        rest: &mut Buffer,
-    ) -> Poll<Result<usize, PassError>> {
-        let (mut passed, mut fits, mut refused) = (0, usize::MAX, None);
-        loop {
-            while !self.has_ended
-                && passed < most
-                && (passed == 0 || !self.incoming.is_empty() && passed + RECORD_CONTENT_BYTES <= fits)
-            {
-                let step = self.step(Wish::Receive, &mut |bytes| {
-                    let (content, other) = bytes.split_at(bytes.len().min(most - passed));
-                    to.outgoing.want(Size::Large);
-                    fits = content_that_fits(to.outgoing.space().len() + to.outgoing.len());
-                    refused = refused.take().or(to.grant(Wish::Send(content)).err());
-                    passed += content.len();
-                    rest.extend(other);
-                });
-                if let Some(error) = refused.take() {
-                    return Poll::Ready(Err(PassError::Write(error)));
-                }
-                match step {
-                    Ok(Step::Onward) => {}
-                    Ok(Step::Waits | Step::Granted) => break,
-                    Ok(Step::Ended) => self.has_ended = true,
-                    // As with filling.
-                    Err(_) if passed > 0 => break,
-                    Err(error) => return Poll::Ready(Err(PassError::Read(error))),
-                }
-            }
-            if passed > 0 || self.has_ended {
-                return Poll::Ready(Ok(passed));
-            }
-            if let Poll::Ready(sent) = self.poll_send(cx) {
-                sent.map_err(PassError::Read)?;
-            }
-            ready!(self.poll_receive(cx)).map_err(PassError::Read)?;
-        }
-    }
-
-    /// Whether nothing was decrypted that nobody has asked for yet.
-    pub fn has_nothing_ahead(&self) -> bool {
-        self.ahead.is_empty()
     }
 
     /// Whether there may be another whole record, and room for its content.
@@ -455,127 +304,6 @@ impl Session {
             outcome => Poll::Ready(outcome),
         }
     }
-}
-
-impl End {
-    /// Has rustls queue what it would send with the next content.
-    fn say_what_is_owed(&mut self) {
-        match self {
-            Self::Client(client) => queue_what_is_owed(client.process_tls_records(&mut [])),
-            Self::Server(server) => queue_what_is_owed(server.process_tls_records(&mut [])),
-        }
-    }
-
-    /// Looks at `records` until something is to be done, and does it: what was decrypted goes to `take`, what is to
-    /// be sent to `outgoing`. How many bytes of the records are used up.
-    fn process(
-        &mut self,
-        records: &mut [u8],
-        wish: Wish<'_>,
-        take: &mut dyn FnMut(&[u8]),
-        outgoing: &mut Buffer,
-    ) -> (usize, Result<Step, Error>) {
-        match self {
-            Self::Client(client) => handle(client.process_tls_records(records), wish, take, outgoing),
-            Self::Server(server) => handle(server.process_tls_records(records), wish, take, outgoing),
-        }
-    }
-}
-
-fn queue_what_is_owed<Data>(status: UnbufferedStatus<'_, '_, Data>) {
-    if let Ok(ConnectionState::WriteTraffic(mut traffic)) = status.state {
-        // Refused for want of room, after what goes before it has been queued.
-        let _ = traffic.encrypt(b"?", &mut []);
-    }
-}
-
-fn handle<Data>(
-    status: UnbufferedStatus<'_, '_, Data>,
-    wish: Wish<'_>,
-    take: &mut dyn FnMut(&[u8]),
-    outgoing: &mut Buffer,
-) -> (usize, Result<Step, Error>) {
-    let UnbufferedStatus { mut discard, state } = status;
-    let step = state.and_then(|state| match state {
-        ConnectionState::ReadTraffic(mut traffic) => {
-            while let Some(record) = traffic.next_record() {
-                let record = record?;
-                take(record.payload);
-                discard += record.discard;
-            }
-            Ok(Step::Onward)
-        }
-        ConnectionState::EncodeTlsData(mut data) => {
-            match data.encode(outgoing.space()) {
-                Ok(length) => outgoing.filled_more(length),
-                Err(EncodeError::InsufficientSize(needs)) => {
-                    let length = data.encode(outgoing.space_for(needs.required_size)).map_err(refused)?;
-                    outgoing.filled_more(length);
-                }
-                Err(error) => return Err(refused(error)),
-            }
-            Ok(Step::Onward)
-        }
-        // It lies in `outgoing`, whose order is the order of sending.
-        ConnectionState::TransmitTlsData(data) => {
-            data.done();
-            Ok(Step::Onward)
-        }
-        ConnectionState::PeerClosed => Ok(Step::Ended),
-        ConnectionState::WriteTraffic(mut traffic) => {
-            let mut length_needed = match wish {
-                Wish::Receive => return Ok(Step::Waits),
-                Wish::Send(text) => encrypted_bytes(text.len()),
-                Wish::Close => RECORD_OVERHEAD_BYTES,
-            };
-            loop {
-                let space = outgoing.space_for(length_needed);
-                let written = match wish {
-                    Wish::Receive | Wish::Close => traffic.queue_close_notify(space),
-                    Wish::Send(text) => traffic.encrypt(text, space),
-                };
-                match written {
-                    Ok(length) => {
-                        outgoing.filled_more(length);
-                        return Ok(Step::Granted);
-                    }
-                    Err(EncryptError::InsufficientSize(needs)) => length_needed = needs.required_size,
-                    Err(error) => return Err(refused(error)),
-                }
-            }
-        }
-        ConnectionState::BlockedHandshake | ConnectionState::Closed => Ok(Step::Waits),
-        other => Err(Error::General(format!("{other:?} was not asked for"))),
-    });
-    (discard, step)
-}
-
-/// How much content, in whole records, becomes no longer than `bytes`.
-fn content_that_fits(bytes: usize) -> usize {
-    bytes / (RECORD_CONTENT_BYTES + RECORD_OVERHEAD_BYTES) * RECORD_CONTENT_BYTES
-}
-
-/// How many bytes complete the last of `records`, or its header.
-fn rest_of_record(mut records: &[u8]) -> usize {
-    loop {
-        let length = match records {
-            [_, _, _, a, b, ..] => RECORD_HEADER_BYTES + usize::from(u16::from_be_bytes([*a, *b])),
-            start => return RECORD_HEADER_BYTES - start.len(),
-        };
-        match records.split_at_checked(length) {
-            Some((_, rest)) => records = rest,
-            None => return length - records.len(),
-        }
-    }
-}
-
-/// How long records with so much content become.
-fn encrypted_bytes(content: usize) -> usize {
-    content + content.div_ceil(RECORD_CONTENT_BYTES).max(1) * RECORD_OVERHEAD_BYTES
-}
-
-fn refused(error: impl std::error::Error) -> Error {
-    Error::General(error.to_string())
 }
 
 pub(super) fn invalid(error: Error) -> io::Error {

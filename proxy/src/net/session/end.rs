@@ -1,0 +1,145 @@
+//! What rustls does with records: the same for either end of a session.
+
+use rustls::Error;
+use rustls::client::UnbufferedClientConnection;
+use rustls::server::UnbufferedServerConnection;
+use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
+
+use super::RECORD_CONTENT_BYTES;
+use crate::net::Buffer;
+
+/// What a record is longer than its content, at most, as rustls makes them: header, explicit nonce, type and tag.
+const RECORD_OVERHEAD_BYTES: usize = 5 + 8 + 1 + 16;
+
+pub(super) enum End {
+    Client(UnbufferedClientConnection),
+    Server(UnbufferedServerConnection),
+}
+
+/// What is to be done as soon as rustls is ready for it.
+#[derive(Clone, Copy)]
+pub(super) enum Wish<'a> {
+    Receive,
+    Send(&'a [u8]),
+    Close,
+}
+
+/// What rustls has done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Something on the way; there is more to do before the next read.
+    Onward,
+    /// It wants more to read, or a wish to fulfil.
+    Waits,
+    /// The wish is fulfilled.
+    Granted,
+    /// The peer has closed.
+    Ended,
+}
+
+impl End {
+    /// Has rustls queue what it would send with the next content.
+    pub(super) fn say_what_is_owed(&mut self) {
+        match self {
+            Self::Client(client) => queue_what_is_owed(client.process_tls_records(&mut [])),
+            Self::Server(server) => queue_what_is_owed(server.process_tls_records(&mut [])),
+        }
+    }
+
+    /// Looks at `records` until something is to be done, and does it: what was decrypted goes to `take`, what is to
+    /// be sent to `outgoing`. How many bytes of the records are used up.
+    pub(super) fn process(
+        &mut self,
+        records: &mut [u8],
+        wish: Wish<'_>,
+        take: &mut dyn FnMut(&[u8]),
+        outgoing: &mut Buffer,
+    ) -> (usize, Result<Step, Error>) {
+        match self {
+            Self::Client(client) => handle(client.process_tls_records(records), wish, take, outgoing),
+            Self::Server(server) => handle(server.process_tls_records(records), wish, take, outgoing),
+        }
+    }
+}
+
+fn queue_what_is_owed<Data>(status: UnbufferedStatus<'_, '_, Data>) {
+    if let Ok(ConnectionState::WriteTraffic(mut traffic)) = status.state {
+        // Refused for want of room, after what goes before it has been queued.
+        let _ = traffic.encrypt(b"?", &mut []);
+    }
+}
+
+fn handle<Data>(
+    status: UnbufferedStatus<'_, '_, Data>,
+    wish: Wish<'_>,
+    take: &mut dyn FnMut(&[u8]),
+    outgoing: &mut Buffer,
+) -> (usize, Result<Step, Error>) {
+    let UnbufferedStatus { mut discard, state } = status;
+    let step = state.and_then(|state| match state {
+        ConnectionState::ReadTraffic(mut traffic) => {
+            while let Some(record) = traffic.next_record() {
+                let record = record?;
+                take(record.payload);
+                discard += record.discard;
+            }
+            Ok(Step::Onward)
+        }
+        ConnectionState::EncodeTlsData(mut data) => {
+            match data.encode(outgoing.space()) {
+                Ok(length) => outgoing.filled_more(length),
+                Err(EncodeError::InsufficientSize(needs)) => {
+                    let length = data.encode(outgoing.space_for(needs.required_size)).map_err(refused)?;
+                    outgoing.filled_more(length);
+                }
+                Err(error) => return Err(refused(error)),
+            }
+            Ok(Step::Onward)
+        }
+        // It lies in `outgoing`, whose order is the order of sending.
+        ConnectionState::TransmitTlsData(data) => {
+            data.done();
+            Ok(Step::Onward)
+        }
+        ConnectionState::PeerClosed => Ok(Step::Ended),
+        ConnectionState::WriteTraffic(mut traffic) => {
+            let mut length_needed = match wish {
+                Wish::Receive => return Ok(Step::Waits),
+                Wish::Send(text) => encrypted_bytes(text.len()),
+                Wish::Close => RECORD_OVERHEAD_BYTES,
+            };
+            loop {
+                let space = outgoing.space_for(length_needed);
+                let written = match wish {
+                    Wish::Receive | Wish::Close => traffic.queue_close_notify(space),
+                    Wish::Send(text) => traffic.encrypt(text, space),
+                };
+                match written {
+                    Ok(length) => {
+                        outgoing.filled_more(length);
+                        return Ok(Step::Granted);
+                    }
+                    Err(EncryptError::InsufficientSize(needs)) => length_needed = needs.required_size,
+                    Err(error) => return Err(refused(error)),
+                }
+            }
+        }
+        ConnectionState::BlockedHandshake | ConnectionState::Closed => Ok(Step::Waits),
+        other => Err(Error::General(format!("{other:?} was not asked for"))),
+    });
+    (discard, step)
+}
+
+/// How much content, in whole records, becomes no longer than `bytes`.
+pub(super) fn content_that_fits(bytes: usize) -> usize {
+    bytes / (RECORD_CONTENT_BYTES + RECORD_OVERHEAD_BYTES) * RECORD_CONTENT_BYTES
+}
+
+/// How long records with so much content become.
+fn encrypted_bytes(content: usize) -> usize {
+    content + content.div_ceil(RECORD_CONTENT_BYTES).max(1) * RECORD_OVERHEAD_BYTES
+}
+
+fn refused(error: impl std::error::Error) -> Error {
+    Error::General(error.to_string())
+}
