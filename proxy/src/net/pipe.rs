@@ -16,6 +16,9 @@ const PIPE_BYTES: usize = 1 << 20;
 /// With less, copying is as good. Users who have many pipes already get no more than this, and then 8 KiB (pipe(7)).
 const LEAST_BYTES: usize = 64 * 1024;
 
+/// Pipes that are kept while nobody uses them; each has two descriptors, which connections may need.
+const MOST_FREE: usize = 4;
+
 /// One that is lent to whoever has content in it.
 #[derive(Debug)]
 pub struct Pipe {
@@ -132,8 +135,9 @@ impl Pipes {
 
     /// Takes one back; what has not been emptied belongs to nobody else.
     pub fn give(&self, pipe: Pipe) {
-        if pipe.filled == 0 {
-            self.free.borrow_mut().push(pipe);
+        let mut free = self.free.borrow_mut();
+        if pipe.filled == 0 && free.len() < MOST_FREE {
+            free.push(pipe);
         }
     }
 }
