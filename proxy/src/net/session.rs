@@ -106,7 +106,7 @@ impl Session {
     fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             while self.step_ahead(Wish::Receive)? == Step::Onward {}
-            ready!(self.poll_send(cx))?;
+            ready!(self.poll_flush(cx))?;
             if !self.state().is_handshaking() {
                 return Poll::Ready(Ok(()));
             }
@@ -159,7 +159,7 @@ impl Session {
                 return Poll::Ready(Ok(content.len() - before));
             }
             // It may have answered, to a key update for example.
-            if let Poll::Ready(sent) = self.poll_send(cx) {
+            if let Poll::Ready(sent) = self.poll_flush(cx) {
                 sent?;
             }
             ready!(self.poll_receive(cx))?;
@@ -173,10 +173,10 @@ impl Session {
 
     /// Encrypts what is in `parts`, or the start of it, and sends it; what cannot be sent at once flushing sends.
     pub fn poll_write(&mut self, cx: &mut Context<'_>, parts: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        ready!(self.poll_send(cx))?;
+        ready!(self.poll_flush(cx))?;
         let taken = self.encrypt(parts)?;
         let encrypted = self.outgoing.len();
-        match self.poll_send(cx) {
+        match self.poll_flush(cx) {
             // Nothing has left: nothing was written.
             Poll::Ready(Err(error)) if self.outgoing.len() == encrypted => Poll::Ready(Err(error)),
             // If it has broken in the middle, the next one to send will hear of it.
@@ -201,18 +201,13 @@ impl Session {
         self.grant(Wish::Send(gathered.filled())).map(|()| gathered.len())
     }
 
-    /// Sends everything that waits.
-    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_send(cx)
-    }
-
     /// Says that nothing more will come: close_notify, then the end of the stream.
     pub fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.has_closed && self.failure.is_none() {
             self.has_closed = true;
             self.grant(Wish::Close)?;
         }
-        ready!(self.poll_send(cx))?;
+        ready!(self.poll_flush(cx))?;
         Pin::new(&mut self.tcp).poll_shutdown(cx)
     }
 
@@ -265,7 +260,8 @@ impl Session {
         }
     }
 
-    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Sends everything that waits.
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.outgoing.is_empty() {
             match Pin::new(&mut self.tcp).poll_write(cx, self.outgoing.filled()) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),

@@ -4,9 +4,8 @@
 use std::sync::Arc;
 
 use rustls::ServerConfig;
-use tokio::time::sleep;
 
-use super::stamp::{INTERVAL, Stamp};
+use super::stamp::Watch;
 use crate::acme::{BadAcme, Renewal};
 use crate::config::{self, Acme, Challenge, Config};
 use crate::observe::Log;
@@ -20,7 +19,7 @@ pub(super) struct Certificates {
     server_config: Arc<ServerConfig>,
     resolver: Arc<Resolver>,
     renewal: Option<Arc<Renewal>>,
-    seen: Vec<Option<Stamp>>,
+    files: Watch,
 }
 
 /// Why there are none.
@@ -37,7 +36,9 @@ impl Certificates {
     pub(super) fn load(config: &Config, log: &Log) -> Result<Option<Self>, BadCertificates> {
         let Some(tls) = &config.tls else { return Ok(None) };
         // Before the files are read: a change in between is then seen as one.
-        let seen = stamps(tls);
+        let files = tls.pairs.iter().flat_map(|pair| [pair.cert.clone(), pair.key.clone()]);
+        let files = files.collect::<Vec<_>>();
+        let files = Watch::new(move || files.clone());
         let acme = config.acme.as_ref().filter(|acme| !acme.domains.is_empty());
         let renewal = acme.map(|acme| Renewal::new(acme, &config.dns, log.clone())).transpose()?;
         let in_tls = acme.is_some_and(|acme| acme.challenge == Challenge::TlsAlpn01);
@@ -53,7 +54,7 @@ impl Certificates {
             server_config,
             resolver,
             renewal: renewal.map(Arc::new),
-            seen,
+            files,
         }))
     }
 
@@ -90,15 +91,10 @@ impl Certificates {
 
     /// Reads the files whenever they have changed, for ever.
     pub(super) fn follow(&self, log: Log) -> impl Future<Output = ()> + Send + use<> {
-        let (tls, resolver, mut seen) = (self.tls.clone(), self.resolver(), self.seen.clone());
+        let (tls, resolver, mut files) = (self.tls.clone(), self.resolver(), self.files.clone());
         async move {
             loop {
-                sleep(INTERVAL).await;
-                let now = stamps(&tls);
-                if now == seen {
-                    continue;
-                }
-                seen = now;
+                files.changed().await;
                 match tls::reload(&tls, &resolver) {
                     Ok(()) => log.note("the certificate files have changed: the new certificates are in force"),
                     Err(error) => log.note(&format!(
@@ -119,8 +115,4 @@ pub(super) fn challenges(config: &Config, certificates: Option<&Certificates>) -
             Some(Arc::new(Challenges::new(webroot)))
         }
     }
-}
-
-fn stamps(tls: &config::Tls) -> Vec<Option<Stamp>> {
-    tls.pairs.iter().flat_map(|pair| [Stamp::of(&pair.cert), Stamp::of(&pair.key)]).collect()
 }

@@ -13,6 +13,7 @@ mod supervise;
 mod systemd;
 mod worker;
 
+use std::future::pending;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -195,13 +196,13 @@ impl Server {
         }
         let (reload, mut reloads) = mpsc::channel(1);
         admin.open(Status { now: now.clone(), keeper: keeper.clone(), prefixes, reload, drain }, &log)?;
-        let (watches, watched) = (config.process.watch, file.clone());
-        let mut watch = Watch::new(move || config::files(&watched));
+        let watched = file.clone();
+        let mut watch = config.process.watch.then(|| Watch::new(move || config::files(&watched)));
         let mut reloader = Reloader::new(file, config, generations, keeper);
         systemd::ready(&log);
         loop {
             tokio::select! {
-                () = watch.changed(), if watches => drop(reloader.reload_and_tell()),
+                () = settled(&mut watch) => drop(reloader.reload_and_tell()),
                 () = stop.wait() => break,
                 _ = hangup.recv() => drop(reloader.reload_and_tell()),
                 // Whoever asked may have gone; the log has it too.
@@ -247,6 +248,14 @@ impl Admin {
         if let Some(socket) = self.socket {
             socket.remove();
         }
+    }
+}
+
+/// Returns when files have changed that are watched; without such, never.
+async fn settled(watch: &mut Option<Watch>) {
+    match watch {
+        Some(watch) => watch.settled().await,
+        None => pending().await,
     }
 }
 

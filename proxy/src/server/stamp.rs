@@ -2,16 +2,17 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::sleep;
 
 /// How often files are looked at.
-pub(super) const INTERVAL: Duration = Duration::from_secs(2);
+const INTERVAL: Duration = Duration::from_secs(2);
 
 /// What changes when a file is replaced or written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stamp {
+struct Stamp {
     device: u64,
     inode: u64,
     size: u64,
@@ -21,7 +22,7 @@ pub(super) struct Stamp {
 
 impl Stamp {
     /// `None` while there is no such file, which is how some tools replace one.
-    pub(super) fn of(path: &Path) -> Option<Self> {
+    fn of(path: &Path) -> Option<Self> {
         let meta = std::fs::metadata(path).ok()?;
         Some(Self {
             device: meta.dev(),
@@ -33,33 +34,46 @@ impl Stamp {
 }
 
 /// Some files, and how they were when somebody last cared.
-pub(super) struct Watch<L> {
-    list: L,
-    seen: Vec<(PathBuf, Option<Stamp>)>,
+#[derive(Clone)]
+pub(super) struct Watch {
+    list: Arc<dyn Fn() -> Vec<PathBuf> + Send + Sync>,
+    seen: Vec<(Option<Stamp>, PathBuf)>,
 }
 
-impl<L: Fn() -> Vec<PathBuf>> Watch<L> {
+impl Watch {
     /// `list` tells which files there are, each time anew.
-    pub(super) fn new(list: L) -> Self {
-        let seen = stamps(&list);
-        Self { list, seen }
+    pub(super) fn new(list: impl Fn() -> Vec<PathBuf> + Send + Sync + 'static) -> Self {
+        let mut watch = Self { list: Arc::new(list), seen: Vec::new() };
+        watch.look();
+        watch
     }
 
-    /// Returns when they are no longer as they were, and have stayed so for a while: whoever writes may need a moment.
+    /// Returns when they are no longer as they were.
     pub(super) async fn changed(&mut self) {
-        let mut before = stamps(&self.list);
         loop {
             sleep(INTERVAL).await;
-            let now = stamps(&self.list);
-            if now == before && now != self.seen {
-                self.seen = now;
+            if self.look() {
                 return;
             }
-            before = now;
         }
     }
-}
 
-fn stamps(list: &impl Fn() -> Vec<PathBuf>) -> Vec<(PathBuf, Option<Stamp>)> {
-    list().into_iter().map(|path| (Stamp::of(&path), path)).map(|(stamp, path)| (path, stamp)).collect()
+    /// The same, once they have stayed so for a while: whoever writes may need a moment.
+    pub(super) async fn settled(&mut self) {
+        self.changed().await;
+        loop {
+            sleep(INTERVAL).await;
+            if !self.look() {
+                return;
+            }
+        }
+    }
+
+    /// Whether they have changed since the last look.
+    fn look(&mut self) -> bool {
+        let now: Vec<_> = (self.list)().into_iter().map(|path| (Stamp::of(&path), path)).collect();
+        let changed = now != self.seen;
+        self.seen = now;
+        changed
+    }
 }

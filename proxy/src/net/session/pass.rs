@@ -54,7 +54,7 @@ impl Session {
             if passed > 0 || self.has_ended {
                 return Poll::Ready(Ok(passed));
             }
-            if let Poll::Ready(sent) = self.poll_send(cx) {
+            if let Poll::Ready(sent) = self.poll_flush(cx) {
                 sent.map_err(PassError::Read)?;
             }
             ready!(self.poll_receive(cx)).map_err(PassError::Read)?;
