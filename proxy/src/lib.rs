@@ -1,6 +1,7 @@
 //! hookgate: a relay for Meta's webhooks, with an XDP guard that counts every connection.
 #![deny(unsafe_code)]
 
+pub mod access;
 pub mod acme;
 pub mod admin;
 pub mod cli;

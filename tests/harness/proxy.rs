@@ -74,8 +74,19 @@ impl Proxy {
         Ok(())
     }
 
+    /// The process that was started.
     pub fn pid(&self) -> u32 {
         self.running.pid()
+    }
+
+    /// Its only child, which serves.
+    ///
+    /// # Errors
+    /// There is none, or more than one.
+    pub fn worker(&self) -> Result<u32> {
+        let pid = self.pid();
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
+        children.trim().parse().with_context(|| format!("not one child: {children:?}"))
     }
 
     pub fn config(&self) -> &Path {
@@ -115,13 +126,13 @@ impl Proxy {
         self.running.ended()
     }
 
-    /// Resident memory in KiB: now, and the most it ever was.
+    /// Resident memory of the process that serves in KiB: now, and the most it ever was.
     ///
     /// # Errors
     /// The proxy is gone.
     pub fn memory_kib(&self) -> Result<(u64, u64)> {
-        let status =
-            std::fs::read_to_string(format!("/proc/{}/status", self.pid())).context("hookgate is gone")?;
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.worker()?))
+            .context("hookgate is gone")?;
         let field = |name: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_suffix("kB"))?;
             line.trim().parse::<u64>().ok()
@@ -129,12 +140,12 @@ impl Proxy {
         field("VmRSS:").zip(field("VmHWM:")).context("a process without memory")
     }
 
-    /// How many descriptors it has open.
+    /// How many descriptors the process that serves has open.
     ///
     /// # Errors
     /// The proxy is gone.
     pub fn descriptors(&self) -> Result<usize> {
-        let open = std::fs::read_dir(format!("/proc/{}/fd", self.pid())).context("hookgate is gone")?;
+        let open = std::fs::read_dir(format!("/proc/{}/fd", self.worker()?)).context("hookgate is gone")?;
         Ok(open.count())
     }
 

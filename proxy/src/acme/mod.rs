@@ -10,4 +10,4 @@ mod store;
 mod suggestion;
 
 pub use renewal::{BadAcme, Progress, Renewal};
-pub use store::{BadState, Store};
+pub use store::{BadState, Store, folder};

@@ -4,6 +4,7 @@ use tokio::sync::Notify;
 
 use super::messenger::Messenger;
 use super::store::{BadState, Store};
+use crate::access::Access;
 use crate::config::{self, Acme};
 use crate::observe::{Counter, Exposition, Log, clock};
 use crate::tls::{BadTls, CannotSign, Certificate, Challenges, placeholder};
@@ -47,11 +48,13 @@ pub struct Progress {
 
 impl Renewal {
     /// For certificates of `acme`, which has domains.
-    pub fn new(acme: &Acme, dns: &config::Dns, log: Log) -> Result<Self, BadAcme> {
+    pub fn new(acme: &Acme, dns: &config::Dns, log: Log, access: &Arc<dyn Access>) -> Result<Self, BadAcme> {
+        let dns = Dns::new(dns, &**access)?;
+        let tls = client_config_of(acme.ca.as_deref(), true, &**access)?;
         Ok(Self {
-            store: Store::new(acme),
-            challenges: Arc::new(Challenges::new(acme.webroot.clone())),
-            messenger: Messenger::new(Dns::new(dns)?, client_config_of(acme.ca.as_deref(), true)?),
+            store: Store::new(acme, &**access),
+            challenges: Arc::new(Challenges::new(acme.webroot.clone(), access)),
+            messenger: Messenger::new(dns, tls),
             wake: Notify::new(),
             log: Mutex::new(log),
             progress: Mutex::default(),
@@ -83,9 +86,9 @@ impl Renewal {
         }
     }
 
-    /// Makes the folders for what is kept; `owner` (user and group) will write there, if not this user.
-    pub fn prepare(&self, owner: Option<(u32, u32)>) -> Result<(), BadAcme> {
-        Ok(self.store.prepare(owner)?)
+    /// Makes the folders for what is kept.
+    pub fn prepare(&self) -> Result<(), BadAcme> {
+        Ok(self.store.prepare()?)
     }
 
     pub fn domains(&self) -> &[String] {

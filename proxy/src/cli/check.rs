@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 
 use super::{ConfigFile, Consent, print};
-use crate::server::Prepared;
+use crate::access::Disk;
+use crate::server::{self, Machine, Prepared};
 
 pub(super) fn run(file: &ConfigFile, consent: Consent) -> anyhow::Result<ExitCode> {
     let config = file.load()?;
@@ -12,7 +13,9 @@ pub(super) fn run(file: &ConfigFile, consent: Consent) -> anyhow::Result<ExitCod
     if let Some(guard) = &config.guard {
         consent.suffices(guard, &standing.table())?;
     }
-    Prepared::new(&config, standing, super::log(&config.log))?;
+    let log = super::log(&config.log);
+    server::worker_user(&config)?;
+    Prepared::new(&config, &standing, Machine::measure(), &log, &Disk.shared())?;
     print(&format!("{path}: fine, {} upstreams\n", config.upstreams.len()))?;
     Ok(ExitCode::SUCCESS)
 }

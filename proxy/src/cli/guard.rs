@@ -5,7 +5,7 @@ use clap::Subcommand;
 
 use super::{ConfigFile, Consent, pin, print, rehearse, stats};
 use crate::config;
-use crate::guard::{self, Attached, Continuity, Interface};
+use crate::guard::{self, Attached};
 use crate::prefixes::Table;
 
 #[derive(Debug, Subcommand)]
@@ -28,7 +28,7 @@ pub fn run(command: Command, config: &ConfigFile) -> anyhow::Result<ExitCode> {
                 .guard
                 .context("the configuration has no [guard] section: add one with `interfaces`")?;
             let meta = super::standing(&config.prefixes)?.table();
-            print(&format!("{}\n", describe(&attach(&guard, &meta, consent)?)))?;
+            print(&format!("{}\n", attach(&guard, &meta, consent)?))?;
         }
         Command::Detach => {
             let config = config.guard()?;
@@ -47,25 +47,7 @@ pub fn run(command: Command, config: &ConfigFile) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-pub(super) fn attach(config: &config::Guard, meta: &Table, consent: Consent) -> anyhow::Result<Attached> {
+fn attach(config: &config::Guard, meta: &Table, consent: Consent) -> anyhow::Result<Attached> {
     consent.suffices(config, meta)?;
     Ok(guard::start(config, meta)?)
-}
-
-/// To what.
-pub(super) fn describe(attached: &Attached) -> String {
-    let counters = match attached.counters {
-        Continuity::New => "",
-        Continuity::Kept => ", with the counters it had",
-        Continuity::Discarded => "; the counters of another version's layout are gone",
-    };
-    let without = attached.handshakes_uncounted.as_ref();
-    let without = without.map_or(String::new(), |why| format!("; handshakes are not counted: {why}"));
-    format!("attached to {}{counters}{without}", interfaces(&attached.interfaces))
-}
-
-/// `eth0 (native), eth1 (generic)`
-pub fn interfaces(interfaces: &[Interface]) -> String {
-    let named = interfaces.iter().map(|interface| format!("{} ({})", interface.name, interface.xdp));
-    named.collect::<Vec<_>>().join(", ")
 }

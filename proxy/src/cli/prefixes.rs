@@ -9,6 +9,7 @@ use serde::Serialize;
 use tokio::runtime;
 
 use super::{ConfigFile, json, pin, print, proxy, standing};
+use crate::access::Disk;
 use crate::config::{Config, Registry};
 use crate::guard;
 use crate::observe::clock;
@@ -99,7 +100,7 @@ fn ask(
 ) -> anyhow::Result<ExitCode> {
     let standing = standing(&config.prefixes)?;
     let registry = &config.prefixes.registry;
-    let dns = Dns::new(&config.dns)?;
+    let dns = Dns::new(&config.dns, &Disk)?;
     let runtime = runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("cannot start asking the registry")?;
     match runtime.block_on(registry::refresh(&standing, registry, &dns)) {

@@ -9,6 +9,7 @@ use clap::Args;
 use tokio::runtime;
 
 use super::{ConfigFile, json, print};
+use crate::access::Disk;
 use crate::config::{Config, Upstream, host_name};
 use crate::probe::{Attempt, Certificate, Name, Report, probe};
 use crate::upstream::Dns;
@@ -45,7 +46,7 @@ fn find(config: &Config, host: &str, any: bool) -> Option<Upstream> {
 
 /// Goes the way to `upstream`, with the servers and the patience of `config`.
 pub(super) fn go(upstream: &Upstream, config: &Config) -> anyhow::Result<Report> {
-    let dns = Dns::new(&config.dns)?;
+    let dns = Dns::new(&config.dns, &Disk)?;
     let runtime = runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("cannot start probing")?;
     Ok(runtime.block_on(probe(upstream, &dns, &config.timeouts)))

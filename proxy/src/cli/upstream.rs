@@ -13,6 +13,7 @@ use serde::Serialize;
 use toml_edit::InlineTable;
 
 use super::{ConfigFile, json, print, probe, proxy};
+use crate::access::Disk;
 use crate::config::{Config, EditLock, Files, Upstream, edit, host_name};
 use crate::upstream::Directory;
 
@@ -142,7 +143,7 @@ fn change(
         bail!("nothing was changed: {} can't be edited safely; edit it by hand", file.display());
     }
     let its = after.upstreams.iter().find(|upstream| upstream.name == host);
-    Directory::new(its.map_or(&[], std::slice::from_ref)).context("nothing was changed")?;
+    Directory::new(its.map_or(&[], std::slice::from_ref), &Disk).context("nothing was changed")?;
     lock.replace(&file, &text)?;
     Ok((after, file))
 }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use http::Uri;
+use serde::{Deserialize, Serialize};
 
 use super::Listen;
 use super::document::Section;
@@ -17,7 +18,7 @@ const STATE: &str = "/var/lib/hookgate/acme";
 const MOST_DOMAINS: usize = 100;
 
 /// `[acme]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Acme {
     /// The names that the certificate has, in lower case. Empty: none is asked for, and only `webroot` counts.
     pub domains: Vec<String>,
@@ -34,7 +35,7 @@ pub struct Acme {
 }
 
 /// How the authority convinces itself that a name is ours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Challenge {
     /// RFC 8555 §8.3.
     Http01,

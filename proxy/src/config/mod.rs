@@ -33,7 +33,7 @@ pub use upstreams::host_name;
 pub const DEFAULT_PATH: &str = "/etc/hookgate/hookgate.toml";
 
 /// A whole configuration. Sections that may be left out are `None` when they are.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Config {
     pub listen: Listen,
     /// There also when certificates come from [`Acme`] alone.
@@ -102,7 +102,7 @@ impl fmt::Display for ConfigError {
 }
 
 /// `[guard]`: the XDP program.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Guard {
     pub interfaces: Vec<String>,
     /// Only TCP to these ports is looked at.
@@ -118,7 +118,7 @@ pub struct Guard {
 }
 
 /// How many connections one stranger (an IPv4 address or an IPv6 /64) may open.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limit {
     /// In the long run.
     pub syn_per_second: u64,
@@ -145,7 +145,7 @@ impl fmt::Display for Mode {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum XdpMode {
     Auto,
     Native,
@@ -153,7 +153,7 @@ pub enum XdpMode {
 }
 
 /// `[listen]`: where clients come in.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Listen {
     pub https: Vec<SocketAddr>,
     /// Leads clients to https.
@@ -164,7 +164,7 @@ pub struct Listen {
     pub proxy_protocol_from: Vec<Network>,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Scheme {
     #[default]
     Http,
@@ -181,7 +181,7 @@ impl Scheme {
 }
 
 /// `[tls]`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Tls {
     /// The first is for clients that name no server; empty only where [`Acme`] gets certificates.
     pub pairs: Vec<Pair>,
@@ -192,7 +192,7 @@ pub struct Tls {
 }
 
 /// Whether the kernel encrypts and decrypts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Ktls {
     /// What belongs to long bodies, where it can.
     #[default]
@@ -203,14 +203,14 @@ pub enum Ktls {
 }
 
 /// A certificate chain and its key, PEM files.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pair {
     pub cert: PathBuf,
     pub key: PathBuf,
 }
 
 /// `[dns]`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Dns {
     pub servers: DnsServers,
     pub timeout: Duration,
@@ -220,7 +220,7 @@ pub struct Dns {
     pub stale: Duration,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DnsServers {
     /// `/etc/resolv.conf`.
     System,
@@ -228,7 +228,7 @@ pub enum DnsServers {
 }
 
 /// One entry of `[upstreams]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Upstream {
     /// Lower case.
     pub name: String,
@@ -251,14 +251,14 @@ pub struct Upstream {
 }
 
 /// `[relay]`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Relay {
     /// This proxy's name in Via and Proxy-Status, a token (RFC 9110 §5.6.2).
     pub name: String,
 }
 
 /// `[admin]`: for the operator alone.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Admin {
     pub listen: Option<SocketAddr>,
     /// Where the command line talks to the proxy.
@@ -266,7 +266,7 @@ pub struct Admin {
 }
 
 /// `[process]`.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Process {
     /// Whom to become after start.
     pub user: Option<String>,
@@ -275,7 +275,7 @@ pub struct Process {
 }
 
 /// `[timeouts]`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Timeouts {
     pub request_head: Duration,
     pub body_idle: Duration,
@@ -287,7 +287,7 @@ pub struct Timeouts {
 }
 
 /// `[limits]`, in bytes unless said otherwise, inclusive.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Limits {
     pub head_bytes: usize,
     pub uri_bytes: usize,
@@ -305,13 +305,13 @@ pub struct Limits {
 }
 
 /// `[log]`.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Log {
     pub format: LogFormat,
     pub access: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LogFormat {
     Text,
     Json,

@@ -5,13 +5,15 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::document::Section;
 use super::upstreams::check_name;
 use super::value::{address_with_port, duration, path, text};
 use crate::prefixes::{BadState, FileError, Refresh, Standing, Table};
 
 /// Where Meta's prefixes come from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Prefixes {
     pub source: PrefixSource,
     /// How often the registry is asked; `None`: never by itself.
@@ -21,20 +23,20 @@ pub struct Prefixes {
     pub state: PathBuf,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PrefixSource {
     Builtin,
     File(PathBuf),
 }
 
 /// A routing registry's whois server.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Registry {
     pub host: RegistryHost,
     pub port: u16,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RegistryHost {
     Name(String),
     Address(IpAddr),

@@ -2,9 +2,11 @@
 //! own names.
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::io::AsyncWriteExt;
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout};
 
 use super::context::Context;
@@ -41,7 +43,11 @@ pub(super) async fn serve(
         Arrived::Nothing => return,
         Arrived::Bad(failure) => Some((failure, false)),
         Arrived::Head { length } => {
-            redirect.answer(&client.buffer.filled()[..length], context, &mut out).err()
+            let asked = match redirect.asked(&client.buffer.filled()[..length], context) {
+                Asked::Kept(path) => redirect.read(path).await,
+                asked => asked,
+            };
+            redirect.answer(&client.buffer.filled()[..length], asked, context, &mut out).err()
         }
     };
     if let Some((failure, is_head)) = failure {
@@ -54,8 +60,33 @@ pub(super) async fn serve(
 }
 
 impl Redirect {
+    /// What an authority asks for, if it is one.
+    fn asked(&self, head: &[u8], context: &Context) -> Asked {
+        let mut slots = slots();
+        match (&self.challenges, RequestHead::parse(head, &mut slots, &context.head_limits())) {
+            (
+                Some(challenges),
+                Ok(RequestHead { method: "GET" | "HEAD", target: Target::Path(path), .. }),
+            ) => challenges.asked(path),
+            _ => Asked::Nothing,
+        }
+    }
+
+    /// On another thread: a file may keep its reader waiting.
+    async fn read(&self, path: PathBuf) -> Asked {
+        let Some(challenges) = self.challenges.clone() else { return Asked::Unknown };
+        // It has panicked, and the panic was reported.
+        spawn_blocking(move || challenges.read(&path)).await.unwrap_or(Asked::Unknown)
+    }
+
     /// Appends the answer. Errors: what to refuse with, and whether that answers a HEAD.
-    fn answer(&self, head: &[u8], context: &Context, out: &mut Vec<u8>) -> Result<(), (Failure, bool)> {
+    fn answer(
+        &self,
+        head: &[u8],
+        asked: Asked,
+        context: &Context,
+        out: &mut Vec<u8>,
+    ) -> Result<(), (Failure, bool)> {
         let mut slots = slots();
         let head =
             RequestHead::parse(head, &mut slots, &context.head_limits()).map_err(|e| (e.into(), false))?;
@@ -63,16 +94,12 @@ impl Redirect {
         if matches!(head.method, "CONNECT" | "TRACE") {
             return Err(refused(Failure::MethodNotAllowed));
         }
-        if let (Some(challenges), Target::Path(path), "GET" | "HEAD") =
-            (&self.challenges, head.target, head.method)
-        {
-            match challenges.asked(path) {
-                Asked::Nothing => {}
-                Asked::Unknown => return Err(refused(Failure::NoUpstreamInPath)),
-                Asked::Answered(text) => {
-                    write_text(&text, head.method == "HEAD", out);
-                    return Ok(());
-                }
+        match asked {
+            Asked::Nothing => {}
+            Asked::Unknown | Asked::Kept(_) => return Err(refused(Failure::NoUpstreamInPath)),
+            Asked::Answered(text) => {
+                write_text(&text, head.method == "HEAD", out);
+                return Ok(());
             }
         }
         let name = head.fields.values("host").next().and_then(|host| std::str::from_utf8(host).ok());

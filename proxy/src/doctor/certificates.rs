@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 
 use super::Finding;
+use crate::access::Disk;
 use crate::acme::Store;
 use crate::config::{Config, Mode, Pair};
 use crate::observe::clock::{self, date};
@@ -21,7 +22,7 @@ pub fn findings(config: &Config) -> Vec<Finding> {
 /// The one from `[acme]`, as it is kept.
 fn automatic(config: &Config) -> Vec<Finding> {
     let Some(acme) = config.acme.as_ref().filter(|acme| !acme.domains.is_empty()) else { return Vec::new() };
-    let path = Store::new(acme).certificate_path();
+    let path = Store::new(acme, &Disk).certificate_path();
     match path.try_exists() {
         Ok(true) => certificate(&Pair { cert: path.clone(), key: path }, clock::now()),
         Ok(false) => {
@@ -41,7 +42,7 @@ fn automatic(config: &Config) -> Vec<Finding> {
 
 fn certificate(pair: &Pair, now: Timestamp) -> Vec<Finding> {
     let subject = format!("certificate {}", pair.cert.display());
-    match tls::load(pair) {
+    match tls::load(pair, &Disk) {
         Err(error) => vec![Finding::fail(subject, error.to_string(), "correct [tls]")],
         Ok(certificate) => {
             let mut findings = vec![validity(&subject, &certificate, now)];
@@ -140,7 +141,7 @@ mod tests {
         let found = findings(&config);
         assert_eq!(found.len(), 1);
         assert_eq!((found[0].level, &*found[0].text), (Level::Warn, "none for p.example yet"));
-        let path = Store::new(config.acme.as_ref().unwrap()).certificate_path();
+        let path = Store::new(config.acme.as_ref().unwrap(), &Disk).certificate_path();
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, "nonsense").unwrap();
         assert_eq!(findings(&config)[0].level, Level::Fail);

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::Finding;
 use super::finding::Level;
+use crate::access::Disk;
 use crate::config::{self, Config, DnsServers, RegistryHost};
 use crate::upstream::{ConnectError, Dns};
 
@@ -42,7 +43,7 @@ fn name(config: &Config) -> Option<&str> {
 }
 
 async fn ask(settings: config::Dns, name: &str) -> Result<(), Failure> {
-    let dns = Dns::new(&settings).map_err(|error| Failure::SetUp(error.to_string()))?;
+    let dns = Dns::new(&settings, &Disk).map_err(|error| Failure::SetUp(error.to_string()))?;
     dns.lookup(name).await.map(|_| ()).map_err(Failure::Lookup)
 }
 

@@ -12,9 +12,8 @@ use super::pins::Folder;
 use super::program::Program;
 use super::rows::Known;
 use super::{Continuity, Error};
-use crate::observe::Funnel;
 use crate::prefixes::Network;
-use crate::sys::{self, Shared};
+use crate::sys;
 
 /// Settings last: they say that the others are complete.
 pub const MAPS: [&str; 17] = [
@@ -133,13 +132,13 @@ impl Maps {
         Ok(rows.filter(|(row, _)| row.in_force).map(|(row, index)| (row.network, index)).collect())
     }
 
-    /// What user space counts, in memory that it shares with every reader of the map.
-    pub fn funnel(&self) -> Result<Shared, Error> {
+    /// The map in which user space counts.
+    pub fn funnel(&self) -> Result<OwnedFd, Error> {
         let Map::Array(requests) = self.map(abi::REQUESTS)? else {
             return Err(Error::map(abi::REQUESTS)(MapError::InvalidMapType { map_type: 0 }));
         };
-        let shared = Shared::map(requests.fd().as_fd(), Funnel::CELLS);
-        shared.map_err(MapError::IoError).map_err(Error::map(abi::REQUESTS))
+        let owned = requests.fd().as_fd().try_clone_to_owned();
+        owned.map_err(MapError::IoError).map_err(Error::map(abi::REQUESTS))
     }
 
     /// What all CPUs counted at an index.

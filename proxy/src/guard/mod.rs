@@ -8,7 +8,6 @@ mod clock;
 mod error;
 mod handshakes;
 mod holder;
-pub mod keeper;
 mod link;
 mod maps;
 mod netdev;
@@ -26,11 +25,14 @@ pub use link::Xdp;
 pub use stats::{Counts, DroppedBy, Stats, read};
 pub use support::{is_supported, locks_nobody_out};
 
+use std::fmt;
+use std::os::fd::OwnedFd;
+
 use serde::{Deserialize, Serialize};
 
 use crate::config;
 use crate::prefixes::{Network, Table};
-use crate::sys::{self, Shared};
+use crate::sys;
 use clock::Clock;
 use maps::Maps;
 use pins::Folder;
@@ -39,8 +41,8 @@ use program::Program;
 /// What [`start`] has done.
 #[derive(Debug)]
 pub struct Attached {
-    /// Where the proxy counts how far connections and requests got.
-    pub funnel: Shared,
+    /// The map in which the proxy counts how far connections and requests got.
+    pub funnel: OwnedFd,
     /// Whose counts are where in it.
     pub rows: Vec<(Network, u32)>,
     pub interfaces: Vec<Interface>,
@@ -63,6 +65,28 @@ pub enum Continuity {
     Kept,
     /// There were counters, in a layout of another version; they are gone.
     Discarded,
+}
+
+/// To what, and what it counts.
+impl fmt::Display for Attached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "attached to {}", in_words(&self.interfaces))?;
+        f.write_str(match self.counters {
+            Continuity::New => "",
+            Continuity::Kept => ", with the counters it had",
+            Continuity::Discarded => "; the counters of another version's layout are gone",
+        })?;
+        match &self.handshakes_uncounted {
+            Some(why) => write!(f, "; handshakes are not counted: {why}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// `eth0 (native), eth1 (generic)`
+pub fn in_words(interfaces: &[Interface]) -> String {
+    let named = interfaces.iter().map(|interface| format!("{} ({})", interface.name, interface.xdp));
+    named.collect::<Vec<_>>().join(", ")
 }
 
 /// Attaches the guard, or replaces the one that this pin folder holds: without a gap, and with its counters when

@@ -1,6 +1,7 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use super::cover::{Cover, Family};
 use super::{Network, Registered, Table};
@@ -9,7 +10,7 @@ use super::{Network, Registered, Table};
 const MOST_ROWS: usize = 3000;
 
 /// What the last good refresh found, in relation to the configured list: that list may change in the meantime.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refresh {
     pub asked: Timestamp,
     /// Whom, as configured.
@@ -21,7 +22,7 @@ pub struct Refresh {
 }
 
 /// Meta's prefixes as they stand: the configured list, and the last good refresh if there was one.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Standing {
     pub configured: Table,
     pub refresh: Option<Refresh>,

@@ -1,10 +1,12 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use serde::{Deserialize, Serialize};
+
 use super::Network;
 
 /// Meta's prefixes, to be asked whose an address is.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Table {
     networks: BTreeSet<Network>,
     /// Those that occur, longest first.

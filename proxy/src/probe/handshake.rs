@@ -10,6 +10,7 @@ use tokio::time::{Instant, timeout};
 
 use super::report::{Certificate, Failure, Tls};
 use super::sockets::connect_to;
+use crate::access::Disk;
 use crate::config::Upstream;
 use crate::net::{Buffers, Limits, Session, Stream};
 use crate::tls::{chain, fault};
@@ -24,7 +25,7 @@ pub async fn shake_hands(
     limit: Duration,
     report: &mut Option<Tls>,
 ) -> Result<Stream, Failure> {
-    let config = client_config_of(upstream.ca.as_deref(), upstream.verify)
+    let config = client_config_of(upstream.ca.as_deref(), upstream.verify, &Disk)
         .map_err(|error| failed(error.to_string(), "correct the upstream's `ca`"))?;
     let name = ServerName::try_from(upstream.name.clone())
         .map_err(|_| failed("the name cannot stand in a TLS handshake", "write tls = false, or rename it"))?;
@@ -76,7 +77,7 @@ fn found(took: Duration, session: &CommonState, verification: &str) -> Tls {
 
 /// The certificates that nobody believed; none when they can't be had a second time.
 async fn shown(name: &ServerName<'static>, address: SocketAddr, limit: Duration) -> Vec<Certificate> {
-    let Ok(config) = client_config_of(None, false) else { return Vec::new() };
+    let Ok(config) = client_config_of(None, false, &Disk) else { return Vec::new() };
     let Ok(tcp) = connect_to(address, limit).await else { return Vec::new() };
     let session = handshake(config, name, tcp, limit).await;
     session.map_or_else(|_| Vec::new(), |session| found(Duration::ZERO, session.state(), "").chain)

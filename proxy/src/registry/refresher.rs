@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use tokio::time::sleep;
 
 use super::{Refreshed, refresh};
+use crate::access::Access;
 use crate::config::{Config, Registry};
 use crate::observe::{Log, clock};
 use crate::prefixes::Standing;
@@ -33,10 +34,10 @@ impl Refresher {
     /// `None`: it is configured never to ask.
     ///
     /// Errors: the DNS can't be set up.
-    pub fn new(config: &Config, log: Log) -> Result<Option<Self>, BadDns> {
+    pub fn new(config: &Config, log: Log, access: &dyn Access) -> Result<Option<Self>, BadDns> {
         let Some(every) = config.prefixes.refresh else { return Ok(None) };
         let registry = config.prefixes.registry.clone();
-        Ok(Some(Self { every, registry, dns: Dns::new(&config.dns)?, failures: 0, log }))
+        Ok(Some(Self { every, registry, dns: Dns::new(&config.dns, access)?, failures: 0, log }))
     }
 
     /// The next good answer, once one was due; whatever fails is logged, and tried again later. `standing` tells how the
@@ -93,6 +94,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::access::Disk;
     use crate::observe::Format;
     use crate::prefixes::Table;
 
@@ -118,7 +120,7 @@ mod tests {
         let before = ["157.240.0.0/17", "2a03:2880::/32"];
         let after = ["157.240.0.0/17", "157.240.128.0/17", "2a03:2880::/32"];
         let standing = Standing { configured: list(&before), refresh: None };
-        let mut refresher = Refresher::new(&config, Log::new(Format::Text, false)).unwrap().unwrap();
+        let mut refresher = Refresher::new(&config, Log::new(Format::Text, false), &Disk).unwrap().unwrap();
 
         let serve = async {
             // Broken off, refused, nothing new, then something.
@@ -143,7 +145,7 @@ mod tests {
     fn off_never_asks() {
         let mut config = Config::absent();
         config.prefixes.refresh = None;
-        let refresher = Refresher::new(&config, Log::new(Format::Text, false));
+        let refresher = Refresher::new(&config, Log::new(Format::Text, false), &Disk);
         assert!(refresher.unwrap().is_none());
     }
 

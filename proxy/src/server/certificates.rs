@@ -1,11 +1,11 @@
-//! The certificates in force: those from files, which are followed, as whoever renews them need not tell; and the one that
-//! an authority gives, which is renewed here.
+//! The certificates in force: those from files, which are read again when they change; and the one that an authority gives,
+//! which is renewed here.
 
 use std::sync::Arc;
 
 use rustls::ServerConfig;
 
-use super::stamp::Watch;
+use crate::access::Access;
 use crate::acme::{BadAcme, Renewal};
 use crate::config::{self, Acme, Challenge, Config};
 use crate::observe::Log;
@@ -19,7 +19,7 @@ pub(super) struct Certificates {
     server_config: Arc<ServerConfig>,
     resolver: Arc<Resolver>,
     renewal: Option<Arc<Renewal>>,
-    files: Watch,
+    access: Arc<dyn Access>,
 }
 
 /// Why there are none.
@@ -33,17 +33,17 @@ pub enum BadCertificates {
 
 impl Certificates {
     /// Loads them, and what TLS towards clients needs besides; `None`: there is no TLS.
-    pub(super) fn load(config: &Config, log: &Log) -> Result<Option<Self>, BadCertificates> {
+    pub(super) fn load(
+        config: &Config,
+        log: &Log,
+        access: &Arc<dyn Access>,
+    ) -> Result<Option<Self>, BadCertificates> {
         let Some(tls) = &config.tls else { return Ok(None) };
-        // Before the files are read: a change in between is then seen as one.
-        let files = tls.pairs.iter().flat_map(|pair| [pair.cert.clone(), pair.key.clone()]);
-        let files = files.collect::<Vec<_>>();
-        let files = Watch::new(move || files.clone());
         let acme = config.acme.as_ref().filter(|acme| !acme.domains.is_empty());
-        let renewal = acme.map(|acme| Renewal::new(acme, &config.dns, log.clone())).transpose()?;
+        let renewal = acme.map(|acme| Renewal::new(acme, &config.dns, log.clone(), access)).transpose()?;
         let in_tls = acme.is_some_and(|acme| acme.challenge == Challenge::TlsAlpn01);
         let challenges = renewal.as_ref().filter(|_| in_tls).map(Renewal::challenges);
-        let (server_config, resolver) = tls::server_config(tls, challenges)?;
+        let (server_config, resolver) = tls::server_config(tls, challenges, &**access)?;
         if let Some(renewal) = &renewal {
             resolver.replace_automatic(renewal.first()?);
         }
@@ -54,7 +54,7 @@ impl Certificates {
             server_config,
             resolver,
             renewal: renewal.map(Arc::new),
-            files,
+            access: Arc::clone(access),
         }))
     }
 
@@ -73,9 +73,9 @@ impl Certificates {
         self.renewal.as_ref()
     }
 
-    /// Makes the folder in which `owner` (user and group), or else this user, keeps what an authority gave.
-    pub(super) fn prepare(&self, owner: Option<(u32, u32)>) -> Result<(), BadCertificates> {
-        Ok(self.renewal.as_ref().map_or(Ok(()), |renewal| renewal.prepare(owner))?)
+    /// Makes the folder for what an authority gives.
+    pub(super) fn prepare(&self) -> Result<(), BadCertificates> {
+        Ok(self.renewal.as_ref().map_or(Ok(()), |renewal| renewal.prepare())?)
     }
 
     /// Whether they are what is configured, and reading their files again is all that there is to do.
@@ -86,33 +86,21 @@ impl Certificates {
 
     /// Reads the files; those that do not work leave the old certificates in force.
     pub(super) fn read_again(&self) -> Result<(), BadTls> {
-        tls::reload(&self.tls, &self.resolver)
-    }
-
-    /// Reads the files whenever they have changed, for ever.
-    pub(super) fn follow(&self, log: Log) -> impl Future<Output = ()> + Send + use<> {
-        let (tls, resolver, mut files) = (self.tls.clone(), self.resolver(), self.files.clone());
-        async move {
-            loop {
-                files.changed().await;
-                match tls::reload(&tls, &resolver) {
-                    Ok(()) => log.note("the certificate files have changed: the new certificates are in force"),
-                    Err(error) => log.note(&format!(
-                        "the certificate files have changed and cannot be used: {error}; the old certificates stay in force"
-                    )),
-                }
-            }
-        }
+        tls::reload(&self.tls, &self.resolver, &*self.access)
     }
 }
 
 /// What certificate authorities are answered over HTTP, if anything.
-pub(super) fn challenges(config: &Config, certificates: Option<&Certificates>) -> Option<Arc<Challenges>> {
+pub(super) fn challenges(
+    config: &Config,
+    certificates: Option<&Certificates>,
+    access: &Arc<dyn Access>,
+) -> Option<Arc<Challenges>> {
     match certificates.and_then(Certificates::renewal) {
         Some(renewal) => Some(renewal.challenges()),
         None => {
             let webroot = config.acme.as_ref()?.webroot.clone();
-            Some(Arc::new(Challenges::new(webroot)))
+            Some(Arc::new(Challenges::new(webroot, access)))
         }
     }
 }

@@ -3,10 +3,10 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::StartError;
-use super::capacity;
 use super::certificates::{Certificates, challenges};
 use super::listen::Listener;
+use super::{Machine, StartError};
+use crate::access::Access;
 use crate::config::{self, Config, Ktls, Mode};
 use crate::datapath::{Admission, Context, Protocol, Redirect};
 use crate::net::{KernelTls, NoKernelTls};
@@ -30,7 +30,11 @@ pub(super) struct Door {
 }
 
 /// What is spoken at each address.
-pub(super) fn protocols(config: &Config, certificates: Option<&Certificates>) -> Vec<(SocketAddr, Protocol)> {
+pub(super) fn protocols(
+    config: &Config,
+    certificates: Option<&Certificates>,
+    access: &Arc<dyn Access>,
+) -> Vec<(SocketAddr, Protocol)> {
     let listen = &config.listen;
     let mut protocols = Vec::new();
     if let Some(certificates) = certificates {
@@ -40,7 +44,7 @@ pub(super) fn protocols(config: &Config, certificates: Option<&Certificates>) ->
     let redirect = Protocol::Redirect(Redirect {
         certificates: certificates.map(Certificates::resolver),
         https_port: listen.https.first().map_or(443, |address| address.port()),
-        challenges: challenges(config, certificates),
+        challenges: challenges(config, certificates, access),
     });
     protocols.extend(listen.http.iter().map(|address| (*address, redirect.clone())));
     let plain = Protocol::Plain(listen.plain_scheme);
@@ -56,25 +60,31 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    pub(super) fn new(config: &Config) -> Result<Self, StartError> {
+    pub(super) fn new(config: &Config, machine: Machine, access: &dyn Access) -> Result<Self, StartError> {
         Ok(Self {
-            directory: Directory::new(&config.upstreams)?,
-            dns: Arc::new(Dns::new(&config.dns)?),
-            admission: admission(config),
+            directory: Directory::new(&config.upstreams, access)?,
+            dns: Arc::new(Dns::new(&config.dns, access)?),
+            admission: admission(config, machine),
         })
     }
 
     /// The same for another configuration: upstreams that stay keep their connections, connections their places, the DNS
     /// what it knows.
-    pub(super) fn renewed(former: &Context, before: &Config, config: &Config) -> Result<Self, StartError> {
+    pub(super) fn renewed(
+        former: &Context,
+        before: &Config,
+        config: &Config,
+        machine: Machine,
+        access: &dyn Access,
+    ) -> Result<Self, StartError> {
         let dns = match before.dns == config.dns {
             true => Arc::clone(&former.dns),
-            false => Arc::new(Dns::new(&config.dns)?),
+            false => Arc::new(Dns::new(&config.dns, access)?),
         };
         Ok(Self {
-            directory: former.directory.renewed(&config.upstreams)?,
+            directory: former.directory.renewed(&config.upstreams, access)?,
             dns,
-            admission: admission(config).after(&former.admission),
+            admission: admission(config, machine).after(&former.admission),
         })
     }
 
@@ -100,9 +110,9 @@ impl Parts {
     }
 }
 
-fn admission(config: &Config) -> Admission {
+fn admission(config: &Config, machine: Machine) -> Admission {
     let limits = &config.limits;
-    let most = limits.connections.unwrap_or_else(capacity::connections);
+    let most = limits.connections.unwrap_or(machine.connections);
     Admission::new(most, limits.reserved_for_meta, limits.per_source)
 }
 
@@ -114,8 +124,7 @@ pub fn log_format(format: config::LogFormat) -> Format {
     }
 }
 
-/// What the kernel's TLS does from now on, and says so. To be called with the privileges of the start, with which the kernel
-/// loads what it has as a module.
+/// What the kernel's TLS does from now on, and says so.
 pub(super) fn kernel_tls(ktls: Ktls, log: &Log) -> Option<KernelTls> {
     let found = match ktls {
         Ktls::Off => {

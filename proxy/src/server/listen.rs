@@ -35,14 +35,8 @@ fn remedy(error: &io::Error, address: &SocketAddr) -> String {
 }
 
 impl Listener {
-    /// Takes the address; clients are still refused.
-    pub(super) fn bind(address: SocketAddr) -> Result<Self, BadListener> {
-        let socket = bind(address).map_err(|error| BadListener { address, error })?;
-        Ok(Self { socket, address })
-    }
-
-    /// One that a service manager has bound.
-    pub(super) fn inherited(socket: Socket, address: SocketAddr) -> Self {
+    /// `socket` has the address.
+    pub(super) fn new(socket: Socket, address: SocketAddr) -> Self {
         Self { socket, address }
     }
 
@@ -63,10 +57,15 @@ impl Listener {
 
 /// Whether this process could take the address; nothing is kept.
 pub fn can_bind(address: SocketAddr) -> io::Result<()> {
-    bind(address).map(drop)
+    socket(address).map(drop)
 }
 
-fn bind(address: SocketAddr) -> io::Result<Socket> {
+/// Takes the address; clients are still refused.
+pub(super) fn bind(address: SocketAddr) -> Result<Socket, BadListener> {
+    socket(address).map_err(|error| BadListener { address, error })
+}
+
+fn socket(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     if address.is_ipv6() {
         // "[::]:443" stands beside "0.0.0.0:443", whatever net.ipv6.bindv6only says.

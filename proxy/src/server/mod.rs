@@ -5,21 +5,22 @@ mod certificates;
 mod generation;
 mod listen;
 mod pages;
+mod parent;
 mod prefixes;
 mod privileges;
 mod reload;
 mod stamp;
-mod supervise;
 mod systemd;
 mod worker;
 
-use std::future::pending;
 use std::io;
+use std::os::fd::AsFd as _;
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread;
 
-use nix::unistd::User;
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::TcpListener;
 use tokio::runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -28,27 +29,27 @@ use tokio::task::{LocalSet, spawn_local};
 pub use certificates::BadCertificates;
 pub use generation::log_format;
 pub use listen::{BadListener, can_bind};
-pub use privileges::BadUser;
-pub use supervise::supervise;
+pub use parent::{ParentError, Start, run};
+pub use privileges::{BadUser, worker_user};
 
-use crate::admin::{self, AdminSocket, BadSocket};
-use crate::config::{self, Config};
+use crate::access::Access;
+use crate::admin;
+use crate::config::Config;
 use crate::datapath::Event;
-use crate::guard::{self, keeper::Keeper};
 use crate::net::KernelTls;
 use crate::observe::{Funnel, Log, Metrics};
 use crate::prefixes::Standing;
 use crate::registry::Refresher;
+use crate::sys::Shared;
 use crate::upstream::BadUpstream;
 use crate::upstream::dns::BadDns;
 use certificates::Certificates;
 use generation::{Door, Generation, Parts, kernel_tls, mode, note_what_is_missing, protocols};
 use listen::Listener;
 use pages::{Reply, Status};
+use parent::{CERTIFICATES_CHANGED, Parent};
 use prefixes::Prefixes;
 use reload::Reloader;
-use stamp::Watch;
-use systemd::Sockets;
 use worker::Workers;
 
 /// Why the proxy does not start.
@@ -57,7 +58,7 @@ pub enum StartError {
     #[error(transparent)]
     Listener(#[from] BadListener),
     #[error(transparent)]
-    Socket(#[from] BadSocket),
+    Parent(#[from] ParentError),
     #[error(transparent)]
     User(#[from] BadUser),
     #[error(transparent)]
@@ -70,111 +71,130 @@ pub enum StartError {
     System(#[from] io::Error),
 }
 
+/// What is known of the machine before the worker may look at it no more.
+#[derive(Clone, Copy, Debug)]
+pub struct Machine {
+    /// Client connections that it can carry.
+    connections: usize,
+    /// Threads that it can run at once.
+    threads: usize,
+}
+
+impl Machine {
+    pub fn measure() -> Self {
+        let threads = thread::available_parallelism().map_or(1, usize::from);
+        Self { connections: capacity::connections(), threads }
+    }
+}
+
 /// Everything that a configuration needs, read and checked; nothing listens yet.
 pub struct Prepared {
-    config: Config,
     parts: Parts,
     funnel: Funnel,
-    log: Log,
-    user: Option<User>,
     certificates: Option<Certificates>,
-    standing: Standing,
     refresher: Option<Refresher>,
 }
 
 impl Prepared {
-    /// `standing`: the prefixes whose connections go before others'.
-    pub fn new(config: &Config, standing: Standing, log: Log) -> Result<Self, StartError> {
+    /// `standing`: the prefixes whose connections go before others'. `access`: how the files that `config` names are
+    /// reached.
+    pub fn new(
+        config: &Config,
+        standing: &Standing,
+        machine: Machine,
+        log: &Log,
+        access: &Arc<dyn Access>,
+    ) -> Result<Self, StartError> {
         let allowed = config.guard.as_ref().map(|guard| guard.allow.clone()).unwrap_or_default();
         Ok(Self {
-            certificates: Certificates::load(config, &log)?,
-            parts: Parts::new(config)?,
+            certificates: Certificates::load(config, log, access)?,
+            parts: Parts::new(config, machine, &**access)?,
             funnel: Funnel::new(standing.table(), allowed)?,
-            user: privileges::find(config.process.user.as_deref())?,
-            refresher: Refresher::new(config, log.clone())?,
-            config: config.clone(),
-            log,
-            standing,
+            refresher: Refresher::new(config, log.clone(), &**access)?,
         })
     }
+}
 
-    /// Takes the listeners' addresses; clients are still refused.
-    pub fn bind(self) -> Result<Server, StartError> {
-        let certificates = self.certificates.map(Arc::new);
-        if let Some(certificates) = &certificates {
-            certificates.prepare(self.user.as_ref().map(|user| (user.uid.as_raw(), user.gid.as_raw())))?;
-        }
-        let mut inherited = Sockets::inherited()?;
-        let mut listener = |address| match inherited.take(address) {
-            Some(socket) => Ok(Listener::inherited(socket, address)),
-            None => Listener::bind(address),
-        };
-        let bind = |(address, protocol)| Ok(Door { listener: listener(address)?.into(), protocol });
-        let protocols = protocols(&self.config, certificates.as_deref()).into_iter();
-        let doors = protocols.map(bind).collect::<Result<_, BadListener>>()?;
-        let admin = self.config.admin.as_ref();
-        let listen = admin.and_then(|admin| admin.listen);
-        let socket = admin.and_then(|admin| admin.socket.as_deref());
-        let admin = Admin {
-            listener: listen.map(&mut listener).transpose()?,
-            socket: socket.map(AdminSocket::listen).transpose()?,
-        };
-        if let (Some(socket), Some(user)) = (&admin.socket, &self.user) {
-            socket.give_to(user.uid.as_raw(), user.gid.as_raw())?;
-        }
-        inherited.close(&self.log);
-        let Self { config, parts, funnel, log, user, standing, refresher, .. } = self;
-        Ok(Server { config, parts, funnel, log, user, standing, refresher, certificates, doors, admin })
+/// Serves until a signal ends it: SIGTERM and SIGINT drain, a second one cuts; SIGHUP reads the configuration again.
+///
+/// Errors: it does not start.
+fn serve(
+    config: Config,
+    standing: Standing,
+    machine: Machine,
+    parent: Parent,
+    log: Log,
+) -> Result<(), StartError> {
+    let access: Arc<dyn Access> = Arc::new(parent.clone());
+    let Prepared { parts, mut funnel, certificates, refresher } =
+        Prepared::new(&config, &standing, machine, &log, &access)?;
+    let certificates = certificates.map(Arc::new);
+    if let Some(certificates) = &certificates {
+        certificates.prepare()?;
     }
+    let door = |(address, protocol)| {
+        let listener = Listener::new(parent.bind(address)?, address);
+        Ok(Door { listener: listener.into(), protocol })
+    };
+    let protocols = protocols(&config, certificates.as_deref(), &access).into_iter();
+    let doors = protocols.map(door).collect::<Result<_, ParentError>>()?;
+    let admin = Admin::new(&config, &parent)?;
+    // Before the first connection can come in, so that none goes uncounted.
+    let has_guard = config.guard.is_some() && attach(&mut funnel, &parent, &log);
+    let kernel_tls = kernel_tls(config.ktls, &log);
+    let control = runtime::Builder::new_current_thread().enable_all().build()?;
+    let server = Server {
+        config,
+        parts,
+        funnel,
+        machine,
+        log,
+        standing,
+        refresher,
+        certificates,
+        kernel_tls,
+        doors,
+        admin,
+        has_guard,
+    };
+    LocalSet::new().block_on(&control, server.run(parent, access))
+}
+
+/// Whether the guard is attached; that it cannot be never stops the proxy.
+fn attach(funnel: &mut Funnel, parent: &Parent, log: &Log) -> bool {
+    let attached = parent.guard().map_err(io::Error::from).and_then(|(attached, map)| {
+        funnel.move_to(Shared::map(map.as_fd(), Funnel::CELLS)?, attached.rows);
+        Ok(attached.words)
+    });
+    log.note(&match &attached {
+        Ok(words) => format!("guard: {words}"),
+        Err(error) => format!("guard: not attached, serving without it: {error}"),
+    });
+    attached.is_ok()
 }
 
 /// A proxy that holds its addresses, and opens them when it runs.
-pub struct Server {
+struct Server {
     config: Config,
     parts: Parts,
     funnel: Funnel,
+    machine: Machine,
     log: Log,
-    user: Option<User>,
     standing: Standing,
     refresher: Option<Refresher>,
     certificates: Option<Arc<Certificates>>,
+    kernel_tls: Option<KernelTls>,
     doors: Vec<Door>,
     admin: Admin,
-}
-
-/// Where the operator is answered.
-struct Admin {
-    listener: Option<Listener>,
-    socket: Option<AdminSocket>,
+    has_guard: bool,
 }
 
 impl Server {
-    /// From now on counts where the guard's readers look.
-    pub fn count_with(&mut self, attached: guard::Attached) {
-        self.funnel.move_to(attached.funnel, attached.rows);
-    }
-
-    /// Gives up what only the start needed, then serves until a signal ends it: SIGTERM and SIGINT drain, a second one
-    /// cuts; SIGHUP reads `file`, the configuration's, again. `keeper`: whoever sees to the guard, and without whom this
-    /// process ends too.
-    pub fn run(self, file: PathBuf, keeper: Option<Keeper>) -> Result<(), StartError> {
-        let kernel_tls = kernel_tls(self.config.ktls, &self.log);
-        privileges::give_up(self.user.as_ref())?;
-        if let Some(keeper) = &keeper {
-            supervise::end_with(keeper)?;
-        }
-        let control = runtime::Builder::new_current_thread().enable_all().build()?;
-        LocalSet::new().block_on(&control, self.serve(file, kernel_tls, keeper.map(Arc::new)))
-    }
-
-    async fn serve(
-        self,
-        file: PathBuf,
-        kernel_tls: Option<KernelTls>,
-        keeper: Option<Arc<Keeper>>,
-    ) -> Result<(), StartError> {
-        let Self { config, parts, funnel, log, standing, refresher, certificates, doors, admin, .. } = self;
+    async fn run(self, parent: Parent, access: Arc<dyn Access>) -> Result<(), StartError> {
+        let Self { config, parts, funnel, machine, log, standing, refresher, .. } = self;
+        let Self { certificates, kernel_tls, doors, admin, has_guard, .. } = self;
         let (mut stop, mut hangup) = (Stop::catch()?, signal(SignalKind::hangup())?);
+        let mut certificates_changed = signal(SignalKind::from_raw(CERTIFICATES_CHANGED as i32))?;
         let (draining, drain) = watch::channel(false);
         let (ending, end) = watch::channel(false);
         let (drain, end) = (Event::new(drain), Event::new(end));
@@ -187,24 +207,22 @@ impl Server {
         note_what_is_missing(&context);
         let mode = mode(&config);
         let (generations, now) = watch::channel(Arc::new(Generation { context, doors, certificates, mode }));
-        let workers = Workers::start(&now, &drain, &end)?;
-        let prefixes = Prefixes::new(config.prefixes.clone(), standing, metrics, log.clone(), keeper.clone());
-        let prefixes = Arc::new(prefixes);
+        let workers = Workers::start(machine.threads, &now, &drain, &end)?;
+        let prefixes =
+            Arc::new(Prefixes::new(config.prefixes.clone(), standing, metrics, log.clone(), parent.clone()));
         if let Some(refresher) = refresher {
             // Connecting, as the relay does it, keeps to one thread.
             drop(spawn_local(Arc::clone(&prefixes).follow(refresher)));
         }
         let (reload, mut reloads) = mpsc::channel(1);
-        admin.open(Status { now: now.clone(), keeper: keeper.clone(), prefixes, reload, drain }, &log)?;
-        let watched = file.clone();
-        let mut watch = config.process.watch.then(|| Watch::new(move || config::files(&watched)));
-        let mut reloader = Reloader::new(file, config, generations, keeper);
-        systemd::ready(&log);
+        admin.open(Status { now: now.clone(), parent: parent.clone(), prefixes, reload, drain }, &log)?;
+        let mut reloader = Reloader::new(config, machine, generations, has_guard, parent.clone(), access);
+        parent.ready()?;
         loop {
             tokio::select! {
-                () = settled(&mut watch) => drop(reloader.reload_and_tell()),
                 () = stop.wait() => break,
                 _ = hangup.recv() => drop(reloader.reload_and_tell()),
+                _ = certificates_changed.recv() => reloader.read_certificates_again(),
                 // Whoever asked may have gone; the log has it too.
                 Some(reply) = reloads.recv() => drop(Reply::send(reply, reloader.reload_and_tell())),
             }
@@ -212,8 +230,11 @@ impl Server {
         let limit = now.borrow().context.timeouts.drain;
         drop(now);
         log.note(&format!("draining: what is under way has {} s", limit.as_secs_f64()));
-        systemd::stopping(&log);
         reloader.close_doors();
+        if let Err(error) = parent.stopping() {
+            // What is under way is still worth its end.
+            log.note(&error.to_string());
+        }
         draining.send_replace(true);
         let mut finished = std::pin::pin!(workers.finished());
         let cut = tokio::select! {
@@ -222,13 +243,27 @@ impl Server {
             () = tokio::time::sleep(limit) => { ending.send_replace(true); finished.await }
         };
         log.note(&format!("drained; {cut} connections were cut"));
-        admin.close();
         Ok(())
     }
 }
 
+/// Where the operator is answered.
+struct Admin {
+    listener: Option<Listener>,
+    socket: Option<(UnixListener, PathBuf)>,
+}
+
 impl Admin {
-    fn open(&self, status: Status, log: &Log) -> Result<(), StartError> {
+    fn new(config: &Config, parent: &Parent) -> Result<Self, StartError> {
+        let listen = config.admin.as_ref().and_then(|admin| admin.listen);
+        let socket = config.admin.as_ref().and_then(|admin| admin.socket.clone());
+        let listener =
+            listen.map(|address| Ok::<_, ParentError>(Listener::new(parent.bind(address)?, address)));
+        let socket = socket.map(|path| Ok::<_, ParentError>((parent.admin_socket()?, path)));
+        Ok(Self { listener: listener.transpose()?, socket: socket.transpose()? })
+    }
+
+    fn open(self, status: Status, log: &Log) -> Result<(), StartError> {
         let status = Arc::new(status);
         if let Some(listener) = &self.listener {
             listener.open()?;
@@ -236,26 +271,12 @@ impl Admin {
             let listener = admin::Listener::Address(TcpListener::from_std(listener.share()?)?);
             tokio::spawn(admin::serve(listener, status.clone()));
         }
-        if let Some(socket) = &self.socket {
-            log.note(&format!("listening on {} (admin)", socket.path().display()));
-            let listener = admin::Listener::Socket(UnixListener::from_std(socket.share()?)?);
+        if let Some((socket, path)) = self.socket {
+            log.note(&format!("listening on {} (admin)", path.display()));
+            let listener = admin::Listener::Socket(tokio::net::UnixListener::from_std(socket)?);
             tokio::spawn(admin::serve(listener, status));
         }
         Ok(())
-    }
-
-    fn close(self) {
-        if let Some(socket) = self.socket {
-            socket.remove();
-        }
-    }
-}
-
-/// Returns when files have changed that are watched; without such, never.
-async fn settled(watch: &mut Option<Watch>) {
-    match watch {
-        Some(watch) => watch.settled().await,
-        None => pending().await,
     }
 }
 

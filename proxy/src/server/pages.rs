@@ -3,10 +3,11 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::generation::Generation;
+use super::parent::Parent;
 use super::prefixes::Prefixes;
 use crate::admin::Pages;
 use crate::datapath::{Class, Context, Event};
-use crate::guard::{self, keeper::Keeper};
+use crate::guard;
 use crate::observe::{Delivery, Exposition, UpstreamMetrics, clock};
 use crate::stats::{self, Document};
 
@@ -16,8 +17,8 @@ pub(super) type Reply = oneshot::Sender<Result<String, String>>;
 /// What the admin listener tells of a running proxy.
 pub(super) struct Status {
     pub(super) now: watch::Receiver<Arc<Generation>>,
-    /// Who reads the guard's counters, where it is attached.
-    pub(super) keeper: Option<Arc<Keeper>>,
+    /// Who reads the guard's counters.
+    pub(super) parent: Parent,
     pub(super) prefixes: Arc<Prefixes>,
     pub(super) reload: mpsc::Sender<Reply>,
     pub(super) drain: Event,
@@ -137,7 +138,7 @@ impl Status {
 
     /// `None`: the guard is not attached, or does not say.
     fn counted(&self) -> Option<guard::Stats> {
-        self.keeper.as_ref()?.stats().ok()?
+        self.parent.stats().ok()?
     }
 
     /// When the first certificate ends, in Unix time.

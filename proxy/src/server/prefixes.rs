@@ -2,10 +2,10 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::parent::{InForce, Parent, ParentError};
 use crate::config;
-use crate::guard::keeper::{Keeper, KeeperError};
 use crate::observe::{Log, Metrics};
-use crate::prefixes::{BadState, FileError, Standing, Table};
+use crate::prefixes::Standing;
 use crate::registry::{Refreshed, Refresher};
 
 /// The prefixes in force.
@@ -14,19 +14,7 @@ pub(super) struct Prefixes {
     standing: Mutex<Standing>,
     metrics: Arc<Metrics>,
     log: Log,
-    /// Whoever changes the guard's tables, where it is attached.
-    keeper: Option<Arc<Keeper>>,
-}
-
-/// Why other prefixes are not in force; those that were still are.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum NotInForce {
-    #[error(transparent)]
-    Keeper(#[from] KeeperError),
-    #[error(transparent)]
-    State(#[from] BadState),
-    #[error(transparent)]
-    File(#[from] FileError),
+    parent: Parent,
 }
 
 impl Prefixes {
@@ -35,9 +23,9 @@ impl Prefixes {
         standing: Standing,
         metrics: Arc<Metrics>,
         log: Log,
-        keeper: Option<Arc<Keeper>>,
+        parent: Parent,
     ) -> Self {
-        Self { settings, standing: Mutex::new(standing), metrics, log, keeper }
+        Self { settings, standing: Mutex::new(standing), metrics, log, parent }
     }
 
     /// Asks the registry for ever, as often as `refresher` says.
@@ -45,8 +33,8 @@ impl Prefixes {
         loop {
             let refreshed = refresher.next(|| self.standing()).await;
             let own = Arc::clone(&self);
-            // The keeper is a process that may be busy.
-            let taken = tokio::task::spawn_blocking(move || own.take(refreshed)).await;
+            // The parent may be busy.
+            let taken = tokio::task::spawn_blocking(move || own.take(&refreshed)).await;
             match taken {
                 Ok(Ok(message)) => self.note(&message),
                 Ok(Err(error)) => {
@@ -60,30 +48,13 @@ impl Prefixes {
     }
 
     /// Puts in force what `hookgate prefixes update` has stored. How many there are then.
-    pub(super) fn take_stored(&self) -> Result<usize, NotInForce> {
-        let (standing, bad) = self.settings.load()?;
-        if let Some(bad) = bad {
-            return Err(bad.into());
-        }
-        match &self.keeper {
-            Some(keeper) => self.metrics.funnel.set_rows(keeper.stored()?),
-            None => self.metrics.funnel.set_table(standing.table()),
-        }
-        Ok(self.put_in_force(standing).len())
+    pub(super) fn take_stored(&self) -> Result<usize, ParentError> {
+        Ok(self.put_in_force(self.parent.stored()?))
     }
 
-    fn take(&self, refreshed: Refreshed) -> Result<String, NotInForce> {
-        let Refreshed { standing, changes, registered, .. } = refreshed;
-        match &self.keeper {
-            Some(keeper) => self.metrics.funnel.set_rows(keeper.refreshed(&registered)?),
-            None => {
-                if let Some(refresh) = &standing.refresh {
-                    refresh.store(&self.settings.state)?;
-                }
-                self.metrics.funnel.set_table(standing.table());
-            }
-        }
-        let in_force = self.put_in_force(standing).len();
+    fn take(&self, refreshed: &Refreshed) -> Result<String, ParentError> {
+        let Refreshed { changes, registered, .. } = refreshed;
+        let in_force = self.put_in_force(self.parent.refreshed(registered)?);
         Ok(format!(
             "{} has {} of Meta's own: {} added, {} removed, {in_force} in force",
             self.settings.registry,
@@ -93,10 +64,15 @@ impl Prefixes {
         ))
     }
 
-    fn put_in_force(&self, standing: Standing) -> Table {
+    fn put_in_force(&self, InForce { standing, rows }: InForce) -> usize {
         let table = standing.table();
+        let count = table.len();
+        match rows {
+            Some(rows) => self.metrics.funnel.set_rows(rows),
+            None => self.metrics.funnel.set_table(table),
+        }
         *self.standing.lock().unwrap_or_else(PoisonError::into_inner) = standing;
-        table
+        count
     }
 
     fn standing(&self) -> Standing {

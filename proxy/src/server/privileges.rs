@@ -1,15 +1,17 @@
-//! What this process may do after it has started: as little as it can serve with.
+//! What the worker may do: serve, and nothing else.
 
 use std::io;
 
-use nix::unistd::{User, initgroups, setgid, setuid};
+use nix::unistd::{User, geteuid, initgroups, setgid, setuid};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set, set_capabilities,
-    set_keep_capabilities, set_no_new_privs,
+    set_no_new_privs,
 };
 
-/// What stays where it was there: listeners below port 1024 may change while the proxy runs.
-const KEPT: CapabilitySet = CapabilitySet::NET_BIND_SERVICE;
+use crate::config::Config;
+
+/// Whom the worker becomes, where it can be somebody else and nobody is configured: the first that is there.
+const USERS: [&str; 2] = ["hookgate-worker", "nobody"];
 
 /// Why the process does not start with less.
 #[derive(Debug, thiserror::Error)]
@@ -28,28 +30,40 @@ pub enum BadUser {
     Capabilities(#[from] io::Error),
 }
 
-/// The user that `name` means; `None` for the one who started the process.
-pub fn find(name: Option<&str>) -> Result<Option<User>, BadUser> {
-    let Some(name) = name else { return Ok(None) };
-    match User::from_name(name) {
-        Ok(Some(user)) => Ok(Some(user)),
-        Ok(None) => Err(BadUser::Unknown { name: name.into() }),
-        Err(error) => Err(BadUser::Lookup { name: name.into(), error }),
+/// Whom the worker becomes; `None`: it stays who it is, as it can't be anybody else.
+///
+/// Errors: the configured user is not there.
+pub fn worker_user(config: &Config) -> Result<Option<User>, BadUser> {
+    if let Some(name) = &config.process.user {
+        let user = find(name)?;
+        return user.map(Some).ok_or_else(|| BadUser::Unknown { name: name.clone() });
     }
+    let permitted = capabilities(None).map_err(io::Error::from)?.permitted;
+    if !permitted.contains(CapabilitySet::SETUID | CapabilitySet::SETGID) {
+        return Ok(None);
+    }
+    for name in USERS {
+        if let Some(user) = find(name)? {
+            return Ok(Some(user));
+        }
+    }
+    Ok(None)
 }
 
-/// Becomes `user` and gives up every capability but [`KEPT`], also for whatever this process may execute. For the
-/// calling thread alone: to be called before there is another.
+fn find(name: &str) -> Result<Option<User>, BadUser> {
+    User::from_name(name).map_err(|error| BadUser::Lookup { name: name.into(), error })
+}
+
+/// Becomes `user` and gives up every capability, also for whatever this process may execute. For the calling thread alone:
+/// to be called before there is another.
 pub(super) fn give_up(user: Option<&User>) -> Result<(), BadUser> {
     let io = |error: rustix::io::Errno| io::Error::from(error);
-    let held = capabilities(None).map_err(io)?.permitted & KEPT;
-    if let Some(user) = user.filter(|user| user.uid != nix::unistd::geteuid()) {
-        set_keep_capabilities(true).map_err(io)?;
+    if let Some(user) = user.filter(|user| user.uid != geteuid()) {
         become_user(user).map_err(|error| BadUser::Become { name: user.name.clone(), error })?;
     }
     clear_ambient_capability_set().map_err(io)?;
     let none = CapabilitySet::empty();
-    set_capabilities(None, CapabilitySets { effective: held, permitted: held, inheritable: none })
+    set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })
         .map_err(io)?;
     Ok(set_no_new_privs(true).map_err(io)?)
 }

@@ -2,34 +2,34 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_local};
 
-use super::StartError;
 use super::certificates::{BadCertificates, Certificates};
 use super::generation::{
     Door, Generation, Parts, kernel_tls, log_format, mode, note_what_is_missing, protocols,
 };
 use super::listen::Listener;
-use super::systemd;
+use super::parent::{Parent, ParentError};
+use super::{Machine, StartError};
+use crate::access::Access;
 use crate::acme::Renewal;
-use crate::config::{self, Config, ConfigError};
-use crate::guard::keeper::{Keeper, KeeperError};
+use crate::config::{self, Config};
 use crate::observe::{Funnel, Log};
 use crate::sys::give_back_free_memory;
 
 /// The configuration in force, and how it gives way to the next.
 pub(super) struct Reloader {
-    file: PathBuf,
     config: Config,
+    machine: Machine,
     generations: watch::Sender<Arc<Generation>>,
-    /// Follows the certificates' files.
-    follower: Option<JoinHandle<()>>,
     renewing: Option<Renewing>,
-    keeper: Option<Arc<Keeper>>,
+    /// It was attached at the start.
+    has_guard: bool,
+    parent: Parent,
+    access: Arc<dyn Access>,
 }
 
 /// Gets certificates.
@@ -42,7 +42,7 @@ struct Renewing {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Refused {
     #[error(transparent)]
-    Config(#[from] ConfigError),
+    Parent(#[from] ParentError),
     #[error(transparent)]
     Start(#[from] StartError),
     #[error(transparent)]
@@ -51,13 +51,15 @@ pub(super) enum Refused {
 
 impl Reloader {
     pub(super) fn new(
-        file: PathBuf,
         config: Config,
+        machine: Machine,
         generations: watch::Sender<Arc<Generation>>,
-        keeper: Option<Arc<Keeper>>,
+        has_guard: bool,
+        parent: Parent,
+        access: Arc<dyn Access>,
     ) -> Self {
-        let mut reloader = Self { file, config, generations, follower: None, renewing: None, keeper };
-        reloader.follow();
+        let mut reloader = Self { config, machine, generations, renewing: None, has_guard, parent, access };
+        reloader.renew();
         reloader
     }
 
@@ -76,12 +78,13 @@ impl Reloader {
 
     /// Reloads and logs what came of it.
     pub(super) fn reload_and_tell(&mut self) -> Result<String, String> {
-        systemd::reloading(&self.generations.borrow().context.log);
+        let tell = |told: Result<(), ParentError>| told.map_err(|error| error.to_string());
+        tell(self.parent.reloading())?;
         let outcome = self.reload().map_err(|error| error.to_string());
         // Tens of MiB with many upstreams: what was read, and what was in force.
         give_back_free_memory();
         let log = self.generations.borrow().context.log.clone();
-        systemd::ready(&log);
+        tell(self.parent.ready())?;
         let (said, text) = match &outcome {
             Ok(report) => ("reloaded", report),
             Err(error) => ("not reloaded, what was in force stays", error),
@@ -96,11 +99,12 @@ impl Reloader {
     ///
     /// Errors: why nothing has changed.
     pub(super) fn reload(&mut self) -> Result<String, Refused> {
-        let config = Config::load(&self.file)?;
+        let config = self.parent.configuration()?;
         let before = Arc::clone(&self.generations.borrow());
         let certificates = self.certificates(&config, &before)?;
-        let parts = Parts::renewed(&before.context, &self.config, &config)?;
-        let doors = doors(&config, certificates.as_deref(), &before)?;
+        let access = &*self.access;
+        let parts = Parts::renewed(&before.context, &self.config, &config, self.machine, access)?;
+        let doors = self.doors(&config, certificates.as_deref(), &before)?;
         let log = before.context.log.with(log_format(config.log.format), config.log.access);
         let kernel_tls = match self.config.ktls == config.ktls {
             true => before.context.kernel_tls,
@@ -108,17 +112,16 @@ impl Reloader {
         };
         let context = parts.context(&config, kernel_tls, log, Arc::clone(&before.context.metrics));
         let context = Arc::new(context);
-        let mut report = changes(&self.config, &config, self.keeper.is_some());
-        if self.config.guard != config.guard
-            && let Some(keeper) = &self.keeper
-        {
-            self.reload_guard(keeper, &context.metrics.funnel, &config, &mut report);
+        let mut report = changes(&self.config, &config, self.has_guard);
+        if self.has_guard && self.config.guard != config.guard {
+            self.reload_guard(&context.metrics.funnel, &config, &mut report);
         }
         note_what_is_missing(&context);
         let mode = mode(&config);
         self.generations.send_replace(Arc::new(Generation { context, doors, certificates, mode }));
         self.config = config;
-        self.follow();
+        self.parent.in_force()?;
+        self.renew();
         Ok(report)
     }
 
@@ -132,35 +135,64 @@ impl Reloader {
             same.read_again().map_err(BadCertificates::from)?;
             return Ok(Some(Arc::clone(same)));
         }
-        let certificates = Certificates::load(config, &before.context.log)?;
+        let certificates = Certificates::load(config, &before.context.log, &self.access)?;
         if let Some(certificates) = &certificates {
-            certificates.prepare(None)?;
+            certificates.prepare()?;
         }
         Ok(certificates.map(Arc::new))
     }
 
-    fn reload_guard(&self, keeper: &Keeper, funnel: &Funnel, config: &Config, report: &mut String) {
+    /// Addresses that stay keep their sockets, and with them who waits there.
+    fn doors(
+        &self,
+        config: &Config,
+        certificates: Option<&Certificates>,
+        before: &Generation,
+    ) -> Result<Vec<Door>, StartError> {
+        let door = |(address, protocol)| {
+            let former = before.doors.iter().find(|door| door.listener.address() == address);
+            let listener = match former {
+                Some(door) => Arc::clone(&door.listener),
+                None => {
+                    let listener = Listener::new(self.parent.bind(address)?, address);
+                    listener.open()?;
+                    Arc::new(listener)
+                }
+            };
+            Ok(Door { listener, protocol })
+        };
+        protocols(config, certificates, &self.access).into_iter().map(door).collect()
+    }
+
+    fn reload_guard(&self, funnel: &Funnel, config: &Config, report: &mut String) {
         let allowed = config.guard.as_ref().map(|guard| guard.allow.clone()).unwrap_or_default();
         // Writing to a String does not fail.
-        let _ = match keeper.reload() {
-            Ok((rows, attached)) => {
-                funnel.set_rows(rows);
+        let _ = match self.parent.guard() {
+            Ok((attached, _)) => {
+                funnel.set_rows(attached.rows);
                 funnel.set_allowed(allowed);
-                writeln!(report, "guard: {attached}")
+                writeln!(report, "guard: {}", attached.words)
             }
-            Err(KeeperError::Refused(why)) => writeln!(report, "guard: it stays as it was: {why}"),
             Err(error) => writeln!(report, "guard: it stays as it was: {error}"),
         };
     }
 
-    fn follow(&mut self) {
-        if let Some(follower) = self.follower.take() {
-            follower.abort();
-        }
+    /// Reads the certificates' files, which have changed; those that do not work leave the old ones in force.
+    pub(super) fn read_certificates_again(&self) {
+        let now = self.generations.borrow();
+        let Some(certificates) = &now.certificates else { return };
+        now.context.log.note(&match certificates.read_again() {
+            Ok(()) => "the certificate files have changed: the new certificates are in force".to_owned(),
+            Err(error) => format!(
+                "the certificate files have changed and cannot be used: {error}; the old certificates stay in force"
+            ),
+        });
+    }
+
+    /// Sees to the certificate that an authority gives.
+    fn renew(&mut self) {
         let now = self.generations.borrow();
         let log: Log = now.context.log.clone();
-        self.follower =
-            now.certificates.as_ref().map(|certificates| tokio::spawn(certificates.follow(log.clone())));
         let renewal = now.certificates.as_ref().and_then(|certificates| certificates.renewal());
         match (&self.renewing, renewal) {
             (Some(renewing), Some(renewal)) if Arc::ptr_eq(&renewing.renewal, renewal) => renewal.wake(log),
@@ -177,29 +209,8 @@ impl Reloader {
     }
 }
 
-/// Addresses that stay keep their sockets, and with them who waits there.
-fn doors(
-    config: &Config,
-    certificates: Option<&Certificates>,
-    before: &Generation,
-) -> Result<Vec<Door>, StartError> {
-    let door = |(address, protocol)| {
-        let former = before.doors.iter().find(|door| door.listener.address() == address);
-        let listener = match former {
-            Some(door) => Arc::clone(&door.listener),
-            None => {
-                let listener = Listener::bind(address)?;
-                listener.open()?;
-                Arc::new(listener)
-            }
-        };
-        Ok(Door { listener, protocol })
-    };
-    protocols(config, certificates).into_iter().map(door).collect()
-}
-
 /// A line for each section that differs.
-fn changes(before: &Config, after: &Config, has_keeper: bool) -> String {
+fn changes(before: &Config, after: &Config, has_guard: bool) -> String {
     let mut lines = String::new();
     let mut line = |text: String| lines += &(text + "\n");
     let sections = [
@@ -221,7 +232,7 @@ fn changes(before: &Config, after: &Config, has_keeper: bool) -> String {
     let needs_restart = [
         ("admin", before.admin != after.admin),
         ("process", before.process != after.process),
-        ("guard", before.guard != after.guard && !has_keeper),
+        ("guard", before.guard != after.guard && !has_guard),
         ("guard's prefixes, refresh, registry and state", before.prefixes != after.prefixes),
     ];
     for (section, _) in needs_restart.into_iter().filter(|(_, differs)| *differs) {

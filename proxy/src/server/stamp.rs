@@ -2,13 +2,6 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
-
-use tokio::time::sleep;
-
-/// How often files are looked at.
-const INTERVAL: Duration = Duration::from_secs(2);
 
 /// What changes when a file is replaced or written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,47 +26,35 @@ impl Stamp {
     }
 }
 
-/// Some files, and how they were when somebody last cared.
-#[derive(Clone)]
+/// Some files, and how they were when they were last looked at.
 pub(super) struct Watch {
-    list: Arc<dyn Fn() -> Vec<PathBuf> + Send + Sync>,
+    list: Box<dyn Fn() -> Vec<PathBuf>>,
     seen: Vec<(Option<Stamp>, PathBuf)>,
+    /// They have changed, and may change further: whoever writes may need a moment.
+    is_unsettled: bool,
 }
 
 impl Watch {
     /// `list` tells which files there are, each time anew.
-    pub(super) fn new(list: impl Fn() -> Vec<PathBuf> + Send + Sync + 'static) -> Self {
-        let mut watch = Self { list: Arc::new(list), seen: Vec::new() };
-        watch.look();
+    pub(super) fn new(list: impl Fn() -> Vec<PathBuf> + 'static) -> Self {
+        let mut watch = Self { list: Box::new(list), seen: Vec::new(), is_unsettled: false };
+        watch.changed();
         watch
     }
 
-    /// Returns when they are no longer as they were.
-    pub(super) async fn changed(&mut self) {
-        loop {
-            sleep(INTERVAL).await;
-            if self.look() {
-                return;
-            }
-        }
-    }
-
-    /// The same, once they have stayed so for a while: whoever writes may need a moment.
-    pub(super) async fn settled(&mut self) {
-        self.changed().await;
-        loop {
-            sleep(INTERVAL).await;
-            if !self.look() {
-                return;
-            }
-        }
-    }
-
     /// Whether they have changed since the last look.
-    fn look(&mut self) -> bool {
+    pub(super) fn changed(&mut self) -> bool {
         let now: Vec<_> = (self.list)().into_iter().map(|path| (Stamp::of(&path), path)).collect();
         let changed = now != self.seen;
         self.seen = now;
         changed
+    }
+
+    /// Whether they have changed, and then stayed so from one look to the next.
+    pub(super) fn settled(&mut self) -> bool {
+        let changed = self.changed();
+        let settled = self.is_unsettled && !changed;
+        self.is_unsettled = changed;
+        settled
     }
 }

@@ -11,6 +11,7 @@ use crate::observe::Log;
 use crate::sys::inherited;
 
 /// Sockets that were open before this process was there, by their addresses.
+#[derive(Default)]
 pub(super) struct Sockets(Vec<(SocketAddr, Socket)>);
 
 impl Sockets {

@@ -31,13 +31,13 @@ const ACCEPT_NOTE_INTERVAL: Duration = Duration::from_secs(10);
 pub(super) struct Workers(Vec<oneshot::Receiver<usize>>);
 
 impl Workers {
-    /// Starts one a core. They serve with whatever is in `generations`.
+    /// Starts `count` of them. They serve with whatever is in `generations`.
     pub(super) fn start(
+        count: usize,
         generations: &watch::Receiver<Arc<Generation>>,
         drain: &Event,
         end: &Event,
     ) -> io::Result<Self> {
-        let count = thread::available_parallelism().map_or(1, usize::from);
         let start = |index| Worker::start(index, generations.clone(), drain.clone(), end.clone());
         Ok(Self((0..count).map(start).collect::<Result<_, _>>()?))
     }

@@ -10,6 +10,7 @@ use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use super::pem::{BadPem, certificates, private_key};
 use super::provider::provider;
+use crate::access::Access;
 use crate::config;
 
 /// A certificate chain with its key, ready to be offered.
@@ -44,8 +45,13 @@ pub enum BadCertificate {
 
 impl Certificate {
     /// Reads a pair of files and checks that they belong together.
-    pub(super) fn load(pair: &config::Pair, provider: &CryptoProvider) -> Result<Self, BadCertificate> {
-        Self::new(certificates(&pair.cert)?, private_key(&pair.key)?, pair, provider)
+    pub(super) fn load(
+        pair: &config::Pair,
+        access: &dyn Access,
+        provider: &CryptoProvider,
+    ) -> Result<Self, BadCertificate> {
+        let (chain, key) = (certificates(&pair.cert, access)?, private_key(&pair.key, access)?);
+        Self::new(chain, key, pair, provider)
     }
 
     /// A key and its chain that lie in one PEM text; `path` is where they would lie, for messages.

@@ -1,17 +1,14 @@
 //! Answers to what a certificate authority asks before it signs.
 
 use std::collections::HashMap;
-use std::fs::OpenOptions;
-use std::io::Read as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use rustix::fs::OFlags;
 use rustls::server::ClientHello;
 use rustls::sign::CertifiedKey;
 
 use super::self_signed::{self, CannotSign};
+use crate::access::Access;
 
 /// The protocol in which an authority asks to be shown a certificate, and nothing else is said (RFC 8737 §4).
 pub const ACME_TLS: &[u8] = b"acme-tls/1";
@@ -19,7 +16,7 @@ pub const ACME_TLS: &[u8] = b"acme-tls/1";
 /// Where challenges are asked for over HTTP, and lie below a webroot (RFC 8555 §8.3).
 const FOLDER: &str = ".well-known/acme-challenge/";
 /// The longest answer that is taken from a webroot, in bytes.
-const MOST_ANSWER_BYTES: u64 = 4096;
+const MOST_ANSWER_BYTES: usize = 4096;
 
 /// The answers that are ready now.
 #[derive(Debug, Default)]
@@ -28,7 +25,7 @@ pub struct Challenges {
     texts: RwLock<HashMap<String, String>>,
     /// By name.
     certificates: RwLock<HashMap<String, Arc<CertifiedKey>>>,
-    webroot: Option<PathBuf>,
+    webroot: Option<(PathBuf, Arc<dyn Access>)>,
 }
 
 /// What an HTTP request asks of the challenges.
@@ -38,12 +35,14 @@ pub enum Asked {
     /// A challenge that nobody knows.
     Unknown,
     Answered(Vec<u8>),
+    /// What may lie in this file: [`Challenges::read`] tells.
+    Kept(PathBuf),
 }
 
 impl Challenges {
     /// `webroot`: where somebody else's answers lie.
-    pub fn new(webroot: Option<PathBuf>) -> Self {
-        Self { webroot, ..Self::default() }
+    pub fn new(webroot: Option<PathBuf>, access: &Arc<dyn Access>) -> Self {
+        Self { webroot: webroot.map(|webroot| (webroot, Arc::clone(access))), ..Self::default() }
     }
 
     /// From now on `token` is answered with `text`.
@@ -70,15 +69,20 @@ impl Challenges {
     pub fn asked(&self, path: &[u8]) -> Asked {
         let name = path.strip_prefix(b"/").and_then(|path| path.strip_prefix(FOLDER.as_bytes()));
         let Some(name) = name else { return Asked::Nothing };
-        // base64url alone (RFC 8555 §8.3): nothing that leads out of a folder.
-        let is_token = |name: &&str| {
-            (1..=256).contains(&name.len())
-                && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-        };
-        let Some(token) = std::str::from_utf8(name).ok().filter(is_token) else { return Asked::Unknown };
+        let token = std::str::from_utf8(name).ok().filter(|name| is_token(name));
+        let Some(token) = token else { return Asked::Unknown };
         let own = self.texts.read().unwrap_or_else(PoisonError::into_inner).get(token).cloned();
-        let theirs = || read(&self.webroot.as_ref()?.join(FOLDER).join(token));
-        own.map(String::into_bytes).or_else(theirs).map_or(Asked::Unknown, Asked::Answered)
+        let theirs = || Some(folder_below(&self.webroot.as_ref()?.0).join(token));
+        match own {
+            Some(own) => Asked::Answered(own.into_bytes()),
+            None => theirs().map_or(Asked::Unknown, Asked::Kept),
+        }
+    }
+
+    /// What lies in a file of the webroot. May block.
+    pub fn read(&self, path: &Path) -> Asked {
+        let text = self.webroot.as_ref().and_then(|(_, access)| access.read(path).ok());
+        text.filter(|text| text.len() <= MOST_ANSWER_BYTES).map_or(Asked::Unknown, Asked::Answered)
     }
 
     pub(super) fn certificate(&self, name: &str) -> Option<Arc<CertifiedKey>> {
@@ -91,19 +95,26 @@ pub(super) fn is_challenge(hello: &ClientHello<'_>) -> bool {
     hello.alpn().is_some_and(|mut protocols| protocols.next() == Some(ACME_TLS) && protocols.next().is_none())
 }
 
-/// A small regular file; nothing that could keep a reader waiting.
-fn read(path: &Path) -> Option<Vec<u8>> {
-    let at_once = i32::try_from(OFlags::NONBLOCK.bits()).ok()?;
-    let file = OpenOptions::new().read(true).custom_flags(at_once).open(path).ok()?;
-    let is_small = file.metadata().is_ok_and(|meta| meta.is_file() && meta.len() <= MOST_ANSWER_BYTES);
-    let mut text = Vec::new();
-    is_small.then(|| file.take(MOST_ANSWER_BYTES).read_to_end(&mut text).ok())??;
-    Some(text)
+/// Whether this is the name of a file with an answer below `webroot`.
+pub fn is_answer(path: &Path, webroot: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str());
+    path.parent() == Some(&folder_below(webroot)) && name.is_some_and(is_token)
+}
+
+fn folder_below(webroot: &Path) -> PathBuf {
+    webroot.join(FOLDER.trim_end_matches('/'))
+}
+
+/// base64url alone (RFC 8555 §8.3): nothing that leads out of a folder.
+fn is_token(name: &str) -> bool {
+    (1..=256).contains(&name.len())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::access::Disk;
 
     #[test]
     fn only_tokens_are_answered() {
@@ -121,9 +132,17 @@ mod tests {
             0,
         )
         .unwrap();
-        let challenges = Challenges::new(Some(folder.clone()));
+        let disk: Arc<dyn Access> = Arc::new(Disk);
+        let challenges = Challenges::new(Some(folder.clone()), &disk);
         challenges.set_text("own", "own.thumbprint");
-        let asked = |name: &str| challenges.asked(format!("/.well-known/acme-challenge/{name}").as_bytes());
+        let asked =
+            |name: &str| match challenges.asked(format!("/.well-known/acme-challenge/{name}").as_bytes()) {
+                Asked::Kept(path) => {
+                    assert!(is_answer(&path, &folder));
+                    challenges.read(&path)
+                }
+                asked => asked,
+            };
         assert_eq!(asked("own"), Asked::Answered(b"own.thumbprint".to_vec()));
         assert_eq!(asked("of-certbot_1"), Asked::Answered(b"theirs".to_vec()));
         for name in ["", "none", "large", "folder", "../secret", "..%2fsecret", "own?", "own/", "é"] {
@@ -134,6 +153,9 @@ mod tests {
         assert_eq!(challenges.asked(b"/up.example/x"), Asked::Nothing);
         challenges.clear();
         assert_eq!(asked("own"), Asked::Unknown);
+        for other in ["of-certbot_1", "../x/of-certbot_1", "folder/of-certbot_1", ".."] {
+            assert!(!is_answer(&folder.join(other), &folder), "{other}");
+        }
         std::fs::remove_dir_all(folder).unwrap();
     }
 

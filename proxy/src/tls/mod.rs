@@ -13,7 +13,7 @@ mod server;
 
 pub use certificate::{BadCertificate, Certificate};
 pub use chain::{Link, chain};
-pub use challenges::{ACME_TLS, Asked, Challenges};
+pub use challenges::{ACME_TLS, Asked, Challenges, is_answer};
 pub use fault::fault;
 pub use pem::BadPem;
 pub use provider::provider;

@@ -3,6 +3,8 @@ use std::path::{Path, PathBuf};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
+use crate::access::Access;
+
 /// A PEM file that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum BadPem {
@@ -13,14 +15,16 @@ pub enum BadPem {
 }
 
 /// The certificates in a PEM file, in order; never none.
-pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, BadPem> {
+pub fn certificates(path: &Path, access: &dyn Access) -> Result<Vec<CertificateDer<'static>>, BadPem> {
     let unreadable = |error| BadPem::Unreadable { path: path.to_owned(), error };
-    let found = CertificateDer::pem_file_iter(path).map_err(unreadable)?;
-    let found: Vec<_> = found.collect::<Result<_, _>>().map_err(unreadable)?;
+    let text = access.read(path).map_err(|error| unreadable(pem::Error::Io(error)))?;
+    let found = CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>().map_err(unreadable)?;
     if found.is_empty() { Err(BadPem::NoCertificate { path: path.to_owned() }) } else { Ok(found) }
 }
 
 /// The first private key in a PEM file.
-pub(super) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, BadPem> {
-    PrivateKeyDer::from_pem_file(path).map_err(|error| BadPem::Unreadable { path: path.to_owned(), error })
+pub(super) fn private_key(path: &Path, access: &dyn Access) -> Result<PrivateKeyDer<'static>, BadPem> {
+    let unreadable = |error| BadPem::Unreadable { path: path.to_owned(), error };
+    let text = access.read(path).map_err(|error| unreadable(pem::Error::Io(error)))?;
+    PrivateKeyDer::from_pem_slice(&text).map_err(unreadable)
 }

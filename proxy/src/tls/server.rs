@@ -12,6 +12,7 @@ use super::client_auth::NamedClients;
 use super::pem::{BadPem, certificates};
 use super::provider::provider;
 use super::{ACME_TLS, Certificate, Challenges, Resolver};
+use crate::access::Access;
 use crate::config;
 
 /// TLS towards clients cannot be set up as configured.
@@ -34,13 +35,14 @@ pub enum BadTls {
 pub fn server_config(
     tls: &config::Tls,
     challenges: Option<Arc<Challenges>>,
+    access: &dyn Access,
 ) -> Result<(Arc<ServerConfig>, Arc<Resolver>), BadTls> {
     let provider = provider();
     let mut protocols = vec![b"http/1.1".to_vec(), b"http/1.0".to_vec()];
     protocols.extend(challenges.is_some().then(|| ACME_TLS.to_vec()));
     let resolver = Arc::new(Resolver::new(challenges));
-    resolver.replace(load_all(tls, &provider)?);
-    let verifier = client_verifier(tls, &provider)?;
+    resolver.replace(load_all(tls, access, &provider)?);
+    let verifier = client_verifier(tls, access, &provider)?;
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .with_client_cert_verifier(verifier)
@@ -54,27 +56,33 @@ pub fn server_config(
 }
 
 /// Reads all pairs anew and offers them from now on; on an error the old ones stay.
-pub fn reload(tls: &config::Tls, resolver: &Resolver) -> Result<(), BadTls> {
-    resolver.replace(load_all(tls, &provider())?);
+pub fn reload(tls: &config::Tls, resolver: &Resolver, access: &dyn Access) -> Result<(), BadTls> {
+    resolver.replace(load_all(tls, access, &provider())?);
     Ok(())
 }
 
 /// Reads one pair and checks it, as a start does.
-pub fn load(pair: &config::Pair) -> Result<Certificate, BadCertificate> {
-    Certificate::load(pair, &provider())
+pub fn load(pair: &config::Pair, access: &dyn Access) -> Result<Certificate, BadCertificate> {
+    Certificate::load(pair, access, &provider())
 }
 
-fn load_all(tls: &config::Tls, provider: &CryptoProvider) -> Result<Vec<Certificate>, BadTls> {
-    Ok(tls.pairs.iter().map(|pair| Certificate::load(pair, provider)).collect::<Result<_, _>>()?)
+fn load_all(
+    tls: &config::Tls,
+    access: &dyn Access,
+    provider: &CryptoProvider,
+) -> Result<Vec<Certificate>, BadTls> {
+    let load = |pair| Certificate::load(pair, access, provider);
+    Ok(tls.pairs.iter().map(load).collect::<Result<_, _>>()?)
 }
 
 fn client_verifier(
     tls: &config::Tls,
+    access: &dyn Access,
     provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ClientCertVerifier>, BadTls> {
     let Some(path) = &tls.client_ca else { return Ok(Arc::new(NoClientAuth)) };
     let mut roots = RootCertStore::empty();
-    add_roots(&mut roots, path)?;
+    add_roots(&mut roots, path, access)?;
     let chain = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
         .allow_unauthenticated()
         .build()
@@ -83,8 +91,8 @@ fn client_verifier(
 }
 
 /// Adds the certificates in a PEM file.
-pub fn add_roots(roots: &mut RootCertStore, path: &Path) -> Result<(), BadTls> {
-    for certificate in certificates(path)? {
+pub fn add_roots(roots: &mut RootCertStore, path: &Path, access: &dyn Access) -> Result<(), BadTls> {
+    for certificate in certificates(path, access)? {
         roots.add(certificate).map_err(|error| BadTls::Root { path: path.to_owned(), error })?;
     }
     Ok(())

@@ -7,6 +7,7 @@ use rustls::{ClientConfig, RootCertStore};
 
 use super::in_flight::InFlight;
 use super::tls::{Trust, client_config, platform_roots};
+use crate::access::Access;
 use crate::config;
 use crate::observe::UpstreamMetrics;
 use crate::tls::BadTls;
@@ -64,16 +65,16 @@ pub enum BadUpstream {
 
 impl Directory {
     /// Reads the root certificates that the upstreams need.
-    pub fn new(upstreams: &[config::Upstream]) -> Result<Self, BadUpstream> {
-        Self::default().renewed(upstreams)
+    pub fn new(upstreams: &[config::Upstream], access: &dyn Access) -> Result<Self, BadUpstream> {
+        Self::default().renewed(upstreams, access)
     }
 
     /// The directory of another configuration. An upstream that is the same there stays the same, with its connections;
     /// one of the same name keeps its counts.
-    pub fn renewed(&self, upstreams: &[config::Upstream]) -> Result<Self, BadUpstream> {
+    pub fn renewed(&self, upstreams: &[config::Upstream], access: &dyn Access) -> Result<Self, BadUpstream> {
         let needs_roots = upstreams.iter().any(|upstream| upstream.tls);
         let roots = match &self.roots {
-            None if needs_roots => Some(Arc::new(platform_roots())),
+            None if needs_roots => Some(Arc::new(platform_roots(access))),
             known => known.clone(),
         };
         let is_empty = roots.as_ref().is_none_or(|roots| roots.is_empty());
@@ -90,7 +91,7 @@ impl Directory {
             let former = self.by_name.get(configured.name.as_bytes());
             let upstream = match former.filter(|former| former.is_as(configured)) {
                 Some(same) => Arc::clone(same),
-                None => Arc::new(next.upstream(configured, former)?),
+                None => Arc::new(next.upstream(configured, former, access)?),
             };
             next.by_name.insert(configured.name.as_bytes().into(), upstream);
         }
@@ -101,6 +102,7 @@ impl Directory {
         &mut self,
         configured: &config::Upstream,
         former: Option<&Arc<Upstream>>,
+        access: &dyn Access,
     ) -> Result<Upstream, BadUpstream> {
         self.serial += 1;
         let metrics = former.map(|former| Arc::clone(&former.metrics));
@@ -113,20 +115,24 @@ impl Directory {
             allow_private: configured.allow_private,
             require_client_cert: configured.require_client_cert,
             body_bytes: configured.body_bytes,
-            tls: configured.tls.then(|| self.tls(configured)).transpose()?,
+            tls: configured.tls.then(|| self.tls(configured, access)).transpose()?,
             metrics: metrics.unwrap_or_else(|| Arc::new(UpstreamMetrics::new(&configured.name))),
             in_flight: InFlight::new(count, configured.in_flight),
         })
     }
 
-    fn tls(&mut self, configured: &config::Upstream) -> Result<UpstreamTls, BadUpstream> {
+    fn tls(
+        &mut self,
+        configured: &config::Upstream,
+        access: &dyn Access,
+    ) -> Result<UpstreamTls, BadUpstream> {
         let name = || configured.name.clone();
         let trust = Trust::of(configured);
         let config = match (self.configs.get(&trust), &self.roots) {
             (Some(config), _) => Arc::clone(config),
             (None, roots) => {
                 let roots = roots.clone().unwrap_or_else(|| Arc::new(RootCertStore::empty()));
-                client_config(&roots, &trust)
+                client_config(&roots, &trust, access)
                     .map_err(|error| BadUpstream::Certificate { name: name(), error: error.into() })?
             }
         };
@@ -201,6 +207,7 @@ fn cloned((trust, config): (&Trust, &Arc<ClientConfig>)) -> (Trust, Arc<ClientCo
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::access::Disk;
     use crate::config::Config;
     use crate::upstream::InFlightSlot;
 
@@ -213,7 +220,7 @@ mod tests {
     fn what_stays_the_same_keeps_its_connections_and_what_keeps_its_name_its_counts() {
         let before = Directory::new(&upstreams(
             "\"same.example\" = { tls = false }\n\"changed.example\" = { tls = false }\n\"gone.example\" = { tls = false }",
-        ))
+        ), &Disk)
         .unwrap();
         let find = |directory: &Directory, name: &str| directory.find(name.as_bytes()).cloned();
         let changed = find(&before, "changed.example").unwrap();
@@ -222,7 +229,7 @@ mod tests {
             .renewed(&upstreams(
                 "\"same.example\" = { tls = false }\n\"changed.example\" = { tls = false, in_flight = 1 }\n\
                  \"new.example\" = { tls = false }",
-            ))
+            ), &Disk)
             .unwrap();
         let serial =
             |directory: &Directory, name: &str| find(directory, name).map(|upstream| upstream.serial);

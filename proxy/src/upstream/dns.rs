@@ -1,7 +1,9 @@
 //! Names to addresses: the configured servers only, one query per name at a time, answers kept within bounds.
 
 use std::collections::HashMap;
+use std::io;
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,12 +12,16 @@ use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolveHosts,
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::rr::{RData, RecordType};
+use hickory_resolver::system_conf::parse_resolv_conf;
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout};
 
 use super::ConnectError;
+use crate::access::Access;
 use crate::config::{self, DnsServers};
 
+/// Where the machine's own servers stand (resolv.conf(5)).
+pub const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// How long the second family is waited for when the first has answered (RFC 8305 §3).
 const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
 /// How long a refresh may hold up those who could have a stale answer (RFC 8767 §5).
@@ -51,14 +57,19 @@ struct Answer {
 
 /// The DNS cannot be asked as configured.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot set up DNS: {0}")]
-pub struct BadDns(NetError);
+pub enum BadDns {
+    #[error("[dns] servers = \"system\": cannot read {RESOLV_CONF}: {0}")]
+    Unreadable(io::Error),
+    #[error("cannot set up DNS: {0}")]
+    SetUp(#[from] NetError),
+}
 
 impl Dns {
-    pub fn new(settings: &config::Dns) -> Result<Self, BadDns> {
+    pub fn new(settings: &config::Dns, access: &dyn Access) -> Result<Self, BadDns> {
         let config = match &settings.servers {
             DnsServers::System => {
-                let (system, _) = hickory_resolver::system_conf::read_system_conf().map_err(BadDns)?;
+                let text = access.read(Path::new(RESOLV_CONF)).map_err(BadDns::Unreadable)?;
+                let (system, _) = parse_resolv_conf(text)?;
                 ResolverConfig::from_name_servers(system.name_servers().to_vec())
             }
             DnsServers::These(servers) => ResolverConfig::from_name_servers(
@@ -72,7 +83,7 @@ impl Dns {
         options.num_concurrent_reqs = servers;
         options.use_hosts_file = ResolveHosts::Never;
         options.cache_size = 0;
-        let resolver = builder.build().map_err(BadDns)?;
+        let resolver = builder.build()?;
         Ok(Self { resolver, settings: settings.clone(), names: Mutex::default() })
     }
 
@@ -231,13 +242,15 @@ impl From<NetError> for Unanswered {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::access::Disk;
 
     #[tokio::test(start_paused = true)]
     async fn after_no_such_name_old_addresses_do_not_come_back() {
         let second = Duration::from_secs(1);
         let servers = DnsServers::These(vec!["192.0.2.1:53".parse().unwrap()]);
         let dns =
-            Dns::new(&config::Dns { servers, timeout: second, valid: second, stale: 3600 * second }).unwrap();
+            Dns::new(&config::Dns { servers, timeout: second, valid: second, stale: 3600 * second }, &Disk)
+                .unwrap();
         let now = Instant::now();
         let stale: Arc<[IpAddr]> = Arc::new(["192.0.2.2".parse().unwrap()]);
         let known = |outcome| {

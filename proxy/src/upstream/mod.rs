@@ -11,7 +11,7 @@ mod tls;
 
 pub use dial::{connect, connect_to_any};
 pub use directory::{BadUpstream, Directory, Upstream};
-pub use dns::Dns;
+pub use dns::{Dns, RESOLV_CONF};
 pub use error::ConnectError;
 pub use in_flight::InFlightSlot;
 pub use pool::{Pool, Way};

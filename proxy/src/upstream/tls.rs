@@ -8,32 +8,27 @@ use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signat
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
+use crate::access::Access;
 use crate::config;
 use crate::tls::{BadTls, add_roots, provider};
 
-/// Where distributions keep all of their roots in one file: Debian and its kin, Fedora and its kin, others.
-const BUNDLES: [&str; 3] =
-    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
-
 /// The machine's own roots. Certificates that it has and that cannot be used are left out.
-pub(super) fn platform_roots() -> RootCertStore {
-    let chosen = ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter().any(|name| std::env::var_os(name).is_some());
-    let bundle = BUNDLES.iter().map(Path::new).find(|path| path.exists());
-    let found = match bundle {
-        // One file instead of hundreds: most of the time that a start takes.
-        Some(bundle) if !chosen => rustls_native_certs::load_certs_from_paths(Some(bundle), None),
-        _ => rustls_native_certs::load_native_certs(),
-    };
+pub(super) fn platform_roots(access: &dyn Access) -> RootCertStore {
     let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(found.certs);
+    // Whoever needs them says that there are none.
+    roots.add_parsable_certificates(access.roots().unwrap_or_default());
     roots
 }
 
 /// TLS as towards an upstream, for whoever has no upstream: the machine's own roots and those in `ca` are believed,
 /// or anyone unless `verify`.
-pub fn client_config_of(ca: Option<&Path>, verify: bool) -> Result<Arc<ClientConfig>, BadTls> {
-    let roots = if verify { platform_roots() } else { RootCertStore::empty() };
-    client_config(&Arc::new(roots), &Trust { ca: ca.map(Path::to_owned), verify })
+pub fn client_config_of(
+    ca: Option<&Path>,
+    verify: bool,
+    access: &dyn Access,
+) -> Result<Arc<ClientConfig>, BadTls> {
+    let roots = if verify { platform_roots(access) } else { RootCertStore::empty() };
+    client_config(&Arc::new(roots), &Trust { ca: ca.map(Path::to_owned), verify }, access)
 }
 
 /// Whom an upstream is believed to be.
@@ -52,14 +47,18 @@ impl Trust {
 }
 
 /// TLS 1.2 and 1.3, HTTP/1.1 alone, verified against `roots` and those of `trust`.
-pub(super) fn client_config(roots: &Arc<RootCertStore>, trust: &Trust) -> Result<Arc<ClientConfig>, BadTls> {
+pub(super) fn client_config(
+    roots: &Arc<RootCertStore>,
+    trust: &Trust,
+    access: &dyn Access,
+) -> Result<Arc<ClientConfig>, BadTls> {
     let provider = provider();
     let builder =
         ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
     let builder = if trust.verify {
         let mut roots = Arc::clone(roots);
         if let Some(path) = &trust.ca {
-            add_roots(Arc::make_mut(&mut roots), path)?;
+            add_roots(Arc::make_mut(&mut roots), path, access)?;
         }
         builder.with_root_certificates(roots)
     } else {

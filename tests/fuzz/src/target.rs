@@ -1,6 +1,7 @@
 use std::path::Path;
 use std::sync::LazyLock;
 
+use hookgate::access::Disk;
 use hookgate::config::Config;
 use hookgate::http::target::{Target, is_authority, parse, split};
 use hookgate::upstream::Directory;
@@ -11,7 +12,7 @@ static DIRECTORY: LazyLock<Directory> = LazyLock::new(|| {
     let text =
         format!("[listen]\nplain = [\"127.0.0.1:1\"]\n[upstreams]\n\"{UPSTREAM}\" = {{ tls = false }}");
     let config = Config::parse(Path::new("hookgate.toml"), &text).expect("a valid configuration");
-    Directory::new(&config.upstreams).expect("a usable one")
+    Directory::new(&config.upstreams, &Disk).expect("a usable one")
 });
 
 /// A target's path travels byte for byte, and leads nowhere but to the upstream that it names.

@@ -87,13 +87,13 @@ fn out_of_descriptors_it_neither_spins_nor_dies_and_recovers() -> Result<()> {
     let crowd: Vec<Client> = (0..150).map(|_| Client::plain(relay.address)).collect::<Result<_>>()?;
     relay.proxy.wait_for_stderr("Too many open files", Duration::from_secs(5))?;
     assert!(relay.proxy.descriptors()? >= 62, "{:?}", relay.proxy.descriptors());
-    let (before, begun, logged) = (ticks(relay.proxy.pid())?, Instant::now(), relay.proxy.stderr().len());
+    let (before, begun, logged) = (ticks(relay.proxy.worker()?)?, Instant::now(), relay.proxy.stderr().len());
     // The one that is served goes on, on the connection that its upstream has kept.
     while begun.elapsed() < Duration::from_secs(2) {
         assert_eq!(served.ask(post("/up.example/", "x"))?.status(), 200);
         sleep(Duration::from_millis(100));
     }
-    let spent = ticks(relay.proxy.pid())? - before;
+    let spent = ticks(relay.proxy.worker()?)? - before;
     let lines = relay.proxy.stderr()[logged..].matches("Too many open files").count();
     eprintln!("starved for 2 s: {} ms of processor time, {lines} lines of log", spent * 10);
     assert!(spent < 40, "{} ms of processor time in 2 s", spent * 10);
@@ -134,7 +134,7 @@ fn the_soft_limit_of_descriptors_is_raised_and_connections_follow_from_the_hard_
         return Ok(());
     }
     let relay = Limited::start(64, 228, "", PATIENT)?;
-    let limits = fs::read_to_string(format!("/proc/{}/limits", relay.proxy.pid()))?;
+    let limits = fs::read_to_string(format!("/proc/{}/limits", relay.proxy.worker()?))?;
     let line = limits.lines().find(|line| line.starts_with("Max open files")).context("no such limit")?;
     let numbers: Vec<&str> = line.split_whitespace().skip(3).take(2).collect();
     assert_eq!(numbers, ["228", "228"]);

@@ -191,7 +191,7 @@ fn strace_sees_no_body_byte_read_or_written() -> Result<()> {
     client.ask(post("/up.example/", "warm"))?;
     let mut strace = Command::new("strace");
     strace.args(["-f", "-e", "trace=read,write,readv,writev,recvfrom,sendto,recvmsg,sendmsg,splice", "-o"]);
-    strace.arg(&trace).args(["-p", &relay.proxy.pid().to_string()]);
+    strace.arg(&trace).args(["-p", &relay.proxy.worker()?.to_string()]);
     let mut strace = Running::start(strace)?;
     strace.wait_for_stderr("attached", Duration::from_secs(5))?;
     let content = noise(LONG);

@@ -13,7 +13,7 @@ const LAYERS: [&[&str]; 10] = [
     &["upstream", "guard"],
     &["tls", "net"],
     &["config", "observe"],
-    &["http", "nginx", "prefixes", "sys"],
+    &["access", "http", "nginx", "prefixes", "sys"],
 ];
 
 pub fn findings(file: &SourceFile<'_>) -> Vec<String> {

@@ -11,6 +11,7 @@ use tokio::net::lookup_host;
 use tokio::time::{Instant, timeout};
 
 use super::url::Url;
+use crate::access::Disk;
 use crate::net::{Answer, Buffers, Limits, Session, Stream, ask};
 use crate::tls;
 use crate::upstream::{Pool, client_config_of, connect_to_any};
@@ -62,7 +63,7 @@ impl Receiver {
         };
         let tls = match url.is_https {
             true => {
-                let config = client_config_of(trust.ca, trust.verify)?;
+                let config = client_config_of(trust.ca, trust.verify, &Disk)?;
                 Some((config, ServerName::try_from(url.host.clone())?))
             }
             false => None,

@@ -1,0 +1,204 @@
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::OFlags;
+use rustls::pki_types::CertificateDer;
+
+use super::{Access, State};
+
+/// Where distributions keep all of their roots in one file: Debian and its kin, Fedora and its kin, others.
+const BUNDLES: [&str; 3] =
+    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
+
+/// For whoever runs the process alone.
+const FOLDER_MODE: u32 = 0o700;
+const FILE_MODE: u32 = 0o600;
+
+/// Files as this process can reach them.
+#[derive(Clone, Copy, Debug)]
+pub struct Disk;
+
+impl Disk {
+    pub fn shared(self) -> Arc<dyn Access> {
+        Arc::new(self)
+    }
+}
+
+impl Access for Disk {
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        open(path)?.read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn roots(&self) -> io::Result<Vec<CertificateDer<'static>>> {
+        let chosen = ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter().any(|name| std::env::var_os(name).is_some());
+        let bundle = BUNDLES.iter().map(Path::new).find(|path| path.exists());
+        let found = match bundle {
+            // One file instead of hundreds: most of the time that a start takes.
+            Some(bundle) if !chosen => rustls_native_certs::load_certs_from_paths(Some(bundle), None),
+            _ => rustls_native_certs::load_native_certs(),
+        };
+        Ok(found.certs)
+    }
+
+    fn state(&self, folder: PathBuf) -> Box<dyn State> {
+        Box::new(DiskState::new(folder))
+    }
+}
+
+/// Opens a regular file; nothing that could keep a reader waiting.
+pub fn open(path: &Path) -> io::Result<File> {
+    let at_once = i32::try_from(OFlags::NONBLOCK.bits()).map_err(io::Error::other)?;
+    let file = OpenOptions::new().read(true).custom_flags(at_once).open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::new(ErrorKind::InvalidInput, "not a regular file")),
+    }
+}
+
+/// A folder that this process can reach.
+#[derive(Debug)]
+pub struct DiskState {
+    folder: PathBuf,
+}
+
+impl DiskState {
+    pub fn new(folder: PathBuf) -> Self {
+        Self { folder }
+    }
+}
+
+impl State for DiskState {
+    fn prepare(&self) -> io::Result<()> {
+        let above = self.folder.parent().filter(|above| !above.as_os_str().is_empty());
+        if let Some(parent) = above.and_then(Path::parent).filter(|parent| !parent.as_os_str().is_empty()) {
+            fs::create_dir_all(parent)?;
+        }
+        for folder in above.into_iter().chain([&*self.folder]) {
+            match DirBuilder::new().mode(FOLDER_MODE).create(folder) {
+                Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        match Disk.read(&self.folder.join(name)) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let new = self.folder.join(format!(".{name}.new"));
+        let written = write_new(&new, bytes).and_then(|()| fs::rename(&new, self.folder.join(name)));
+        if written.is_err() {
+            // The first error is the one to tell.
+            fs::remove_file(&new).ok();
+        }
+        // The rename itself has to outlive a power cut too.
+        written.and_then(|()| File::open(&self.folder)?.sync_all())
+    }
+
+    fn beside(&self, name: &str) -> io::Result<Vec<Vec<u8>>> {
+        let Some(above) = self.folder.parent() else { return Ok(Vec::new()) };
+        let folders = fs::read_dir(above)?.filter_map(Result::ok);
+        let others = folders.filter(|folder| folder.path() != self.folder);
+        Ok(others.filter_map(|folder| Disk.read(&folder.path().join(name)).ok()).collect())
+    }
+
+    fn lock(&self) -> io::Result<OwnedFd> {
+        let folder = File::open(&self.folder)?;
+        match folder.try_lock() {
+            Ok(()) => Ok(folder.into()),
+            Err(TryLockError::WouldBlock) => Err(ErrorKind::WouldBlock.into()),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+}
+
+fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    // One that was killed has left it.
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
+    use super::*;
+
+    fn state(name: &str) -> (PathBuf, DiskState) {
+        let above = std::env::temp_dir().join(format!("hookgate-state-{name}-{}", std::process::id()));
+        (above.clone(), DiskState::new(above.join("one")))
+    }
+
+    #[test]
+    fn files_are_for_their_owner_alone_and_replaced_as_a_whole() {
+        let (above, state) = state("modes");
+        assert!(state.replace("a", b"1").is_err(), "no folder yet");
+        state.prepare().unwrap();
+        state.prepare().unwrap();
+        fs::write(state.folder.join(".a.new"), "left by one that was killed").unwrap();
+        state.replace("a", b"1").unwrap();
+        state.replace("a", b"2").unwrap();
+        assert_eq!(state.read("a").unwrap().as_deref(), Some(&b"2"[..]));
+        assert_eq!(state.read("b").unwrap(), None);
+        let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o7777;
+        assert_eq!((mode(&above), mode(&state.folder)), (0o700, 0o700));
+        assert_eq!(mode(&state.folder.join("a")), 0o600);
+        assert_eq!(fs::read_dir(&state.folder).unwrap().count(), 1);
+        fs::remove_dir_all(above).unwrap();
+    }
+
+    #[test]
+    fn folders_beside_show_the_same_file() {
+        let (above, state) = state("beside");
+        state.prepare().unwrap();
+        let other = DiskState::new(above.join("two"));
+        other.prepare().unwrap();
+        state.replace("a", b"own").unwrap();
+        other.replace("a", b"other").unwrap();
+        assert_eq!(state.beside("a").unwrap(), [b"other"]);
+        fs::remove_dir_all(above).unwrap();
+    }
+
+    #[test]
+    fn one_at_a_time_holds_the_folder() {
+        let (above, state) = state("lock");
+        state.prepare().unwrap();
+        let first = state.lock().unwrap();
+        assert_eq!(state.lock().unwrap_err().kind(), ErrorKind::WouldBlock);
+        drop(first);
+        state.lock().unwrap();
+        fs::remove_dir_all(above).unwrap();
+    }
+
+    #[test]
+    fn only_regular_files_are_opened() {
+        let error = open(&std::env::temp_dir()).unwrap_err();
+        assert!(
+            error.to_string().contains("not a regular file") || error.raw_os_error().is_some(),
+            "{error}"
+        );
+        let pipe = std::env::temp_dir().join(format!("hookgate-pipe-{}", std::process::id()));
+        let (fifo, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR);
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, fifo, mode, 0).unwrap();
+        // There is nobody at its other end.
+        assert!(open(&pipe).unwrap_err().to_string().contains("not a regular file"));
+        fs::remove_file(pipe).unwrap();
+    }
+}

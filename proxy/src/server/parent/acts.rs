@@ -1,0 +1,263 @@
+//! What the parent does for its worker: only what the configuration names.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, Seek as _, Write};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail, ensure};
+use nix::unistd::User;
+use rustix::fs::{MemfdFlags, memfd_create};
+use serde::Serialize;
+use serde_json::Value;
+use socket2::Socket;
+
+use super::message::{Attached, InForce, Refusal, Request, StateRequest, Told};
+use super::named::Named;
+use crate::access::{Access as _, Disk, DiskState, State as _, open};
+use crate::admin::AdminSocket;
+use crate::config::{self, Config};
+use crate::guard;
+use crate::observe::{Log, clock};
+use crate::prefixes::{Network, Registered, Standing};
+use crate::server::listen;
+use crate::server::systemd::{self, Sockets};
+use crate::sys::give_back_free_memory;
+
+/// What the parent keeps.
+pub(super) struct Privileged {
+    /// The configuration's file.
+    pub(super) file: PathBuf,
+    pub(super) named: Named,
+    /// What the configuration names that was read last and is not in force yet.
+    pub(super) next: Option<Named>,
+    /// The listeners' sockets, for whoever takes over.
+    pub(super) sockets: Vec<(SocketAddr, Socket)>,
+    /// Sockets that were open before this process was there.
+    pub(super) inherited: Sockets,
+    pub(super) admin_socket: Option<AdminSocket>,
+    /// Whom the worker has become.
+    pub(super) user: Option<User>,
+    /// Where prefixes come from, and are stored.
+    pub(super) prefixes: config::Prefixes,
+    pub(super) standing: Standing,
+    /// The guard's folder, once it is attached.
+    pub(super) pin: Option<String>,
+    /// The guard may filter even where that will most likely lock somebody out.
+    pub(super) may_lock_out: bool,
+    pub(super) log: Log,
+}
+
+/// An answer, and the descriptor beside it.
+pub(super) type Given = (Result<Value, Refusal>, Option<OwnedFd>);
+
+impl Privileged {
+    pub(super) fn act(&mut self, request: Request) -> Given {
+        match self.answer(request) {
+            Ok((answer, beside)) => (Ok(answer), beside),
+            Err(error) => {
+                let code = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
+                (Err(Refusal { code, why: format!("{error:#}") }), None)
+            }
+        }
+    }
+
+    fn answer(&mut self, request: Request) -> anyhow::Result<(Value, Option<OwnedFd>)> {
+        let descriptor = |descriptor: OwnedFd| Ok((Value::Null, Some(descriptor)));
+        match request {
+            Request::Configuration => descriptor(self.configuration()?),
+            Request::InForce => {
+                self.in_force();
+                json(&())
+            }
+            Request::Open(path) => {
+                ensure!(
+                    self.names(|named| named.has_file(&path)),
+                    "{}: not in the configuration",
+                    path.display()
+                );
+                descriptor(open(&path)?.into())
+            }
+            Request::Roots => descriptor(roots()?),
+            Request::Bind(address) => {
+                ensure!(
+                    self.names(|named| named.has_address(address)),
+                    "{address}: not in the configuration"
+                );
+                descriptor(self.bind(address)?)
+            }
+            Request::AdminSocket => descriptor(self.admin_socket()?),
+            Request::State(folder, request) => {
+                ensure!(
+                    self.names(|named| named.has_state(&folder)),
+                    "{}: not in the configuration",
+                    folder.display()
+                );
+                state(&folder, request)
+            }
+            Request::Guard => {
+                let (attached, map) = self.guard()?;
+                Ok((json(&attached)?.0, Some(map)))
+            }
+            Request::Stats => json(&self.pin.as_deref().map(guard::read).transpose()?.flatten()),
+            Request::Refreshed(networks) => json(&self.refresh(networks)?),
+            Request::Stored => match self.prefixes.load()? {
+                (_, Some(bad)) => Err(bad.into()),
+                (standing, None) => json(&self.put_in_force(standing)?),
+            },
+            Request::Tell(told) => {
+                self.hear(told);
+                json(&())
+            }
+        }
+    }
+
+    fn names(&self, what: impl Fn(&Named) -> bool) -> bool {
+        what(&self.named) || self.next.as_ref().is_some_and(what)
+    }
+
+    fn configuration(&mut self) -> anyhow::Result<OwnedFd> {
+        let config = Config::load(&self.file)?;
+        self.next = Some(Named::of(&config, &self.file));
+        let text = in_memory("configuration", |file| Ok(serde_json::to_writer(file, &config)?));
+        drop(config);
+        // Tens of MiB with many upstreams.
+        give_back_free_memory();
+        Ok(text?)
+    }
+
+    fn in_force(&mut self) {
+        if let Some(next) = self.next.take() {
+            self.named = next;
+        }
+        self.keep_named_sockets();
+    }
+
+    fn keep_named_sockets(&mut self) {
+        self.sockets.retain(|(address, _)| self.named.has_address(*address));
+    }
+
+    /// One that is there already, is handed out again.
+    fn bind(&mut self, address: SocketAddr) -> anyhow::Result<OwnedFd> {
+        if let Some((_, socket)) = self.sockets.iter().find(|(its, _)| *its == address) {
+            return Ok(socket.as_fd().try_clone_to_owned()?);
+        }
+        let socket = match self.inherited.take(address) {
+            Some(socket) => socket,
+            None => listen::bind(address)?,
+        };
+        let given = socket.as_fd().try_clone_to_owned()?;
+        self.sockets.push((address, socket));
+        Ok(given)
+    }
+
+    fn admin_socket(&mut self) -> anyhow::Result<OwnedFd> {
+        let path = self.named.socket.as_deref().context("[admin] socket: not in the configuration")?;
+        let socket = AdminSocket::listen(path)?;
+        if let Some(user) = &self.user {
+            socket.give_to(user.uid.as_raw(), user.gid.as_raw())?;
+        }
+        let given = socket.share()?;
+        self.admin_socket = Some(socket);
+        Ok(given.into())
+    }
+
+    fn guard(&mut self) -> anyhow::Result<(Attached, OwnedFd)> {
+        let named = self.next.as_ref().unwrap_or(&self.named);
+        let guard = named.guard.as_ref();
+        let guard = guard.context("[guard] is gone: `hookgate guard detach` takes the program off")?;
+        if self.pin.as_ref().is_some_and(|pin| *pin != guard.pin) {
+            bail!("[guard] pin changed, and needs a restart");
+        }
+        let table = self.standing.table();
+        if !self.may_lock_out {
+            guard::locks_nobody_out(guard, &table)?;
+        }
+        let attached = guard::start(guard, &table)?;
+        self.pin = Some(guard.pin.clone());
+        let words = format!("{attached}, mode {}", guard.mode);
+        Ok((Attached { rows: attached.rows, words }, attached.funnel))
+    }
+
+    /// The same checks as the worker has made: what it says is not believed.
+    fn refresh(&mut self, networks: BTreeSet<Network>) -> anyhow::Result<InForce> {
+        let registered = Registered::checked(networks)?;
+        let registry = self.prefixes.registry.to_string();
+        let next = self.standing.refreshed(&registered, clock::now(), &registry)?;
+        if let Some(refresh) = &next.refresh {
+            refresh.store(&self.prefixes.state)?;
+        }
+        self.put_in_force(next)
+    }
+
+    fn put_in_force(&mut self, standing: Standing) -> anyhow::Result<InForce> {
+        let rows = self.pin.as_deref().map(|pin| guard::set_prefixes(pin, &standing.table())).transpose()?;
+        self.standing = standing.clone();
+        Ok(InForce { standing, rows })
+    }
+
+    fn hear(&mut self, told: Told) {
+        match told {
+            Told::Ready => {
+                // Either they are in force now, or they were refused.
+                self.next = None;
+                self.keep_named_sockets();
+                std::mem::take(&mut self.inherited).close(&self.log);
+                systemd::ready(&self.log);
+            }
+            Told::Reloading => systemd::reloading(&self.log),
+            Told::Stopping => {
+                systemd::stopping(&self.log);
+                self.sockets.clear();
+            }
+        }
+    }
+}
+
+fn json(answer: &impl Serialize) -> anyhow::Result<(Value, Option<OwnedFd>)> {
+    Ok((serde_json::to_value(answer)?, None))
+}
+
+fn state(folder: &Path, request: StateRequest) -> anyhow::Result<(Value, Option<OwnedFd>)> {
+    let state = DiskState::new(folder.to_owned());
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    match request {
+        StateRequest::Prepare => json(&state.prepare()?),
+        StateRequest::Read(name) => json(&state.read(plain(&name)?)?.map(text)),
+        StateRequest::Replace(name, content) => json(&state.replace(plain(&name)?, content.as_bytes())?),
+        StateRequest::Beside(name) => {
+            json(&state.beside(plain(&name)?)?.into_iter().map(text).collect::<Vec<_>>())
+        }
+        StateRequest::Lock => Ok((Value::Null, Some(state.lock()?))),
+    }
+}
+
+/// A name that leads to no other folder.
+fn plain(name: &str) -> anyhow::Result<&str> {
+    let is_plain = |c: char| c.is_ascii_lowercase() || c == '.';
+    ensure!(name.chars().all(is_plain) && !name.starts_with('.'), "no file of a state folder: {name:?}");
+    Ok(name)
+}
+
+fn roots() -> io::Result<OwnedFd> {
+    let roots = Disk.roots()?;
+    in_memory("roots", |file| {
+        roots.iter().try_for_each(|root| {
+            let length = u32::try_from(root.len()).map_err(io::Error::other)?;
+            file.write_all(&length.to_le_bytes())?;
+            file.write_all(root)
+        })
+    })
+}
+
+/// A file that lies in memory alone, to be read from its start.
+fn in_memory(name: &str, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<OwnedFd> {
+    let file = File::from(memfd_create(name, MemfdFlags::CLOEXEC)?);
+    let mut buffered = io::BufWriter::new(file);
+    write(&mut buffered)?;
+    let mut file = buffered.into_inner().map_err(io::IntoInnerError::into_error)?;
+    file.rewind()?;
+    Ok(file.into())
+}

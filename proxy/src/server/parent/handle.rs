@@ -1,0 +1,224 @@
+use std::collections::BTreeSet;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, BufReader, Read as _, Write as _};
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rustls::pki_types::CertificateDer;
+use serde::de::DeserializeOwned;
+use socket2::Socket;
+
+use super::message::{self, Attached, InForce, Refusal, Request, StateRequest, Told};
+use crate::access::{Access, State};
+use crate::config::Config;
+use crate::guard::Stats;
+use crate::prefixes::Network;
+
+/// How long an answer may take: attaching the guard is the longest work.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The worker's end of the way to its parent, which may do what the worker may not.
+#[derive(Clone, Debug)]
+pub(in super::super) struct Parent(Arc<Mutex<Option<UnixStream>>>);
+
+/// Why the parent did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ParentError {
+    /// In its words, causes included.
+    #[error("{}", .0.why)]
+    Refused(Refused),
+    #[error("the process that started this one does not answer any more: {0}")]
+    Gone(io::Error),
+}
+
+/// What the parent answered in place of what was asked for.
+pub struct Refused {
+    why: String,
+    code: Option<i32>,
+}
+
+impl fmt::Debug for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.why)
+    }
+}
+
+impl From<ParentError> for io::Error {
+    fn from(error: ParentError) -> Self {
+        match error {
+            ParentError::Refused(Refused { why, code }) => Refusal { code, why }.into_io(),
+            ParentError::Gone(error) => error,
+        }
+    }
+}
+
+impl Parent {
+    /// `socket`: the other end of the one that the parent keeps.
+    ///
+    /// Errors: setsockopt(2).
+    pub(super) fn new(socket: UnixStream) -> io::Result<Self> {
+        socket.set_read_timeout(Some(PATIENCE))?;
+        socket.set_write_timeout(Some(PATIENCE))?;
+        Ok(Self(Arc::new(Mutex::new(Some(socket)))))
+    }
+
+    /// What the configuration's files say now.
+    ///
+    /// Errors: whatever is wrong with them.
+    pub(in super::super) fn configuration(&self) -> Result<Config, ParentError> {
+        let ((), file) = self.ask(&Request::Configuration)?;
+        let read = |file: OwnedFd| Ok(serde_json::from_reader(BufReader::new(File::from(file)))?);
+        descriptor(file).and_then(read).map_err(ParentError::Gone)
+    }
+
+    /// The configuration that was read last is in force.
+    pub(in super::super) fn in_force(&self) -> Result<(), ParentError> {
+        self.ask(&Request::InForce).map(|((), _)| ())
+    }
+
+    /// A socket that has the address, and does not listen yet.
+    pub(in super::super) fn bind(&self, address: SocketAddr) -> Result<Socket, ParentError> {
+        let ((), socket) = self.ask(&Request::Bind(address))?;
+        descriptor(socket).map(Socket::from).map_err(ParentError::Gone)
+    }
+
+    /// The command line's socket.
+    pub(in super::super) fn admin_socket(&self) -> Result<UnixListener, ParentError> {
+        let ((), socket) = self.ask(&Request::AdminSocket)?;
+        descriptor(socket).map(UnixListener::from).map_err(ParentError::Gone)
+    }
+
+    /// Puts in force what the configuration says of the guard; and the map in which the proxy counts.
+    pub(in super::super) fn guard(&self) -> Result<(Attached, OwnedFd), ParentError> {
+        let (attached, map) = self.ask(&Request::Guard)?;
+        Ok((attached, descriptor(map).map_err(ParentError::Gone)?))
+    }
+
+    /// What the guard has counted; `None` while it is attached to no interface. Blocks until the answer is there.
+    pub(in super::super) fn stats(&self) -> Result<Option<Stats>, ParentError> {
+        self.ask(&Request::Stats).map(|(stats, _)| stats)
+    }
+
+    /// Puts in force what the routing registry has of Meta's own, and stores it.
+    pub(in super::super) fn refreshed(&self, registered: &BTreeSet<Network>) -> Result<InForce, ParentError> {
+        self.ask(&Request::Refreshed(registered.clone())).map(|(in_force, _)| in_force)
+    }
+
+    /// Puts in force what was stored.
+    pub(in super::super) fn stored(&self) -> Result<InForce, ParentError> {
+        self.ask(&Request::Stored).map(|(in_force, _)| in_force)
+    }
+
+    pub(in super::super) fn ready(&self) -> Result<(), ParentError> {
+        self.tell(Told::Ready)
+    }
+
+    pub(in super::super) fn reloading(&self) -> Result<(), ParentError> {
+        self.tell(Told::Reloading)
+    }
+
+    pub(in super::super) fn stopping(&self) -> Result<(), ParentError> {
+        self.tell(Told::Stopping)
+    }
+
+    fn tell(&self, told: Told) -> Result<(), ParentError> {
+        self.ask(&Request::Tell(told)).map(|((), _)| ())
+    }
+
+    fn ask<T: DeserializeOwned>(&self, request: &Request) -> Result<(T, Option<OwnedFd>), ParentError> {
+        let mut way = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let socket = way.as_ref().ok_or_else(|| ParentError::Gone(io::ErrorKind::NotConnected.into()))?;
+        let sent = message::line(request).and_then(|line| exchange(socket, &line));
+        match sent {
+            Ok((Ok(answer), beside)) => Ok((answer, beside)),
+            Ok((Err(Refusal { code, why }), _)) => Err(ParentError::Refused(Refused { why, code })),
+            Err(error) => {
+                // A later answer would be to another question.
+                *way = None;
+                Err(ParentError::Gone(error))
+            }
+        }
+    }
+}
+
+type Answer<T> = (Result<T, Refusal>, Option<OwnedFd>);
+
+fn exchange<T: DeserializeOwned>(mut socket: &UnixStream, request: &[u8]) -> io::Result<Answer<T>> {
+    socket.write_all(request)?;
+    let (line, beside) = message::receive(socket)?;
+    Ok((serde_json::from_slice(&line)?, beside))
+}
+
+fn descriptor(beside: Option<OwnedFd>) -> io::Result<OwnedFd> {
+    beside.ok_or_else(|| io::Error::other("an answer came without its descriptor"))
+}
+
+impl Access for Parent {
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        let ((), file) = self.ask(&Request::Open(path.to_owned()))?;
+        let mut bytes = Vec::new();
+        File::from(descriptor(file)?).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn roots(&self) -> io::Result<Vec<CertificateDer<'static>>> {
+        let ((), file) = self.ask(&Request::Roots)?;
+        let mut bytes = Vec::new();
+        File::from(descriptor(file)?).read_to_end(&mut bytes)?;
+        let (mut rest, mut roots) = (&bytes[..], Vec::new());
+        while let Some((length, after)) = rest.split_first_chunk() {
+            let length = u32::from_le_bytes(*length) as usize;
+            let (root, after) = after.split_at_checked(length).ok_or(io::ErrorKind::UnexpectedEof)?;
+            roots.push(CertificateDer::from(root.to_vec()));
+            rest = after;
+        }
+        Ok(roots)
+    }
+
+    fn state(&self, folder: PathBuf) -> Box<dyn State> {
+        Box::new(StateThrough { parent: self.clone(), folder })
+    }
+}
+
+/// A folder that the parent can reach.
+struct StateThrough {
+    parent: Parent,
+    folder: PathBuf,
+}
+
+impl StateThrough {
+    fn ask<T: DeserializeOwned>(&self, request: StateRequest) -> io::Result<(T, Option<OwnedFd>)> {
+        Ok(self.parent.ask(&Request::State(self.folder.clone(), request))?)
+    }
+}
+
+impl State for StateThrough {
+    fn prepare(&self) -> io::Result<()> {
+        self.ask(StateRequest::Prepare).map(|((), _)| ())
+    }
+
+    fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        self.ask::<Option<String>>(StateRequest::Read(name.into()))
+            .map(|(text, _)| text.map(String::into_bytes))
+    }
+
+    fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let text = str::from_utf8(bytes).map_err(io::Error::other)?;
+        self.ask(StateRequest::Replace(name.into(), text.into())).map(|((), _)| ())
+    }
+
+    fn beside(&self, name: &str) -> io::Result<Vec<Vec<u8>>> {
+        let (texts, _) = self.ask::<Vec<String>>(StateRequest::Beside(name.into()))?;
+        Ok(texts.into_iter().map(String::into_bytes).collect())
+    }
+
+    fn lock(&self) -> io::Result<OwnedFd> {
+        let ((), folder) = self.ask(StateRequest::Lock)?;
+        descriptor(folder)
+    }
+}

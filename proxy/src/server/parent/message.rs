@@ -1,0 +1,140 @@
+//! What the worker asks of the parent and how it is answered: a JSON text a line, with descriptors beside the answers.
+
+use std::collections::BTreeSet;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+use rustix::io::Errno;
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, recvmsg, sendmsg,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::prefixes::{Network, Standing};
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Request {
+    /// What the configuration's files say now, as JSON in a file. What it names may be asked for from now on.
+    Configuration,
+    /// It is in force: what only the former one named may not be asked for any more.
+    InForce,
+    /// A file that the configuration names.
+    Open(PathBuf),
+    /// The machine's root certificates, in a file: each with its length (4 bytes, little-endian) before it.
+    Roots,
+    /// A socket that has this address, and does not listen yet.
+    Bind(SocketAddr),
+    /// The command line's socket, which listens.
+    AdminSocket,
+    State(PathBuf, StateRequest),
+    /// Put in force what the configuration says of the guard.
+    Guard,
+    Stats,
+    /// What the routing registry has of Meta's own: check it, put it in force, store it for the next start.
+    Refreshed(BTreeSet<Network>),
+    /// Put in force the prefixes that lie in the state file.
+    Stored,
+    Tell(Told),
+}
+
+/// What is asked of a folder whose files outlive the process.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum StateRequest {
+    Prepare,
+    Read(String),
+    Replace(String, String),
+    Beside(String),
+    Lock,
+}
+
+/// What the worker tells of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Told {
+    /// It serves.
+    Ready,
+    /// It reads another configuration; [`Told::Ready`] follows.
+    Reloading,
+    /// It takes no new clients.
+    Stopping,
+}
+
+/// The prefixes from now on, and where the guard, if it is there, counts for each.
+#[derive(Debug, Serialize, Deserialize)]
+pub(in super::super) struct InForce {
+    pub(in super::super) standing: Standing,
+    pub(in super::super) rows: Option<Vec<(Network, u32)>>,
+}
+
+/// The guard, and whose counts are where in its maps.
+#[derive(Debug, Serialize, Deserialize)]
+pub(in super::super) struct Attached {
+    pub(in super::super) rows: Vec<(Network, u32)>,
+    /// To what, in words.
+    pub(in super::super) words: String,
+}
+
+/// Why something was not done.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Refusal {
+    /// errno(3), where a system call failed.
+    pub(super) code: Option<i32>,
+    /// Causes included.
+    pub(super) why: String,
+}
+
+impl Refusal {
+    pub(super) fn into_io(self) -> io::Error {
+        self.code.map_or_else(|| io::Error::other(self.why), io::Error::from_raw_os_error)
+    }
+}
+
+/// The most descriptors beside one answer.
+const MOST_DESCRIPTORS: usize = 1;
+
+/// Errors: a path in it is not UTF-8.
+pub(super) fn line(message: &impl Serialize) -> io::Result<Vec<u8>> {
+    let mut line = serde_json::to_vec(message)?;
+    line.push(b'\n');
+    Ok(line)
+}
+
+/// Sends as much of `bytes` as there is room for, with the descriptor beside it; how much that was.
+pub(super) fn send(socket: impl AsFd, bytes: &[u8], descriptor: Option<BorrowedFd<'_>>) -> io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
+    let mut beside = SendAncillaryBuffer::new(&mut space);
+    let descriptors = descriptor.map(|descriptor| [descriptor]);
+    if let Some(descriptors) = &descriptors {
+        beside.push(SendAncillaryMessage::ScmRights(descriptors));
+    }
+    Ok(sendmsg(socket, &[IoSlice::new(bytes)], &mut beside, SendFlags::NOSIGNAL)?)
+}
+
+/// A whole line, and the descriptor that came beside it.
+///
+/// Errors: the other side has gone ([`io::ErrorKind::UnexpectedEof`]), or nothing came in time.
+pub(super) fn receive(socket: impl AsFd) -> io::Result<(Vec<u8>, Option<OwnedFd>)> {
+    let (mut line, mut descriptor) = (Vec::new(), None);
+    let mut part = vec![0; 16 * 1024];
+    while line.last() != Some(&b'\n') {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
+        let mut beside = RecvAncillaryBuffer::new(&mut space);
+        let flags = RecvFlags::CMSG_CLOEXEC;
+        let length = match recvmsg(&socket, &mut [IoSliceMut::new(&mut part)], &mut beside, flags) {
+            Ok(message) if message.bytes > 0 => message.bytes,
+            Ok(_) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Err(Errno::INTR) => continue,
+            Err(error) => return Err(error.into()),
+        };
+        for message in beside.drain() {
+            if let RecvAncillaryMessage::ScmRights(descriptors) = message {
+                descriptor = descriptors.last();
+            }
+        }
+        line.extend_from_slice(&part[..length]);
+    }
+    Ok((line, descriptor))
+}

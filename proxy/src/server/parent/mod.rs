@@ -1,0 +1,218 @@
+//! Two processes: the parent, which may bind, read keys, attach the guard and talk to the service manager, and does so
+//! for what the configuration names alone; and the worker, which parses everything that comes from the network, and may do
+//! nothing else. They end together.
+
+mod acts;
+mod handle;
+mod message;
+mod named;
+
+use std::io;
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{Pid, setpgid};
+use rustix::process::{getpid, getppid, set_parent_process_death_signal};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader, Interest};
+use tokio::net::UnixStream;
+use tokio::runtime;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{MissedTickBehavior, interval};
+
+pub(super) use handle::Parent;
+pub use handle::ParentError;
+pub(super) use message::InForce;
+
+use super::systemd::Sockets;
+use super::{Machine, StartError, privileges, worker_user};
+use crate::config::Config;
+use crate::net::KernelTls;
+use crate::observe::Log;
+use crate::prefixes::Standing;
+use crate::sys::{ForkResult, fork, give_back_free_memory};
+use acts::{Given, Privileged};
+use message::Request;
+use named::Named;
+
+/// The signals that are for the worker.
+const FORWARDED: [(SignalKind, Signal); 3] = [
+    (SignalKind::hangup(), Signal::SIGHUP),
+    (SignalKind::interrupt(), Signal::SIGINT),
+    (SignalKind::terminate(), Signal::SIGTERM),
+];
+/// What the worker is told when the certificates' files have changed.
+pub(super) const CERTIFICATES_CHANGED: Signal = Signal::SIGUSR1;
+/// How often files are looked at.
+const LOOK: Duration = Duration::from_secs(2);
+/// The longest request, in bytes: room for every prefix that there may be.
+const LONGEST: u64 = 1 << 20;
+
+/// What a start begins with.
+pub struct Start {
+    /// Where `config` was read.
+    pub file: PathBuf,
+    pub config: Config,
+    /// Meta's prefixes.
+    pub standing: Standing,
+    /// The guard may filter even where that will most likely lock somebody out.
+    pub may_lock_out: bool,
+    pub log: Log,
+}
+
+/// Runs the proxy until it ends; how it ended.
+///
+/// Errors: it does not start.
+pub fn run(start: Start) -> Result<ExitCode, StartError> {
+    let Start { file, config, standing, may_lock_out, log } = start;
+    let user = worker_user(&config)?;
+    let machine = Machine::measure();
+    // The kernel loads what it has as a module for those who may, and the worker may not.
+    drop(KernelTls::probe());
+    let named = Named::of(&config, &file);
+    let inherited = Sockets::inherited()?;
+    let (ours, theirs) = StdUnixStream::pair()?;
+    let parent = getpid();
+    match fork()? {
+        ForkResult::Child => {
+            drop((ours, inherited, named));
+            // Ctrl-C is for the parent, which passes it on; the worker would otherwise get it twice.
+            setpgid(Pid::from_raw(0), Pid::from_raw(0)).map_err(io::Error::from)?;
+            privileges::give_up(user.as_ref())?;
+            end_with(parent)?;
+            super::serve(config, standing, machine, Parent::new(theirs)?, log)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        ForkResult::Parent { child } => {
+            drop(theirs);
+            let prefixes = config.prefixes.clone();
+            drop(config);
+            give_back_free_memory();
+            let privileged = Privileged {
+                file,
+                named,
+                next: None,
+                sockets: Vec::new(),
+                inherited,
+                admin_socket: None,
+                user,
+                prefixes,
+                standing,
+                pin: None,
+                may_lock_out,
+                log,
+            };
+            let control = runtime::Builder::new_current_thread().enable_all().build()?;
+            Ok(control.block_on(attend(ours, privileged, child))?)
+        }
+    }
+}
+
+/// From now on this process ends with its parent. To be called once it has become who it stays: when its user changes, the
+/// kernel forgets.
+///
+/// Errors: the parent has gone already.
+fn end_with(parent: rustix::process::Pid) -> io::Result<()> {
+    set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+    match getppid() {
+        Some(still) if still == parent => Ok(()),
+        _ => Err(io::Error::other("the process that started this one has ended")),
+    }
+}
+
+/// Does what the worker asks until it has ended; how it ended.
+async fn attend(socket: StdUnixStream, mut privileged: Privileged, worker: Pid) -> io::Result<ExitCode> {
+    for (kind, forwarded) in FORWARDED {
+        let mut caught = signal(kind)?;
+        tokio::spawn(async move {
+            while caught.recv().await.is_some() {
+                tell(worker, forwarded);
+            }
+        });
+    }
+    socket.set_nonblocking(true)?;
+    let mut socket = BufReader::new(UnixStream::from_std(socket)?);
+    let mut ended = signal(SignalKind::child())?;
+    let mut look = interval(LOOK);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut line, mut listens) = (Vec::new(), true);
+    let code = loop {
+        if let Some(code) = how_it_ended(worker, &privileged.log)? {
+            break code;
+        }
+        tokio::select! {
+            read = read_line(&mut socket, &mut line), if listens => {
+                let answered = match read {
+                    Ok(true) => answer(&mut socket, &mut privileged, &line).await,
+                    // It has closed its end, and is about to go.
+                    Ok(false) => Err(io::ErrorKind::UnexpectedEof.into()),
+                    Err(error) => Err(error),
+                };
+                line.clear();
+                if let Err(error) = answered {
+                    listens = false;
+                    if error.kind() != io::ErrorKind::UnexpectedEof {
+                        privileged.log.note(&format!("no longer answering the process that serves: {error}"));
+                    }
+                }
+            }
+            _ = ended.recv() => {}
+            _ = look.tick() => {
+                if privileged.named.certificates.changed() {
+                    tell(worker, CERTIFICATES_CHANGED);
+                }
+                if privileged.named.configuration.as_mut().is_some_and(|files| files.settled()) {
+                    tell(worker, Signal::SIGHUP);
+                }
+            }
+        }
+    };
+    if let Some(socket) = privileged.admin_socket.take() {
+        socket.remove();
+    }
+    Ok(u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+/// Only a process that has ended cannot be signalled, and that is noticed elsewhere.
+fn tell(worker: Pid, signal: Signal) {
+    let _ = kill(worker, signal);
+}
+
+fn how_it_ended(worker: Pid, log: &Log) -> io::Result<Option<i32>> {
+    match waitpid(worker, Some(WaitPidFlag::WNOHANG))? {
+        WaitStatus::Exited(_, code) => Ok(Some(code)),
+        WaitStatus::Signaled(_, signal, _) => {
+            log.note(&format!("the process that serves was ended by {signal}; the guard goes on"));
+            Ok(Some(1))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// Appends a whole line, or what there is of it when this is dropped. False: there is none any more.
+async fn read_line(socket: &mut BufReader<UnixStream>, line: &mut Vec<u8>) -> io::Result<bool> {
+    let room = LONGEST.saturating_sub(line.len() as u64);
+    Ok(socket.take(room).read_until(b'\n', line).await? > 0)
+}
+
+/// Errors: what came is no request, or the answer is not taken; whoever does such a thing is not to be trusted with more.
+async fn answer(
+    socket: &mut BufReader<UnixStream>,
+    privileged: &mut Privileged,
+    line: &[u8],
+) -> io::Result<()> {
+    let (answer, beside): Given = privileged.act(serde_json::from_slice::<Request>(line)?);
+    let text = message::line(&answer)?;
+    let (mut rest, mut beside) = (&text[..], beside);
+    while !rest.is_empty() {
+        use std::os::fd::AsFd as _;
+        let send = || message::send(socket.get_ref(), rest, beside.as_ref().map(|fd| fd.as_fd()));
+        let sent = socket.get_ref().async_io(Interest::WRITABLE, send).await?;
+        rest = &rest[sent..];
+        beside = None;
+    }
+    Ok(())
+}

@@ -1,0 +1,65 @@
+//! What a configuration names: all that the worker may ask its parent for.
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use crate::config::{self, Config, DnsServers};
+use crate::server::stamp::Watch;
+use crate::tls::is_answer;
+use crate::upstream::RESOLV_CONF;
+use crate::{acme, config::Guard};
+
+pub(super) struct Named {
+    files: HashSet<PathBuf>,
+    addresses: HashSet<SocketAddr>,
+    webroot: Option<PathBuf>,
+    /// What an authority gave lies there.
+    state: Option<PathBuf>,
+    pub(super) socket: Option<PathBuf>,
+    pub(super) guard: Option<Guard>,
+    /// The certificates' files.
+    pub(super) certificates: Watch,
+    /// The configuration's own, where it is to be read again by itself.
+    pub(super) configuration: Option<Watch>,
+}
+
+impl Named {
+    /// Of `config`, whose files are to be read from now on.
+    pub(super) fn of(config: &Config, file: &Path) -> Self {
+        let pairs = config.tls.iter().flat_map(|tls| &tls.pairs);
+        let pairs: Vec<PathBuf> = pairs.flat_map(|pair| [pair.cert.clone(), pair.key.clone()]).collect();
+        let admin = config.admin.as_ref();
+        let listen = &config.listen;
+        let acme = config.acme.as_ref();
+        let mut files: HashSet<PathBuf> = pairs.iter().cloned().collect();
+        files.extend(config.tls.iter().filter_map(|tls| tls.client_ca.clone()));
+        files.extend(acme.iter().filter_map(|acme| acme.ca.clone()));
+        files.extend(config.upstreams.iter().filter_map(|upstream| upstream.ca.clone()));
+        files.extend((config.dns.servers == DnsServers::System).then(|| RESOLV_CONF.into()));
+        let addresses = [&listen.https, &listen.http, &listen.plain].into_iter().flatten();
+        let watched = file.to_owned();
+        Self {
+            files,
+            addresses: addresses.copied().chain(admin.and_then(|admin| admin.listen)).collect(),
+            webroot: acme.and_then(|acme| acme.webroot.clone()),
+            state: acme.filter(|acme| !acme.domains.is_empty()).map(acme::folder),
+            socket: admin.and_then(|admin| admin.socket.clone()),
+            guard: config.guard.clone(),
+            certificates: Watch::new(move || pairs.clone()),
+            configuration: config.process.watch.then(|| Watch::new(move || config::files(&watched))),
+        }
+    }
+
+    pub(super) fn has_file(&self, path: &Path) -> bool {
+        self.files.contains(path) || self.webroot.as_ref().is_some_and(|webroot| is_answer(path, webroot))
+    }
+
+    pub(super) fn has_address(&self, address: SocketAddr) -> bool {
+        self.addresses.contains(&address)
+    }
+
+    pub(super) fn has_state(&self, folder: &Path) -> bool {
+        self.state.as_deref() == Some(folder)
+    }
+}
