@@ -1,10 +1,11 @@
 //! Two processes, of which the one that serves has no privileges, and which end together.
 
 use std::fs;
+use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use harness::{Need, NetNs, Proxy, TempDir, require, run, wait_until};
+use anyhow::{Context, Result, ensure};
+use harness::{Need, NetNs, Proxy, TempDir, free_port, require, run, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -141,5 +142,63 @@ fn a_user_who_may_not_see_pins_still_tells_what_was_counted() -> Result<()> {
     let metrics = scene.curl(&format!("http://{ADMIN}/metrics"))?;
     assert!(metrics.contains("hookgate_prefix_packets_total{prefix=\"other\"}"), "{metrics}");
     assert_eq!(capabilities(scene.proxy.worker()?)?, 0);
+    Ok(())
+}
+
+/// What system calls give in the process, which a debugger has it make: the result, or an error number below zero.
+fn inject(pid: u32, calls: &[&str]) -> Result<Vec<i64>> {
+    let mut gdb = Command::new("gdb");
+    gdb.args(["-nx", "-batch", "-p", &pid.to_string(), "-ex", "set debuginfod enabled off"]);
+    for call in calls {
+        gdb.args([
+            "-ex",
+            &format!("printf \"gave %ld %d\\n\", (long)syscall({call}), *(int*)__errno_location()"),
+        ]);
+    }
+    let said = run(gdb)?;
+    let gave = said.lines().filter_map(|line| line.strip_prefix("gave ")?.split_once(' '));
+    let gave = gave.map(|(result, errno)| Ok((result.parse::<i64>()?, errno.parse::<i64>()?)));
+    let gave: Vec<_> = gave.collect::<Result<_>>()?;
+    ensure!(gave.len() == calls.len(), "{said}");
+    Ok(gave.into_iter().map(|(result, errno)| if result < 0 { -errno } else { result }).collect())
+}
+
+/// Where nothing is confined, the debugger gets its way: what is refused below is not refused by chance.
+const PASSWD: &str = "(long)2, \"/etc/passwd\", (long)0";
+
+#[test]
+fn the_one_that_serves_cannot_read_files_or_execute_or_bind() -> Result<()> {
+    if !require(&[Need::Root, Need::Program("gdb")]) {
+        return Ok(());
+    }
+    let proxy = Proxy::start(&format!("[listen]\nplain = [\"127.0.0.1:{}\"]\n[upstreams]\n", free_port()?))?;
+    let parent = inject(proxy.pid(), &[PASSWD])?;
+    assert!(parent[0] > 2, "{parent:?}");
+
+    let worker = proxy.worker()?;
+    let status = fs::read_to_string(format!("/proc/{worker}/status"))?;
+    assert!(status.contains("Seccomp:\t2\n") && status.contains("NoNewPrivs:\t1\n"), "{status}");
+    let (denied, none) = (-1, "(long)0");
+    let calls = [
+        PASSWD.to_owned(),
+        "(long)257, (long)-100, \"/etc/passwd\", (long)0".into(), // openat
+        format!("(long)59, \"/bin/true\", {none}, {none}"),       // execve
+        format!("(long)57, {none}"),                              // fork
+        "(long)56, (long)17, (long)0, (long)0, (long)0, (long)0".into(), // clone of a process
+        format!("(long)101, {none}, {none}"),                     // ptrace
+        format!("(long)41, (long)16, (long)3, {none}"),           // a netlink socket
+        format!("(long)41, (long)1, (long)1, {none}"),            // a unix socket
+        "(long)10, (long)0x400000, (long)4096, (long)5".into(),   // memory to be executed
+        format!("(long)105, {none}"),                             // setuid
+        "(long)62, (long)1, (long)0".into(),                      // kill
+        format!("(long)321, {none}, {none}, {none}"),             // bpf
+        "(long)157, (long)4, (long)1".into(),                     // prctl: to be traced by others
+        "(long)437, (long)-100, \"/etc/passwd\", (long)0, (long)24".into(), // openat2
+        format!("(long)425, (long)8, {none}"),                    // io_uring
+    ];
+    let calls: Vec<&str> = calls.iter().map(String::as_str).collect();
+    assert_eq!(inject(worker, &calls)?, vec![denied; calls.len()]);
+    // It goes on serving.
+    assert!(fs::read_to_string(format!("/proc/{worker}/status"))?.contains("State:\tS"));
     Ok(())
 }

@@ -8,11 +8,12 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use crate::workspace::is_root;
 
 /// Programs of the demo and the tests, and the packages that bring them.
-pub const PROGRAMS: [(&str, &str); 15] = [
+pub const PROGRAMS: [(&str, &str); 16] = [
     ("bpftool", "bpftool"),
     ("curl", "curl"),
     ("dnsmasq", "dnsmasq-base"),
     ("ethtool", "ethtool"),
+    ("gdb", "gdb"),
     ("h2load", "nghttp2-client"),
     ("haproxy", "haproxy"),
     ("ip", "iproute2"),

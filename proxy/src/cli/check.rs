@@ -15,7 +15,7 @@ pub(super) fn run(file: &ConfigFile, consent: Consent) -> anyhow::Result<ExitCod
     }
     let log = super::log(&config.log);
     server::worker_user(&config)?;
-    Prepared::new(&config, &standing, Machine::measure(), &log, &Disk.shared())?;
+    Prepared::new(&config, &standing, &Machine::measure(), &log, &Disk.shared())?;
     print(&format!("{path}: fine, {} upstreams\n", config.upstreams.len()))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -13,7 +13,7 @@ pub fn finding(config: &Config) -> Option<Finding> {
     let log = Log::new(Format::Text, false);
     let prepared = server::worker_user(config)
         .map_err(StartError::from)
-        .and_then(|_| Prepared::new(config, &standing, Machine::measure(), &log, &Disk.shared()));
+        .and_then(|_| Prepared::new(config, &standing, &Machine::measure(), &log, &Disk.shared()));
     match prepared {
         Ok(_) | Err(StartError::Certificates(BadCertificates::Tls(BadTls::Certificate(_)))) => None,
         Err(error) => Some(Finding::fail("start", error.to_string(), "the proxy does not start before that")),

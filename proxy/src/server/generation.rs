@@ -60,7 +60,7 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    pub(super) fn new(config: &Config, machine: Machine, access: &dyn Access) -> Result<Self, StartError> {
+    pub(super) fn new(config: &Config, machine: &Machine, access: &dyn Access) -> Result<Self, StartError> {
         Ok(Self {
             directory: Directory::new(&config.upstreams, access)?,
             dns: Arc::new(Dns::new(&config.dns, access)?),
@@ -74,7 +74,7 @@ impl Parts {
         former: &Context,
         before: &Config,
         config: &Config,
-        machine: Machine,
+        machine: &Machine,
         access: &dyn Access,
     ) -> Result<Self, StartError> {
         let dns = match before.dns == config.dns {
@@ -110,7 +110,7 @@ impl Parts {
     }
 }
 
-fn admission(config: &Config, machine: Machine) -> Admission {
+fn admission(config: &Config, machine: &Machine) -> Admission {
     let limits = &config.limits;
     let most = limits.connections.unwrap_or(machine.connections);
     Admission::new(most, limits.reserved_for_meta, limits.per_source)
@@ -125,14 +125,14 @@ pub fn log_format(format: config::LogFormat) -> Format {
 }
 
 /// What the kernel's TLS does from now on, and says so.
-pub(super) fn kernel_tls(ktls: Ktls, log: &Log) -> Option<KernelTls> {
+pub(super) fn kernel_tls(ktls: Ktls, machine: &Machine, log: &Log) -> Option<KernelTls> {
     let found = match ktls {
         Ktls::Off => {
             log.note("kernel TLS: off, by [tls] ktls");
             return None;
         }
-        Ktls::Auto => KernelTls::probe(),
-        Ktls::Always => KernelTls::probe().map(KernelTls::at_once),
+        Ktls::Auto => machine.kernel_tls.clone(),
+        Ktls::Always => machine.kernel_tls.clone().map(KernelTls::at_once),
     };
     log.note(&match &found {
         Ok(found) => format!("kernel TLS: {found}"),

@@ -2,6 +2,7 @@
 
 pub mod capacity;
 mod certificates;
+mod confine;
 mod generation;
 mod listen;
 mod pages;
@@ -36,7 +37,7 @@ use crate::access::Access;
 use crate::admin;
 use crate::config::Config;
 use crate::datapath::Event;
-use crate::net::KernelTls;
+use crate::net::{KernelTls, NoKernelTls};
 use crate::observe::{Funnel, Log, Metrics};
 use crate::prefixes::Standing;
 use crate::registry::Refresher;
@@ -72,18 +73,19 @@ pub enum StartError {
 }
 
 /// What is known of the machine before the worker may look at it no more.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Machine {
     /// Client connections that it can carry.
     connections: usize,
     /// Threads that it can run at once.
     threads: usize,
+    kernel_tls: Result<KernelTls, NoKernelTls>,
 }
 
 impl Machine {
     pub fn measure() -> Self {
         let threads = thread::available_parallelism().map_or(1, usize::from);
-        Self { connections: capacity::connections(), threads }
+        Self { connections: capacity::connections(), threads, kernel_tls: KernelTls::probe() }
     }
 }
 
@@ -101,7 +103,7 @@ impl Prepared {
     pub fn new(
         config: &Config,
         standing: &Standing,
-        machine: Machine,
+        machine: &Machine,
         log: &Log,
         access: &Arc<dyn Access>,
     ) -> Result<Self, StartError> {
@@ -127,7 +129,7 @@ fn serve(
 ) -> Result<(), StartError> {
     let access: Arc<dyn Access> = Arc::new(parent.clone());
     let Prepared { parts, mut funnel, certificates, refresher } =
-        Prepared::new(&config, &standing, machine, &log, &access)?;
+        Prepared::new(&config, &standing, &machine, &log, &access)?;
     let certificates = certificates.map(Arc::new);
     if let Some(certificates) = &certificates {
         certificates.prepare()?;
@@ -141,7 +143,7 @@ fn serve(
     let admin = Admin::new(&config, &parent)?;
     // Before the first connection can come in, so that none goes uncounted.
     let has_guard = config.guard.is_some() && attach(&mut funnel, &parent, &log);
-    let kernel_tls = kernel_tls(config.ktls, &log);
+    let kernel_tls = kernel_tls(config.ktls, &machine, &log);
     let control = runtime::Builder::new_current_thread().enable_all().build()?;
     let server = Server {
         config,

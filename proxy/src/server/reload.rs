@@ -103,12 +103,12 @@ impl Reloader {
         let before = Arc::clone(&self.generations.borrow());
         let certificates = self.certificates(&config, &before)?;
         let access = &*self.access;
-        let parts = Parts::renewed(&before.context, &self.config, &config, self.machine, access)?;
+        let parts = Parts::renewed(&before.context, &self.config, &config, &self.machine, access)?;
         let doors = self.doors(&config, certificates.as_deref(), &before)?;
         let log = before.context.log.with(log_format(config.log.format), config.log.access);
         let kernel_tls = match self.config.ktls == config.ktls {
             true => before.context.kernel_tls,
-            false => kernel_tls(config.ktls, &log),
+            false => kernel_tls(config.ktls, &self.machine, &log),
         };
         let context = parts.context(&config, kernel_tls, log, Arc::clone(&before.context.metrics));
         let context = Arc::new(context);

@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::fd::{AsFd as _, BorrowedFd};
+use std::sync::Arc;
 
 use rustls::crypto::cipher::{AeadKey, Iv};
 use rustls::{CipherSuite, ConnectionTrafficSecrets, ProtocolVersion};
@@ -30,14 +31,20 @@ struct Ciphers {
 }
 
 /// Why it is not used.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum NoKernelTls {
     #[error("this kernel has none")]
     Absent,
     #[error("it takes neither TLS 1.3 nor 1.2")]
     Useless,
     #[error("cannot be tried: {0}")]
-    Untried(#[from] io::Error),
+    Untried(Arc<io::Error>),
+}
+
+impl From<io::Error> for NoKernelTls {
+    fn from(error: io::Error) -> Self {
+        Self::Untried(error.into())
+    }
 }
 
 impl KernelTls {
@@ -49,7 +56,7 @@ impl KernelTls {
         let connect = || TcpStream::connect(listener.local_addr()?);
         start_kernel_tls(connect()?.as_fd()).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => NoKernelTls::Absent,
-            _ => NoKernelTls::Untried(error),
+            _ => error.into(),
         })?;
         let takes = |version, secrets: &ConnectionTrafficSecrets| -> io::Result<bool> {
             let tcp = connect()?;

@@ -27,10 +27,10 @@ pub(super) use handle::Parent;
 pub use handle::ParentError;
 pub(super) use message::InForce;
 
+use super::confine::confine;
 use super::systemd::Sockets;
 use super::{Machine, StartError, privileges, worker_user};
 use crate::config::Config;
-use crate::net::KernelTls;
 use crate::observe::Log;
 use crate::prefixes::Standing;
 use crate::sys::{ForkResult, fork, give_back_free_memory};
@@ -70,8 +70,6 @@ pub fn run(start: Start) -> Result<ExitCode, StartError> {
     let Start { file, config, standing, may_lock_out, log } = start;
     let user = worker_user(&config)?;
     let machine = Machine::measure();
-    // The kernel loads what it has as a module for those who may, and the worker may not.
-    drop(KernelTls::probe());
     let named = Named::of(&config, &file);
     let inherited = Sockets::inherited()?;
     let (ours, theirs) = StdUnixStream::pair()?;
@@ -83,6 +81,7 @@ pub fn run(start: Start) -> Result<ExitCode, StartError> {
             setpgid(Pid::from_raw(0), Pid::from_raw(0)).map_err(io::Error::from)?;
             privileges::give_up(user.as_ref())?;
             end_with(parent)?;
+            confine(&log);
             super::serve(config, standing, machine, Parent::new(theirs)?, log)?;
             Ok(ExitCode::SUCCESS)
         }
