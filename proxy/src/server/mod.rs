@@ -30,7 +30,7 @@ use tokio::task::{LocalSet, spawn_local};
 pub use certificates::BadCertificates;
 pub use generation::log_format;
 pub use listen::{BadListener, can_bind};
-pub use parent::{ParentError, Start, run};
+pub use parent::{ParentError, Start, run, run_unsplit};
 pub use privileges::{BadUser, worker_user};
 
 use crate::access::Access;

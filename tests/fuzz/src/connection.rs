@@ -12,7 +12,7 @@ use std::time::Duration;
 use hookgate::config::Config;
 use hookgate::observe::{Format, Log};
 use hookgate::prefixes::Standing;
-use hookgate::server::Prepared;
+use hookgate::server::{Start, run_unsplit};
 
 /// Stands between what the client sends and what the upstream answers.
 pub const AND_THE_UPSTREAM: &[u8] = b"\n==== and the upstream:\n";
@@ -62,10 +62,15 @@ impl World {
             "[listen]\nplain = [\"{proxy}\"]\n[upstreams]\n\"{UPSTREAM}\" = {{ address = \"{address}\", tls = false }}"
         );
         let config = Config::parse(Path::new("hookgate.toml"), &text).expect("a valid configuration");
-        let prepared = Prepared::new(&config, Standing::default(), Log::new(Format::Text, false));
-        let server = prepared.expect("a usable one").bind().expect("a free address");
+        let start = Start {
+            file: "hookgate.toml".into(),
+            config,
+            standing: Standing::default(),
+            may_lock_out: false,
+            log: Log::new(Format::Text, false),
+        };
         spawn(move || {
-            server.run("hookgate.toml".into(), None).expect("the proxy runs");
+            run_unsplit(start).expect("the proxy runs");
             std::process::exit(1); // Ctrl-C is the proxy's to see
         });
         while TcpStream::connect(proxy).is_err() {

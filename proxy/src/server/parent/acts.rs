@@ -14,6 +14,7 @@ use serde::Serialize;
 use serde_json::Value;
 use socket2::Socket;
 
+use super::Start;
 use super::message::{Attached, InForce, Refusal, Request, StateRequest, Told};
 use super::named::Named;
 use crate::access::{Access as _, Disk, DiskState, State as _, open};
@@ -29,24 +30,24 @@ use crate::sys::give_back_free_memory;
 /// What the parent keeps.
 pub(super) struct Privileged {
     /// The configuration's file.
-    pub(super) file: PathBuf,
+    file: PathBuf,
     pub(super) named: Named,
     /// What the configuration names that was read last and is not in force yet.
-    pub(super) next: Option<Named>,
+    next: Option<Named>,
     /// The listeners' sockets, for whoever takes over.
-    pub(super) sockets: Vec<(SocketAddr, Socket)>,
+    sockets: Vec<(SocketAddr, Socket)>,
     /// Sockets that were open before this process was there.
-    pub(super) inherited: Sockets,
+    inherited: Sockets,
     pub(super) admin_socket: Option<AdminSocket>,
     /// Whom the worker has become.
-    pub(super) user: Option<User>,
+    user: Option<User>,
     /// Where prefixes come from, and are stored.
-    pub(super) prefixes: config::Prefixes,
-    pub(super) standing: Standing,
+    prefixes: config::Prefixes,
+    standing: Standing,
     /// The guard's folder, once it is attached.
-    pub(super) pin: Option<String>,
+    pin: Option<String>,
     /// The guard may filter even where that will most likely lock somebody out.
-    pub(super) may_lock_out: bool,
+    may_lock_out: bool,
     pub(super) log: Log,
 }
 
@@ -54,6 +55,25 @@ pub(super) struct Privileged {
 pub(super) type Given = (Result<Value, Refusal>, Option<OwnedFd>);
 
 impl Privileged {
+    /// For the start of `start`.
+    pub(super) fn new(start: Start, inherited: Sockets, user: Option<User>) -> Self {
+        let Start { file, config, standing, may_lock_out, log } = start;
+        Self {
+            named: Named::of(&config, &file),
+            file,
+            next: None,
+            sockets: Vec::new(),
+            inherited,
+            admin_socket: None,
+            user,
+            prefixes: config.prefixes,
+            standing,
+            pin: None,
+            may_lock_out,
+            log,
+        }
+    }
+
     pub(super) fn act(&mut self, request: Request) -> Given {
         match self.answer(request) {
             Ok((answer, beside)) => (Ok(answer), beside),

@@ -11,6 +11,7 @@ use std::io;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::thread;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -36,7 +37,6 @@ use crate::prefixes::Standing;
 use crate::sys::{ForkResult, fork, give_back_free_memory};
 use acts::{Given, Privileged};
 use message::Request;
-use named::Named;
 
 /// The signals that are for the worker.
 const FORWARDED: [(SignalKind, Signal); 3] = [
@@ -67,47 +67,53 @@ pub struct Start {
 ///
 /// Errors: it does not start.
 pub fn run(start: Start) -> Result<ExitCode, StartError> {
-    let Start { file, config, standing, may_lock_out, log } = start;
-    let user = worker_user(&config)?;
+    let user = worker_user(&start.config)?;
     let machine = Machine::measure();
-    let named = Named::of(&config, &file);
     let inherited = Sockets::inherited()?;
     let (ours, theirs) = StdUnixStream::pair()?;
     let parent = getpid();
     match fork()? {
         ForkResult::Child => {
-            drop((ours, inherited, named));
+            drop((ours, inherited));
             // Ctrl-C is for the parent, which passes it on; the worker would otherwise get it twice.
             setpgid(Pid::from_raw(0), Pid::from_raw(0)).map_err(io::Error::from)?;
             privileges::give_up(user.as_ref())?;
             end_with(parent)?;
-            confine(&log);
-            super::serve(config, standing, machine, Parent::new(theirs)?, log)?;
+            confine(&start.log);
+            super::serve(start.config, start.standing, machine, Parent::new(theirs)?, start.log)?;
             Ok(ExitCode::SUCCESS)
         }
         ForkResult::Parent { child } => {
             drop(theirs);
-            let prefixes = config.prefixes.clone();
-            drop(config);
+            let privileged = Privileged::new(start, inherited, user);
             give_back_free_memory();
-            let privileged = Privileged {
-                file,
-                named,
-                next: None,
-                sockets: Vec::new(),
-                inherited,
-                admin_socket: None,
-                user,
-                prefixes,
-                standing,
-                pin: None,
-                may_lock_out,
-                log,
-            };
             let control = runtime::Builder::new_current_thread().enable_all().build()?;
             Ok(control.block_on(attend(ours, privileged, child))?)
         }
     }
+}
+
+/// The same in one process that gives up nothing, and until it ends: for whoever looks inside of it, as a fuzzer does.
+///
+/// Errors: it does not start.
+pub fn run_unsplit(start: Start) -> Result<(), StartError> {
+    let (ours, theirs) = StdUnixStream::pair()?;
+    ours.set_nonblocking(true)?;
+    let (config, standing, log) = (start.config.clone(), start.standing.clone(), start.log.clone());
+    let control = runtime::Builder::new_current_thread().enable_all().build()?;
+    thread::spawn(move || {
+        let mut privileged = Privileged::new(start, Sockets::default(), None);
+        control.block_on(async {
+            let mut socket = BufReader::new(UnixStream::from_std(ours)?);
+            let mut line = Vec::new();
+            while read_line(&mut socket, &mut line).await? {
+                answer(&mut socket, &mut privileged, &line).await?;
+                line.clear();
+            }
+            Ok::<_, io::Error>(())
+        })
+    });
+    super::serve(config, standing, Machine::measure(), Parent::new(theirs)?, log)
 }
 
 /// From now on this process ends with its parent. To be called once it has become who it stays: when its user changes, the
