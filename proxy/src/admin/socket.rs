@@ -42,6 +42,12 @@ impl AdminSocket {
         Ok(socket)
     }
 
+    /// One that another process has listened at; `None`: it has another path.
+    pub fn taken_over(listener: UnixListener, path: &Path) -> Option<Self> {
+        let is_there = listener.local_addr().is_ok_and(|address| address.as_pathname() == Some(path));
+        is_there.then(|| Self { listener, path: path.into() })
+    }
+
     /// Gives the socket's file to the user whom the proxy becomes.
     ///
     /// Errors: chown(2).

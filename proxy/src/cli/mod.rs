@@ -56,7 +56,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the proxy and, when configured and permitted, the guard
-    Run(Consent),
+    Run(run::Options),
     /// Read the whole configuration and say what is wrong and where
     Check(Consent),
     /// Have the running proxy read its configuration again
@@ -95,7 +95,7 @@ impl Cli {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let config = ConfigFile(self.config);
         match self.command {
-            Command::Run(consent) => run::run(&config, consent),
+            Command::Run(options) => run::run(&config, &options),
             Command::Check(consent) => check::run(&config, consent),
             Command::Reload => reload::run(&config),
             Command::Doctor(options) => doctor::run(&options, &config),

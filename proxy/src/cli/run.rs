@@ -5,13 +5,28 @@ use std::process::ExitCode;
 use super::{ConfigFile, Consent};
 use crate::server::{self, Start};
 
-pub(super) fn run(file: &ConfigFile, consent: Consent) -> anyhow::Result<ExitCode> {
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    #[command(flatten)]
+    consent: Consent,
+    /// Take the place of the hookgate that runs with this configuration, without a refused connection
+    #[arg(long)]
+    takeover: bool,
+}
+
+pub(super) fn run(file: &ConfigFile, options: &Options) -> anyhow::Result<ExitCode> {
     let config = file.load()?;
     let log = super::log(&config.log);
     let (standing, bad) = config.prefixes.load()?;
     if let Some(bad) = bad {
         log.note(&super::without_refresh(&bad));
     }
-    let (file, may_lock_out) = (file.path().to_owned(), consent.yes_lock_me_out);
-    Ok(server::run(Start { file, config, standing, may_lock_out, log })?)
+    Ok(server::run(Start {
+        file: file.path().to_owned(),
+        config,
+        standing,
+        may_lock_out: options.consent.yes_lock_me_out,
+        takes_over: options.takeover,
+        log,
+    })?)
 }

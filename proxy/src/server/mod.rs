@@ -25,12 +25,12 @@ use tokio::net::TcpListener;
 use tokio::runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
-use tokio::task::{LocalSet, spawn_local};
+use tokio::task::{JoinHandle, LocalSet, spawn_local};
 
 pub use certificates::BadCertificates;
 pub use generation::log_format;
 pub use listen::{BadListener, can_bind};
-pub use parent::{ParentError, Start, run, run_unsplit};
+pub use parent::{BadTakeover, ParentError, Start, run, run_unsplit};
 pub use privileges::{BadUser, worker_user};
 
 use crate::access::Access;
@@ -48,7 +48,7 @@ use certificates::Certificates;
 use generation::{Door, Generation, Parts, kernel_tls, mode, note_what_is_missing, protocols};
 use listen::Listener;
 use pages::{Reply, Status};
-use parent::{CERTIFICATES_CHANGED, Parent};
+use parent::{CERTIFICATES_CHANGED, Parent, REPLACED};
 use prefixes::Prefixes;
 use reload::Reloader;
 use worker::Workers;
@@ -60,6 +60,8 @@ pub enum StartError {
     Listener(#[from] BadListener),
     #[error(transparent)]
     Parent(#[from] ParentError),
+    #[error(transparent)]
+    Takeover(#[from] BadTakeover),
     #[error(transparent)]
     User(#[from] BadUser),
     #[error(transparent)]
@@ -196,6 +198,7 @@ impl Server {
         let Self { config, parts, funnel, machine, log, standing, refresher, .. } = self;
         let Self { certificates, kernel_tls, doors, admin, has_guard, .. } = self;
         let (mut stop, mut hangup) = (Stop::catch()?, signal(SignalKind::hangup())?);
+        let mut replaced = signal(SignalKind::from_raw(REPLACED as i32))?;
         let mut certificates_changed = signal(SignalKind::from_raw(CERTIFICATES_CHANGED as i32))?;
         let (draining, drain) = watch::channel(false);
         let (ending, end) = watch::channel(false);
@@ -217,12 +220,18 @@ impl Server {
             drop(spawn_local(Arc::clone(&prefixes).follow(refresher)));
         }
         let (reload, mut reloads) = mpsc::channel(1);
-        admin.open(Status { now: now.clone(), parent: parent.clone(), prefixes, reload, drain }, &log)?;
+        let admin =
+            admin.open(Status { now: now.clone(), parent: parent.clone(), prefixes, reload, drain }, &log)?;
         let mut reloader = Reloader::new(config, machine, generations, has_guard, parent.clone(), access);
         parent.ready()?;
         loop {
             tokio::select! {
                 () = stop.wait() => break,
+                _ = replaced.recv() => {
+                    // The other process answers there.
+                    admin.iter().for_each(JoinHandle::abort);
+                    break;
+                }
                 _ = hangup.recv() => drop(reloader.reload_and_tell()),
                 _ = certificates_changed.recv() => reloader.read_certificates_again(),
                 // Whoever asked may have gone; the log has it too.
@@ -265,20 +274,20 @@ impl Admin {
         Ok(Self { listener: listener.transpose()?, socket: socket.transpose()? })
     }
 
-    fn open(self, status: Status, log: &Log) -> Result<(), StartError> {
-        let status = Arc::new(status);
+    fn open(self, status: Status, log: &Log) -> Result<Vec<JoinHandle<()>>, StartError> {
+        let (status, mut tasks) = (Arc::new(status), Vec::new());
         if let Some(listener) = &self.listener {
             listener.open()?;
             log.note(&format!("listening on {listener} (admin)"));
             let listener = admin::Listener::Address(TcpListener::from_std(listener.share()?)?);
-            tokio::spawn(admin::serve(listener, status.clone()));
+            tasks.push(tokio::spawn(admin::serve(listener, status.clone())));
         }
         if let Some((socket, path)) = self.socket {
             log.note(&format!("listening on {} (admin)", path.display()));
             let listener = admin::Listener::Socket(tokio::net::UnixListener::from_std(socket)?);
-            tokio::spawn(admin::serve(listener, status));
+            tasks.push(tokio::spawn(admin::serve(listener, status)));
         }
-        Ok(())
+        Ok(tasks)
     }
 }
 

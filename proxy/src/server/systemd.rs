@@ -29,6 +29,11 @@ impl Sockets {
         inherited()?.into_iter().map(with_address).collect::<io::Result<_>>().map(Self)
     }
 
+    /// These too.
+    pub(super) fn add(&mut self, sockets: Vec<(SocketAddr, Socket)>) {
+        self.0.extend(sockets);
+    }
+
     pub(super) fn take(&mut self, address: SocketAddr) -> Option<Socket> {
         let at = self.0.iter().position(|(its, _)| *its == address)?;
         Some(self.0.swap_remove(at).1)
@@ -60,6 +65,11 @@ pub(super) fn reloading(log: &Log) {
 /// The proxy drains.
 pub(super) fn stopping(log: &Log) {
     tell(&[NotifyState::Stopping], log);
+}
+
+/// The service is another process from now on.
+pub(super) fn replaced_by(pid: u32, log: &Log) {
+    tell(&[NotifyState::MainPid(pid)], log);
 }
 
 fn tell(states: &[NotifyState<'_>], log: &Log) {

@@ -67,6 +67,7 @@ impl World {
             config,
             standing: Standing::default(),
             may_lock_out: false,
+            takes_over: false,
             log: Log::new(Format::Text, false),
         };
         spawn(move || {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use harness::{Client, Need, Origin, Running, TempDir, binary, free_port, require, wait_until};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
 use crate::{OK, get, local, upstream};
 
@@ -60,9 +60,16 @@ fn it_hears_when_the_proxy_is_ready_reloads_and_ends() -> Result<()> {
     proxy.signal(Signal::HUP)?;
     assert!(heard()?.starts_with("RELOADING=1\nMONOTONIC_USEC="));
     assert_eq!(heard()?.trim_end(), "READY=1");
-    proxy.signal(Signal::TERM)?;
+    // Another process takes over: the manager hears from the old one who it is, and nothing of the old one's end.
+    proxy.signal(Signal::USR2)?;
+    let new = heard()?;
+    let new: i32 = new.trim_end().strip_prefix("MAINPID=").context("no MAINPID")?.parse()?;
+    assert_eq!(heard()?.trim_end(), "READY=1");
+    assert!(wait_until(SOON, || Ok(proxy.ended()?.is_some()))?);
+    let new = Pid::from_raw(new).context("no process id")?;
+    kill_process(new, Signal::TERM)?;
     assert_eq!(heard()?.trim_end(), "STOPPING=1");
-    assert!(proxy.stop()?.success());
+    assert!(wait_until(SOON, || Ok(test_kill_process(new).is_err()))?);
     Ok(())
 }
 

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Seek as _, Write};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
@@ -17,6 +18,7 @@ use socket2::Socket;
 use super::Start;
 use super::message::{Attached, InForce, Refusal, Request, StateRequest, Told};
 use super::named::Named;
+use super::takeover::{Meeting, Offered, Predecessor};
 use crate::access::{Access as _, Disk, DiskState, State as _, open};
 use crate::admin::AdminSocket;
 use crate::config::{self, Config};
@@ -39,6 +41,12 @@ pub(super) struct Privileged {
     /// Sockets that were open before this process was there.
     inherited: Sockets,
     pub(super) admin_socket: Option<AdminSocket>,
+    /// Whom this process replaces, and the command line's socket that it has handed over.
+    predecessor: Option<(Predecessor, Option<UnixListener>)>,
+    /// Where whoever replaces this process comes.
+    pub(super) meeting: Option<Meeting>,
+    /// Another process has taken over.
+    is_replaced: bool,
     /// Whom the worker has become.
     user: Option<User>,
     /// Where prefixes come from, and are stored.
@@ -56,8 +64,13 @@ pub(super) type Given = (Result<Value, Refusal>, Option<OwnedFd>);
 
 impl Privileged {
     /// For the start of `start`.
-    pub(super) fn new(start: Start, inherited: Sockets, user: Option<User>) -> Self {
-        let Start { file, config, standing, may_lock_out, log } = start;
+    pub(super) fn new(
+        start: Start,
+        inherited: Sockets,
+        predecessor: Option<(Predecessor, Option<UnixListener>)>,
+        user: Option<User>,
+    ) -> Self {
+        let Start { file, config, standing, may_lock_out, log, .. } = start;
         Self {
             named: Named::of(&config, &file),
             file,
@@ -65,6 +78,9 @@ impl Privileged {
             sockets: Vec::new(),
             inherited,
             admin_socket: None,
+            predecessor,
+            meeting: None,
+            is_replaced: false,
             user,
             prefixes: config.prefixes,
             standing,
@@ -175,7 +191,11 @@ impl Privileged {
 
     fn admin_socket(&mut self) -> anyhow::Result<OwnedFd> {
         let path = self.named.socket.as_deref().context("[admin] socket: not in the configuration")?;
-        let socket = AdminSocket::listen(path)?;
+        let handed_over = self.predecessor.as_mut().and_then(|(_, socket)| socket.take());
+        let socket = match handed_over.and_then(|listener| AdminSocket::taken_over(listener, path)) {
+            Some(socket) => socket,
+            None => AdminSocket::listen(path)?,
+        };
         if let Some(user) = &self.user {
             socket.give_to(user.uid.as_raw(), user.gid.as_raw())?;
         }
@@ -220,11 +240,14 @@ impl Privileged {
 
     fn hear(&mut self, told: Told) {
         match told {
+            // It is another process's to say.
+            Told::Reloading | Told::Stopping | Told::Ready if self.is_replaced => {}
             Told::Ready => {
                 // Either they are in force now, or they were refused.
                 self.next = None;
                 self.keep_named_sockets();
                 std::mem::take(&mut self.inherited).close(&self.log);
+                self.replace_predecessor();
                 systemd::ready(&self.log);
             }
             Told::Reloading => systemd::reloading(&self.log),
@@ -232,6 +255,44 @@ impl Privileged {
                 systemd::stopping(&self.log);
                 self.sockets.clear();
             }
+        }
+    }
+}
+
+impl Privileged {
+    /// At the first time that the worker serves.
+    fn replace_predecessor(&mut self) {
+        if let Some((predecessor, _)) = self.predecessor.take()
+            && let Err(error) = predecessor.replace()
+        {
+            self.log.note(&format!("the process before this one may still serve: {error}"));
+        }
+        if let (None, Some(path)) = (&self.meeting, &self.named.socket) {
+            match Meeting::open(path) {
+                Ok(meeting) => self.meeting = Some(meeting),
+                Err(error) => self.log.note(&format!("`hookgate run --takeover` will not work: {error}")),
+            }
+        }
+    }
+
+    /// What another process needs to serve in this one's place.
+    pub(super) fn offered(&self) -> io::Result<Offered> {
+        let listener = |(address, socket): &(SocketAddr, Socket)| Ok((*address, socket.try_clone()?));
+        let listeners = self.sockets.iter().map(listener).collect::<io::Result<_>>()?;
+        let admin_socket = self.admin_socket.as_ref().map(AdminSocket::share).transpose()?;
+        Ok((listeners, admin_socket.map(OwnedFd::from)))
+    }
+
+    /// Whoever has been given it all serves: no client is to come here any more.
+    pub(super) fn step_aside(&mut self, pid: u32) {
+        self.log.note(&format!("process {pid} has taken over"));
+        systemd::replaced_by(pid, &self.log);
+        self.is_replaced = true;
+        self.sockets.clear();
+        // The files belong to the other process now.
+        self.admin_socket = None;
+        if let Some(meeting) = self.meeting.take() {
+            meeting.close();
         }
     }
 }

@@ -6,7 +6,9 @@ mod acts;
 mod handle;
 mod message;
 mod named;
+mod takeover;
 
+use std::future::pending;
 use std::io;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::PathBuf;
@@ -21,12 +23,14 @@ use rustix::process::{getpid, getppid, set_parent_process_death_signal};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader, Interest};
 use tokio::net::UnixStream;
 use tokio::runtime;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{self, SignalKind, signal};
+use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
 pub(super) use handle::Parent;
 pub use handle::ParentError;
 pub(super) use message::InForce;
+pub use takeover::BadTakeover;
 
 use super::confine::confine;
 use super::systemd::Sockets;
@@ -37,6 +41,7 @@ use crate::prefixes::Standing;
 use crate::sys::{ForkResult, fork, give_back_free_memory};
 use acts::{Given, Privileged};
 use message::Request;
+use takeover::{HandedOver, Meeting, Predecessor, Serving, Successor};
 
 /// The signals that are for the worker.
 const FORWARDED: [(SignalKind, Signal); 3] = [
@@ -46,6 +51,8 @@ const FORWARDED: [(SignalKind, Signal); 3] = [
 ];
 /// What the worker is told when the certificates' files have changed.
 pub(super) const CERTIFICATES_CHANGED: Signal = Signal::SIGUSR1;
+/// What the worker is told when another process has taken over.
+pub(super) const REPLACED: Signal = Signal::SIGUSR2;
 /// How often files are looked at.
 const LOOK: Duration = Duration::from_secs(2);
 /// The longest request, in bytes: room for every prefix that there may be.
@@ -60,6 +67,8 @@ pub struct Start {
     pub standing: Standing,
     /// The guard may filter even where that will most likely lock somebody out.
     pub may_lock_out: bool,
+    /// In place of the process that runs with this configuration.
+    pub takes_over: bool,
     pub log: Log,
 }
 
@@ -69,12 +78,20 @@ pub struct Start {
 pub fn run(start: Start) -> Result<ExitCode, StartError> {
     let user = worker_user(&start.config)?;
     let machine = Machine::measure();
-    let inherited = Sockets::inherited()?;
+    let mut inherited = Sockets::inherited()?;
+    let predecessor = match Predecessor::find(&start.config, start.takes_over)? {
+        None => None,
+        Some(predecessor) => {
+            let HandedOver { listeners, admin_socket } = predecessor.sockets().map_err(BadTakeover::from)?;
+            inherited.add(listeners);
+            Some((predecessor, admin_socket))
+        }
+    };
     let (ours, theirs) = StdUnixStream::pair()?;
     let parent = getpid();
     match fork()? {
         ForkResult::Child => {
-            drop((ours, inherited));
+            drop((ours, inherited, predecessor));
             // Ctrl-C is for the parent, which passes it on; the worker would otherwise get it twice.
             setpgid(Pid::from_raw(0), Pid::from_raw(0)).map_err(io::Error::from)?;
             privileges::give_up(user.as_ref())?;
@@ -85,7 +102,7 @@ pub fn run(start: Start) -> Result<ExitCode, StartError> {
         }
         ForkResult::Parent { child } => {
             drop(theirs);
-            let privileged = Privileged::new(start, inherited, user);
+            let privileged = Privileged::new(start, inherited, predecessor, user);
             give_back_free_memory();
             let control = runtime::Builder::new_current_thread().enable_all().build()?;
             Ok(control.block_on(attend(ours, privileged, child))?)
@@ -102,7 +119,7 @@ pub fn run_unsplit(start: Start) -> Result<(), StartError> {
     let (config, standing, log) = (start.config.clone(), start.standing.clone(), start.log.clone());
     let control = runtime::Builder::new_current_thread().enable_all().build()?;
     thread::spawn(move || {
-        let mut privileged = Privileged::new(start, Sockets::default(), None);
+        let mut privileged = Privileged::new(start, Sockets::default(), None, None);
         control.block_on(async {
             let mut socket = BufReader::new(UnixStream::from_std(ours)?);
             let mut line = Vec::new();
@@ -144,6 +161,9 @@ async fn attend(socket: StdUnixStream, mut privileged: Privileged, worker: Pid) 
     let mut look = interval(LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut line, mut listens) = (Vec::new(), true);
+    let mut takeover = signal(SignalKind::user_defined2())?;
+    let (report, mut outcomes) = mpsc::channel(1);
+    let mut is_handing_over = false;
     let code = loop {
         if let Some(code) = how_it_ended(worker, &privileged.log)? {
             break code;
@@ -165,6 +185,34 @@ async fn attend(socket: StdUnixStream, mut privileged: Privileged, worker: Pid) 
                 }
             }
             _ = ended.recv() => {}
+            arrived = successor(&mut takeover, privileged.meeting.as_ref()), if !is_handing_over => {
+                let offered = privileged.offered();
+                match arrived.and_then(|successor| Ok((successor, offered?))) {
+                    Ok((successor, offered)) => {
+                        is_handing_over = true;
+                        let report = report.clone();
+                        // Nobody to tell any more: this process has ended.
+                        thread::spawn(move || report.blocking_send(successor.converse(&offered)));
+                    }
+                    Err(error) => privileged.log.note(&format!("nobody can take over: {error}")),
+                }
+            }
+            Some(outcome) = outcomes.recv() => {
+                is_handing_over = false;
+                match outcome {
+                    Ok((successor, Serving { pid })) => {
+                        privileged.step_aside(pid);
+                        tell(worker, REPLACED);
+                        if let Err(error) = successor.confirm() {
+                            privileged.log.note(&format!("process {pid} does not listen: {error}"));
+                        }
+                    }
+                    Err(error) => {
+                        let log = &privileged.log;
+                        log.note(&format!("nobody has taken over, this process goes on: {error}"));
+                    }
+                }
+            }
             _ = look.tick() => {
                 if privileged.named.certificates.changed() {
                     tell(worker, CERTIFICATES_CHANGED);
@@ -178,7 +226,24 @@ async fn attend(socket: StdUnixStream, mut privileged: Privileged, worker: Pid) 
     if let Some(socket) = privileged.admin_socket.take() {
         socket.remove();
     }
+    if let Some(meeting) = privileged.meeting.take() {
+        meeting.close();
+    }
     Ok(u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+/// Whoever is to replace this process: started because of a signal, or come by itself.
+async fn successor(takeover: &mut unix::Signal, meeting: Option<&Meeting>) -> io::Result<Successor> {
+    let arrived = async {
+        match meeting {
+            Some(meeting) => meeting.accept().await,
+            None => pending().await,
+        }
+    };
+    tokio::select! {
+        _ = takeover.recv() => Successor::start(),
+        arrived = arrived => arrived,
+    }
 }
 
 /// Only a process that has ended cannot be signalled, and that is noticed elsewhere.
