@@ -9,6 +9,7 @@ mod pages;
 mod parent;
 mod prefixes;
 mod privileges;
+mod pulse;
 mod reload;
 mod stamp;
 mod systemd;
@@ -20,6 +21,7 @@ use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::runtime;
@@ -50,6 +52,7 @@ use listen::Listener;
 use pages::{Reply, Status};
 use parent::{CERTIFICATES_CHANGED, Parent, REPLACED};
 use prefixes::Prefixes;
+use pulse::Pulse;
 use reload::Reloader;
 use worker::Workers;
 
@@ -82,12 +85,19 @@ pub struct Machine {
     /// Threads that it can run at once.
     threads: usize,
     kernel_tls: Result<KernelTls, NoKernelTls>,
+    /// How often the service manager has to hear that all is well.
+    watchdog: Option<Duration>,
 }
 
 impl Machine {
     pub fn measure() -> Self {
         let threads = thread::available_parallelism().map_or(1, usize::from);
-        Self { connections: capacity::connections(), threads, kernel_tls: KernelTls::probe() }
+        Self {
+            connections: capacity::connections(),
+            threads,
+            kernel_tls: KernelTls::probe(),
+            watchdog: systemd::watchdog(),
+        }
     }
 }
 
@@ -212,7 +222,8 @@ impl Server {
         note_what_is_missing(&context);
         let mode = mode(&config);
         let (generations, now) = watch::channel(Arc::new(Generation { context, doors, certificates, mode }));
-        let workers = Workers::start(machine.threads, &now, &drain, &end)?;
+        let pulse = Pulse::new(machine.threads, machine.watchdog);
+        let workers = Workers::start(&pulse, &now, &drain, &end)?;
         let prefixes =
             Arc::new(Prefixes::new(config.prefixes.clone(), standing, metrics, log.clone(), parent.clone()));
         if let Some(refresher) = refresher {
@@ -224,6 +235,8 @@ impl Server {
             admin.open(Status { now: now.clone(), parent: parent.clone(), prefixes, reload, drain }, &log)?;
         let mut reloader = Reloader::new(config, machine, generations, has_guard, parent.clone(), access);
         parent.ready()?;
+        let told = parent.clone();
+        drop(spawn_local(async move { pulse.tell(|| told.alive()).await }));
         loop {
             tokio::select! {
                 () = stop.wait() => break,

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use sd_notify::NotifyState;
 use socket2::Socket;
@@ -47,6 +48,16 @@ impl Sockets {
             ));
         }
     }
+}
+
+/// How often it has to hear that all is well, if it wants to (sd_watchdog_enabled(3)).
+pub(super) fn watchdog() -> Option<Duration> {
+    sd_notify::watchdog_enabled()
+}
+
+/// All is well.
+pub(super) fn alive(log: &Log) {
+    tell(&[NotifyState::Watchdog], log);
 }
 
 /// The proxy serves.

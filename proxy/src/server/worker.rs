@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep};
 
 use super::generation::{Door, Generation};
 use super::listen::Listener;
+use super::pulse::{Beat, Pulse};
 use crate::datapath::{Event, Local, Protocol, serve};
 use crate::observe::{Deliveries, Log};
 
@@ -31,15 +32,16 @@ const ACCEPT_NOTE_INTERVAL: Duration = Duration::from_secs(10);
 pub(super) struct Workers(Vec<oneshot::Receiver<usize>>);
 
 impl Workers {
-    /// Starts `count` of them. They serve with whatever is in `generations`.
+    /// Starts one for each beat. They serve with whatever is in `generations`.
     pub(super) fn start(
-        count: usize,
+        pulse: &Pulse,
         generations: &watch::Receiver<Arc<Generation>>,
         drain: &Event,
         end: &Event,
     ) -> io::Result<Self> {
-        let start = |index| Worker::start(index, generations.clone(), drain.clone(), end.clone());
-        Ok(Self((0..count).map(start).collect::<Result<_, _>>()?))
+        let start =
+            |(index, beat)| Worker::start(index, beat, generations.clone(), drain.clone(), end.clone());
+        Ok(Self(pulse.beats().enumerate().map(start).collect::<Result<_, _>>()?))
     }
 
     /// Waits for all of them to end; returns how many connections they cut.
@@ -72,6 +74,7 @@ struct Accepting {
 impl Worker {
     fn start(
         index: usize,
+        beat: Beat,
         generations: watch::Receiver<Arc<Generation>>,
         drain: Event,
         end: Event,
@@ -86,20 +89,21 @@ impl Worker {
             crate::sys::count_on_this_thread();
             Deliveries::use_part(index);
             let worker = Self { drain, end, active: Rc::default(), local: Local::new(context) };
-            let cut = worker.run(&runtime, generations);
+            let cut = worker.run(&runtime, beat, generations);
             // Nobody listens any more when the process is ending at once.
             let _ = say.send(cut);
         })?;
         Ok(finished)
     }
 
-    fn run(self, runtime: &Runtime, mut generations: watch::Receiver<Arc<Generation>>) -> usize {
+    fn run(self, runtime: &Runtime, beat: Beat, mut generations: watch::Receiver<Arc<Generation>>) -> usize {
         let tasks = LocalSet::new();
         let active = Rc::clone(&self.active);
         tasks.block_on(runtime, async move {
             let worker = Rc::new(self);
             let sweeper = Rc::clone(&worker);
             drop(spawn_local(async move { sweeper.local.pool.sweep().await }));
+            drop(spawn_local(beat.keep()));
             let mut accepting = Vec::new();
             let mut draining = pin!(worker.drain.happens());
             loop {

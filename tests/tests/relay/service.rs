@@ -74,6 +74,37 @@ fn it_hears_when_the_proxy_is_ready_reloads_and_ends() -> Result<()> {
 }
 
 #[test]
+fn its_watchdog_hears_nothing_of_a_proxy_that_has_stopped() -> Result<()> {
+    let dir = TempDir::new("watchdog")?;
+    let manager = UnixDatagram::bind(dir.path().join("notify"))?;
+    manager.set_read_timeout(Some(Duration::from_millis(1500)))?;
+    let heard = || -> Result<String> {
+        let mut message = [0; 256];
+        let length = manager.recv(&mut message)?;
+        Ok(String::from_utf8_lossy(&message[..length]).trim_end().to_owned())
+    };
+    let config = dir.write("hookgate.toml", format!("[listen]\nplain = [\"{}\"]\n", local(free_port()?)))?;
+    let mut command = Command::new(binary()?);
+    command.args(["run", "--config"]).arg(config);
+    command.env("NOTIFY_SOCKET", dir.path().join("notify")).env("WATCHDOG_USEC", "600000");
+    let mut proxy = Running::start(command)?;
+    assert_eq!(heard()?, "READY=1");
+    for _ in 0..4 {
+        assert_eq!(heard()?, "WATCHDOG=1");
+    }
+    let pid = proxy.pid();
+    let worker = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
+    let worker = Pid::from_raw(worker.trim().parse()?).context("no process id")?;
+    kill_process(worker, Signal::STOP)?;
+    let last = heard().and_then(|_| heard());
+    kill_process(worker, Signal::CONT)?;
+    assert!(last.is_err(), "it is still told that all is well");
+    assert_eq!(heard()?, "WATCHDOG=1", "and again when it goes on");
+    assert!(proxy.stop()?.success());
+    Ok(())
+}
+
+#[test]
 fn sockets_that_were_open_before_it_serve_whoever_waits_there() -> Result<()> {
     if !require(&[Need::Program("python3")]) {
         return Ok(());

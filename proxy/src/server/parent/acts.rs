@@ -241,7 +241,7 @@ impl Privileged {
     fn hear(&mut self, told: Told) {
         match told {
             // It is another process's to say.
-            Told::Reloading | Told::Stopping | Told::Ready if self.is_replaced => {}
+            _ if self.is_replaced => {}
             Told::Ready => {
                 // Either they are in force now, or they were refused.
                 self.next = None;
@@ -251,6 +251,7 @@ impl Privileged {
                 systemd::ready(&self.log);
             }
             Told::Reloading => systemd::reloading(&self.log),
+            Told::Alive => systemd::alive(&self.log),
             Told::Stopping => {
                 systemd::stopping(&self.log);
                 self.sockets.clear();

@@ -122,6 +122,10 @@ impl Parent {
         self.tell(Told::Reloading)
     }
 
+    pub(in super::super) fn alive(&self) -> Result<(), ParentError> {
+        self.tell(Told::Alive)
+    }
+
     pub(in super::super) fn stopping(&self) -> Result<(), ParentError> {
         self.tell(Told::Stopping)
     }

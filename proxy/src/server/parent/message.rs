@@ -58,6 +58,8 @@ pub(super) enum Told {
     Ready,
     /// It reads another configuration; [`Told::Ready`] follows.
     Reloading,
+    /// All of its threads turn.
+    Alive,
     /// It takes no new clients.
     Stopping,
 }
