@@ -11,6 +11,7 @@ mod demo;
 mod ebpf;
 mod fuzz;
 mod install;
+mod package;
 mod run;
 mod tally;
 mod test;
@@ -34,6 +35,7 @@ enum Command {
     Fuzz(fuzz::Args),
     Test(test::Args),
     Bench(bench::Args),
+    Package(package::Args),
     Tidy,
 }
 
@@ -56,6 +58,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Fuzz(args) => fuzz::main(&workspace, &args),
         Command::Test(args) => test::main(&workspace, &args),
         Command::Bench(args) => bench::main(&workspace, &args),
+        Command::Package(args) => package::main(&workspace, &args),
         Command::Tidy => tidy::main(&workspace),
     }
 }

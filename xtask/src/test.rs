@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use crate::build::{self, Profile};
 use crate::tally::Tally;
 use crate::workspace::{Workspace, is_root};
-use crate::{bpffs, fuzz, install, tidy, vm};
+use crate::{bpffs, fuzz, install, package, tidy, vm};
 
 /// How many random cases each property is tried with under `--full`, instead of proptest's own 256.
 const FULL_CASES: u32 = 4096;
@@ -24,10 +24,13 @@ pub struct Args {
     /// Those that depend on the kernel, on Debian's own in an emulated machine; needs root
     #[arg(long, conflicts_with = "full")]
     vm: bool,
-    /// Of those, the few that show within a minute or so whether it works at all
+    /// The Debian package: installed, used, upgraded and purged in a small Debian; needs root
+    #[arg(long, conflicts_with_all = ["full", "vm"])]
+    package: bool,
+    /// Of the kernel's, the few that show within a minute or so whether it works at all
     #[arg(long, requires = "vm")]
     quick: bool,
-    /// Of those, the ones with such a word in their name
+    /// Of the kernel's, the ones with such a word in their name
     #[arg(requires = "vm")]
     names: Vec<String>,
 }
@@ -36,12 +39,16 @@ pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     if let Err(e) = install::programs("for the tests") {
         eprintln!("xtask: some tests will be skipped: {e:#}");
     }
+    let mut tally = Tally::default();
+    if args.package {
+        package::test(workspace, &mut tally)?;
+        return Ok(tally.verdict());
+    }
     let built = build::both(workspace, Profile::Dev)?;
     if let Some(why) = &built.guard_missing {
         eprintln!("xtask: the guard's tests will be skipped: {why}");
     }
 
-    let mut tally = Tally::default();
     if args.vm {
         vm::test(workspace, &built, args.quick, &args.names, &mut tally)?;
         return Ok(tally.verdict());
