@@ -8,6 +8,8 @@ use super::*;
 
 /// The commented configuration that the package installs.
 const SHIPPED: &str = include_str!("../../../packaging/hookgate.toml");
+/// The one that it puts into place.
+const INSTALLED: &str = include_str!("../../../packaging/debian/hookgate.toml");
 /// Broken configurations, and what is said about them.
 const BROKEN: &str = include_str!("../../../tests/data/broken_configs.toml");
 
@@ -53,6 +55,15 @@ fn the_shipped_configuration_is_valid_and_needs_only_names() {
     assert!(config.tls.is_some() && config.guard.is_none());
     let names: Vec<&str> = config.upstreams.iter().map(|upstream| upstream.name.as_str()).collect();
     assert_eq!(names, ["chatwoot.example.com"]);
+}
+
+#[test]
+fn the_installed_configuration_needs_one_line() {
+    let (_, problems) = read(INSTALLED);
+    assert!(matches!(&problems[..], [only] if only.contains("acme.domains")), "{problems:?}");
+    let (config, problems) = read(&INSTALLED.replace("domains = []", "domains = [\"proxy.example.com\"]"));
+    assert_eq!(problems, [""; 0]);
+    assert!(config.acme.is_some() && config.admin.is_some() && config.upstreams.is_empty());
 }
 
 #[test]

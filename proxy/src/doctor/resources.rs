@@ -21,10 +21,10 @@ pub fn findings(config: &Config) -> Vec<Finding> {
 }
 
 /// How many connections memory and descriptors carry, against what is configured.
-fn connections(possible: usize, memory: Option<u64>, configured: Option<usize>) -> Finding {
+fn connections(possible: usize, memory: u64, configured: Option<usize>) -> Finding {
     const SUBJECT: &str = "connections";
-    let memory = memory.map_or(String::new(), |bytes| format!(", {} MiB of memory", bytes / MIB));
-    let text = format!("room for {possible} (by memory and descriptors{memory})");
+    let memory = memory / MIB;
+    let text = format!("room for {possible} (by memory and descriptors, {memory} MiB of memory)");
     match configured {
         Some(wanted) if wanted > possible => {
             let next = "lower [limits] connections, or raise LimitNOFILE and MemoryMax of the unit";
@@ -74,7 +74,7 @@ mod tests {
             (448, Some(400), Level::Ok),
             (12_000, Some(12_001), Level::Warn),
         ] {
-            let finding = connections(possible, Some(512 * MIB), configured);
+            let finding = connections(possible, 512 * MIB, configured);
             assert_eq!(finding.level, expected, "{possible} {configured:?}: {finding}");
         }
     }

@@ -1,3 +1,4 @@
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use rustls::pki_types::pem::{self, PemObject};
@@ -8,10 +9,20 @@ use crate::access::Access;
 /// A PEM file that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum BadPem {
-    #[error("cannot read {path}: {error}")]
+    #[error("cannot read {path}: {error}{}", remedy(error))]
     Unreadable { path: PathBuf, error: pem::Error },
     #[error("{path} holds no certificate: it must be a PEM file, the server's own certificate first")]
     NoCertificate { path: PathBuf },
+}
+
+fn remedy(error: &pem::Error) -> &'static str {
+    match error {
+        pem::Error::Io(error) if error.kind() == ErrorKind::PermissionDenied => {
+            ": let the user that hookgate runs as read it; for certbot's keys the package's \
+             /usr/lib/hookgate/grant-keys does that, at each start and reload of the unit"
+        }
+        _ => "",
+    }
 }
 
 /// The certificates in a PEM file, in order; never none.

@@ -28,9 +28,17 @@ printf '%s' "$script" >"$layer/root/run/script"
 exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 chroot "$layer/root" sh /run/script
 "#;
 
+/// The tests, each in a Debian as it was.
+const SCRIPTS: [&str; 3] =
+    [include_str!("installed.sh"), include_str!("certbot.sh"), include_str!("stopwatch.sh")];
+
 /// # Errors
 /// The namespaces can't be had.
 pub fn test(root: &Path, first: &Path, second: &Path, tally: &mut Tally) -> Result<()> {
+    SCRIPTS.iter().try_for_each(|script| run(script, root, first, second, tally))
+}
+
+fn run(script: &str, root: &Path, first: &Path, second: &Path, tally: &mut Tally) -> Result<()> {
     let layer = TempDir::new("package")?;
     let variables = [("layer", layer.path()), ("lower", root), ("first", first), ("second", second)];
     let mut enter: String =
@@ -50,7 +58,7 @@ pub fn test(root: &Path, first: &Path, second: &Path, tally: &mut Tally) -> Resu
         "-c",
         &enter,
     ]);
-    unshare.env("script", include_str!("installed.sh"));
+    unshare.env("script", format!("{}{script}finish\n", include_str!("checks.sh")));
     unshare.stdin(Stdio::null()).stdout(input.try_clone()?).stderr(input);
     let mut child = unshare.spawn().context("starting unshare")?;
     drop(unshare); // and with it our copies of the pipe's end

@@ -1,59 +1,5 @@
-# In a small Debian, as root, without systemd and without a network but lo: installs /run/first.deb, works with it, upgrades
-# to /run/second.deb, and purges it. Each check is a line in the test runner's words.
-set -u
-export DEBIAN_FRONTEND=noninteractive
-toml=/etc/hookgate/hookgate.toml
-passed=0 failed=0
-
-# check NAME COMMAND…
-check() {
-    name=$1
-    shift
-    if "$@" >/run/said 2>&1; then
-        passed=$((passed + 1))
-        echo "test package::$name ... ok"
-    else
-        failed=$((failed + 1))
-        echo "test package::$name ... FAILED: $*"
-        sed 's/^/    /' /run/said
-    fi
-}
-not() { ! "$@"; }
-equal() { [ "$1" = "$2" ] || { echo "$1 instead of $2" && false; }; }
-# within SECONDS COMMAND…
-within() {
-    left=$(($1 * 5))
-    shift
-    until "$@"; do
-        left=$((left - 1))
-        [ $left -gt 0 ] || return 1
-        sleep 0.2
-    done
-}
-mode() { equal "$(stat -c '%U:%G %a' "$1")" "$2"; }
-# status PATH: of the proxy's answer to a POST
-status() { curl -sk --max-time 20 -o /dev/null -w '%{http_code}' -d '{}' "https://127.0.0.1$1"; }
-answers() { equal "$(status "$1")" "$2"; }
+# Installs, uses, upgrades, removes and purges the package.
 files() { find / -xdev -path /var/lib/dpkg -prune -o -path /var/log -prune -o -path /var/cache -prune -o -print | sort; }
-
-# As the unit starts it: its user, its capabilities, none more.
-capabilities=$(printf ',+%s' net_bind_service setuid setgid kill net_admin bpf perfmon)
-start() {
-    install -d -o hookgate -g hookgate -m 0750 /run/hookgate
-    setpriv --reuid hookgate --regid hookgate --init-groups --no-new-privs --bounding-set "-all$capabilities" \
-        --inh-caps "-all$capabilities" --ambient-caps "-all$capabilities" hookgate run >/dev/null 2>/run/log &
-    parent=$!
-    within 10 curl -s -o /dev/null http://127.0.0.1:9432/health || { cat /run/log && false; }
-}
-stop() {
-    kill -TERM "$parent"
-    wait "$parent"
-}
-worker() { cat "/proc/$parent/task/$parent/children" | tr -d ' '; }
-# uid PID NAME
-runs_as() { equal "$(awk '/^Uid:/ {print $2, $3, $4, $5}' "/proc/$1/status")" "$(id -u "$2" | sed 's/.*/& & & &/')"; }
-line() { awk -v key="$2:" '$1 == key {print $2}' "/proc/$1/status"; }
-
 files >/run/before
 
 # Installing
@@ -66,11 +12,12 @@ check users_have_no_shell equal "$(getent passwd hookgate hookgate-worker | cut 
 check worker_is_in_its_own_group_alone equal "$(id -Gn hookgate-worker)" hookgate-worker
 check files_are_whole equal "$(dpkg --verify hookgate)" ""
 check manual_is_there test -s /usr/share/man/man1/hookgate-upstream-add.1.gz
-check check_names_the_line not hookgate check
-check and_the_key grep -q "$toml:.*domains" /run/said
-check unit_is_well_formed systemd-analyze verify hookgate.service hookgate.socket
-check unit_is_hardened systemd-analyze security --offline=true --threshold=20 hookgate.service
-tail -1 /run/said
+hookgate check >/run/check 2>&1
+check check_refuses_it_as_it_is equal $? 1
+check check_names_the_line_and_the_key grep -q "$toml:[0-9:]* acme.domains" /run/check
+check unit_is_well_formed systemd-analyze --man=no verify hookgate.service hookgate.socket
+check unit_is_hardened systemd-analyze security --offline=true --threshold=21 hookgate.service
+tail -n 1 /run/said
 
 # The one line, and an upstream
 sed -i 's/^domains = .*/domains = ["proxy.example.com"]/' $toml
@@ -121,6 +68,3 @@ check users_are_gone not getent passwd hookgate hookgate-worker
 files >/run/after
 # adduser keeps copies of what it changed.
 check nothing_is_left sh -c 'diff /run/before /run/after | grep "^>" | grep -v -e "/etc/.*-$" -e /run/ -e /tmp/; test $? = 1'
-
-echo "test result: $([ $failed -eq 0 ] && echo ok || echo FAILED). $passed passed; $failed failed; 0 ignored"
-exit $failed

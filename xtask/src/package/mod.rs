@@ -1,6 +1,7 @@
 //! The Debian package: laid out in a folder, and packed by dpkg-deb.
 
 mod binary;
+mod booted;
 mod installed;
 mod root;
 mod tree;
@@ -45,7 +46,9 @@ pub fn test(workspace: &Workspace, tally: &mut Tally) -> Result<()> {
     }
     let binary = release(workspace)?;
     let [first, second] = [1, 2].map(|revision| pack(workspace, &binary, revision));
-    installed::test(&root::find_or_make()?, &first?, &second?, tally)
+    let (root, first, second) = (root::find_or_make()?, first?, second?);
+    installed::test(&root, &first, &second, tally)?;
+    booted::test(&root, &first, &second, tally)
 }
 
 /// # Errors

@@ -14,7 +14,8 @@ use crate::aftermath::{quoted, quoted_path};
 use crate::build::Built;
 use crate::tally::Tally;
 use crate::workspace::{Workspace, is_root};
-use debian::Debian;
+pub use debian::Debian;
+pub use guest::run as boot;
 
 /// For one test binary, by the guest's clock.
 const LIMIT: Duration = Duration::from_secs(900);

@@ -9,7 +9,7 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
-use nix::unistd::User;
+use nix::unistd::{User, geteuid};
 use rustix::fs::{MemfdFlags, memfd_create};
 use serde::Serialize;
 use serde_json::Value;
@@ -196,7 +196,8 @@ impl Privileged {
             Some(socket) => socket,
             None => AdminSocket::listen(path)?,
         };
-        if let Some(user) = &self.user {
+        // Of another user than root's, it can stay that user's, whom the worker's clients need not be.
+        if let Some(user) = self.user.as_ref().filter(|_| geteuid().is_root()) {
             socket.give_to(user.uid.as_raw(), user.gid.as_raw())?;
         }
         let given = socket.share()?;

@@ -1,0 +1,79 @@
+# What the tests of the package have in common; they run in a small Debian, as root, without systemd and without a network
+# but lo, with the package in /run/first.deb and its next revision in /run/second.deb. Each check is a line in the test
+# runner's words; after each test comes `finish`.
+set -u
+export DEBIAN_FRONTEND=noninteractive
+toml=/etc/hookgate/hookgate.toml
+passed=0 failed=0
+
+# check NAME COMMAND…
+check() {
+    name=$1
+    shift
+    if "$@" >/run/said 2>&1; then
+        passed=$((passed + 1))
+        echo "test package::$name ... ok"
+    else
+        failed=$((failed + 1))
+        echo "test package::$name ... FAILED: $*"
+        sed 's/^/    /' /run/said
+    fi
+}
+not() { ! "$@"; }
+equal() { [ "$1" = "$2" ] || { echo "$1 instead of $2" && false; }; }
+# within SECONDS COMMAND…
+within() {
+    left=$(($1 * 5))
+    shift
+    until "$@"; do
+        left=$((left - 1))
+        [ $left -gt 0 ] || return 1
+        sleep 0.2
+    done
+}
+mode() { equal "$(stat -c '%U:%G %a' "$1")" "$2"; }
+# status PATH: of the proxy's answer to a POST
+status() { curl -sk --max-time 20 -o /dev/null -w '%{http_code}' -d '{}' "https://127.0.0.1$1"; }
+answers() { equal "$(status "$1")" "$2"; }
+
+# As the unit starts it: its user, its capabilities, none more.
+capabilities=$(printf ',+%s' net_bind_service setuid setgid kill net_admin bpf perfmon)
+start() {
+    install -d -o hookgate -g hookgate -m 0750 /run/hookgate
+    setpriv --reuid hookgate --regid hookgate --init-groups --no-new-privs --bounding-set "-all$capabilities" \
+        --inh-caps "-all$capabilities" --ambient-caps "-all$capabilities" hookgate run >/dev/null 2>/run/log &
+    parent=$!
+    within 10 curl -s -o /dev/null http://127.0.0.1:9432/health || { cat /run/log && false; }
+}
+stop() {
+    kill -TERM "$parent"
+    wait "$parent"
+}
+worker() { cat "/proc/$parent/task/$parent/children" | tr -d ' '; }
+# uid PID NAME
+runs_as() { equal "$(awk '/^Uid:/ {print $2, $3, $4, $5}' "/proc/$1/status")" "$(id -u "$2" | sed 's/.*/& & & &/')"; }
+line() { awk -v key="$2:" '$1 == key {print $2}' "/proc/$1/status"; }
+
+
+# A certificate authority for which every name leads here, and which looks at answers on port 80. It has its own
+# certificate of tls.crt; the root of those that it gives will lie in root.pem.
+start_authority() {
+    authority=/run/authority
+    mkdir $authority
+    echo 127.0.0.1 localhost >>/etc/hosts
+    openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext basicConstraints=critical,CA:FALSE \
+        -addext subjectAltName=DNS:localhost -keyout $authority/tls.key -out $authority/tls.crt
+    cat >$authority/pebble.json <<EOF
+{ "pebble": { "listenAddress": "127.0.0.1:14000", "managementListenAddress": "127.0.0.1:15000",
+    "certificate": "$authority/tls.crt", "privateKey": "$authority/tls.key", "httpPort": 80, "tlsPort": 443 } }
+EOF
+    pebble-challtestsrv -dns01 127.0.0.1:8053 -http01 "" -tlsalpn01 "" -https01 "" -management 127.0.0.1:8055 \
+        -defaultIPv4 127.0.0.1 -defaultIPv6 "" >$authority/names.log 2>&1 &
+    pebble -strict -dnsserver 127.0.0.1:8053 -config $authority/pebble.json >$authority/log 2>&1 &
+    within 20 curl -s --cacert $authority/tls.crt -o $authority/root.pem https://localhost:15000/roots/0
+}
+
+finish() {
+    echo "test result: $([ $failed -eq 0 ] && echo ok || echo FAILED). $passed passed; $failed failed; 0 ignored"
+    exit $failed
+}

@@ -1,0 +1,35 @@
+# From a bare machine to the first webhook over a valid certificate: by how many commands, and in how many seconds.
+check authority_starts start_authority
+cat >/run/receiver.py <<'EOF'
+import http.server
+class Receiver(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+http.server.HTTPServer(("127.0.0.1", 3000), Receiver).serve_forever()
+EOF
+python3 /run/receiver.py 2>/dev/null &
+typed=0
+type_in() {
+    typed=$((typed + 1))
+    check "stopwatch_$typed" "$@"
+}
+arrived() {
+    equal "$(curl -s --cacert /run/authority/root.pem --resolve proxy.example.com:443:127.0.0.1 -o /dev/null \
+        -w '%{http_code}' -d '{}' https://proxy.example.com/chatwoot.example.com/webhooks/whatsapp)" 200
+}
+
+began=$(date +%s)
+type_in dpkg -i /run/first.deb
+# In place of Let's Encrypt; nobody types this.
+sed -i "/^domains/a directory = \"https://localhost:14000/dir\"\nca = \"/run/authority/tls.crt\"" $toml
+type_in sed -i 's/^domains = .*/domains = ["proxy.example.com"]/' $toml
+type_in hookgate upstream add --address 127.0.0.1:3000 --no-tls chatwoot.example.com
+type_in start # systemctl enable --now hookgate
+check first_webhook_arrives within 120 arrived
+echo "stopwatch: $typed commands, $(($(date +%s) - began)) seconds"
+check at_most_five_commands [ $typed -le 5 ]
+[ -f /run/log ] && grep -i acme /run/log
+stop
