@@ -1,6 +1,8 @@
 //! The latest requests, in memory: what became of each. For whoever asks where a message was lost.
 
 use std::cell::Cell;
+use std::cmp::Reverse;
+use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::available_parallelism;
@@ -14,27 +16,39 @@ use super::{UpstreamMetrics, clock};
 
 /// How many are kept.
 pub const KEPT: usize = 10_000;
+/// How many that were not delivered are kept besides, of Meta's and of everybody else's each: a stranger who knocks at
+/// every door does not push out what Meta has lost, nor do many that went well.
+pub const KEPT_FAILURES: usize = 25;
 /// The longest path that is kept whole, in bytes.
 const LONGEST_PATH: usize = 512;
 
 /// The latest requests. Each thread writes to a part of its own, so that no core waits for another.
 #[derive(Debug)]
 pub struct Deliveries {
-    parts: Box<[Mutex<Ring>]>,
+    parts: Box<[Mutex<Part>]>,
     /// The number of the next one, from 1 on.
     next: AtomicU64,
 }
 
-/// The last [`KEPT`] of one thread; memory is taken as they come, and then used again and again.
-#[derive(Debug, Default)]
+/// One thread's.
+#[derive(Debug)]
+struct Part {
+    all: Ring,
+    failures_of_meta: Ring,
+    failures_of_others: Ring,
+}
+
+/// The last of one thread; memory is taken as they come, and then used again and again.
+#[derive(Debug)]
 struct Ring {
+    most: usize,
     records: Vec<Record>,
     /// Where the next one goes, once all are there: the oldest.
     oldest: usize,
 }
 
 /// A request that has ended, as it is written down.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Record {
     number: u64,
     time: Timestamp,
@@ -106,39 +120,101 @@ impl Deliveries {
     /// Writes one down: `words` are its id, method, path and source, `fill` has the rest.
     pub(super) fn add(&self, words: [&str; 4], fill: impl FnOnce(&mut Record)) {
         let part = &self.parts[PART.get() % self.parts.len()];
-        let mut ring = part.lock().unwrap_or_else(PoisonError::into_inner);
-        let record = ring.next();
+        let mut part = part.lock().unwrap_or_else(PoisonError::into_inner);
+        let Part { all, failures_of_meta, failures_of_others } = &mut *part;
+        let record = all.next();
         record.number = self.next.fetch_add(1, Ordering::Relaxed);
         record.time = clock::now();
         record.write(words);
         fill(record);
+        if record.end != Step::Delivered {
+            let failures = if record.row.is_meta() { failures_of_meta } else { failures_of_others };
+            failures.next().clone_from(record);
+        }
     }
 
     /// Those after the number `after`, at most [`KEPT`], in the order of their numbers. `prefix` tells whose a row is.
     pub fn after(&self, after: u64, prefix: impl Fn(Row) -> Option<String>) -> Vec<Delivery> {
         let mut told: Vec<Delivery> = Vec::new();
         for part in &self.parts {
-            let ring = part.lock().unwrap_or_else(PoisonError::into_inner);
-            let new = ring.records.iter().filter(|record| record.number > after);
+            let part = part.lock().unwrap_or_else(PoisonError::into_inner);
+            let new = part.all.records.iter().filter(|record| record.number > after);
             told.extend(new.map(|record| record.told(&prefix)));
         }
         told.sort_unstable_by_key(|delivery| delivery.number);
         told.split_off(told.len().saturating_sub(KEPT))
     }
+
+    /// The latest that were not delivered, the newest first: at most [`KEPT_FAILURES`] of Meta's and as many of everybody
+    /// else's, also those that [`Deliveries::after`] has forgotten. `prefix` as there.
+    pub fn failures(&self, prefix: impl Fn(Row) -> Option<String>) -> Vec<Delivery> {
+        let of_meta = self.latest(|part| &part.failures_of_meta, |_| true);
+        let of_others = self.latest(|part| &part.failures_of_others, |_| true);
+        told(&[of_meta, of_others].concat(), prefix)
+    }
+
+    /// The same of one upstream alone, as far as [`Deliveries::after`] knows them.
+    pub fn failures_of(
+        &self,
+        upstream: &UpstreamMetrics,
+        prefix: impl Fn(Row) -> Option<String>,
+    ) -> Vec<Delivery> {
+        let is_its = |record: &Record| record.upstream.as_deref().is_some_and(|its| ptr::eq(its, upstream));
+        told(&self.latest(|part| &part.all, |record| record.end != Step::Delivered && is_its(record)), prefix)
+    }
+
+    /// The newest [`KEPT_FAILURES`] that are `wanted`, in no order. No worker waits until they are put into words.
+    fn latest(&self, ring: impl Fn(&Part) -> &Ring, wanted: impl Fn(&Record) -> bool) -> Vec<Record> {
+        let mut found = Vec::new();
+        for part in &self.parts {
+            let part = part.lock().unwrap_or_else(PoisonError::into_inner);
+            let wanted = ring(&part).newest_first().filter(|record| wanted(record));
+            found.extend(wanted.take(KEPT_FAILURES).cloned());
+        }
+        found.sort_unstable_by_key(|record| Reverse(record.number));
+        found.truncate(KEPT_FAILURES);
+        found
+    }
+}
+
+/// In words, the newest first.
+fn told(records: &[Record], prefix: impl Fn(Row) -> Option<String>) -> Vec<Delivery> {
+    let mut told = records.iter().map(|record| record.told(&prefix)).collect::<Vec<_>>();
+    told.sort_unstable_by_key(|delivery| Reverse(delivery.number));
+    told
+}
+
+impl Default for Part {
+    fn default() -> Self {
+        Self {
+            all: Ring::new(KEPT),
+            failures_of_meta: Ring::new(KEPT_FAILURES),
+            failures_of_others: Ring::new(KEPT_FAILURES),
+        }
+    }
 }
 
 impl Ring {
+    fn new(most: usize) -> Self {
+        Self { most, records: Vec::new(), oldest: 0 }
+    }
+
+    fn newest_first(&self) -> impl Iterator<Item = &Record> {
+        let (newer, older) = self.records.split_at(self.oldest);
+        newer.iter().rev().chain(older.iter().rev())
+    }
+
     fn next(&mut self) -> &mut Record {
-        let at = match self.records.len() < KEPT {
+        let at = match self.records.len() < self.most {
             true => {
                 // All at once: the machine gives the memory only as it is written.
-                self.records.reserve_exact(KEPT - self.records.len());
+                self.records.reserve_exact(self.most - self.records.len());
                 self.records.push(Record::default());
                 self.records.len() - 1
             }
             false => {
                 let oldest = self.oldest;
-                self.oldest = (oldest + 1) % KEPT;
+                self.oldest = (oldest + 1) % self.most;
                 oldest
             }
         };
@@ -245,5 +321,33 @@ mod tests {
         assert_eq!((&*first.source, first.prefix.as_deref()), ("157.240.1.1", Some("157.240.0.0/17")));
         assert_eq!(first.outcome, Outcome::Delivered);
         assert!(told[1].path.len() <= LONGEST_PATH + '…'.len_utf8() && told[1].path.ends_with('…'));
+    }
+
+    #[test]
+    fn failures_outlast_what_went_well_and_metas_the_strangers() {
+        let deliveries = Deliveries::default();
+        let up = Arc::new(UpstreamMetrics::new("up.example"));
+        let add = |end, row, path: &str| {
+            deliveries.add(["id", "POST", path, "192.0.2.1"], |record| {
+                (record.end, record.row, record.upstream) = (end, row, Some(Arc::clone(&up)));
+            });
+        };
+        let meta = Row::numbered(7);
+        add(Step::Failed, meta, "/lost");
+        for n in 0..KEPT + 5 {
+            Deliveries::use_part(n);
+            add(Step::Delivered, meta, "/");
+            if n < 3 * KEPT_FAILURES {
+                add(Step::Refused, Row::OTHER, &format!("/stranger/{n}"));
+            }
+        }
+        Deliveries::use_part(0);
+        let paths = |told: Vec<Delivery>| told.into_iter().map(|told| told.path).collect::<Vec<_>>();
+        let failures = paths(deliveries.failures(|_| None));
+        assert_eq!(failures.len(), 1 + KEPT_FAILURES);
+        assert_eq!(failures[0], format!("/stranger/{}", 3 * KEPT_FAILURES - 1), "the newest first");
+        assert_eq!(failures.last().map(String::as_str), Some("/lost"));
+        assert_eq!(deliveries.failures_of(&up, |_| None).len(), KEPT_FAILURES);
+        assert_eq!(deliveries.failures_of(&UpstreamMetrics::new("up.example"), |_| None), []);
     }
 }

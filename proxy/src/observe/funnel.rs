@@ -36,6 +36,16 @@ impl Row {
     pub const OTHER: Self = Self(abi::OTHER);
     /// Shown with [`Row::OTHER`].
     pub const ALLOWED: Self = Self(abi::ALLOWED);
+
+    /// Whether it is one of Meta's prefixes'.
+    pub fn is_meta(self) -> bool {
+        ![Self::OTHER, Self::ALLOWED].contains(&self)
+    }
+
+    #[cfg(test)]
+    pub(super) fn numbered(index: u32) -> Self {
+        Self(index)
+    }
 }
 
 /// A step of the way. Each request that has ended is one of [`Step::Delivered`], [`Step::Refused`], [`Step::Failed`].

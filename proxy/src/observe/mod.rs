@@ -12,5 +12,7 @@ mod sink;
 pub use deliveries::{Deliveries, Delivery, Outcome};
 pub use funnel::{Counts as FunnelCounts, Funnel, Row, Step};
 pub use log::{Format, Log};
-pub use metrics::{ConnectionRefusal, Counter, Exposition, Handshake, Metrics, UpstreamMetrics};
+pub use metrics::{
+    ConnectionRefusal, Counter, Exposition, Handshake, LatestFailure, Metrics, Totals, UpstreamMetrics,
+};
 pub use request::Request;

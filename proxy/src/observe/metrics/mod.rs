@@ -1,6 +1,8 @@
-//! What is counted. Updating takes neither a lock nor memory, once an upstream has been used.
+//! What is counted. Updating takes neither a lock nor memory, once an upstream has been used; only a request that was not
+//! delivered takes its upstream's lock for a moment.
 
 mod exposition;
+mod totals;
 mod upstream;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,6 +11,7 @@ use super::{Deliveries, Funnel};
 use crate::http::answer::Failure;
 
 pub use exposition::Exposition;
+pub use totals::{LatestFailure, Totals};
 pub use upstream::UpstreamMetrics;
 
 /// A number that only grows.
@@ -120,22 +123,31 @@ impl Metrics {
         self.refused_requests[failure.error_index()].add(1);
     }
 
+    /// TLS handshakes with clients, by outcome, as far as there were such.
+    pub fn handshakes(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        used(Handshake::ALL.into_iter().map(|(_, outcome)| outcome).zip(&self.handshakes))
+    }
+
+    /// Connections and requests refused before an upstream was asked, by reason, as far as there were such.
+    pub fn refused(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let connections = ConnectionRefusal::ALL.into_iter().map(|(_, reason)| reason);
+        let connections = connections.zip(&self.refused_connections);
+        used(connections.chain(Failure::ERRORS.into_iter().zip(&self.refused_requests)))
+    }
+
     /// Appends what has been counted; series appear at first use.
     pub fn expose(&self, to: &mut Exposition) {
         to.family("hookgate_tls_handshakes_total", "counter", "TLS handshakes with clients, by outcome");
-        for ((_, reason), count) in Handshake::ALL.iter().zip(&self.handshakes) {
-            to.used_sample(&[("reason", reason)], count);
+        for (outcome, count) in self.handshakes() {
+            to.sample(&[("reason", outcome)], count);
         }
         to.family(
             "hookgate_refused_total",
             "counter",
             "Connections and requests refused before an upstream was asked",
         );
-        for ((_, reason), count) in ConnectionRefusal::ALL.iter().zip(&self.refused_connections) {
-            to.used_sample(&[("reason", reason)], count);
-        }
-        for (reason, count) in Failure::ERRORS.iter().zip(&self.refused_requests) {
-            to.used_sample(&[("reason", reason)], count);
+        for (reason, count) in self.refused() {
+            to.sample(&[("reason", reason)], count);
         }
         to.family("hookgate_body_bytes_total", "counter", "Bytes of bodies, by the way that they took");
         to.used_sample(&[("path", "copy")], &self.body_bytes_copied);
@@ -151,6 +163,11 @@ impl Metrics {
             to.sample(&[], crate::sys::allocations());
         }
     }
+}
+
+/// Those of which there was one at least.
+fn used<'c, L>(counts: impl Iterator<Item = (L, &'c Counter)>) -> impl Iterator<Item = (L, u64)> {
+    counts.map(|(label, count)| (label, count.value())).filter(|(_, count)| *count > 0)
 }
 
 #[cfg(test)]

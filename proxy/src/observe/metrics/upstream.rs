@@ -1,12 +1,15 @@
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use super::totals::LatestFailure;
 use super::{Counter, Exposition};
 use crate::http::answer::Failure;
+use crate::observe::clock;
 
 /// Upper bounds of the histogram's buckets, in seconds; Meta expects an answer in 250 ms, and in 1 s at the most.
-const BOUNDS: [f64; 13] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+pub(super) const BOUNDS: [f64; 13] =
+    [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 /// How many different statuses are told apart; what comes later is `other`.
 const STATUSES: usize = 32;
 
@@ -14,18 +17,19 @@ const STATUSES: usize = 32;
 #[derive(Debug, Default)]
 pub struct UpstreamMetrics {
     name: Box<str>,
-    counts: OnceLock<Box<Counts>>,
+    pub(super) counts: OnceLock<Box<Counts>>,
 }
 
 #[derive(Debug, Default)]
-struct Counts {
+pub(super) struct Counts {
     /// Statuses in the order of their first use, 0 where none has come yet.
-    statuses: [(AtomicU16, Counter); STATUSES],
-    other: Counter,
-    errors: [Counter; Failure::ERRORS.len()],
-    buckets: [Counter; BOUNDS.len()],
-    requests: Counter,
+    pub(super) statuses: [(AtomicU16, Counter); STATUSES],
+    pub(super) other: Counter,
+    pub(super) errors: [Counter; Failure::ERRORS.len()],
+    pub(super) buckets: [Counter; BOUNDS.len()],
+    pub(super) requests: Counter,
     microseconds: Counter,
+    pub(super) latest_failure: Mutex<Option<LatestFailure>>,
 }
 
 impl UpstreamMetrics {
@@ -53,6 +57,12 @@ impl UpstreamMetrics {
     /// One request for which the upstream was asked in vain.
     pub fn error(&self, failure: Failure) {
         self.counts().errors[failure.error_index()].add(1);
+    }
+
+    /// One of [`UpstreamMetrics::request`]'s was not delivered. `error`: the type, where it was not the upstream's answer.
+    pub fn failed(&self, code: Option<u16>, error: Option<&'static str>) {
+        let latest = LatestFailure { time: clock::now(), code, error };
+        *self.counts().latest_failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(latest);
     }
 
     pub fn is_used(&self) -> bool {
