@@ -10,6 +10,7 @@ mod parent;
 mod prefixes;
 mod privileges;
 mod pulse;
+mod readiness;
 mod reload;
 mod stamp;
 mod systemd;

@@ -5,6 +5,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::generation::Generation;
 use super::parent::Parent;
 use super::prefixes::Prefixes;
+use super::readiness;
 use crate::admin::Pages;
 use crate::datapath::{Class, Context, Event};
 use crate::guard;
@@ -38,7 +39,7 @@ impl Pages for Status {
         if let Some(renewal) = self.now().certificates.as_ref().and_then(|held| held.renewal()) {
             renewal.expose(&mut to);
         }
-        if let Some(expiry) = self.expiry() {
+        if let Some(expiry) = readiness::expiry(&self.now()) {
             to.family(
                 "hookgate_certificate_expiry_seconds",
                 "gauge",
@@ -79,20 +80,12 @@ impl Pages for Status {
     }
 
     fn unready(&self) -> Vec<String> {
-        let mut reasons = Vec::new();
-        if self.drain.has_happened() {
-            reasons.push("draining".to_owned());
-        }
-        if self.expiry().is_some_and(|expiry| expiry <= clock::now().as_second()) {
-            reasons.push("a certificate has expired".to_owned());
-        }
-        reasons.extend(self.without_certificate());
-        reasons
+        readiness::reasons(self)
     }
 }
 
 impl Status {
-    fn now(&self) -> Arc<Generation> {
+    pub(super) fn now(&self) -> Arc<Generation> {
         Arc::clone(&self.now.borrow())
     }
 
@@ -139,26 +132,5 @@ impl Status {
     /// `None`: the guard is not attached, or does not say.
     fn counted(&self) -> Option<guard::Stats> {
         self.parent.stats().ok()?
-    }
-
-    /// When the first certificate ends, in Unix time.
-    fn expiry(&self) -> Option<i64> {
-        let certificates = self.now().certificates.as_ref()?.resolver().current();
-        let given = certificates.iter().filter(|certificate| !certificate.is_placeholder);
-        given.map(|certificate| certificate.not_after).min()
-    }
-
-    /// Why there is only a placeholder, where that is so.
-    fn without_certificate(&self) -> Option<String> {
-        let now = self.now();
-        let certificates = now.certificates.as_ref()?;
-        let renewal = certificates.renewal()?;
-        certificates.resolver().automatic().filter(|certificate| certificate.is_placeholder)?;
-        let progress = renewal.progress();
-        let why = progress.failure.unwrap_or_else(|| "it has just begun".into());
-        let next = progress.next.map_or("the authority is being asked".into(), |next| {
-            format!("the authority is asked again at {}", clock::date(next))
-        });
-        Some(format!("no certificate for {} yet: {why}; {next}", renewal.domains().join(", ")))
     }
 }

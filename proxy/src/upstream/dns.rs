@@ -1,8 +1,10 @@
 //! Names to addresses: the configured servers only, one query per name at a time, answers kept within bounds.
 
+mod servers;
+
 use std::collections::HashMap;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -19,6 +21,9 @@ use tokio::time::{Instant, timeout};
 use super::ConnectError;
 use crate::access::Access;
 use crate::config::{self, DnsServers};
+use servers::Servers;
+
+pub use servers::DnsState;
 
 /// Where the machine's own servers stand (resolv.conf(5)).
 pub const RESOLV_CONF: &str = "/etc/resolv.conf";
@@ -38,6 +43,7 @@ pub struct Dns {
     resolver: TokioResolver,
     settings: config::Dns,
     names: Mutex<HashMap<Box<str>, Arc<Lookup>>>,
+    servers: Servers,
 }
 
 /// One name's question, asked once by whoever comes first.
@@ -76,15 +82,20 @@ impl Dns {
                 servers.iter().map(|s| name_server(s.ip(), s.port())).collect(),
             ),
         };
-        let servers = config.name_servers().len();
+        let at_once = config.name_servers().len();
+        let servers = config.name_servers().iter().map(|server| {
+            let port = server.connections.first().map_or(53, |connection| connection.port);
+            SocketAddr::new(server.ip, port)
+        });
+        let servers = Servers::new(servers.collect());
         let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
         let options = builder.options_mut();
         options.timeout = settings.timeout;
-        options.num_concurrent_reqs = servers;
+        options.num_concurrent_reqs = at_once;
         options.use_hosts_file = ResolveHosts::Never;
         options.cache_size = 0;
         let resolver = builder.build()?;
-        Ok(Self { resolver, settings: settings.clone(), names: Mutex::default() })
+        Ok(Self { resolver, settings: settings.clone(), names: Mutex::default(), servers })
     }
 
     /// The addresses of `name`, IPv4 and IPv6, at least one.
@@ -185,7 +196,9 @@ impl Dns {
         name: &str,
         family: RecordType,
     ) -> Result<(Vec<IpAddr>, Duration), Unanswered> {
-        let lookup = self.resolver.lookup(name, family).await.map_err(Unanswered::from)?;
+        let asked = self.resolver.lookup(name, family).await;
+        self.servers.note(&asked);
+        let lookup = asked.map_err(Unanswered::from)?;
         let ttl = lookup.answers().iter().map(|record| record.ttl).min().unwrap_or_default();
         let addresses = lookup.answers().iter().filter_map(|record| match &record.data {
             RData::A(a) => Some(IpAddr::V4(a.0)),

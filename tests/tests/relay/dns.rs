@@ -8,7 +8,7 @@ use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use harness::{Certs, End, Need, NetNs, Proxy, TempDir, free_port, require, run, wait_until};
+use harness::{Certs, End, Need, NetNs, Proxy, TempDir, ask_admin, free_port, require, run, wait_until};
 
 use crate::{Origin, Relay, get, local};
 
@@ -387,3 +387,50 @@ server = http.server.HTTPServer(("127.0.0.1", 8081), H)
 print("ready", file=sys.stderr, flush=True)
 server.serve_forever()
 "#;
+
+fn readiness(relay: &Relay) -> Result<(u16, String)> {
+    let page = ask_admin(relay.admin, "/ready")?;
+    Ok((page.status(), String::from_utf8(page.body)?))
+}
+
+#[test]
+fn an_idle_proxy_learns_that_no_server_answers_and_that_one_does_again() -> Result<()> {
+    let (server, origin) = (Server::start(60, &[loopback()])?, origin()?);
+    server.set(|state| &state.silent, true);
+    let relay = relay(&[&server], "", &origin)?;
+    assert_eq!(readiness(&relay)?.0, 200, "nothing is known against it yet");
+    let mut last = String::new();
+    let is_told = wait_until(Duration::from_secs(8), || {
+        let (status, text) = readiness(&relay)?;
+        last = text;
+        Ok(status == 503)
+    })?;
+    ensure!(is_told, "{last}");
+    let expected =
+        (last.starts_with("no DNS server has answered since 20"), last.contains(&server.address.to_string()));
+    assert_eq!(expected, (true, true), "{last}");
+    assert_eq!(ask_admin(relay.admin, "/health")?.status(), 200);
+    server.set(|state| &state.silent, false);
+    assert!(wait_until(Duration::from_secs(8), || Ok(readiness(&relay)?.0 == 200))?);
+    Ok(())
+}
+
+#[test]
+fn a_server_that_knows_nothing_is_there_and_one_that_nobody_needs_is_not_asked() -> Result<()> {
+    let (server, origin) = (Server::start(60, &[])?, origin()?);
+    server.set(|state| &state.denies, true);
+    let needed = relay(&[&server], "", &origin)?;
+    let unneeded = Relay::start(&format!(
+        "[dns]\nservers = [\"{}\"]\n{}",
+        local(free_port()?),
+        crate::upstream(origin.address(), "")
+    ))?;
+    let until = Instant::now() + Duration::from_secs(3);
+    while Instant::now() < until {
+        assert_eq!(readiness(&needed)?, (200, "ready\n".to_owned()));
+        assert_eq!(readiness(&unneeded)?, (200, "ready\n".to_owned()));
+        sleep(Duration::from_millis(100));
+    }
+    assert_eq!(server.questions(), 1, "an answer holds for a while");
+    Ok(())
+}
