@@ -20,7 +20,7 @@ pub struct Metrics {
 /// Nobody answers.
 pub fn ask_admin(address: SocketAddr, path: &str) -> Result<Message> {
     let mut client = Client::plain(address)?;
-    client.ask(format!("GET {path} HTTP/1.1\r\nHost: admin\r\n\r\n"))
+    client.ask(format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n"))
 }
 
 impl Metrics {

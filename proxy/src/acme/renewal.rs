@@ -95,6 +95,11 @@ impl Renewal {
         &self.acme.domains
     }
 
+    /// The authority's, a URL.
+    pub fn directory(&self) -> &str {
+        &self.acme.directory
+    }
+
     pub fn progress(&self) -> Progress {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Listen;
 use super::document::Section;
-use super::upstreams::host_name;
+use super::upstreams::host;
 use super::value::{one_of, path, text};
 
 const LETS_ENCRYPT: &str = "https://acme-v02.api.letsencrypt.org/directory";
@@ -113,7 +113,7 @@ fn domain(value: &toml::de::DeValue<'_>) -> Result<String, String> {
             "`{written}`: wildcards take a DNS challenge, which there is not; name each host"
         ));
     }
-    host_name(written).map_err(|wrong| format!("`{written}`: {wrong}"))
+    host(value)
 }
 
 fn contact(value: &toml::de::DeValue<'_>) -> Result<String, String> {

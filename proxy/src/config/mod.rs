@@ -261,6 +261,8 @@ pub struct Relay {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Admin {
     pub listen: Option<SocketAddr>,
+    /// Names by which `listen` may be asked, in lower case, beside addresses and `localhost`.
+    pub hosts: Vec<String>,
     /// Where the command line talks to the proxy.
     pub socket: Option<PathBuf>,
 }

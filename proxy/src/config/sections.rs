@@ -290,6 +290,7 @@ impl<'d> Reading<'d> {
         let mut section = self.top.section("admin");
         let admin = Admin {
             listen: section.value("listen", free_address(&self.listened)),
+            hosts: section.list("hosts", upstreams::host).unwrap_or_default(),
             socket: section.value("socket", path(self.base)),
         };
         let present = section.is_present();

@@ -4,6 +4,8 @@ use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use toml::de::DeValue;
+
 use super::document::{Document, Problem, Section};
 use super::value::{address_with_port, boolean, number, path, port, text};
 use super::{ConfigError, Upstream};
@@ -139,6 +141,12 @@ impl Upstream {
 /// Errors: what is wrong with `written`.
 pub fn host_name(written: &str) -> Result<String, &'static str> {
     check_name(written).map(|()| written.to_ascii_lowercase())
+}
+
+/// The same of a value.
+pub(super) fn host(value: &DeValue<'_>) -> Result<String, String> {
+    let written = text(value)?;
+    host_name(written).map_err(|wrong| format!("`{written}`: {wrong}"))
 }
 
 /// Whether `name` is a whole DNS host name: what may stand as the first path segment.

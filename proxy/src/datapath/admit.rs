@@ -11,10 +11,11 @@ use crate::observe::{ConnectionRefusal, Row};
 /// How many connections there may be, in all workers.
 pub struct Admission {
     counts: Arc<Counts>,
-    most: usize,
+    pub most: usize,
     /// How many of them may be strangers'.
-    most_of_strangers: usize,
-    most_per_source: usize,
+    pub most_of_strangers: usize,
+    /// How many one stranger's.
+    pub most_per_source: usize,
 }
 
 /// How many there are, whatever configuration they came in under.

@@ -13,6 +13,7 @@ mod pulse;
 mod readiness;
 mod reload;
 mod stamp;
+mod status;
 mod systemd;
 mod worker;
 
@@ -41,7 +42,7 @@ use crate::admin;
 use crate::config::Config;
 use crate::datapath::Event;
 use crate::net::{KernelTls, NoKernelTls};
-use crate::observe::{Funnel, Log, Metrics};
+use crate::observe::{Funnel, Log, Metrics, clock};
 use crate::prefixes::Standing;
 use crate::registry::Refresher;
 use crate::sys::Shared;
@@ -55,6 +56,7 @@ use parent::{CERTIFICATES_CHANGED, Parent, REPLACED};
 use prefixes::Prefixes;
 use pulse::Pulse;
 use reload::Reloader;
+use status::{LastReload, Process};
 use worker::Workers;
 
 /// Why the proxy does not start.
@@ -139,6 +141,7 @@ fn serve(
     machine: Machine,
     parent: Parent,
     log: Log,
+    file: PathBuf,
 ) -> Result<(), StartError> {
     let access: Arc<dyn Access> = Arc::new(parent.clone());
     let Prepared { parts, mut funnel, certificates, refresher } =
@@ -164,6 +167,7 @@ fn serve(
         funnel,
         machine,
         log,
+        file,
         standing,
         refresher,
         certificates,
@@ -195,6 +199,8 @@ struct Server {
     funnel: Funnel,
     machine: Machine,
     log: Log,
+    /// The configuration's.
+    file: PathBuf,
     standing: Standing,
     refresher: Option<Refresher>,
     certificates: Option<Arc<Certificates>>,
@@ -206,7 +212,7 @@ struct Server {
 
 impl Server {
     async fn run(self, parent: Parent, access: Arc<dyn Access>) -> Result<(), StartError> {
-        let Self { config, parts, funnel, machine, log, standing, refresher, .. } = self;
+        let Self { config, parts, funnel, machine, log, file, standing, refresher, .. } = self;
         let Self { certificates, kernel_tls, doors, admin, has_guard, .. } = self;
         let (mut stop, mut hangup) = (Stop::catch()?, signal(SignalKind::hangup())?);
         let mut replaced = signal(SignalKind::from_raw(REPLACED as i32))?;
@@ -232,8 +238,11 @@ impl Server {
             drop(spawn_local(Arc::clone(&prefixes).follow(refresher)));
         }
         let (reload, mut reloads) = mpsc::channel(1);
-        let admin =
-            admin.open(Status { now: now.clone(), parent: parent.clone(), prefixes, reload, drain }, &log)?;
+        let hosts = config.admin.as_ref().map(|admin| admin.hosts.clone()).unwrap_or_default();
+        let process = Process { since: clock::now(), file, last_reload: LastReload::default(), hosts };
+        let last_reload = process.last_reload.clone();
+        let status = Status { now: now.clone(), parent: parent.clone(), prefixes, reload, drain, process };
+        let admin = admin.open(status, &log)?;
         let mut reloader = Reloader::new(config, machine, generations, has_guard, parent.clone(), access);
         parent.ready()?;
         let told = parent.clone();
@@ -246,10 +255,14 @@ impl Server {
                     admin.iter().for_each(JoinHandle::abort);
                     break;
                 }
-                _ = hangup.recv() => drop(reloader.reload_and_tell()),
+                _ = hangup.recv() => last_reload.note(&reloader.reload_and_tell()),
                 _ = certificates_changed.recv() => reloader.read_certificates_again(),
                 // Whoever asked may have gone; the log has it too.
-                Some(reply) = reloads.recv() => drop(Reply::send(reply, reloader.reload_and_tell())),
+                Some(reply) = reloads.recv() => {
+                    let outcome = reloader.reload_and_tell();
+                    last_reload.note(&outcome);
+                    drop(Reply::send(reply, outcome));
+                }
             }
         }
         let limit = now.borrow().context.timeouts.drain;

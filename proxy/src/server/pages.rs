@@ -5,8 +5,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::generation::Generation;
 use super::parent::Parent;
 use super::prefixes::Prefixes;
-use super::readiness;
-use crate::admin::Pages;
+use super::status::Process;
+use super::{readiness, status};
+use crate::admin::{self, Pages};
 use crate::datapath::{Class, Context, Event};
 use crate::guard;
 use crate::observe::{Delivery, Exposition, UpstreamMetrics, clock};
@@ -23,6 +24,7 @@ pub(super) struct Status {
     pub(super) prefixes: Arc<Prefixes>,
     pub(super) reload: mpsc::Sender<Reply>,
     pub(super) drain: Event,
+    pub(super) process: Process,
 }
 
 impl Pages for Status {
@@ -51,14 +53,15 @@ impl Pages for Status {
     }
 
     fn stats(&self) -> Document {
-        if let Some(stats) = self.counted() {
-            return Document::attached(&stats);
-        }
-        let now = self.now();
-        let funnel = &now.context.metrics.funnel;
-        let mut document = Document::without_guard(clock::now(), now.mode, funnel.networks());
-        document.add_funnel(funnel);
-        document
+        self.stats_of(&self.now())
+    }
+
+    fn status(&self, upstream: Option<&[u8]>) -> Option<admin::status::Document> {
+        status::document(self, upstream)
+    }
+
+    fn hosts(&self) -> &[String] {
+        &self.process.hosts
     }
 
     fn deliveries(&self, after: u64) -> Vec<Delivery> {
@@ -91,6 +94,16 @@ impl Status {
 
     fn context(&self) -> Arc<Context> {
         Arc::clone(&self.now.borrow().context)
+    }
+
+    pub(super) fn stats_of(&self, now: &Generation) -> Document {
+        if let Some(stats) = self.counted() {
+            return Document::attached(&stats);
+        }
+        let funnel = &now.context.metrics.funnel;
+        let mut document = Document::without_guard(clock::now(), now.mode, funnel.networks());
+        document.add_funnel(funnel);
+        document
     }
 
     fn connections(&self, to: &mut Exposition) {

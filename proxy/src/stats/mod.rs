@@ -4,6 +4,7 @@
 mod document;
 mod exposition;
 mod live;
+mod total;
 
 pub use document::{Counts, Document, DroppedBy, Funnel, Guard, Interface, Prefix, Seen, State, Step};
 pub use exposition::expose;

@@ -184,6 +184,11 @@ impl Upstream {
         self.in_flight.count()
     }
 
+    /// How many may be.
+    pub fn most_in_flight(&self) -> usize {
+        self.in_flight.most()
+    }
+
     /// Whether it does what is configured. One with roots of its own never does: their file may have changed.
     fn is_as(&self, configured: &config::Upstream) -> bool {
         let trusts = match &self.tls {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use harness::{Certs, Client, End, Metrics, Sample, TempDir, VERIFY_TOKEN, ask_admin, free_port, wait_until};
 use rustix::process::Signal;
+use serde_json::{Value, json};
 
 use crate::{OK, Origin, Relay, TIMEOUTS, get, local, post, request};
 
@@ -145,9 +146,9 @@ fn health_and_readiness() -> Result<()> {
         assert_eq!((page.status(), String::from_utf8(page.body)?), (status, body.to_owned()), "{path}");
     }
     for (request, status) in [
-        (get("/"), 404),
-        (get("/up.example/"), 404),
-        (get("/metrics/"), 404),
+        (asking("/", relay.admin), 200),
+        (asking("/up.example/", relay.admin), 404),
+        (asking("/metrics/", relay.admin), 404),
         (request("POST /metrics", &["Content-Length: 0"], ""), 405),
         ("nonsense\r\n\r\n".to_owned(), 400),
         (get(&format!("/{}", "x".repeat(20_000))), 400),
@@ -166,6 +167,110 @@ fn health_and_readiness() -> Result<()> {
     assert_eq!(busy.response()?.status(), 504);
     drop(busy);
     assert!(wait_until(Duration::from_secs(5), || Ok(relay.proxy.ended()?.is_some()))?);
+    Ok(())
+}
+
+fn asking(path: &str, host: impl std::fmt::Display) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n")
+}
+
+#[test]
+fn a_foreign_page_reads_nothing_whatever_address_its_name_leads_to() -> Result<()> {
+    let origin = Origin::answering(OK)?;
+    let relay = Relay::listening(
+        "",
+        &format!("hosts = [\"Edge.internal\"]\n{TIMEOUTS}{}", crate::upstream(origin.address(), "")),
+    )?;
+    let ask = |request: String| Client::plain(relay.admin)?.ask(request);
+    for path in ["/", "/status", "/metrics", "/status.json", "/stats.json", "/deliveries.json", "/elsewhere"]
+    {
+        let answer = ask(asking(path, "rebound.example:9432"))?;
+        let text = String::from_utf8(answer.body.clone())?;
+        assert_eq!((answer.status(), text.contains("[admin]")), (421, true), "{path}: {text}");
+        for host in
+            [relay.admin.to_string(), "localhost:9432".into(), "edge.internal".into(), "[::1]:9432".into()]
+        {
+            let status = ask(asking(path, &host))?.status();
+            assert_eq!(status, if path == "/elsewhere" { 404 } else { 200 }, "{path} {host}");
+        }
+    }
+    for path in ["/health", "/ready"] {
+        assert_eq!(ask(asking(path, "whatever.example"))?.status(), 200, "{path}");
+    }
+    // A program that names no host, as HAProxy's checks do.
+    assert_eq!(ask("GET /status.json HTTP/1.0\r\n\r\n".into())?.status(), 200);
+    Ok(())
+}
+
+#[test]
+fn the_status_says_what_became_of_what_was_sent() -> Result<()> {
+    let (relay, _origins) = outcomes()?;
+    let status = |query: &str| -> Result<(u16, Value)> {
+        let page = ask_admin(relay.admin, &format!("/status.json{query}"))?;
+        assert_eq!(page.field("X-Content-Type-Options"), Some("nosniff"));
+        let body = String::from_utf8(page.body.clone())?;
+        Ok((page.status(), serde_json::from_str(&body).unwrap_or(Value::String(body))))
+    };
+    let (_, fresh) = status("")?;
+    assert_eq!(
+        (&fresh["version"], &fresh["ready"], &fresh["reasons"]),
+        (&json!(1), &json!(true), &json!([]))
+    );
+    assert_eq!((&fresh["upstreams"]["configured"], &fresh["upstreams"]["used"]), (&json!(5), &json!(0)));
+    assert_eq!((&fresh["failures"], &fresh["dns"], &fresh["acme"]), (&json!([]), &Value::Null, &Value::Null));
+    let plain = json!({ "address": relay.address.to_string(), "protocol": "plain http" });
+    assert!(fresh["listeners"].as_array().is_some_and(|all| all.contains(&plain)), "{fresh}");
+    assert_eq!(fresh["configuration"]["file"], json!(relay.proxy.config()));
+    assert_eq!(fresh["configuration"]["reload"], Value::Null);
+    let token = format!("/up.example/500/?hub.verify_token={VERIFY_TOKEN}");
+    for (target, times) in [("/up.example/", 5), ("/down.example/", 3), (&token, 1), ("/other.example/", 2)] {
+        for _ in 0..times {
+            relay.client()?.ask(post(target, BODY))?;
+        }
+    }
+    relay.wait_for("hookgate_refused_total{reason=\"http_request_denied\"}", 2.0)?;
+    relay.wait_for("hookgate_prefix_requests_total{prefix=\"other\"}", 11.0)?;
+    let told = || Ok(status("")?.1["failures"].as_array().map(Vec::len) == Some(6));
+    assert!(wait_until(Duration::from_secs(5), told)?, "{}", status("")?.1["failures"]);
+    let (_, now) = status("")?;
+    let other = &now["funnel"]["other"];
+    let counts = ["requests", "delivered", "refused", "failed"].map(|count| other[count].clone());
+    assert_eq!(counts, [11, 5, 2, 4].map(|count| json!(count)));
+    assert_eq!(now["refused"], json!({ "http_request_denied": 2 }));
+    let upstreams = &now["upstreams"];
+    assert_eq!((&upstreams["used"], &upstreams["unlisted"]), (&json!(2), &json!(0)));
+    let row = |name: &str| {
+        upstreams["list"].as_array().and_then(|all| all.iter().find(|row| row["upstream"] == name))
+    };
+    let up = row("up.example").context("not listed")?;
+    assert_eq!((&up["codes"], &up["delivered"]), (&json!({ "200": 5, "500": 1 }), &json!(5)));
+    assert_eq!((&up["latest_failure"]["code"], &up["latest_failure"]["error"]), (&json!(500), &Value::Null));
+    assert!(up["p50_seconds"].as_f64().is_some_and(|p50| p50 > 0.0 && p50 < 1.0), "{up}");
+    let down = row("down.example").context("not listed")?;
+    assert_eq!((&down["errors"], &down["delivered"]), (&json!({ "connection_refused": 3 }), &json!(0)));
+    assert_eq!(
+        now["failures"][5]["error"], "connection_refused",
+        "the oldest is the last: {}",
+        now["failures"]
+    );
+
+    let (code, only) = status("?upstream=down.example")?;
+    assert_eq!((code, only["upstreams"]["list"].as_array().map(Vec::len)), (200, Some(1)));
+    assert_eq!(only["failures"].as_array().map(Vec::len), Some(3));
+    assert_eq!(status("?upstream=other.example")?.0, 404);
+    let text = now.to_string() + &only.to_string();
+    assert!(
+        !text.contains(VERIFY_TOKEN) && !text.contains(BODY) && text.contains("verify_token=***"),
+        "{text}"
+    );
+
+    relay.proxy.signal(Signal::HUP)?;
+    let reloaded = || Ok(status("")?.1["configuration"]["reload"]["done"] == json!(true));
+    assert!(wait_until(Duration::from_secs(5), reloaded)?, "{}", status("")?.1["configuration"]);
+    std::fs::write(relay.proxy.config(), "nonsense")?;
+    relay.proxy.signal(Signal::HUP)?;
+    let refused = || Ok(status("")?.1["configuration"]["reload"]["done"] == json!(false));
+    assert!(wait_until(Duration::from_secs(5), refused)?, "{}", status("")?.1["configuration"]);
     Ok(())
 }
 
@@ -198,7 +303,9 @@ fn nothing_of_it_is_reachable_through_the_public_listeners() -> Result<()> {
         "/metrics",
         "/health",
         "/ready",
+        "/status",
         "/status.json",
+        "/status.json?upstream=up.example",
         "/metrics/",
         "/127.0.0.1/metrics",
         "/localhost/metrics",
@@ -244,7 +351,7 @@ fn the_log_in_json_is_an_object_a_line_and_access_false_writes_none() -> Result<
         }
         assert!(wait_until(Duration::from_secs(5), || Ok(count(&relay.proxy.stderr()) == 3))?);
         let log = relay.proxy.stderr();
-        let lines = log.lines().map(serde_json::from_str::<serde_json::Value>).collect::<Result<Vec<_>, _>>();
+        let lines = log.lines().map(serde_json::from_str::<Value>).collect::<Result<Vec<_>, _>>();
         let lines = lines.with_context(|| log.clone())?;
         let of = |path: &str| {
             lines.iter().find(|line| line["path"] == path).with_context(|| format!("{path}: {log}"))

@@ -31,6 +31,15 @@ pub struct LatestFailure {
 }
 
 impl UpstreamMetrics {
+    /// Requests that have ended.
+    pub fn requests(&self) -> u64 {
+        self.counts.get().map_or(0, |counts| counts.requests.value())
+    }
+
+    pub fn latest_failure(&self) -> Option<LatestFailure> {
+        self.counts.get().and_then(|counts| counts.latest_failure())
+    }
+
     /// `None`: no request has ended yet.
     pub fn totals(&self) -> Option<Totals> {
         self.counts.get().map(|counts| counts.totals())
@@ -38,6 +47,10 @@ impl UpstreamMetrics {
 }
 
 impl Counts {
+    fn latest_failure(&self) -> Option<LatestFailure> {
+        *self.latest_failure.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn totals(&self) -> Totals {
         let statuses = self.statuses.iter().map(|(status, count)| (status.load(Ordering::Relaxed), count));
         let codes = statuses.map(|(status, count)| ((status != 0).then_some(status), count));
@@ -47,7 +60,7 @@ impl Counts {
             requests,
             codes: used(codes.chain([(None, &self.other)])).collect(),
             errors: used(Failure::ERRORS.into_iter().zip(&self.errors)).collect(),
-            latest_failure: *self.latest_failure.lock().unwrap_or_else(PoisonError::into_inner),
+            latest_failure: self.latest_failure(),
             p50: quantile(&buckets, requests, 0.5),
             p99: quantile(&buckets, requests, 0.99),
         }

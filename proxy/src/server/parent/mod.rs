@@ -97,7 +97,8 @@ pub fn run(start: Start) -> Result<ExitCode, StartError> {
             privileges::give_up(user.as_ref())?;
             end_with(parent)?;
             confine(&start.log);
-            super::serve(start.config, start.standing, machine, Parent::new(theirs)?, start.log)?;
+            let Start { file, config, standing, log, .. } = start;
+            super::serve(config, standing, machine, Parent::new(theirs)?, log, file)?;
             Ok(ExitCode::SUCCESS)
         }
         ForkResult::Parent { child } => {
@@ -117,6 +118,7 @@ pub fn run_unsplit(start: Start) -> Result<(), StartError> {
     let (ours, theirs) = StdUnixStream::pair()?;
     ours.set_nonblocking(true)?;
     let (config, standing, log) = (start.config.clone(), start.standing.clone(), start.log.clone());
+    let file = start.file.clone();
     let control = runtime::Builder::new_current_thread().enable_all().build()?;
     thread::spawn(move || {
         let mut privileged = Privileged::new(start, Sockets::default(), None, None);
@@ -130,7 +132,7 @@ pub fn run_unsplit(start: Start) -> Result<(), StartError> {
             Ok::<_, io::Error>(())
         })
     });
-    super::serve(config, standing, Machine::measure(), Parent::new(theirs)?, log)
+    super::serve(config, standing, Machine::measure(), Parent::new(theirs)?, log, file)
 }
 
 /// From now on this process ends with its parent. To be called once it has become who it stays: when its user changes, the

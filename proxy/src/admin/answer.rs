@@ -1,0 +1,109 @@
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use super::{Origin, Pages, host, page};
+use crate::http::head::{HeadLimits, RequestHead, slots};
+use crate::http::target::Target;
+use crate::observe::Exposition;
+
+/// What a request's head may measure.
+pub(super) const LIMITS: HeadLimits = HeadLimits { bytes: 8192, target_bytes: 1024, field_lines: 64 };
+
+const TEXT: &str = "text/plain; charset=utf-8";
+const JSON: &str = "application/json";
+const HTML: &str = "text/html; charset=utf-8";
+const NOWHERE: &str =
+    "/, /health, /ready, /metrics, /status.json, /stats.json and /deliveries.json are here\n";
+
+/// A whole response to a request of which this is the whole head, if it is one.
+pub(super) fn respond(head: Option<&[u8]>, pages: &dyn Pages, origin: Origin) -> String {
+    let mut slots = slots();
+    let head = head.and_then(|head| RequestHead::parse(head, &mut slots, &LIMITS).ok());
+    let Some(head) = head else {
+        return response("400 Bad Request", TEXT, "not a valid HTTP request\n");
+    };
+    let target = match head.target {
+        Target::Path(path) => path,
+        Target::Asterisk | Target::Authority => b"",
+    };
+    let question = target.iter().position(|b| *b == b'?');
+    let (path, query) = target.split_at(question.unwrap_or(target.len()));
+    match (head.method, origin) {
+        ("GET", Origin::Anybody) if !is_for_anybody(path) && !host::is_ours(&head, pages.hosts()) => {
+            response("421 Misdirected Request", TEXT, host::REFUSAL)
+        }
+        ("GET", _) => get(path, query, pages),
+        ("POST", Origin::CommandLine) => act(path, pages),
+        _ => response("405 Method Not Allowed", TEXT, NOWHERE),
+    }
+}
+
+/// What load balancers ask for, by whatever name they like; a stranger learns little from it.
+fn is_for_anybody(path: &[u8]) -> bool {
+    matches!(path, b"/health" | b"/ready")
+}
+
+fn act(path: &[u8], pages: &dyn Pages) -> String {
+    match path {
+        b"/prefixes" => match pages.take_prefixes() {
+            Ok(count) => response("200 OK", TEXT, &format!("{count} in force\n")),
+            Err(why) => response("409 Conflict", TEXT, &format!("{why}\n")),
+        },
+        b"/reload" => match pages.reload() {
+            Ok(report) => response("200 OK", TEXT, &report),
+            Err(why) => response("409 Conflict", TEXT, &format!("{why}\n")),
+        },
+        _ => response("404 Not Found", TEXT, "/prefixes and /reload are here\n"),
+    }
+}
+
+fn get(path: &[u8], query: &[u8], pages: &dyn Pages) -> String {
+    match path {
+        b"/" | b"/status" => {
+            with("200 OK", HTML, &[("Content-Security-Policy", &page::policy())], &page::html())
+        }
+        b"/health" => response("200 OK", TEXT, "serving\n"),
+        b"/ready" => match pages.unready() {
+            reasons if reasons.is_empty() => response("200 OK", TEXT, "ready\n"),
+            reasons => response("503 Service Unavailable", TEXT, &(reasons.join("\n") + "\n")),
+        },
+        b"/metrics" => response("200 OK", Exposition::CONTENT_TYPE, &pages.metrics().into_text()),
+        b"/stats.json" => json(&pages.stats()),
+        b"/status.json" => match pages.status(query.strip_prefix(b"?upstream=")) {
+            Some(status) => json(&status),
+            None => response("404 Not Found", TEXT, "no such upstream is allowed\n"),
+        },
+        b"/deliveries.json" => {
+            let after = std::str::from_utf8(query).ok().and_then(|query| query.strip_prefix("?after="));
+            json(&pages.deliveries(after.and_then(|number| number.parse().ok()).unwrap_or(0)))
+        }
+        _ => response("404 Not Found", TEXT, NOWHERE),
+    }
+}
+
+fn json(document: &impl Serialize) -> String {
+    match serde_json::to_string(document) {
+        Ok(json) => response("200 OK", JSON, &json),
+        Err(error) => response("500 Internal Server Error", TEXT, &format!("{error}\n")),
+    }
+}
+
+fn response(status: &str, content_type: &str, body: &str) -> String {
+    with(status, content_type, &[], body)
+}
+
+/// With `more` fields. A browser keeps nothing, and takes nothing for what it is not called.
+fn with(status: &str, content_type: &str, more: &[(&str, &str)], body: &str) -> String {
+    let mut response = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\nCache-Control: no-store\r\n\
+         X-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\n\
+         Cross-Origin-Resource-Policy: same-origin\r\nConnection: close\r\n",
+        body.len()
+    );
+    for (name, value) in more {
+        // Writing to a String does not fail.
+        let _ = write!(response, "{name}: {value}\r\n");
+    }
+    response + "\r\n" + body
+}

@@ -1,0 +1,190 @@
+//! What `/status.json` says, put together from what everybody knows.
+
+mod upstreams;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::generation::Generation;
+use super::pages::Status;
+use super::readiness;
+use crate::admin::status::{
+    Acme, Certificate, Configuration, Connections, Dns, Document, Funnel, Limits, Listener, Reload, Source,
+    Timeouts,
+};
+use crate::datapath::Class;
+use crate::observe::clock::{self, rfc3339};
+use crate::stats::{Counts, Prefix};
+use crate::upstream::dns::DnsState;
+
+/// Prefixes that are listed.
+const MOST_PREFIXES: usize = 100;
+/// How much is kept of what a reload said, in bytes.
+const LONGEST_REPORT: usize = 4096;
+
+/// What does not change as long as the process lives.
+pub(super) struct Process {
+    pub(super) since: Timestamp,
+    /// The configuration's.
+    pub(super) file: PathBuf,
+    pub(super) last_reload: LastReload,
+    /// Names by which the admin listener may be asked.
+    pub(super) hosts: Vec<String>,
+}
+
+/// What came of the last reload.
+#[derive(Clone, Default)]
+pub(super) struct LastReload(Arc<Mutex<Option<Reload>>>);
+
+impl LastReload {
+    pub(super) fn note(&self, outcome: &Result<String, String>) {
+        let (done, text) = match outcome {
+            Ok(text) => (true, text),
+            Err(text) => (false, text),
+        };
+        let mut text = text.trim_end().to_owned();
+        text.truncate(text.floor_char_boundary(LONGEST_REPORT));
+        let reload = Reload { time: rfc3339(clock::now()), done, text };
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(reload);
+    }
+
+    fn get(&self) -> Option<Reload> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// `only`: an upstream, and no others. `None`: that is not in the allowlist.
+pub(super) fn document(status: &Status, only: Option<&[u8]>) -> Option<Document> {
+    let now = status.now();
+    let context = &now.context;
+    let metrics = &context.metrics;
+    let counted = status.stats_of(&now);
+    let reasons = readiness::reasons(status);
+    let only = only.map(|name| context.directory.find(name).ok_or(())).transpose().ok()?;
+    let prefix_of = metrics.funnel.prefix_of();
+    Some(Document {
+        version: Document::VERSION,
+        taken: rfc3339(clock::now()),
+        hookgate: env!("CARGO_PKG_VERSION").into(),
+        name: context.name.clone(),
+        since: rfc3339(status.process.since),
+        ready: reasons.is_empty(),
+        reasons,
+        listeners: listeners(&now),
+        connections: connections(&now),
+        guard: counted.guard,
+        funnel: funnel(counted.prefixes, counted.other),
+        tls_handshakes: metrics.handshakes().collect(),
+        refused: metrics.refused().collect(),
+        upstreams: match only {
+            Some(upstream) => upstreams::only(&context.directory, upstream),
+            None => upstreams::worst_first(&context.directory),
+        },
+        certificates: certificates(&now),
+        acme: acme(&now),
+        dns: readiness::dns(&now).map(dns),
+        failures: match only {
+            Some(upstream) => metrics.deliveries.failures_of(&upstream.metrics, prefix_of),
+            None => metrics.deliveries.failures(prefix_of),
+        },
+        configuration: Configuration {
+            file: status.process.file.display().to_string(),
+            reload: status.process.last_reload.get(),
+        },
+        limits: limits(&now),
+        timeouts: timeouts(&now),
+    })
+}
+
+fn listeners(now: &Generation) -> Vec<Listener> {
+    let listener = |door: &super::generation::Door| Listener {
+        address: door.listener.to_string(),
+        protocol: door.protocol.to_string(),
+    };
+    now.doors.iter().map(listener).collect()
+}
+
+fn connections(now: &Generation) -> Connections {
+    let admission = &now.context.admission;
+    Connections {
+        by_class: Class::ALL.into_iter().map(|(class, label)| (label, admission.count(class))).collect(),
+        most: admission.most,
+        most_of_strangers: admission.most_of_strangers,
+        most_per_source: admission.most_per_source,
+    }
+}
+
+fn funnel(prefixes: Vec<Prefix>, other: Counts) -> Funnel {
+    let in_force = prefixes.len();
+    let meta = prefixes.iter().map(|row| &row.counts).sum();
+    let mut used: Vec<_> = prefixes.into_iter().filter(|row| row.counts.is_used()).collect();
+    let weight = |row: &Prefix| row.counts.packets + row.counts.funnel.map_or(0, |funnel| funnel.requests);
+    used.sort_by_key(|row| std::cmp::Reverse(weight(row)));
+    let unlisted = used.len().saturating_sub(MOST_PREFIXES);
+    used.truncate(MOST_PREFIXES);
+    Funnel { meta, other, prefixes: used, unlisted, in_force }
+}
+
+fn certificates(now: &Generation) -> Vec<Certificate> {
+    let Some(held) = &now.certificates else { return Vec::new() };
+    let (all, automatic) = (held.resolver().current(), held.resolver().automatic());
+    let certificate = |certificate: &Arc<crate::tls::Certificate>| Certificate {
+        names: certificate.names().to_vec(),
+        source: match &automatic {
+            Some(own) if Arc::ptr_eq(own, certificate) && own.is_placeholder => Source::Placeholder,
+            Some(own) if Arc::ptr_eq(own, certificate) => Source::Authority,
+            _ => Source::Files,
+        },
+        not_before: clock::date(certificate.not_before),
+        not_after: clock::date(certificate.not_after),
+        self_signed: certificate.is_self_signed,
+    };
+    all.iter().map(certificate).collect()
+}
+
+fn acme(now: &Generation) -> Option<Acme> {
+    let renewal = now.certificates.as_ref()?.renewal()?;
+    let progress = renewal.progress();
+    Some(Acme {
+        domains: renewal.domains().to_vec(),
+        directory: renewal.directory().to_owned(),
+        next_attempt: progress.next.map(clock::date),
+        failure: progress.failure,
+    })
+}
+
+fn dns(DnsState { servers, last_answer, silent_since }: DnsState) -> Dns {
+    Dns {
+        servers: servers.iter().map(SocketAddr::to_string).collect(),
+        last_answer: last_answer.map(rfc3339),
+        silent_since: silent_since.map(rfc3339),
+    }
+}
+
+fn limits(now: &Generation) -> Limits {
+    let limits = &now.context.limits;
+    Limits {
+        head_bytes: limits.head_bytes,
+        uri_bytes: limits.uri_bytes,
+        headers: limits.headers,
+        response_head_bytes: limits.response_head_bytes,
+        body_bytes: limits.body_bytes,
+    }
+}
+
+fn timeouts(now: &Generation) -> Timeouts {
+    let (timeouts, seconds) = (&now.context.timeouts, |time: Duration| time.as_secs_f64());
+    Timeouts {
+        request_head: seconds(timeouts.request_head),
+        body_idle: seconds(timeouts.body_idle),
+        connect: seconds(timeouts.connect),
+        response: seconds(timeouts.response),
+        keepalive: seconds(timeouts.keepalive),
+        upstream_idle: seconds(timeouts.upstream_idle),
+        drain: seconds(timeouts.drain),
+    }
+}
