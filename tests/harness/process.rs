@@ -146,6 +146,13 @@ impl Running {
     }
 }
 
+/// Whether a process runs: one that has ended, and was not waited for, does not.
+pub fn is_there(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // After the name, which may hold anything, comes the state (proc_pid_stat(5)).
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+}
+
 impl Drop for Running {
     fn drop(&mut self) {
         let stopped = self.stop();

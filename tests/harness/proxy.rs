@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 use toml::de::DeTable;
 
-use crate::process::{Running, run, wait_until};
+use crate::process::{Running, is_there, run, wait_until};
 use crate::{NetNs, TempDir};
 
 /// The real `hookgate`, running with a configuration of its own; SIGTERM on drop.
@@ -108,6 +108,18 @@ impl Proxy {
     /// The proxy is gone.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         self.running.signal(signal)
+    }
+
+    /// SIGKILL; returns once the process that serves has gone, too, and with it its listeners.
+    ///
+    /// # Errors
+    /// It had ended already, or something of it stays.
+    pub fn kill(&mut self) -> Result<()> {
+        let worker = self.worker()?;
+        self.signal(Signal::KILL)?;
+        let gone = wait_until(START, || Ok(self.ended()?.is_some() && !is_there(worker)))?;
+        ensure!(gone, "process {worker} outlives the one that started it");
+        Ok(())
     }
 
     /// SIGTERM, and its exit status.

@@ -5,8 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use harness::{Need, NetNs, Proxy, Running, TempDir, require, run, wait_until};
-use rustix::process::Signal;
+use harness::{Need, NetNs, Proxy, Running, TempDir, require, run};
 use serde_json::Value;
 
 const ADDRESS: &str = "127.0.0.1:8443";
@@ -129,8 +128,7 @@ fn an_update_is_taken_over_by_whoever_runs() -> Result<()> {
     assert_eq!(scene.rows(&config)?, [row("157.240.0.0/17", 1, 1), row("157.240.1.0/24", 2, 2)]);
 
     // Without the proxy, the guard itself: its rows go on where they were.
-    proxy.signal(Signal::KILL)?;
-    assert!(wait_until(SOON, || Ok(proxy.ended()?.is_some()))?);
+    proxy.kill()?;
     scene.register(&["31.13.24.0/21", "157.240.0.0/16", "2a03:2880::/32"])?;
     let said = run(scene.hookgate(&config, &["prefixes", "update"])?)?;
     assert!(said.contains("+ 157.240.0.0/16") && said.contains("in force in the guard"), "{said}");

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use harness::{Need, NetNs, Proxy, TempDir, free_port, require, run, wait_until};
+use harness::{Need, NetNs, Proxy, TempDir, free_port, is_there, require, run, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -53,12 +53,6 @@ fn capabilities(pid: u32) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let held = status.lines().find_map(|line| line.strip_prefix("CapEff:")).context("no CapEff")?;
     Ok(u64::from_str_radix(held.trim(), 16)?)
-}
-
-fn is_there(pid: u32) -> bool {
-    // A zombie is not: what it held is free.
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    status.lines().any(|line| line.starts_with("State:") && !line.contains('Z'))
 }
 
 fn kill(pid: u32, signal: Signal) -> Result<()> {

@@ -8,6 +8,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::connection::{Connection, Next};
+use super::life::Stage;
 use super::route::Traits;
 use crate::http::Version;
 use crate::http::answer::{self, Failure};
@@ -30,7 +31,7 @@ impl Connection<'_, '_> {
         let may_persist = |traits: &Traits| {
             traits.persists
                 && !failure.ends_connection()
-                && !self.drain.has_happened()
+                && !self.life.has_reached(Stage::Replaced)
                 && skip_body(&mut self.socket, *traits)
         };
         let persistence = match traits.filter(may_persist) {

@@ -9,10 +9,11 @@ use tokio::time::Instant;
 use super::Local;
 use super::answer;
 use super::body::Pump;
-use super::context::{Client, Context, Event, InWorker};
+use super::context::{Client, Context, InWorker};
 use super::delivery::{Origin, may_try_again};
 use super::exchange::{Exchange, ExchangeError, Relayed};
-use super::read_head::{Arrived, read_head};
+use super::life::Life;
+use super::read_head::{Arrived, Idle, read_head};
 use super::relay::Relay;
 use super::route::{self, Plan, Refused};
 use super::wait::Wait;
@@ -35,7 +36,7 @@ pub(super) struct Connection<'c, 't> {
     /// The configuration of the request under way, or of the last one.
     pub(super) context: Rc<InWorker>,
     pub(super) local: &'c Local,
-    pub(super) drain: &'c Event,
+    pub(super) life: &'c Life,
     pub(super) wait: Wait<'t>,
     pub(super) memory: Memory,
 }
@@ -83,9 +84,9 @@ pub(super) enum Next {
 impl<'c> Connection<'c, '_> {
     /// Serves it to its end. `first_byte_due`: when a connection that says nothing is closed.
     pub(super) async fn serve(&mut self, first_byte_due: Instant) {
-        let mut idle_until = first_byte_due;
+        let mut idle = Idle::Fresh { until: first_byte_due };
         loop {
-            let arrived = read_head(&mut self.socket, &self.context, &mut self.wait, idle_until).await;
+            let arrived = read_head(&mut self.socket, &self.context, &mut self.wait, idle).await;
             // What came in the meantime belongs to the configuration in force by now.
             self.context = self.local.context();
             let next = match arrived {
@@ -103,7 +104,9 @@ impl<'c> Connection<'c, '_> {
                 }
             };
             match next {
-                Next::Persist => idle_until = Instant::now() + self.context.timeouts.keepalive,
+                Next::Persist => {
+                    idle = Idle::Kept { until: Instant::now() + self.context.timeouts.keepalive }
+                }
                 Next::Close => {
                     answer::close(&mut self.socket).await;
                     break;
@@ -165,7 +168,7 @@ impl<'c> Connection<'c, '_> {
         let decoder = Decoder::new(traits.framing, most_body_bytes);
         let pump = Pump::new(head_out, decoder.clone(), traits.framing == Framing::Chunked, now);
         let relay = Relay::new(traits, &context, std::mem::take(&mut self.memory.heads[1]));
-        let mut exchange = Exchange::new(pump, relay, &context.timeouts, self.drain, traits.persists);
+        let mut exchange = Exchange::new(pump, relay, &context.timeouts, self.life, traits.persists);
         let mut way = local.pool.take_or_dial(upstream.serial).await;
         loop {
             request.attempt();

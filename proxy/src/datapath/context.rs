@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use rustls::ServerConfig;
 use tokio::net::TcpStream;
-use tokio::sync::watch;
 
 use super::admit::Admission;
 use super::proxy_protocol;
@@ -126,31 +125,5 @@ impl Client {
 
     fn new(address: IpAddr, scheme: Scheme, context: &Context) -> Self {
         Self { address, row: context.metrics.funnel.row(address), text: address.to_string().into(), scheme }
-    }
-}
-
-/// Something that happens once in the life of the process, and that any number of tasks wait for.
-#[derive(Clone)]
-pub struct Event {
-    happened: watch::Receiver<bool>,
-}
-
-impl Event {
-    /// `happened` turns true once.
-    pub fn new(happened: watch::Receiver<bool>) -> Self {
-        Self { happened }
-    }
-
-    pub fn has_happened(&self) -> bool {
-        *self.happened.borrow()
-    }
-
-    /// Returns when it has happened.
-    pub fn happens(&self) -> impl Future<Output = ()> + use<> {
-        let mut happened = self.happened.clone();
-        async move {
-            // An error means that the server is gone, and that the event will be the last one.
-            let _ = happened.wait_for(|happened| *happened).await;
-        }
     }
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::body::{Moved, Pump, PumpError, Side};
-use super::context::Event;
 use super::delivery::Sent;
+use super::life::{Life, Stage};
 use super::relay::{FinalHead, Relay, RelayError};
 use super::wait::Wait;
 use crate::config::Timeouts;
@@ -25,7 +25,7 @@ pub(super) struct Exchange<'a> {
     forward: Forward,
     relay: Relay,
     timeouts: &'a Timeouts,
-    drain: &'a Event,
+    life: &'a Life,
     begun: Instant,
     /// The client allows another request on its connection.
     persists: bool,
@@ -74,12 +74,12 @@ impl<'a> Exchange<'a> {
         request: Pump,
         relay: Relay,
         timeouts: &'a Timeouts,
-        drain: &'a Event,
+        life: &'a Life,
         persists: bool,
     ) -> Self {
         let begun = request.progress();
         let forward = Forward { pump: request, state: ForwardState::Running };
-        Self { forward, relay, timeouts, drain, begun, persists }
+        Self { forward, relay, timeouts, life, begun, persists }
     }
 
     /// Runs to the end.
@@ -134,7 +134,7 @@ impl<'a> Exchange<'a> {
             }
         }
         let request_complete = self.request_is_complete();
-        let may_persist = self.persists && request_complete && !self.drain.has_happened();
+        let may_persist = self.persists && request_complete && !self.life.has_reached(Stage::Replaced);
         match self.relay.poll(cx, upstream, client, may_persist) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Ok(head)) => Poll::Ready(Ok(Relayed { head, request_complete })),

@@ -8,6 +8,7 @@ mod context;
 mod delivery;
 mod exchange;
 mod handshake;
+mod life;
 pub mod proxy_protocol;
 mod read_head;
 mod redirect;
@@ -25,7 +26,8 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 pub use admit::{Admission, Class};
-pub use context::{Context, Event, Protocol};
+pub use context::{Context, Protocol};
+pub use life::{Life, Stage};
 pub use redirect::Redirect;
 
 use crate::net::{Buffers, Limits, Socket};
@@ -67,7 +69,7 @@ impl Local {
 }
 
 /// Serves one client's connection to its end.
-pub async fn serve(mut tcp: TcpStream, peer: SocketAddr, protocol: Protocol, local: &Local, drain: Event) {
+pub async fn serve(mut tcp: TcpStream, peer: SocketAddr, protocol: Protocol, local: &Local, life: Life) {
     let context = local.context();
     let first_byte_due = Instant::now() + context.timeouts.request_head.min(context.timeouts.keepalive);
     // What happens once in a connection's life has its memory only for as long: boxed.
@@ -109,12 +111,12 @@ pub async fn serve(mut tcp: TcpStream, peer: SocketAddr, protocol: Protocol, loc
         context.metrics.handshake(Handshake::Completed);
     }
     let mut socket = Socket::new(stream, &local.buffers);
-    let (timer, draining) = (pin!(sleep_until(first_byte_due)), pin!(drain.happens()));
+    let (timer, draining) = (pin!(sleep_until(first_byte_due)), pin!(life.reaches(Stage::Draining)));
     let mut wait = Wait { timer, drain: draining };
     if let Protocol::Redirect(to) = &protocol {
         return Box::pin(redirect::serve(&mut socket, to, &context, &mut wait, first_byte_due)).await;
     }
     let memory = Memory::default();
-    let mut connection = Connection { socket, client: &client, context, local, drain: &drain, wait, memory };
+    let mut connection = Connection { socket, client: &client, context, local, life: &life, wait, memory };
     connection.serve(first_byte_due).await;
 }

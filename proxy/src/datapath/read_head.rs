@@ -1,3 +1,5 @@
+use std::task;
+
 use tokio::time::Instant;
 
 use super::context::Context;
@@ -16,15 +18,28 @@ pub(super) enum Arrived {
     Nothing,
 }
 
-/// Waits for the next request's head. `idle_until`: when a connection without a byte of it is closed.
+/// When a connection without a byte of the next request is closed.
+pub(super) enum Idle {
+    /// Its first request may be on its way, and is served even by a process that drains: its client was let in.
+    Fresh { until: Instant },
+    /// Its next request may never come: a process that drains does not wait for it.
+    Kept { until: Instant },
+}
+
+/// Waits for the next request's head.
 pub(super) async fn read_head(
     client: &mut Socket,
     context: &Context,
     wait: &mut Wait<'_>,
-    idle_until: Instant,
+    idle: Idle,
 ) -> Arrived {
     if client.buffer.is_empty() {
-        match wait.until_or_drain(idle_until, |cx| client.poll_fill(cx)).await {
+        let mut fill = |cx: &mut task::Context<'_>| client.poll_fill(cx);
+        let filled = match idle {
+            Idle::Fresh { until } => wait.until(until, &mut fill).await,
+            Idle::Kept { until } => wait.until_or_drain(until, &mut fill).await,
+        };
+        match filled {
             Ok(Ok(1..)) => {}
             Ok(Ok(0) | Err(_)) | Err(Elapsed) => return Arrived::Nothing,
         }

@@ -10,7 +10,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout};
 
 use super::context::Context;
-use super::read_head::{Arrived, read_head};
+use super::read_head::{Arrived, Idle, read_head};
 use super::wait::Wait;
 use crate::http::answer::{self, Failure};
 use crate::http::encode::Persistence;
@@ -36,10 +36,11 @@ pub(super) async fn serve(
     redirect: &Redirect,
     context: &Context,
     wait: &mut Wait<'_>,
-    idle_until: Instant,
+    first_byte_due: Instant,
 ) {
     let mut out = Vec::new();
-    let failure = match read_head(client, context, wait, idle_until).await {
+    let idle = Idle::Fresh { until: first_byte_due };
+    let failure = match read_head(client, context, wait, idle).await {
         Arrived::Nothing => return,
         Arrived::Bad(failure) => Some((failure, false)),
         Arrived::Head { length } => {

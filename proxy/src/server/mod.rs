@@ -40,7 +40,7 @@ pub use privileges::{BadUser, worker_user};
 use crate::access::Access;
 use crate::admin;
 use crate::config::Config;
-use crate::datapath::Event;
+use crate::datapath::{Life, Stage};
 use crate::net::{KernelTls, NoKernelTls};
 use crate::observe::{Funnel, Log, Metrics, clock};
 use crate::prefixes::Standing;
@@ -217,9 +217,8 @@ impl Server {
         let (mut stop, mut hangup) = (Stop::catch()?, signal(SignalKind::hangup())?);
         let mut replaced = signal(SignalKind::from_raw(REPLACED as i32))?;
         let mut certificates_changed = signal(SignalKind::from_raw(CERTIFICATES_CHANGED as i32))?;
-        let (draining, drain) = watch::channel(false);
-        let (ending, end) = watch::channel(false);
-        let (drain, end) = (Event::new(drain), Event::new(end));
+        let (stage, life) = watch::channel(Stage::Serving);
+        let life = Life::new(life);
         let metrics = Arc::new(Metrics::new(funnel));
         let context = Arc::new(parts.context(&config, kernel_tls, log.clone(), Arc::clone(&metrics)));
         for Door { listener, protocol } in &doors {
@@ -230,7 +229,7 @@ impl Server {
         let mode = mode(&config);
         let (generations, now) = watch::channel(Arc::new(Generation { context, doors, certificates, mode }));
         let pulse = Pulse::new(machine.threads, machine.watchdog);
-        let workers = Workers::start(&pulse, &now, &drain, &end)?;
+        let workers = Workers::start(&pulse, &now, &life)?;
         let prefixes =
             Arc::new(Prefixes::new(config.prefixes.clone(), standing, metrics, log.clone(), parent.clone()));
         if let Some(refresher) = refresher {
@@ -241,19 +240,19 @@ impl Server {
         let hosts = config.admin.as_ref().map(|admin| admin.hosts.clone()).unwrap_or_default();
         let process = Process { since: clock::now(), file, last_reload: LastReload::default(), hosts };
         let last_reload = process.last_reload.clone();
-        let status = Status { now: now.clone(), parent: parent.clone(), prefixes, reload, drain, process };
+        let status = Status { now: now.clone(), parent: parent.clone(), prefixes, reload, life, process };
         let admin = admin.open(status, &log)?;
         let mut reloader = Reloader::new(config, machine, generations, has_guard, parent.clone(), access);
         parent.ready()?;
         let told = parent.clone();
         drop(spawn_local(async move { pulse.tell(|| told.alive()).await }));
-        loop {
+        let over = loop {
             tokio::select! {
-                () = stop.wait() => break,
+                () = stop.wait() => break Stage::Draining,
                 _ = replaced.recv() => {
                     // The other process answers there.
                     admin.iter().for_each(JoinHandle::abort);
-                    break;
+                    break Stage::Replaced;
                 }
                 _ = hangup.recv() => last_reload.note(&reloader.reload_and_tell()),
                 _ = certificates_changed.recv() => reloader.read_certificates_again(),
@@ -264,7 +263,7 @@ impl Server {
                     drop(Reply::send(reply, outcome));
                 }
             }
-        }
+        };
         let limit = now.borrow().context.timeouts.drain;
         drop(now);
         log.note(&format!("draining: what is under way has {} s", limit.as_secs_f64()));
@@ -273,12 +272,12 @@ impl Server {
             // What is under way is still worth its end.
             log.note(&error.to_string());
         }
-        draining.send_replace(true);
+        stage.send_replace(over);
         let mut finished = std::pin::pin!(workers.finished());
         let cut = tokio::select! {
             cut = &mut finished => cut,
-            () = stop.wait() => { ending.send_replace(true); finished.await }
-            () = tokio::time::sleep(limit) => { ending.send_replace(true); finished.await }
+            () = stop.wait() => { stage.send_replace(Stage::Ending); finished.await }
+            () = tokio::time::sleep(limit) => { stage.send_replace(Stage::Ending); finished.await }
         };
         log.note(&format!("drained; {cut} connections were cut"));
         Ok(())

@@ -8,7 +8,7 @@ use super::prefixes::Prefixes;
 use super::status::Process;
 use super::{readiness, status};
 use crate::admin::{self, Pages};
-use crate::datapath::{Class, Context, Event};
+use crate::datapath::{Class, Context, Life};
 use crate::guard;
 use crate::observe::{Delivery, Exposition, UpstreamMetrics, clock};
 use crate::stats::{self, Document};
@@ -23,7 +23,7 @@ pub(super) struct Status {
     pub(super) parent: Parent,
     pub(super) prefixes: Arc<Prefixes>,
     pub(super) reload: mpsc::Sender<Reply>,
-    pub(super) drain: Event,
+    pub(super) life: Life,
     pub(super) process: Process,
 }
 

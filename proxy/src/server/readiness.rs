@@ -6,6 +6,7 @@ use tokio::runtime::Handle;
 
 use super::generation::Generation;
 use super::pages::Status;
+use crate::datapath::Stage;
 use crate::observe::clock;
 use crate::upstream::dns::DnsState;
 
@@ -14,7 +15,7 @@ use crate::upstream::dns::DnsState;
 pub(super) fn reasons(status: &Status) -> Vec<String> {
     let now = status.now();
     let mut reasons = Vec::new();
-    if status.drain.has_happened() {
+    if status.life.has_reached(Stage::Replaced) {
         reasons.push("draining".to_owned());
     } else if now.doors.is_empty() {
         reasons.push("no listener is open".to_owned());

@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep};
 use super::generation::{Door, Generation};
 use super::listen::Listener;
 use super::pulse::{Beat, Pulse};
-use crate::datapath::{Event, Local, Protocol, serve};
+use crate::datapath::{Life, Local, Protocol, Stage, serve};
 use crate::observe::{Deliveries, Log};
 
 /// How long accepting pauses when the process is out of descriptors or memory.
@@ -36,11 +36,9 @@ impl Workers {
     pub(super) fn start(
         pulse: &Pulse,
         generations: &watch::Receiver<Arc<Generation>>,
-        drain: &Event,
-        end: &Event,
+        life: &Life,
     ) -> io::Result<Self> {
-        let start =
-            |(index, beat)| Worker::start(index, beat, generations.clone(), drain.clone(), end.clone());
+        let start = |(index, beat)| Worker::start(index, beat, generations.clone(), life.clone());
         Ok(Self(pulse.beats().enumerate().map(start).collect::<Result<_, _>>()?))
     }
 
@@ -56,9 +54,7 @@ impl Workers {
 }
 
 struct Worker {
-    drain: Event,
-    /// What is under way is cut.
-    end: Event,
+    life: Life,
     active: Rc<Active>,
     local: Local,
 }
@@ -76,8 +72,7 @@ impl Worker {
         index: usize,
         beat: Beat,
         generations: watch::Receiver<Arc<Generation>>,
-        drain: Event,
-        end: Event,
+        life: Life,
     ) -> io::Result<oneshot::Receiver<usize>> {
         let runtime =
             runtime::Builder::new_current_thread().enable_all().on_thread_park(Log::write_batch).build()?;
@@ -88,7 +83,7 @@ impl Worker {
             #[cfg(feature = "count-allocations")]
             crate::sys::count_on_this_thread();
             Deliveries::use_part(index);
-            let worker = Self { drain, end, active: Rc::default(), local: Local::new(context) };
+            let worker = Self { life, active: Rc::default(), local: Local::new(context) };
             let cut = worker.run(&runtime, beat, generations);
             // Nobody listens any more when the process is ending at once.
             let _ = say.send(cut);
@@ -105,22 +100,22 @@ impl Worker {
             drop(spawn_local(async move { sweeper.local.pool.sweep().await }));
             drop(spawn_local(beat.keep()));
             let mut accepting = Vec::new();
-            let mut draining = pin!(worker.drain.happens());
+            let mut served = pin!(worker.life.reaches(Stage::Replaced));
             loop {
                 let generation = Arc::clone(&generations.borrow_and_update());
                 accepting = worker.adopt(&generation, accepting);
                 drop(generation);
                 tokio::select! {
-                    // An error: there will be no other one, and the process is about to drain.
+                    // An error: there will be no other one, and the process is about to end.
                     Ok(()) = generations.changed() => {}
-                    () = &mut draining => break,
+                    () = &mut served => break,
                 }
             }
             // The tasks that accept end by themselves; with these the sockets are closed.
             drop(accepting);
             tokio::select! {
                 () = worker.active.none() => {}
-                () = worker.end.happens() => {}
+                () = worker.life.reaches(Stage::Ending) => {}
             }
         });
         // Dropping the tasks drops their connections.
@@ -159,19 +154,21 @@ impl Worker {
         accepting
     }
 
-    /// Accepts until draining begins.
+    /// Accepts while the process serves.
     async fn accept(self: Rc<Self>, listener: TcpListener, protocol: Rc<RefCell<Protocol>>) {
-        let mut draining = pin!(self.drain.happens());
+        let mut served = pin!(self.life.reaches(Stage::Replaced));
         let mut noted: Option<Instant> = None;
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
-                () = &mut draining => return,
+                () = &mut served => return,
             };
             match accepted {
                 Ok((tcp, peer)) => {
                     let protocol = protocol.borrow().clone();
-                    drop(spawn_local(Rc::clone(&self).serve(tcp, peer, protocol)));
+                    // Counted at once: the process must not end between here and the task's first turn.
+                    let counted = Counted::new(&self.active);
+                    drop(spawn_local(Rc::clone(&self).serve(tcp, peer, protocol, counted)));
                 }
                 Err(error) if concerns_one_connection(&error) => {}
                 Err(error) => {
@@ -185,11 +182,10 @@ impl Worker {
         }
     }
 
-    async fn serve(self: Rc<Self>, tcp: TcpStream, peer: SocketAddr, protocol: Protocol) {
-        let _counted = Counted::new(&self.active);
+    async fn serve(self: Rc<Self>, tcp: TcpStream, peer: SocketAddr, protocol: Protocol, _counted: Counted) {
         // Without it an answer may wait for an acknowledgement; with an error the connection is dead already.
         let _ = tcp.set_nodelay(true);
-        serve(tcp, peer, protocol, &self.local, self.drain.clone()).await;
+        serve(tcp, peer, protocol, &self.local, self.life.clone()).await;
     }
 }
 

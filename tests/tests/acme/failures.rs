@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use harness::{Need, NetNs, Pebble, Proxy, binary, require, wait_until};
-use rustix::process::Signal;
 
 use crate::{DAY, Edge, NAME, PATIENCE, Scene, can_run, domains};
 
@@ -215,7 +214,7 @@ fn whenever_it_is_killed_what_is_kept_is_whole() -> Result<()> {
     let mut scene = Scene::start(DAY, &domains(&[NAME]), "")?;
     for round in 0..10 {
         sleep(Duration::from_millis(150 * round));
-        scene.proxy.signal(Signal::KILL)?;
+        scene.proxy.kill()?;
         let config = fs::read_to_string(scene.proxy.config())?;
         for folder in scene.edge.state().read_dir()? {
             let folder = folder?.path();

@@ -122,9 +122,9 @@ impl Scene {
     }
 
     /// Ends the proxy by SIGKILL and starts another with its configuration.
-    fn restart(self) -> Result<Self> {
+    fn restart(mut self) -> Result<Self> {
         let config = std::fs::read_to_string(self.proxy.config())?;
-        self.proxy.signal(rustix::process::Signal::KILL)?;
+        self.proxy.kill()?;
         drop(self.proxy);
         Ok(Self { proxy: Proxy::start(&config)?, ..self })
     }

@@ -60,7 +60,7 @@ fn a_certificate_is_renewed_when_its_authority_says_so() -> Result<()> {
     if !can_run() {
         return Ok(());
     }
-    let scene = Wished::start(90 * DAY, "2099-01-01T00:00:00Z", "2099-01-02T00:00:00Z", "")?;
+    let mut scene = Wished::start(90 * DAY, "2099-01-01T00:00:00Z", "2099-01-02T00:00:00Z", "")?;
     let asked = || Ok(!scene.info.asked().is_empty());
     assert!(wait_until(PATIENCE, asked)?, "{}", scene.proxy.stderr());
     // What it says is far away: no later than an eighth of its life before the end.
@@ -80,7 +80,7 @@ fn a_certificate_is_renewed_when_its_authority_says_so() -> Result<()> {
     scene.info.set_window("2020-01-01T00:00:00Z", "2020-01-02T00:00:00Z");
     let config = std::fs::read_to_string(scene.proxy.config())?;
     let kept = scene.edge.state().read_dir()?.next().context("no state")??.path();
-    scene.proxy.signal(rustix::process::Signal::KILL)?;
+    scene.proxy.kill()?;
     let Wished { proxy, edge, info, pebble: _pebble } = scene;
     drop(proxy);
     // As if the hour had passed.

@@ -55,6 +55,21 @@ fn sigterm_lets_what_is_under_way_finish_and_takes_nothing_new() -> Result<()> {
 }
 
 #[test]
+fn a_client_that_was_let_in_before_the_drain_is_served() -> Result<()> {
+    let origin = Origin::answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")?;
+    let mut relay = Relay::before(&origin)?;
+    let mut client = relay.client()?;
+    sleep(Duration::from_millis(100));
+    relay.proxy.signal(Signal::TERM)?;
+    sleep(Duration::from_millis(300));
+    assert_eq!(client.ask(get("/up.example/"))?.status(), 200);
+    assert_eq!(client.wire().closed()?, Closed::Orderly);
+    drop(client);
+    assert!(wait_until(Duration::from_secs(2), || Ok(relay.proxy.ended()?.is_some()))?);
+    Ok(())
+}
+
+#[test]
 fn a_drain_ends_what_takes_too_long_and_a_second_signal_ends_it_at_once() -> Result<()> {
     let origin = Origin::plain(|connection| {
         connection.request()?;
