@@ -277,3 +277,30 @@ fn a_refresh_that_can_not_be_used_is_a_warning() -> Result<()> {
     assert_eq!(found.level("prefixes", "/nowhere/list: No such file")?, "fail");
     Ok(())
 }
+
+#[test]
+fn a_pipe_in_place_of_a_file_keeps_nobody_waiting() -> Result<()> {
+    let dir = TempDir::new("doctor")?;
+    let pipe = dir.path().join("pipe");
+    let mut make = Command::new("mkfifo");
+    make.arg(&pipe);
+    run(make)?;
+    for key in ["prefixes", "state"] {
+        let config = dir.write(
+            "hookgate.toml",
+            plain("\"127.0.0.1\"", &format!("[guard]\ninterfaces = [\"lo\"]\n{key} = {pipe:?}"))?,
+        )?;
+        for command in ["check", "doctor"] {
+            let mut bounded = Command::new("timeout");
+            let output = bounded.arg("20").arg(harness::binary()?).args([command, "--config"]).arg(&config);
+            let output = output.output()?;
+            let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+            ensure!(
+                said.contains("pipe: not a regular file"),
+                "{command}, {key}: {:?} {said}",
+                output.status
+            );
+        }
+    }
+    Ok(())
+}

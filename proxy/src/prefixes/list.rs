@@ -1,9 +1,10 @@
 //! Lists of prefixes as text: one CIDR a line, `#` begins a comment.
 
+use std::io;
 use std::path::{Path, PathBuf};
-use std::{fs, io};
 
 use super::{BadNetwork, Network, Table};
+use crate::access;
 
 /// AS32934 as registered and announced; its own comments say from where and when.
 const BUILTIN: &str = include_str!("as32934.txt");
@@ -17,7 +18,9 @@ impl Table {
     /// Errors: the file can't be read, or its first line that is no network.
     pub fn from_file(path: &Path) -> Result<Self, FileError> {
         let at = |error| FileError { path: path.into(), error };
-        let text = fs::read_to_string(path).map_err(|error| at(BadList::Unreadable(error)))?;
+        let text = access::open(path)
+            .and_then(io::read_to_string)
+            .map_err(|error| at(BadList::Unreadable(error)))?;
         Self::parse(&text).map_err(at)
     }
 

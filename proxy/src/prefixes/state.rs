@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use super::{Fault, Network, Refresh};
+use crate::access;
 
 const FIRST_LINE: &str = "hookgate prefixes 1";
 /// The largest file that is read, in bytes: more than the longest list can take.
@@ -120,7 +121,7 @@ impl Refresh {
 fn read(path: &Path) -> Result<String, StateFault> {
     use std::io::Read as _;
     let mut text = String::new();
-    let read = File::open(path)?.take(MOST_BYTES + 1).read_to_string(&mut text)?;
+    let read = access::open(path)?.take(MOST_BYTES + 1).read_to_string(&mut text)?;
     if read as u64 > MOST_BYTES { Err(StateFault::TooLarge) } else { Ok(text) }
 }
 

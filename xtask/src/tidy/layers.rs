@@ -3,7 +3,7 @@
 use super::source::{PathUse, SourceFile};
 
 /// From the top down. A module that is not here is refused: somebody has to decide where it stands.
-const LAYERS: [&[&str]; 10] = [
+const LAYERS: [&[&str]; 11] = [
     &["main", "bin", "lib"],
     &["cli"],
     &["doctor"],
@@ -13,7 +13,8 @@ const LAYERS: [&[&str]; 10] = [
     &["upstream", "guard"],
     &["tls", "net"],
     &["config", "observe"],
-    &["access", "http", "nginx", "prefixes", "sys"],
+    &["http", "nginx", "prefixes"],
+    &["access", "sys"],
 ];
 
 pub fn findings(file: &SourceFile<'_>) -> Vec<String> {
