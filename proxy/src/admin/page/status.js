@@ -18,7 +18,8 @@ const now = () => Date.now() + ahead;
 
 function ago(at) {
   const seconds = (at - now()) / 1000, past = seconds < 0, s = Math.abs(seconds);
-  if (past && s < 2) return 'just now';
+  // The proxy tells its time in whole seconds.
+  if (s < (past ? 2 : 1.5)) return 'just now';
   const [n, unit] = s < 100 ? [s, 's'] : s < 5400 ? [s / 60, 'min'] : s < 129600 ? [s / 3600, 'h'] : [s / 86400, 'd'];
   return past ? `${Math.round(n)} ${unit} ago` : `in ${Math.round(n)} ${unit}`;
 }
