@@ -7,6 +7,7 @@
 //! a test does, even `kill -9`, its children go with it: each asks the kernel for that ([`Running`]).
 #![forbid(unsafe_code)]
 
+mod browser;
 mod cargo;
 mod certs;
 mod client;
@@ -32,6 +33,7 @@ mod temp_dir;
 mod whois;
 mod wire;
 
+pub use browser::Browser;
 pub use cargo::cargo;
 pub use certs::{Ca, Certs};
 pub use client::Client;
