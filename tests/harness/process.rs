@@ -3,7 +3,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
@@ -143,6 +143,24 @@ impl Running {
             bail!("{} took no notice of SIGTERM for {GRACE:?} and was killed:\n{}", self.name, self.stderr());
         }
         self.ended()?.context("ended without a status")
+    }
+}
+
+/// Random moments, for whoever is to be killed at any.
+pub struct Moments {
+    random: u32,
+    within: Duration,
+}
+
+impl Moments {
+    pub fn within(within: Duration) -> Self {
+        let seed = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.subsec_nanos());
+        Self { random: seed ^ std::process::id(), within }
+    }
+
+    pub fn pick(&mut self) -> Duration {
+        self.random = self.random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        self.within.mul_f64(f64::from(self.random >> 8) / f64::from(1 << 24))
     }
 }
 

@@ -4,7 +4,7 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use toml::de::DeTable;
 
 use crate::process::{Running, is_there, run, wait_until};
@@ -74,9 +74,27 @@ impl Proxy {
         Ok(())
     }
 
-    /// The process that was started.
+    /// The process that was started, or the last one that has taken its place.
     pub fn pid(&self) -> u32 {
-        self.running.pid()
+        self.successors().last().copied().unwrap_or(self.running.pid())
+    }
+
+    /// Those that have taken its place, in order.
+    pub fn successors(&self) -> Vec<u32> {
+        let said = self.running.stderr();
+        let pid = |line: &str| line.split_once(" process ")?.1.strip_suffix(" has taken over")?.parse().ok();
+        said.lines().filter_map(pid).collect()
+    }
+
+    /// Another process takes its place; which.
+    ///
+    /// # Errors
+    /// It does not come to that.
+    pub fn upgrade(&self) -> Result<u32> {
+        let before = self.pid();
+        self.signal(Signal::USR2)?;
+        ensure!(wait_until(START, || Ok(self.pid() != before))?, "nobody has taken over:\n{}", self.stderr());
+        Ok(self.pid())
     }
 
     /// Its only child, which serves.
@@ -107,7 +125,10 @@ impl Proxy {
     /// # Errors
     /// The proxy is gone.
     pub fn signal(&self, signal: Signal) -> Result<()> {
-        self.running.signal(signal)
+        match self.successors().last() {
+            None => self.running.signal(signal),
+            Some(pid) => send(*pid, signal),
+        }
     }
 
     /// SIGKILL; returns once the process that serves has gone, too, and with it its listeners.
@@ -130,7 +151,7 @@ impl Proxy {
         self.running.stop()
     }
 
-    /// Whether it still runs; `None` while it does.
+    /// How the process ended that was started; `None` while it runs.
     ///
     /// # Errors
     /// The kernel refuses to say.
@@ -170,6 +191,21 @@ impl Proxy {
         command.args(args).arg("--config").arg(&self.config);
         run(command)
     }
+}
+
+impl Drop for Proxy {
+    /// The one that was started ends by itself.
+    fn drop(&mut self) {
+        for pid in self.successors().into_iter().filter(|pid| is_there(*pid)) {
+            // It may have ended in the meantime.
+            let _ = send(pid, Signal::KILL);
+        }
+    }
+}
+
+fn send(pid: u32, signal: Signal) -> Result<()> {
+    let process = i32::try_from(pid).ok().and_then(Pid::from_raw).context("not a process id")?;
+    kill_process(process, signal).with_context(|| format!("sending {signal:?} to process {pid}"))
 }
 
 /// The binary under test: `$HOOKGATE_BIN`, or `hookgate` in the profile's folder that this test was built into.

@@ -2,23 +2,25 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{scope, sleep};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use harness::{Client, Origin, Running, TempDir, binary, free_port, is_there, run, wait_until};
+use harness::{
+    Client, Moments, NetNs, Origin, Proxy, Running, TempDir, binary, free_port, is_there, run, wait_until,
+};
 use rustix::process::{Pid, Signal, kill_process};
 
 const SOON: Duration = Duration::from_secs(10);
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 const GET: &[u8] = b"GET /up.example/ HTTP/1.1\r\nHost: proxy.example\r\n\r\n";
 
-/// A proxy, and whatever processes have taken its place: their output comes to the first one's.
+/// A proxy whose binary may be replaced.
 struct Edge {
-    first: Running,
+    proxy: Proxy,
     dir: TempDir,
     plain: SocketAddr,
 }
@@ -33,58 +35,14 @@ impl Edge {
             dir.path().join("admin.sock"),
             origin.address()
         );
-        let config = dir.write("hookgate.toml", config)?;
-        // A copy, as an upgrade replaces it.
+        let copy = dir.path().join("hookgate");
         // By another process: a file that this one has open to write, a child of another test would hold open.
-        let mut copy = Command::new("cp");
-        copy.arg(binary()?).arg(dir.path().join("hookgate"));
-        run(copy)?;
-        let mut command = Command::new(dir.path().join("hookgate"));
-        command.args(["run", "--config"]).arg(config);
-        let first = Running::start(command)?;
-        let edge = Self { first, dir, plain };
-        ensure!(wait_until(SOON, || Ok(Client::plain(plain).is_ok()))?, "{}", edge.first.stderr());
-        Ok(edge)
+        let mut cp = Command::new("cp");
+        cp.arg(binary()?).arg(&copy);
+        run(cp)?;
+        let proxy = Proxy::start_binary(&NetNs::here(), &copy, &config)?;
+        Ok(Self { proxy, dir, plain })
     }
-
-    fn config(&self) -> PathBuf {
-        self.dir.path().join("hookgate.toml")
-    }
-
-    /// Those that have taken over so far, in order.
-    fn successors(&self) -> Vec<u32> {
-        let said = self.first.stderr();
-        let pid = |line: &str| line.split_once(" process ")?.1.strip_suffix(" has taken over")?.parse().ok();
-        said.lines().filter_map(pid).collect()
-    }
-
-    fn pid(&self) -> u32 {
-        self.successors().last().copied().unwrap_or(self.first.pid())
-    }
-
-    /// Another process takes over; which.
-    fn upgrade(&self) -> Result<u32> {
-        let before = self.pid();
-        signal(before, Signal::USR2)?;
-        ensure!(wait_until(SOON, || Ok(self.pid() != before))?, "{}", self.first.stderr());
-        Ok(self.pid())
-    }
-}
-
-impl Drop for Edge {
-    fn drop(&mut self) {
-        for pid in self.successors() {
-            let _ = signal(pid, Signal::KILL); // it may have ended
-        }
-    }
-}
-
-fn process(pid: u32) -> Result<Pid> {
-    i32::try_from(pid).ok().and_then(Pid::from_raw).context("no process id")
-}
-
-fn signal(pid: u32, signal: Signal) -> Result<()> {
-    Ok(kill_process(process(pid)?, signal)?)
 }
 
 fn health(socket: &Path) -> Result<String> {
@@ -126,26 +84,26 @@ fn twenty_upgrades_under_load_fail_no_request_and_refuse_no_connection() -> Resu
         };
         let mut clients: Vec<_> = (0..4).map(|_| scope.spawn(fresh)).collect();
         clients.extend((0..4).map(|_| scope.spawn(kept)));
-        let upgraded = (0..20).try_for_each(|_| edge.upgrade().map(drop));
+        let upgraded = (0..20).try_for_each(|_| edge.proxy.upgrade().map(drop));
         done.store(true, Ordering::Relaxed);
         for client in clients {
             client.join().expect("a client says what is wrong")?;
         }
         upgraded
     })?;
-    assert_eq!(edge.successors().len(), 20);
+    assert_eq!(edge.proxy.successors().len(), 20);
     assert!(asked.load(Ordering::Relaxed) > 100, "{asked:?}");
     assert!(health(&edge.dir.path().join("admin.sock"))?.contains("serving"));
     // Whoever has been replaced goes.
-    let former: Vec<u32> = edge.successors().into_iter().rev().skip(1).collect();
+    let former: Vec<u32> = edge.proxy.successors().into_iter().rev().skip(1).collect();
     assert!(wait_until(SOON, || Ok(!former.iter().any(|pid| is_there(*pid))))?);
     // And the last one leaves nothing behind.
-    let last = edge.pid();
-    signal(last, Signal::TERM)?;
+    let last = edge.proxy.pid();
+    edge.proxy.signal(Signal::TERM)?;
     assert!(wait_until(SOON, || Ok(!is_there(last)))?);
     assert!(Client::plain(edge.plain).is_err());
     let left: Vec<_> = fs::read_dir(edge.dir.path())?.map(|entry| entry.map(|e| e.file_name())).collect();
-    assert_eq!(left.len(), 2, "{left:?}");
+    assert_eq!(left.len(), 1, "{left:?}");
     Ok(())
 }
 
@@ -158,7 +116,7 @@ fn a_request_that_is_under_way_ends_where_it_began() -> Result<()> {
         .wire()
         .send(b"POST /up.example/ HTTP/1.1\r\nHost: proxy.example\r\nContent-Length: 4\r\n\r\nha")?;
     sleep(Duration::from_millis(200));
-    edge.upgrade()?;
+    edge.proxy.upgrade()?;
     sleep(Duration::from_millis(200));
     client.wire().send(b"lf")?;
     assert_eq!(client.response()?.status(), 200);
@@ -172,7 +130,7 @@ fn whoever_is_connected_may_ask_once_more() -> Result<()> {
     let (mut fresh, mut kept) = (Client::plain(edge.plain)?, Client::plain(edge.plain)?);
     assert_eq!(kept.ask(GET)?.status(), 200);
     sleep(Duration::from_millis(100));
-    edge.upgrade()?;
+    edge.proxy.upgrade()?;
     sleep(Duration::from_millis(300));
     for client in [&mut fresh, &mut kept] {
         let answer = client.ask(GET)?;
@@ -185,16 +143,16 @@ fn whoever_is_connected_may_ask_once_more() -> Result<()> {
 fn by_command_it_works_too_and_a_plain_second_start_takes_nothing() -> Result<()> {
     let origin = Origin::answering(OK)?;
     let edge = Edge::start(&origin)?;
-    let second = Command::new(binary()?).args(["run", "--config"]).arg(edge.config()).output()?;
+    let second = Command::new(binary()?).args(["run", "--config"]).arg(edge.proxy.config()).output()?;
     assert_eq!(second.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&second.stderr).contains("cannot listen"), "{second:?}");
 
     let mut command = Command::new(binary()?);
-    command.args(["run", "--takeover", "--config"]).arg(edge.config());
+    let first = edge.proxy.pid();
+    command.args(["run", "--takeover", "--config"]).arg(edge.proxy.config());
     let mut second = Running::start(command)?;
-    assert!(wait_until(SOON, || Ok(edge.pid() == second.pid()))?, "{}", second.stderr());
+    assert!(wait_until(SOON, || Ok(edge.proxy.pid() == second.pid()))?, "{}", second.stderr());
     assert_eq!(Client::plain(edge.plain)?.ask(GET)?.status(), 200);
-    let first = edge.first.pid();
     assert!(wait_until(SOON, || Ok(!is_there(first)))?);
     assert!(second.stop()?.success());
     Ok(())
@@ -204,18 +162,18 @@ fn by_command_it_works_too_and_a_plain_second_start_takes_nothing() -> Result<()
 fn a_new_process_that_does_not_start_changes_nothing() -> Result<()> {
     let origin = Origin::answering(OK)?;
     let mut edge = Edge::start(&origin)?;
-    let good = fs::read_to_string(edge.config())?;
-    fs::write(edge.config(), "[listen]\nhttps = [\"127.0.0.1:1\"]\n")?;
-    edge.first.signal(Signal::USR2)?;
-    edge.first.wait_for_stderr("nobody has taken over, this process goes on", SOON)?;
+    let good = fs::read_to_string(edge.proxy.config())?;
+    fs::write(edge.proxy.config(), "[listen]\nhttps = [\"127.0.0.1:1\"]\n")?;
+    edge.proxy.signal(Signal::USR2)?;
+    edge.proxy.wait_for_stderr("nobody has taken over, this process goes on", SOON)?;
     assert_eq!(Client::plain(edge.plain)?.ask(GET)?.status(), 200);
     // The binary is not there at the moment.
-    fs::write(edge.config(), good)?;
+    fs::write(edge.proxy.config(), good)?;
     fs::rename(edge.dir.path().join("hookgate"), edge.dir.path().join("gone"))?;
-    edge.first.signal(Signal::USR2)?;
-    edge.first.wait_for_stderr("nobody can take over", SOON)?;
+    edge.proxy.signal(Signal::USR2)?;
+    edge.proxy.wait_for_stderr("nobody can take over", SOON)?;
     fs::rename(edge.dir.path().join("gone"), edge.dir.path().join("hookgate"))?;
-    edge.upgrade()?;
+    edge.proxy.upgrade()?;
     assert_eq!(Client::plain(edge.plain)?.ask(GET)?.status(), 200);
     Ok(())
 }
@@ -236,5 +194,78 @@ fn without_a_running_one_there_is_nothing_to_take_over() -> Result<()> {
         assert_eq!(run.status.code(), Some(1));
         assert!(String::from_utf8_lossy(&run.stderr).contains(expected), "{run:?}");
     }
+    Ok(())
+}
+
+/// A process that may not be left behind.
+struct Ending(u32);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let process = i32::try_from(self.0).ok().and_then(Pid::from_raw);
+        // It may have ended.
+        let _ = process.map(|process| kill_process(process, Signal::KILL));
+    }
+}
+
+/// The children of process `pid`.
+fn children(pid: u32) -> Result<Vec<u32>> {
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    text.split_whitespace().map(|pid| pid.parse().context("no process id")).collect()
+}
+
+#[test]
+fn whoever_is_killed_in_an_upgrade_the_next_start_is_fine() -> Result<()> {
+    let origin = Origin::answering(OK)?;
+    let edge = Edge::start(&origin)?;
+    let (config, binary) = (fs::read_to_string(edge.proxy.config())?, edge.dir.path().join("hookgate"));
+    let begun = Instant::now();
+    edge.proxy.upgrade()?;
+    let mut moments = Moments::within(begun.elapsed().mul_f64(1.2));
+    let Edge { proxy, dir: _dir, plain } = edge;
+    let last = proxy.pid();
+    drop(proxy);
+    assert!(wait_until(SOON, || Ok(!is_there(last) && Client::plain(plain).is_err()))?);
+    let (mut before, mut after) = (0, 0);
+    for round in 0..100 {
+        let proxy = Proxy::start_binary(&NetNs::here(), &binary, &config)?;
+        ensure!(Client::plain(plain)?.ask(GET)?.status() == 200, "round {round}");
+        let (old, worker) = (proxy.pid(), proxy.worker()?);
+        proxy.signal(Signal::USR2)?;
+        sleep(moments.pick());
+        let new = children(old)?.into_iter().find(|pid| *pid != worker).map(Ending);
+        match new {
+            // The one that is to take over: the old one goes on, unless it has gone already.
+            Some(new) if round % 2 == 0 => {
+                let pid = new.0;
+                drop(new);
+                wait_until(SOON, || Ok(!is_there(pid)))?;
+                if proxy.successors().is_empty() {
+                    ensure!(
+                        Client::plain(plain)?.ask(GET)?.status() == 200,
+                        "round {round}: the old one is gone"
+                    );
+                    before += 1;
+                }
+            }
+            // The one that runs: the new one serves, or has ended with it.
+            new => {
+                drop(Ending(old));
+                let serves = || Client::plain(plain).and_then(|mut client| client.ask(GET)).is_ok();
+                let settled = || Ok(!new.as_ref().is_some_and(|new| is_there(new.0)) || serves());
+                ensure!(
+                    wait_until(SOON, settled)?,
+                    "round {round}: neither serves nor ends\n{}",
+                    proxy.stderr()
+                );
+                after += usize::from(serves());
+            }
+        }
+        drop(proxy);
+        ensure!(wait_until(SOON, || Ok(Client::plain(plain).is_err()))?, "round {round}: something is left");
+    }
+    eprintln!("100 kills: the old one went on {before} times, the new one {after} times");
+    let proxy = Proxy::start_binary(&NetNs::here(), &binary, &config)?;
+    ensure!(Client::plain(plain)?.ask(GET)?.status() == 200, "{}", proxy.stderr());
     Ok(())
 }

@@ -10,7 +10,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use harness::{Need, Origin, TempDir, free_port, require};
+use harness::{Moments, Need, Origin, TempDir, free_port, require};
 use serde_json::Value;
 
 /// A folder with a configuration.
@@ -49,9 +49,9 @@ impl Scene {
         Ok(Said { code: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) })
     }
 
-    /// `upstream add HOST --no-probe`, in the background.
-    fn add(&self, host: &str) -> Result<Child> {
-        let mut command = self.command(&["add", host, "--no-probe"])?;
+    /// In the background.
+    fn start(&self, args: &[&str]) -> Result<Child> {
+        let mut command = self.command(args)?;
         Ok(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?)
     }
 
@@ -251,7 +251,9 @@ fn the_running_proxy_is_told() -> Result<()> {
 #[test]
 fn many_at_once_lose_nothing() -> Result<()> {
     let scene = Scene::new(MAIN)?;
-    let adds: Vec<Child> = (0..12).map(|n| scene.add(&format!("n{n}.example"))).collect::<Result<_>>()?;
+    let adds: Vec<Child> = (0..12)
+        .map(|n| scene.start(&["add", &format!("n{n}.example"), "--no-probe"]))
+        .collect::<Result<_>>()?;
     for mut add in adds {
         assert!(add.wait()?.success());
     }
@@ -272,29 +274,42 @@ fn whoever_is_killed_leaves_the_old_file_or_the_new_one() -> Result<()> {
     const KILLS: u32 = 100;
     let scene = Scene::new(&large(1000))?;
     let begun = Instant::now();
-    assert!(scene.add("first.example")?.wait()?.success());
+    assert!(scene.start(&["add", "first.example", "--no-probe"])?.wait()?.success());
     let whole = begun.elapsed();
-    let (mut old, mut kept, mut replaced) = (scene.text()?, 0, 0);
-    let mut random = Instant::now().elapsed().subsec_nanos() ^ std::process::id();
-    for n in 0..KILLS {
-        let mut add = scene.add(&format!("n{n}.example"))?;
-        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        sleep(whole.mul_f64(f64::from(random >> 8) / f64::from(1 << 24) * 1.2));
-        add.kill()?;
-        add.wait()?;
-        let now = scene.text()?;
-        let entry = format!("\"n{n}.example\" = {{}}\n");
-        if now == old {
-            kept += 1;
-        } else {
-            ensure!(now.replace(&entry, "") == old && now.contains(&entry), "n{n}: neither old nor new");
+    let mut moments = Moments::within(whole.mul_f64(1.2));
+    for action in ["add", "remove"] {
+        let (mut kept, mut replaced) = (0, 0);
+        for n in 0..KILLS {
+            let old = scene.text()?;
+            let (host, entry) = match action {
+                "add" => (format!("n{n}.example"), format!("\"n{n}.example\" = {{}}\n")),
+                _ => (
+                    format!("tenant-{n}.example"),
+                    format!("\"tenant-{n}.example\" = {{ port = 8443 }} # {n}\n"),
+                ),
+            };
+            let mut args = vec![action, &host];
+            args.extend((action == "add").then_some("--no-probe"));
+            let mut edit = scene.start(&args)?;
+            sleep(moments.pick());
+            edit.kill()?;
+            edit.wait()?;
+            let now = scene.text()?;
+            if now == old {
+                kept += 1;
+                continue;
+            }
+            let (with, without) = if action == "add" { (&now, &old) } else { (&old, &now) };
+            ensure!(
+                with.contains(&entry) && with.replace(&entry, "") == *without,
+                "{host}: neither old nor new"
+            );
             replaced += 1;
         }
-        old = now;
+        eprintln!("{KILLS} kills of `{action}` within {whole:?}: {kept} old files, {replaced} new ones");
+        assert!(scene.run(&["list"])?.code == Some(0));
     }
-    eprintln!("{KILLS} kills within {whole:?}: {kept} old files, {replaced} new ones");
-    assert!(scene.add("last.example")?.wait()?.success());
-    assert_eq!(scene.hosts()?.len(), 1001 + 2 + replaced);
+    assert!(scene.start(&["add", "last.example", "--no-probe"])?.wait()?.success());
     assert_eq!(scene.files()?, ["hookgate.toml"], "what was left behind is gone with the next edit");
     Ok(())
 }

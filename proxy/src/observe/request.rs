@@ -263,7 +263,7 @@ impl Drop for Request<'_> {
         let upstream = self.upstream.as_deref().unwrap_or(&self.metrics.without_upstream);
         let duration = self.begun.elapsed();
         upstream.request(self.code, duration);
-        if self.end != Step::Delivered {
+        if let Some(upstream) = self.upstream.as_deref().filter(|_| self.end != Step::Delivered) {
             upstream.failed(self.code, self.error);
         }
         self.metrics.funnel.count(self.row, self.end);

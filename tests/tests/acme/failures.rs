@@ -7,7 +7,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use harness::{Need, NetNs, Pebble, Proxy, binary, require, wait_until};
+use harness::{Moments, Need, NetNs, Pebble, Proxy, binary, require, wait_until};
 
 use crate::{DAY, Edge, NAME, PATIENCE, Scene, can_run, domains};
 
@@ -208,12 +208,24 @@ fn where_nothing_can_be_kept_nothing_is_asked_for() -> Result<()> {
 
 #[test]
 fn whenever_it_is_killed_what_is_kept_is_whole() -> Result<()> {
+    killed(10)
+}
+
+#[test]
+#[ignore = "takes two minutes"]
+fn killed_a_hundred_times_what_is_kept_is_whole() -> Result<()> {
+    killed(100)
+}
+
+/// So often, at random moments from the start to the certificate.
+fn killed(times: usize) -> Result<()> {
     if !can_run() {
         return Ok(());
     }
     let mut scene = Scene::start(DAY, &domains(&[NAME]), "")?;
-    for round in 0..10 {
-        sleep(Duration::from_millis(150 * round));
+    let (mut moments, mut issued) = (Moments::within(Duration::from_millis(2500)), 0);
+    for _ in 0..times {
+        sleep(moments.pick());
         scene.proxy.kill()?;
         let config = fs::read_to_string(scene.proxy.config())?;
         for folder in scene.edge.state().read_dir()? {
@@ -225,6 +237,7 @@ fn whenever_it_is_killed_what_is_kept_is_whole() -> Result<()> {
                     pem.starts_with("-----BEGIN PRIVATE KEY") && pem.ends_with("-----END CERTIFICATE-----\n")
                 );
                 fs::remove_file(folder.join("certificate.pem"))?;
+                issued += 1;
             }
             if let Ok(account) = fs::read(folder.join("account.json")) {
                 serde_json::from_slice::<serde_json::Value>(&account)?;
@@ -233,6 +246,7 @@ fn whenever_it_is_killed_what_is_kept_is_whole() -> Result<()> {
         drop(scene.proxy);
         scene.proxy = Proxy::start(&config)?;
     }
+    eprintln!("{times} kills: {issued} after the certificate had come");
     scene.edge.wait_until_ready(&scene.proxy)?;
     assert_eq!(scene.edge.kept()?, FILES);
     Ok(())

@@ -1,6 +1,7 @@
 //! Certificates that are got and renewed without anybody doing anything, from a real authority: Pebble, strict, with its
 //! random refusals.
 
+mod endurance;
 mod failures;
 mod getting;
 mod renewing;

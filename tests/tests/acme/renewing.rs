@@ -12,7 +12,7 @@ use rustls::client::ClientConfig;
 use crate::{DAY, Edge, NAME, PATIENCE, Scene, believing, can_run, domains};
 
 const ISSUED: &str = "hookgate_acme_orders_total{reason=\"issued\"}";
-const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+pub(super) const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 #[test]
 fn at_two_thirds_of_its_life_a_certificate_is_renewed() -> Result<()> {
@@ -32,15 +32,15 @@ fn at_two_thirds_of_its_life_a_certificate_is_renewed() -> Result<()> {
 }
 
 /// The authority's own wish, with a front that plays RFC 9773.
-struct Wished {
-    proxy: Proxy,
-    edge: Edge,
+pub(super) struct Wished {
+    pub(super) proxy: Proxy,
+    pub(super) edge: Edge,
     info: RenewalInfo,
-    pebble: Pebble,
+    pub(super) pebble: Pebble,
 }
 
 impl Wished {
-    fn start(lifetime: Duration, begin: &str, end: &str, more: &str) -> Result<Self> {
+    pub(super) fn start(lifetime: Duration, begin: &str, end: &str, more: &str) -> Result<Self> {
         let edge = Edge::new()?;
         let pebble = Pebble::start(edge.pebble(lifetime)?)?;
         let info = RenewalInfo::before(&pebble, begin, end)?;
@@ -98,7 +98,7 @@ fn a_certificate_is_renewed_when_its_authority_says_so() -> Result<()> {
 }
 
 /// A client that goes on until it is told to stop: ten requests a connection, fifty a second. How long each took.
-fn send(edge: &Edge, config: &Arc<ClientConfig>, stop: &AtomicBool) -> Result<Vec<Duration>> {
+pub(super) fn send(edge: &Edge, config: &Arc<ClientConfig>, stop: &AtomicBool) -> Result<Vec<Duration>> {
     let mut took = Vec::new();
     while !stop.load(Ordering::Relaxed) {
         let mut client = Client::tls_with(edge.https, b"", config.clone(), NAME)?;
@@ -108,6 +108,9 @@ fn send(edge: &Edge, config: &Arc<ClientConfig>, stop: &AtomicBool) -> Result<Ve
             ensure!(answer.status() == 200 && answer.whole, "{answer:?}");
             took.push(begun.elapsed());
             sleep(Duration::from_millis(20));
+            if answer.field("Connection") == Some("close") {
+                break;
+            }
         }
     }
     Ok(took)
