@@ -1,6 +1,7 @@
 //! Two processes, of which the one that serves has no privileges, and which end together.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 use std::time::Duration;
 
@@ -105,14 +106,42 @@ fn neither_outlives_the_other_and_the_guard_outlives_both() -> Result<()> {
 }
 
 #[test]
-fn a_signal_to_either_drains_once() -> Result<()> {
+fn a_parent_that_may_not_signal_the_one_that_serves_leads_it_all_the_same() -> Result<()> {
+    if !require(&[Need::Root, Need::Program("setpriv")]) {
+        return Ok(());
+    }
+    let dir = TempDir::new("supervised")?;
+    let script = format!("#!/bin/sh\nexec setpriv --bounding-set=-kill -- {:?} \"$@\"\n", harness::binary()?);
+    let script = dir.write("hookgate", script)?;
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
+    let config = format!("[listen]\nplain = [\"127.0.0.1:{}\"]\n[upstreams]\n", free_port()?);
+    let start = || Proxy::start_binary(&NetNs::here(), &script, &config);
+
+    let mut proxy = start()?;
+    assert_eq!(capabilities(proxy.pid())? & 1 << 5, 0, "CAP_KILL");
+    proxy.signal(Signal::HUP)?;
+    proxy.wait_for_stderr("reloaded: nothing changed", SOON)?;
+    assert!(proxy.stop()?.success());
+
+    let mut proxy = start()?;
+    let worker = proxy.worker()?;
+    proxy.signal(Signal::KILL)?;
+    assert!(wait_until(SOON, || Ok(proxy.ended()?.is_some() && !is_there(worker)))?);
+    proxy.wait_for_stderr("does not answer any more", SOON)
+}
+
+#[test]
+fn a_signal_to_the_parent_or_to_both_drains_once() -> Result<()> {
     if !can_run() {
         return Ok(());
     }
-    for (signal, to_worker) in [(Signal::TERM, false), (Signal::INT, false), (Signal::TERM, true)] {
+    for (signal, to_both) in [(Signal::TERM, false), (Signal::INT, false), (Signal::TERM, true)] {
         let mut scene = Scene::start("")?;
         let worker = scene.proxy.worker()?;
-        kill(if to_worker { worker } else { scene.proxy.pid() }, signal)?;
+        if to_both {
+            kill(worker, signal)?;
+        }
+        scene.proxy.signal(signal)?;
         assert!(wait_until(SOON, || Ok(scene.proxy.ended()?.is_some()))?, "{signal:?}");
         assert_eq!(scene.proxy.ended()?.and_then(|status| status.code()), Some(0), "{signal:?}");
         assert!(wait_until(SOON, || Ok(scene.proxy.stderr().contains("drained; 0 connections were cut")))?);

@@ -19,7 +19,7 @@ mod worker;
 
 use std::io;
 use std::os::fd::AsFd as _;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
@@ -27,7 +27,6 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::runtime;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
 
@@ -52,7 +51,7 @@ use certificates::Certificates;
 use generation::{Door, Generation, Parts, kernel_tls, mode, note_what_is_missing, protocols};
 use listen::Listener;
 use pages::{Reply, Status};
-use parent::{CERTIFICATES_CHANGED, Parent, REPLACED};
+use parent::{Order, Orders, Parent};
 use prefixes::Prefixes;
 use pulse::Pulse;
 use reload::Reloader;
@@ -132,14 +131,15 @@ impl Prepared {
     }
 }
 
-/// Serves until a signal ends it: SIGTERM and SIGINT drain, a second one cuts; SIGHUP reads the configuration again.
+/// Serves until an order ends it; `orders`: the end at which they come.
 ///
-/// Errors: it does not start.
+/// Errors: it does not start, or the parent has ended.
 fn serve(
     config: Config,
     standing: Standing,
     machine: Machine,
     parent: Parent,
+    orders: UnixStream,
     log: Log,
     file: PathBuf,
 ) -> Result<(), StartError> {
@@ -176,7 +176,7 @@ fn serve(
         admin,
         has_guard,
     };
-    LocalSet::new().block_on(&control, server.run(parent, access))
+    LocalSet::new().block_on(&control, server.run(parent, orders, access))
 }
 
 /// Whether the guard is attached; that it cannot be never stops the proxy.
@@ -211,12 +211,15 @@ struct Server {
 }
 
 impl Server {
-    async fn run(self, parent: Parent, access: Arc<dyn Access>) -> Result<(), StartError> {
+    async fn run(
+        self,
+        parent: Parent,
+        orders: UnixStream,
+        access: Arc<dyn Access>,
+    ) -> Result<(), StartError> {
         let Self { config, parts, funnel, machine, log, file, standing, refresher, .. } = self;
         let Self { certificates, kernel_tls, doors, admin, has_guard, .. } = self;
-        let (mut stop, mut hangup) = (Stop::catch()?, signal(SignalKind::hangup())?);
-        let mut replaced = signal(SignalKind::from_raw(REPLACED as i32))?;
-        let mut certificates_changed = signal(SignalKind::from_raw(CERTIFICATES_CHANGED as i32))?;
+        let mut orders = Orders::new(orders)?;
         let (stage, life) = watch::channel(Stage::Serving);
         let life = Life::new(life);
         let metrics = Arc::new(Metrics::new(funnel));
@@ -248,14 +251,16 @@ impl Server {
         drop(spawn_local(async move { pulse.tell(|| told.alive()).await }));
         let over = loop {
             tokio::select! {
-                () = stop.wait() => break Stage::Draining,
-                _ = replaced.recv() => {
-                    // The other process answers there.
-                    admin.iter().for_each(JoinHandle::abort);
-                    break Stage::Replaced;
-                }
-                _ = hangup.recv() => last_reload.note(&reloader.reload_and_tell()),
-                _ = certificates_changed.recv() => reloader.read_certificates_again(),
+                order = orders.next() => match order? {
+                    Order::Stop => break Stage::Draining,
+                    Order::StepAside => {
+                        // The other process answers there.
+                        admin.iter().for_each(JoinHandle::abort);
+                        break Stage::Replaced;
+                    }
+                    Order::Reload => last_reload.note(&reloader.reload_and_tell()),
+                    Order::ReadCertificates => reloader.read_certificates_again(),
+                },
                 // Whoever asked may have gone; the log has it too.
                 Some(reply) = reloads.recv() => {
                     let outcome = reloader.reload_and_tell();
@@ -276,7 +281,7 @@ impl Server {
         let mut finished = std::pin::pin!(workers.finished());
         let cut = tokio::select! {
             cut = &mut finished => cut,
-            () = stop.wait() => { stage.send_replace(Stage::Ending); finished.await }
+            stopped = orders.stop() => { stopped?; stage.send_replace(Stage::Ending); finished.await }
             () = tokio::time::sleep(limit) => { stage.send_replace(Stage::Ending); finished.await }
         };
         log.note(&format!("drained; {cut} connections were cut"));
@@ -314,24 +319,5 @@ impl Admin {
             tasks.push(tokio::spawn(admin::serve(listener, status)));
         }
         Ok(tasks)
-    }
-}
-
-/// The signals that end the process.
-struct Stop {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Stop {
-    fn catch() -> io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
-    }
-
-    async fn wait(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
     }
 }

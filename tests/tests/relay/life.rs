@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use harness::{Certs, Client, Closed, End, Origin, Proxy, TempDir, free_port, wait_until};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
@@ -36,6 +36,10 @@ fn sigterm_lets_what_is_under_way_finish_and_takes_nothing_new() -> Result<()> {
     busy.wire().send(post("/up.example/", "hello"))?;
     assert!(wait_until(Duration::from_secs(5), || Ok(origin.heard().concat().ends_with(b"hello")))?);
 
+    // As killall does: it reaches both processes, and is one signal.
+    let worker =
+        i32::try_from(relay.proxy.worker()?).ok().and_then(Pid::from_raw).context("no process id")?;
+    kill_process(worker, Signal::TERM)?;
     relay.proxy.signal(Signal::TERM)?;
     assert_eq!(idle.wire().closed()?, Closed::Orderly, "an idle connection ends at once");
     assert!(

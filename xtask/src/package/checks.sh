@@ -37,7 +37,7 @@ status() { curl -sk --max-time 20 -o /dev/null -w '%{http_code}' -d '{}' "https:
 answers() { equal "$(status "$1")" "$2"; }
 
 # As the unit starts it: its user, its capabilities, none more.
-capabilities=$(printf ',+%s' net_bind_service setuid setgid kill net_admin bpf perfmon)
+capabilities=$(printf ',+%s' net_bind_service setuid setgid net_admin bpf perfmon)
 start() {
     install -d -o hookgate -g hookgate -m 0750 /run/hookgate
     setpriv --reuid hookgate --regid hookgate --init-groups --no-new-privs --bounding-set "-all$capabilities" \

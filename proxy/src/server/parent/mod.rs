@@ -6,6 +6,7 @@ mod acts;
 mod handle;
 mod message;
 mod named;
+mod order;
 mod takeover;
 
 use std::future::pending;
@@ -16,9 +17,9 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{SigSet, Signal};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{Pid, setpgid};
+use nix::unistd::Pid;
 use rustix::process::{getpid, getppid, set_parent_process_death_signal};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader, Interest};
 use tokio::net::UnixStream;
@@ -30,6 +31,7 @@ use tokio::time::{MissedTickBehavior, interval};
 pub(super) use handle::Parent;
 pub use handle::ParentError;
 pub(super) use message::InForce;
+pub(super) use order::{Order, Orders};
 pub use takeover::BadTakeover;
 
 use super::confine::confine;
@@ -41,18 +43,15 @@ use crate::prefixes::Standing;
 use crate::sys::{ForkResult, fork, give_back_free_memory};
 use acts::{Given, Privileged};
 use message::Request;
+use order::Commander;
 use takeover::{HandedOver, Meeting, Predecessor, Serving, Successor};
 
-/// The signals that are for the worker.
-const FORWARDED: [(SignalKind, Signal); 3] = [
-    (SignalKind::hangup(), Signal::SIGHUP),
-    (SignalKind::interrupt(), Signal::SIGINT),
-    (SignalKind::terminate(), Signal::SIGTERM),
+/// What signals are for the worker, who hears of them as orders.
+const SIGNALS: [(SignalKind, Order); 3] = [
+    (SignalKind::hangup(), Order::Reload),
+    (SignalKind::interrupt(), Order::Stop),
+    (SignalKind::terminate(), Order::Stop),
 ];
-/// What the worker is told when the certificates' files have changed.
-pub(super) const CERTIFICATES_CHANGED: Signal = Signal::SIGUSR1;
-/// What the worker is told when another process has taken over.
-pub(super) const REPLACED: Signal = Signal::SIGUSR2;
 /// How often files are looked at.
 const LOOK: Duration = Duration::from_secs(2);
 /// The longest request, in bytes: room for every prefix that there may be.
@@ -88,25 +87,25 @@ pub fn run(start: Start) -> Result<ExitCode, StartError> {
         }
     };
     let (ours, theirs) = StdUnixStream::pair()?;
+    let (worker, orders) = order::way()?;
     let parent = getpid();
     match fork()? {
         ForkResult::Child => {
-            drop((ours, inherited, predecessor));
-            // Ctrl-C is for the parent, which passes it on; the worker would otherwise get it twice.
-            setpgid(Pid::from_raw(0), Pid::from_raw(0)).map_err(io::Error::from)?;
+            drop((ours, worker, inherited, predecessor));
+            leave_signals_to_parent()?;
             privileges::give_up(user.as_ref())?;
             end_with(parent)?;
             confine(&start.log);
             let Start { file, config, standing, log, .. } = start;
-            super::serve(config, standing, machine, Parent::new(theirs)?, log, file)?;
+            super::serve(config, standing, machine, Parent::new(theirs)?, orders, log, file)?;
             Ok(ExitCode::SUCCESS)
         }
         ForkResult::Parent { child } => {
-            drop(theirs);
+            drop((theirs, orders));
             let privileged = Privileged::new(start, inherited, predecessor, user);
             give_back_free_memory();
             let control = runtime::Builder::new_current_thread().enable_all().build()?;
-            Ok(control.block_on(attend(ours, privileged, child))?)
+            Ok(control.block_on(attend(ours, privileged, child, worker))?)
         }
     }
 }
@@ -117,6 +116,8 @@ pub fn run(start: Start) -> Result<ExitCode, StartError> {
 pub fn run_unsplit(start: Start) -> Result<(), StartError> {
     let (ours, theirs) = StdUnixStream::pair()?;
     ours.set_nonblocking(true)?;
+    // Nobody gives any.
+    let (_commander, orders) = order::way()?;
     let (config, standing, log) = (start.config.clone(), start.standing.clone(), start.log.clone());
     let file = start.file.clone();
     let control = runtime::Builder::new_current_thread().enable_all().build()?;
@@ -132,11 +133,17 @@ pub fn run_unsplit(start: Start) -> Result<(), StartError> {
             Ok::<_, io::Error>(())
         })
     });
-    super::serve(config, standing, Machine::measure(), Parent::new(theirs)?, log, file)
+    super::serve(config, standing, Machine::measure(), Parent::new(theirs)?, orders, log, file)
 }
 
-/// From now on this process ends with its parent. To be called once it has become who it stays: when its user changes, the
-/// kernel forgets.
+/// Whoever signals every process of this name or terminal means the parent, and is to be heard once.
+fn leave_signals_to_parent() -> io::Result<()> {
+    let all = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM, Signal::SIGUSR2];
+    Ok(all.into_iter().collect::<SigSet>().thread_block()?)
+}
+
+/// From now on this process ends with its parent, if that may signal it; if not, it still hears that no orders will come. To
+/// be called once it has become who it stays: when its user changes, the kernel forgets.
 ///
 /// Errors: the parent has gone already.
 fn end_with(parent: rustix::process::Pid) -> io::Result<()> {
@@ -148,12 +155,18 @@ fn end_with(parent: rustix::process::Pid) -> io::Result<()> {
 }
 
 /// Does what the worker asks until it has ended; how it ended.
-async fn attend(socket: StdUnixStream, mut privileged: Privileged, worker: Pid) -> io::Result<ExitCode> {
-    for (kind, forwarded) in FORWARDED {
+async fn attend(
+    socket: StdUnixStream,
+    mut privileged: Privileged,
+    worker: Pid,
+    commander: Commander,
+) -> io::Result<ExitCode> {
+    for (kind, order) in SIGNALS {
         let mut caught = signal(kind)?;
+        let (commander, log) = (commander.clone(), privileged.log.clone());
         tokio::spawn(async move {
             while caught.recv().await.is_some() {
-                tell(worker, forwarded);
+                commander.give(order, &log);
             }
         });
     }
@@ -204,7 +217,7 @@ async fn attend(socket: StdUnixStream, mut privileged: Privileged, worker: Pid) 
                 match outcome {
                     Ok((successor, Serving { pid })) => {
                         privileged.step_aside(pid);
-                        tell(worker, REPLACED);
+                        commander.give(Order::StepAside, &privileged.log);
                         if let Err(error) = successor.confirm() {
                             privileged.log.note(&format!("process {pid} does not listen: {error}"));
                         }
@@ -217,10 +230,10 @@ async fn attend(socket: StdUnixStream, mut privileged: Privileged, worker: Pid) 
             }
             _ = look.tick() => {
                 if privileged.named.certificates.changed() {
-                    tell(worker, CERTIFICATES_CHANGED);
+                    commander.give(Order::ReadCertificates, &privileged.log);
                 }
                 if privileged.named.configuration.as_mut().is_some_and(|files| files.settled()) {
-                    tell(worker, Signal::SIGHUP);
+                    commander.give(Order::Reload, &privileged.log);
                 }
             }
         }
@@ -246,11 +259,6 @@ async fn successor(takeover: &mut unix::Signal, meeting: Option<&Meeting>) -> io
         _ = takeover.recv() => Successor::start(),
         arrived = arrived => arrived,
     }
-}
-
-/// Only a process that has ended cannot be signalled, and that is noticed elsewhere.
-fn tell(worker: Pid, signal: Signal) {
-    let _ = kill(worker, signal);
 }
 
 fn how_it_ended(worker: Pid, log: &Log) -> io::Result<Option<i32>> {
