@@ -14,7 +14,14 @@ pub fn findings(config: &Config) -> Vec<Finding> {
     let named = [("https", &listen.https), ("http", &listen.http), ("plain", &listen.plain)];
     let relay = named.into_iter().flat_map(|(key, list)| list.iter().map(move |address| (key, *address)));
     let all = relay.map(|(key, address)| (format!("listen.{key}"), address));
-    all.chain(admin.map(|address| ("admin.listen".into(), address))).map(|(key, at)| port(&key, at)).collect()
+    let all: Vec<_> = all.chain(admin.map(|address| ("admin.listen".into(), address))).collect();
+    let addresses: Vec<SocketAddr> = all.iter().map(|(_, address)| *address).collect();
+    let is_left_out = |at| !server::has_ipv6() && server::is_optional(at, &addresses);
+    let finding = |(key, at): &(String, SocketAddr)| match is_left_out(*at) {
+        true => Finding::ok(format!("{key} {at}"), "left out: this machine has no IPv6"),
+        false => port(key, *at),
+    };
+    all.iter().map(finding).collect()
 }
 
 fn port(key: &str, address: SocketAddr) -> Finding {

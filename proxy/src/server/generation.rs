@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::certificates::{Certificates, challenges};
-use super::listen::Listener;
+use super::listen::{Listener, is_optional};
 use super::{Machine, StartError};
 use crate::access::Access;
 use crate::config::{self, Config, Ktls, Mode};
@@ -29,11 +29,13 @@ pub(super) struct Door {
     pub(super) protocol: Protocol,
 }
 
-/// What is spoken at each address.
+/// What is spoken at each address. The shipped ones are for machines with IPv6 and for those without; says what it leaves out.
 pub(super) fn protocols(
     config: &Config,
     certificates: Option<&Certificates>,
     access: &Arc<dyn Access>,
+    machine: &Machine,
+    log: &Log,
 ) -> Vec<(SocketAddr, Protocol)> {
     let listen = &config.listen;
     let mut protocols = Vec::new();
@@ -49,6 +51,16 @@ pub(super) fn protocols(
     protocols.extend(listen.http.iter().map(|address| (*address, redirect.clone())));
     let plain = Protocol::Plain(listen.plain_scheme);
     protocols.extend(listen.plain.iter().map(|address| (*address, plain.clone())));
+    if !machine.has_ipv6 {
+        let all: Vec<SocketAddr> = protocols.iter().map(|(address, _)| *address).collect();
+        protocols.retain(|(address, _)| {
+            let is_missed = !is_optional(*address, &all);
+            if !is_missed {
+                log.note(&format!("not listening on {address}: this machine has no IPv6"));
+            }
+            is_missed
+        });
+    }
     protocols
 }
 

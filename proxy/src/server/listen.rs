@@ -1,7 +1,8 @@
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 
+use rustix::io::Errno;
 use socket2::{Domain, Socket, Type};
 
 /// Connections that the kernel keeps until they are accepted; it caps this at `net.core.somaxconn`.
@@ -22,6 +23,9 @@ pub struct BadListener {
 }
 
 fn remedy(error: &io::Error, address: &SocketAddr) -> String {
+    if lacks_family(error) {
+        return format!("; this machine has no IPv6: listen on 0.0.0.0:{}", address.port());
+    }
     match error.kind() {
         io::ErrorKind::AddrInUse => {
             format!("; `ss -ltnp sport = :{}` shows who has it", address.port())
@@ -55,6 +59,22 @@ impl Listener {
     }
 }
 
+/// Whether this machine has IPv6 at all (`ipv6.disable=1` takes it away).
+pub fn has_ipv6() -> bool {
+    let socket = Socket::new(Domain::IPV6, Type::STREAM, None);
+    !socket.is_err_and(|error| lacks_family(&error))
+}
+
+fn lacks_family(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::AFNOSUPPORT.raw_os_error())
+}
+
+/// Whether a machine without IPv6 can do without `address`: it means all IPv6 addresses, and all IPv4 ones are among
+/// `others`.
+pub fn is_optional(address: SocketAddr, others: &[SocketAddr]) -> bool {
+    address.ip() == Ipv6Addr::UNSPECIFIED && others.contains(&(Ipv4Addr::UNSPECIFIED, address.port()).into())
+}
+
 /// Whether this process could take the address; nothing is kept.
 pub fn can_bind(address: SocketAddr) -> io::Result<()> {
     socket(address).map(drop)
@@ -80,5 +100,32 @@ fn socket(address: SocketAddr) -> io::Result<Socket> {
 impl fmt::Display for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.address.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_every_ipv6_address_beside_every_ipv4_one_is_optional() {
+        let parse = |text: &str| text.parse::<SocketAddr>().unwrap();
+        let others = ["0.0.0.0:443", "192.0.2.1:80", "[::]:443", "[::]:80"].map(parse);
+        for (address, expected) in [
+            ("[::]:443", true),
+            ("[::]:80", false),
+            ("[2001:db8::1]:443", false),
+            ("[::1]:443", false),
+            ("0.0.0.0:443", false),
+        ] {
+            assert_eq!(is_optional(parse(address), &others), expected, "{address}");
+        }
+    }
+
+    #[test]
+    fn a_machine_without_ipv6_says_where_to_listen() {
+        let error = io::Error::from(Errno::AFNOSUPPORT);
+        let bad = BadListener { address: "[::]:443".parse().unwrap(), error };
+        assert!(bad.to_string().ends_with("this machine has no IPv6: listen on 0.0.0.0:443"), "{bad}");
     }
 }

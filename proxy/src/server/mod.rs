@@ -32,7 +32,7 @@ use tokio::task::{JoinHandle, LocalSet, spawn_local};
 
 pub use certificates::BadCertificates;
 pub use generation::log_format;
-pub use listen::{BadListener, can_bind};
+pub use listen::{BadListener, can_bind, has_ipv6, is_optional};
 pub use parent::{BadTakeover, ParentError, Start, run, run_unsplit};
 pub use privileges::{BadUser, worker_user};
 
@@ -87,6 +87,7 @@ pub struct Machine {
     /// Threads that it can run at once.
     threads: usize,
     kernel_tls: Result<KernelTls, NoKernelTls>,
+    has_ipv6: bool,
     /// How often the service manager has to hear that all is well.
     watchdog: Option<Duration>,
 }
@@ -98,6 +99,7 @@ impl Machine {
             connections: capacity::connections(),
             threads,
             kernel_tls: KernelTls::probe(),
+            has_ipv6: has_ipv6(),
             watchdog: systemd::watchdog(),
         }
     }
@@ -154,8 +156,8 @@ fn serve(
         let listener = Listener::new(parent.bind(address)?, address);
         Ok(Door { listener: listener.into(), protocol })
     };
-    let protocols = protocols(&config, certificates.as_deref(), &access).into_iter();
-    let doors = protocols.map(door).collect::<Result<_, ParentError>>()?;
+    let protocols = protocols(&config, certificates.as_deref(), &access, &machine, &log);
+    let doors = protocols.into_iter().map(door).collect::<Result<_, ParentError>>()?;
     let admin = Admin::new(&config, &parent)?;
     // Before the first connection can come in, so that none goes uncounted.
     let has_guard = config.guard.is_some() && attach(&mut funnel, &parent, &log);

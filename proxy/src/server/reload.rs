@@ -104,8 +104,8 @@ impl Reloader {
         let certificates = self.certificates(&config, &before)?;
         let access = &*self.access;
         let parts = Parts::renewed(&before.context, &self.config, &config, &self.machine, access)?;
-        let doors = self.doors(&config, certificates.as_deref(), &before)?;
         let log = before.context.log.with(log_format(config.log.format), config.log.access);
+        let doors = self.doors(&config, certificates.as_deref(), &before, &log)?;
         let kernel_tls = match self.config.ktls == config.ktls {
             true => before.context.kernel_tls,
             false => kernel_tls(config.ktls, &self.machine, &log),
@@ -148,6 +148,7 @@ impl Reloader {
         config: &Config,
         certificates: Option<&Certificates>,
         before: &Generation,
+        log: &Log,
     ) -> Result<Vec<Door>, StartError> {
         let door = |(address, protocol)| {
             let former = before.doors.iter().find(|door| door.listener.address() == address);
@@ -161,7 +162,8 @@ impl Reloader {
             };
             Ok(Door { listener, protocol })
         };
-        protocols(config, certificates, &self.access).into_iter().map(door).collect()
+        let protocols = protocols(config, certificates, &self.access, &self.machine, log);
+        protocols.into_iter().map(door).collect()
     }
 
     fn reload_guard(&self, funnel: &Funnel, config: &Config, report: &mut String) {

@@ -7,7 +7,9 @@ use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use harness::{Certs, Client, Closed, End, Origin, Proxy, TempDir, free_port, wait_until};
+use harness::{
+    Certs, Client, Closed, End, Need, NetNs, Origin, Proxy, TempDir, free_port, require, wait_until,
+};
 use rustix::process::{Pid, Signal, kill_process};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -103,6 +105,19 @@ fn a_drain_ends_what_takes_too_long_and_a_second_signal_ends_it_at_once() -> Res
         let says_so = || Ok(relay.proxy.stderr().contains("1 connections were cut"));
         assert!(wait_until(Duration::from_secs(5), says_so)?, "{}", relay.proxy.stderr());
     }
+    Ok(())
+}
+
+#[test]
+fn without_ipv6_addresses_it_listens_as_shipped() -> Result<()> {
+    if !require(&[Need::Root, Need::Program("ip"), Need::Program("curl")]) {
+        return Ok(());
+    }
+    let ns = NetNs::new()?;
+    ns.run("echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6")?;
+    let proxy = Proxy::start_in(&ns, "[listen]\nhttp = [\"0.0.0.0:80\", \"[::]:80\"]\n[upstreams]\n")?;
+    assert!(ns.run("curl -s http://127.0.0.1/ -o /dev/null -w '%{http_code}'")?.contains("404"));
+    assert!(proxy.stderr().contains("listening on [::]:80"), "{}", proxy.stderr());
     Ok(())
 }
 
