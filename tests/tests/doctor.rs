@@ -126,7 +126,7 @@ fn errors_of_the_configuration_are_told_one_by_one() -> Result<()> {
         Command::new(harness::binary()?).args(["doctor", "--config", "/nowhere/h.toml"]).output()?;
     let text = String::from_utf8(missing.stdout)?;
     assert_eq!(missing.status.code(), Some(1));
-    assert!(text.starts_with("fail  configuration: cannot read /nowhere/h.toml: "), "{text}");
+    assert!(text.starts_with("fail  configuration: /nowhere/h.toml: cannot be read: "), "{text}");
     assert!(text.trim_end().ends_with("fail"), "{text}");
 
     let upstream = plain("\"127.0.0.1:1\"", "\"b.example\" = { ca = \"/nowhere/ca.pem\" }")?;

@@ -64,7 +64,7 @@ fn configuration(file: &ConfigFile) -> (Option<Config>, Vec<Finding>) {
         }
         Err(error) => {
             let problems = match error.downcast_ref::<ConfigError>() {
-                Some(ConfigError::Invalid(problems)) => problems.iter().map(ToString::to_string).collect(),
+                Some(ConfigError(problems)) => problems.iter().map(ToString::to_string).collect(),
                 _ => vec![error.to_string()],
             };
             let next = "the proxy does not start with it; what depends on it was not looked at";

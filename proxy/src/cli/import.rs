@@ -30,7 +30,7 @@ pub(super) fn run(command: &Command) -> anyhow::Result<()> {
     print(&toml)?;
     let mut said =
         format!("{upstreams} upstreams, {notes} directives not carried over (see the comments at the end)\n");
-    if let Err(ConfigError::Invalid(problems)) = Config::parse(Path::new("hookgate.toml"), &toml) {
+    if let Err(ConfigError(problems)) = Config::parse(Path::new("hookgate.toml"), &toml) {
         for problem in problems {
             said += &format!("to correct by hand: {problem}\n");
         }

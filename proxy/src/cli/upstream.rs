@@ -83,7 +83,7 @@ pub(super) fn run(command: Command, file: &ConfigFile) -> anyhow::Result<ExitCod
 }
 
 fn list(path: &Path, as_json: bool) -> anyhow::Result<()> {
-    let files = Files::read(path)?;
+    let files = Files::read(path);
     files.config()?;
     let held = files.upstreams();
     let rows =
@@ -134,7 +134,7 @@ fn change(
     edit: impl FnOnce(Files) -> anyhow::Result<(Files, PathBuf, String)>,
 ) -> anyhow::Result<(Config, PathBuf)> {
     let lock = EditLock::take(path)?;
-    let files = Files::read(path)?;
+    let files = Files::read(path);
     let before = files.config().context("nothing was changed, since this has to be corrected first")?;
     let (files, file, text) = edit(files)?;
     let after = files.config().context("nothing was changed, since this would not be valid")?;

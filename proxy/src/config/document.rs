@@ -1,7 +1,7 @@
 //! Reads TOML tables key by key, and collects every problem with its place instead of stopping at the first.
 
 use std::borrow::Cow;
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -9,20 +9,41 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::lines::{Lines, Place};
 use super::nearest::nearest;
 
-/// Something wrong in a configuration file. Lines and columns count from 1, columns in characters.
+/// How bad a problem is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Severity {
+    /// The proxy does not start with it, or what is configured does not work.
+    Error,
+    /// It works, but not as well as it could, or not for ever; or it can't be seen whether it does.
+    Warning,
+}
+
+/// Something wrong with a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
+    pub severity: Severity,
+    /// The file that has to be corrected.
     pub file: PathBuf,
-    pub line: usize,
-    pub column: usize,
+    /// Where in it; `None`: all of it.
+    pub place: Option<Place>,
+    /// Whose value is wrong, as messages spell it; `None` where the text itself is.
+    pub key: Option<String>,
+    /// What is wrong, and what to do.
     pub message: String,
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}: {}", self.file.display(), self.line, self.column, self.message)
+        write!(f, "{}:", self.file.display())?;
+        self.place.iter().try_for_each(|place| write!(f, "{place}:"))?;
+        if self.severity == Severity::Warning {
+            f.write_str(" warning:")?;
+        }
+        self.key.iter().try_for_each(|key| write!(f, " {key}:"))?;
+        write!(f, " {}", self.message)
     }
 }
 
@@ -30,6 +51,7 @@ impl fmt::Display for Problem {
 pub(super) struct Document<'t> {
     file: &'t Path,
     text: &'t str,
+    lines: OnceCell<Lines>,
     problems: RefCell<Vec<Problem>>,
     /// It is not TOML: whatever else seems wrong may only follow from that.
     is_broken: Cell<bool>,
@@ -37,37 +59,44 @@ pub(super) struct Document<'t> {
 
 impl<'t> Document<'t> {
     pub(super) fn new(file: &'t Path, text: &'t str) -> Self {
-        Self { file, text, problems: RefCell::default(), is_broken: Cell::default() }
+        let (lines, problems, is_broken) = (OnceCell::new(), RefCell::default(), Cell::default());
+        Self { file, text, lines, problems, is_broken }
     }
 
     /// The file's top table. The first syntax error is the only problem then.
     pub(super) fn parse(&self) -> Spanned<DeTable<'t>> {
         let (table, errors) = DeTable::parse_recoverable(self.text);
         if let Some(first) = errors.first() {
-            self.problem(first.span().unwrap_or_default(), first.message().to_owned());
+            self.problem(first.span().unwrap_or_default(), None, first.message().to_owned());
             self.is_broken.set(true);
         }
         table
     }
 
-    pub(super) fn problem(&self, at: Range<usize>, message: String) {
+    /// `key`: whose value is wrong, if the text is right.
+    pub(super) fn problem(&self, at: Range<usize>, key: Option<String>, message: String) {
         if self.is_broken.get() {
             return;
         }
-        let before = self.text.get(..at.start).unwrap_or(self.text);
-        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        let place = self.lines.get_or_init(|| Lines::of(self.text)).place(self.text, at.start);
         self.problems.borrow_mut().push(Problem {
+            severity: Severity::Error,
             file: self.file.to_owned(),
-            line: before.matches('\n').count() + 1,
-            column: before[line_start..].chars().count() + 1,
+            place: Some(place),
+            key,
             message,
         });
+    }
+
+    /// Whether it is TOML, so far as it was parsed.
+    pub(super) fn is_toml(&self) -> bool {
+        !self.is_broken.get()
     }
 
     /// In the order of the file.
     pub(super) fn into_problems(self) -> Vec<Problem> {
         let mut problems = self.problems.into_inner();
-        problems.sort_by_key(|problem| (problem.line, problem.column));
+        problems.sort_by_key(|problem| problem.place);
         problems
     }
 }
@@ -149,14 +178,14 @@ impl<'d> Section<'d> {
             self.checked::<()>(key, value.span(), Err(message));
             return Vec::new();
         };
-        let section = |element: &'d Spanned<DeValue<'d>>| Section {
+        let section = |(number, element): (usize, &'d Spanned<DeValue<'d>>)| Section {
             document: self.document,
-            path: self.path_of(key),
+            path: format!("{}[{number}]", self.path_of(key)),
             table: self.as_table(key, element),
             span: element.span(),
             asked: Vec::new(),
         };
-        array.iter().map(section).collect()
+        array.iter().enumerate().map(section).collect()
     }
 
     /// Whether the table is written in the file.
@@ -204,7 +233,7 @@ impl<'d> Section<'d> {
 
     /// A problem with `key`, where [`Self::span_of`] says.
     pub(super) fn problem(&self, key: &str, message: &str) {
-        self.document.problem(self.span_of(key), format!("{}: {message}", self.path_of(key)));
+        self.document.problem(self.span_of(key), Some(self.path_of(key)), message.to_owned());
     }
 
     /// Reports every key that was not asked for; returns those that were.
@@ -214,7 +243,8 @@ impl<'d> Section<'d> {
             if !self.asked.contains(&name) {
                 let hint = nearest(name, &self.asked)
                     .map_or(String::new(), |known| format!("; did you mean `{}`?", self.path_of(known)));
-                self.document.problem(key.span(), format!("unknown key `{}`{hint}", self.path_of(name)));
+                let message = format!("unknown key `{}`{hint}", self.path_of(name));
+                self.document.problem(key.span(), None, message);
             }
         }
         self.asked.iter().map(|key| self.path_of(key)).collect()
@@ -229,13 +259,13 @@ impl<'d> Section<'d> {
         let table = value.get_ref().as_table();
         if table.is_none() {
             let message = format!("must be a table, not {}", value.get_ref().type_str());
-            self.document.problem(value.span(), format!("{}: {message}", self.path_of(key)));
+            self.document.problem(value.span(), Some(self.path_of(key)), message);
         }
         table
     }
 
     fn checked<T>(&self, key: &str, at: Range<usize>, read: Result<T, String>) -> Option<T> {
-        read.map_err(|message| self.document.problem(at, format!("{}: {message}", self.path_of(key)))).ok()
+        read.map_err(|message| self.document.problem(at, Some(self.path_of(key)), message)).ok()
     }
 
     fn path_of(&self, key: &str) -> String {

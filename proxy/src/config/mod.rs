@@ -13,7 +13,10 @@ mod acme;
 mod document;
 pub mod edit;
 mod files;
+mod key;
+mod lines;
 mod nearest;
+mod places;
 mod prefixes;
 mod replace;
 mod sections;
@@ -23,8 +26,11 @@ mod upstreams;
 mod value;
 
 pub use acme::{Acme, Challenge};
-pub use document::Problem;
-pub use files::{Files, files};
+pub use document::{Problem, Severity};
+pub use files::{Files, Reading, files};
+pub use key::Key;
+pub use lines::Place;
+pub use places::Places;
 pub use prefixes::{PrefixSource, Prefixes, Registry, RegistryHost};
 pub use replace::{CannotReplace, EditLock};
 pub use upstreams::host_name;
@@ -57,47 +63,35 @@ pub struct Config {
 impl Config {
     /// Reads `path` and the `upstreams.d/*.toml` beside it.
     ///
-    /// Errors: every problem that was found, or the file that could not be read.
+    /// Errors: every problem that was found.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        Files::read(path)?.config()
+        Files::read(path).config()
     }
 
     /// What holds where there is no file: every default, no upstream and no listener.
     pub fn absent() -> Self {
-        sections::config(Path::new(DEFAULT_PATH), "").0
+        sections::meaning(Path::new(DEFAULT_PATH), "").config
     }
 
     /// Reads `text` as if it lay in `file`, and nothing beside it.
     ///
     /// Errors: every problem that was found.
     pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
-        let (config, problems) = sections::config(file, text);
-        if problems.is_empty() { Ok(config) } else { Err(ConfigError::Invalid(problems)) }
+        let sections::Meaning { config, problems, .. } = sections::meaning(file, text);
+        if problems.is_empty() { Ok(config) } else { Err(ConfigError(problems)) }
     }
 }
 
-/// Why there is no configuration.
+/// Why there is no configuration: never empty.
 #[derive(Debug)]
-pub enum ConfigError {
-    Unreadable {
-        path: PathBuf,
-        error: std::io::Error,
-    },
-    /// Never empty.
-    Invalid(Vec<Problem>),
-}
+pub struct ConfigError(pub Vec<Problem>);
 
 impl std::error::Error for ConfigError {}
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unreadable { path, error } => write!(f, "cannot read {}: {error}", path.display()),
-            Self::Invalid(problems) => {
-                let lines: Vec<String> = problems.iter().map(Problem::to_string).collect();
-                f.write_str(&lines.join("\n"))
-            }
-        }
+        let lines: Vec<String> = self.0.iter().map(Problem::to_string).collect();
+        f.write_str(&lines.join("\n"))
     }
 }
 

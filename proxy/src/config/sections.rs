@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::document::{Document, Problem, Section};
+use super::key::Key;
 use super::value::{
     address_with_port, auto_or_number, boolean, duration, free_address, network, number, one_of, path, port,
     share, text,
@@ -19,12 +20,23 @@ use super::{
 const SECOND: Duration = Duration::from_secs(1);
 const MIB: u64 = 1 << 20;
 
-/// The whole of `text`. What could not be read stands at its default, and is among the problems.
-pub(super) fn config(file: &Path, text: &str) -> (Config, Vec<Problem>) {
+/// What a main file means.
+pub(super) struct Meaning {
+    /// What could not be read stands at its default, and is among the problems.
+    pub(super) config: Config,
+    /// Where each of the certificate pairs is written: the table of its `cert` and `key`.
+    pub(super) pairs: Vec<Key>,
+    pub(super) problems: Vec<Problem>,
+    /// False: nothing of the configuration can be relied on.
+    pub(super) is_toml: bool,
+}
+
+/// The whole of `text`.
+pub(super) fn meaning(file: &Path, text: &str) -> Meaning {
     let document = Document::new(file, text);
     let table = document.parse();
-    let config = Reading::of(&document, file, &table).config();
-    (config, document.into_problems())
+    let (config, pairs) = Reading::of(&document, file, &table).config();
+    Meaning { config, pairs, is_toml: document.is_toml(), problems: document.into_problems() }
 }
 
 /// The keys that the code knows, as `section.key`.
@@ -45,6 +57,8 @@ struct Reading<'d> {
     known: Vec<String>,
     /// Where https is listened on, if it is.
     https_at: Option<Range<usize>>,
+    /// Where each of the certificate pairs is written.
+    pairs_at: Vec<Key>,
     /// What was read so far of all addresses to listen on.
     listened: RefCell<Vec<SocketAddr>>,
 }
@@ -61,14 +75,15 @@ impl<'d> Reading<'d> {
             base,
             known: Vec::new(),
             https_at: None,
+            pairs_at: Vec::new(),
             listened: RefCell::default(),
         }
     }
 
-    fn config(mut self) -> Config {
+    fn config(mut self) -> (Config, Vec<Key>) {
         let config = self.read();
         self.top.finish();
-        config
+        (config, self.pairs_at)
     }
 
     fn read(&mut self) -> Config {
@@ -124,9 +139,14 @@ impl<'d> Reading<'d> {
     fn tls(&mut self, acme: Option<&Acme>) -> (Option<Tls>, Ktls) {
         let is_automatic = acme.is_some_and(|acme| !acme.domains.is_empty());
         let mut section = self.top.section("tls");
-        let mut pairs = Vec::from_iter(pair(&mut section, self.base));
-        for mut more in section.tables("certs") {
-            pairs.extend(pair(&mut more, self.base));
+        let mut pairs = Vec::new();
+        let mut add = |pair, at: fn(usize) -> Key, number| {
+            self.pairs_at.extend(Option::is_some(&pair).then(|| at(number)));
+            pairs.extend(pair);
+        };
+        add(pair(&mut section, self.base), |_| Key::new("tls"), 0);
+        for (number, mut more) in section.tables("certs").into_iter().enumerate() {
+            add(pair(&mut more, self.base), |number| Key::new("tls.certs").element(number), number);
             if !(more.has("cert") && more.has("key")) {
                 more.problem("cert", "a pair needs both cert and key");
             }
@@ -155,9 +175,8 @@ impl<'d> Reading<'d> {
         } else if let Some(https_at) =
             self.https_at.clone().filter(|_| !section.is_present() && !self.top.has("acme"))
         {
-            let message =
-                "listen.https: needs a certificate: add [tls] with cert and key, or [acme] with domains";
-            section.document().problem(https_at, message.into());
+            let message = "needs a certificate: add [tls] with cert and key, or [acme] with domains";
+            section.document().problem(https_at, Some("listen.https".into()), message.into());
         }
         if section.has("client_names") && !section.has("client_ca") {
             section

@@ -3,7 +3,7 @@ use std::path::Path;
 
 use toml::de::DeTable;
 
-use super::sections::{config, known_keys};
+use super::sections::{Meaning, known_keys, meaning};
 use super::*;
 
 /// The commented configuration that the package installs.
@@ -16,8 +16,9 @@ const BROKEN: &str = include_str!("../../../tests/data/broken_configs.toml");
 const FILE: &str = "/etc/hookgate/hookgate.toml";
 
 fn read(text: &str) -> (Config, Vec<String>) {
-    let (config, problems) = config(Path::new(FILE), text);
-    (config, problems.iter().map(|p| format!("{}:{}: {}", p.line, p.column, p.message)).collect())
+    let Meaning { config, problems, .. } = meaning(Path::new(FILE), text);
+    let without_file = |problem: &Problem| problem.to_string().replacen(&format!("{FILE}:"), "", 1);
+    (config, problems.iter().map(without_file).collect())
 }
 
 /// A configuration with nothing in it that has a default.
@@ -214,7 +215,7 @@ fn files_of_upstreams_d_add_to_the_allowlist_and_name_themselves_in_problems() {
 
     std::fs::remove_dir_all(&folder).unwrap();
     let error = Config::load(&main).unwrap_err().to_string();
-    assert!(error.starts_with(&format!("cannot read {}: ", main.display())), "{error}");
+    assert!(error.starts_with(&format!("{}: cannot be read: ", main.display())), "{error}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! `[upstreams]`: the allowlist, in the main file and in `upstreams.d`.
 
 use std::collections::HashSet;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
@@ -8,7 +9,7 @@ use toml::de::DeValue;
 
 use super::document::{Document, Problem, Section};
 use super::value::{address_with_port, boolean, number, path, port, text};
-use super::{ConfigError, Upstream};
+use super::Upstream;
 
 /// The keys that an upstream can have.
 #[cfg(test)]
@@ -25,12 +26,14 @@ pub(super) const KEYS: &[&str] = &[
 ];
 
 /// The `*.toml` files in `upstreams.d` beside the configuration, in order of their names.
-pub(super) fn files_beside(config: &Path) -> Result<Vec<PathBuf>, ConfigError> {
+///
+/// Errors: the folder, if it cannot be read.
+pub(super) fn files_beside(config: &Path) -> Result<Vec<PathBuf>, (PathBuf, io::Error)> {
     let folder = config.parent().unwrap_or(Path::new("")).join("upstreams.d");
-    let unreadable = |error| ConfigError::Unreadable { path: folder.clone(), error };
+    let unreadable = |error| (folder.clone(), error);
     let entries = match std::fs::read_dir(&folder) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(unreadable(error)),
     };
     let mut files = Vec::new();
@@ -67,16 +70,17 @@ fn read(mut section: Section<'_>, base: &Path, mut known: HashSet<String>) -> Ve
     for (written, at, entry) in section.entries() {
         let inside = entry.tables_inside();
         if !inside.is_empty() {
-            document.problem(at, format!("a host's name needs quotes: write \"{written}{inside}\""));
+            document.problem(at, None, format!("a host's name needs quotes: write \"{written}{inside}\""));
             continue;
         }
         let upstream = upstream(written, entry, base);
+        let key = || Some(format!("upstreams.\"{written}\""));
         if let Err(wrong) = check_name(written) {
-            document.problem(at, format!("upstreams.\"{written}\": {wrong}"));
+            document.problem(at, key(), wrong.into());
         } else if known.insert(upstream.name.clone()) {
             upstreams.push(upstream);
         } else {
-            document.problem(at, format!("upstreams.\"{written}\": this host is named twice; remove one"));
+            document.problem(at, key(), "this host is named twice; remove one".into());
         }
     }
     upstreams

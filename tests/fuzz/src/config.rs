@@ -92,20 +92,20 @@ pub fn check(bytes: &[u8]) {
                 );
             }
         }
-        Err(ConfigError::Invalid(problems)) => {
+        Err(ConfigError(problems)) => {
             assert!(!problems.is_empty(), "refused without a word");
             let lines: Vec<&str> = text.split('\n').collect();
             for problem in &problems {
-                let line = problem.line.checked_sub(1).and_then(|index| lines.get(index));
+                let place = problem.place.unwrap_or_else(|| panic!("without a place: {problem}"));
+                let line = place.line.checked_sub(1).and_then(|index| lines.get(index));
                 let line = line.unwrap_or_else(|| panic!("no such line: {problem}"));
                 let columns = 1..=line.chars().count() + 1;
-                assert!(columns.contains(&problem.column), "no such column: {problem}");
+                assert!(columns.contains(&place.column), "no such column: {problem}");
                 assert!(!problem.message.is_empty());
             }
-            let places = problems.iter().map(|problem| (problem.line, problem.column));
+            let places = problems.iter().map(|problem| problem.place);
             assert!(places.is_sorted(), "not in the order of the file");
         }
-        Err(error) => panic!("a file was read: {error}"),
     }
 }
 
