@@ -75,6 +75,16 @@ impl Ca {
         self.sign(params, &KeyPair::generate()?)
     }
 
+    /// The same, valid from the beginning of a year on.
+    ///
+    /// # Errors
+    /// As [`Ca::issue`].
+    pub fn issue_from(&self, names: &[&str], year: i32) -> Result<Certs> {
+        let mut params = leaf(names.first().copied(), names, ExtendedKeyUsagePurpose::ServerAuth)?;
+        (params.not_before, params.not_after) = (date_time_ymd(year, 1, 1), date_time_ymd(year + 1, 1, 1));
+        self.sign(params, &KeyPair::generate()?)
+    }
+
     /// The same for a key that you have (PEM, PKCS #8).
     ///
     /// # Errors

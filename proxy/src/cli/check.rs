@@ -1,21 +1,77 @@
 //! `hookgate check`: says what a start would say, without starting.
 
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use super::{ConfigFile, Consent, print};
-use crate::access::Disk;
-use crate::server::{self, Machine, Prepared};
+use clap::Args;
+use serde::Serialize;
 
-pub(super) fn run(file: &ConfigFile, consent: Consent) -> anyhow::Result<ExitCode> {
-    let config = file.load()?;
-    let path = file.path().display();
-    let standing = super::standing(&config.prefixes)?;
-    if let Some(guard) = &config.guard {
-        consent.suffices(guard, &standing.table())?;
+use super::{ConfigFile, Consent, json, print};
+use crate::check::{self, Checked};
+use crate::config::{Files, Problem, Severity};
+
+#[derive(Debug, Args)]
+pub struct Options {
+    #[command(flatten)]
+    consent: Consent,
+    /// Print JSON, version 1
+    #[arg(long)]
+    json: bool,
+}
+
+/// Exit code 1 when something is wrong; warnings are fine.
+pub(super) fn run(options: &Options, file: &ConfigFile) -> anyhow::Result<ExitCode> {
+    let files = Files::read(file.path());
+    let Checked { config, problems } = check::check(&files, options.consent.yes_lock_me_out);
+    let ok = problems.iter().all(|problem| problem.severity == Severity::Warning);
+    if options.json {
+        let problems = problems.iter().map(ProblemObject::from).collect();
+        print(&json(&Document { version: 1, ok, problems })?)?;
+    } else {
+        let lines: String = problems.iter().map(|problem| format!("{problem}\n")).collect();
+        // Where standard error is closed there is nobody left to tell.
+        io::stderr().write_all(lines.as_bytes()).ok();
+        if let Some(config) = config.filter(|_| ok) {
+            print(&format!("{}: fine, {} upstreams\n", files.path().display(), config.upstreams.len()))?;
+        }
     }
-    let log = super::log(&config.log);
-    server::worker_user(&config)?;
-    Prepared::new(&config, &standing, &Machine::measure(), &log, &Disk.shared())?;
-    print(&format!("{path}: fine, {} upstreams\n", config.upstreams.len()))?;
-    Ok(ExitCode::SUCCESS)
+    Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// `hookgate check --json`, version 1.
+#[derive(Serialize)]
+struct Document {
+    version: u32,
+    ok: bool,
+    problems: Vec<ProblemObject>,
+}
+
+#[derive(Serialize)]
+struct ProblemObject {
+    severity: &'static str,
+    file: String,
+    /// Absent, as `column` is, where no line is to blame.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    column: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
+    message: String,
+}
+
+impl From<&Problem> for ProblemObject {
+    fn from(problem: &Problem) -> Self {
+        Self {
+            severity: match problem.severity {
+                Severity::Fatal | Severity::Error => "error",
+                Severity::Warning => "warning",
+            },
+            file: problem.file.display().to_string(),
+            line: problem.place.map(|place| place.line),
+            column: problem.place.map(|place| place.column),
+            key: problem.key.clone(),
+            message: problem.message.clone(),
+        }
+    }
 }

@@ -38,7 +38,7 @@ fn examine(file: &ConfigFile) -> anyhow::Result<Vec<Finding>> {
     if let Some(config) = config {
         let runtime = runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.context("cannot start asking the DNS")?;
-        findings.extend(runtime.block_on(doctor::examine_configuration(&config)));
+        findings.extend(runtime.block_on(doctor::examine_configuration(&config, file.path())));
         findings.extend(match Source::new(file).and_then(|source| source.read()) {
             Ok(document) => doctor::examine_traffic(&config, &document),
             Err(error) => vec![Finding::warn("traffic", format!("{error:#}"), "run the doctor as root")],

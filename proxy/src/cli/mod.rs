@@ -58,7 +58,7 @@ enum Command {
     /// Run the proxy and, when configured and permitted, the guard
     Run(run::Options),
     /// Read the whole configuration and say what is wrong and where
-    Check(Consent),
+    Check(check::Options),
     /// Have the running proxy read its configuration again
     Reload,
     /// Say what this machine can do, what is misconfigured, and where messages are being lost
@@ -96,7 +96,7 @@ impl Cli {
         let config = ConfigFile(self.config);
         match self.command {
             Command::Run(options) => run::run(&config, &options),
-            Command::Check(consent) => check::run(&config, consent),
+            Command::Check(options) => check::run(&options, &config),
             Command::Reload => reload::run(&config),
             Command::Doctor(options) => doctor::run(&options, &config),
             Command::Stats(options) => stats::run(&options, &config),

@@ -3,6 +3,8 @@
 use std::process::ExitCode;
 
 use super::{ConfigFile, Consent};
+use crate::check;
+use crate::config::Files;
 use crate::server::{self, Start};
 
 #[derive(Debug, clap::Args)]
@@ -15,12 +17,14 @@ pub struct Options {
 }
 
 pub(super) fn run(file: &ConfigFile, options: &Options) -> anyhow::Result<ExitCode> {
-    let config = file.load()?;
+    let files = Files::read(file.path());
+    let (config, problems) = check::before_start(&files, options.consent.yes_lock_me_out)?;
+    drop(files);
     let log = super::log(&config.log);
-    let (standing, bad) = config.prefixes.load()?;
-    if let Some(bad) = bad {
-        log.note(&super::without_refresh(&bad));
+    for problem in problems {
+        log.note(&problem.to_string());
     }
+    let (standing, _) = config.prefixes.load()?;
     Ok(server::run(Start {
         file: file.path().to_owned(),
         config,

@@ -95,10 +95,11 @@ pub(super) fn keys(section: &mut Section<'_>, base: &Path, listen: &Listen) -> A
     if domains.len() > MOST_DOMAINS {
         section.problem("domains", &format!("at most {MOST_DOMAINS}, as many as a certificate can have"));
     }
-    if listen.https.is_empty() {
+    let is_wrong = |key| section.document().is_wrong(key);
+    if listen.https.is_empty() && !is_wrong("listen.https") {
         section.problem("domains", "nothing would show the certificate: write [listen] https");
     }
-    if acme.challenge == Challenge::Http01 && listen.http.is_empty() {
+    if acme.challenge == Challenge::Http01 && listen.http.is_empty() && !is_wrong("listen.http") {
         let message = "http-01 comes to port 80: write [listen] http = [\"0.0.0.0:80\", \"[::]:80\"], \
                        or challenge = \"tls-alpn-01\"";
         section.problem("challenge", message);

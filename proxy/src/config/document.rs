@@ -15,7 +15,9 @@ use super::nearest::nearest;
 /// How bad a problem is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
-    /// The proxy does not start with it, or what is configured does not work.
+    /// The proxy does not start with it.
+    Fatal,
+    /// It starts, but what is configured does not work.
     Error,
     /// It works, but not as well as it could, or not for ever; or it can't be seen whether it does.
     Warning,
@@ -80,12 +82,17 @@ impl<'t> Document<'t> {
         }
         let place = self.lines.get_or_init(|| Lines::of(self.text)).place(self.text, at.start);
         self.problems.borrow_mut().push(Problem {
-            severity: Severity::Error,
+            severity: Severity::Fatal,
             file: self.file.to_owned(),
             place: Some(place),
             key,
             message,
         });
+    }
+
+    /// Whether `key` was found wrong so far: what follows from its default may only follow from that.
+    pub(super) fn is_wrong(&self, key: &str) -> bool {
+        self.problems.borrow().iter().any(|problem| problem.key.as_deref() == Some(key))
     }
 
     /// Whether it is TOML, so far as it was parsed.

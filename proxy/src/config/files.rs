@@ -1,5 +1,6 @@
 //! The files that a configuration is made of, as text.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::document::{Problem, Severity};
@@ -133,7 +134,7 @@ impl File {
         String::from_utf8(bytes).map(|text| Self { path: path.clone(), text }).map_err(|error| {
             let valid = String::from_utf8_lossy(&error.as_bytes()[..error.utf8_error().valid_up_to()]);
             Problem {
-                severity: Severity::Error,
+                severity: Severity::Fatal,
                 place: Some(Lines::of(&valid).place(&valid, valid.len())),
                 file: path,
                 key: None,
@@ -144,6 +145,11 @@ impl File {
 }
 
 fn unread(file: PathBuf, error: &std::io::Error) -> Problem {
-    let message = format!("cannot be read: {error}");
-    Problem { severity: Severity::Error, file, place: None, key: None, message }
+    let next = match error.kind() {
+        ErrorKind::NotFound => "write it, or name another with --config",
+        ErrorKind::PermissionDenied => "run this as a user who may read it",
+        _ => "put a regular file there, or take that away",
+    };
+    let message = format!("cannot be read: {error}: {next}");
+    Problem { severity: Severity::Fatal, file, place: None, key: None, message }
 }

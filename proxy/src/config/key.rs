@@ -1,3 +1,4 @@
+use std::collections::HashSet;
 use std::fmt;
 
 /// Which setting is meant: the way to it from the top of a file.
@@ -36,6 +37,11 @@ impl Key {
         self
     }
 
+    /// Whether it is one of `keys`, spelled as messages do, or stands below one.
+    pub fn is_in(&self, keys: &HashSet<String>) -> bool {
+        (1..=self.0.len()).any(|steps| keys.contains(&Self(self.0[..steps].to_vec()).to_string()))
+    }
+
     pub(super) fn steps(&self) -> &[Step] {
         &self.0
     }
@@ -72,5 +78,15 @@ mod tests {
         ] {
             assert_eq!(key.to_string(), expected);
         }
+    }
+
+    #[test]
+    fn keys_stand_below_others() {
+        let told = |keys: &[&str]| keys.iter().map(|key| (*key).to_owned()).collect();
+        let key = || Key::new("tls.certs").element(1).key("key");
+        for above in ["tls", "tls.certs", "tls.certs[1].key"] {
+            assert!(key().is_in(&told(&["listen", above])), "{above}");
+        }
+        assert!(!key().is_in(&told(&["tls.cert", "tls.certs[0].key", "tls.certs[1].key.more"])));
     }
 }

@@ -1,12 +1,13 @@
 //! Where in its files a configuration says something: values carry no places once they are read.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeArray, DeTable, DeValue};
 
-use super::files::Files;
+use super::files::{File, Files};
 use super::key::{Key, Step};
 use super::lines::{Lines, Place};
 
@@ -21,17 +22,13 @@ struct Text<'f> {
     text: &'f str,
     lines: Lines,
     top: Spanned<DeTable<'f>>,
+    /// How hosts are written that are not in lower case.
+    written: HashMap<String, String>,
 }
 
 impl<'f> Places<'f> {
     pub fn of(files: &'f Files) -> Self {
-        let text = |file: &'f super::files::File| Text {
-            path: &file.path,
-            text: &file.text,
-            lines: Lines::of(&file.text),
-            top: DeTable::parse_recoverable(&file.text).0,
-        };
-        Self { main: files.path(), files: files.all().map(text).collect() }
+        Self { main: files.path(), files: files.all().map(Text::of).collect() }
     }
 
     /// The file that has `key`, and where its value lies; where it is not written, the table that would have it.
@@ -48,38 +45,50 @@ impl<'f> Places<'f> {
     }
 }
 
-impl Text<'_> {
+impl<'f> Text<'f> {
+    fn of(file: &'f File) -> Self {
+        let (path, text) = (&*file.path, &*file.text);
+        let (lines, top) = (Lines::of(text), DeTable::parse_recoverable(text).0);
+        let hosts = top.get_ref().get("upstreams").and_then(|value| value.get_ref().as_table());
+        let hosts = hosts
+            .into_iter()
+            .flatten()
+            .map(|(host, _)| (host.get_ref().to_ascii_lowercase(), host.get_ref()));
+        let written = hosts.filter(|(lower, host)| lower != *host);
+        let written = written.map(|(lower, host)| (lower, host.to_string())).collect();
+        Self { path, text, lines, top, written }
+    }
+
     /// How many steps of the way to `key` there are, and where they lead.
     fn find(&self, key: &Key) -> (usize, Range<usize>) {
         let mut reached = self.top.span();
         let (mut table, mut list) = (Some(self.top.get_ref()), None);
         for (steps, step) in key.steps().iter().enumerate() {
-            let Some((at, value)) = next(table, list, step) else { return (steps, reached) };
+            let Some((at, value)) = self.next(table, list, step) else { return (steps, reached) };
             reached = at;
             (table, list) = (value.get_ref().as_table(), value.get_ref().as_array());
         }
         (key.steps().len(), reached)
     }
-}
 
-type Value<'t> = Spanned<DeValue<'t>>;
-
-fn next<'t>(
-    table: Option<&'t DeTable<'t>>,
-    list: Option<&'t toml::de::DeArray<'t>>,
-    step: &Step,
-) -> Option<(Range<usize>, &'t Value<'t>)> {
-    match step {
-        Step::Key(key) => table?.get(key.as_str()).map(|value| (value.span(), value)),
-        Step::Element(number) => list?.get(*number).map(|value| (value.span(), value)),
-        Step::Host(host) => {
-            // As it is written nearly always, and otherwise in another case.
-            let written = table?.get_key_value(host.as_str());
-            let other = || table?.iter().find(|(key, _)| key.get_ref().eq_ignore_ascii_case(host));
-            written.or_else(other).map(|(key, value)| (key.span(), value))
+    fn next<'t>(
+        &self,
+        table: Option<&'t DeTable<'t>>,
+        list: Option<&'t DeArray<'t>>,
+        step: &Step,
+    ) -> Option<(Range<usize>, &'t Value<'t>)> {
+        match step {
+            Step::Key(key) => table?.get(key.as_str()).map(|value| (value.span(), value)),
+            Step::Element(number) => list?.get(*number).map(|value| (value.span(), value)),
+            Step::Host(host) => {
+                let written = self.written.get(host).unwrap_or(host);
+                table?.get_key_value(written.as_str()).map(|(key, value)| (key.span(), value))
+            }
         }
     }
 }
+
+type Value<'t> = Spanned<DeValue<'t>>;
 
 #[cfg(test)]
 mod tests {

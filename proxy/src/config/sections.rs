@@ -139,6 +139,7 @@ impl<'d> Reading<'d> {
     fn tls(&mut self, acme: Option<&Acme>) -> (Option<Tls>, Ktls) {
         let is_automatic = acme.is_some_and(|acme| !acme.domains.is_empty());
         let mut section = self.top.section("tls");
+        let wants_automatic = is_automatic || section.document().is_wrong("acme.domains");
         let mut pairs = Vec::new();
         let mut add = |pair, at: fn(usize) -> Key, number| {
             self.pairs_at.extend(Option::is_some(&pair).then(|| at(number)));
@@ -163,7 +164,7 @@ impl<'d> Reading<'d> {
             .value("ktls", one_of(&[("auto", Ktls::Auto), ("always", Ktls::Always), ("off", Ktls::Off)]))
             .unwrap_or_default();
         let missing = ["cert", "key"].into_iter().find(|key| !section.has(key));
-        let needs_no_pair = section.has("certs") || is_automatic;
+        let needs_no_pair = section.has("certs") || wants_automatic;
         let has_none = !section.has("cert") && !section.has("key");
         // For upstreams it matters without a certificate of our own, too.
         let only_ktls = self.https_at.is_none()

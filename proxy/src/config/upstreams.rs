@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use toml::de::DeValue;
 
+use super::Upstream;
 use super::document::{Document, Problem, Section};
 use super::value::{address_with_port, boolean, number, path, port, text};
-use super::Upstream;
 
 /// The keys that an upstream can have.
 #[cfg(test)]
@@ -70,7 +70,8 @@ fn read(mut section: Section<'_>, base: &Path, mut known: HashSet<String>) -> Ve
     for (written, at, entry) in section.entries() {
         let inside = entry.tables_inside();
         if !inside.is_empty() {
-            document.problem(at, None, format!("a host's name needs quotes: write \"{written}{inside}\""));
+            let message = format!("a host's name needs quotes: write \"{written}{inside}\"");
+            document.problem(at, Some(format!("upstreams.{written}")), message);
             continue;
         }
         let upstream = upstream(written, entry, base);

@@ -5,17 +5,13 @@ use jiff::Timestamp;
 use super::Finding;
 use crate::access::Disk;
 use crate::acme::Store;
-use crate::config::{Config, Mode, Pair};
+use crate::check;
+use crate::config::{Config, Key, Pair};
 use crate::observe::clock::{self, date};
-use crate::tls::{self, Certificate};
-
-const DAY: i64 = 24 * 3600;
-/// Less than that left, and whoever renews has missed more than one chance.
-const SOON: i64 = 14 * DAY;
 
 pub fn findings(config: &Config) -> Vec<Finding> {
     let Some(tls) = &config.tls else { return Vec::new() };
-    let pairs = tls.pairs.iter().flat_map(|pair| certificate(pair, clock::now()));
+    let pairs = tls.pairs.iter().flat_map(|pair| certificate(&Key::new("tls"), pair, clock::now()));
     pairs.chain(automatic(config)).chain(certbot(config)).collect()
 }
 
@@ -24,7 +20,10 @@ fn automatic(config: &Config) -> Vec<Finding> {
     let Some(acme) = config.acme.as_ref().filter(|acme| !acme.domains.is_empty()) else { return Vec::new() };
     let path = Store::new(acme, &Disk).certificate_path();
     match path.try_exists() {
-        Ok(true) => certificate(&Pair { cert: path.clone(), key: path }, clock::now()),
+        Ok(true) => {
+            let pair = Pair { cert: path.clone(), key: path };
+            certificate(&Key::new("acme.state"), &pair, clock::now())
+        }
         Ok(false) => {
             let text = format!("none for {} yet", acme.domains.join(", "));
             let next = "hookgate run gets it; its log and /ready say what is in the way";
@@ -40,71 +39,19 @@ fn automatic(config: &Config) -> Vec<Finding> {
     }
 }
 
-fn certificate(pair: &Pair, now: Timestamp) -> Vec<Finding> {
+fn certificate(at: &Key, pair: &Pair, now: Timestamp) -> Vec<Finding> {
     let subject = format!("certificate {}", pair.cert.display());
-    match tls::load(pair, &Disk) {
-        Err(error) => vec![Finding::fail(subject, error.to_string(), "correct [tls]")],
-        Ok(certificate) => {
-            let mut findings = vec![validity(&subject, &certificate, now)];
-            findings.extend(chain(subject, &certificate));
-            findings
+    match check::certificate(at, pair, now) {
+        (Some(certificate), faults) if faults.is_empty() => {
+            let text = format!("{}, until {}", certificate.names().join(", "), date(certificate.not_after));
+            vec![Finding::ok(subject, text)]
         }
+        (_, faults) => faults.into_iter().map(|fault| Finding::of(subject.clone(), fault)).collect(),
     }
 }
 
-fn validity(subject: &str, certificate: &Certificate, now: Timestamp) -> Finding {
-    let names = match certificate.names() {
-        [] => return Finding::fail(subject, "names no host", "use one that names the callback URL's host"),
-        names => names.join(", "),
-    };
-    let (now, left) = (now.as_second(), certificate.not_after - now.as_second());
-    if certificate.not_before > now {
-        let next = "is the clock right?";
-        return Finding::fail(
-            subject,
-            format!("{names}: not valid before {}", date(certificate.not_before)),
-            next,
-        );
-    }
-    let end = date(certificate.not_after);
-    match left {
-        ..0 => {
-            Finding::fail(subject, format!("{names}: expired on {end}"), "renew it: Meta delivers nothing")
-        }
-        // What is short-lived is renewed late.
-        left if left < SOON.min((certificate.not_after - certificate.not_before) / 4) => {
-            let text = format!("{names}: expires on {end}, in {} days", left / DAY);
-            Finding::warn(subject, text, "renew it; does what should renew it run?")
-        }
-        _ => Finding::ok(subject, format!("{names}, until {end}")),
-    }
-}
-
-/// What Meta's client would mind about it.
-fn chain(subject: String, certificate: &Certificate) -> Option<Finding> {
-    if certificate.is_self_signed {
-        let next = "Meta delivers only to certificates of a public authority";
-        return Some(Finding::warn(subject, "signed by itself", next));
-    }
-    (certificate.chain_length() == 1).then(|| {
-        let next = "give the whole chain (certbot's fullchain.pem), unless a root has signed it directly";
-        Finding::warn(subject, "the file has no certificate of the authority that signed it", next)
-    })
-}
-
-/// certbot's authority knocks at port 80, which `strict` would not open to it.
 fn certbot(config: &Config) -> Option<Finding> {
-    const HTTP: u16 = 80;
-    let guard =
-        config.guard.as_ref().filter(|guard| guard.mode == Mode::Strict && guard.ports.contains(&HTTP))?;
-    let of_certbot = |pair: &&Pair| pair.cert.starts_with("/etc/letsencrypt");
-    config.tls.iter().flat_map(|tls| &tls.pairs).find(of_certbot)?;
-    let text = format!(
-        "renewals will fail: the authority comes to port {HTTP}, where mode \"{}\" drops it",
-        guard.mode
-    );
-    let next = "take 80 out of [guard] ports, use mode \"limit\", or let certbot use a DNS challenge";
-    Some(Finding::warn("certbot", text, next))
+    check::certbot(config).map(|fault| Finding::of("certbot", fault))
 }
 
 #[cfg(test)]

@@ -1,5 +1,8 @@
 use std::fmt;
 
+use crate::check::Fault;
+use crate::config::Severity;
+
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
@@ -32,6 +35,16 @@ impl Finding {
 
     pub fn fail(subject: impl Into<String>, text: impl Into<String>, next: impl Into<String>) -> Self {
         Self::wrong(Level::Fail, subject, text, next)
+    }
+
+    /// What a check has found.
+    pub fn of(subject: impl Into<String>, fault: Fault) -> Self {
+        let level = match fault.severity {
+            Severity::Fatal | Severity::Error => Level::Fail,
+            Severity::Warning => Level::Warn,
+        };
+        let next = fault.next.unwrap_or_else(|| format!("correct {}", fault.key));
+        Self::wrong(level, subject, fault.text, next)
     }
 
     pub fn wrong(

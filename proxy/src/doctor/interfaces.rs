@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use super::Finding;
-use crate::config::{Config, Guard, XdpMode};
-use crate::guard::{self, Holder};
+use crate::check;
+use crate::config::{Config, Guard, Key, XdpMode};
 
 /// Drivers with native XDP as of Linux 6.12. That one is not here proves nothing: attaching does.
 const NATIVE: [&str; 34] = [
@@ -54,38 +54,23 @@ pub fn findings(config: &Config) -> Vec<Finding> {
 }
 
 fn interface(name: &str, guard: &Guard) -> Vec<Finding> {
-    let holder = match guard::holder(name) {
-        Ok(holder) => holder,
-        Err(error) => {
-            let next = "correct [guard] interfaces; `ip link` lists what there is";
-            return vec![Finding::fail(name, error.to_string(), next)];
-        }
-    };
+    let is_ours = check::interface(Key::new("guard.interfaces"), name, guard);
     let state = fs::read_to_string(format!("/sys/class/net/{name}/operstate")).unwrap_or_default();
     let up = match state.trim() {
+        "" => None,
         "down" => {
             let next =
                 format!("run `ip link set {name} up`, or guard the interface that carries the traffic");
-            Finding::warn(name, "down", next)
+            Some(Finding::warn(name, "down", next))
         }
-        _ => Finding::ok(name, "there, and up"),
+        _ => Some(Finding::ok(name, "there, and up")),
     };
-    vec![up, program(name, guard, holder)]
-}
-
-/// Whose program it runs, or which one it could run.
-fn program(name: &str, guard: &Guard, holder: Option<Holder>) -> Finding {
-    match holder {
-        Some(Holder::Hookgate(folder)) if folder.file_name().is_some_and(|pin| pin == &*guard.pin) => {
-            Finding::ok(name, "runs this hookgate's guard")
-        }
-        Some(holder) => Finding::fail(
-            name,
-            format!("already runs {holder}"),
-            "detach that first (`ip link set dev NAME xdp off`), or leave the interface out of [guard] interfaces",
-        ),
-        None => native(name, driver(name).as_deref(), guard.xdp),
-    }
+    let program = match is_ours {
+        Ok(true) => Finding::ok(name, "runs this hookgate's guard"),
+        Ok(false) => native(name, driver(name).as_deref(), guard.xdp),
+        Err(fault) => Finding::of(name, fault),
+    };
+    up.into_iter().chain([program]).collect()
 }
 
 /// What its driver can do, as far as that can be told without attaching.

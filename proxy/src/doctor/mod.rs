@@ -15,6 +15,8 @@ mod verdict;
 pub use finding::{Finding, Level};
 pub use verdict::{Counts, verdict};
 
+use std::path::Path;
+
 use crate::config::Config;
 use crate::stats::Document;
 
@@ -23,16 +25,19 @@ pub fn examine_machine(config: &Config) -> Vec<Finding> {
     [kernel::findings(config), resources::findings(config)].concat()
 }
 
-/// Whether what is configured works here.
-pub async fn examine_configuration(config: &Config) -> Vec<Finding> {
+/// Whether what is configured in `file` works here.
+pub async fn examine_configuration(config: &Config, file: &Path) -> Vec<Finding> {
     let mut findings = [
         interfaces::findings(config),
-        ports::findings(config),
+        ports::findings(config, file),
         certificates::findings(config),
         prefixes::findings(config),
     ]
     .concat();
-    findings.extend(start::finding(config));
+    findings.extend(start::findings(config));
+    if !findings.iter().any(|finding| finding.level == Level::Fail) {
+        findings.extend(start::rest(config));
+    }
     findings.extend(dns::findings(config).await);
     findings
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::Finding;
+use crate::check;
 use crate::config::{Config, Prefixes};
 use crate::observe::clock;
 use crate::prefixes::Standing;
@@ -15,13 +16,8 @@ const MISSED: u32 = 3;
 
 pub fn findings(config: &Config) -> Vec<Finding> {
     match config.prefixes.load() {
-        Err(error) => {
-            vec![Finding::fail(SUBJECT, error.to_string(), "correct the file, or [guard] prefixes")]
-        }
-        Ok((_, Some(bad))) => {
-            let next = "run `hookgate prefixes update`; the configured list stands alone until then";
-            vec![Finding::warn(SUBJECT, format!("the last refresh can't be used: {bad}"), next)]
-        }
+        Err(error) => vec![Finding::of(SUBJECT, check::list(&error))],
+        Ok((_, Some(bad))) => vec![Finding::of(SUBJECT, check::state(&bad))],
         Ok((standing, None)) => vec![age(&config.prefixes, &standing, clock::now())],
     }
 }

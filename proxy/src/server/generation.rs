@@ -160,7 +160,7 @@ pub(super) fn mode(config: &Config) -> Mode {
     config.guard.as_ref().map_or(Mode::Observe, |guard| guard.mode)
 }
 
-/// Says what the operator may have overlooked.
+/// Says what the operator may have overlooked; what a check says before a start, a reload says here.
 pub(super) fn note_what_is_missing(context: &Context) {
     if context.directory.is_empty() {
         context.log.note("[upstreams] is empty: every request will be answered 403");
@@ -170,6 +170,10 @@ pub(super) fn note_what_is_missing(context: &Context) {
             "WARNING: upstream {name}: verify = false: anyone on the way to it can read and change its messages"
         ));
     }
+    note_missing_roots(context);
+}
+
+pub(super) fn note_missing_roots(context: &Context) {
     if context.directory.lacks_roots() {
         let message = "no root certificates on this machine: upstreams without `ca` will fail; \
                        install the package ca-certificates";

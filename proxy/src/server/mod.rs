@@ -48,7 +48,7 @@ use crate::sys::Shared;
 use crate::upstream::BadUpstream;
 use crate::upstream::dns::BadDns;
 use certificates::Certificates;
-use generation::{Door, Generation, Parts, kernel_tls, mode, note_what_is_missing, protocols};
+use generation::{Door, Generation, Parts, kernel_tls, mode, note_missing_roots, protocols};
 use listen::Listener;
 use pages::{Reply, Status};
 use parent::{Order, Orders, Parent};
@@ -230,7 +230,7 @@ impl Server {
             listener.open()?;
             log.note(&format!("listening on {listener} ({protocol})"));
         }
-        note_what_is_missing(&context);
+        note_missing_roots(&context);
         let mode = mode(&config);
         let (generations, now) = watch::channel(Arc::new(Generation { context, doors, certificates, mode }));
         let pulse = Pulse::new(machine.threads, machine.watchdog);

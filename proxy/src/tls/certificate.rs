@@ -6,8 +6,10 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
+use x509_parser::oid_registry::{OID_KEY_TYPE_EC_PUBLIC_KEY, OID_PKCS1_RSAENCRYPTION, OID_SIG_ED25519};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
+use super::chain::{Link, chain};
 use super::pem::{BadPem, certificates, private_key};
 use super::provider::provider;
 use crate::access::Access;
@@ -32,33 +34,60 @@ pub struct Certificate {
 #[derive(Debug, thiserror::Error)]
 pub enum BadCertificate {
     #[error(transparent)]
-    Pem(#[from] BadPem),
-    #[error("the first certificate in {path} is not valid X.509; the server's own must come first")]
+    Chain(BadPem),
+    #[error(transparent)]
+    KeyFile(BadPem),
+    #[error("the first certificate in {path} is not valid X.509: the server's own must come first")]
     Malformed { path: PathBuf },
-    #[error("the key in {key} cannot be used: {error}")]
+    #[error(
+        "{cert} begins with another certificate than that of the key in {key}: put the server's own first, then each \
+         before that of the authority that signed it"
+    )]
+    NotFirst { cert: PathBuf, key: PathBuf },
+    #[error(
+        "the key in {key} cannot be used: {error}: give one for RSA (2048 bits or more), ECDSA or Ed25519"
+    )]
     Key { key: PathBuf, error: rustls::Error },
     #[error(
-        "the key in {key} does not belong to the first certificate in {cert}; give the pair that was issued together"
+        "the key in {key} does not belong to the first certificate in {cert}: give the pair that was issued together"
     )]
     Mismatch { cert: PathBuf, key: PathBuf },
+    #[error(
+        "the key in {key} is {of_key:?}, the first certificate in {cert} is for {of_cert:?}: give the pair that was \
+         issued together"
+    )]
+    Kinds { cert: PathBuf, of_cert: SignatureAlgorithm, key: PathBuf, of_key: SignatureAlgorithm },
+}
+
+impl BadCertificate {
+    /// Whether it is the key that is wrong, or its file.
+    pub fn blames_key(&self) -> bool {
+        matches!(self, Self::KeyFile(_) | Self::Key { .. } | Self::Mismatch { .. } | Self::Kinds { .. })
+    }
 }
 
 impl Certificate {
     /// Reads a pair of files and checks that they belong together.
+    ///
+    /// Errors: all that can be told of both.
     pub(super) fn load(
         pair: &config::Pair,
         access: &dyn Access,
         provider: &CryptoProvider,
-    ) -> Result<Self, BadCertificate> {
-        let (chain, key) = (certificates(&pair.cert, access)?, private_key(&pair.key, access)?);
-        Self::new(chain, key, pair, provider)
+    ) -> Result<Self, Vec<BadCertificate>> {
+        let chain = certificates(&pair.cert, access).map_err(BadCertificate::Chain);
+        let key = private_key(&pair.key, access).map_err(BadCertificate::KeyFile);
+        match (chain, key) {
+            (Ok(chain), Ok(key)) => Self::new(chain, key, pair, provider).map_err(|bad| vec![bad]),
+            (chain, key) => Err(chain.err().into_iter().chain(key.err()).collect()),
+        }
     }
 
     /// A key and its chain that lie in one PEM text; `path` is where they would lie, for messages.
     pub fn from_pem(pem: &[u8], path: &Path) -> Result<Self, BadCertificate> {
-        let unreadable = |error| BadPem::Unreadable { path: path.to_owned(), error };
-        let chain = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>().map_err(unreadable)?;
-        let key = PrivateKeyDer::from_pem_slice(pem).map_err(unreadable)?;
+        let damaged = |error| BadCertificate::Chain(BadPem::Damaged { path: path.to_owned(), error });
+        let chain = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>().map_err(damaged)?;
+        let key = PrivateKeyDer::from_pem_slice(pem).map_err(damaged)?;
         let pair = config::Pair { cert: path.to_owned(), key: path.to_owned() };
         Self::new(chain, key, &pair, &provider())
     }
@@ -70,21 +99,33 @@ impl Certificate {
         pair: &config::Pair,
         provider: &CryptoProvider,
     ) -> Result<Self, BadCertificate> {
-        let own = chain.first().ok_or_else(|| BadPem::NoCertificate { path: pair.cert.clone() })?;
-        let malformed = || BadCertificate::Malformed { path: pair.cert.clone() };
+        let config::Pair { cert: chain_path, key: key_path } = pair.clone();
+        let no_certificate = || BadCertificate::Chain(BadPem::NoCertificate { path: chain_path.clone() });
+        let own = chain.first().ok_or_else(no_certificate)?;
+        let malformed = || BadCertificate::Malformed { path: chain_path.clone() };
         let (_, parsed) = X509Certificate::from_der(own).map_err(|_| malformed())?;
         let names = dns_names(&parsed);
         let (not_before, not_after) = (parsed.validity().not_before, parsed.validity().not_after);
         let (not_before, not_after) = (not_before.timestamp(), not_after.timestamp());
         let is_self_signed = parsed.issuer() == parsed.subject();
-        let unusable = |error| BadCertificate::Key { key: pair.key.clone(), error };
+        let of_cert = algorithm(&parsed);
+        let unusable = |error| BadCertificate::Key { key: key_path.clone(), error };
         let key = provider.key_provider.load_private_key(key).map_err(unusable)?;
         let key = CertifiedKey::new(chain, key);
-        match key.keys_match() {
-            Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {}
-            Err(_) => {
-                return Err(BadCertificate::Mismatch { cert: pair.cert.clone(), key: pair.key.clone() });
-            }
+        if !fits(&key) {
+            let (others, of_key) = (key.cert.iter().skip(1), key.key.algorithm());
+            let of_other = |other: &CertificateDer<'static>| {
+                fits(&CertifiedKey::new(vec![other.clone()], Arc::clone(&key.key)))
+            };
+            return Err(match of_cert {
+                _ if others.into_iter().any(of_other) => {
+                    BadCertificate::NotFirst { cert: chain_path, key: key_path }
+                }
+                Some(of_cert) if of_cert != of_key => {
+                    BadCertificate::Kinds { cert: chain_path, of_cert, key: key_path, of_key }
+                }
+                _ => BadCertificate::Mismatch { cert: chain_path, key: key_path },
+            });
         }
         let (key, is_placeholder) = (Arc::new(key), false);
         Ok(Self { key, names, not_before, not_after, is_self_signed, is_placeholder })
@@ -105,6 +146,13 @@ impl Certificate {
         self.key.cert.len()
     }
 
+    /// Whether each certificate in its file is followed by that of the authority that signed it.
+    pub fn is_in_order(&self) -> bool {
+        let links = chain(&self.key.cert);
+        let follow = |pair: &[Link]| matches!(pair, [one, next] if one.issuer == next.subject);
+        links.len() == self.key.cert.len() && links.windows(2).all(follow)
+    }
+
     /// Whether it covers `name` (lower case), in which a wildcard stands for the first label (RFC 6125 §6.4.3).
     pub fn covers(&self, name: &str) -> bool {
         let parent = name.split_once('.').map(|(_, parent)| parent);
@@ -118,6 +166,25 @@ impl Certificate {
     pub(super) fn is_preferred(&self) -> bool {
         matches!(self.key.key.algorithm(), SignatureAlgorithm::ECDSA | SignatureAlgorithm::ED25519)
     }
+}
+
+/// Whether the key is that of the first certificate.
+fn fits(key: &CertifiedKey) -> bool {
+    matches!(
+        key.keys_match(),
+        Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown))
+    )
+}
+
+/// What kind of key a certificate is for, of those that hookgate knows.
+fn algorithm(certificate: &X509Certificate<'_>) -> Option<SignatureAlgorithm> {
+    let oid = &certificate.public_key().algorithm.algorithm;
+    let known = [
+        (OID_PKCS1_RSAENCRYPTION, SignatureAlgorithm::RSA),
+        (OID_KEY_TYPE_EC_PUBLIC_KEY, SignatureAlgorithm::ECDSA),
+        (OID_SIG_ED25519, SignatureAlgorithm::ED25519),
+    ];
+    known.into_iter().find_map(|(its, algorithm)| (*oid == its).then_some(algorithm))
 }
 
 /// The DNS names among a certificate's subject alternative names, in lower case.

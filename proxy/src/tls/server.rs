@@ -18,16 +18,22 @@ use crate::config;
 /// TLS towards clients cannot be set up as configured.
 #[derive(Debug, thiserror::Error)]
 pub enum BadTls {
-    #[error(transparent)]
-    Certificate(#[from] BadCertificate),
+    #[error("{}", joined(.0))]
+    Certificates(Vec<BadCertificate>),
     #[error(transparent)]
     Pem(#[from] BadPem),
-    #[error("a certificate in {path} cannot be used as a root: {error}")]
+    #[error(
+        "a certificate in {path} cannot be used as a root: {error}: give the authority's own certificate, as PEM"
+    )]
     Root { path: PathBuf, error: rustls::Error },
-    #[error("the client_ca {path} cannot be used: {error}")]
+    #[error("{path} cannot be used for client certificates: {error}")]
     ClientCa { path: PathBuf, error: VerifierBuilderError },
     #[error("TLS cannot be set up: {0}")]
     Setup(#[from] rustls::Error),
+}
+
+fn joined(all: &[BadCertificate]) -> String {
+    all.iter().map(BadCertificate::to_string).collect::<Vec<_>>().join("; ")
 }
 
 /// TLS 1.2 and 1.3, HTTP/1.x alone, sessions resumed by tickets whose keys rotate; and what its certificates
@@ -62,7 +68,9 @@ pub fn reload(tls: &config::Tls, resolver: &Resolver, access: &dyn Access) -> Re
 }
 
 /// Reads one pair and checks it, as a start does.
-pub fn load(pair: &config::Pair, access: &dyn Access) -> Result<Certificate, BadCertificate> {
+///
+/// Errors: all that can be told of its two files.
+pub fn load(pair: &config::Pair, access: &dyn Access) -> Result<Certificate, Vec<BadCertificate>> {
     Certificate::load(pair, access, &provider())
 }
 
@@ -72,7 +80,7 @@ fn load_all(
     provider: &CryptoProvider,
 ) -> Result<Vec<Certificate>, BadTls> {
     let load = |pair| Certificate::load(pair, access, provider);
-    Ok(tls.pairs.iter().map(load).collect::<Result<_, _>>()?)
+    tls.pairs.iter().map(load).collect::<Result<_, _>>().map_err(BadTls::Certificates)
 }
 
 fn client_verifier(

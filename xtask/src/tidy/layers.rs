@@ -3,10 +3,11 @@
 use super::source::{PathUse, SourceFile};
 
 /// From the top down. A module that is not here is refused: somebody has to decide where it stands.
-const LAYERS: [&[&str]; 11] = [
+const LAYERS: [&[&str]; 12] = [
     &["main", "bin", "lib"],
     &["cli"],
     &["doctor"],
+    &["check"],
     &["server"],
     &["datapath", "admin", "acme", "registry", "probe"],
     &["stats"],

@@ -1,0 +1,122 @@
+//! The certificates that clients are shown, and their keys.
+
+use jiff::Timestamp;
+
+use super::Fault;
+use crate::access::Disk;
+use crate::acme::{BadState, Store};
+use crate::config::{Config, Key, Mode, Pair, Severity};
+use crate::observe::clock::{self, date};
+use crate::tls::{self, Certificate};
+
+const DAY: i64 = 24 * 3600;
+/// Less than that left, and whoever renews has missed more than one chance.
+const SOON: i64 = 14 * DAY;
+
+/// `pairs`: where each of the pairs is written.
+pub(super) fn faults(config: &Config, pairs: &[Key]) -> Vec<Fault> {
+    let configured = config.tls.iter().flat_map(|tls| &tls.pairs);
+    let now = clock::now();
+    let of_pairs = pairs.iter().zip(configured).flat_map(|(at, pair)| examine(at, pair, now).1);
+    of_pairs.chain(kept(config)).chain(certbot(config)).collect()
+}
+
+/// The certificate of a pair, if it can be used, and all that is wrong with it. `at`: the table that has the pair's keys.
+pub fn examine(at: &Key, pair: &Pair, now: Timestamp) -> (Option<Certificate>, Vec<Fault>) {
+    match tls::load(pair, &Disk) {
+        Ok(certificate) => {
+            let faults = [validity(&certificate, now), names(&certificate), chain(&certificate)];
+            let fault =
+                |(severity, text, next): Wrong| Fault::new(severity, at.clone().key("cert"), text, next);
+            let faults = faults.into_iter().flatten().map(fault).collect();
+            (Some(certificate), faults)
+        }
+        Err(errors) => {
+            let key = |blames_key| at.clone().key(if blames_key { "key" } else { "cert" });
+            let fault =
+                |error: &tls::BadCertificate| Fault::of(Severity::Fatal, key(error.blames_key()), error);
+            (None, errors.iter().map(fault).collect())
+        }
+    }
+}
+
+type Wrong = (Severity, String, &'static str);
+
+fn validity(certificate: &Certificate, now: Timestamp) -> Option<Wrong> {
+    let (begin, end) = (certificate.not_before, certificate.not_after);
+    let now = now.as_second();
+    if begin > now {
+        let text = format!("the certificate is not valid before {}", date(begin));
+        return Some((Severity::Error, text, "is this machine's clock right?"));
+    }
+    match end - now {
+        ..0 => {
+            let text = format!("the certificate expired on {}", date(end));
+            Some((Severity::Error, text, "renew it; Meta delivers nothing"))
+        }
+        // What is short-lived is renewed late.
+        left if left < SOON.min((end - begin) / 4) => {
+            let text = format!("the certificate expires on {}, in {} days", date(end), left / DAY);
+            Some((Severity::Warning, text, "renew it; does what should renew it run?"))
+        }
+        _ => None,
+    }
+}
+
+fn names(certificate: &Certificate) -> Option<Wrong> {
+    let text = "the certificate names no host".into();
+    certificate.names().is_empty().then_some((
+        Severity::Warning,
+        text,
+        "use one for the name in the callback URL",
+    ))
+}
+
+/// What Meta's client would mind about it.
+fn chain(certificate: &Certificate) -> Option<Wrong> {
+    let (text, next) = match certificate.chain_length() {
+        _ if certificate.is_self_signed => (
+            "the certificate is signed by itself",
+            "get one of a public authority; Meta delivers to no other",
+        ),
+        1 => (
+            "the file has no certificate of the authority that signed it",
+            "give the whole chain (certbot's fullchain.pem), unless a root has signed it directly",
+        ),
+        _ if !certificate.is_in_order() => (
+            "the certificates in the file are not in order",
+            "put after each that of the authority that signed it, and nothing else",
+        ),
+        _ => return None,
+    };
+    Some((Severity::Warning, text.into(), next))
+}
+
+/// The one from `[acme]` that is kept.
+fn kept(config: &Config) -> Option<Fault> {
+    let acme = config.acme.as_ref().filter(|acme| !acme.domains.is_empty())?;
+    let key = Key::new("acme.state");
+    match Store::new(acme, &Disk).certificate() {
+        Ok(_) => None,
+        Err(BadState::Certificate(bad)) => {
+            let text = format!("the certificate that was kept can't be used: {bad}");
+            Some(Fault::new(Severity::Warning, key, text, "nothing, `hookgate run` gets another"))
+        }
+        // That it leads to no folder is told by whoever looks at folders.
+        Err(BadState::Io { error, .. }) if error.kind() == std::io::ErrorKind::NotADirectory => None,
+        Err(error) => Some(Fault::of(Severity::Fatal, key, &error)),
+    }
+}
+
+/// certbot's authority knocks at port 80, which `strict` would not open to it.
+pub fn certbot(config: &Config) -> Option<Fault> {
+    const HTTP: u16 = 80;
+    config.guard.as_ref().filter(|guard| guard.mode == Mode::Strict && guard.ports.contains(&HTTP))?;
+    let of_certbot = |pair: &&Pair| pair.cert.starts_with("/etc/letsencrypt");
+    config.tls.iter().flat_map(|tls| &tls.pairs).find(of_certbot)?;
+    let text = format!(
+        "certbot's renewals will fail: the authority comes to port {HTTP}, where \"strict\" drops it"
+    );
+    let next = "take 80 out of [guard] ports, use mode \"limit\", or let certbot use a DNS challenge";
+    Some(Fault::new(Severity::Warning, Key::new("guard.mode"), text, next))
+}

@@ -1,0 +1,138 @@
+//! What keeps a configuration from working, without starting: in its text, in the files that it names, on this machine.
+
+mod certificates;
+mod fault;
+mod folders;
+mod guarded;
+mod holder;
+mod ports;
+mod roots;
+
+use std::collections::HashSet;
+
+pub use certificates::{certbot, examine as certificate};
+pub use fault::Fault;
+pub use guarded::{interface, list, state};
+pub use holder::Holder;
+pub use ports::{addresses, port};
+
+use crate::access::Disk;
+use crate::config::{Config, ConfigError, Files, Key, Places, Problem, Reading, Severity};
+use crate::observe::{Format, Log};
+use crate::server::{self, BadUser, Machine, Prepared};
+use crate::upstream::Dns;
+
+/// What files mean, and all that is wrong.
+pub struct Checked {
+    /// `None`: there is nothing to rely on.
+    pub config: Option<Config>,
+    /// File by file, each in its own order.
+    pub problems: Vec<Problem>,
+}
+
+/// Everything that a start would find, and who is in its way. `may_lock_out`: the guard may filter even where that will
+/// most likely lock somebody out.
+pub fn check(files: &Files, may_lock_out: bool) -> Checked {
+    let reading = files.reading();
+    let mut faults = before(&reading, files, may_lock_out);
+    faults.extend(reading.config.iter().flat_map(|config| ports::faults(config, files.path())));
+    let Reading { config, problems, .. } = reading;
+    let mut problems = merged(files, problems, faults);
+    if let Some(config) = config.as_ref().filter(|_| !problems.iter().any(is_fatal)) {
+        problems.extend(rest(config).map(|message| Problem {
+            severity: Severity::Fatal,
+            file: files.path().to_owned(),
+            place: None,
+            key: None,
+            message,
+        }));
+    }
+    Checked { config, problems }
+}
+
+/// The same but for what binding an address tells by itself, to whoever may replace its holder: the configuration to
+/// start with, and what is wrong with it all the same.
+///
+/// Errors: all that is wrong, when it can't start.
+pub fn before_start(files: &Files, may_lock_out: bool) -> Result<(Config, Vec<Problem>), ConfigError> {
+    let reading = files.reading();
+    let faults = before(&reading, files, may_lock_out);
+    let Reading { config, problems, .. } = reading;
+    let problems = merged(files, problems, faults);
+    match config {
+        Some(config) if !problems.iter().any(is_fatal) => Ok((config, problems)),
+        _ => Err(ConfigError(problems)),
+    }
+}
+
+/// What is configured and has no line of its own at the doctor's.
+pub fn others(config: &Config) -> Vec<Fault> {
+    [roots::faults(config), folders::faults(config), user(config), dns(config)].concat()
+}
+
+fn before(reading: &Reading, files: &Files, may_lock_out: bool) -> Vec<Fault> {
+    let Some(config) = &reading.config else { return Vec::new() };
+    let mut faults = certificates::faults(config, &reading.pairs);
+    faults.extend(guarded::faults(config, may_lock_out));
+    faults.extend(others(config));
+    // Those that are there may be among what can't be read.
+    let is_of_upstreams = |problem: &Problem| {
+        problem.file != files.path() || problem.key.as_ref().is_some_and(|key| key.starts_with("upstreams"))
+    };
+    if config.upstreams.is_empty() && !reading.problems.iter().any(is_of_upstreams) {
+        let text = "empty: every request will be answered 403";
+        let next = "add one (`hookgate upstream add HOST`)";
+        faults.push(Fault::new(Severity::Warning, Key::new("upstreams"), text, next));
+    }
+    faults
+}
+
+fn is_fatal(problem: &Problem) -> bool {
+    problem.severity == Severity::Fatal
+}
+
+fn user(config: &Config) -> Vec<Fault> {
+    let key = || Key::new("process.user");
+    let fault = |error| match error {
+        BadUser::Unknown { name } => {
+            let text = format!("there is no user {name:?} on this machine");
+            Fault::new(Severity::Fatal, key(), text, "create it, or leave `user` out")
+        }
+        error => Fault::of(Severity::Fatal, key(), &error),
+    };
+    server::worker_user(config).err().map(fault).into_iter().collect()
+}
+
+fn dns(config: &Config) -> Vec<Fault> {
+    let wrong = Dns::new(&config.dns, &Disk).err();
+    wrong.iter().map(|error| Fault::of(Severity::Fatal, Key::new("dns.servers"), error)).collect()
+}
+
+/// Whatever else keeps the proxy from starting.
+pub fn rest(config: &Config) -> Option<String> {
+    let (standing, _) = config.prefixes.load().ok()?;
+    let log = Log::new(Format::Text, false);
+    Prepared::new(config, &standing, &Machine::measure(), &log, &Disk.shared())
+        .err()
+        .map(|error| error.to_string())
+}
+
+/// Those of the text, and `faults` in their places; without what may only follow from a value that is wrong.
+fn merged(files: &Files, mut problems: Vec<Problem>, faults: Vec<Fault>) -> Vec<Problem> {
+    let told: HashSet<String> = problems.iter().filter_map(|problem| problem.key.clone()).collect();
+    let mut faults = faults.into_iter().filter(|fault| !fault.key.is_in(&told)).peekable();
+    if faults.peek().is_some() {
+        let places = Places::of(files);
+        problems.extend(faults.map(|fault| {
+            let (file, place) = places.find(&fault.key);
+            let (severity, key, message) = (fault.severity, Some(fault.key.to_string()), fault.to_string());
+            Problem { severity, file, place, key, message }
+        }));
+    }
+    let is_beside = |problem: &Problem| problem.file != files.path();
+    problems.sort_by(|one, other| {
+        let by_file = is_beside(one).cmp(&is_beside(other)).then_with(|| one.file.cmp(&other.file));
+        by_file.then_with(|| (one.place.is_none(), one.place).cmp(&(other.place.is_none(), other.place)))
+    });
+    problems
+}

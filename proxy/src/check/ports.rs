@@ -1,0 +1,136 @@
+//! The addresses to listen on: free, ours already, or whose.
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use rustix::net::sockopt::socket_peercred;
+
+use super::Fault;
+use super::holder::{Holder, holders};
+use crate::config::{Config, Key, Severity};
+use crate::server;
+
+/// `file`: the configuration's, by which a hookgate that runs with it is known.
+pub(super) fn faults(config: &Config, file: &Path) -> Vec<Fault> {
+    let addresses = addresses(config).into_iter();
+    let socket = config.admin.as_ref().and_then(|admin| admin.socket.as_deref());
+    let socket = socket.and_then(|path| socket_fault(path, file));
+    addresses.filter_map(|(key, address)| port(key, address, file).err()).chain(socket).collect()
+}
+
+/// All of TCP that the proxy listens on, and where it is written; without what it leaves out on a machine without IPv6.
+pub fn addresses(config: &Config) -> Vec<(Key, SocketAddr)> {
+    let listen = &config.listen;
+    let admin = config.admin.as_ref().and_then(|admin| admin.listen);
+    let lists =
+        [("listen.https", &listen.https), ("listen.http", &listen.http), ("listen.plain", &listen.plain)];
+    let written = |(key, list): (&'static str, &Vec<SocketAddr>)| {
+        let element = |(number, address): (usize, &SocketAddr)| (Key::new(key).element(number), *address);
+        list.iter().enumerate().map(element).collect::<Vec<_>>()
+    };
+    let admin = admin.map(|address| (Key::new("admin.listen"), address));
+    let mut all: Vec<_> = lists.into_iter().flat_map(written).chain(admin).collect();
+    if !server::has_ipv6() {
+        let others: Vec<SocketAddr> = all.iter().map(|(_, address)| *address).collect();
+        all.retain(|(_, address)| !server::is_optional(*address, &others));
+    }
+    all
+}
+
+/// Who of this configuration's hookgates has the address; empty: it is free.
+///
+/// Errors: it can't be had, or it can't be seen whether it can.
+pub fn port(key: Key, address: SocketAddr, file: &Path) -> Result<Vec<Holder>, Fault> {
+    let Err(error) = server::can_bind(address) else { return Ok(Vec::new()) };
+    if error.kind() == ErrorKind::AddrInUse {
+        return held(key, address, holders(address.port()), file);
+    }
+    let fault = |severity, text: String, next| Err(Fault::new(severity, key, text, next));
+    match error.kind() {
+        ErrorKind::PermissionDenied => fault(
+            Severity::Warning,
+            format!("{address} may not be taken by this user"),
+            "ports below 1024 need root or the capability CAP_NET_BIND_SERVICE; run this as root",
+        ),
+        ErrorKind::AddrNotAvailable => fault(
+            Severity::Fatal,
+            format!("{address}: this machine does not have the address"),
+            "`ip address` lists those it has",
+        ),
+        _ => fault(Severity::Fatal, format!("{address} can't be taken: {error}"), "listen elsewhere"),
+    }
+}
+
+fn held(key: Key, address: SocketAddr, holders: Vec<Holder>, file: &Path) -> Result<Vec<Holder>, Fault> {
+    let (ours, others): (Vec<_>, Vec<_>) = holders.into_iter().partition(|holder| holder.runs(file));
+    let names = others.iter().map(Holder::to_string).collect::<Vec<_>>().join(", ");
+    let fault = |severity, text: String, next| Err(Fault::new(severity, key, text, next));
+    match &others[..] {
+        [] if ours.is_empty() => fault(
+            Severity::Warning,
+            format!("{address} is held by a process that this user may not see"),
+            "run this as root to see by whom",
+        ),
+        [] => Ok(ours),
+        // It hands the socket to the service that it is for.
+        [Holder { pid: 1, .. }] if !ours.is_empty() => Ok(ours),
+        [Holder { pid: 1, .. }] => fault(
+            Severity::Warning,
+            format!("{address} is held by {names}, for a socket unit"),
+            "start hookgate by the unit that it belongs to (`systemctl list-sockets`)",
+        ),
+        _ => {
+            fault(Severity::Fatal, format!("{address} is held by {names}"), "stop that, or listen elsewhere")
+        }
+    }
+}
+
+/// Of `[admin] socket`, if somebody listens there.
+fn socket_fault(path: &Path, file: &Path) -> Option<Fault> {
+    let peer = UnixStream::connect(path).ok()?;
+    let pid = socket_peercred(&peer).ok()?.pid.as_raw_nonzero().get();
+    let holder = Holder::of(u32::try_from(pid).ok()?);
+    let text = format!("{} is held by {holder}", path.display());
+    let next = "give this hookgate another `socket`";
+    (!holder.runs(file)).then(|| Fault::new(Severity::Fatal, Key::new("admin.socket"), text, next))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpListener};
+
+    use super::*;
+
+    fn key() -> Key {
+        Key::new("listen.plain")
+    }
+
+    #[test]
+    fn a_port_that_is_held_is_held_by_somebody() {
+        let file = Path::new("/etc/hookgate/hookgate.toml");
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let fault = port(key(), address, file).unwrap_err();
+        assert_eq!(fault.severity, Severity::Fatal, "{fault}");
+        assert!(fault.text.contains(&format!("(pid {})", std::process::id())), "{fault}");
+        drop(listener);
+        assert_eq!(port(key(), address, file), Ok(Vec::new()));
+        let elsewhere = port(key(), "192.0.2.1:80".parse().unwrap(), file).unwrap_err();
+        assert!(elsewhere.text.ends_with("this machine does not have the address"), "{elsewhere}");
+    }
+
+    #[test]
+    fn who_is_in_the_way() {
+        let severity = |pids: &[u32]| {
+            let holders = pids.iter().map(|pid| Holder { name: "other".into(), pid: *pid }).collect();
+            held(key(), "127.0.0.1:1".parse().unwrap(), holders, Path::new("/nowhere"))
+                .map_err(|fault| fault.severity)
+        };
+        // No process has numbers as high as that.
+        assert_eq!(severity(&[u32::MAX, 1]), Err(Severity::Fatal));
+        assert_eq!(severity(&[1]), Err(Severity::Warning), "socket activation");
+        assert_eq!(severity(&[]), Err(Severity::Warning), "nobody that may be seen");
+    }
+}
