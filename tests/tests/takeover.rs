@@ -235,11 +235,15 @@ fn whoever_is_killed_in_an_upgrade_the_next_start_is_fine() -> Result<()> {
         sleep(moments.pick());
         let new = children(old)?.into_iter().find(|pid| *pid != worker).map(Ending);
         match new {
-            // The one that is to take over: the old one goes on, unless it has gone already.
+            // The one that is to take over: the old one goes on, unless it has been told that the new one serves.
             Some(new) if round % 2 == 0 => {
-                let pid = new.0;
                 drop(new);
-                wait_until(SOON, || Ok(!is_there(pid)))?;
+                let is_told = || {
+                    Ok(["nobody has taken over", "has taken over"]
+                        .iter()
+                        .any(|text| proxy.stderr().contains(text)))
+                };
+                ensure!(wait_until(SOON, is_told)?, "round {round}: what came of it?\n{}", proxy.stderr());
                 if proxy.successors().is_empty() {
                     ensure!(
                         Client::plain(plain)?.ask(GET)?.status() == 200,
