@@ -1,6 +1,7 @@
 //! `hookgate check` on set-ups with something wrong in them: all that is wrong is told, with its place and what to do.
 
 mod files;
+mod report;
 
 use std::fs;
 use std::net::TcpListener;

@@ -1,0 +1,178 @@
+//! How it is said, by whom, and what is no problem.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use harness::{Proxy, TempDir, free_port};
+use serde_json::{Value, json};
+
+use super::{check, files};
+
+fn write(dir: &TempDir, text: &str) -> Result<()> {
+    dir.write("hookgate.toml", text).map(drop)
+}
+
+#[test]
+fn as_json_for_programs() -> Result<()> {
+    let dir = TempDir::new("check")?;
+    files::write(&dir)?;
+    let port = free_port()?;
+    let fine = format!(
+        "[listen]\nhttps = [\"127.0.0.1:{port}\"]\n[tls]\ncert = \"good.pem\"\nkey = \"good.key\"\n\
+         [upstreams]\n\"a.example\" = {{}}\n"
+    );
+    for (text, code, expected) in [
+        (fine.clone(), 0, json!({ "version": 1, "ok": true, "problems": [] })),
+        (
+            fine.replace("good.", "nameless."),
+            0,
+            json!({ "version": 1, "ok": true, "problems": [{
+                "severity": "warning", "file": "hookgate.toml", "line": 4, "column": 8, "key": "tls.cert",
+                "message": "the certificate names no host: use one for the name in the callback URL",
+            }] }),
+        ),
+        (
+            fine.replace("good.", "expired.").replace("[upstreams]", "[relay]\nnaem = \"a\"\n[upstreams]"),
+            1,
+            json!({ "version": 1, "ok": false, "problems": [
+                {
+                    "severity": "error", "file": "hookgate.toml", "line": 4, "column": 8, "key": "tls.cert",
+                    "message": "the certificate expired on 2020-12-31T00:00:00Z: renew it; Meta delivers nothing",
+                },
+                {
+                    "severity": "error", "file": "hookgate.toml", "line": 7, "column": 1,
+                    "message": "unknown key `relay.naem`; did you mean `relay.name`?",
+                },
+            ] }),
+        ),
+    ] {
+        write(&dir, &text)?;
+        let output = check(dir.path(), &["--json"])?;
+        let document: Value = serde_json::from_slice(&output.stdout)?;
+        assert_eq!((output.status.code(), &document), (Some(code), &expected), "{text}");
+        assert_eq!(String::from_utf8(output.stderr)?, "");
+    }
+    fs::remove_file(dir.path().join("hookgate.toml"))?;
+    let output = check(dir.path(), &["--json"])?;
+    let document: Value = serde_json::from_slice(&output.stdout)?;
+    let problem = document["problems"][0].as_object().context("no problem")?;
+    assert_eq!(problem.keys().collect::<Vec<_>>(), ["file", "message", "severity"], "{document:#}");
+    assert_eq!(check(dir.path(), &["--jsn"])?.status.code(), Some(2));
+    Ok(())
+}
+
+#[test]
+fn a_start_says_the_same() -> Result<()> {
+    let dir = TempDir::new("check")?;
+    files::write(&dir)?;
+    let broken = format!(
+        "[listen]\nhttps = [\"127.0.0.1:{}\"]\n[tls]\ncert = \"nameless.pem\"\nkey = \"other.key\"\n\
+         [process]\nuser = \"no-such-user\"\n[upstreams]\n\"a.example\" = {{ verify = false }}\n",
+        free_port()?
+    );
+    write(&dir, &broken)?;
+    let checked = String::from_utf8(check(dir.path(), &[])?.stderr)?;
+    assert_eq!(checked.lines().count(), 3, "{checked}");
+    let mut run = Command::new(harness::binary()?);
+    let run = run.args(["run", "--config", "hookgate.toml"]).current_dir(dir.path()).output()?;
+    assert_eq!(run.status.code(), Some(1));
+    assert_eq!(String::from_utf8(run.stderr)?, format!("hookgate: {checked}"));
+
+    // What is no reason not to start is logged.
+    let [cert, key] = ["expired.pem", "expired.key"].map(|name| dir.path().join(name));
+    let mut proxy = Proxy::start(&format!(
+        "[listen]\nhttps = [\"127.0.0.1:{}\"]\n[tls]\ncert = {cert:?}\nkey = {key:?}\n",
+        free_port()?
+    ))?;
+    for (place, text) in [
+        (":4:8: tls.cert: ", "the certificate expired on 2020-12-31T00:00:00Z"),
+        (": warning: upstreams: ", "empty: every request will be answered 403"),
+    ] {
+        let line = format!("{}{place}{text}", proxy.config().display());
+        proxy.wait_for_stderr(&line, Duration::from_secs(5))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_hookgate_that_runs_is_not_in_its_own_way() -> Result<()> {
+    let dir = TempDir::new("check")?;
+    let (port, admin, socket) = (free_port()?, free_port()?, dir.path().join("admin.sock"));
+    let text = format!(
+        "[listen]\nplain = [\"127.0.0.1:{port}\"]\n[admin]\nlisten = \"127.0.0.1:{admin}\"\n\
+         socket = {socket:?}\n[upstreams]\n\"a.example\" = {{}}\n"
+    );
+    let proxy = Proxy::start(&text)?;
+    let folder = proxy.config().parent().context("no folder")?;
+    let own = check(folder, &[])?;
+    assert_eq!((own.status.code(), &*own.stderr), (Some(0), &b""[..]), "{own:?}");
+
+    write(&dir, &text)?;
+    let other = check(dir.path(), &[])?;
+    let said = String::from_utf8(other.stderr)?;
+    for held in [format!("127.0.0.1:{port}"), format!("127.0.0.1:{admin}"), socket.display().to_string()] {
+        ensure!(said.contains(&format!("{held} is held by hookgate (pid ")), "{held}: {said}");
+    }
+    assert_eq!((other.status.code(), said.lines().count()), (Some(1), 3), "{said}");
+    Ok(())
+}
+
+/// Nobody but root can see who has a port, or take a low one.
+#[test]
+fn what_a_user_may_not_see_is_no_error() -> Result<()> {
+    if !harness::require(&[harness::Need::Root, harness::Need::Program("setpriv")]) {
+        return Ok(());
+    }
+    let dir = TempDir::new("check")?;
+    let somebody = TcpListener::bind("127.0.0.1:0")?;
+    let taken = somebody.local_addr()?;
+    let text =
+        format!("[listen]\nplain = [\"{taken}\", \"127.0.0.1:1\"]\n[upstreams]\n\"a.example\" = {{}}\n");
+    let config = dir.write("hookgate.toml", text)?;
+    let open = |path: &Path| fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755));
+    open(dir.path())?;
+    let binary = dir.path().join("hookgate");
+    fs::copy(harness::binary()?, &binary)?;
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all", "--"]);
+    let output = command.arg(binary).args(["check", "--config"]).arg(config).output()?;
+    let said = String::from_utf8(output.stderr)?;
+    for text in
+        ["is held by a process that this user may not see", "127.0.0.1:1 may not be taken by this user"]
+    {
+        ensure!(
+            said.lines().any(|line| line.contains(" warning: ") && line.contains(text)),
+            "{text}: {said}"
+        );
+    }
+    assert_eq!((output.status.code(), said.lines().count()), (Some(0), 2), "{said}");
+    Ok(())
+}
+
+#[test]
+fn fifty_thousand_upstreams_with_a_fault_each_are_told_at_once() -> Result<()> {
+    const UPSTREAMS: usize = 50_000;
+    let dir = TempDir::new("check")?;
+    let mut text = format!("[listen]\nplain = [\"127.0.0.1:{}\"]\n[upstreams]\n", free_port()?);
+    // Not as they are compared: each has to be found where it is written all the same.
+    for number in 0..UPSTREAMS {
+        text += &format!("\"Host{number}.Example\" = {{ ca = \"nowhere.pem\" }}\n");
+    }
+    write(&dir, &text)?;
+    let begin = Instant::now();
+    let said = String::from_utf8(check(dir.path(), &[])?.stderr)?;
+    let took = begin.elapsed();
+    assert_eq!(said.lines().count(), UPSTREAMS);
+    let last = said.lines().last().context("nothing")?;
+    let line = UPSTREAMS + 3;
+    assert!(
+        last.starts_with(&format!("hookgate.toml:{line}:30: upstreams.\"host49999.example\".ca: ")),
+        "{last}"
+    );
+    assert!(took < Duration::from_secs(15), "{took:?}: with the square of their number it takes minutes");
+    Ok(())
+}
