@@ -95,7 +95,7 @@ fn user(config: &Config) -> Vec<Fault> {
     let key = || Key::new("process.user");
     let fault = |error| match error {
         BadUser::Unknown { name } => {
-            let text = format!("there is no user {name:?} on this machine");
+            let text = format!("{name:?}: there is no such user on this machine");
             Fault::new(Severity::Fatal, key(), text, "create it, or leave `user` out")
         }
         error => Fault::of(Severity::Fatal, key(), &error),

@@ -69,7 +69,7 @@ fn verify_false_believes_anyone_and_says_so_at_every_start() -> Result<()> {
         assert_eq!(relay.client()?.ask(post("/up.example/", "x"))?.body, b"ok");
         relay
             .proxy
-            .wait_for_stderr("WARNING: upstream up.example: verify = false", Duration::from_secs(5))?;
+            .wait_for_stderr("upstreams.\"up.example\".verify: anyone on the way", Duration::from_secs(5))?;
     }
     Ok(())
 }
