@@ -255,9 +255,21 @@ fn interfaces_are_there_or_held_by_somebody_else() -> Result<()> {
     let held = Examination::of(&edge, &dir, &config(wan0)?)?;
     held.is_consistent()?;
     assert_eq!(held.level("wan0", "the guard of another hookgate, pinned in /sys/fs/bpf/other")?, "fail");
+    let check = || {
+        let mut command = edge.command(&harness::binary()?.to_string_lossy());
+        command.args(["check", "--config"]).arg(dir.path().join("hookgate.toml"));
+        let output = command.output()?;
+        Ok::<_, anyhow::Error>((output.status.code(), String::from_utf8(output.stderr)?))
+    };
+    let (code, said) = check()?;
+    ensure!(
+        code == Some(1) && said.contains("guard.interfaces: wan0 already runs the guard of another"),
+        "{said}"
+    );
 
     guard("detach", "other.toml")?;
     guard("attach", "hookgate.toml")?;
+    assert_eq!(check()?, (Some(0), String::new()), "its own guard");
     let silent = Examination::of(&edge, &dir, &config(wan0)?)?;
     assert_eq!(silent.level("wan0", "runs this hookgate's guard")?, "ok");
     assert_eq!(silent.level("traffic", "nothing from Meta since")?, "warn");

@@ -25,7 +25,8 @@ pub(super) fn faults(config: &Config, pairs: &[Key]) -> Vec<Fault> {
 pub fn examine(at: &Key, pair: &Pair, now: Timestamp) -> (Option<Certificate>, Vec<Fault>) {
     match tls::load(pair, &Disk) {
         Ok(certificate) => {
-            let faults = [validity(&certificate, now), names(&certificate), chain(&certificate)];
+            let faults =
+                [validity(&certificate, now), usage(&certificate), names(&certificate), chain(&certificate)];
             let fault =
                 |(severity, text, next): Wrong| Fault::new(severity, at.clone().key("cert"), text, next);
             let faults = faults.into_iter().flatten().map(fault).collect();
@@ -61,6 +62,11 @@ fn validity(certificate: &Certificate, now: Timestamp) -> Option<Wrong> {
         }
         _ => None,
     }
+}
+
+fn usage(certificate: &Certificate) -> Option<Wrong> {
+    let text = "the certificate is not for servers, and Meta's client refuses it".into();
+    (!certificate.is_for_servers).then_some((Severity::Error, text, "get one for TLS servers (serverAuth)"))
 }
 
 fn names(certificate: &Certificate) -> Option<Wrong> {

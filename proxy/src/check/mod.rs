@@ -34,8 +34,7 @@ pub struct Checked {
 /// most likely lock somebody out.
 pub fn check(files: &Files, may_lock_out: bool) -> Checked {
     let reading = files.reading();
-    let mut faults = before(&reading, files, may_lock_out);
-    faults.extend(reading.config.iter().flat_map(|config| ports::faults(config, files.path())));
+    let faults = faults(&reading, files, may_lock_out, false);
     let Reading { config, problems, .. } = reading;
     let mut problems = merged(files, problems, faults);
     if let Some(config) = config.as_ref().filter(|_| !problems.iter().any(is_fatal)) {
@@ -50,13 +49,17 @@ pub fn check(files: &Files, may_lock_out: bool) -> Checked {
     Checked { config, problems }
 }
 
-/// The same but for what binding an address tells by itself, to whoever may replace its holder: the configuration to
-/// start with, and what is wrong with it all the same.
+/// The same before a start: the configuration to start with, and what is wrong with it all the same. `is_given_sockets`:
+/// whoever holds the ports hands them over.
 ///
 /// Errors: all that is wrong, when it can't start.
-pub fn before_start(files: &Files, may_lock_out: bool) -> Result<(Config, Vec<Problem>), ConfigError> {
+pub fn before_start(
+    files: &Files,
+    may_lock_out: bool,
+    is_given_sockets: bool,
+) -> Result<(Config, Vec<Problem>), ConfigError> {
     let reading = files.reading();
-    let faults = before(&reading, files, may_lock_out);
+    let faults = faults(&reading, files, may_lock_out, is_given_sockets);
     let Reading { config, problems, .. } = reading;
     let problems = merged(files, problems, faults);
     match config {
@@ -70,11 +73,14 @@ pub fn others(config: &Config) -> Vec<Fault> {
     [roots::faults(config), folders::faults(config), user(config), dns(config)].concat()
 }
 
-fn before(reading: &Reading, files: &Files, may_lock_out: bool) -> Vec<Fault> {
+fn faults(reading: &Reading, files: &Files, may_lock_out: bool, is_given_sockets: bool) -> Vec<Fault> {
     let Some(config) = &reading.config else { return Vec::new() };
     let mut faults = certificates::faults(config, &reading.pairs);
     faults.extend(guarded::faults(config, may_lock_out));
     faults.extend(others(config));
+    if !is_given_sockets {
+        faults.extend(ports::faults(config, files.path()));
+    }
     // Those that are there may be among what can't be read.
     let is_of_upstreams = |problem: &Problem| {
         problem.file != files.path() || problem.key.as_ref().is_some_and(|key| key.starts_with("upstreams"))

@@ -93,7 +93,7 @@ fn socket_fault(path: &Path, file: &Path) -> Option<Fault> {
     let pid = socket_peercred(&peer).ok()?.pid.as_raw_nonzero().get();
     let holder = Holder::of(u32::try_from(pid).ok()?);
     let text = format!("{} is held by {holder}", path.display());
-    let next = "give this hookgate another `socket`";
+    let next = "another hookgate needs another `socket`";
     (!holder.runs(file)).then(|| Fault::new(Severity::Fatal, Key::new("admin.socket"), text, next))
 }
 

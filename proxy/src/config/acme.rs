@@ -81,7 +81,7 @@ pub(super) fn keys(section: &mut Section<'_>, base: &Path, listen: &Listen) -> A
     let domains = &acme.domains;
     if domains.is_empty() {
         // Names that are wrong have been told.
-        if acme.webroot.is_none() && (written.is_some() || !section.has("domains")) {
+        if acme.webroot.is_none() && (written.is_some() || !section.seems_to_have("domains")) {
             section.problem(
                 "domains",
                 "which names shall the certificate have? write domains = [\"your.name\"]",

@@ -205,6 +205,13 @@ impl<'d> Section<'d> {
         self.table.is_some_and(|table| table.contains_key(key))
     }
 
+    /// Whether `key` is written in it, or a slip of it, which is told as an unknown key. Whatever else may be written has
+    /// to be asked for before.
+    pub(super) fn seems_to_have(&self, key: &str) -> bool {
+        let is_slip = |name: &str| !self.asked.contains(&name) && nearest(name, &[key]).is_some();
+        self.has(key) || self.table.is_some_and(|table| table.iter().any(|(name, _)| is_slip(name.get_ref())))
+    }
+
     /// The value under `key` as `read` makes it out; `None` when absent or wrong (which is then a problem).
     pub(super) fn value<T>(
         &mut self,

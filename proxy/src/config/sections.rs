@@ -122,9 +122,11 @@ impl<'d> Reading<'d> {
         let scheme = one_of(&[("http", Scheme::Http), ("https", Scheme::Https)]);
         let plain_scheme = section.value("plain_scheme", scheme).unwrap_or_default();
         let is_off = |(key, list): (&str, &Option<Vec<SocketAddr>>)| {
-            !section.has(key) || list.as_ref().is_some_and(Vec::is_empty)
+            !section.seems_to_have(key) || list.as_ref().is_some_and(Vec::is_empty)
         };
-        if [("https", &https), ("plain", &plain), ("http", &http)].into_iter().all(is_off) {
+        if [("https", &https), ("plain", &plain), ("http", &http)].into_iter().all(is_off)
+            && (section.is_present() || !self.top.seems_to_have("listen"))
+        {
             section.problem("https", "no listener at all: write https = [\"0.0.0.0:443\", \"[::]:443\"]");
         }
         let https = https.unwrap_or_default();
@@ -163,7 +165,7 @@ impl<'d> Reading<'d> {
         let ktls = section
             .value("ktls", one_of(&[("auto", Ktls::Auto), ("always", Ktls::Always), ("off", Ktls::Off)]))
             .unwrap_or_default();
-        let missing = ["cert", "key"].into_iter().find(|key| !section.has(key));
+        let missing = ["cert", "key"].into_iter().find(|key| !section.seems_to_have(key));
         let needs_no_pair = section.has("certs") || wants_automatic;
         let has_none = !section.has("cert") && !section.has("key");
         // For upstreams it matters without a certificate of our own, too.
@@ -289,7 +291,7 @@ impl<'d> Reading<'d> {
             section.problem("mode", &message);
         }
         let prefixes = prefixes::keys(&mut section, self.base);
-        if section.is_present() && !section.has("interfaces") {
+        if section.is_present() && !section.seems_to_have("interfaces") {
             section.problem("interfaces", "which interfaces shall be guarded? write interfaces = [\"eth0\"]");
         }
         let present = section.is_present();

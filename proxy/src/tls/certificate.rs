@@ -26,6 +26,8 @@ pub struct Certificate {
     pub not_after: i64,
     /// Nobody but itself vouches for it.
     pub is_self_signed: bool,
+    /// Whether clients take it from a server (RFC 5280 §4.2.1.12).
+    pub is_for_servers: bool,
     /// It only stands in until there is the one that is wanted.
     pub is_placeholder: bool,
 }
@@ -108,6 +110,7 @@ impl Certificate {
         let (not_before, not_after) = (parsed.validity().not_before, parsed.validity().not_after);
         let (not_before, not_after) = (not_before.timestamp(), not_after.timestamp());
         let is_self_signed = parsed.issuer() == parsed.subject();
+        let is_for_servers = is_for_servers(&parsed);
         let of_cert = algorithm(&parsed);
         let unusable = |error| BadCertificate::Key { key: key_path.clone(), error };
         let key = provider.key_provider.load_private_key(key).map_err(unusable)?;
@@ -128,7 +131,7 @@ impl Certificate {
             });
         }
         let (key, is_placeholder) = (Arc::new(key), false);
-        Ok(Self { key, names, not_before, not_after, is_self_signed, is_placeholder })
+        Ok(Self { key, names, not_before, not_after, is_self_signed, is_for_servers, is_placeholder })
     }
 
     /// The DNS names that it covers, in lower case.
@@ -174,6 +177,13 @@ fn fits(key: &CertifiedKey) -> bool {
         key.keys_match(),
         Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown))
     )
+}
+
+fn is_for_servers(certificate: &X509Certificate<'_>) -> bool {
+    match certificate.extended_key_usage() {
+        Ok(Some(usage)) => usage.value.server_auth || usage.value.any,
+        _ => true,
+    }
 }
 
 /// What kind of key a certificate is for, of those that hookgate knows.

@@ -49,6 +49,7 @@ pub fn write(dir: &TempDir) -> Result<()> {
     pair("alone", &root.issue_for_key(&NAMES, &good.key)?)?;
     pair("expired", &chain.issue_until(&NAMES, 2020)?)?;
     pair("early", &chain.issue_from(&NAMES, 3000)?)?;
+    pair("client", &chain.issue_to_client("proxy.example", &NAMES, 4096)?)?;
     pair("soon", &chain.issue_for_days(&NAMES, 13)?)?;
     pair("nameless", &chain.issue(&[])?)?;
     let key = KeyPair::generate()?;

@@ -108,6 +108,7 @@ fn what_is_wrong_is_told_where_and_with_its_remedy() -> Result<()> {
     ensure!(cases.iter().filter(|case| !case.problems.is_empty()).count() >= 40, "{}", cases.len());
     let failures = cases.iter().filter_map(|case| case.run(dir.path(), free_port().ok()?, taken).err());
     let failures: Vec<String> = failures.map(|error| format!("{error:#}")).collect();
+    ensure!(!dir.path().join("state").exists(), "to check is to write nothing");
     ensure!(failures.is_empty(), "{} of {}:\n\n{}", failures.len(), cases.len(), failures.join("\n"));
     Ok(())
 }

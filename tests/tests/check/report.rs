@@ -69,14 +69,15 @@ fn as_json_for_programs() -> Result<()> {
 fn a_start_says_the_same() -> Result<()> {
     let dir = TempDir::new("check")?;
     files::write(&dir)?;
+    let somebody = TcpListener::bind("127.0.0.1:0")?;
     let broken = format!(
-        "[listen]\nhttps = [\"127.0.0.1:{}\"]\n[tls]\ncert = \"nameless.pem\"\nkey = \"other.key\"\n\
+        "[listen]\nhttps = [\"{}\"]\n[tls]\ncert = \"nameless.pem\"\nkey = \"other.key\"\n\
          [process]\nuser = \"no-such-user\"\n[upstreams]\n\"a.example\" = {{ verify = false }}\n",
-        free_port()?
+        somebody.local_addr()?
     );
     write(&dir, &broken)?;
     let checked = String::from_utf8(check(dir.path(), &[])?.stderr)?;
-    assert_eq!(checked.lines().count(), 3, "{checked}");
+    assert_eq!(checked.lines().count(), 4, "{checked}");
     let mut run = Command::new(harness::binary()?);
     let run = run.args(["run", "--config", "hookgate.toml"]).current_dir(dir.path()).output()?;
     assert_eq!(run.status.code(), Some(1));

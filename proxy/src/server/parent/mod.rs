@@ -32,7 +32,7 @@ pub(super) use handle::Parent;
 pub use handle::ParentError;
 pub(super) use message::InForce;
 pub(super) use order::{Order, Orders};
-pub use takeover::BadTakeover;
+pub use takeover::{BadTakeover, is_given_sockets};
 
 use super::confine::confine;
 use super::systemd::Sockets;

@@ -66,6 +66,11 @@ pub(super) struct HandedOver {
     pub(super) admin_socket: Option<UnixListener>,
 }
 
+/// Whether others' sockets are given to this process, so that it binds none that they have: whoever started it says so.
+pub fn is_given_sockets() -> bool {
+    ["LISTEN_FDS", BY_PREDECESSOR].iter().any(|name| std::env::var_os(name).is_some())
+}
+
 impl Predecessor {
     /// Whoever started this process to be replaced by it; or else, with `asked`, the one that runs with this
     /// configuration.
