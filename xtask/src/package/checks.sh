@@ -73,6 +73,71 @@ EOF
     within 20 curl -s --cacert $authority/tls.crt -o $authority/root.pem https://localhost:15000/roots/0
 }
 
+# Takes webhooks on port 3000, and answers each with 200.
+start_receiver() {
+    cat >/run/receiver.py <<'EOF'
+import http.server
+class Receiver(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+    def log_message(self, *args):
+        pass
+http.server.ThreadingHTTPServer(("127.0.0.1", 3000), Receiver).serve_forever()
+EOF
+    python3 /run/receiver.py &
+    within 10 curl -s -o /dev/null -d '{}' http://127.0.0.1:3000/
+}
+
+# Webhooks for PATH until stop_load: over a connection each, and over one that is kept and, as Meta's sender does it, made
+# anew where it has been closed before an answer began. A line in /run/answered for each 200, in /run/failed for all else.
+start_load() {
+    cat >/run/load.py <<'EOF'
+import http.client, ssl, sys, threading, time
+context = ssl._create_unverified_context()
+closed = (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
+answered, failed = (open(f"/run/{name}", "w", buffering=1) for name in ("answered", "failed"))
+def ask(connection):
+    connection.request("POST", sys.argv[1], b"{}")
+    answer = connection.getresponse()
+    answer.read()
+    return answer.status
+def send(keeps):
+    connection = None
+    while True:
+        is_first = connection is None
+        connection = connection or http.client.HTTPSConnection("127.0.0.1", timeout=60, context=context)
+        try:
+            status = ask(connection)
+            print(status, file=answered if status == 200 else failed)
+        except (OSError, http.client.HTTPException) as error:
+            if not is_first and isinstance(error, closed):
+                connection = None
+                continue
+            print("on a new connection:" if is_first else "on one that was kept:", repr(error), file=failed)
+        if not keeps or connection.sock is None:
+            connection.close()
+            connection = None
+        time.sleep(0.05)
+for keeps in (False, True):
+    threading.Thread(target=send, args=(keeps,)).start()
+EOF
+    rm -f /run/answered
+    python3 /run/load.py "$1" &
+    load=$!
+    within 10 test -s /run/answered
+}
+answered() { [ "$(wc -l </run/answered)" -ge "$1" ]; }
+# stop_load LEAST: once so many more are answered; none failed.
+stop_load() {
+    within 20 answered $(($(wc -l </run/answered) + $1)) || return 1
+    kill -KILL $load
+    echo "$(wc -l </run/answered) answered"
+    equal "$(cat /run/failed)" ""
+}
+
 finish() {
     echo "test result: $([ $failed -eq 0 ] && echo ok || echo FAILED). $passed passed; $failed failed; 0 ignored"
     exit $failed

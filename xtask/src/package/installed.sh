@@ -47,7 +47,9 @@ check serves_with_the_guard answers /chatwoot.example.com/x 502
 check stops_again stop
 check guard_outlives_it sh -c 'ip link show lo | grep -q xdp'
 check starts_over_its_pins start
-check stops_once_more stop
+serving=$(worker)
+check dies kill -KILL "$parent"
+check what_serves_ends_with_its_parent within 5 not test -e "/proc/$serving"
 
 # Upgrading
 sum=$(md5sum $toml)

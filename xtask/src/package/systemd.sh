@@ -35,14 +35,88 @@ parent=$(main)
 another_is_active() { active && not equal "$(main)" "$parent"; }
 check dies kill -KILL "$parent"
 check is_started_again within 60 another_is_active
+
+# Hanging
 parent=$(main)
+kill -STOP "$(worker)"
+check one_that_hangs_is_started_again within 100 another_is_active
+check because_of_the_watchdog logged 'Watchdog timeout'
+
+# Upgrading
+invocation() { systemctl show --property InvocationID --value hookgate; }
+check receiver_starts start_receiver
+check receiver_is_added hookgate upstream add --address 127.0.0.1:3000 --no-tls --no-probe receiver.example.com
+parent=$(main) before=$(invocation)
+check load_starts start_load /receiver.example.com/webhooks
 check upgrades dpkg -i /run/second.deb
-check runs_the_new_one within 60 another_is_active
-check serves_after_the_upgrade answers /chatwoot.example.com/x 502
+check runs_another another_is_active
+check which_is_the_new_binary equal "$(readlink "/proc/$(main)/exe")" /usr/bin/hookgate
+check without_a_restart equal "$(invocation)" "$before"
+check former_one_ends within 60 not test -e "/proc/$parent"
+check upgrade_failed_no_request stop_load 20
+cat /run/said
+parent=$(main)
+sleep 40
+check watchdog_hears_the_new_one equal "$(main)" "$parent"
+check new_one_reloads systemctl reload hookgate
+check guard_is_still_attached has_xdp
+
+# Upgrading with a configuration that the new version does not take
+echo nonsense >>$toml
+check upgrades_all_the_same dpkg -i /run/first.deb
+cp /run/said /run/postinst
+check says_that_the_former_one_goes_on grep -q 'the version before goes on' /run/postinst
+check and_it_does equal "$(main)" "$parent"
+check serves_as_before answers /chatwoot.example.com/x 502
+sed -i '$d' $toml
+
+# Upgrading one that cannot be taken over from: its binary has gone
+mkdir /run/systemd/system/hookgate.service.d
+cp /usr/bin/hookgate /run/hookgate-of-old
+printf '[Service]\nExecStart=\nExecStart=/run/hookgate-of-old run\n' >/run/systemd/system/hookgate.service.d/old.conf
+systemctl daemon-reload
+check runs_from_elsewhere systemctl restart hookgate
+parent=$(main) before=$(invocation)
+rm -r /run/hookgate-of-old /run/systemd/system/hookgate.service.d
+check upgrades_that_too dpkg -i /run/second.deb
+cp /run/said /run/postinst
+check says_that_it_restarts grep -q 'did not take over.*restarting' /run/postinst
+check has_been_restarted not equal "$(invocation)" "$before"
+check serves_again answers /chatwoot.example.com/x 502
+
+# Without IPv6, as far as the service can see
+mkdir /run/systemd/system/hookgate.service.d
+printf '[Service]\nRestrictAddressFamilies=\nRestrictAddressFamilies=AF_INET AF_UNIX AF_NETLINK\n' \
+    >/run/systemd/system/hookgate.service.d/ipv4.conf
+systemctl daemon-reload
+check starts_without_ipv6 systemctl restart hookgate
+check says_what_it_leaves_out logged 'not listening on \[::\]:443: this machine has no IPv6'
+check serves_without_ipv6 answers /chatwoot.example.com/x 502
+rm -r /run/systemd/system/hookgate.service.d
+systemctl daemon-reload
 check stops systemctl stop hookgate
 check ended_well equal "$(systemctl show --property Result --value hookgate)" success
 check guard_outlives_it has_xdp
 check starts_over_its_pins systemctl start hookgate
+systemctl stop hookgate
+
+# Started by the first connection
+check socket_unit_starts systemctl enable --now hookgate.socket
+check it_alone not active
+check first_connection_starts_it answers / 404
+check is_active_by_then active
+check load_starts start_load /receiver.example.com/webhooks
+check restarts systemctl restart hookgate
+check connections_wait_meanwhile stop_load 20
+cat /run/said
+check load_starts start_load /receiver.example.com/webhooks
+parent=$(main) before=$(invocation)
+check upgrades dpkg -i /run/first.deb
+check runs_another another_is_active
+check without_a_restart equal "$(invocation)" "$before"
+check former_one_ends within 60 not test -e "/proc/$parent"
+check upgrade_failed_no_request stop_load 20
+cat /run/said
 check purges dpkg -P hookgate
 check guard_is_gone not has_xdp
 check unit_is_gone not systemctl cat hookgate
