@@ -8,6 +8,7 @@ mod bpffs;
 mod build;
 mod cache;
 mod demo;
+mod docs;
 mod ebpf;
 mod fuzz;
 mod install;
@@ -36,6 +37,9 @@ enum Command {
     Test(test::Args),
     Bench(bench::Args),
     Package(package::Args),
+    /// Tries what README.md and docs/ say: configurations, commands, links, names
+    Docs,
+    /// Looks for what is against the house rules
     Tidy,
 }
 
@@ -59,6 +63,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Test(args) => test::main(&workspace, &args),
         Command::Bench(args) => bench::main(&workspace, &args),
         Command::Package(args) => package::main(&workspace, &args),
+        Command::Docs => docs::main(&workspace),
         Command::Tidy => tidy::main(&workspace),
     }
 }

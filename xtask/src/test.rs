@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use crate::build::{self, Profile};
 use crate::tally::Tally;
 use crate::workspace::{Workspace, is_root};
-use crate::{bpffs, fuzz, install, package, tidy, vm};
+use crate::{bpffs, docs, fuzz, install, package, tidy, vm};
 
 /// How many random cases each property is tried with under `--full`, instead of proptest's own 256.
 const FULL_CASES: u32 = 4096;
@@ -55,6 +55,7 @@ pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     }
     build::counting(workspace)?;
     tally.add("tidy", &tidy::findings(workspace)?);
+    docs::check(workspace, &built.binary, &mut tally)?;
     run_tests(tests(workspace, &built.binary, args.full), &mut tally)?;
     if args.full {
         match fuzz::compiler() {

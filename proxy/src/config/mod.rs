@@ -18,6 +18,8 @@ mod lines;
 mod nearest;
 mod places;
 mod prefixes;
+#[cfg(test)]
+mod reference;
 mod replace;
 mod sections;
 #[cfg(test)]

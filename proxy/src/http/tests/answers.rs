@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use super::cases::{self, same};
 use crate::http::answer::{self, Failure};
 use crate::http::encode::Persistence;
@@ -61,6 +63,23 @@ fn every_failure_has_the_contracts_answer() {
     }
     let named: Vec<&str> = ALL.iter().map(|failure| name(*failure)).collect();
     assert_eq!(rows.into_inner(), named, "a row for every failure, in the order of the code");
+}
+
+/// What operators look answers up in.
+#[test]
+fn the_page_has_a_row_for_every_answer_and_no_other() {
+    let page = include_str!("../../../../docs/failures.md");
+    let table = page.split("\n## Answers\n").nth(1).and_then(|text| text.split("\n## ").next()).unwrap();
+    let cells = table.lines().filter_map(|line| line.strip_prefix("| ")?.split_once(" | "));
+    let told = cells.flat_map(|(statuses, rest)| {
+        let errors =
+            rest.split(" | ").next().unwrap_or_default().split(' ').map(|error| error.trim_matches('`'));
+        let errors = errors.collect::<Vec<_>>();
+        let statuses = statuses.split(' ').filter_map(|status| status.parse::<u16>().ok());
+        statuses.flat_map(move |status| errors.clone().into_iter().map(move |error| (status, error)))
+    });
+    let told: BTreeSet<_> = told.collect();
+    assert_eq!(told, ALL.iter().map(|failure| (failure.status(), failure.error())).collect());
 }
 
 #[test]
