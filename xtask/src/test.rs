@@ -55,7 +55,7 @@ pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     }
     build::counting(workspace)?;
     tally.add("tidy", &tidy::findings(workspace)?);
-    docs::check(workspace, &built.binary, &mut tally)?;
+    docs::check(workspace, &built, &mut tally)?;
     run_tests(tests(workspace, &built.binary, args.full), &mut tally)?;
     if args.full {
         match fuzz::compiler() {

@@ -20,17 +20,21 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 
-use crate::build::{self, Profile};
+use crate::build::{self, Built, Profile};
+use crate::install;
 use crate::tally::Tally;
-use crate::workspace::Workspace;
+use crate::workspace::{Workspace, is_root};
 use markdown::Page;
 use places::PLACES;
 use words::Words;
 
 pub fn main(workspace: &Workspace) -> Result<ExitCode> {
+    if let Err(e) = install::programs("for the pages' machine") {
+        eprintln!("xtask: {e:#}");
+    }
     let built = build::both(workspace, Profile::Dev)?;
     let mut tally = Tally::default();
-    check(workspace, &built.binary, &mut tally)?;
+    check(workspace, &built, &mut tally)?;
     Ok(tally.verdict())
 }
 
@@ -38,16 +42,17 @@ pub fn main(workspace: &Workspace) -> Result<ExitCode> {
 ///
 /// # Errors
 /// The pages can't be read, or there is no machine to try them on.
-pub fn check(workspace: &Workspace, binary: &Path, tally: &mut Tally) -> Result<()> {
+pub fn check(workspace: &Workspace, built: &Built, tally: &mut Tally) -> Result<()> {
     let pages = pages(&workspace.root)?;
-    let report = findings(&workspace.root, binary, &pages)?;
+    let can_try = is_root() && built.guard_missing.is_none();
+    let report = findings(&workspace.root, &built.binary, &pages, can_try)?;
     tally.add("docs", &report.findings);
     println!("docs: {} snippets and blocks of commands tried here", report.tried);
     for ((mark, by), count) in PLACES.iter().zip(report.elsewhere).filter(|(_, count)| *count > 0) {
         println!("docs: {count} more blocks ({mark}) are run {by}");
     }
     if report.skipped > 0 {
-        tally.skip(format!("docs: {} snippets and blocks of commands need root", report.skipped));
+        tally.skip(format!("docs: {} snippets and blocks need root and the guard", report.skipped));
     }
     Ok(())
 }
@@ -104,13 +109,14 @@ fn pages(root: &Path) -> Result<Vec<Page>> {
     paths.iter().map(page).collect()
 }
 
-fn findings(root: &Path, binary: &Path, pages: &[Page]) -> Result<Report> {
+/// `can_try`: this machine lets another one be made on it.
+fn findings(root: &Path, binary: &Path, pages: &[Page], can_try: bool) -> Result<Report> {
     let words = Words::read(root, binary)?;
     let mut report = Report { findings: links::findings(root, pages), ..Report::default() };
     report.findings.extend(metrics::unknown(pages));
     for page in pages {
         report.findings.extend(words.findings(page));
-        trial::of(page, binary, &mut report)?;
+        trial::of(page, binary, can_try, &mut report)?;
     }
     Ok(report)
 }

@@ -6,9 +6,9 @@ use harness::{Need, binary, require};
 use super::markdown::Page;
 use super::{Report, findings};
 
-fn report(text: &str) -> Result<Report> {
+fn report(text: &str, can_try: bool) -> Result<Report> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    findings(&root, &binary()?, &[Page::parse("docs/page.md", text)])
+    findings(&root, &binary()?, &[Page::parse("docs/page.md", text)], can_try)
 }
 
 /// Whether each of `expected` is the start of one finding, and there are no others.
@@ -29,7 +29,7 @@ fn words_for_what_there_is_not_are_found() -> Result<()> {
                 `[guard] mode` `[guard] mood` `[gard]` `mode = \"limit\"` `mood = 1`\n\n\
                 ```toml needs=luck\n```\n\n```basic\nPRINT\n```\n\n```json\n{}\n```\n\n```sh needs=live\nhookgate guess\n```\n";
     assert_found(
-        &report(page)?,
+        &report(page, false)?,
         &[
             "docs/page.md:3: no such file: gone.md",
             "docs/page.md:3: no such heading: #other",
@@ -51,7 +51,7 @@ fn words_for_what_there_is_not_are_found() -> Result<()> {
 
 #[test]
 fn blocks_that_do_not_hold_are_found() -> Result<()> {
-    if !require(&[Need::Root, Need::Program("nginx"), Need::Program("dnsmasq")]) {
+    if !require(&[Need::Root, Need::Guard, Need::Program("nginx"), Need::Program("dnsmasq")]) {
         return Ok(());
     }
     let page = "```toml\n[log]\nformat = \"text\"\n```\n\n```toml\n[log]\nformat = \"txt\"\n```\n\n```toml\n[log\n```\n\n\
@@ -59,7 +59,7 @@ fn blocks_that_do_not_hold_are_found() -> Result<()> {
                 ```sh\nfalse\ntrue\n```\n\n```sh\nhookgate prefixes lookup 192.0.2.1 --watch\n```\n\n\
                 ```nginx\nserver { listen 80; }\n```\n\n```nginx\nserver { lisen 80; }\n```\n\n\
                 # `hookgate prefixes lookup IP --json`\n\n```json\n{ \"version\": 1, \"address\": \"\", \"colour\": \"\" }\n```\n";
-    let report = report(page)?;
+    let report = report(page, true)?;
     assert_found(
         &report,
         &[

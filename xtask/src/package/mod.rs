@@ -48,7 +48,7 @@ pub fn test(workspace: &Workspace, tally: &mut Tally) -> Result<()> {
     let [first, second] = [1, 2].map(|revision| pack(workspace, &binary, revision));
     let (root, first, second) = (root::find_or_make()?, first?, second?);
     installed::test(&root, &first, &second, tally)?;
-    booted::test(&root, &first, &second, tally)
+    booted::test(workspace, &root, &first, &second, tally)
 }
 
 /// # Errors
