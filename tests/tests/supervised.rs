@@ -1,7 +1,7 @@
 //! Two processes, of which the one that serves has no privileges, and which end together.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::process::Command;
 use std::time::Duration;
 
@@ -21,14 +21,21 @@ struct Scene {
     dir: TempDir,
 }
 
+const GUARD: &str = "[guard]\ninterfaces = [\"lo\"]\nports = [8443]\n";
+
 impl Scene {
     fn start(more: &str) -> Result<Self> {
+        Self::start_with(&[GUARD, more].concat())
+    }
+
+    /// `more` of the configuration, without a guard of itself.
+    fn start_with(more: &str) -> Result<Self> {
         let (ns, dir) = (NetNs::new()?, TempDir::new("supervised")?);
         let proxy = Proxy::start_in(
             &ns,
             &format!(
                 "[listen]\nplain = [\"{ADDRESS}\"]\n[admin]\nlisten = \"{ADMIN}\"\nsocket = {:?}\n\
-                 [guard]\ninterfaces = [\"lo\"]\nports = [8443]\n[upstreams]\n\"up.example\" = {{}}\n{more}",
+                 [upstreams]\n\"up.example\" = {{}}\n{more}",
                 dir.path().join("admin.sock")
             ),
         )?;
@@ -224,4 +231,33 @@ fn the_one_that_serves_cannot_read_files_or_execute_or_bind() -> Result<()> {
     // It goes on serving.
     assert!(fs::read_to_string(format!("/proc/{worker}/status"))?.contains("State:\tS"));
     Ok(())
+}
+
+#[test]
+fn what_needs_a_restart_comes_by_an_upgrade() -> Result<()> {
+    if !can_run() {
+        return Ok(());
+    }
+    let scene = Scene::start_with("")?;
+    assert_eq!(scene.stats()?["guard"]["state"], "detached");
+    let config = fs::read_to_string(scene.proxy.config())?;
+    let other = "127.0.0.1:9433";
+    fs::write(scene.proxy.config(), config.replace(ADMIN, other) + GUARD + "[process]\nuser = \"nobody\"\n")?;
+    let said = scene.proxy.command(&scene.ns, &["reload"])?;
+    for section in ["admin", "process", "guard"] {
+        assert!(said.contains(&format!("[{section}] changed, and needs a restart")), "{said}");
+    }
+    assert!(said.contains(&format!("`kill -USR2 {}` restarts it", scene.proxy.pid())), "{said}");
+    scene.proxy.upgrade()?;
+    assert_eq!(scene.stats()?["guard"]["state"], "attached");
+    assert_eq!(scene.curl(&format!("http://{other}/health"))?, "serving\n");
+    let owner = fs::metadata(format!("/proc/{}", scene.proxy.worker()?))?.uid();
+    assert_eq!(owner.to_string(), user_id("nobody")?);
+    Ok(())
+}
+
+fn user_id(user: &str) -> Result<String> {
+    let mut id = Command::new("id");
+    id.args(["-u", user]);
+    Ok(run(id)?.trim().to_owned())
 }

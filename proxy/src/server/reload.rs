@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use rustix::process::getppid;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_local};
 
@@ -237,8 +238,11 @@ fn changes(before: &Config, after: &Config, has_guard: bool) -> String {
         ("guard", before.guard != after.guard && !has_guard),
         ("guard's prefixes, refresh, registry and state", before.prefixes != after.prefixes),
     ];
-    for (section, _) in needs_restart.into_iter().filter(|(_, differs)| *differs) {
+    for (section, _) in needs_restart.iter().filter(|(_, differs)| *differs) {
         line(format!("[{section}] changed, and needs a restart"));
+    }
+    if let (true, Some(parent)) = (needs_restart.iter().any(|(_, differs)| *differs), getppid()) {
+        line(format!("`kill -USR2 {}` restarts it, and refuses no connection", parent.as_raw_nonzero()));
     }
     if lines.is_empty() { "nothing changed\n".into() } else { lines }
 }
