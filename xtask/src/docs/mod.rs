@@ -2,6 +2,7 @@
 //! lead somewhere, options and keys exist, and examples of documents have the fields of the real ones.
 
 mod configuration;
+mod documents;
 mod interface;
 mod links;
 mod markdown;

@@ -117,6 +117,11 @@ impl Scene {
         name
     }
 
+    /// How many steps there are.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
     fn step(&mut self, what: &str, at: &str, text: &str) -> Result<()> {
         self.count += 1;
         let name = format!("step-{}", self.count);
