@@ -24,7 +24,7 @@ impl Holder {
         let process = PathBuf::from(format!("/proc/{}", self.pid));
         let line = fs::read(process.join("cmdline")).unwrap_or_default();
         let words: Vec<&OsStr> = line.split(|byte| *byte == 0).map(OsStr::from_bytes).collect();
-        if self.name != "hookgate" || !words.iter().any(|word| *word == "run") {
+        if !self.name.starts_with("hookgate") || !words.iter().any(|word| *word == "run") {
             return false;
         }
         let its = process.join("cwd").join(configuration(&words));

@@ -23,10 +23,11 @@ pub struct Options {
 pub(super) fn run(options: &Options, file: &ConfigFile) -> anyhow::Result<ExitCode> {
     let files = Files::read(file.path());
     let Checked { config, problems } = check::check(&files, options.consent.yes_lock_me_out);
+    let starts = problems.iter().all(|problem| problem.severity != Severity::Fatal);
     let ok = problems.iter().all(|problem| problem.severity == Severity::Warning);
     if options.json {
         let problems = problems.iter().map(ProblemObject::from).collect();
-        print(&json(&Document { version: 1, ok, problems })?)?;
+        print(&json(&Document { version: 1, ok, starts, problems })?)?;
     } else {
         let lines: String = problems.iter().map(|problem| format!("{problem}\n")).collect();
         // Where standard error is closed there is nobody left to tell.
@@ -43,6 +44,7 @@ pub(super) fn run(options: &Options, file: &ConfigFile) -> anyhow::Result<ExitCo
 struct Document {
     version: u32,
     ok: bool,
+    starts: bool,
     problems: Vec<ProblemObject>,
 }
 

@@ -2,12 +2,12 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use harness::{Proxy, TempDir, free_port};
+use harness::{Need, Proxy, TempDir, free_port, require};
 use serde_json::{Value, json};
 
 use super::{check, files};
@@ -26,11 +26,11 @@ fn as_json_for_programs() -> Result<()> {
          [upstreams]\n\"a.example\" = {{}}\n"
     );
     for (text, code, expected) in [
-        (fine.clone(), 0, json!({ "version": 1, "ok": true, "problems": [] })),
+        (fine.clone(), 0, json!({ "version": 1, "ok": true, "starts": true, "problems": [] })),
         (
             fine.replace("good.", "nameless."),
             0,
-            json!({ "version": 1, "ok": true, "problems": [{
+            json!({ "version": 1, "ok": true, "starts": true, "problems": [{
                 "severity": "warning", "file": "hookgate.toml", "line": 4, "column": 8, "key": "tls.cert",
                 "message": "the certificate names no host: use one for the name in the callback URL",
             }] }),
@@ -38,7 +38,7 @@ fn as_json_for_programs() -> Result<()> {
         (
             fine.replace("good.", "expired.").replace("[upstreams]", "[relay]\nnaem = \"a\"\n[upstreams]"),
             1,
-            json!({ "version": 1, "ok": false, "problems": [
+            json!({ "version": 1, "ok": false, "starts": false, "problems": [
                 {
                     "severity": "error", "file": "hookgate.toml", "line": 4, "column": 8, "key": "tls.cert",
                     "message": "the certificate expired on 2020-12-31T00:00:00Z: renew it; Meta delivers nothing",
@@ -122,35 +122,64 @@ fn a_hookgate_that_runs_is_not_in_its_own_way() -> Result<()> {
     Ok(())
 }
 
-/// Nobody but root can see who has a port, or take a low one.
-#[test]
-fn what_a_user_may_not_see_is_no_error() -> Result<()> {
-    if !harness::require(&[harness::Need::Root, harness::Need::Program("setpriv")]) {
-        return Ok(());
-    }
-    let dir = TempDir::new("check")?;
-    let somebody = TcpListener::bind("127.0.0.1:0")?;
-    let taken = somebody.local_addr()?;
-    let text =
-        format!("[listen]\nplain = [\"{taken}\", \"127.0.0.1:1\"]\n[upstreams]\n\"a.example\" = {{}}\n");
+/// As a user who may do nothing, with `text` for a configuration in `dir`: exit code and lines.
+fn check_as_nobody(dir: &TempDir, text: &str) -> Result<(Option<i32>, Vec<String>)> {
     let config = dir.write("hookgate.toml", text)?;
-    let open = |path: &Path| fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755));
-    open(dir.path())?;
+    fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755))?;
     let binary = dir.path().join("hookgate");
     fs::copy(harness::binary()?, &binary)?;
     let mut command = Command::new("setpriv");
     command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all", "--"]);
     let output = command.arg(binary).args(["check", "--config"]).arg(config).output()?;
-    let said = String::from_utf8(output.stderr)?;
-    for text in
-        ["is held by a process that this user may not see", "127.0.0.1:1 may not be taken by this user"]
-    {
-        ensure!(
-            said.lines().any(|line| line.contains(" warning: ") && line.contains(text)),
-            "{text}: {said}"
-        );
+    Ok((output.status.code(), String::from_utf8(output.stderr)?.lines().map(str::to_owned).collect()))
+}
+
+/// Nobody but root can see who has a port, or take a low one.
+#[test]
+fn what_a_user_may_not_see_is_no_error() -> Result<()> {
+    if !require(&[Need::Root, Need::Program("setpriv")]) {
+        return Ok(());
     }
-    assert_eq!((output.status.code(), said.lines().count()), (Some(0), 2), "{said}");
+    let somebody = TcpListener::bind("127.0.0.1:0")?;
+    let taken = somebody.local_addr()?;
+    let text =
+        format!("[listen]\nplain = [\"{taken}\", \"127.0.0.1:1\"]\n[upstreams]\n\"a.example\" = {{}}\n");
+    let (code, said) = check_as_nobody(&TempDir::new("check")?, &text)?;
+    for (line, text) in said.iter().zip([
+        "is held by a process that this user may not see: run this as root to see by whom",
+        "127.0.0.1:1 may not be taken by this user: ports below 1024 need root",
+    ]) {
+        ensure!(line.contains(" warning: ") && line.contains(text), "{text}: {line}");
+    }
+    assert_eq!((code, said.len()), (Some(0), 2), "{said:?}");
+    Ok(())
+}
+
+#[test]
+fn what_a_user_may_not_read_or_write_is_told() -> Result<()> {
+    if !require(&[Need::Root, Need::Program("setpriv")]) {
+        return Ok(());
+    }
+    let dir = TempDir::new("check")?;
+    files::write(&dir)?;
+    let key = dir.path().join("good.key");
+    fs::set_permissions(&key, PermissionsExt::from_mode(0o600))?;
+    let text = format!(
+        "[listen]\nhttps = [\"127.0.0.1:{}\"]\n[tls]\ncert = \"good.pem\"\nkey = \"good.key\"\n[acme]\n\
+         domains = [\"p.example\"]\nchallenge = \"tls-alpn-01\"\nstate = \"state\"\n[admin]\n\
+         socket = \"run/admin.sock\"\n[upstreams]\n\"a.example\" = {{}}\n",
+        free_port()?
+    );
+    let (code, said) = check_as_nobody(&dir, &text)?;
+    let folder = dir.path().display();
+    for (line, text) in said.iter().zip([
+        format!(":5:7: tls.key: cannot read {}: Permission denied", key.display()),
+        format!(":9:9: acme.state: cannot write in {folder}: Permission denied"),
+        format!(":11:10: admin.socket: cannot write in {folder}: Permission denied"),
+    ]) {
+        ensure!(line.contains(&text) && line.contains(": let the user that "), "{text}: {line}");
+    }
+    assert_eq!((code, said.len()), (Some(1), 3), "{said:?}");
     Ok(())
 }
 
