@@ -116,7 +116,9 @@ fn a_request_that_is_under_way_ends_where_it_began() -> Result<()> {
         .wire()
         .send(b"POST /up.example/ HTTP/1.1\r\nHost: proxy.example\r\nContent-Length: 4\r\n\r\nha")?;
     sleep(Duration::from_millis(200));
+    let old = edge.proxy.pid();
     edge.proxy.upgrade()?;
+    assert!(parent(edge.proxy.pid()).is_some_and(|parent| parent != old), "it is nobody's child but init's");
     sleep(Duration::from_millis(200));
     client.wire().send(b"lf")?;
     assert_eq!(client.response()?.status(), 200);
@@ -208,10 +210,29 @@ impl Drop for Ending {
     }
 }
 
-/// The children of process `pid`.
-fn children(pid: u32) -> Result<Vec<u32>> {
-    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    text.split_whitespace().map(|pid| pid.parse().context("no process id")).collect()
+/// The process that is to take over from `old`, which runs with the same configuration: it belongs to nobody of them.
+fn successor(old: u32, config: &Path) -> Result<Option<u32>> {
+    loop {
+        let with_config = |pid: &u32| {
+            let said = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            said.contains(&*config.to_string_lossy())
+        };
+        let names = fs::read_dir("/proc")?.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+        let all: Vec<u32> = names.filter_map(|name| name.parse().ok()).filter(with_config).collect();
+        let with_parent = all.iter().filter(|pid| **pid != old).map(|pid| (*pid, parent(*pid)));
+        let others: Vec<(u32, Option<u32>)> = with_parent.collect();
+        // Both are children of `old` for a moment: its worker, and whoever makes the new process nobody's child.
+        if others.iter().filter(|(_, parent)| *parent == Some(old)).count() <= 1 {
+            let is_free = |parent: Option<u32>| parent.is_some_and(|parent| !all.contains(&parent));
+            return Ok(others.into_iter().find(|(_, parent)| is_free(*parent)).map(|(pid, _)| pid));
+        }
+        sleep(Duration::from_millis(1));
+    }
+}
+
+fn parent(pid: u32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
 }
 
 #[test]
@@ -230,10 +251,10 @@ fn whoever_is_killed_in_an_upgrade_the_next_start_is_fine() -> Result<()> {
     for round in 0..100 {
         let proxy = Proxy::start_binary(&NetNs::here(), &binary, &config)?;
         ensure!(Client::plain(plain)?.ask(GET)?.status() == 200, "round {round}");
-        let (old, worker) = (proxy.pid(), proxy.worker()?);
+        let old = proxy.pid();
         proxy.signal(Signal::USR2)?;
         sleep(moments.pick());
-        let new = children(old)?.into_iter().find(|pid| *pid != worker).map(Ending);
+        let new = successor(old, proxy.config())?.map(Ending);
         match new {
             // The one that is to take over: the old one goes on, unless it has been told that the new one serves.
             Some(new) if round % 2 == 0 => {

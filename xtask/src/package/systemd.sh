@@ -60,6 +60,15 @@ sleep 40
 check watchdog_hears_the_new_one equal "$(main)" "$parent"
 check new_one_reloads systemctl reload hookgate
 check guard_is_still_attached has_xdp
+status /receiver.example.com/slow >/run/slow &
+slow=$!
+sleep 1
+check new_one_stops systemctl stop hookgate
+wait $slow
+check what_was_under_way_ended equal "$(cat /run/slow)" 200
+check new_one_ended_well equal "$(systemctl show --property Result --value hookgate)" success
+check starts_again systemctl start hookgate
+parent=$(main)
 
 # Upgrading with a configuration that the new version does not take
 echo nonsense >>$toml

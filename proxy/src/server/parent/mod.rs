@@ -75,6 +75,13 @@ pub struct Start {
 ///
 /// Errors: it does not start.
 pub fn run(start: Start) -> Result<ExitCode, StartError> {
+    // What goes on is nobody's child but the service manager's, which hears of its end at once and waits for it, however
+    // long the old process drains.
+    if takeover::is_by_predecessor()
+        && let ForkResult::Parent { .. } = fork()?
+    {
+        return Ok(ExitCode::SUCCESS);
+    }
     let user = worker_user(&start.config)?;
     let machine = Machine::measure();
     let mut inherited = Sockets::inherited()?;

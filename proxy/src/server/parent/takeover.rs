@@ -10,11 +10,12 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use rustix::process::geteuid;
+use rustix::process::{Pid, Signal, geteuid, kill_process_group};
 use serde::{Deserialize, Serialize};
 use socket2::Socket;
 
@@ -71,11 +72,16 @@ pub fn is_given_sockets() -> bool {
     ["LISTEN_FDS", BY_PREDECESSOR].iter().any(|name| std::env::var_os(name).is_some())
 }
 
+/// Whether this process was started to replace the one that has started it.
+pub(super) fn is_by_predecessor() -> bool {
+    std::env::var_os(BY_PREDECESSOR).is_some()
+}
+
 impl Predecessor {
     /// Whoever started this process to be replaced by it; or else, with `asked`, the one that runs with this
     /// configuration.
     pub(super) fn find(config: &Config, asked: bool) -> Result<Option<Self>, BadTakeover> {
-        if std::env::var_os(BY_PREDECESSOR).is_some() {
+        if is_by_predecessor() {
             let way = io::stdin().as_fd().try_clone_to_owned()?;
             // Nobody else may keep it open.
             rustix::stdio::dup2_stdin(File::open("/dev/null")?).map_err(io::Error::from)?;
@@ -121,7 +127,7 @@ pub(super) type Offered = (Vec<(SocketAddr, Socket)>, Option<OwnedFd>);
 /// The new process, seen from the one that is to be replaced.
 pub(super) struct Successor {
     way: UnixStream,
-    /// Where this process has started it.
+    /// Where this process has started it: a child that leaves it behind, and leads its process group.
     child: Option<Child>,
 }
 
@@ -139,6 +145,7 @@ impl Successor {
             .env_remove("LISTEN_FDS")
             .env_remove("WATCHDOG_PID")
             .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .process_group(0)
             .spawn()?;
         Ok(Self { way: ours, child: Some(child) })
     }
@@ -151,9 +158,12 @@ impl Successor {
             self.way.set_read_timeout(Some(START))?;
             Ok(serde_json::from_slice(&receive(&self.way)?.0)?)
         });
-        if let (Err(_), Some(child)) = (&serving, &mut self.child) {
-            // It has ended, or is of no use.
-            child.kill().and_then(|()| child.wait()).map(drop)?;
+        if let Some(child) = &mut self.child {
+            if serving.is_err() {
+                // It is of no use, or nobody is left of its group.
+                let _ = kill_process_group(Pid::from_child(child), Signal::KILL);
+            }
+            child.wait()?;
         }
         Ok((self, serving?))
     }
