@@ -120,7 +120,19 @@ fn apt_get(verb: &[&str], packages: &[&str]) -> Result<()> {
     finish(command(verb, packages))
 }
 
-fn finish(mut apt_get: Command) -> Result<()> {
+/// The archive that this machine uses, where it is Debian 12's.
+pub fn mirror() -> String {
+    const ARCHIVE: &str = "http://deb.debian.org/debian";
+    let mut targets = Command::new("apt-get");
+    targets.args(["indextargets", "--format", "$(REPO_URI)", "Created-By: Packages", "Component: main"]);
+    targets.arg("Codename: bookworm");
+    let said = harness::run(targets).unwrap_or_default();
+    said.lines().find(|line| line.starts_with("http")).unwrap_or(ARCHIVE).to_owned()
+}
+
+/// # Errors
+/// apt-get's own first error.
+pub fn finish(mut apt_get: Command) -> Result<()> {
     let output = apt_get.output().context("starting apt-get")?;
     let stderr = String::from_utf8_lossy(&output.stderr);
     let why = stderr.lines().find_map(|line| line.strip_prefix("E: "));
@@ -146,7 +158,7 @@ fn command(verb: &[&str], packages: &[&str]) -> Command {
 }
 
 /// A program that asks nothing, and speaks as we read it.
-fn unattended(program: &str) -> Command {
+pub fn unattended(program: &str) -> Command {
     let mut command = Command::new(program);
     command.stdin(Stdio::null()).env("DEBIAN_FRONTEND", "noninteractive").env("LC_ALL", "C");
     command

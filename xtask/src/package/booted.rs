@@ -1,4 +1,5 @@
-//! The package under a real systemd, on Debian's own kernel, in an emulated machine; and what the pages say about it.
+//! The package under a real systemd, in an emulated machine: on Debian's own kernel, where what the pages say about it is
+//! tried too, and on one that is too old for the guard.
 
 use std::path::Path;
 use std::time::Duration;
@@ -25,21 +26,20 @@ pub fn test(
     tally: &mut Tally,
 ) -> Result<()> {
     let debian = Debian::find_or_fetch()?;
-    let dir = TempDir::new("booted")?;
+    let packages = [("lower", root), ("first", first), ("second", second)];
     let pages = docs::for_package(workspace)?;
-    let tests = format!("{}{}{pages}finish\n", include_str!("checks.sh"), include_str!("systemd.sh"));
-    let tests = dir.write("tests", tests)?;
+    run(&debian, &format!("{}{pages}", include_str!("systemd.sh")), &packages, tally)?;
+    run(&debian.with_old_kernel()?, include_str!("old_kernel.sh"), &packages, tally)
+}
+
+/// `packages`: a small Debian, and what is installed there, by what the script of `boot.sh` calls them.
+fn run(debian: &Debian, tests: &str, packages: &[(&str, &Path)], tally: &mut Tally) -> Result<()> {
+    let dir = TempDir::new("booted")?;
+    let tests = dir.write("tests", format!("{}{tests}finish\n", include_str!("checks.sh")))?;
     let (modules, busybox) = (debian.modules(), debian.busybox());
-    let paths = [
-        ("lower", root),
-        ("first", first),
-        ("second", second),
-        ("tests", tests.as_path()),
-        ("modules", &modules),
-        ("busybox", &busybox),
-    ];
-    let mut script: String =
-        paths.iter().map(|(name, path)| format!("{name}={}\n", quoted_path(path))).collect();
+    let others = [("tests", tests.as_path()), ("modules", &modules), ("busybox", &busybox)];
+    let paths = packages.iter().chain(&others);
+    let mut script: String = paths.map(|(name, path)| format!("{name}={}\n", quoted_path(path))).collect();
     script += include_str!("boot.sh");
-    vm::boot(&debian, &script, LIMIT, tally)
+    vm::boot(debian, &script, LIMIT, tally)
 }

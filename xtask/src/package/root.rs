@@ -8,7 +8,6 @@ use anyhow::{Result, ensure};
 use crate::{cache, install};
 
 const SUITE: &str = "bookworm";
-const ARCHIVE: &str = "http://deb.debian.org/debian";
 /// What a server has.
 const SERVER: &str = "ca-certificates,curl,iproute2,systemd,systemd-sysv";
 /// Whom hookgate works with: debootstrap does not get them configured, apt does.
@@ -25,7 +24,7 @@ pub fn find_or_make() -> Result<PathBuf> {
         eprintln!("xtask: fetching a small Debian once, into {} (150 MB to download)", home.display());
         let mut debootstrap = Command::new("debootstrap");
         debootstrap.args(["--variant=minbase", &format!("--include={SERVER}"), SUITE]);
-        debootstrap.arg(aside).arg(mirror());
+        debootstrap.arg(aside).arg(install::mirror());
         harness::run(debootstrap)?;
         let mut install = Command::new("chroot");
         install.arg(aside).args(["apt-get", "install", "-y", "-qq", "--no-install-recommends"]).args(OTHERS);
@@ -37,13 +36,4 @@ pub fn find_or_make() -> Result<PathBuf> {
         std::fs::remove_dir_all(&archives)?;
         Ok(std::fs::create_dir_all(archives.join("partial"))?)
     })
-}
-
-/// The one that this machine uses, where it is a Debian of the same kind.
-fn mirror() -> String {
-    let mut targets = Command::new("apt-get");
-    targets.args(["indextargets", "--format", "$(REPO_URI)", "Created-By: Packages", "Component: main"]);
-    targets.arg(format!("Codename: {SUITE}"));
-    let said = harness::run(targets).unwrap_or_default();
-    said.lines().find(|line| line.starts_with("http")).unwrap_or(ARCHIVE).to_owned()
 }

@@ -6,16 +6,22 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
+use super::archive::Archive;
 use crate::{cache, install};
 
-/// The newest kernel is what this depends on.
+/// A kernel is what this depends on.
 const KERNEL: &str = "linux-image-cloud-amd64";
 /// Named one by one, so that they are fetched where they are installed, too.
 const EMULATOR: [&str; 4] = ["qemu-system-x86", "qemu-system-common", "qemu-system-data", "seabios"];
 
-/// A folder with what the packages hold.
+/// Debian 11, whose kernel is the newest that is too old for the guard: 5.10.
+const OLD: &str = "bullseye";
+
+/// Folders with what the packages hold.
 pub struct Debian {
     root: PathBuf,
+    /// The kernel's, and its modules'.
+    kernel: PathBuf,
     /// As `uname -r` will say.
     release: String,
 }
@@ -36,13 +42,14 @@ impl Debian {
         let mut show = Command::new("apt-cache");
         show.args(["show", "--no-all-versions", KERNEL]);
         let said = harness::run(show)?;
-        let field = |name: &str| said.lines().find_map(|line| line.strip_prefix(name));
-        let version = field("Version: ").context("apt-cache tells no version")?;
+        let (version, package) = kernel_package(&said)?;
         ensure!(version.starts_with("6.1."), "{KERNEL} is {version} here: this needs Debian 12's archive");
-        let package = field("Depends: ").and_then(|all| all.split([' ', ',']).next());
-        let package = package.with_context(|| format!("{KERNEL} depends on no kernel"))?;
         let release = package.strip_prefix("linux-image-").context("a kernel of another name")?;
-        let at = |root: &Path| Self { root: root.to_owned(), release: release.to_owned() };
+        let at = |root: &Path| Self {
+            root: root.to_owned(),
+            kernel: root.to_owned(),
+            release: release.to_owned(),
+        };
         let root = cache::find_or_make(
             &format!("{KERNEL}-{version}"),
             |root| at(root).works(),
@@ -51,13 +58,34 @@ impl Debian {
         Ok(at(&root))
     }
 
+    /// The same with Debian 11's kernel.
+    ///
+    /// # Errors
+    /// It can't be fetched.
+    pub fn with_old_kernel(self) -> Result<Self> {
+        let at = |kernel: &Path| {
+            let release = release_in(kernel)?;
+            Ok::<_, anyhow::Error>(Self { root: self.root.clone(), kernel: kernel.to_owned(), release })
+        };
+        let works = |kernel: &Path| at(kernel).is_ok_and(|debian| debian.kernel().exists());
+        let kernel = cache::find_or_make(&format!("{KERNEL}-{OLD}"), works, |aside, home| {
+            eprintln!("xtask: fetching {OLD}'s kernel once, into {} (30 MB to download)", home.display());
+            let scratch = aside.join("archives");
+            let archive = Archive::read(OLD, &scratch)?;
+            archive.download(kernel_package(&archive.show(KERNEL)?)?.1, &scratch)?;
+            unpack(&scratch, aside)?;
+            at(aside)?.index_modules()
+        })?;
+        at(&kernel)
+    }
+
     pub fn kernel(&self) -> PathBuf {
-        self.root.join("boot").join(format!("vmlinuz-{}", self.release))
+        self.kernel.join("boot").join(format!("vmlinuz-{}", self.release))
     }
 
     /// The folder with the kernel's modules.
     pub fn modules(&self) -> PathBuf {
-        self.root.join("lib/modules").join(&self.release)
+        self.kernel.join("lib/modules").join(&self.release)
     }
 
     pub fn busybox(&self) -> PathBuf {
@@ -96,9 +124,26 @@ impl Debian {
     /// What installing the kernel's package would do: without it modprobe does not know who needs whom.
     fn index_modules(&self) -> Result<()> {
         let mut depmod = Command::new(self.busybox());
-        depmod.args(["depmod", "-b"]).arg(&self.root).arg(&self.release);
+        depmod.args(["depmod", "-b"]).arg(&self.kernel).arg(&self.release);
         harness::run(depmod).map(|_| ())
     }
+}
+
+/// The version, and the kernel's own package, by what apt-cache says of [`KERNEL`].
+fn kernel_package(said: &str) -> Result<(&str, &str)> {
+    let field = |name: &str| said.lines().find_map(|line| line.strip_prefix(name));
+    let version = field("Version: ").context("apt-cache tells no version")?;
+    let package = field("Depends: ").and_then(|all| all.split([' ', ',']).next());
+    Ok((version, package.with_context(|| format!("{KERNEL} depends on no kernel"))?))
+}
+
+/// That of the only kernel whose modules lie in `root`.
+fn release_in(root: &Path) -> Result<String> {
+    let modules = root.join("lib/modules");
+    let mut releases =
+        std::fs::read_dir(&modules).with_context(|| format!("reading {}", modules.display()))?;
+    let release = releases.next().with_context(|| format!("{} is empty", modules.display()))??;
+    Ok(release.file_name().to_string_lossy().into_owned())
 }
 
 /// Into `root`, to be moved to `home`.
@@ -107,7 +152,12 @@ fn fetch(kernel: &str, root: &Path, home: &Path) -> Result<()> {
     let archives = root.join("archives");
     install::download(&[kernel, "busybox-static"], &archives)?;
     install::download_with_dependencies(&EMULATOR, &archives)?;
-    for archive in std::fs::read_dir(&archives)?.collect::<Result<Vec<_>, _>>()? {
+    unpack(&archives, root)
+}
+
+/// The packages that lie in `archives`, which go then.
+fn unpack(archives: &Path, root: &Path) -> Result<()> {
+    for archive in std::fs::read_dir(archives)?.collect::<Result<Vec<_>, _>>()? {
         if archive.path().extension().is_some_and(|extension| extension == "deb") {
             let mut unpack = Command::new("dpkg-deb");
             unpack.arg("-x").arg(archive.path()).arg(root);
