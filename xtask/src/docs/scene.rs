@@ -165,7 +165,8 @@ impl Scene {
             "-c",
             &enter,
         ]);
-        let output = unshare.stdin(Stdio::null()).output().context("starting unshare")?;
+        let mut unshare = harness::wrapped("setpriv", &["--pdeathsig", "KILL", "--"], &unshare); // should we be killed
+        let output = unshare.stdin(Stdio::null()).output().context("starting unshare through setpriv")?;
         let said = String::from_utf8_lossy(&output.stdout);
         let errors = String::from_utf8_lossy(&output.stderr);
         ensure!(said.ends_with("done\n"), "the scene ended early ({}):\n{said}{errors}", output.status);
