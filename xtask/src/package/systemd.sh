@@ -46,6 +46,7 @@ check because_of_the_watchdog logged 'Watchdog timeout'
 invocation() { systemctl show --property InvocationID --value hookgate; }
 check receiver_starts start_receiver
 check receiver_is_added hookgate upstream add --address 127.0.0.1:3000 --no-tls --no-probe receiver.example.com
+check allowed_host_is_200_while_it_is_up answers /receiver.example.com/x 200
 parent=$(main) before=$(invocation)
 check load_starts start_load /receiver.example.com/webhooks
 check upgrades dpkg -i /run/second.deb
@@ -81,12 +82,12 @@ sed -i '$d' $toml
 
 # Upgrading one that cannot be taken over from: its binary has gone
 mkdir /run/systemd/system/hookgate.service.d
-cp /usr/bin/hookgate /run/hookgate-of-old
-printf '[Service]\nExecStart=\nExecStart=/run/hookgate-of-old run\n' >/run/systemd/system/hookgate.service.d/old.conf
+mkdir /run/old && cp /usr/bin/hookgate /run/old
+printf '[Service]\nExecStart=\nExecStart=/run/old/hookgate run\n' >/run/systemd/system/hookgate.service.d/old.conf
 systemctl daemon-reload
 check runs_from_elsewhere systemctl restart hookgate
 parent=$(main) before=$(invocation)
-rm -r /run/hookgate-of-old /run/systemd/system/hookgate.service.d
+rm -r /run/old /run/systemd/system/hookgate.service.d
 check upgrades_that_too dpkg -i /run/second.deb
 cp /run/said /run/postinst
 check says_that_it_restarts grep -q 'did not take over.*restarting' /run/postinst
