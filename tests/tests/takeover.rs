@@ -1,7 +1,7 @@
 //! A new process in place of the running one, while clients come and stay.
 
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -23,14 +23,16 @@ struct Edge {
     proxy: Proxy,
     dir: TempDir,
     plain: SocketAddr,
+    admin: SocketAddr,
 }
 
 impl Edge {
     fn start(origin: &Origin) -> Result<Self> {
         let dir = TempDir::new("takeover")?;
-        let plain = SocketAddr::from(([127, 0, 0, 1], free_port()?));
+        let local = || Ok::<_, anyhow::Error>(SocketAddr::from(([127, 0, 0, 1], free_port()?)));
+        let (plain, admin) = (local()?, local()?);
         let config = format!(
-            "[listen]\nplain = [\"{plain}\"]\n[admin]\nsocket = {:?}\n[timeouts]\ndrain = \"2s\"\n\
+            "[listen]\nplain = [\"{plain}\"]\n[admin]\nlisten = \"{admin}\"\nsocket = {:?}\n[timeouts]\ndrain = \"2s\"\n\
              [upstreams]\n\"up.example\" = {{ address = \"{}\", tls = false }}\n",
             dir.path().join("admin.sock"),
             origin.address()
@@ -41,7 +43,7 @@ impl Edge {
         cp.arg(binary()?).arg(&copy);
         run(cp)?;
         let proxy = Proxy::start_binary(&NetNs::here(), &copy, &config)?;
-        Ok(Self { proxy, dir, plain })
+        Ok(Self { proxy, dir, plain, admin })
     }
 }
 
@@ -181,6 +183,63 @@ fn a_new_process_that_does_not_start_changes_nothing() -> Result<()> {
 }
 
 #[test]
+fn an_upgrade_that_fails_leaves_the_command_line_its_way() -> Result<()> {
+    let origin = Origin::answering(OK)?;
+    let edge = Edge::start(&origin)?;
+    let (good, socket) = (fs::read_to_string(edge.proxy.config())?, edge.dir.path().join("admin.sock"));
+    let held = TcpListener::bind(("127.0.0.1", 0))?;
+    let bad = good.replace(&edge.admin.to_string(), &held.local_addr()?.to_string());
+    fs::write(edge.proxy.config(), bad)?;
+    edge.proxy.signal(Signal::USR2)?;
+    let failed = || Ok(edge.proxy.stderr().contains("nobody has taken over, this process goes on"));
+    assert!(wait_until(SOON, failed)?, "{}", edge.proxy.stderr());
+    assert!(health(&socket)?.contains("serving"));
+    // What differs from what runs is said each time, and nothing once it does not.
+    let reload = || edge.proxy.command(&NetNs::here(), &["reload"]);
+    assert!(reload()?.contains("[admin] changed, and needs a restart"));
+    assert!(reload()?.contains("[admin] changed, and needs a restart"));
+    fs::write(edge.proxy.config(), &good)?;
+    assert_eq!(reload()?, "nothing changed\n");
+    // The admin listener's socket is still there to be handed over.
+    edge.proxy.upgrade()?;
+    assert!(health(&socket)?.contains("serving"));
+    // One that answers the command line elsewhere leaves nothing behind where it was.
+    fs::write(edge.proxy.config(), good.replace("admin.sock", "other.sock"))?;
+    edge.proxy.upgrade()?;
+    assert!(health(&edge.dir.path().join("other.sock"))?.contains("serving"));
+    assert!(wait_until(SOON, || Ok(!socket.exists()))?);
+    Ok(())
+}
+
+#[test]
+fn a_new_process_that_hangs_does_not_outlive_the_old_one() -> Result<()> {
+    let origin = Origin::answering(OK)?;
+    let mut edge = Edge::start(&origin)?;
+    let (binary, pid) = (edge.dir.path().join("hookgate"), edge.dir.path().join("pid"));
+    let instead = |script: &str| {
+        // By another process, as above.
+        let mut sh = Command::new("sh");
+        sh.args(["-c", "rm \"$2\"; printf '#!/bin/sh\n%s\n' \"$1\" >\"$2\"; chmod +x \"$2\"", "sh", script]);
+        sh.arg(&binary);
+        run(sh)
+    };
+    instead("exit 3")?;
+    edge.proxy.signal(Signal::USR2)?;
+    edge.proxy.wait_for_stderr("goes on: the new one ended with exit status: 3", SOON)?;
+    instead(&format!("echo $$ >{pid:?}; exec sleep 100"))?;
+    edge.proxy.signal(Signal::USR2)?;
+    assert!(wait_until(SOON, || Ok(fs::read_to_string(&pid).is_ok_and(|pid| pid.ends_with('\n'))))?);
+    edge.proxy.signal(Signal::USR2)?;
+    edge.proxy.wait_for_stderr("nobody can take over: another process is about to", SOON)?;
+    assert_eq!(Client::plain(edge.plain)?.ask(GET)?.status(), 200);
+    assert!(edge.proxy.stop()?.success());
+    let hung = fs::read_to_string(&pid)?.trim().parse()?;
+    assert!(wait_until(SOON, || Ok(!is_there(hung)))?);
+    assert!(wait_until(SOON, || Ok(TcpListener::bind(edge.plain).is_ok()))?);
+    Ok(())
+}
+
+#[test]
 fn without_a_running_one_there_is_nothing_to_take_over() -> Result<()> {
     let dir = TempDir::new("takeover")?;
     let address = format!("127.0.0.1:{}", free_port()?);
@@ -211,7 +270,7 @@ impl Drop for Ending {
 }
 
 /// The process that is to take over from `old`, which runs with the same configuration: it belongs to nobody of them.
-fn successor(old: u32, config: &Path) -> Result<Option<u32>> {
+fn successor(old: u32, worker: u32, config: &Path) -> Result<Option<u32>> {
     loop {
         let with_config = |pid: &u32| {
             let said = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
@@ -219,10 +278,11 @@ fn successor(old: u32, config: &Path) -> Result<Option<u32>> {
         };
         let names = fs::read_dir("/proc")?.flatten().filter_map(|entry| entry.file_name().into_string().ok());
         let all: Vec<u32> = names.filter_map(|name| name.parse().ok()).filter(with_config).collect();
-        let with_parent = all.iter().filter(|pid| **pid != old).map(|pid| (*pid, parent(*pid)));
+        let with_parent =
+            all.iter().filter(|pid| ![old, worker].contains(pid)).map(|pid| (*pid, parent(*pid)));
         let others: Vec<(u32, Option<u32>)> = with_parent.collect();
-        // Both are children of `old` for a moment: its worker, and whoever makes the new process nobody's child.
-        if others.iter().filter(|(_, parent)| *parent == Some(old)).count() <= 1 {
+        // For a moment there is whoever makes the new process nobody's child.
+        if !others.iter().any(|(_, parent)| *parent == Some(old)) {
             let is_free = |parent: Option<u32>| parent.is_some_and(|parent| !all.contains(&parent));
             return Ok(others.into_iter().find(|(_, parent)| is_free(*parent)).map(|(pid, _)| pid));
         }
@@ -243,7 +303,7 @@ fn whoever_is_killed_in_an_upgrade_the_next_start_is_fine() -> Result<()> {
     let begun = Instant::now();
     edge.proxy.upgrade()?;
     let mut moments = Moments::within(begun.elapsed().mul_f64(1.2));
-    let Edge { proxy, dir: _dir, plain } = edge;
+    let Edge { proxy, dir: _dir, plain, .. } = edge;
     let last = proxy.pid();
     drop(proxy);
     assert!(wait_until(SOON, || Ok(!is_there(last) && Client::plain(plain).is_err()))?);
@@ -251,10 +311,10 @@ fn whoever_is_killed_in_an_upgrade_the_next_start_is_fine() -> Result<()> {
     for round in 0..100 {
         let proxy = Proxy::start_binary(&NetNs::here(), &binary, &config)?;
         ensure!(Client::plain(plain)?.ask(GET)?.status() == 200, "round {round}");
-        let old = proxy.pid();
+        let (old, worker) = (proxy.pid(), proxy.worker()?);
         proxy.signal(Signal::USR2)?;
         sleep(moments.pick());
-        let new = successor(old, proxy.config())?.map(Ending);
+        let new = successor(old, worker, proxy.config())?.map(Ending);
         match new {
             // The one that is to take over: the old one goes on, unless it has been told that the new one serves.
             Some(new) if round % 2 == 0 => {
@@ -276,6 +336,9 @@ fn whoever_is_killed_in_an_upgrade_the_next_start_is_fine() -> Result<()> {
             // The one that runs: the new one serves, or has ended with it.
             new => {
                 drop(Ending(old));
+                ensure!(wait_until(SOON, || Ok(!is_there(old)))?, "round {round}: SIGKILL");
+                // It may have been started in the last moment.
+                let new = new.or(successor(old, worker, proxy.config())?.map(Ending));
                 let serves = || Client::plain(plain).and_then(|mut client| client.ask(GET)).is_ok();
                 let settled = || Ok(!new.as_ref().is_some_and(|new| is_there(new.0)) || serves());
                 ensure!(

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 pub struct AdminSocket {
     listener: UnixListener,
     path: PathBuf,
+    /// Another process answers there still.
+    is_lent: bool,
 }
 
 /// A socket that cannot be had.
@@ -36,16 +38,22 @@ impl AdminSocket {
             Err(error) => return Err(failed(error)),
         }
         let listener = UnixListener::bind(path).map_err(failed)?;
-        let socket = Self { listener, path: path.into() };
+        let socket = Self { listener, path: path.into(), is_lent: false };
         fs::set_permissions(path, fs::Permissions::from_mode(0o660)).map_err(failed)?;
         socket.listener.set_nonblocking(true).map_err(failed)?;
         Ok(socket)
     }
 
-    /// One that another process has listened at; `None`: it has another path.
+    /// One that another process listens at, and whose file is that one's until [`AdminSocket::keep`]; `None`: it has another
+    /// path.
     pub fn taken_over(listener: UnixListener, path: &Path) -> Option<Self> {
         let is_there = listener.local_addr().is_ok_and(|address| address.as_pathname() == Some(path));
-        is_there.then(|| Self { listener, path: path.into() })
+        is_there.then(|| Self { listener, path: path.into(), is_lent: true })
+    }
+
+    /// The other process answers there no more.
+    pub fn keep(&mut self) {
+        self.is_lent = false;
     }
 
     /// Gives the socket's file to the user whom the proxy becomes.
@@ -67,6 +75,9 @@ impl AdminSocket {
 
     /// Removes its file. Not left to a destructor: a process that was split has two of this value.
     pub fn remove(self) {
+        if self.is_lent {
+            return;
+        }
         // A user who may not do so leaves a file that the next start recognises.
         let _ = fs::remove_file(&self.path);
     }

@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use rustix::net::sockopt::socket_peercred;
+use rustix::process::geteuid;
 
 use super::Fault;
 use super::holder::{Holder, holders};
@@ -68,6 +69,11 @@ fn held(key: Key, address: SocketAddr, holders: Vec<Holder>, file: &Path) -> Res
     let names = others.iter().map(Holder::to_string).collect::<Vec<_>>().join(", ");
     let fault = |severity, text: String, next| Err(Fault::new(severity, key, text, next));
     match &others[..] {
+        [] if ours.is_empty() && geteuid().is_root() => fault(
+            Severity::Fatal,
+            format!("{address} is held by a process that can't be seen from here (in another container?)"),
+            "`ss -ltnp` outside of it shows by whom",
+        ),
         [] if ours.is_empty() => fault(
             Severity::Warning,
             format!("{address} is held by a process that this user may not see"),
@@ -131,6 +137,7 @@ mod tests {
         // No process has numbers as high as that.
         assert_eq!(severity(&[u32::MAX, 1]), Err(Severity::Fatal));
         assert_eq!(severity(&[1]), Err(Severity::Warning), "socket activation");
-        assert_eq!(severity(&[]), Err(Severity::Warning), "nobody that may be seen");
+        let unseen = if geteuid().is_root() { Severity::Fatal } else { Severity::Warning };
+        assert_eq!(severity(&[]), Err(unseen), "nobody that may be seen");
     }
 }

@@ -24,6 +24,8 @@ use crate::sys::give_back_free_memory;
 /// The configuration in force, and how it gives way to the next.
 pub(super) struct Reloader {
     config: Config,
+    /// What stays as it was at the start.
+    fixed: Fixed,
     machine: Machine,
     generations: watch::Sender<Arc<Generation>>,
     renewing: Option<Renewing>,
@@ -59,7 +61,8 @@ impl Reloader {
         parent: Parent,
         access: Arc<dyn Access>,
     ) -> Self {
-        let mut reloader = Self { config, machine, generations, renewing: None, has_guard, parent, access };
+        let (fixed, renewing) = (Fixed::of(&config, has_guard), None);
+        let mut reloader = Self { config, fixed, machine, generations, renewing, has_guard, parent, access };
         reloader.renew();
         reloader
     }
@@ -113,7 +116,7 @@ impl Reloader {
         };
         let context = parts.context(&config, kernel_tls, log, Arc::clone(&before.context.metrics));
         let context = Arc::new(context);
-        let mut report = changes(&self.config, &config, self.has_guard);
+        let mut report = changes(&self.config, &config, &self.fixed);
         if self.has_guard && self.config.guard != config.guard {
             self.reload_guard(&context.metrics.funnel, &config, &mut report);
         }
@@ -212,8 +215,28 @@ impl Reloader {
     }
 }
 
+/// What only a restart can change.
+struct Fixed {
+    admin: Option<config::Admin>,
+    process: config::Process,
+    prefixes: config::Prefixes,
+    /// Where none is attached, that it is not wanted.
+    guard: Option<Option<config::Guard>>,
+}
+
+impl Fixed {
+    fn of(config: &Config, has_guard: bool) -> Self {
+        Self {
+            admin: config.admin.clone(),
+            process: config.process.clone(),
+            prefixes: config.prefixes.clone(),
+            guard: (!has_guard).then(|| config.guard.clone()),
+        }
+    }
+}
+
 /// A line for each section that differs.
-fn changes(before: &Config, after: &Config, has_guard: bool) -> String {
+fn changes(before: &Config, after: &Config, fixed: &Fixed) -> String {
     let mut lines = String::new();
     let mut line = |text: String| lines += &(text + "\n");
     let sections = [
@@ -233,10 +256,10 @@ fn changes(before: &Config, after: &Config, has_guard: bool) -> String {
         line(text);
     }
     let needs_restart = [
-        ("admin", before.admin != after.admin),
-        ("process", before.process != after.process),
-        ("guard", before.guard != after.guard && !has_guard),
-        ("guard's prefixes, refresh, registry and state", before.prefixes != after.prefixes),
+        ("admin", fixed.admin != after.admin),
+        ("process", fixed.process != after.process),
+        ("guard", fixed.guard.as_ref().is_some_and(|guard| *guard != after.guard)),
+        ("guard's prefixes, refresh, registry and state", fixed.prefixes != after.prefixes),
     ];
     for (section, _) in needs_restart.iter().filter(|(_, differs)| *differs) {
         line(format!("[{section}] changed, and needs a restart"));

@@ -13,7 +13,12 @@ use crate::sys::inherited;
 
 /// Sockets that were open before this process was there, by their addresses.
 #[derive(Default)]
-pub(super) struct Sockets(Vec<(SocketAddr, Socket)>);
+pub(super) struct Sockets {
+    /// The service manager's.
+    inherited: Vec<(SocketAddr, Socket)>,
+    /// Of the process whose place this one takes.
+    handed_over: Vec<(SocketAddr, Socket)>,
+}
 
 impl Sockets {
     /// All that were passed to this process.
@@ -27,22 +32,24 @@ impl Sockets {
             socket.set_nonblocking(true)?;
             Ok((address, socket))
         };
-        inherited()?.into_iter().map(with_address).collect::<io::Result<_>>().map(Self)
+        let inherited = inherited()?.into_iter().map(with_address).collect::<io::Result<_>>()?;
+        Ok(Self { inherited, handed_over: Vec::new() })
     }
 
-    /// These too.
-    pub(super) fn add(&mut self, sockets: Vec<(SocketAddr, Socket)>) {
-        self.0.extend(sockets);
+    pub(super) fn add_handed_over(&mut self, sockets: Vec<(SocketAddr, Socket)>) {
+        self.handed_over.extend(sockets);
     }
 
     pub(super) fn take(&mut self, address: SocketAddr) -> Option<Socket> {
-        let at = self.0.iter().position(|(its, _)| *its == address)?;
-        Some(self.0.swap_remove(at).1)
+        [&mut self.inherited, &mut self.handed_over].into_iter().find_map(|sockets| {
+            let at = sockets.iter().position(|(its, _)| *its == address)?;
+            Some(sockets.swap_remove(at).1)
+        })
     }
 
-    /// Says which of them nobody wanted; clients would wait there for ever.
+    /// Those that nobody wanted: clients would wait there for ever. Says which of them the service manager will pass again.
     pub(super) fn close(self, log: &Log) {
-        for (address, _) in self.0 {
+        for (address, _) in self.inherited {
             log.note(&format!(
                 "{address}: inherited, but not in [listen] or [admin], and closed: add it there, or remove it from the unit"
             ));

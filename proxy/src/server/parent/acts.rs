@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, Seek as _, Write};
+use std::io::{self, ErrorKind, Seek as _, Write};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixListener;
@@ -16,9 +16,10 @@ use serde_json::Value;
 use socket2::Socket;
 
 use super::Start;
+use super::Wish;
 use super::message::{Attached, InForce, Refusal, Request, StateRequest, Told};
 use super::named::Named;
-use super::takeover::{Meeting, Offered, Predecessor};
+use super::takeover::{Meeting, Offered, Predecessor, Serving, Successor, UnderWay};
 use crate::access::{Access as _, Disk, DiskState, State as _, open};
 use crate::admin::AdminSocket;
 use crate::config::{self, Config};
@@ -47,6 +48,10 @@ pub(super) struct Privileged {
     pub(super) meeting: Option<Meeting>,
     /// Another process has taken over.
     is_replaced: bool,
+    /// Another process is about to.
+    pub(super) under_way: Option<UnderWay>,
+    /// What the worker answers the operator at, from its start to its end, whatever the configuration says later.
+    admin: Option<SocketAddr>,
     /// Whom the worker has become.
     user: Option<User>,
     /// Where prefixes come from, and are stored.
@@ -81,6 +86,8 @@ impl Privileged {
             predecessor,
             meeting: None,
             is_replaced: false,
+            under_way: None,
+            admin: config.admin.as_ref().and_then(|admin| admin.listen),
             user,
             prefixes: config.prefixes,
             standing,
@@ -172,7 +179,8 @@ impl Privileged {
     }
 
     fn keep_named_sockets(&mut self) {
-        self.sockets.retain(|(address, _)| self.named.has_address(*address));
+        let is_held = |address| self.named.has_address(address) || self.admin == Some(address);
+        self.sockets.retain(|(address, _)| is_held(*address));
     }
 
     /// One that is there already, is handed out again.
@@ -256,6 +264,9 @@ impl Privileged {
             Told::Stopping => {
                 systemd::stopping(&self.log);
                 self.sockets.clear();
+                if let Some(under_way) = self.under_way.take() {
+                    under_way.give_up();
+                }
             }
         }
     }
@@ -264,10 +275,13 @@ impl Privileged {
 impl Privileged {
     /// At the first time that the worker serves.
     fn replace_predecessor(&mut self) {
-        if let Some((predecessor, _)) = self.predecessor.take()
-            && let Err(error) = predecessor.replace()
-        {
-            self.log.note(&format!("the process before this one may still serve: {error}"));
+        if let Some((predecessor, _)) = self.predecessor.take() {
+            if let Err(error) = predecessor.replace(self.admin_socket.as_ref().map(AdminSocket::path)) {
+                self.log.note(&format!("the process before this one may still serve: {error}"));
+            }
+            if let Some(socket) = &mut self.admin_socket {
+                socket.keep();
+            }
         }
         if let (None, Some(path)) = (&self.meeting, &self.named.socket) {
             match Meeting::open(path) {
@@ -277,8 +291,26 @@ impl Privileged {
         }
     }
 
+    pub(super) fn is_replaced(&self) -> bool {
+        self.is_replaced
+    }
+
+    /// Whoever is to replace this process, and what it is given.
+    pub(super) fn successor(&mut self, wish: Wish) -> io::Result<(Successor, Offered)> {
+        if self.under_way.is_some() {
+            return Err(io::Error::new(ErrorKind::ResourceBusy, "another process is about to take over"));
+        }
+        let offered = self.offered()?;
+        let successor = match wish {
+            Wish::Start => Successor::start()?,
+            Wish::By(successor) => successor,
+        };
+        self.under_way = Some(successor.under_way()?);
+        Ok((successor, offered))
+    }
+
     /// What another process needs to serve in this one's place.
-    pub(super) fn offered(&self) -> io::Result<Offered> {
+    fn offered(&self) -> io::Result<Offered> {
         let listener = |(address, socket): &(SocketAddr, Socket)| Ok((*address, socket.try_clone()?));
         let listeners = self.sockets.iter().map(listener).collect::<io::Result<_>>()?;
         let admin_socket = self.admin_socket.as_ref().map(AdminSocket::share).transpose()?;
@@ -286,15 +318,26 @@ impl Privileged {
     }
 
     /// Whoever has been given it all serves: no client is to come here any more.
-    pub(super) fn step_aside(&mut self, pid: u32) {
+    pub(super) fn step_aside(&mut self, Serving { pid, admin_socket }: Serving) {
         self.log.note(&format!("process {pid} has taken over"));
         systemd::replaced_by(pid, &self.log);
         self.is_replaced = true;
         self.sockets.clear();
-        // The files belong to the other process now.
-        self.admin_socket = None;
+        // The file belongs to the other process now, if that answers there.
+        self.admin_socket.take_if(|socket| admin_socket.as_deref() == Some(socket.path()));
+        self.leave();
+    }
+
+    /// Takes with it what others would come to.
+    pub(super) fn leave(&mut self) {
+        if let Some(socket) = self.admin_socket.take() {
+            socket.remove();
+        }
         if let Some(meeting) = self.meeting.take() {
             meeting.close();
+        }
+        if let Some(under_way) = self.under_way.take() {
+            under_way.give_up();
         }
     }
 }

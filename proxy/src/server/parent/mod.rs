@@ -44,7 +44,7 @@ use crate::sys::{ForkResult, fork, give_back_free_memory};
 use acts::{Given, Privileged};
 use message::Request;
 use order::Commander;
-use takeover::{HandedOver, Meeting, Predecessor, Serving, Successor};
+use takeover::{HandedOver, Meeting, Predecessor, Successor};
 
 /// What signals are for the worker, who hears of them as orders.
 const SIGNALS: [(SignalKind, Order); 3] = [
@@ -89,7 +89,7 @@ pub fn run(start: Start) -> Result<ExitCode, StartError> {
         None => None,
         Some(predecessor) => {
             let HandedOver { listeners, admin_socket } = predecessor.sockets().map_err(BadTakeover::from)?;
-            inherited.add(listeners);
+            inherited.add_handed_over(listeners);
             Some((predecessor, admin_socket))
         }
     };
@@ -185,7 +185,6 @@ async fn attend(
     let (mut line, mut listens) = (Vec::new(), true);
     let mut takeover = signal(SignalKind::user_defined2())?;
     let (report, mut outcomes) = mpsc::channel(1);
-    let mut is_handing_over = false;
     let code = loop {
         if let Some(code) = how_it_ended(worker, &privileged.log)? {
             break code;
@@ -207,11 +206,9 @@ async fn attend(
                 }
             }
             _ = ended.recv() => {}
-            arrived = successor(&mut takeover, privileged.meeting.as_ref()), if !is_handing_over => {
-                let offered = privileged.offered();
-                match arrived.and_then(|successor| Ok((successor, offered?))) {
+            wish = wish(&mut takeover, privileged.meeting.as_ref()), if !privileged.is_replaced() => {
+                match wish.and_then(|wish| privileged.successor(wish)) {
                     Ok((successor, offered)) => {
-                        is_handing_over = true;
                         let report = report.clone();
                         // Nobody to tell any more: this process has ended.
                         thread::spawn(move || report.blocking_send(successor.converse(&offered)));
@@ -220,10 +217,11 @@ async fn attend(
                 }
             }
             Some(outcome) = outcomes.recv() => {
-                is_handing_over = false;
+                privileged.under_way = None;
                 match outcome {
-                    Ok((successor, Serving { pid })) => {
-                        privileged.step_aside(pid);
+                    Ok((successor, serving)) => {
+                        let pid = serving.pid;
+                        privileged.step_aside(serving);
                         commander.give(Order::StepAside, &privileged.log);
                         if let Err(error) = successor.confirm() {
                             privileged.log.note(&format!("process {pid} does not listen: {error}"));
@@ -245,17 +243,18 @@ async fn attend(
             }
         }
     };
-    if let Some(socket) = privileged.admin_socket.take() {
-        socket.remove();
-    }
-    if let Some(meeting) = privileged.meeting.take() {
-        meeting.close();
-    }
+    privileged.leave();
     Ok(u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
-/// Whoever is to replace this process: started because of a signal, or come by itself.
-async fn successor(takeover: &mut unix::Signal, meeting: Option<&Meeting>) -> io::Result<Successor> {
+/// By whom this process is to be replaced.
+enum Wish {
+    /// By one that is to be started.
+    Start,
+    By(Successor),
+}
+
+async fn wish(takeover: &mut unix::Signal, meeting: Option<&Meeting>) -> io::Result<Wish> {
     let arrived = async {
         match meeting {
             Some(meeting) => meeting.accept().await,
@@ -263,8 +262,8 @@ async fn successor(takeover: &mut unix::Signal, meeting: Option<&Meeting>) -> io
         }
     };
     tokio::select! {
-        _ = takeover.recv() => Successor::start(),
-        arrived = arrived => arrived,
+        _ = takeover.recv() => Ok(Wish::Start),
+        arrived = arrived => arrived.map(Wish::By),
     }
 }
 

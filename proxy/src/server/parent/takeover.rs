@@ -6,7 +6,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -41,6 +41,8 @@ enum Offer {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Serving {
     pub(super) pid: u32,
+    /// Where the command line finds it.
+    pub(super) admin_socket: Option<PathBuf>,
 }
 
 /// Why no process was replaced.
@@ -115,8 +117,9 @@ impl Predecessor {
     }
 
     /// This process serves; returns once the other one takes no clients any more.
-    pub(super) fn replace(self) -> io::Result<()> {
-        send(&self.0, &line(&Serving { pid: std::process::id() })?, None)?;
+    pub(super) fn replace(self, admin_socket: Option<&Path>) -> io::Result<()> {
+        let serving = Serving { pid: std::process::id(), admin_socket: admin_socket.map(Path::to_owned) };
+        send(&self.0, &line(&serving)?, None)?;
         receive(&self.0).map(drop)
     }
 }
@@ -158,14 +161,26 @@ impl Successor {
             self.way.set_read_timeout(Some(START))?;
             Ok(serde_json::from_slice(&receive(&self.way)?.0)?)
         });
-        if let Some(child) = &mut self.child {
-            if serving.is_err() {
-                // It is of no use, or nobody is left of its group.
-                let _ = kill_process_group(Pid::from_child(child), Signal::KILL);
-            }
-            child.wait()?;
+        let Some(child) = &mut self.child else { return Ok((self, serving?)) };
+        if serving.is_err() {
+            kill_group(Pid::from_child(child));
         }
-        Ok((self, serving?))
+        let status = child.wait()?;
+        match serving {
+            Ok(serving) => Ok((self, serving)),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                Err(io::Error::other(format!("the new one did not serve within {} s", START.as_secs())))
+            }
+            Err(_) if status.code().is_some_and(|code| code != 0) => {
+                Err(io::Error::other(format!("the new one ended with {status}")))
+            }
+            Err(error) => Err(io::Error::other(format!("the new one ended before it served ({error})"))),
+        }
+    }
+
+    /// For whoever waits for [`Successor::converse`] elsewhere.
+    pub(super) fn under_way(&self) -> io::Result<UnderWay> {
+        Ok(UnderWay { way: self.way.try_clone()?, group: self.child.as_ref().map(Pid::from_child) })
     }
 
     fn offer(&self, (listeners, admin_socket): &Offered) -> io::Result<()> {
@@ -184,6 +199,28 @@ impl Successor {
     pub(super) fn confirm(&self) -> io::Result<()> {
         send(&self.way, b"\n", None).map(drop)
     }
+}
+
+/// A process that is about to take over.
+pub(super) struct UnderWay {
+    way: UnixStream,
+    group: Option<Pid>,
+}
+
+impl UnderWay {
+    /// It gets nothing any more, and ends.
+    pub(super) fn give_up(self) {
+        // It may have ended.
+        let _ = self.way.shutdown(Shutdown::Both);
+        if let Some(group) = self.group {
+            kill_group(group);
+        }
+    }
+}
+
+/// Nobody may be left of it.
+fn kill_group(group: Pid) {
+    let _ = kill_process_group(group, Signal::KILL);
 }
 
 /// Where a process that runs is reached by whoever is to replace it: by the same user alone, or root.
