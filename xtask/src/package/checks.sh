@@ -73,14 +73,14 @@ EOF
     within 20 curl -s --cacert $authority/tls.crt -o $authority/root.pem https://localhost:15000/roots/0
 }
 
-# Takes webhooks on port 3000, and answers each with 200; `slow` ones after three seconds.
+# Takes webhooks on port 3000, and answers each with 200; `slow` ones after eight seconds.
 start_receiver() {
     cat >/run/receiver.py <<'EOF'
 import http.server, time
 class Receiver(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
         self.rfile.read(int(self.headers["Content-Length"]))
-        time.sleep(3 if "slow" in self.path else 0)
+        time.sleep(8 if "slow" in self.path else 0)
         self.send_response(200)
         self.send_header("Content-Length", "0")
         self.end_headers()

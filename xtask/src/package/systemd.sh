@@ -73,6 +73,19 @@ wait $slow
 check what_was_under_way_ended equal "$(cat /run/slow)" 200
 check new_one_ended_well equal "$(systemctl show --property Result --value hookgate)" success
 check starts_again systemctl start hookgate
+
+# A new process that dies while the old one still drains
+parent=$(main)
+status /receiver.example.com/slow >/run/slow &
+slow=$!
+sleep 1
+kill -USR2 "$parent"
+check takes_over within 20 another_is_active
+old=$parent parent=$(main)
+check dies_early kill -KILL "$parent"
+check old_one_is_still_there test -e "/proc/$old"
+check another_is_started_at_once within 10 another_is_active
+wait $slow
 parent=$(main)
 
 # Upgrading with a configuration that the new version does not take
