@@ -59,7 +59,10 @@ pub fn before_start(
     is_given_sockets: bool,
 ) -> Result<(Config, Vec<Problem>), ConfigError> {
     let reading = files.reading();
-    let faults = faults(&reading, files, may_lock_out, is_given_sockets);
+    let mut faults = faults(&reading, files, may_lock_out, is_given_sockets);
+    if let Some(config) = reading.config.as_ref().filter(|_| !is_given_sockets) {
+        faults.extend(ports::already_running(config, files.path()));
+    }
     let Reading { config, problems, .. } = reading;
     let problems = merged(files, problems, faults);
     match config {

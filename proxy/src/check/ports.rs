@@ -21,6 +21,18 @@ pub(super) fn faults(config: &Config, file: &Path) -> Vec<Fault> {
     addresses.filter_map(|(key, address)| port(key, address, file).err()).chain(socket).collect()
 }
 
+/// Of the first address at which this configuration's hookgate listens already: nothing that is wrong, unless one is to
+/// start.
+pub(super) fn already_running(config: &Config, file: &Path) -> Option<Fault> {
+    addresses(config).into_iter().find_map(|(key, address)| {
+        let ours = port(key.clone(), address, file).ok().filter(|ours| !ours.is_empty())?;
+        let names = ours.iter().map(Holder::to_string).collect::<Vec<_>>().join(", ");
+        let text = format!("{address} is held by {names}, which runs with this configuration already");
+        let next = "`hookgate reload` has it read the files again, `hookgate run --takeover` takes its place";
+        Some(Fault::new(Severity::Fatal, key, text, next))
+    })
+}
+
 /// All of TCP that the proxy listens on, and where it is written; without what it leaves out on a machine without IPv6.
 pub fn addresses(config: &Config) -> Vec<(Key, SocketAddr)> {
     let listen = &config.listen;

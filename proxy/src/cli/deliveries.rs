@@ -1,7 +1,6 @@
 //! `hookgate deliveries`: the latest requests, as the running proxy remembers them.
 
 use std::fmt::Write as _;
-use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::thread::sleep;
@@ -88,9 +87,7 @@ impl Source {
 
     /// Those after the number `after`, and the number of the last one.
     fn after(&self, after: u64) -> anyhow::Result<(Vec<Delivery>, u64)> {
-        let proxy = UnixStream::connect(&self.0)
-            .with_context(|| format!("no proxy answers at {}: does it run?", self.0.display()))?;
-        let deliveries = proxy::get(proxy, &format!("/deliveries.json?after={after}"))?;
+        let deliveries = proxy::get(proxy::connect(&self.0)?, &format!("/deliveries.json?after={after}"))?;
         let deliveries: Vec<Delivery> = serde_json::from_str(&deliveries)?;
         let last = deliveries.last().map_or(after, |delivery| delivery.number);
         Ok((deliveries, last))

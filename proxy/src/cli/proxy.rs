@@ -1,7 +1,8 @@
 //! What the command line asks of the running proxy, over its admin socket.
 
-use std::io::{Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{anyhow, bail};
@@ -13,6 +14,16 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug, thiserror::Error)]
 #[error("the running proxy is another version, which can't do that")]
 pub struct Unknown;
+
+/// The proxy that answers at `socket`.
+pub fn connect(socket: &Path) -> anyhow::Result<UnixStream> {
+    UnixStream::connect(socket).map_err(|error| match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            anyhow!("{}: only root and the proxy's user and group may ask it: {error}", socket.display())
+        }
+        _ => anyhow!("no proxy answers at {}: does it run?: {error}", socket.display()),
+    })
+}
 
 /// What lies at `path`.
 pub fn get(proxy: UnixStream, path: &str) -> anyhow::Result<String> {

@@ -1,6 +1,5 @@
 //! `hookgate reload`: has the running proxy read its configuration again.
 
-use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -16,9 +15,8 @@ pub(super) fn run(file: &ConfigFile) -> anyhow::Result<ExitCode> {
             file.path().display()
         )
     })?;
-    let proxy = UnixStream::connect(&socket)
-        .with_context(|| format!("no proxy answers at {}: does it run?", socket.display()))?;
-    let report = proxy::post(proxy, "/reload").context("not reloaded, what was in force stays")?;
+    let report =
+        proxy::post(proxy::connect(&socket)?, "/reload").context("not reloaded, what was in force stays")?;
     print(&report)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -286,7 +286,8 @@ impl Server {
             stopped = orders.stop() => { stopped?; stage.send_replace(Stage::Ending); finished.await }
             () = tokio::time::sleep(limit) => { stage.send_replace(Stage::Ending); finished.await }
         };
-        log.note(&format!("drained; {cut} connections were cut"));
+        let connections = if cut == 1 { "connection was" } else { "connections were" };
+        log.note(&format!("drained; {cut} {connections} cut"));
         Ok(())
     }
 }

@@ -102,7 +102,7 @@ fn a_drain_ends_what_takes_too_long_and_a_second_signal_ends_it_at_once() -> Res
         let expected = if signals == 1 { 2900..5000 } else { 0..1000 };
         assert!(expected.contains(&took.as_millis()), "{signals} signals: {took:?}");
         assert_eq!(relay.proxy.ended()?.and_then(|status| status.code()), Some(0));
-        let says_so = || Ok(relay.proxy.stderr().contains("1 connections were cut"));
+        let says_so = || Ok(relay.proxy.stderr().contains("1 connection was cut"));
         assert!(wait_until(Duration::from_secs(5), says_so)?, "{}", relay.proxy.stderr());
     }
     Ok(())

@@ -271,7 +271,7 @@ fn how_it_ended(worker: Pid, log: &Log) -> io::Result<Option<i32>> {
     match waitpid(worker, Some(WaitPidFlag::WNOHANG))? {
         WaitStatus::Exited(_, code) => Ok(Some(code)),
         WaitStatus::Signaled(_, signal, _) => {
-            log.note(&format!("the process that serves was ended by {signal}; the guard goes on"));
+            log.note(&format!("the process that serves was ended by {signal}"));
             Ok(Some(1))
         }
         _ => Ok(None),
