@@ -53,7 +53,7 @@ fn text(bytes: &[u8]) -> String {
 fn what_nginx_takes_becomes_what_hookgate_takes() -> Result<()> {
     // nginx binds what it is told to listen on, also when it only tests.
     let ns = if require(&[Need::Root, Need::Program("nginx")]) { Some(NetNs::new()?) } else { None };
-    for name in ["map", "debian", "backends", "fixed", "pattern", "plain"] {
+    for name in ["map", "debian", "backends", "fixed", "pattern", "plain", "both"] {
         let shape = Shape::new(name)?;
         if let Some(ns) = &ns {
             let mut nginx = ns.command("nginx");

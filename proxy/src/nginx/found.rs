@@ -13,8 +13,8 @@ pub struct Found {
     pub plain: Vec<SocketAddr>,
     /// Whom the client's address is believed from.
     pub real_ip_from: Vec<String>,
-    /// Whether that comes in a PROXY header.
-    pub has_proxy_protocol: bool,
+    /// Those of the listeners at which that comes in a PROXY header.
+    pub with_proxy_header: Vec<SocketAddr>,
     /// Certificate and key.
     pub pairs: Vec<(String, String)>,
     pub client_ca: Option<String>,

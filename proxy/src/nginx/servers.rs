@@ -61,13 +61,27 @@ fn is_certificate(directive: &Directive) -> bool {
     matches!(directive.name.as_str(), "ssl_certificate" | "ssl_certificate_key")
 }
 
-/// Whether all that a server does is lead to https, as hookgate's `http` listener does.
+/// Whether a server leads to https, as hookgate's `http` listener does.
 fn redirects(block: &[Directive]) -> bool {
-    let leads = |directive: &Directive| {
-        matches!(directive.name.as_str(), "return" | "rewrite")
-            && directive.arguments.iter().any(|argument| argument.starts_with("https://"))
-    };
-    block.iter().any(|directive| leads(directive) || directive.block.iter().flatten().any(leads))
+    block
+        .iter()
+        .any(|directive| leads_to_https(directive) || directive.block.iter().flatten().any(leads_to_https))
+}
+
+/// Whether a server that forwards does not do so without TLS (`if ($scheme = http) { return 301 https://… }`): a
+/// redirect in another location says nothing about that.
+fn forwards_tls_alone(block: &[Directive]) -> bool {
+    let inside =
+        block.iter().filter(|directive| is_relay(directive)).flat_map(|relay| relay.block.iter().flatten());
+    block.iter().chain(inside).any(|directive| {
+        let is_if = directive.name == "if";
+        leads_to_https(directive) || is_if && directive.block.iter().flatten().any(leads_to_https)
+    })
+}
+
+fn leads_to_https(directive: &Directive) -> bool {
+    matches!(directive.name.as_str(), "return" | "rewrite")
+        && directive.arguments.iter().any(|argument| argument.starts_with("https://"))
 }
 
 fn is_refusal(directive: &Directive) -> bool {
@@ -85,23 +99,26 @@ fn listeners(found: &mut Found, block: &[Directive], relays: bool) {
     let listens = || block.iter().filter(|directive| directive.name == "listen");
     let has = |directive: &Directive, word: &str| directive.arguments.iter().any(|argument| argument == word);
     let has_ssl = is_all_ssl || listens().any(|directive| has(directive, "ssl"));
+    let forwards_plain = relays && !(has_ssl && forwards_tls_alone(block));
     for directive in listens() {
         let Some(address) = directive.arguments.first().and_then(|text| listen(text)) else {
             found.note(directive, "listeners are addresses with a port");
             continue;
         };
         let is_https = is_all_ssl || has(directive, "ssl");
-        let to = match (is_https, relays, has_ssl) {
-            (true, ..) => &mut found.https,
-            // Beside TLS hookgate leads clients there.
-            (false, true, true) | (false, false, _) => &mut found.http,
-            (false, true, false) => &mut found.plain,
+        let to = match (is_https, forwards_plain) {
+            (true, _) => &mut found.https,
+            (false, true) => &mut found.plain,
+            (false, false) => &mut found.http,
         };
-        add(to, address);
-        if has(directive, "ipv6only=off") {
-            add(to, SocketAddr::from(([0, 0, 0, 0], address.port())));
+        let other = SocketAddr::from(([0, 0, 0, 0], address.port()));
+        for address in [Some(address), has(directive, "ipv6only=off").then_some(other)].into_iter().flatten()
+        {
+            add(to, address);
+            if has(directive, "proxy_protocol") {
+                add(&mut found.with_proxy_header, address);
+            }
         }
-        found.has_proxy_protocol |= has(directive, "proxy_protocol");
         if has(directive, "http2") || has(directive, "quic") {
             found.note(directive, "HTTP/1.1 is spoken, as Meta does");
         }

@@ -1,6 +1,7 @@
 //! From what was found to a `hookgate.toml`.
 
 use std::fmt::Display;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use toml_edit::{Array, InlineTable, Value};
@@ -64,19 +65,35 @@ fn listen(text: &mut Text, found: &Found) {
             text.key(key, addresses.iter().map(ToString::to_string).collect::<Array>());
         }
     }
-    match (found.has_proxy_protocol, found.real_ip_from.is_empty()) {
-        (true, false) => text.key("proxy_protocol_from", found.real_ip_from.iter().collect::<Array>()),
-        (true, true) => {
-            text.line("# proxy_protocol_from = []  # name the load balancers that send PROXY headers")
-        }
-        (false, false) => {
-            text.line("# A client's address is taken from PROXY headers alone, not from X-Forwarded-For.")
-        }
-        (false, true) => {}
+    if !(found.https.is_empty() || found.plain.is_empty()) {
+        text.line("# At plain requests are forwarded without TLS, as nginx does; an address at http would lead to https instead.");
     }
+    proxy_protocol(text, found);
     if found.https.is_empty() && found.http.is_empty() && found.plain.is_empty() {
         text.line("# Nothing was listened on.");
         text.line("https = [\"0.0.0.0:443\", \"[::]:443\"]");
+    }
+}
+
+fn proxy_protocol(text: &mut Text, found: &Found) {
+    match (found.with_proxy_header.is_empty(), found.real_ip_from.is_empty()) {
+        (false, false) => text.key("proxy_protocol_from", found.real_ip_from.iter().collect::<Array>()),
+        (false, true) => {
+            text.line("# proxy_protocol_from = []  # name the load balancers that send PROXY headers")
+        }
+        (true, false) => {
+            text.line("# A client's address is taken from PROXY headers alone, not from X-Forwarded-For.")
+        }
+        (true, true) => {}
+    }
+    let has_header = |listener: &&SocketAddr| found.with_proxy_header.contains(listener);
+    let all = found.https.iter().chain(&found.http).chain(&found.plain);
+    let others: Vec<String> = all.filter(|listener| !has_header(listener)).map(ToString::to_string).collect();
+    if !(found.with_proxy_header.is_empty() || others.is_empty()) {
+        text.line(format_args!(
+            "# It holds at every listener, in nginx not at {}: whoever comes there from such a network needs a header too.",
+            others.join(", ")
+        ));
     }
 }
 
