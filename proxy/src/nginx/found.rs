@@ -18,6 +18,8 @@ pub struct Found {
     /// Certificate and key.
     pub pairs: Vec<(String, String)>,
     pub client_ca: Option<String>,
+    /// Where certbot's answers to challenges lie.
+    pub webroot: Option<String>,
     pub resolvers: Vec<String>,
     /// Names of durations, as in `[timeouts]` and `[dns]`, in milliseconds.
     pub dns: BTreeMap<&'static str, u64>,

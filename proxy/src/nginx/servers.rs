@@ -43,7 +43,7 @@ fn server(found: &mut Found, tables: &Tables<'_>, server: &Directive, shared: &[
                 allowlist::take(found, tables, directive, block);
                 inside_relay(found, directive);
             }
-            "location" => location(found, directive),
+            "location" => location(found, directive, block),
             "if" if is_refusal_or_redirect(directive) => {}
             "return" | "rewrite" if !relays || is_refusal(directive) => {}
             _ => settings::take(found, directive),
@@ -165,19 +165,45 @@ fn inside_relay(found: &mut Found, location: &Directive) {
     }
 }
 
-/// One that does not forward: fine where hookgate does the same.
-fn location(found: &mut Found, location: &Directive) {
+/// One that does not forward: fine where hookgate does the same. `around` is the server's own block.
+fn location(found: &mut Found, location: &Directive, around: &[Directive]) {
     let inside = location.block.as_deref().unwrap_or_default();
     let path = location.arguments.last().map(String::as_str).unwrap_or_default();
     if inside.iter().all(|directive| is_refusal(directive) || directive.name == "access_log") {
         return;
     }
-    if path.starts_with("/.well-known/acme-challenge") {
-        let why = "challenges: [acme] gets certificates by itself, or serves certbot's with `webroot`";
-        return found.note(location, why);
+    if path.trim_start_matches('^').replace("\\.", ".").starts_with(CHALLENGES) {
+        return challenges(found, location, inside, around);
     }
     let leads_to_https = redirects(std::slice::from_ref(location)) && path == "/";
     if !leads_to_https {
         found.note(location, "nothing is served but what upstreams answer");
+    }
+}
+
+/// Where authorities ask for the answers to http-01 (RFC 8555 §8.3).
+const CHALLENGES: &str = "/.well-known/acme-challenge";
+
+/// The folder that certbot puts its answers in.
+fn challenges(found: &mut Found, location: &Directive, inside: &[Directive], around: &[Directive]) {
+    let folder = |directive: &Directive| {
+        let folder = directive.arguments.first()?;
+        let folder = match directive.name.as_str() {
+            "root" => folder,
+            "alias" => folder.trim_end_matches('/').strip_suffix(CHALLENGES)?,
+            _ => return None,
+        };
+        // nginx counts others from where it was installed.
+        (folder.starts_with('/') && !folder.contains('$')).then(|| folder.to_owned())
+    };
+    match (inside.iter().chain(around).find_map(folder), &found.webroot) {
+        (Some(folder), None) => found.webroot = Some(folder),
+        (Some(folder), Some(webroot)) if folder == *webroot => {}
+        (Some(_), Some(_)) => found.note(location, "`webroot` is one folder: the first is carried over"),
+        (None, _) => found.note(
+            location,
+            "[acme] gets certificates by itself with domains = [\"your.name\"], or serves certbot's challenges with \
+             webroot = \"/the/folder\"",
+        ),
     }
 }

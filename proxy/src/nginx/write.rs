@@ -25,6 +25,7 @@ pub fn toml(found: &Found, files: &[PathBuf]) -> String {
     }
     listen(&mut text, found);
     tls(&mut text, found);
+    acme(&mut text, found);
     dns(&mut text, found);
     upstreams(&mut text, found);
     durations(&mut text, "timeouts", &found.timeouts);
@@ -120,6 +121,15 @@ fn tls(text: &mut Text, found: &Found) {
     if let Some(ca) = &found.client_ca {
         text.key("client_ca", ca.as_str());
     }
+}
+
+fn acme(text: &mut Text, found: &Found) {
+    let Some(webroot) = &found.webroot else { return };
+    text.section("acme");
+    if found.http.is_empty() {
+        text.line("# It is served at [listen] http, which there is not yet.");
+    }
+    text.key("webroot", webroot.as_str());
 }
 
 fn dns(text: &mut Text, found: &Found) {
