@@ -158,9 +158,7 @@ impl<'d> Reading<'d> {
         let tls = Tls {
             pairs,
             client_ca: section.value("client_ca", path(self.base)),
-            client_names: section
-                .list("client_names", |name| text(name).map(str::to_owned))
-                .unwrap_or_default(),
+            client_names: section.list("client_names", certificate_name).unwrap_or_default(),
         };
         let ktls = section
             .value("ktls", one_of(&[("auto", Ktls::Auto), ("always", Ktls::Always), ("off", Ktls::Off)]))
@@ -374,6 +372,21 @@ fn count(written: Option<Option<u64>>) -> Option<usize> {
 fn pair(section: &mut Section<'_>, base: &Path) -> Option<Pair> {
     let (cert, key) = (section.value("cert", path(base)), section.value("key", path(base)));
     cert.zip(key).map(|(cert, key)| Pair { cert, key })
+}
+
+/// A name as certificates have it, common names too: it is compared whole.
+fn certificate_name(value: &toml::de::DeValue<'_>) -> Result<String, String> {
+    let name = text(value)?;
+    if name.trim().is_empty() {
+        Err("must not be empty: write the name that the certificate has; without client_names any will do"
+            .into())
+    } else if name.contains('*') {
+        Err(format!("`{name}`: there are no wildcards; write each name whole, as the certificate has it"))
+    } else if name.trim() != name {
+        Err(format!("`{name}`: no certificate has a name with spaces around it; take them away"))
+    } else {
+        Ok(name.to_owned())
+    }
 }
 
 /// A network interface's name as the kernel allows it (`dev_valid_name`).
