@@ -213,6 +213,9 @@ fn a_new_upstream_is_tried_once_and_may_fail() -> Result<()> {
 
 #[test]
 fn the_running_proxy_is_told() -> Result<()> {
+    let unreachable = Scene::new(MAIN)?.run(&["remove", "a.example"])?;
+    assert!(unreachable.stdout.contains("no [admin] socket"), "{unreachable:?}");
+    assert!(unreachable.stdout.ends_with("send it SIGHUP\n"), "{unreachable:?}");
     let scene = Scene::new(&format!("{MAIN}[admin]\nsocket = \"admin.sock\"\n"))?;
     let absent = scene.run(&["add", "b.example", "--no-probe"])?;
     assert_eq!(absent.code, Some(0));

@@ -159,7 +159,7 @@ fn holder<'f>(files: &'f Files, host: &str) -> Option<(&'f Path, Vec<Upstream>)>
 /// Has the running proxy take the configuration over; a line on what came of it.
 fn told(config: &Config) -> anyhow::Result<String> {
     let Some(socket) = config.admin.as_ref().and_then(|admin| admin.socket.as_deref()) else {
-        return Ok("without [admin] socket a running proxy can't be told: restart it\n".into());
+        return Ok("there is no [admin] socket to reach a running proxy by: send it SIGHUP\n".into());
     };
     let proxy = match UnixStream::connect(socket) {
         Ok(proxy) => proxy,
