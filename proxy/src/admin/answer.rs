@@ -13,6 +13,7 @@ pub(super) const LIMITS: HeadLimits = HeadLimits { bytes: 8192, target_bytes: 10
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
 const HTML: &str = "text/html; charset=utf-8";
+const END_OF_HEAD: &str = "\r\n\r\n";
 const NOWHERE: &str =
     "/, /health, /ready, /metrics, /status.json, /stats.json and /deliveries.json are here\n";
 
@@ -30,13 +31,30 @@ pub(super) fn respond(head: Option<&[u8]>, pages: &dyn Pages, origin: Origin) ->
     let question = target.iter().position(|b| *b == b'?');
     let (path, query) = target.split_at(question.unwrap_or(target.len()));
     match (head.method, origin) {
-        ("GET", Origin::Anybody) if !is_for_anybody(path) && !host::is_ours(&head, pages.hosts()) => {
-            response("421 Misdirected Request", TEXT, host::REFUSAL)
+        ("GET" | "HEAD", Origin::Anybody)
+            if !is_for_anybody(path) && !host::is_ours(&head, pages.hosts()) =>
+        {
+            for_method(head.method, response("421 Misdirected Request", TEXT, host::REFUSAL))
         }
-        ("GET", _) => get(path, query, pages),
+        ("GET" | "HEAD", _) => for_method(head.method, get(path, query, pages)),
         ("POST", Origin::CommandLine) => act(path, pages),
-        _ => response("405 Method Not Allowed", TEXT, NOWHERE),
+        (_, Origin::Anybody) => not_allowed("GET, HEAD"),
+        (_, Origin::CommandLine) => not_allowed("GET, HEAD, POST"),
     }
+}
+
+/// HEAD is answered with the head that GET would be (RFC 9110 §9.3.2).
+fn for_method(method: &str, mut response: String) -> String {
+    if method == "HEAD"
+        && let Some(end) = response.find(END_OF_HEAD)
+    {
+        response.truncate(end + END_OF_HEAD.len());
+    }
+    response
+}
+
+fn not_allowed(methods: &str) -> String {
+    with("405 Method Not Allowed", TEXT, &[("Allow", methods)], NOWHERE)
 }
 
 /// What load balancers ask for, by whatever name they like; a stranger learns little from it.

@@ -155,6 +155,18 @@ fn health_and_readiness() -> Result<()> {
     ] {
         assert_eq!(Client::plain(relay.admin)?.ask(&request)?.status(), status, "{request:.40}");
     }
+    // RFC 9110 §9.3.2: what GET would say of itself, and nothing more.
+    for path in ["/health", "/status.json?upstream=nobody", "/nowhere"] {
+        let got = ask_admin(relay.admin, path)?;
+        let mut client = Client::plain(relay.admin)?;
+        client.wire().send(asking(path, relay.admin).replace("GET", "HEAD"))?;
+        let head = std::io::read_to_string(client.into_wire().into_stream())?;
+        assert!(head.starts_with(&format!("HTTP/1.1 {} ", got.status())), "{head}");
+        assert!(head.contains(&format!("\r\nContent-Length: {}\r\n", got.body.len())), "{head}");
+        assert!(!got.body.is_empty() && head.ends_with("\r\n\r\n"), "{head}");
+    }
+    let refused = Client::plain(relay.admin)?.ask(request("PUT /health", &["Content-Length: 0"], ""))?;
+    assert_eq!(refused.field("Allow"), Some("GET, HEAD"));
     let mut busy = relay.client()?;
     busy.wire().send(get("/silent.example/"))?;
     assert!(wait_until(Duration::from_secs(5), || Ok(!silent.heard().concat().is_empty()))?);
