@@ -96,6 +96,16 @@ fn what_can_not_be_read_is_told_where() -> Result<()> {
     }
     let (code, said) = import(&dir.path().join("absent.conf"))?;
     assert_eq!((code, said.contains("absent.conf: No such file")), (Some(1), true), "{said}");
+    let (code, said) = import(Path::new("/dev/zero"))?;
+    assert_eq!((code, said.contains("/dev/zero: not a regular file")), (Some(1), true), "{said}");
+    // Its holes take no room on the disk; and a file that includes itself twice.
+    let endless = dir.write("endless.conf", "")?;
+    fs::File::options().write(true).open(&endless)?.set_len(1 << 40)?;
+    let again = format!("# {}\ninclude again.conf;\ninclude again.conf;\n", "x".repeat(4000));
+    for file in [endless, dir.write("again.conf", again)?] {
+        let (code, said) = import(&file)?;
+        assert_eq!((code, said.contains("bytes are read at most")), (Some(1), true), "{said}");
+    }
     assert_eq!(Command::new(harness::binary()?).args(["import", "nginx"]).output()?.status.code(), Some(2));
     Ok(())
 }

@@ -1,13 +1,16 @@
 //! Files and what they include, as one list of directives.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use super::syntax::{Directive, SyntaxError, parse};
+use crate::access;
 
 /// Includes within includes; nginx itself knows no bound.
 const DEEPEST: usize = 16;
+/// A file with all that it includes, in bytes: room for a map of half a million hosts.
+const LARGEST: u64 = 32 << 20;
 
 /// A file that cannot be read as nginx's.
 #[derive(Debug, thiserror::Error)]
@@ -22,25 +25,47 @@ pub enum BadFile {
 /// can be read stays.
 pub fn read(path: &Path) -> Result<Vec<Directive>, BadFile> {
     let base = path.parent().unwrap_or(Path::new(""));
-    with_includes(read_one(path)?, base, DEEPEST)
+    let mut left = LARGEST;
+    with_includes(read_one(path, &mut left)?, base, DEEPEST, &mut left)
 }
 
-fn read_one(path: &Path) -> Result<Vec<Directive>, BadFile> {
-    let text = fs::read(path).map_err(|error| BadFile::Unreadable { path: path.to_owned(), error })?;
+/// `left`: how many bytes may still be read.
+fn read_one(path: &Path, left: &mut u64) -> Result<Vec<Directive>, BadFile> {
+    let text =
+        read_at_most(path, *left).map_err(|error| BadFile::Unreadable { path: path.to_owned(), error })?;
+    *left -= text.len() as u64;
     Ok(parse(&path.into(), &String::from_utf8_lossy(&text))?)
 }
 
-fn with_includes(directives: Vec<Directive>, base: &Path, depth: usize) -> Result<Vec<Directive>, BadFile> {
+fn read_at_most(path: &Path, bytes: u64) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    access::open(path)?.take(bytes + 1).read_to_end(&mut text)?;
+    if text.len() as u64 > bytes {
+        return Err(io::Error::other(format!(
+            "no configuration is so long: {LARGEST} bytes are read at most, with all that is included; name the files \
+             that matter"
+        )));
+    }
+    Ok(text)
+}
+
+fn with_includes(
+    directives: Vec<Directive>,
+    base: &Path,
+    depth: usize,
+    left: &mut u64,
+) -> Result<Vec<Directive>, BadFile> {
     let mut all = Vec::new();
     for mut directive in directives {
         let pattern = directive.arguments.first().filter(|_| directive.name == "include" && depth > 0);
         let files = pattern.map(|pattern| files(pattern, base)).unwrap_or_default();
         if files.is_empty() {
-            let block = directive.block.take().map(|block| with_includes(block, base, depth)).transpose()?;
+            let block =
+                directive.block.take().map(|block| with_includes(block, base, depth, left)).transpose()?;
             all.push(Directive { block, ..directive });
         }
         for file in files {
-            all.extend(with_includes(read_one(&file)?, base, depth.saturating_sub(1))?);
+            all.extend(with_includes(read_one(&file, left)?, base, depth.saturating_sub(1), left)?);
         }
     }
     Ok(all)
