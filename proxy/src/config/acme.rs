@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::Listen;
 use super::document::Section;
 use super::upstreams::host;
-use super::value::{one_of, path, text};
+use super::value::{again, one_of, path, text};
 
 const LETS_ENCRYPT: &str = "https://acme-v02.api.letsencrypt.org/directory";
 const STATE: &str = "/var/lib/hookgate/acme";
@@ -89,7 +89,7 @@ pub(super) fn keys(section: &mut Section<'_>, base: &Path, listen: &Listen) -> A
         }
         return acme;
     }
-    if let Some(twice) = domains.iter().enumerate().find_map(|(n, d)| domains[..n].contains(d).then_some(d)) {
+    if let Some(twice) = again(domains) {
         section.problem("domains", &format!("`{twice}` is named twice; remove one"));
     }
     if domains.len() > MOST_DOMAINS {
@@ -114,7 +114,7 @@ fn domain(value: &toml::de::DeValue<'_>) -> Result<String, String> {
             "`{written}`: wildcards take a DNS challenge, which there is not; name each host"
         ));
     }
-    host(value)
+    host("write the name by which clients come, which the certificate is for")(value)
 }
 
 fn contact(value: &toml::de::DeValue<'_>) -> Result<String, String> {

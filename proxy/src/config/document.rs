@@ -75,12 +75,21 @@ impl<'t> Document<'t> {
         table
     }
 
+    pub(super) fn file(&self) -> &'t Path {
+        self.file
+    }
+
+    /// Where a byte of the text stands.
+    pub(super) fn place(&self, offset: usize) -> Place {
+        self.lines.get_or_init(|| Lines::of(self.text)).place(self.text, offset)
+    }
+
     /// `key`: whose value is wrong, if the text is right.
     pub(super) fn problem(&self, at: Range<usize>, key: Option<String>, message: String) {
         if self.is_broken.get() {
             return;
         }
-        let place = self.lines.get_or_init(|| Lines::of(self.text)).place(self.text, at.start);
+        let place = self.place(at.start);
         self.problems.borrow_mut().push(Problem {
             severity: Severity::Fatal,
             file: self.file.to_owned(),

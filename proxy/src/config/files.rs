@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::document::{Problem, Severity};
 use super::key::Key;
 use super::lines::Lines;
+use super::upstreams::Named;
 use super::{Config, ConfigError, Upstream, sections, upstreams};
 use crate::access::{Access as _, Disk};
 
@@ -75,16 +76,18 @@ impl Files {
     pub fn reading(&self) -> Reading {
         let mut problems = self.unreadable.clone();
         let meaning = self.main.as_ref().map(|main| sections::meaning(&main.path, &main.text));
-        let (mut config, mut pairs) = (None, Vec::new());
+        let (mut config, mut pairs, mut named) = (None, Vec::new(), Named::default());
         if let Some(meaning) = meaning {
             problems.extend(meaning.problems);
-            config = meaning.is_toml.then_some(meaning.config);
             pairs = meaning.pairs;
+            if meaning.is_toml {
+                (config, named) = (Some(meaning.config), meaning.named);
+            }
         }
         let mut alone = Vec::new();
         let to = config.as_mut().map_or(&mut alone, |config| &mut config.upstreams);
         for file in &self.beside {
-            problems.extend(upstreams::add_from(&file.path, &file.text, to));
+            problems.extend(upstreams::add_from(&file.path, &file.text, &mut named, to));
         }
         Reading { config, pairs, problems }
     }
@@ -98,7 +101,7 @@ impl Files {
         let beside = self.beside.iter().map(|file| {
             let mut upstreams = Vec::new();
             // Problems are told by `config`.
-            upstreams::add_from(&file.path, &file.text, &mut upstreams);
+            upstreams::add_from(&file.path, &file.text, &mut Named::default(), &mut upstreams);
             (&*file.path, upstreams)
         });
         main.into_iter().chain(beside).collect()

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use super::document::{Document, Problem, Section};
 use super::key::Key;
+use super::upstreams::Named;
 use super::value::{
-    address_with_port, auto_or_number, boolean, duration, free_address, network, number, one_of, path, port,
-    share, text,
+    address_with_port, again, auto_or_number, boolean, duration, free_address, network, number, one_of, path,
+    port, share, text,
 };
 use super::{
     Acme, Admin, Config, Dns, DnsServers, Guard, Ktls, Limit, Limits, Listen, Log, LogFormat, Mode, Pair,
@@ -26,6 +27,8 @@ pub(super) struct Meaning {
     pub(super) config: Config,
     /// Where each of the certificate pairs is written: the table of its `cert` and `key`.
     pub(super) pairs: Vec<Key>,
+    /// The upstreams that are named.
+    pub(super) named: Named,
     pub(super) problems: Vec<Problem>,
     /// False: nothing of the configuration can be relied on.
     pub(super) is_toml: bool,
@@ -35,8 +38,8 @@ pub(super) struct Meaning {
 pub(super) fn meaning(file: &Path, text: &str) -> Meaning {
     let document = Document::new(file, text);
     let table = document.parse();
-    let (config, pairs) = Reading::of(&document, file, &table).config();
-    Meaning { config, pairs, is_toml: document.is_toml(), problems: document.into_problems() }
+    let (config, pairs, named) = Reading::of(&document, file, &table).config();
+    Meaning { config, pairs, named, is_toml: document.is_toml(), problems: document.into_problems() }
 }
 
 /// The keys that the code knows, as `section.key`.
@@ -59,6 +62,8 @@ struct Reading<'d> {
     https_at: Option<Range<usize>>,
     /// Where each of the certificate pairs is written.
     pairs_at: Vec<Key>,
+    /// The upstreams that are named.
+    named: Named,
     /// What was read so far of all addresses to listen on.
     listened: RefCell<Vec<SocketAddr>>,
 }
@@ -76,14 +81,15 @@ impl<'d> Reading<'d> {
             known: Vec::new(),
             https_at: None,
             pairs_at: Vec::new(),
+            named: Named::default(),
             listened: RefCell::default(),
         }
     }
 
-    fn config(mut self) -> (Config, Vec<Key>) {
+    fn config(mut self) -> (Config, Vec<Key>, Named) {
         let config = self.read();
         self.top.finish();
-        (config, self.pairs_at)
+        (config, self.pairs_at, self.named)
     }
 
     fn read(&mut self) -> Config {
@@ -96,7 +102,7 @@ impl<'d> Reading<'d> {
             ktls,
             acme,
             dns: self.dns(),
-            upstreams: upstreams::section(self.top.section("upstreams"), self.base),
+            upstreams: upstreams::section(self.top.section("upstreams"), self.base, &mut self.named),
             relay: self.relay(),
             prefixes,
             guard,
@@ -250,6 +256,9 @@ impl<'d> Reading<'d> {
                 section.problem(key, "at least one");
             }
         }
+        if let Some(twice) = interfaces.as_deref().and_then(again) {
+            section.problem("interfaces", &format!("`{twice}` is named twice; remove one"));
+        }
         let mut limit = section.section("limit");
         let guard = Guard {
             interfaces: interfaces.unwrap_or_default(),
@@ -308,9 +317,10 @@ impl<'d> Reading<'d> {
 
     fn admin(&mut self) -> Option<Admin> {
         let mut section = self.top.section("admin");
+        let host = upstreams::host("leave it out: addresses of this machine need no entry");
         let admin = Admin {
             listen: section.value("listen", free_address(&self.listened)),
-            hosts: section.list("hosts", upstreams::host).unwrap_or_default(),
+            hosts: section.list("hosts", host).unwrap_or_default(),
             socket: section.value("socket", path(self.base)),
         };
         let present = section.is_present();

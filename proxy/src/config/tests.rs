@@ -210,7 +210,8 @@ fn files_of_upstreams_d_add_to_the_allowlist_and_name_themselves_in_problems() {
     write(&beside.join("20-c.toml"), "[upstreams]\n\"A.example\" = {}\n[listen]\n");
     let error = Config::load(&main).unwrap_err().to_string();
     let file = beside.join("20-c.toml");
-    let twice = "upstreams.\"A.example\": this host is named twice; remove one";
+    let twice =
+        format!("upstreams.\"A.example\": this host is named twice, in {}:4 too; remove one", main.display());
     assert_eq!(error, format!("{0}:2:1: {twice}\n{0}:3:2: unknown key `listen`", file.display()));
 
     std::fs::remove_dir_all(&folder).unwrap();

@@ -1,9 +1,11 @@
 //! `[upstreams]`: the allowlist, in the main file and in `upstreams.d`.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use toml::de::DeValue;
 
@@ -47,25 +49,30 @@ pub(super) fn files_beside(config: &Path) -> Result<Vec<PathBuf>, (PathBuf, io::
     Ok(files)
 }
 
-/// Adds the upstreams of one file of `upstreams.d`.
-pub(super) fn add_from(file: &Path, content: &str, to: &mut Vec<Upstream>) -> Vec<Problem> {
+/// Which hosts were named so far, in lower case, and where: the file and its line.
+#[derive(Debug, Default)]
+pub(super) struct Named(HashMap<String, (Arc<Path>, usize)>);
+
+/// Adds the upstreams of one file of `upstreams.d` that others have not `named`.
+pub(super) fn add_from(
+    file: &Path,
+    content: &str,
+    named: &mut Named,
+    to: &mut Vec<Upstream>,
+) -> Vec<Problem> {
     let document = Document::new(file, content);
     let table = document.parse();
     let mut top = Section::top(&document, &table);
     let base = file.parent().and_then(Path::parent).unwrap_or(Path::new(""));
-    let known: HashSet<String> = to.iter().map(|upstream| upstream.name.clone()).collect();
-    to.extend(read(top.section("upstreams"), base, known));
+    to.extend(section(top.section("upstreams"), base, named));
     top.finish();
     document.into_problems()
 }
 
-/// The main file's own.
-pub(super) fn section(section: Section<'_>, base: &Path) -> Vec<Upstream> {
-    read(section, base, HashSet::new())
-}
-
-fn read(mut section: Section<'_>, base: &Path, mut known: HashSet<String>) -> Vec<Upstream> {
+/// Those of one file; relative paths in it count from `base`.
+pub(super) fn section(mut section: Section<'_>, base: &Path, named: &mut Named) -> Vec<Upstream> {
     let document = section.document();
+    let file: Arc<Path> = document.file().into();
     let mut upstreams = Vec::new();
     for (written, at, entry) in section.entries() {
         let inside = entry.tables_inside();
@@ -78,10 +85,19 @@ fn read(mut section: Section<'_>, base: &Path, mut known: HashSet<String>) -> Ve
         let key = || Some(format!("upstreams.\"{written}\""));
         if let Err(wrong) = check_name(written) {
             document.problem(at, key(), wrong.into());
-        } else if known.insert(upstream.name.clone()) {
-            upstreams.push(upstream);
-        } else {
-            document.problem(at, key(), "this host is named twice; remove one".into());
+            continue;
+        }
+        match named.0.entry(upstream.name.clone()) {
+            Entry::Vacant(free) => {
+                free.insert((Arc::clone(&file), document.place(at.start).line));
+                upstreams.push(upstream);
+            }
+            Entry::Occupied(taken) => {
+                let (file, line) = taken.get();
+                let message =
+                    format!("this host is named twice, in {}:{line} too; remove one", file.display());
+                document.problem(at, key(), message);
+            }
         }
     }
     upstreams
@@ -148,15 +164,20 @@ pub fn host_name(written: &str) -> Result<String, &'static str> {
     check_name(written).map(|()| written.to_ascii_lowercase())
 }
 
-/// The same of a value.
-pub(super) fn host(value: &DeValue<'_>) -> Result<String, String> {
-    let written = text(value)?;
-    host_name(written).map_err(|wrong| format!("`{written}`: {wrong}"))
+/// The same of a value that names no upstream; `instead`: what to do about an address.
+pub(super) fn host(instead: &str) -> impl Fn(&DeValue<'_>) -> Result<String, String> {
+    move |value| {
+        let written = text(value)?;
+        if is_address(written) {
+            return Err(format!("`{written}`: an IP address is no host name; {instead}"));
+        }
+        host_name(written).map_err(|wrong| format!("`{written}`: {wrong}"))
+    }
 }
 
 /// Whether `name` is a whole DNS host name: what may stand as the first path segment.
 pub(super) fn check_name(name: &str) -> Result<(), &'static str> {
-    if name.parse::<IpAddr>().is_ok() || name.rsplit('.').next().is_some_and(is_number) {
+    if is_address(name) {
         return Err("an IP address is no host name; name the host and write its address = \"IP:port\"");
     }
     if name.ends_with('.') {
@@ -170,6 +191,11 @@ pub(super) fn check_name(name: &str) -> Result<(), &'static str> {
         return Err("not a DNS host name; write it without scheme, port or path");
     }
     Ok(())
+}
+
+/// What browsers and resolvers would take for an IP address.
+fn is_address(name: &str) -> bool {
+    name.parse::<IpAddr>().is_ok() || name.rsplit('.').next().is_some_and(is_number)
 }
 
 fn is_number(label: &str) -> bool {

@@ -133,6 +133,11 @@ pub(super) fn path(base: &Path) -> impl Fn(&DeValue<'_>) -> Result<PathBuf, Stri
     }
 }
 
+/// The first that stands in a list a second time.
+pub(super) fn again<T: PartialEq>(list: &[T]) -> Option<&T> {
+    list.iter().enumerate().find_map(|(n, element)| list[..n].contains(element).then_some(element))
+}
+
 /// One of a few words, each with its meaning.
 pub(super) fn one_of<T: Copy>(words: &[(&str, T)]) -> impl Fn(&DeValue<'_>) -> Result<T, String> {
     move |value| {
