@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::document::Section;
 use super::upstreams::check_name;
 use super::value::{address_with_port, duration, path, text};
-use crate::prefixes::{BadState, FileError, Refresh, Standing, Table};
+use crate::prefixes::{BadState, FileError, Network, Refresh, Standing, Table};
 
 /// Where Meta's prefixes come from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +42,9 @@ pub enum RegistryHost {
     Address(IpAddr),
 }
 
+/// The shortest interval at which a registry that is not one's own is asked.
+const HOUR: Duration = Duration::from_secs(3600);
+
 /// The well-known port of whois (RFC 3912).
 const WHOIS: u16 = 43;
 
@@ -60,11 +63,16 @@ pub(super) fn keys(section: &mut Section<'_>, base: &Path) -> Prefixes {
         let wrong = || format!("`{written}` is not a whois server: write \"host:port\"");
         Registry::parse(written).ok_or_else(wrong)
     });
-    let default_refresh = section.is_present().then_some(Duration::from_secs(24 * 3600));
+    let registry = registry.unwrap_or_else(Registry::radb);
+    if refresh.flatten().is_some_and(|every| every < HOUR) && !registry.is_own() {
+        let message = "must be at least \"1h\", or \"off\": the registry is everybody's, and its answer changes within weeks";
+        section.problem("refresh", message);
+    }
+    let default_refresh = section.is_present().then_some(24 * HOUR);
     Prefixes {
         source: source.unwrap_or(PrefixSource::Builtin),
         refresh: refresh.unwrap_or(default_refresh),
-        registry: registry.unwrap_or_else(Registry::radb),
+        registry,
         state: section.value("state", path(base)).unwrap_or_else(|| "/var/lib/hookgate/prefixes".into()),
     }
 }
@@ -90,6 +98,14 @@ impl Prefixes {
 impl Registry {
     fn radb() -> Self {
         Self { host: RegistryHost::Name("whois.radb.net".into()), port: WHOIS }
+    }
+
+    /// Whether it has an address that is not public, and so can only be the operator's.
+    fn is_own(&self) -> bool {
+        match self.host {
+            RegistryHost::Name(_) => false,
+            RegistryHost::Address(address) => Network::around(address, u8::MAX).special_purpose().is_some(),
+        }
     }
 
     /// A host's name or address, with a port or without.
