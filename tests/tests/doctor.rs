@@ -97,7 +97,7 @@ fn a_machine_that_is_well() -> Result<()> {
     assert_eq!(well.code, Some(0), "{:#}", well.document);
     let certificate = format!("certificate {}", cert.display());
     for (subject, text) in [
-        ("configuration", "is fine, 1 upstreams"),
+        ("configuration", "is fine, 1 upstream"),
         ("kernel", "Linux "),
         ("BPF", "the kernel has BPF"),
         ("bpffs", "mounted at /sys/fs/bpf"),

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Serialize;
 
-use super::{ConfigFile, Consent, json, print};
+use super::{ConfigFile, Consent, counted, json, print};
 use crate::check::{self, Checked};
 use crate::config::{Files, Problem, Severity};
 
@@ -33,7 +33,8 @@ pub(super) fn run(options: &Options, file: &ConfigFile) -> anyhow::Result<ExitCo
         // Where standard error is closed there is nobody left to tell.
         io::stderr().write_all(lines.as_bytes()).ok();
         if let Some(config) = config.filter(|_| ok) {
-            print(&format!("{}: fine, {} upstreams\n", files.path().display(), config.upstreams.len()))?;
+            let upstreams = counted(config.upstreams.len(), "upstream");
+            print(&format!("{}: fine, {upstreams}\n", files.path().display()))?;
         }
     }
     Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -8,7 +8,7 @@ use serde::Serialize;
 use tokio::runtime;
 
 use super::stats::Source;
-use super::{ConfigFile, json, print};
+use super::{ConfigFile, counted, json, print};
 use crate::config::{Config, ConfigError};
 use crate::doctor::{self, Finding, Level};
 
@@ -58,8 +58,8 @@ fn configuration(file: &ConfigFile) -> (Option<Config>, Vec<Finding>) {
     let path = file.path().display();
     match file.load() {
         Ok(config) => {
-            let upstreams = config.upstreams.len();
-            let fine = Finding::ok(SUBJECT, format!("{path} is fine, {upstreams} upstreams"));
+            let upstreams = counted(config.upstreams.len(), "upstream");
+            let fine = Finding::ok(SUBJECT, format!("{path} is fine, {upstreams}"));
             (Some(config), vec![fine])
         }
         Err(error) => {

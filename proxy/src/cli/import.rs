@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::bail;
 use clap::Subcommand;
 
-use super::print;
+use super::{counted, print};
 use crate::config::{Config, ConfigError};
 use crate::nginx::{Imported, import};
 
@@ -28,8 +28,8 @@ pub(super) fn run(command: &Command) -> anyhow::Result<()> {
         bail!("no host was found that is forwarded to: the comments above say why");
     }
     print(&toml)?;
-    let mut said =
-        format!("{upstreams} upstreams, {notes} directives not carried over (see the comments at the end)\n");
+    let (upstreams, notes) = (counted(upstreams, "upstream"), counted(notes, "directive"));
+    let mut said = format!("{upstreams}, {notes} not carried over (see the comments at the end)\n");
     if let Err(ConfigError(problems)) = Config::parse(Path::new("hookgate.toml"), &toml) {
         for problem in problems {
             said += &format!("to correct by hand: {problem}\n");

@@ -114,6 +114,11 @@ impl Cli {
     }
 }
 
+/// `1 upstream`, `2 upstreams`.
+fn counted(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
 /// To a guard that may lock out whoever asks for it.
 #[derive(Clone, Copy, Debug, Args)]
 struct Consent {
