@@ -18,7 +18,18 @@ pub(super) fn faults(config: &Config, pairs: &[Key]) -> Vec<Fault> {
     let configured = config.tls.iter().flat_map(|tls| &tls.pairs);
     let now = clock::now();
     let of_pairs = pairs.iter().zip(configured).flat_map(|(at, pair)| examine(at, pair, now).1);
-    of_pairs.chain(kept(config)).chain(certbot(config)).collect()
+    of_pairs.chain(kept(config)).chain(certbot(config)).chain(clients(config)).collect()
+}
+
+/// Names of clients that nobody's certificate is likely to have.
+fn clients(config: &Config) -> Vec<Fault> {
+    let names = config.tls.iter().flat_map(|tls| &tls.client_names).enumerate();
+    let wildcards = names.filter(|(_, name)| name.contains('*')).map(|(number, name)| {
+        let text = format!("`{name}` is compared as it is, not as a wildcard");
+        let next = "write each name whole, as the certificate has it";
+        Fault::new(Severity::Warning, Key::new("tls.client_names").element(number), text, next)
+    });
+    wildcards.collect()
 }
 
 /// The certificate of a pair, if it can be used, and all that is wrong with it. `at`: the table that has the pair's keys.

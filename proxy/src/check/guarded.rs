@@ -19,6 +19,10 @@ pub(super) fn faults(config: &Config, may_lock_out: bool) -> Vec<Fault> {
         }
     };
     let Some(guard) = &config.guard else { return faults };
+    if config.prefixes.ask_too_often() {
+        let text = "the registry is everybody's, and its answer changes within weeks";
+        faults.push(Fault::new(Severity::Warning, Key::new("guard.refresh"), text, "write \"1h\" or more"));
+    }
     for (number, name) in guard.interfaces.iter().enumerate() {
         faults.extend(interface(Key::new("guard.interfaces").element(number), name, guard).err());
     }

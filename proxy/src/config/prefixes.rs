@@ -42,7 +42,7 @@ pub enum RegistryHost {
     Address(IpAddr),
 }
 
-/// The shortest interval at which a registry that is not one's own is asked.
+/// The shortest interval at which a registry that is not one's own should be asked.
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// The well-known port of whois (RFC 3912).
@@ -63,21 +63,21 @@ pub(super) fn keys(section: &mut Section<'_>, base: &Path) -> Prefixes {
         let wrong = || format!("`{written}` is not a whois server: write \"host:port\"");
         Registry::parse(written).ok_or_else(wrong)
     });
-    let registry = registry.unwrap_or_else(Registry::radb);
-    if refresh.flatten().is_some_and(|every| every < HOUR) && !registry.is_own() {
-        let message = "must be at least \"1h\", or \"off\": the registry is everybody's, and its answer changes within weeks";
-        section.problem("refresh", message);
-    }
     let default_refresh = section.is_present().then_some(24 * HOUR);
     Prefixes {
         source: source.unwrap_or(PrefixSource::Builtin),
         refresh: refresh.unwrap_or(default_refresh),
-        registry,
+        registry: registry.unwrap_or_else(Registry::radb),
         state: section.value("state", path(base)).unwrap_or_else(|| "/var/lib/hookgate/prefixes".into()),
     }
 }
 
 impl Prefixes {
+    /// Whether a registry that is everybody's would be asked more often than it changes.
+    pub fn ask_too_often(&self) -> bool {
+        self.refresh.is_some_and(|every| every < HOUR) && !self.registry.is_own()
+    }
+
     /// The prefixes as they stand, and what is wrong with the state file if it can't be used: the configured list
     /// stands alone then.
     ///

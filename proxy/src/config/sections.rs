@@ -390,8 +390,6 @@ fn certificate_name(value: &toml::de::DeValue<'_>) -> Result<String, String> {
     if name.trim().is_empty() {
         Err("must not be empty: write the name that the certificate has; without client_names any will do"
             .into())
-    } else if name.contains('*') {
-        Err(format!("`{name}`: there are no wildcards; write each name whole, as the certificate has it"))
     } else if name.trim() != name {
         Err(format!("`{name}`: no certificate has a name with spaces around it; take them away"))
     } else {
