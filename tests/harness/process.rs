@@ -164,11 +164,15 @@ impl Moments {
     }
 }
 
-/// Whether a process runs: one that has ended, and was not waited for, does not.
+/// Whether a process runs: one that has ended, and was not waited for, does not. Each of its threads is looked at: the
+/// first may have ended, and others still hold its listeners.
 pub fn is_there(pid: u32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // After the name, which may hold anything, comes the state (proc_pid_stat(5)).
-    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten();
+    threads.flatten().any(|thread| {
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        // After the name, which may hold anything, comes the state (proc_pid_stat(5)).
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+    })
 }
 
 impl Drop for Running {
@@ -226,4 +230,33 @@ pub fn wrapped(program: &str, args: &[&str], command: &Command) -> Command {
         outer.current_dir(dir);
     }
     outer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Need, require};
+
+    #[test]
+    fn a_process_whose_first_thread_has_ended_is_there() {
+        const SCRIPT: &str = "import ctypes, threading, time\n\
+            threading.Thread(target=time.sleep, args=(60,)).start()\n\
+            ctypes.CDLL(None).pthread_exit(None)";
+        if !require(&[Need::Program("python3")]) {
+            return;
+        }
+        let mut command = Command::new("python3");
+        command.args(["-c", SCRIPT]);
+        let mut process = Running::start(command).unwrap();
+        let pid = process.pid();
+        let first_has_ended = || {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+            Ok(stat.contains(") Z "))
+        };
+        assert!(wait_until(Duration::from_secs(10), first_has_ended).unwrap());
+        assert!(is_there(pid));
+        process.signal(Signal::KILL).unwrap();
+        assert!(wait_until(Duration::from_secs(10), || Ok(process.ended()?.is_some())).unwrap());
+        assert!(!is_there(pid));
+    }
 }
