@@ -1,12 +1,15 @@
 //! Two processes, of which the one that serves has no privileges, and which end together.
 
 use std::fs;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::net::UnixListener;
 use std::process::Command;
+use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use harness::{Need, NetNs, Proxy, TempDir, free_port, is_there, require, run, wait_until};
+use anyhow::{Context, Result, anyhow, ensure};
+use harness::{Client, Need, NetNs, Proxy, TempDir, free_port, is_there, require, run, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -109,6 +112,29 @@ fn neither_outlives_the_other_and_the_guard_outlives_both() -> Result<()> {
     assert_eq!(scene.proxy.ended()?.and_then(|status| status.code()), Some(1));
     assert!(wait_until(SOON, || Ok(scene.proxy.stderr().contains("ended by SIGKILL")))?);
     assert_eq!(scene.stats()?["guard"]["state"], "attached");
+    Ok(())
+}
+
+/// The kernel takes its time to end one that is killed, and its successor does not know.
+#[test]
+fn a_start_waits_for_those_who_are_about_to_let_go() -> Result<()> {
+    let (address, dir) = (SocketAddr::from(([127, 0, 0, 1], free_port()?)), TempDir::new("supervised")?);
+    let socket = dir.path().join("admin.sock");
+    let held = (TcpListener::bind(address)?, UnixListener::bind(&socket)?);
+    let letting_go = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(500));
+        drop(held);
+    });
+    let config = format!("[listen]\nplain = [\"{address}\"]\n[admin]\nsocket = {socket:?}\n[upstreams]\n");
+    let mut proxy = Proxy::start(&config)?;
+    letting_go.join().map_err(|_| anyhow!("panicked"))?;
+    let answered = || {
+        Ok(Client::plain(address)
+            .and_then(|mut client| client.ask("GET / HTTP/1.1\r\nHost: a\r\n\r\n"))
+            .is_ok())
+    };
+    assert!(wait_until(SOON, answered)?, "{}", proxy.stderr());
+    assert!(proxy.stop()?.success());
     Ok(())
 }
 

@@ -59,8 +59,12 @@ pub fn before_start(
     is_given_sockets: bool,
 ) -> Result<(Config, Vec<Problem>), ConfigError> {
     let reading = files.reading();
+    let to_bind = reading.config.as_ref().filter(|_| !is_given_sockets);
+    if let Some(config) = to_bind {
+        ports::wait_until_free(config);
+    }
     let mut faults = faults(&reading, files, may_lock_out, is_given_sockets);
-    if let Some(config) = reading.config.as_ref().filter(|_| !is_given_sockets) {
+    if let Some(config) = to_bind {
         faults.extend(ports::already_running(config, files.path()));
     }
     let Reading { config, problems, .. } = reading;

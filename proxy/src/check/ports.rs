@@ -1,9 +1,11 @@
 //! The addresses to listen on: free, ours already, or whose.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::net::sockopt::socket_peercred;
 use rustix::process::geteuid;
@@ -12,6 +14,26 @@ use super::Fault;
 use super::holder::{Holder, holders};
 use crate::config::{Config, Key, Severity};
 use crate::server;
+
+/// A hookgate that was killed lets go of its listeners a moment after it is gone for those who waited for its end.
+const LETTING_GO: Duration = Duration::from_secs(2);
+
+/// Returns once nobody has what this configuration listens on, or after [`LETTING_GO`].
+#[expect(clippy::disallowed_methods, reason = "before a start there is nothing but this thread")]
+pub(super) fn wait_until_free(config: &Config) {
+    const PAUSE: Duration = Duration::from_millis(10);
+    let socket = config.admin.as_ref().and_then(|admin| admin.socket.as_deref());
+    let addresses = addresses(config);
+    let is_held = || {
+        let in_use = |error: io::Error| error.kind() == ErrorKind::AddrInUse;
+        addresses.iter().any(|(_, address)| server::can_bind(*address).is_err_and(in_use))
+            || socket.is_some_and(|path| UnixStream::connect(path).is_ok())
+    };
+    let deadline = Instant::now() + LETTING_GO;
+    while is_held() && Instant::now() < deadline {
+        thread::sleep(PAUSE);
+    }
+}
 
 /// `file`: the configuration's, by which a hookgate that runs with it is known.
 pub(super) fn faults(config: &Config, file: &Path) -> Vec<Fault> {
