@@ -137,8 +137,10 @@ fn names_that_lead_nowhere() -> Result<()> {
 fn where_connections_and_handshakes_fail() -> Result<()> {
     let dir = TempDir::new("probe")?;
     let dns = nowhere()?;
-    let refused = Probed::new(dns, &format!("address = \"{}\"", nowhere()?))?;
-    refused.assert_failed("TCP", "Connection refused", "listen on this port");
+    let closed = format!("address = \"{}\"", nowhere()?);
+    Probed::new(dns, &closed)?.assert_failed("TCP", "Connection refused", "listen on this port");
+    let (_, text) = probe(dns, &closed, &["up.example"])?;
+    assert_eq!(text.matches("Connection refused").count(), 1, "{text}");
 
     let ca = Ca::new("an authority")?;
     let [trusted, ..] = ca.issue(&["up.example"])?.write(&dir, "trusted")?;

@@ -69,7 +69,12 @@ pub(super) fn text(report: &Report, upstream: &Upstream) -> String {
         }
         (None, None) => {}
     }
-    for Attempt { address, took, error } in &report.tcp {
+    // The only attempt is the step itself.
+    let failed = match &report.tcp[..] {
+        [Attempt { error: Some(_), took, .. }] => Some(*took),
+        _ => None,
+    };
+    for Attempt { address, took, error } in report.tcp.iter().filter(|_| failed.is_none()) {
         match error {
             None => line("ok", "TCP", Some(*took), &address.to_string()),
             Some(error) => line("warn", "TCP", Some(*took), &format!("{address}: {error}")),
@@ -91,7 +96,7 @@ pub(super) fn text(report: &Report, upstream: &Upstream) -> String {
         line("ok", "HTTP", Some(http.took), &format!("GET / is answered with {}", http.status));
     }
     if let Some(failure) = &report.failure {
-        line("fail", failure.step, None, &failure.error);
+        line("fail", failure.step, failed, &failure.error);
         line("", "", None, &format!("-> {}", failure.next));
     }
     lines

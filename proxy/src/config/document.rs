@@ -69,7 +69,16 @@ impl<'t> Document<'t> {
     pub(super) fn parse(&self) -> Spanned<DeTable<'t>> {
         let (table, errors) = DeTable::parse_recoverable(self.text);
         if let Some(first) = errors.first() {
-            self.problem(first.span().unwrap_or_default(), None, first.message().to_owned());
+            let at = first.span().unwrap_or_default();
+            let message = match (first.message(), self.text.get(at.clone())) {
+                ("duplicate key", Some(key)) => {
+                    format!(
+                        "duplicate key: {key} is there already: keep one of the two, with the lines of both"
+                    )
+                }
+                (message, _) => message.to_owned(),
+            };
+            self.problem(at, None, message);
             self.is_broken.set(true);
         }
         table

@@ -39,7 +39,11 @@ fn failure(upstream: &Upstream, error: &ConnectError) -> Failure {
         ConnectError::Prohibited => {
             "write allow_private = true for this upstream if it lies in your own network".into()
         }
-        _ => format!("does {} exist? write the name as its DNS has it, or give its address", upstream.name),
+        _ => format!(
+            "does {} exist? write the name as its DNS has it, or give its address; `hookgate doctor` says which of \
+             [dns] servers answer",
+            upstream.name
+        ),
     };
     Failure { step: "DNS", error: error.to_string(), next }
 }
