@@ -32,7 +32,7 @@ pub(super) fn respond(head: Option<&[u8]>, pages: &dyn Pages, origin: Origin) ->
     let (path, query) = target.split_at(question.unwrap_or(target.len()));
     match (head.method, origin) {
         ("GET" | "HEAD", Origin::Anybody)
-            if !is_for_anybody(path) && !host::is_ours(&head, pages.hosts()) =>
+            if !is_for_anybody(path) && !host::is_ours(&head, &pages.hosts()) =>
         {
             for_method(head.method, response("421 Misdirected Request", TEXT, host::REFUSAL))
         }

@@ -50,7 +50,7 @@ pub trait Pages: Send + Sync {
     /// What keeps the proxy from serving, a reason each; none when it is ready.
     fn unready(&self) -> Vec<String>;
     /// Names, in lower case, by which the address may be asked beside IP addresses and `localhost`.
-    fn hosts(&self) -> &[String];
+    fn hosts(&self) -> Vec<String>;
 }
 
 pub use socket::{AdminSocket, BadSocket};

@@ -14,12 +14,15 @@ use crate::observe::{Format, Log, Metrics};
 use crate::upstream::{Directory, Dns};
 
 /// What workers serve with.
+#[derive(Clone)]
 pub(super) struct Generation {
     pub(super) context: Arc<Context>,
     pub(super) doors: Vec<Door>,
     pub(super) certificates: Option<Arc<Certificates>>,
     /// The guard's, as configured.
     pub(super) mode: Mode,
+    /// Names by which the admin listener may be asked.
+    pub(super) admin_hosts: Vec<String>,
 }
 
 /// Where clients come in, and what is spoken there.
@@ -158,6 +161,10 @@ pub(super) fn kernel_tls(ktls: Ktls, machine: &Machine, log: &Log) -> Option<Ker
 
 pub(super) fn mode(config: &Config) -> Mode {
     config.guard.as_ref().map_or(Mode::Observe, |guard| guard.mode)
+}
+
+pub(super) fn admin_hosts(config: &Config) -> Vec<String> {
+    config.admin.as_ref().map(|admin| admin.hosts.clone()).unwrap_or_default()
 }
 
 /// Says what the operator may have overlooked; what a check says before a start, a reload says here.

@@ -1,5 +1,6 @@
 //! The life of the process: prepare, listen, serve, drain.
 
+mod admin;
 pub mod capacity;
 mod certificates;
 mod confine;
@@ -19,16 +20,15 @@ mod worker;
 
 use std::io;
 use std::os::fd::AsFd as _;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio::runtime;
 use tokio::sync::{mpsc, watch};
-use tokio::task::{JoinHandle, LocalSet, spawn_local};
+use tokio::task::{LocalSet, spawn_local};
 
 pub use certificates::BadCertificates;
 pub use generation::log_format;
@@ -37,7 +37,6 @@ pub use parent::{BadTakeover, ParentError, Start, is_given_sockets, run, run_uns
 pub use privileges::{BadUser, worker_user};
 
 use crate::access::Access;
-use crate::admin;
 use crate::config::Config;
 use crate::datapath::{Life, Stage};
 use crate::net::{KernelTls, NoKernelTls};
@@ -47,8 +46,9 @@ use crate::registry::Refresher;
 use crate::sys::Shared;
 use crate::upstream::BadUpstream;
 use crate::upstream::dns::BadDns;
+use admin::Admin;
 use certificates::Certificates;
-use generation::{Door, Generation, Parts, kernel_tls, mode, note_missing_roots, protocols};
+use generation::{Door, Generation, Parts, admin_hosts, kernel_tls, mode, note_missing_roots, protocols};
 use listen::Listener;
 use pages::{Reply, Status};
 use parent::{Order, Orders, Parent};
@@ -231,8 +231,9 @@ impl Server {
             log.note(&format!("listening on {listener} ({protocol})"));
         }
         note_missing_roots(&context);
-        let mode = mode(&config);
-        let (generations, now) = watch::channel(Arc::new(Generation { context, doors, certificates, mode }));
+        let (mode, admin_hosts) = (mode(&config), admin_hosts(&config));
+        let generation = Generation { context, doors, certificates, mode, admin_hosts };
+        let (generations, now) = watch::channel(Arc::new(generation));
         let pulse = Pulse::new(machine.threads, machine.watchdog);
         let workers = Workers::start(&pulse, &now, &life)?;
         let prefixes =
@@ -242,12 +243,12 @@ impl Server {
             drop(spawn_local(Arc::clone(&prefixes).follow(refresher)));
         }
         let (reload, mut reloads) = mpsc::channel(1);
-        let hosts = config.admin.as_ref().map(|admin| admin.hosts.clone()).unwrap_or_default();
-        let process = Process { since: clock::now(), file, last_reload: LastReload::default(), hosts };
+        let process = Process { since: clock::now(), file, last_reload: LastReload::default() };
         let last_reload = process.last_reload.clone();
         let status = Status { now: now.clone(), parent: parent.clone(), prefixes, reload, life, process };
-        let admin = admin.open(status, &log)?;
-        let mut reloader = Reloader::new(config, machine, generations, has_guard, parent.clone(), access);
+        let answering = admin.open(status, &log)?;
+        let mut reloader =
+            Reloader::new(config, machine, generations, answering, has_guard, parent.clone(), access);
         parent.ready()?;
         let told = parent.clone();
         drop(spawn_local(async move { pulse.tell(|| told.alive()).await }));
@@ -257,7 +258,7 @@ impl Server {
                     Order::Stop => break Stage::Draining,
                     Order::StepAside => {
                         // The other process answers there.
-                        admin.iter().for_each(JoinHandle::abort);
+                        reloader.stop_answering();
                         break Stage::Replaced;
                     }
                     Order::Reload => last_reload.note(&reloader.reload_and_tell()),
@@ -289,38 +290,5 @@ impl Server {
         let connections = if cut == 1 { "connection was" } else { "connections were" };
         log.note(&format!("drained; {cut} {connections} cut"));
         Ok(())
-    }
-}
-
-/// Where the operator is answered.
-struct Admin {
-    listener: Option<Listener>,
-    socket: Option<(UnixListener, PathBuf)>,
-}
-
-impl Admin {
-    fn new(config: &Config, parent: &Parent) -> Result<Self, StartError> {
-        let listen = config.admin.as_ref().and_then(|admin| admin.listen);
-        let socket = config.admin.as_ref().and_then(|admin| admin.socket.clone());
-        let listener =
-            listen.map(|address| Ok::<_, ParentError>(Listener::new(parent.bind(address)?, address)));
-        let socket = socket.map(|path| Ok::<_, ParentError>((parent.admin_socket()?, path)));
-        Ok(Self { listener: listener.transpose()?, socket: socket.transpose()? })
-    }
-
-    fn open(self, status: Status, log: &Log) -> Result<Vec<JoinHandle<()>>, StartError> {
-        let (status, mut tasks) = (Arc::new(status), Vec::new());
-        if let Some(listener) = &self.listener {
-            listener.open()?;
-            log.note(&format!("listening on {listener} (admin)"));
-            let listener = admin::Listener::Address(TcpListener::from_std(listener.share()?)?);
-            tasks.push(tokio::spawn(admin::serve(listener, status.clone())));
-        }
-        if let Some((socket, path)) = self.socket {
-            log.note(&format!("listening on {} (admin)", path.display()));
-            let listener = admin::Listener::Socket(tokio::net::UnixListener::from_std(socket)?);
-            tasks.push(tokio::spawn(admin::serve(listener, status)));
-        }
-        Ok(tasks)
     }
 }

@@ -60,8 +60,8 @@ impl Pages for Status {
         status::document(self, upstream)
     }
 
-    fn hosts(&self) -> &[String] {
-        &self.process.hosts
+    fn hosts(&self) -> Vec<String> {
+        self.now().admin_hosts.clone()
     }
 
     fn deliveries(&self, after: u64) -> Vec<Delivery> {

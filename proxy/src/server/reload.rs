@@ -2,15 +2,17 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustix::process::getppid;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_local};
 
+use super::admin::{Answering, listen};
 use super::certificates::{BadCertificates, Certificates};
 use super::generation::{
-    Door, Generation, Parts, kernel_tls, log_format, mode, note_what_is_missing, protocols,
+    Door, Generation, Parts, admin_hosts, kernel_tls, log_format, mode, note_what_is_missing, protocols,
 };
 use super::listen::Listener;
 use super::parent::{Parent, ParentError};
@@ -28,6 +30,8 @@ pub(super) struct Reloader {
     fixed: Fixed,
     machine: Machine,
     generations: watch::Sender<Arc<Generation>>,
+    /// `None`: another process answers.
+    answering: Option<Answering>,
     renewing: Option<Renewing>,
     /// It was attached at the start.
     has_guard: bool,
@@ -57,27 +61,26 @@ impl Reloader {
         config: Config,
         machine: Machine,
         generations: watch::Sender<Arc<Generation>>,
+        answering: Answering,
         has_guard: bool,
         parent: Parent,
         access: Arc<dyn Access>,
     ) -> Self {
-        let (fixed, renewing) = (Fixed::of(&config, has_guard), None);
-        let mut reloader = Self { config, fixed, machine, generations, renewing, has_guard, parent, access };
+        let (fixed, answering, renewing) = (Fixed::of(&config, has_guard), Some(answering), None);
+        let mut reloader =
+            Self { config, fixed, machine, generations, answering, renewing, has_guard, parent, access };
         reloader.renew();
         reloader
     }
 
     /// Lets go of the listeners' sockets: once the workers have too, new clients are refused.
     pub(super) fn close_doors(&self) {
-        self.generations.send_modify(|now| {
-            let Generation { context, certificates, mode, .. } = &**now;
-            *now = Arc::new(Generation {
-                context: Arc::clone(context),
-                doors: Vec::new(),
-                certificates: certificates.clone(),
-                mode: *mode,
-            });
-        });
+        self.generations.send_modify(|now| Arc::make_mut(now).doors.clear());
+    }
+
+    /// Leaves the operator to another process.
+    pub(super) fn stop_answering(&mut self) {
+        self.answering = None;
     }
 
     /// Reloads and logs what came of it.
@@ -110,6 +113,8 @@ impl Reloader {
         let parts = Parts::renewed(&before.context, &self.config, &config, &self.machine, access)?;
         let log = before.context.log.with(log_format(config.log.format), config.log.access);
         let doors = self.doors(&config, certificates.as_deref(), &before, &log)?;
+        let place = self.answering.as_ref().map(|answering| answering.place(&config, &self.parent, &log));
+        let place = place.transpose()?;
         let kernel_tls = match self.config.ktls == config.ktls {
             true => before.context.kernel_tls,
             false => kernel_tls(config.ktls, &self.machine, &log),
@@ -121,8 +126,12 @@ impl Reloader {
             self.reload_guard(&context.metrics.funnel, &config, &mut report);
         }
         note_what_is_missing(&context);
-        let mode = mode(&config);
-        self.generations.send_replace(Arc::new(Generation { context, doors, certificates, mode }));
+        let (mode, admin_hosts) = (mode(&config), admin_hosts(&config));
+        let generation = Generation { context, doors, certificates, mode, admin_hosts };
+        self.generations.send_replace(Arc::new(generation));
+        if let (Some(answering), Some(place)) = (&mut self.answering, place) {
+            answering.move_to(place);
+        }
         self.config = config;
         self.parent.in_force()?;
         self.renew();
@@ -217,8 +226,8 @@ impl Reloader {
 
 /// What only a restart can change.
 struct Fixed {
-    admin: Option<config::Admin>,
-    process: config::Process,
+    admin_socket: Option<PathBuf>,
+    user: Option<String>,
     prefixes: config::Prefixes,
     /// Where none is attached, that it is not wanted.
     guard: Option<Option<config::Guard>>,
@@ -227,8 +236,8 @@ struct Fixed {
 impl Fixed {
     fn of(config: &Config, has_guard: bool) -> Self {
         Self {
-            admin: config.admin.clone(),
-            process: config.process.clone(),
+            admin_socket: admin_socket(config),
+            user: config.process.user.clone(),
             prefixes: config.prefixes.clone(),
             guard: (!has_guard).then(|| config.guard.clone()),
         }
@@ -239,6 +248,7 @@ impl Fixed {
 fn changes(before: &Config, after: &Config, fixed: &Fixed) -> String {
     let mut lines = String::new();
     let mut line = |text: String| lines += &(text + "\n");
+    let admin = |config| (listen(config), admin_hosts(config));
     let sections = [
         ("listen", before.listen != after.listen),
         ("tls", before.tls != after.tls || before.ktls != after.ktls),
@@ -247,6 +257,8 @@ fn changes(before: &Config, after: &Config, fixed: &Fixed) -> String {
         ("relay", before.relay != after.relay),
         ("timeouts", before.timeouts != after.timeouts),
         ("limits", before.limits != after.limits),
+        ("process", before.process.watch != after.process.watch),
+        ("admin", admin(before) != admin(after)),
         ("log", before.log != after.log),
     ];
     for (section, _) in sections.into_iter().filter(|(_, differs)| *differs) {
@@ -256,18 +268,22 @@ fn changes(before: &Config, after: &Config, fixed: &Fixed) -> String {
         line(text);
     }
     let needs_restart = [
-        ("admin", fixed.admin != after.admin),
-        ("process", fixed.process != after.process),
-        ("guard", fixed.guard.as_ref().is_some_and(|guard| *guard != after.guard)),
-        ("guard's prefixes, refresh, registry and state", fixed.prefixes != after.prefixes),
+        ("[admin] socket", fixed.admin_socket != admin_socket(after)),
+        ("[process] user", fixed.user != after.process.user),
+        ("[guard]", fixed.guard.as_ref().is_some_and(|guard| *guard != after.guard)),
+        ("[guard] prefixes, refresh, registry or state", fixed.prefixes != after.prefixes),
     ];
-    for (section, _) in needs_restart.iter().filter(|(_, differs)| *differs) {
-        line(format!("[{section}] changed, and needs a restart"));
+    for (what, _) in needs_restart.iter().filter(|(_, differs)| *differs) {
+        line(format!("{what} changed, and needs a restart"));
     }
     if let (true, Some(parent)) = (needs_restart.iter().any(|(_, differs)| *differs), getppid()) {
         line(format!("`kill -USR2 {}` restarts it, and refuses no connection", parent.as_raw_nonzero()));
     }
     if lines.is_empty() { "nothing changed\n".into() } else { lines }
+}
+
+fn admin_socket(config: &Config) -> Option<PathBuf> {
+    config.admin.as_ref().and_then(|admin| admin.socket.clone())
 }
 
 fn upstreams(before: &Config, after: &Config) -> Option<String> {

@@ -50,8 +50,6 @@ pub(super) struct Privileged {
     is_replaced: bool,
     /// Another process is about to.
     pub(super) under_way: Option<UnderWay>,
-    /// What the worker answers the operator at, from its start to its end, whatever the configuration says later.
-    admin: Option<SocketAddr>,
     /// Whom the worker has become.
     user: Option<User>,
     /// Where prefixes come from, and are stored.
@@ -87,7 +85,6 @@ impl Privileged {
             meeting: None,
             is_replaced: false,
             under_way: None,
-            admin: config.admin.as_ref().and_then(|admin| admin.listen),
             user,
             prefixes: config.prefixes,
             standing,
@@ -179,8 +176,7 @@ impl Privileged {
     }
 
     fn keep_named_sockets(&mut self) {
-        let is_held = |address| self.named.has_address(address) || self.admin == Some(address);
-        self.sockets.retain(|(address, _)| is_held(*address));
+        self.sockets.retain(|(address, _)| self.named.has_address(*address));
     }
 
     /// One that is there already, is handed out again.

@@ -32,8 +32,6 @@ pub(super) struct Process {
     /// The configuration's.
     pub(super) file: PathBuf,
     pub(super) last_reload: LastReload,
-    /// Names by which the admin listener may be asked.
-    pub(super) hosts: Vec<String>,
 }
 
 /// What came of the last reload.
