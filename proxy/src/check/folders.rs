@@ -18,7 +18,7 @@ pub(super) fn faults(config: &Config) -> Vec<Fault> {
         let wrong = obstacle(&acme::folder(acme))?;
         Some(wrong.fault(Severity::Fatal, Key::new("acme.state")))
     });
-    let socket = config.admin.as_ref().and_then(|admin| admin.socket.as_deref()).and_then(socket);
+    let socket = config.admin_socket().and_then(socket);
     state.into_iter().chain(webroot(config)).chain(socket).collect()
 }
 

@@ -22,7 +22,7 @@ const LETTING_GO: Duration = Duration::from_secs(2);
 #[expect(clippy::disallowed_methods, reason = "before a start there is nothing but this thread")]
 pub(super) fn wait_until_free(config: &Config) {
     const PAUSE: Duration = Duration::from_millis(10);
-    let socket = config.admin.as_ref().and_then(|admin| admin.socket.as_deref());
+    let socket = config.admin_socket();
     let addresses = addresses(config);
     let is_held = || {
         let in_use = |error: io::Error| error.kind() == ErrorKind::AddrInUse;
@@ -38,7 +38,7 @@ pub(super) fn wait_until_free(config: &Config) {
 /// `file`: the configuration's, by which a hookgate that runs with it is known.
 pub(super) fn faults(config: &Config, file: &Path) -> Vec<Fault> {
     let addresses = addresses(config).into_iter();
-    let socket = config.admin.as_ref().and_then(|admin| admin.socket.as_deref());
+    let socket = config.admin_socket();
     let socket = socket.and_then(|path| socket_fault(path, file));
     addresses.filter_map(|(key, address)| port(key, address, file).err()).chain(socket).collect()
 }
@@ -58,7 +58,7 @@ pub(super) fn already_running(config: &Config, file: &Path) -> Option<Fault> {
 /// All of TCP that the proxy listens on, and where it is written; without what it leaves out on a machine without IPv6.
 pub fn addresses(config: &Config) -> Vec<(Key, SocketAddr)> {
     let listen = &config.listen;
-    let admin = config.admin.as_ref().and_then(|admin| admin.listen);
+    let admin = config.admin_listen();
     let lists =
         [("listen.https", &listen.https), ("listen.http", &listen.http), ("listen.plain", &listen.plain)];
     let written = |(key, list): (&'static str, &Vec<SocketAddr>)| {

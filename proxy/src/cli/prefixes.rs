@@ -130,7 +130,7 @@ fn put_in_force(config: &Config, standing: &Standing) -> anyhow::Result<String> 
         refresh.store(path).context("the prefixes in force stay")?;
     }
     let stored = format!("stored in {}", path.display());
-    let socket = config.admin.as_ref().and_then(|admin| admin.socket.as_deref());
+    let socket = config.admin_socket();
     if let Some(proxy) = socket.and_then(|socket| UnixStream::connect(socket).ok()) {
         let told = proxy::post(proxy, "/prefixes").context(format!("{stored}, but the running proxy"))?;
         return Ok(format!("{stored}; in the running proxy: {told}"));

@@ -158,7 +158,7 @@ fn holder<'f>(files: &'f Files, host: &str) -> Option<(&'f Path, Vec<Upstream>)>
 
 /// Has the running proxy take the configuration over; a line on what came of it.
 fn told(config: &Config) -> anyhow::Result<String> {
-    let Some(socket) = config.admin.as_ref().and_then(|admin| admin.socket.as_deref()) else {
+    let Some(socket) = config.admin_socket() else {
         return Ok("there is no [admin] socket to reach a running proxy by: send it SIGHUP\n".into());
     };
     let proxy = match UnixStream::connect(socket) {

@@ -70,6 +70,21 @@ impl Config {
         Files::read(path).config()
     }
 
+    /// Where the operator is answered over TCP.
+    pub fn admin_listen(&self) -> Option<SocketAddr> {
+        self.admin.as_ref()?.listen
+    }
+
+    /// Names by which it may be asked there, beside addresses and `localhost`.
+    pub fn admin_hosts(&self) -> &[String] {
+        self.admin.as_ref().map_or(&[], |admin| &admin.hosts)
+    }
+
+    /// Where the command line talks to the proxy.
+    pub fn admin_socket(&self) -> Option<&Path> {
+        self.admin.as_ref()?.socket.as_deref()
+    }
+
     /// What holds where there is no file: every default, no upstream and no listener.
     pub fn absent() -> Self {
         sections::meaning(Path::new(DEFAULT_PATH), "").config

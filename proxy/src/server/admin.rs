@@ -38,10 +38,11 @@ pub(super) struct Place {
 
 impl Admin {
     pub(super) fn new(config: &Config, parent: &Parent) -> Result<Self, StartError> {
-        let socket = config.admin.as_ref().and_then(|admin| admin.socket.clone());
-        let listener =
-            listen(config).map(|address| Ok::<_, ParentError>(Listener::new(parent.bind(address)?, address)));
-        let socket = socket.map(|path| Ok::<_, ParentError>((parent.admin_socket()?, path)));
+        let listener = config
+            .admin_listen()
+            .map(|address| Ok::<_, ParentError>(Listener::new(parent.bind(address)?, address)));
+        let socket =
+            config.admin_socket().map(|path| Ok::<_, ParentError>((parent.admin_socket()?, path.to_owned())));
         Ok(Self { listener: listener.transpose()?, socket: socket.transpose()? })
     }
 
@@ -67,7 +68,7 @@ impl Answering {
         parent: &Parent,
         log: &Log,
     ) -> Result<Option<Rc<Place>>, StartError> {
-        let Some(address) = listen(config) else { return Ok(None) };
+        let Some(address) = config.admin_listen() else { return Ok(None) };
         match self.place.as_ref().filter(|place| place.address == address) {
             Some(same) => Ok(Some(Rc::clone(same))),
             None => Ok(Some(self.open(&Listener::new(parent.bind(address)?, address), log)?)),
@@ -98,8 +99,4 @@ impl Drop for Place {
     fn drop(&mut self) {
         self.task.abort();
     }
-}
-
-pub(super) fn listen(config: &Config) -> Option<SocketAddr> {
-    config.admin.as_ref().and_then(|admin| admin.listen)
 }

@@ -163,10 +163,6 @@ pub(super) fn mode(config: &Config) -> Mode {
     config.guard.as_ref().map_or(Mode::Observe, |guard| guard.mode)
 }
 
-pub(super) fn admin_hosts(config: &Config) -> Vec<String> {
-    config.admin.as_ref().map(|admin| admin.hosts.clone()).unwrap_or_default()
-}
-
 /// Says what the operator may have overlooked; what a check says before a start, a reload says here.
 pub(super) fn note_what_is_missing(context: &Context) {
     if context.directory.is_empty() {

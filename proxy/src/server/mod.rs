@@ -48,7 +48,7 @@ use crate::upstream::BadUpstream;
 use crate::upstream::dns::BadDns;
 use admin::Admin;
 use certificates::Certificates;
-use generation::{Door, Generation, Parts, admin_hosts, kernel_tls, mode, note_missing_roots, protocols};
+use generation::{Door, Generation, Parts, kernel_tls, mode, note_missing_roots, protocols};
 use listen::Listener;
 use pages::{Reply, Status};
 use parent::{Order, Orders, Parent};
@@ -231,7 +231,7 @@ impl Server {
             log.note(&format!("listening on {listener} ({protocol})"));
         }
         note_missing_roots(&context);
-        let (mode, admin_hosts) = (mode(&config), admin_hosts(&config));
+        let (mode, admin_hosts) = (mode(&config), config.admin_hosts().to_vec());
         let generation = Generation { context, doors, certificates, mode, admin_hosts };
         let (generations, now) = watch::channel(Arc::new(generation));
         let pulse = Pulse::new(machine.threads, machine.watchdog);

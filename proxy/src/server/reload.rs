@@ -2,17 +2,17 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::process::getppid;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_local};
 
-use super::admin::{Answering, listen};
+use super::admin::Answering;
 use super::certificates::{BadCertificates, Certificates};
 use super::generation::{
-    Door, Generation, Parts, admin_hosts, kernel_tls, log_format, mode, note_what_is_missing, protocols,
+    Door, Generation, Parts, kernel_tls, log_format, mode, note_what_is_missing, protocols,
 };
 use super::listen::Listener;
 use super::parent::{Parent, ParentError};
@@ -126,7 +126,7 @@ impl Reloader {
             self.reload_guard(&context.metrics.funnel, &config, &mut report);
         }
         note_what_is_missing(&context);
-        let (mode, admin_hosts) = (mode(&config), admin_hosts(&config));
+        let (mode, admin_hosts) = (mode(&config), config.admin_hosts().to_vec());
         let generation = Generation { context, doors, certificates, mode, admin_hosts };
         self.generations.send_replace(Arc::new(generation));
         if let (Some(answering), Some(place)) = (&mut self.answering, place) {
@@ -236,7 +236,7 @@ struct Fixed {
 impl Fixed {
     fn of(config: &Config, has_guard: bool) -> Self {
         Self {
-            admin_socket: admin_socket(config),
+            admin_socket: config.admin_socket().map(Path::to_owned),
             user: config.process.user.clone(),
             prefixes: config.prefixes.clone(),
             guard: (!has_guard).then(|| config.guard.clone()),
@@ -248,7 +248,7 @@ impl Fixed {
 fn changes(before: &Config, after: &Config, fixed: &Fixed) -> String {
     let mut lines = String::new();
     let mut line = |text: String| lines += &(text + "\n");
-    let admin = |config| (listen(config), admin_hosts(config));
+    let admin = |config: &Config| (config.admin_listen(), config.admin_hosts().to_vec());
     let sections = [
         ("listen", before.listen != after.listen),
         ("tls", before.tls != after.tls || before.ktls != after.ktls),
@@ -268,7 +268,7 @@ fn changes(before: &Config, after: &Config, fixed: &Fixed) -> String {
         line(text);
     }
     let needs_restart = [
-        ("[admin] socket", fixed.admin_socket != admin_socket(after)),
+        ("[admin] socket", fixed.admin_socket.as_deref() != after.admin_socket()),
         ("[process] user", fixed.user != after.process.user),
         ("[guard]", fixed.guard.as_ref().is_some_and(|guard| *guard != after.guard)),
         ("[guard] prefixes, refresh, registry or state", fixed.prefixes != after.prefixes),
@@ -280,10 +280,6 @@ fn changes(before: &Config, after: &Config, fixed: &Fixed) -> String {
         line(format!("`kill -USR2 {}` restarts it, and refuses no connection", parent.as_raw_nonzero()));
     }
     if lines.is_empty() { "nothing changed\n".into() } else { lines }
-}
-
-fn admin_socket(config: &Config) -> Option<PathBuf> {
-    config.admin.as_ref().and_then(|admin| admin.socket.clone())
 }
 
 fn upstreams(before: &Config, after: &Config) -> Option<String> {

@@ -29,7 +29,6 @@ impl Named {
     pub(super) fn of(config: &Config, file: &Path) -> Self {
         let pairs = config.tls.iter().flat_map(|tls| &tls.pairs);
         let pairs: Vec<PathBuf> = pairs.flat_map(|pair| [pair.cert.clone(), pair.key.clone()]).collect();
-        let admin = config.admin.as_ref();
         let listen = &config.listen;
         let acme = config.acme.as_ref();
         let mut files: HashSet<PathBuf> = pairs.iter().cloned().collect();
@@ -41,10 +40,10 @@ impl Named {
         let watched = file.to_owned();
         Self {
             files,
-            addresses: addresses.copied().chain(admin.and_then(|admin| admin.listen)).collect(),
+            addresses: addresses.copied().chain(config.admin_listen()).collect(),
             webroot: acme.and_then(|acme| acme.webroot.clone()),
             state: acme.filter(|acme| !acme.domains.is_empty()).map(acme::folder),
-            socket: admin.and_then(|admin| admin.socket.clone()),
+            socket: config.admin_socket().map(Path::to_owned),
             guard: config.guard.clone(),
             certificates: Watch::new(move || pairs.clone()),
             configuration: config.process.watch.then(|| Watch::new(move || config::files(&watched))),

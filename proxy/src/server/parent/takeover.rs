@@ -92,7 +92,7 @@ impl Predecessor {
         if !asked {
             return Ok(None);
         }
-        let socket = config.admin.as_ref().and_then(|admin| admin.socket.as_deref());
+        let socket = config.admin_socket();
         let path = beside(socket.ok_or(BadTakeover::NoSocket)?);
         match UnixStream::connect(&path) {
             Ok(stream) => Ok(Some(Self(stream))),
