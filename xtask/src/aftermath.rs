@@ -60,6 +60,11 @@ pub fn quoted_path(path: &Path) -> String {
     quoted(&path.to_string_lossy())
 }
 
+/// The beginning of a script: a variable for each path.
+pub fn assignments<'p>(paths: impl IntoIterator<Item = &'p (&'p str, &'p Path)>) -> String {
+    paths.into_iter().map(|(name, path)| format!("{name}={}\n", quoted_path(path))).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -12,6 +12,7 @@ mod docs;
 mod ebpf;
 mod fuzz;
 mod install;
+mod layer;
 mod package;
 mod run;
 mod tally;

@@ -2,36 +2,25 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use anyhow::{Context, Result, bail, ensure};
 use harness::{Ca, TempDir};
 
 use super::configuration::{Kind, Whole};
 use crate::aftermath::{quoted, quoted_path};
+use crate::layer;
 
-const SCENE: &str = include_str!("scene.sh");
+const SCENE: &str = concat!(include_str!("../within.sh"), include_str!("scene.sh"));
 const TYPED: &str = include_str!("typed.sh");
 
-/// Goes into a root that only this process and its children see, over the machine's own; all of it goes with them.
+/// Goes into the root, which is this machine's own underneath, with the steps.
 const ENTER: &str = r#"
-set -e
-mount -t tmpfs tmpfs "$layer"
-mkdir "$layer/upper" "$layer/work" "$layer/root"
-mount -t overlay -o "lowerdir=/,upperdir=$layer/upper,workdir=$layer/work" root "$layer/root"
-cd "$layer/root"
 mkdir -p mnt/docs
 mount --bind "$files" mnt/docs
-mount -t proc proc proc
-mount -t sysfs sysfs sys
-mount -t bpf -o mode=700 bpf sys/fs/bpf
 mount -t cgroup2 cgroup2 sys/fs/cgroup
-mount --rbind /dev dev
-mount -t tmpfs tmpfs run
-mount -t tmpfs tmpfs tmp
 rm -f usr/bin/hookgate
 cp "$binary" usr/bin/hookgate
-ip link set lo up
 exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 TERM=xterm HOME=/root chroot . sh /mnt/docs/steps
 "#;
 
@@ -148,25 +137,9 @@ impl Scene {
     ) -> Result<Seen> {
         self.files.write("steps", format!("{}echo done\n", self.steps))?;
         let layer = TempDir::new("layer")?;
-        let variables = [("layer", layer.path()), ("files", self.files.path()), ("binary", binary)];
-        let mut enter: String =
-            variables.iter().map(|(name, path)| format!("{name}={}\n", quoted_path(path))).collect();
-        enter += ENTER;
-        let mut unshare = Command::new("unshare");
-        unshare.args([
-            "--mount",
-            "--net",
-            "--ipc",
-            "--uts",
-            "--pid",
-            "--fork",
-            "--kill-child",
-            "sh",
-            "-c",
-            &enter,
-        ]);
-        let mut unshare = harness::wrapped("setpriv", &["--pdeathsig", "KILL", "--"], &unshare); // should we be killed
-        let output = unshare.stdin(Stdio::null()).output().context("starting unshare through setpriv")?;
+        let paths = [("files", self.files.path()), ("binary", binary)];
+        let mut shell = layer::shell(layer.path(), Path::new("/"), &paths, ENTER);
+        let output = shell.stdin(Stdio::null()).output().context("starting unshare through setpriv")?;
         let said = String::from_utf8_lossy(&output.stdout);
         let errors = String::from_utf8_lossy(&output.stderr);
         ensure!(said.ends_with("done\n"), "the scene ended early ({}):\n{said}{errors}", output.status);

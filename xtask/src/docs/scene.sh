@@ -16,15 +16,6 @@ judge() {
         tail -n 20 /run/said | sed 's/^/    /'
     fi
 }
-within() {
-    left=$(($1 * 10))
-    shift
-    until "$@"; do
-        left=$((left - 1))
-        [ $left -gt 0 ] || return 1
-        sleep 0.1
-    done
-}
 
 start_proxy() {
     env hookgate run </dev/null >/run/proxy.log 2>&1 &

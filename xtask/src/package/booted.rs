@@ -7,7 +7,8 @@ use std::time::Duration;
 use anyhow::Result;
 use harness::TempDir;
 
-use crate::aftermath::quoted_path;
+use super::CHECKS;
+use crate::aftermath::assignments;
 use crate::docs;
 use crate::tally::Tally;
 use crate::vm::{self, Debian};
@@ -35,11 +36,9 @@ pub fn test(
 /// `packages`: a small Debian, and what is installed there, by what the script of `boot.sh` calls them.
 fn run(debian: &Debian, tests: &str, packages: &[(&str, &Path)], tally: &mut Tally) -> Result<()> {
     let dir = TempDir::new("booted")?;
-    let tests = dir.write("tests", format!("{}{tests}finish\n", include_str!("checks.sh")))?;
+    let tests = dir.write("tests", format!("{CHECKS}{tests}finish\n"))?;
     let (modules, busybox) = (debian.modules(), debian.busybox());
     let others = [("tests", tests.as_path()), ("modules", &modules), ("busybox", &busybox)];
-    let paths = packages.iter().chain(&others);
-    let mut script: String = paths.map(|(name, path)| format!("{name}={}\n", quoted_path(path))).collect();
-    script += include_str!("boot.sh");
+    let script = assignments(packages.iter().chain(&others)) + include_str!("boot.sh");
     vm::boot(debian, &script, LIMIT, tally)
 }

@@ -21,16 +21,6 @@ check() {
 }
 not() { ! "$@"; }
 equal() { [ "$1" = "$2" ] || { echo "$1 instead of $2" && false; }; }
-# within SECONDS COMMAND…
-within() {
-    left=$(($1 * 5))
-    shift
-    until "$@"; do
-        left=$((left - 1))
-        [ $left -gt 0 ] || return 1
-        sleep 0.2
-    done
-}
 mode() { equal "$(stat -c '%U:%G %a' "$1")" "$2"; }
 # status PATH: of the proxy's answer to a POST
 status() { curl -sk --max-time 20 -o /dev/null -w '%{http_code}' -d '{}' "https://127.0.0.1$1"; }

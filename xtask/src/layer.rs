@@ -1,0 +1,43 @@
+//! A root that is thrown away: its changes lie in a layer over another, and only what runs inside sees it.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::aftermath::assignments;
+
+/// Everything goes with the last process inside. Leaves the shell in the new root's folder.
+const ENTER: &str = r#"
+set -e
+mount -t tmpfs tmpfs "$layer"
+mkdir "$layer/upper" "$layer/work" "$layer/root"
+mount -t overlay -o "lowerdir=$lower,upperdir=$layer/upper,workdir=$layer/work" root "$layer/root"
+cd "$layer/root"
+mount -t proc proc proc
+mount -t sysfs sysfs sys
+mount -t bpf -o mode=700 bpf sys/fs/bpf
+mount --rbind /dev dev
+mount -t tmpfs tmpfs run
+mount -t tmpfs tmpfs tmp
+ip link set lo up
+"#;
+
+/// A shell with `layer` (an empty folder) mounted over `lower`, and a network of its own, which takes the steps in `inside`
+/// with `paths` as its variables. It ends when we do.
+pub fn shell(layer: &Path, lower: &Path, paths: &[(&str, &Path)], inside: &str) -> Command {
+    let places = [("layer", layer), ("lower", lower)];
+    let script = [&assignments(places.iter().chain(paths)), ENTER, inside].concat();
+    let mut unshare = Command::new("unshare");
+    unshare.args([
+        "--mount",
+        "--net",
+        "--ipc",
+        "--uts",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "sh",
+        "-c",
+        &script,
+    ]);
+    harness::wrapped("setpriv", &["--pdeathsig", "KILL", "--"], &unshare)
+}
