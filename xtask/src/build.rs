@@ -14,7 +14,7 @@ pub struct Args {
     /// Optimised, as it is shipped
     #[arg(long)]
     release: bool,
-    /// Fail where the XDP program can't be built, instead of building a proxy without it
+    /// Fail where the XDP program can't be had, instead of building a proxy without it
     #[arg(long)]
     require_guard: bool,
 }
@@ -22,7 +22,21 @@ pub struct Args {
 #[derive(Clone, Copy)]
 pub enum Profile {
     Dev,
+    /// What runs on the machine that builds it: optimised, and built in half of the time that `Release` takes.
+    Local,
+    /// What is shipped.
     Release,
+}
+
+impl Profile {
+    /// cargo's name for it, and for its folder in the target directory.
+    fn names(self) -> [&'static str; 2] {
+        match self {
+            Self::Dev => ["dev", "debug"],
+            Self::Local => ["local"; 2],
+            Self::Release => ["release"; 2],
+        }
+    }
 }
 
 pub struct Built {
@@ -35,13 +49,13 @@ pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     let built = both(workspace, if args.release { Profile::Release } else { Profile::Dev })?;
     match built.guard_missing {
         None => eprintln!("xtask: {} (guard embedded)", built.binary.display()),
-        Some(why) if args.require_guard => bail!("the guard can't be built: {why}"),
+        Some(why) if args.require_guard => bail!("the guard can't be had: {why}"),
         Some(why) => eprintln!("xtask: {} WITHOUT the guard: {why}", built.binary.display()),
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Both halves; where the program can't be built for want of a toolchain, the proxy alone.
+/// Both halves; where the program can't be had, the proxy alone.
 ///
 /// # Errors
 /// The code does not compile.
@@ -77,14 +91,8 @@ pub fn counting(workspace: &Workspace) -> Result<()> {
 /// The code does not compile.
 pub fn proxy(workspace: &Workspace, profile: Profile) -> Result<PathBuf> {
     let mut cargo = workspace.cargo();
-    cargo.args(["build", "--package", "hookgate"]);
-    let folder = match profile {
-        Profile::Dev => "debug",
-        Profile::Release => {
-            cargo.arg("--release");
-            "release"
-        }
-    };
+    let [name, folder] = profile.names();
+    cargo.args(["build", "--package", "hookgate", "--profile", name]);
     run_aloud(cargo)?;
     Ok(workspace.target.join(folder).join("hookgate"))
 }

@@ -88,30 +88,55 @@ pub fn download_with_dependencies(packages: &[&str], folder: &Path) -> Result<()
     finish(install)
 }
 
-fn install(purpose: &str, packages: &[&str]) -> Result<()> {
-    let size = match size(packages)? {
-        Some(size) => size,
-        None => {
-            update()?;
-            size(packages)?.context("this system's package lists don't have them")?
-        }
-    };
-    eprintln!("xtask: installing {} {purpose} ({size})", packages.join(", "));
-    if apt_get(&["install", "-y", "-qq"], packages).is_err() {
-        // Lists of another day name files that the mirror has no more.
-        update()?;
-        apt_get(&["install", "-y", "-qq"], packages)?;
+/// Refreshes the package lists before anything is chosen from them; with old ones, files are asked for that the archive
+/// no longer has, and versions are chosen that newer ones have replaced. Says so where they can't be refreshed.
+pub fn refresh() {
+    if let Err(e) = update() {
+        eprintln!("xtask: the package lists can't be refreshed, those at hand are used: {e:#}");
     }
-    Ok(())
 }
 
-/// What apt-get says about download and disk; `None` when it does not know the packages, or would remove others.
-fn size(packages: &[&str]) -> Result<Option<String>> {
+/// The version of a package that apt would install.
+pub fn candidate(package: &str) -> Option<String> {
+    let mut policy = unattended("apt-cache");
+    policy.args(["policy", package]);
+    let said = harness::run(policy).ok()?;
+    let version = said.lines().find_map(|line| line.trim().strip_prefix("Candidate: "))?;
+    (version != "(none)").then(|| version.to_owned())
+}
+
+/// What a package depends on, by name.
+///
+/// # Errors
+/// apt does not know the package.
+pub fn depends(package: &str) -> Result<Vec<String>> {
+    let mut depends = unattended("apt-cache");
+    depends.args(["depends", "--no-recommends", "--no-suggests", package]);
+    let said = harness::run(depends)?;
+    Ok(said.lines().filter_map(|line| Some(line.trim().strip_prefix("Depends: ")?.to_owned())).collect())
+}
+
+fn install(purpose: &str, packages: &[&str]) -> Result<()> {
+    refresh();
+    let size = size(packages)?;
+    eprintln!("xtask: installing {} {purpose} ({size})", packages.join(", "));
+    apt_get(&["install", "-y", "-qq"], packages)
+}
+
+/// What apt-get says about download and disk.
+///
+/// # Errors
+/// apt-get's own first error: it does not know a package, or would have to remove one.
+fn size(packages: &[&str]) -> Result<String> {
+    let mut simulated = command(&["install", "--simulate"], packages);
+    let output = simulated.output().context("starting apt-get")?;
+    ensure!(output.status.success(), "{}", first_error(&output.stderr));
     let output = command(&["install", "--assume-no"], packages).output().context("starting apt-get")?;
     let text = String::from_utf8_lossy(&output.stdout);
     let figure = |start: &str| text.lines().find_map(|line| line.strip_prefix(start)?.split(" of ").next());
     let figures = figure("Need to get ").zip(figure("After this operation, "));
-    Ok(figures.map(|(download, disk)| format!("{download} to download, {disk} on disk")))
+    let (download, disk) = figures.unwrap_or(("nothing", "nothing more"));
+    Ok(format!("{download} to download, {disk} on disk"))
 }
 
 /// # Errors
@@ -134,10 +159,14 @@ pub fn mirror() -> String {
 /// apt-get's own first error.
 pub fn finish(mut apt_get: Command) -> Result<()> {
     let output = apt_get.output().context("starting apt-get")?;
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    let why = stderr.lines().find_map(|line| line.strip_prefix("E: "));
-    ensure!(output.status.success(), "apt-get: {}", why.unwrap_or("it failed without a word"));
+    ensure!(output.status.success(), "{}", first_error(&output.stderr));
     Ok(())
+}
+
+fn first_error(stderr: &[u8]) -> String {
+    let stderr = String::from_utf8_lossy(stderr);
+    let why = stderr.lines().find_map(|line| line.strip_prefix("E: "));
+    format!("apt-get: {}", why.unwrap_or("it failed and gave no reason"))
 }
 
 /// apt-get that asks nothing and removes nothing. A package's service is not started: a machine on which hookgate is

@@ -3,7 +3,6 @@
 
 mod aftermath;
 mod bench;
-mod bpf_linker;
 mod bpffs;
 mod build;
 mod cache;
@@ -38,6 +37,7 @@ enum Command {
     Test(test::Args),
     Bench(bench::Args),
     Package(package::Args),
+    Object(ebpf::Args),
     /// Tries what README.md and docs/ say: configurations, commands, links, names
     Docs,
     /// Looks for what is against the house rules
@@ -64,6 +64,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Test(args) => test::main(&workspace, &args),
         Command::Bench(args) => bench::main(&workspace, &args),
         Command::Package(args) => package::main(&workspace, &args),
+        Command::Object(args) => ebpf::main(&workspace, &args),
         Command::Docs => docs::main(&workspace),
         Command::Tidy => tidy::main(&workspace),
     }

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use crate::build::{self, Profile};
 use crate::tally::Tally;
 use crate::workspace::{Workspace, is_root};
-use crate::{bpffs, docs, fuzz, install, package, tidy, vm};
+use crate::{bpffs, docs, ebpf, fuzz, install, package, tidy, vm};
 
 /// How many random cases each property is tried with under `--full`, instead of proptest's own 256.
 const FULL_CASES: u32 = 4096;
@@ -53,6 +53,7 @@ pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
         vm::test(workspace, &built, args.quick, &args.names, &mut tally)?;
         return Ok(tally.verdict());
     }
+    ebpf::verify(workspace, &mut tally)?;
     build::counting(workspace)?;
     tally.add("tidy", &tidy::findings(workspace)?);
     docs::check(workspace, &built, &mut tally)?;

@@ -5,18 +5,43 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
+use super::toolchain::Toolchain;
 use crate::cache;
-use crate::ebpf::Toolchain;
 use crate::workspace::run_aloud;
 
-const VERSION: &str = "0.13.0";
+/// Releases that are built against an LLVM of their choice: LLVM's major version, theirs, and the feature for it.
+const RELEASES: [(u32, &str, &str); 3] =
+    [(21, "0.13.0", "llvm-21"), (22, "0.13.0", "llvm-22"), (23, "0.13.0", "llvm-23")];
+
+/// # Errors
+/// No release links this LLVM.
+pub fn ensure_supported(llvm_major: u32) -> Result<()> {
+    release_for(llvm_major).map(|_| ())
+}
+
+/// The release that links this LLVM.
+///
+/// # Errors
+/// None does.
+pub fn version_for(llvm_major: u32) -> Result<&'static str> {
+    release_for(llvm_major).map(|(version, _)| version)
+}
+
+fn release_for(llvm_major: u32) -> Result<(&'static str, &'static str)> {
+    let release = RELEASES.iter().find(|(llvm, ..)| *llvm == llvm_major);
+    let (_, version, feature) = release.with_context(|| {
+        let known = RELEASES.map(|(llvm, ..)| llvm.to_string()).join(", ");
+        format!("no release of bpf-linker links its LLVM {llvm_major} (known: {known})")
+    })?;
+    Ok((version, feature))
+}
 
 /// The linker for this toolchain's LLVM.
 ///
 /// # Errors
 /// It is not there and can't be built (no network, no libLLVM).
 pub fn find_or_install(toolchain: &Toolchain) -> Result<PathBuf> {
-    let name = format!("bpf-linker-{VERSION}-llvm{}", toolchain.llvm_major);
+    let name = format!("bpf-linker-{}-llvm{}", version_for(toolchain.llvm_major)?, toolchain.llvm_major);
     let linker = |home: &Path| home.join("bin/bpf-linker");
     let home = cache::find_or_make(
         &name,
@@ -28,20 +53,21 @@ pub fn find_or_install(toolchain: &Toolchain) -> Result<PathBuf> {
 
 /// Built in `aside`, to be moved to `home`.
 fn install(toolchain: &Toolchain, aside: &Path, home: &Path) -> Result<()> {
+    let (version, feature) = release_for(toolchain.llvm_major)?;
     let library = lib_llvm(toolchain)?;
     // It asks only for a `lib/libLLVM.so`. The one that rustc itself uses has the BPF backend, and can't disagree.
     let prefix = aside.join("llvm");
     std::fs::create_dir_all(prefix.join("lib"))?;
     std::os::unix::fs::symlink(&library, prefix.join("lib/libLLVM.so"))?;
-    eprintln!("xtask: building bpf-linker {VERSION} once, into {} (1 to 3 minutes)", home.display());
+    eprintln!("xtask: building bpf-linker {version} once, into {} (1 to 3 minutes)", home.display());
     let mut cargo = harness::cargo();
     for name in ["CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET", "CARGO_TARGET_DIR", "LD_LIBRARY_PATH"] {
         cargo.env_remove(name);
     }
     let folder = library.parent().context("libLLVM in no folder")?;
     cargo
-        .args(["install", "bpf-linker", "--version", VERSION, "--locked", "--quiet", "--no-default-features"])
-        .args(["--features", &format!("llvm-{}", toolchain.llvm_major), "--root"])
+        .args(["install", "bpf-linker", "--version", version, "--locked", "--quiet", "--no-default-features"])
+        .args(["--features", feature, "--root"])
         .arg(aside)
         .current_dir(aside)
         .env("LLVM_PREFIX", &prefix)
@@ -57,14 +83,16 @@ fn works(linker: &Path) -> bool {
     harness::run(version).is_ok()
 }
 
+/// The library that rustc itself uses: in its sysroot, or where distributions put libraries.
 fn lib_llvm(toolchain: &Toolchain) -> Result<PathBuf> {
-    let system = PathBuf::from(format!("/usr/lib/{}-linux-gnu", std::env::consts::ARCH));
-    let folders = [toolchain.sysroot.join("lib"), system];
+    let multiarch = format!("/usr/lib/{}-linux-gnu", std::env::consts::ARCH);
+    let folders = [toolchain.sysroot.join("lib"), multiarch.into(), "/usr/lib64".into(), "/usr/lib".into()];
     let wanted = format!("libLLVM.so.{}.", toolchain.llvm_major);
     let files = folders.iter().flat_map(std::fs::read_dir).flatten().flatten().map(|entry| entry.path());
     let mut found =
         files.filter(|path| path.file_name().is_some_and(|n| n.to_string_lossy().starts_with(&wanted)));
-    found
-        .next()
-        .with_context(|| format!("no {wanted}* in {} or {}", folders[0].display(), folders[1].display()))
+    found.next().with_context(|| {
+        let places = folders.map(|folder| folder.display().to_string()).join(", ");
+        format!("no {wanted}* in {places}")
+    })
 }

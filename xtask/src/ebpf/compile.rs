@@ -1,0 +1,90 @@
+//! Compiles the XDP program, so that the same sources and tools give the same bytes wherever they lie.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use super::linker;
+use super::strip::without_debug_sections;
+use super::toolchain::Toolchain;
+use crate::workspace::{Workspace, run_aloud};
+
+const TARGET: &str = "bpfel-unknown-none";
+
+pub struct Compiled {
+    pub object: Vec<u8>,
+    pub tools: Tools,
+}
+
+/// What decides the bytes beside the sources: versions, as the programs print them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tools {
+    pub rustc: String,
+    pub cargo: String,
+    pub bpf_linker: String,
+}
+
+impl fmt::Display for Tools {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, {}, bpf-linker {}", self.rustc, self.cargo, self.bpf_linker)
+    }
+}
+
+/// # Errors
+/// It does not compile.
+pub fn compile(workspace: &Workspace, toolchain: Toolchain, linker: &Path) -> Result<Compiled> {
+    let target_dir = workspace.target.join("ebpf");
+    let mut cargo = workspace.cargo();
+    cargo
+        .args(["build", "--quiet", "--locked", "--profile", "ebpf", "--package", "hookgate-ebpf"])
+        .args(["--bin", "guard", "--features", "program", "--target", TARGET, "-Z", "build-std=core"])
+        // core's own debug information would only make the build slower: BTF needs ours.
+        .args(["--config", "profile.ebpf.package.core.debug=0"])
+        .args(["--config", "profile.ebpf.package.core.codegen-units=16"])
+        .arg("--target-dir")
+        .arg(&target_dir);
+    // What was meant for the proxy, and what the outer cargo set for xtask, is not for this compiler.
+    for name in
+        ["RUSTFLAGS", "RUSTUP_TOOLCHAIN", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "LD_LIBRARY_PATH"]
+    {
+        cargo.env_remove(name);
+    }
+    let arch = format!("--cfg=bpf_target_arch=\"{}\"", std::env::consts::ARCH);
+    let flags = [vec![arch, "-Clink-arg=--btf".to_owned()], remapped(workspace, &toolchain)?].concat();
+    cargo
+        .env("RUSTC", &toolchain.rustc)
+        .env("RUSTC_BOOTSTRAP", "1") // build-std, and the inline assembly of aya-ebpf
+        .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", linker)
+        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
+    run_aloud(cargo).context("compiling the XDP program")?;
+    let built = target_dir.join(TARGET).join("ebpf/guard");
+    let object = std::fs::read(&built).with_context(|| format!("reading {}", built.display()))?;
+    let mut version = workspace.cargo();
+    version.arg("--version");
+    let tools = Tools {
+        rustc: toolchain.version,
+        cargo: harness::run(version)?.trim().to_owned(),
+        bpf_linker: linker::version_for(toolchain.llvm_major)?.to_owned(),
+    };
+    Ok(Compiled { object: without_debug_sections(&object)?, tools })
+}
+
+/// Names for the folders that sources lie in: BTF has the paths of all source files.
+fn remapped(workspace: &Workspace, toolchain: &Toolchain) -> Result<Vec<String>> {
+    let mut folders = vec![
+        (workspace.root.clone(), "/hookgate"),
+        (toolchain.sysroot.join("lib/rustlib/src/rust"), "/rust"),
+    ];
+    let registries = cargo_home()?.join("registry/src");
+    let registries = std::fs::read_dir(&registries).into_iter().flatten().flatten();
+    folders.extend(registries.map(|registry| (registry.path(), "/crates")));
+    let flag = |(folder, name): (PathBuf, &str)| format!("--remap-path-prefix={}={name}", folder.display());
+    Ok(folders.into_iter().map(flag).collect())
+}
+
+fn cargo_home() -> Result<PathBuf> {
+    let set = std::env::var_os("CARGO_HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
+    let home = set.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")));
+    home.context("no CARGO_HOME and no HOME")
+}

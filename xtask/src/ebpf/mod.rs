@@ -1,0 +1,176 @@
+//! The XDP program's object: the one that the repository carries while it belongs to the sources, else a compiled one.
+
+mod carried;
+mod compile;
+mod debian;
+mod linker;
+mod strip;
+mod toolchain;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, anyhow, ensure};
+
+use crate::tally::Tally;
+use crate::workspace::Workspace;
+use carried::{Carried, Record};
+use compile::Compiled;
+use toolchain::{Toolchain, Way};
+
+/// Compiles the XDP program and puts the object, with hashes of its sources and tools, into `proxy-ebpf/object/`
+#[derive(clap::Args)]
+pub struct Args {}
+
+pub enum Object {
+    /// `<target dir>/bpf/hookgate-guard.o` belongs to the sources.
+    Ready,
+    /// There is no way to one here. `why` ends with the command that helps.
+    Missing { why: String },
+}
+
+/// Puts the object where the proxy's build script looks for it.
+///
+/// The carried object is taken without asking for a compiler: nothing has to be downloaded on a machine that only
+/// runs the program. `$HOOKGATE_BPF_RUSTC` overrides that.
+///
+/// # Errors
+/// The program does not compile.
+pub fn build(workspace: &Workspace) -> Result<Object> {
+    let object = workspace.target.join("bpf/hookgate-guard.o");
+    let carried = Carried::read(workspace)?;
+    let sources = carried::hash_sources(workspace)?;
+    if std::env::var_os(toolchain::CHOSEN).is_none() && carried.is_of(&sources) {
+        place(&carried.object, &object)?;
+        return Ok(Object::Ready);
+    }
+    let no_way = match compile_somehow(workspace, None) {
+        Ok(compiled) => {
+            place(&compiled.object, &object)?;
+            return Ok(Object::Ready);
+        }
+        Err(no_way) => no_way,
+    };
+    if carried.is_of(&sources) {
+        note("the object that the repository carries", "belongs to these sources");
+        place(&carried.object, &object)?;
+        return Ok(Object::Ready);
+    }
+    // An object of other sources would not do what the code next to it says.
+    remove_if_there(&object)?;
+    ensure!(!no_way.any_failed, "{no_way}");
+    Ok(Object::Missing { why: format!("its sources have changed since its object was compiled; {no_way}") })
+}
+
+/// `cargo xtask object`. The tools of the former object are preferred.
+pub fn main(workspace: &Workspace, _: &Args) -> Result<ExitCode> {
+    let former = Carried::read(workspace).ok();
+    let compiled = compile_somehow(workspace, former.as_ref().map(Carried::rustc));
+    let compiled = compiled.map_err(|no_way| anyhow!("{no_way}"))?;
+    let record = Record::new(&compiled, carried::hash_sources(workspace)?);
+    for file in carried::write(workspace, &compiled.object, &record)? {
+        println!("{}", file.display());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Compiles the program and compares it with the carried object, byte for byte.
+///
+/// # Errors
+/// The program does not compile, or files can't be read.
+pub fn verify(workspace: &Workspace, tally: &mut Tally) -> Result<()> {
+    const NAME: &str = "the carried object of the XDP program";
+    let carried = Carried::read(workspace)?;
+    let mut findings = carried.findings(&carried::hash_sources(workspace)?);
+    match compile_somehow(workspace, Some(carried.rustc())) {
+        Ok(compiled) => findings.extend(carried.compare(&compiled)),
+        Err(no_way) if no_way.any_failed => findings.push(no_way.to_string()),
+        Err(no_way) => tally.skip(format!("{NAME}: {no_way}")),
+    }
+    tally.add(NAME, &findings);
+    Ok(())
+}
+
+/// Why none of the ways led to an object.
+struct NoWay {
+    reasons: Vec<String>,
+    /// There was a compiler, and it failed.
+    any_failed: bool,
+}
+
+impl NoWay {
+    fn add(&mut self, way: Way, error: &anyhow::Error) {
+        note(way.name(), &format!("{error:#}"));
+        self.reasons.push(format!("{}: {error:#}", way.name()));
+    }
+}
+
+impl fmt::Display for NoWay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the XDP program can't be compiled: {}", self.reasons.join("; "))
+    }
+}
+
+/// Goes the ways in their order, a line each, until one leads to an object: the first whose compiler is `preferred`, or
+/// else the first.
+fn compile_somehow(workspace: &Workspace, preferred: Option<&str>) -> Result<Compiled, NoWay> {
+    let mut no_way = NoWay { reasons: Vec::new(), any_failed: false };
+    let mut others = Vec::new();
+    for way in Way::all() {
+        match tools(way) {
+            Ok((toolchain, linker)) => {
+                note(way.name(), &toolchain.to_string());
+                let is_preferred = preferred.is_none_or(|preferred| preferred == toolchain.version);
+                let index = if is_preferred { 0 } else { others.len() };
+                others.insert(index, (way, toolchain, linker));
+                if is_preferred {
+                    break;
+                }
+            }
+            Err(e) => no_way.add(way, &e),
+        }
+    }
+    for (way, toolchain, linker) in others {
+        match compile::compile(workspace, toolchain, &linker) {
+            Ok(compiled) => return Ok(compiled),
+            Err(e) => {
+                no_way.any_failed = true;
+                no_way.add(way, &e);
+            }
+        }
+    }
+    Err(no_way)
+}
+
+fn tools(way: Way) -> Result<(Toolchain, PathBuf)> {
+    let toolchain = way.toolchain()?;
+    let linker = linker::find_or_install(&toolchain).context("bpf-linker can't be installed")?;
+    Ok((toolchain, linker))
+}
+
+fn note(way: &str, outcome: &str) {
+    eprintln!("xtask: the XDP program: {way}: {outcome}");
+}
+
+/// Only when changed: the proxy embeds the file, and is built anew when it is newer.
+fn place(new: &[u8], object: &Path) -> Result<()> {
+    if std::fs::read(object).is_ok_and(|old| old == new) {
+        return Ok(());
+    }
+    let folder = object.parent().context("an object in no folder")?;
+    let beside = folder.join("hookgate-guard.o.new");
+    std::fs::create_dir_all(folder)
+        .and_then(|()| std::fs::write(&beside, new))
+        .and_then(|()| std::fs::rename(&beside, object))
+        .with_context(|| format!("writing {}", object.display()))
+}
+
+fn remove_if_there(file: &Path) -> Result<()> {
+    match std::fs::remove_file(file) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(e).with_context(|| format!("removing {}", file.display()))
+        }
+        _ => Ok(()),
+    }
+}
