@@ -24,6 +24,7 @@ fn run_delivers_and_leaves_nothing() -> Result<()> {
         let mut demo = Started::new(&ns, &cargo_xtask(&[]))?;
         let answer = demo.try_it()?;
         assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("signature valid"), "{answer}");
+        demo.ensure_request_is_shown()?;
         let pin = format!("hookgate-run-{}", demo.running.pid());
         let said = demo.running.stderr();
         assert_eq!(pinned(&ns)?, [pin], "{said}");
@@ -166,7 +167,8 @@ fn pinned(ns: &NetNs) -> Result<Vec<String>> {
 struct Started<'a> {
     running: Running,
     ns: &'a NetNs,
-    line: String,
+    /// What it printed: a command or an address by its name, `try` first.
+    lines: Vec<(String, String)>,
     /// The certificate that the line names; it lies in the temporary folder.
     ca: PathBuf,
     _dir: TempDir,
@@ -183,16 +185,50 @@ impl<'a> Started<'a> {
             running.still_running()?;
             Ok(std::fs::read_to_string(&stdout)?.ends_with('\n'))
         })?;
-        let line = std::fs::read_to_string(&stdout)?;
-        let line = line.strip_prefix("try: ").with_context(|| format!("no try: line but {line}"))?.to_owned();
-        assert_eq!(line.lines().count(), 1, "{line}");
-        let ca = line.split(' ').skip_while(|word| *word != "--cacert").nth(1).context("no --cacert")?.into();
-        Ok(Self { running, ns, line, ca, _dir: dir })
+        let text = std::fs::read_to_string(&stdout)?;
+        let named = |line: &str| line.split_once(": ").map(|(name, rest)| (name.to_owned(), rest.to_owned()));
+        let lines =
+            text.lines().map(|line| named(line).with_context(|| format!("a line without a name: {line}")));
+        let lines = lines.collect::<Result<Vec<_>>>()?;
+        let names = lines.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>();
+        assert_eq!(names, ["try", "page", "stats", "deliveries"]);
+        let mut words = lines[0].1.split(' ').skip_while(|word| *word != "--cacert");
+        let ca = words.nth(1).context("no --cacert")?.into();
+        Ok(Self { running, ns, lines, ca, _dir: dir })
     }
 
     fn try_it(&self) -> Result<String> {
+        self.type_in("try")
+    }
+
+    /// The printed commands work as they are, and the status page is this run's.
+    fn ensure_request_is_shown(&self) -> Result<()> {
+        let said = self.running.stderr();
+        assert!(!said.contains("warning"), "{said}");
+        let deliveries = self.type_in("deliveries")?;
+        assert!(deliveries.contains("POST") && deliveries.contains("receiver.example"), "{deliveries}");
+        let stats = self.type_in("stats")?;
+        assert!(stats.contains("attached"), "{stats}");
+        let page = &self.line("page")?;
+        let mut curl = self.ns.command("curl");
+        curl.args(["-sS", "--fail", "--noproxy", "*", page]);
+        let html = run(curl)?;
+        assert!(html.contains("<title>"), "{html}");
+        let mut curl = self.ns.command("curl");
+        curl.args(["-sS", "--fail", "--noproxy", "*", &format!("{page}status.json")]);
+        let status = run(curl)?;
+        assert!(status.contains("receiver.example") && status.contains("\"200\""), "{status}");
+        Ok(())
+    }
+
+    fn line(&self, name: &str) -> Result<String> {
+        let line = self.lines.iter().find(|(at, _)| at == name);
+        line.map(|(_, line)| line.clone()).with_context(|| format!("no line {name}"))
+    }
+
+    fn type_in(&self, name: &str) -> Result<String> {
         let mut shell = self.ns.command("sh");
-        shell.args(["-c", &self.line]);
+        shell.args(["-c", &self.line(name)?]);
         run(shell)
     }
 }

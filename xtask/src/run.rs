@@ -20,9 +20,12 @@ use crate::workspace::{Workspace, is_root};
 /// Runs hookgate here, in front of a receiver of its own; prints a command to try it with
 #[derive(clap::Args)]
 pub struct Args {
-    /// Build quickly instead of well
+    /// Without optimisation
     #[arg(long)]
     dev: bool,
+    /// As it is shipped: a few per cent faster, and built in twice the time
+    #[arg(long, conflicts_with = "dev")]
+    release: bool,
     /// Where the demo listens
     #[arg(long, default_value = "127.0.0.1:8443")]
     listen: SocketAddr,
@@ -35,25 +38,19 @@ const UPSTREAM: &str = "receiver.example";
 const PAYLOAD: &str = r#"{"object":"whatsapp_business_account","entry":[{"id":"108271902233441","changes":[{"field":"messages","value":{"messaging_product":"whatsapp","messages":[{"from":"5511955550101","type":"text","text":{"body":"It works"}}]}}]}]}"#;
 
 pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
-    let profile = if args.dev { Profile::Dev } else { Profile::Release };
+    let profile = match (args.dev, args.release) {
+        (true, _) => Profile::Dev,
+        (_, true) => Profile::Release,
+        _ => Profile::Local,
+    };
     if !args.hookgate.is_empty() {
-        let binary = build(workspace, profile)?.binary;
+        let binary = build::both(workspace, profile)?.binary;
         let error = Command::new(&binary).arg("run").args(&args.hookgate).exec();
         return Err(error).with_context(|| format!("starting {}", binary.display()));
     }
     ensure_free(args.listen)?;
-    let built = build(workspace, profile)?;
+    let built = build::both(workspace, profile)?;
     demonstrate(&built, args.listen)
-}
-
-/// Only root can attach a program, so only for root it is built.
-fn build(workspace: &Workspace, profile: Profile) -> Result<Built> {
-    if is_root() {
-        build::both(workspace, profile)
-    } else {
-        let why = "attaching an XDP program needs root (sudo cargo xtask run)".to_owned();
-        Ok(Built { binary: build::proxy(workspace, profile)?, guard_missing: Some(why) })
-    }
 }
 
 fn demonstrate(built: &Built, listen: SocketAddr) -> Result<ExitCode> {
@@ -73,9 +70,11 @@ fn demonstrate(built: &Built, listen: SocketAddr) -> Result<ExitCode> {
     let [upstream_ca, ..] = theirs.write(&dir, "receiver")?;
     let receiver = Receiver::start(&theirs)?;
     let [ca, cert, key] = own_certs(listen)?.write(&dir, "hookgate")?;
+    let (page, socket) = (page_address()?, dir.path().join("admin.sock"));
     let mut config = format!(
         "[listen]\nhttps = [\"{listen}\"]\n\n[tls]\ncert = {cert:?}\nkey = {key:?}\n\n\
-         [upstreams]\n{UPSTREAM:?} = {{ address = \"{}\", ca = {upstream_ca:?} }}\n",
+         [upstreams]\n{UPSTREAM:?} = {{ address = \"{}\", ca = {upstream_ca:?} }}\n\n\
+         [admin]\nlisten = \"{page}\"\nsocket = {socket:?}\n",
         receiver.address()
     );
     if let Some(pin) = &guard {
@@ -85,9 +84,10 @@ fn demonstrate(built: &Built, listen: SocketAddr) -> Result<ExitCode> {
         );
     }
     let config = dir.write("hookgate.toml", config)?;
+    let hookgate =
+        |command: &str| format!("{} {command} --config {}", quoted_path(&built.binary), quoted_path(&config));
     if guard.is_some() {
-        let (binary, config) = (quoted_path(&built.binary), quoted_path(&config));
-        aftermath.add(&format!("{binary} guard detach --config {config}"))?;
+        aftermath.add(&hookgate("guard detach"))?;
     }
 
     let mut command = Command::new(&built.binary);
@@ -95,12 +95,18 @@ fn demonstrate(built: &Built, listen: SocketAddr) -> Result<ExitCode> {
     let mut proxy = Running::start_aloud(command)?;
     let up = harness::wait_until(Duration::from_secs(10), || {
         proxy.still_running()?;
-        Ok(harness::listens(proxy.pid(), &[listen]))
+        Ok(harness::listens(proxy.pid(), &[listen, page]))
     })?;
-    ensure!(up, "hookgate does not listen on {listen} after 10 s");
+    ensure!(up, "hookgate does not listen on {listen} and {page} after 10 s");
 
+    let lines = format!(
+        "try: {}\npage: http://{page}/\nstats: {}\ndeliveries: {}\n",
+        curl(&ca, listen),
+        hookgate("stats"),
+        hookgate("deliveries")
+    );
     let mut stdout = std::io::stdout();
-    writeln!(stdout, "try: {}", curl(&ca, listen)).and_then(|()| stdout.flush())?;
+    stdout.write_all(lines.as_bytes()).and_then(|()| stdout.flush())?;
     for signal in signals.forever() {
         if signal == SIGCHLD {
             proxy.still_running()?;
@@ -117,6 +123,9 @@ fn demonstrate(built: &Built, listen: SocketAddr) -> Result<ExitCode> {
 /// Makes sure that the guard has what it needs, and returns its pin folder: a fresh one, so that a hookgate that is
 /// installed on this machine is not touched.
 fn guard(built: &Built, aftermath: &mut Aftermath) -> Result<String> {
+    if !is_root() {
+        bail!("attaching an XDP program needs root (sudo cargo xtask run)");
+    }
     if let Some(why) = &built.guard_missing {
         bail!("{why}");
     }
@@ -136,7 +145,19 @@ fn own_certs(listen: SocketAddr) -> Result<Certs> {
     if !names.contains(&address.as_str()) {
         names.push(&address);
     }
-    Certs::new(&names)
+    // With the authority's certificate, as the files of a public authority have it: `check` warns of less.
+    let mut certs = Certs::new(&names)?;
+    certs.cert += &certs.ca;
+    Ok(certs)
+}
+
+/// Where the status page is: the port of the documentation, or any that is free.
+fn page_address() -> Result<SocketAddr> {
+    const USUAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9432);
+    if TcpListener::bind(USUAL).is_ok() {
+        return Ok(USUAL);
+    }
+    Ok(SocketAddr::new(USUAL.ip(), harness::free_port()?))
 }
 
 /// Where a client on this machine finds a listener.

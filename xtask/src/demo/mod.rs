@@ -39,9 +39,9 @@ pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
         "the demo needs root, for network namespaces and an XDP program: sudo cargo xtask demo"
     );
     install::programs("for the demo")?;
-    let built = build::both(workspace, if args.dev { Profile::Dev } else { Profile::Release })?;
+    let built = build::both(workspace, if args.dev { Profile::Dev } else { Profile::Local })?;
     if let Some(why) = built.guard_missing {
-        bail!("no demo without the guard, and it can't be built: {why}");
+        bail!("no demo without the guard, and it can't be had: {why}");
     }
     in_namespaces(&built.binary)
 }
