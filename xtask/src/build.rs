@@ -92,7 +92,11 @@ pub fn counting(workspace: &Workspace) -> Result<()> {
 pub fn proxy(workspace: &Workspace, profile: Profile) -> Result<PathBuf> {
     let mut cargo = workspace.cargo();
     let [name, folder] = profile.names();
-    cargo.args(["build", "--package", "hookgate", "--profile", name]);
+    cargo.args(["build", "--bin", "hookgate", "--profile", name]);
+    // All packages' features together, as for xtask itself (.cargo/config.toml), or the proxy's own.
+    if !matches!(profile, Profile::Local) {
+        cargo.args(["--package", "hookgate"]);
+    }
     run_aloud(cargo)?;
     Ok(workspace.target.join(folder).join("hookgate"))
 }

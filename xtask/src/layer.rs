@@ -21,23 +21,23 @@ mount -t tmpfs tmpfs tmp
 ip link set lo up
 "#;
 
-/// A shell with `layer` (an empty folder) mounted over `lower`, and a network of its own, which takes the steps in `inside`
-/// with `paths` as its variables. It ends when we do.
-pub fn shell(layer: &Path, lower: &Path, paths: &[(&str, &Path)], inside: &str) -> Command {
+/// The network of a root.
+pub enum Network {
+    /// Its own: only `lo`.
+    Own,
+    /// This machine's, to download from.
+    Shared,
+}
+
+/// A shell with `layer` (an empty folder) mounted over `lower`, which takes the steps in `inside` with `paths` as its
+/// variables. It ends when we do.
+pub fn shell(layer: &Path, lower: &Path, network: Network, paths: &[(&str, &Path)], inside: &str) -> Command {
     let places = [("layer", layer), ("lower", lower)];
     let script = [&assignments(places.iter().chain(paths)), ENTER, inside].concat();
     let mut unshare = Command::new("unshare");
-    unshare.args([
-        "--mount",
-        "--net",
-        "--ipc",
-        "--uts",
-        "--pid",
-        "--fork",
-        "--kill-child",
-        "sh",
-        "-c",
-        &script,
-    ]);
+    if matches!(network, Network::Own) {
+        unshare.arg("--net");
+    }
+    unshare.args(["--mount", "--ipc", "--uts", "--pid", "--fork", "--kill-child", "sh", "-c", &script]);
     harness::wrapped("setpriv", &["--pdeathsig", "KILL", "--"], &unshare)
 }

@@ -9,6 +9,7 @@ mod cache;
 mod demo;
 mod docs;
 mod ebpf;
+mod fresh;
 mod fuzz;
 mod install;
 mod layer;
@@ -37,7 +38,8 @@ enum Command {
     Test(test::Args),
     Bench(bench::Args),
     Package(package::Args),
-    Object(ebpf::Args),
+    /// Compiles the XDP program and puts its object, with a record of sources and tools, into proxy-ebpf/object
+    Object,
     /// Tries what README.md and docs/ say: configurations, commands, links, names
     Docs,
     /// Looks for what is against the house rules
@@ -64,7 +66,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Test(args) => test::main(&workspace, &args),
         Command::Bench(args) => bench::main(&workspace, &args),
         Command::Package(args) => package::main(&workspace, &args),
-        Command::Object(args) => ebpf::main(&workspace, &args),
+        Command::Object => ebpf::main(&workspace),
         Command::Docs => docs::main(&workspace),
         Command::Tidy => tidy::main(&workspace),
     }

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use crate::build::{self, Profile};
 use crate::tally::Tally;
 use crate::workspace::{Workspace, is_root};
-use crate::{bpffs, docs, ebpf, fuzz, install, package, tidy, vm};
+use crate::{bpffs, docs, ebpf, fresh, fuzz, install, package, tidy, vm};
 
 /// How many random cases each property is tried with under `--full`, instead of proptest's own 256.
 const FULL_CASES: u32 = 4096;
@@ -27,6 +27,9 @@ pub struct Args {
     /// The Debian package: installed, used, upgraded and purged in a small Debian; needs root
     #[arg(long, conflicts_with_all = ["full", "vm"])]
     package: bool,
+    /// The README's first command on machines that have never seen hookgate; needs root
+    #[arg(long, conflicts_with_all = ["full", "vm", "package"])]
+    fresh: bool,
     /// Of the kernel's, the few that show within a minute or so whether it works at all
     #[arg(long, requires = "vm")]
     quick: bool,
@@ -36,6 +39,11 @@ pub struct Args {
 }
 
 pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
+    if args.fresh {
+        let mut tally = Tally::default();
+        fresh::test(workspace, &mut tally)?;
+        return Ok(tally.verdict());
+    }
     if let Err(e) = install::programs("for the tests") {
         eprintln!("xtask: some tests will be skipped: {e:#}");
     }

@@ -9,7 +9,7 @@ use harness::{Ca, TempDir};
 
 use super::configuration::{Kind, Whole};
 use crate::aftermath::{quoted, quoted_path};
-use crate::layer;
+use crate::layer::{self, Network};
 
 const SCENE: &str = concat!(include_str!("../within.sh"), include_str!("scene.sh"));
 const TYPED: &str = include_str!("typed.sh");
@@ -138,7 +138,7 @@ impl Scene {
         self.files.write("steps", format!("{}echo done\n", self.steps))?;
         let layer = TempDir::new("layer")?;
         let paths = [("files", self.files.path()), ("binary", binary)];
-        let mut shell = layer::shell(layer.path(), Path::new("/"), &paths, ENTER);
+        let mut shell = layer::shell(layer.path(), Path::new("/"), Network::Own, &paths, ENTER);
         let output = shell.stdin(Stdio::null()).output().context("starting unshare through setpriv")?;
         let said = String::from_utf8_lossy(&output.stdout);
         let errors = String::from_utf8_lossy(&output.stderr);

@@ -19,10 +19,6 @@ use carried::{Carried, Record};
 use compile::Compiled;
 use toolchain::{Toolchain, Way};
 
-/// Compiles the XDP program and puts the object, with hashes of its sources and tools, into `proxy-ebpf/object/`
-#[derive(clap::Args)]
-pub struct Args {}
-
 pub enum Object {
     /// `<target dir>/bpf/hookgate-guard.o` belongs to the sources.
     Ready,
@@ -64,7 +60,7 @@ pub fn build(workspace: &Workspace) -> Result<Object> {
 }
 
 /// `cargo xtask object`. The tools of the former object are preferred.
-pub fn main(workspace: &Workspace, _: &Args) -> Result<ExitCode> {
+pub fn main(workspace: &Workspace) -> Result<ExitCode> {
     let former = Carried::read(workspace).ok();
     let compiled = compile_somehow(workspace, former.as_ref().map(Carried::rustc));
     let compiled = compiled.map_err(|no_way| anyhow!("{no_way}"))?;

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use harness::TempDir;
 
 use super::CHECKS;
-use crate::layer;
+use crate::layer::{self, Network};
 use crate::tally::Tally;
 
 /// Goes into the root with the packages and the script.
@@ -31,7 +31,8 @@ pub fn test(root: &Path, first: &Path, second: &Path, tally: &mut Tally) -> Resu
 fn run(script: &str, root: &Path, first: &Path, second: &Path, tally: &mut Tally) -> Result<()> {
     let layer = TempDir::new("package")?;
     let (output, input) = std::io::pipe()?;
-    let mut shell = layer::shell(layer.path(), root, &[("first", first), ("second", second)], ENTER);
+    let mut shell =
+        layer::shell(layer.path(), root, Network::Own, &[("first", first), ("second", second)], ENTER);
     shell.env("script", format!("{CHECKS}{script}finish\n"));
     shell.stdin(Stdio::null()).stdout(input.try_clone()?).stderr(input);
     let mut child = shell.spawn().context("starting unshare through setpriv")?;

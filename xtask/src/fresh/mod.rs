@@ -1,0 +1,89 @@
+//! Machines that have never seen hookgate: the README's first command, in small roots of distributions.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use harness::TempDir;
+
+use crate::layer::{self, Network};
+use crate::tally::Tally;
+use crate::workspace::{Workspace, is_root};
+use crate::{cache, install};
+
+/// Goes into the root: the sources and a Rust toolchain without rustup are all that is brought along.
+const ENTER: &str = r#"
+mkdir -p opt/rust mnt/source
+mount --bind "$rust" opt/rust
+mount --bind "$source" mnt/source
+cp /etc/resolv.conf etc/resolv.conf
+printf '%s' "$script" >run/script
+exec env -i PATH=/opt/rust/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 chroot . sh /run/script
+"#;
+const SCRIPT: &str = concat!(include_str!("../within.sh"), include_str!("checks.sh"));
+
+/// What a machine has on which somebody compiles Rust.
+const PACKAGES: &str = "ca-certificates,curl,gcc,git,iproute2,libc6-dev";
+
+/// The steps of a test in a root of that suite.
+const ROOTS: [(&str, &str, &str); 3] = [
+    // Its lists are of the day of its release: the compiler that they know is too old.
+    ("debian-12-old-lists", "bookworm", "old_lists\nfirst_run\ncompile\n"),
+    ("debian-13", "trixie", "first_run\n"),
+    ("no-compiler-for-bpf", "bookworm", "without_apt\nfirst_run\n"),
+];
+
+/// Runs `cargo xtask run` in each root, with a stopwatch.
+///
+/// # Errors
+/// A root can't be made.
+pub fn test(workspace: &Workspace, tally: &mut Tally) -> Result<()> {
+    if !is_root() {
+        tally.skip("fresh machines: needs root".to_owned());
+        return Ok(());
+    }
+    ROOTS.iter().try_for_each(|(name, suite, steps)| run(workspace, name, suite, steps, tally))
+}
+
+fn run(workspace: &Workspace, name: &str, suite: &str, steps: &str, tally: &mut Tally) -> Result<()> {
+    let (root, layer) = (find_or_make(suite)?, TempDir::new("fresh")?);
+    let rust = sysroot()?;
+    let paths = [("rust", rust.as_path()), ("source", &workspace.root)];
+    let (output, input) = std::io::pipe()?;
+    let mut shell = layer::shell(layer.path(), &root, Network::Shared, &paths, ENTER);
+    shell.env("script", format!("root={name}\n{SCRIPT}{steps}finish\n"));
+    shell.stdin(Stdio::null()).stdout(input.try_clone()?).stderr(input);
+    let mut child = shell.spawn().context("starting unshare through setpriv")?;
+    drop(shell); // and with it our copies of the pipe's end
+    let followed = tally.follow(output)?;
+    if !child.wait()?.success() && !followed.any_failed {
+        println!("test fresh::{name} ... FAILED: it ended before its tests did");
+        tally.fail();
+    }
+    Ok(())
+}
+
+/// A small Debian, made once by debootstrap. Its package lists are those of its release, without later updates.
+fn find_or_make(suite: &str) -> Result<PathBuf> {
+    if !harness::in_path("debootstrap") {
+        install::packages("to try hookgate on fresh machines", &["debootstrap"])?;
+    }
+    let works = |root: &Path| root.join("usr/bin/git").exists() && root.join("usr/bin/curl").exists();
+    cache::find_or_make(&format!("fresh-{suite}"), works, |aside, home| {
+        eprintln!("xtask: fetching {suite} once, into {} (150 MB to download)", home.display());
+        let mut debootstrap = Command::new("debootstrap");
+        debootstrap.args(["--variant=minbase", &format!("--include={PACKAGES}"), suite]);
+        debootstrap.arg(aside).arg(install::mirror());
+        harness::run(debootstrap)?;
+        Ok(())
+    })
+}
+
+/// The toolchain that compiles us.
+fn sysroot() -> Result<PathBuf> {
+    let mut rustc = Command::new("rustc");
+    rustc.args(["--print", "sysroot"]);
+    let sysroot = PathBuf::from(harness::run(rustc)?.trim());
+    ensure!(sysroot.join("bin/cargo").exists(), "no cargo in {}", sysroot.display());
+    Ok(sysroot)
+}
