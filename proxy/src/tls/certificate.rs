@@ -3,14 +3,13 @@ use std::sync::Arc;
 
 use rustls::SignatureAlgorithm;
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use x509_parser::oid_registry::{OID_KEY_TYPE_EC_PUBLIC_KEY, OID_PKCS1_RSAENCRYPTION, OID_SIG_ED25519};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use super::chain::{Link, chain};
-use super::pem::{BadPem, certificates, private_key};
+use super::pem::{BadPem, certificates, certificates_in, private_key, private_key_in};
 use super::provider::provider;
 use crate::access::Access;
 use crate::config;
@@ -87,9 +86,8 @@ impl Certificate {
 
     /// A key and its chain that lie in one PEM text; `path` is where they would lie, for messages.
     pub fn from_pem(pem: &[u8], path: &Path) -> Result<Self, BadCertificate> {
-        let damaged = |error| BadCertificate::Chain(BadPem::Damaged { path: path.to_owned(), error });
-        let chain = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>().map_err(damaged)?;
-        let key = PrivateKeyDer::from_pem_slice(pem).map_err(damaged)?;
+        let chain = certificates_in(pem, path).map_err(BadCertificate::Chain)?;
+        let key = private_key_in(pem, path).map_err(BadCertificate::KeyFile)?;
         let pair = config::Pair { cert: path.to_owned(), key: path.to_owned() };
         Self::new(chain, key, &pair, &provider())
     }

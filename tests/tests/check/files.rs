@@ -69,6 +69,27 @@ pub fn write(dir: &TempDir) -> Result<()> {
     dir.write("der.key", PrivateKeyDer::from_pem_slice(good.key.as_bytes())?.secret_der())?;
     dir.write("broken.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")?;
 
+    // Where text editors, `cat`, mail and OpenSSL have been.
+    let trusted = |text: &str| text.replace(" CERTIFICATE-", " TRUSTED CERTIFICATE-");
+    let parameters = "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n";
+    for (name, cert, key) in [
+        ("mark", format!("\u{feff}{}", good.cert), format!("\u{feff}{}", good.key)),
+        ("crlf", good.cert.replace('\n', "\r\n"), good.key.replace('\n', "\r\n")),
+        ("trusted", trusted(own) + between, format!("{parameters}{}", good.key)),
+        ("remarks", format!("subject=CN\n---\n{own}\nits issuer:\n{between}"), good.cert.clone() + &good.key),
+        ("unended", good.cert.trim_end().to_owned(), good.key.trim_end().to_owned()),
+    ] {
+        dir.write(&format!("{name}.pem"), cert)?;
+        dir.write(&format!("{name}.key"), key)?;
+    }
+    dir.write("glued.pem", own.trim_end().to_owned() + between)?;
+    dir.write("indented.pem", format!("  {}{between}", own.replace('\n', "\n  ").trim_end_matches(' ')))?;
+    dir.write("dashes.pem", good.cert.replacen("-----BEGIN", "----BEGIN", 1))?;
+    dir.write(
+        "utf16.key",
+        [&[0xff, 0xfe][..], &good.key.bytes().flat_map(|b| [b, 0]).collect::<Vec<_>>()].concat(),
+    )?;
+
     dir.write("empty.pem", "")?;
     dir.write("text.pem", "Not what was meant.\n")?;
     dir.write("large.pem", "x".repeat(10 << 20))?;
