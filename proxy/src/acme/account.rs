@@ -1,9 +1,12 @@
 //! The account with the authority.
 
-use instant_acme::{Account, AccountCredentials, Error, NewAccount, Problem};
+use http::Request;
+use instant_acme::{Account, AccountCredentials, BodyWrapper, Error, HttpClient as _, NewAccount, Problem};
+use serde_json::Value;
 
 use super::messenger::Client;
 use super::order::Failure;
+use super::refusal::{Refusal, is};
 use super::store::{self, Store};
 use crate::config::Acme;
 
@@ -38,12 +41,25 @@ pub(super) async fn existing(
 
 /// Makes a new account and keeps it.
 pub(super) async fn register(acme: &Acme, store: &Store, client: &Client) -> Result<Account, Failure> {
+    if wants_external_account(acme, client).await? {
+        return Err(Failure::Refused(Refusal::ExternalAccount));
+    }
     let contact = borrowed(&acme.contact);
     let new = NewAccount { contact: &contact, terms_of_service_agreed: true, only_return_existing: false };
     let builder = Account::builder_with_http(client.boxed());
     let (account, credentials) = builder.create(&new, acme.directory.clone(), None).await?;
     store.store_account(&store::Account::new(&acme.contact, &credentials)?)?;
     Ok(account)
+}
+
+/// Asks the directory (RFC 8555 §7.1.1).
+async fn wants_external_account(acme: &Acme, client: &Client) -> Result<bool, Error> {
+    let request = Request::builder().uri(&acme.directory).body(BodyWrapper::default())?;
+    let mut answer = client.request(request).await?;
+    let directory = answer.body.into_bytes().await.map_err(Error::Other)?;
+    // What is no directory fails when the account is made.
+    let directory: Value = serde_json::from_slice(&directory).unwrap_or_default();
+    Ok(directory["meta"]["externalAccountRequired"] == true)
 }
 
 impl store::Account {
@@ -64,11 +80,6 @@ pub(super) fn is_unknown_account(error: &Error) -> bool {
 /// Whether the certificate was renewed already (RFC 9773 §7.4).
 pub(super) fn is_already_replaced(problem: &Problem) -> bool {
     is(problem, "alreadyReplaced")
-}
-
-fn is(problem: &Problem, kind: &str) -> bool {
-    let named = problem.r#type.as_deref().and_then(|named| named.strip_prefix("urn:ietf:params:acme:error:"));
-    named == Some(kind)
 }
 
 fn borrowed(texts: &[String]) -> Vec<&str> {

@@ -41,7 +41,8 @@ struct Memory {
 impl Renewal {
     /// Gets certificates and puts them into `resolver`, for ever.
     pub async fn run(self: Arc<Self>, resolver: Arc<Resolver>) {
-        let memory = Memory { attempts: self.store.attempts(), eager: true, ..Memory::default() };
+        let attempts = self.store.attempts().with(&self.acme);
+        let memory = Memory { attempts, eager: true, ..Memory::default() };
         let run = Run { renewal: &self, resolver: &resolver, memory: RefCell::new(memory) };
         if let Some(kept) = run.current() {
             run.tell_of(&kept);
@@ -111,11 +112,13 @@ impl Run<'_> {
                     renewal.acme.directory
                 ));
                 renewal.tell(|progress| progress.failure = Some(why));
-                self.ended(Attempts {
-                    failures,
-                    not_before: renewal.messenger.take_not_before(),
-                    last: None,
-                });
+                let not_before = renewal.messenger.take_not_before();
+                let is_final = match &failure {
+                    Failure::Refused(refusal) => !refusal.may_say_when() || not_before.is_none(),
+                    _ => false,
+                };
+                let refused_settings = is_final.then(|| Attempts::settings(&renewal.acme));
+                self.ended(Attempts { failures, not_before, refused_settings, last: None });
             }
         }
     }
@@ -151,6 +154,7 @@ impl Run<'_> {
             last: Some(clock::now().as_second()),
             failures,
             not_before: None,
+            refused_settings: None,
         })?;
         self.renewal.note(&format!(
             "asking {} for a certificate for {} ({})",

@@ -160,7 +160,7 @@ impl Messenger {
     }
 
     fn note_wait(&self, answer: &Answer) {
-        let Some(after) = answer.field("retry-after").filter(|_| matches!(answer.status, 429 | 503)) else {
+        let Some(after) = answer.field("retry-after").filter(|_| answer.status >= 400) else {
             return;
         };
         let now = clock::now().as_second();

@@ -4,6 +4,7 @@ mod account;
 mod attempt;
 mod messenger;
 mod order;
+mod refusal;
 mod renewal;
 mod schedule;
 mod store;

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use instant_acme::{
     Account, AuthorizationStatus, CertificateIdentifier, ChallengeType, Error, Identifier, NewOrder, Order,
-    OrderStatus, Problem, RetryPolicy,
+    OrderStatus, RetryPolicy,
 };
 
 use super::account::is_already_replaced;
+use super::refusal::{Refusal, detail, printable};
 use super::store::BadState;
 use crate::config::{Acme, Challenge};
 use crate::tls::{BadCertificate, CannotSign, Challenges};
@@ -24,7 +25,9 @@ pub(super) enum Failure {
     #[error(transparent)]
     State(#[from] BadState),
     #[error("{}", printable(.0))]
-    Authority(#[from] Error),
+    Authority(Error),
+    #[error(transparent)]
+    Refused(Refusal),
     #[error("the authority offers no {challenge} challenge for {name}")]
     NotOffered { name: String, challenge: Challenge },
     #[error("the authority could not convince itself of {name}: {why}; {}", remedy(.challenge))]
@@ -44,11 +47,6 @@ fn remedy(challenge: &Challenge) -> &'static str {
         Challenge::Http01 => "does the name lead to this machine, and port 80 to [listen] http?",
         Challenge::TlsAlpn01 => "does the name lead to this machine, and port 443 to [listen] https?",
     }
-}
-
-/// What somebody else wrote, in one line.
-fn printable(text: &impl ToString) -> String {
-    text.to_string().chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// Gets a certificate: its key and chain, in one PEM text. `replaces`: the one in whose place it comes, where the
@@ -124,14 +122,13 @@ async fn what_failed(order: &mut Order, challenge: Challenge) -> Result<Failure,
             continue;
         }
         let error = authorization.challenges.iter().find_map(|tried| tried.error.as_ref());
+        if let Some(refusal) = error.and_then(Refusal::of) {
+            return Ok(Failure::Refused(refusal));
+        }
         let why = error.map_or_else(|| "it does not say why".to_owned(), detail);
         return Ok(Failure::Unconvinced { name: authorization.identifier().to_string(), why, challenge });
     }
     Ok(order.state().error.clone().map_or(Failure::Invalid, |problem| Error::Api(problem).into()))
-}
-
-fn detail(problem: &Problem) -> String {
-    printable(problem.detail.as_ref().or(problem.r#type.as_ref()).unwrap_or(&String::new()))
 }
 
 fn kind(challenge: Challenge) -> ChallengeType {

@@ -46,17 +46,20 @@ pub(super) fn due(
 ) -> i64 {
     let wanted = current
         .map_or(i64::MIN, |lifetime| suggested.map_or(lifetime.two_thirds(), |at| at.min(lifetime.latest())));
-    let spaced =
-        attempts.last.map_or(i64::MIN, |last| last + spacing(current, attempts.failures, eager, random));
+    let spaced = attempts.last.map_or(i64::MIN, |last| last + spacing(current, attempts, eager, random));
     wanted.max(spaced).max(attempts.not_before.unwrap_or(i64::MIN))
 }
 
-fn spacing(current: Option<Lifetime>, failures: u32, eager: bool, random: f64) -> i64 {
-    match (failures, current) {
+fn spacing(current: Option<Lifetime>, attempts: Attempts, eager: bool, random: f64) -> i64 {
+    match (attempts.failures, current) {
         (0, None) => 0,
         (0, Some(lifetime)) => BETWEEN.min(lifetime.seconds() / 4),
         (failures, _) => {
-            let retry = if eager { RETRY } else { backoff(failures, random) };
+            let retry = match (eager, attempts.refused_settings) {
+                (true, _) => RETRY,
+                (false, Some(_)) => LONGEST,
+                (false, None) => backoff(failures, random),
+            };
             i64::try_from(retry.as_secs()).unwrap_or(i64::MAX)
         }
     }
@@ -88,7 +91,13 @@ mod tests {
     #[test]
     fn when_a_certificate_is_due() {
         let never = Attempts::default();
-        let attempts = |last, failures, not_before| Attempts { last: Some(last), failures, not_before };
+        let attempts = |last, failures, not_before| Attempts {
+            last: Some(last),
+            failures,
+            not_before,
+            refused_settings: None,
+        };
+        let refused = Attempts { refused_settings: Some(1), ..attempts(0, 1, None) };
         let short = Lifetime { not_before: 0, not_after: 20 };
         for (current, suggested, attempts, eager, expected) in [
             (None, None, never, false, i64::MIN),
@@ -110,6 +119,9 @@ mod tests {
             (None, None, attempts(0, u32::MAX, None), false, 6 * 3600),
             (None, None, attempts(0, 2, Some(7200)), true, 7200),
             (Some(short), None, attempts(13, 1, None), false, 73),
+            // A refusal that only the operator can mend.
+            (None, None, refused, false, 6 * 3600),
+            (None, None, refused, true, 60),
         ] {
             assert_eq!(
                 due(current, suggested, attempts, eager, 1.0),

@@ -4,6 +4,7 @@ use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
 use crate::access::{Access, State};
@@ -60,6 +61,9 @@ pub(super) struct Attempts {
     pub(super) failures: u32,
     /// Before that the authority does not want to be asked, in Unix time.
     pub(super) not_before: Option<i64>,
+    /// The settings ([`Attempts::settings`]) with which it refused for good.
+    #[serde(default)]
+    pub(super) refused_settings: Option<u64>,
 }
 
 impl Attempts {
@@ -68,6 +72,21 @@ impl Attempts {
         const DAY: i64 = 24 * 3600;
         let not_before = self.not_before.map(|at| at.min(now + DAY));
         Self { last: self.last.map(|last| last.min(now)), not_before, ..self }
+    }
+
+    /// The same for `acme`, without a refusal of other settings.
+    pub(super) fn with(self, acme: &config::Acme) -> Self {
+        match self.refused_settings.filter(|refused| *refused != Self::settings(acme)) {
+            Some(_) => Self { failures: 0, refused_settings: None, ..self },
+            None => self,
+        }
+    }
+
+    /// Identifies the settings that an authority may refuse.
+    pub(super) fn settings(acme: &config::Acme) -> u64 {
+        let asked = serde_json::to_vec(&(&acme.domains, &acme.contact)).unwrap_or_default();
+        let digest = digest(&SHA256, &asked);
+        digest.as_ref().first_chunk().map_or(0, |first| u64::from_be_bytes(*first))
     }
 }
 
@@ -185,11 +204,11 @@ mod tests {
         assert!(folder.ends_with("acme.example-14000-dir"));
         let store = Store { state: Disk.state(folder.clone()), folder };
         store.prepare().unwrap();
-        let attempts = Attempts { last: Some(5), failures: 3, not_before: None };
+        let attempts = Attempts { last: Some(5), failures: 3, not_before: None, refused_settings: None };
         store.store_attempts(attempts).unwrap();
         assert_eq!(store.attempts(), attempts);
-        let ahead = Attempts { last: Some(1 << 40), failures: 3, not_before: Some(1 << 40) };
-        let now = Attempts { last: Some(7), failures: 3, not_before: Some(7 + 24 * 3600) };
+        let ahead = Attempts { last: Some(1 << 40), not_before: Some(1 << 40), ..attempts };
+        let now = Attempts { last: Some(7), not_before: Some(7 + 24 * 3600), ..attempts };
         assert_eq!((ahead.as_of(7), attempts.as_of(7)), (now, attempts));
 
         assert!(store.account().unwrap().is_none() && store.certificate().unwrap().is_none());

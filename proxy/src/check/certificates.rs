@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::Fault;
 use crate::access::Disk;
 use crate::acme::{BadState, Store};
-use crate::config::{Config, Key, Mode, Pair, Severity};
+use crate::config::{Config, Key, Mode, Pair, Severity, contact_domain};
 use crate::observe::clock::{self, date};
 use crate::tls::{self, Certificate};
 
@@ -13,12 +13,26 @@ const DAY: i64 = 24 * 3600;
 /// Less than that left, and whoever renews has missed more than one chance.
 const SOON: i64 = 14 * DAY;
 
+/// Domains that receive no mail (RFC 2606, RFC 6762).
+const REFUSED_MAIL_DOMAINS: [&str; 9] = [
+    "example.com",
+    "example.net",
+    "example.org",
+    "example",
+    "invalid",
+    "test",
+    "localhost",
+    "local",
+    "internal",
+];
+
 /// `pairs`: where each of the pairs is written.
 pub(super) fn faults(config: &Config, pairs: &[Key]) -> Vec<Fault> {
     let configured = config.tls.iter().flat_map(|tls| &tls.pairs);
     let now = clock::now();
     let of_pairs = pairs.iter().zip(configured).flat_map(|(at, pair)| examine(at, pair, now).1);
-    of_pairs.chain(kept(config)).chain(certbot(config)).chain(clients(config)).collect()
+    let of_acme = kept(config).into_iter().chain(contacts(config));
+    of_pairs.chain(of_acme).chain(certbot(config)).chain(clients(config)).collect()
 }
 
 /// Names of clients that nobody's certificate is likely to have.
@@ -123,6 +137,23 @@ fn kept(config: &Config) -> Option<Fault> {
         Err(BadState::Io { error, .. }) if error.kind() == std::io::ErrorKind::NotADirectory => None,
         Err(error) => Some(Fault::of(Severity::Fatal, key, &error)),
     }
+}
+
+/// Well-formed addresses that authorities refuse.
+fn contacts(config: &Config) -> Vec<Fault> {
+    let contacts = config.acme.iter().flat_map(|acme| &acme.contact).enumerate();
+    let refused = contacts.filter_map(|(number, contact)| {
+        let domain = contact_domain(contact).ok()?.to_ascii_lowercase();
+        let is_reserved = REFUSED_MAIL_DOMAINS.iter().any(|reserved| {
+            domain.strip_suffix(reserved).is_some_and(|above| above.is_empty() || above.ends_with('.'))
+        });
+        is_reserved.then(|| {
+            let at = Key::new("acme.contact").element(number);
+            let text = format!("Let's Encrypt refuses {domain}");
+            Fault::new(Severity::Warning, at, text, "write your own address, or leave contact out")
+        })
+    });
+    refused.collect()
 }
 
 /// certbot's authority knocks at port 80, which `strict` would not open to it.

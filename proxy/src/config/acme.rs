@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Listen;
 use super::document::Section;
-use super::upstreams::host;
+use super::upstreams::{check_name, host};
 use super::value::{again, one_of, path, text};
 
 const LETS_ENCRYPT: &str = "https://acme-v02.api.letsencrypt.org/directory";
@@ -119,8 +119,32 @@ fn domain(value: &toml::de::DeValue<'_>) -> Result<String, String> {
 
 fn contact(value: &toml::de::DeValue<'_>) -> Result<String, String> {
     let written = text(value)?;
-    let address = written.strip_prefix("mailto:").is_some_and(|address| address.contains('@'));
-    if address { Ok(written.to_owned()) } else { Err("write \"mailto:you@example.com\"".into()) }
+    match contact_domain(written) {
+        Ok(_) => Ok(written.to_owned()),
+        Err(why) => Err(format!("`{written}`: {why}; write your own address, or leave contact out")),
+    }
+}
+
+/// The domain of a contact's address.
+///
+/// Errors: why no authority accepts it.
+pub fn contact_domain(written: &str) -> Result<&str, &'static str> {
+    let address = written.strip_prefix("mailto:").ok_or("must begin with mailto:")?;
+    if address.contains(',') {
+        return Err("one address each: [\"mailto:A\", \"mailto:B\"]");
+    }
+    if address.contains('?') {
+        return Err("nothing may follow the address");
+    }
+    let (user, domain) = address.rsplit_once('@').ok_or("not an e-mail address")?;
+    let is_plain = user.bytes().all(|b| b.is_ascii_graphic() && !b"@<>()[]:;\"\\".contains(&b));
+    if user.is_empty() || !is_plain || check_name(domain).is_err() {
+        return Err("not an e-mail address");
+    }
+    if !domain.contains('.') {
+        return Err("no authority can write to that domain");
+    }
+    Ok(domain)
 }
 
 fn directory(value: &toml::de::DeValue<'_>) -> Result<String, String> {

@@ -27,7 +27,7 @@ mod tests;
 mod upstreams;
 mod value;
 
-pub use acme::{Acme, Challenge};
+pub use acme::{Acme, Challenge, contact_domain};
 pub use document::{Problem, Severity};
 pub use files::{Files, Reading, files};
 pub use key::Key;

@@ -4,6 +4,7 @@
 mod endurance;
 mod failures;
 mod getting;
+mod refusals;
 mod renewing;
 
 use std::net::SocketAddr;
