@@ -113,6 +113,8 @@ fn line(delivery: &Delivery) -> String {
     if let Some(error) = &delivery.error {
         // Writing to a String does not fail.
         let _ = write!(line, "  {error} at {}", delivery.stage);
+        let detail = delivery.detail.iter().filter(|detail| !detail.is_empty());
+        let _ = detail.into_iter().try_for_each(|detail| write!(line, ": {detail}"));
     }
     line.push('\n');
     line

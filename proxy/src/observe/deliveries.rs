@@ -63,6 +63,8 @@ pub(super) struct Record {
     pub(super) upstream_code: Option<u16>,
     pub(super) error: Option<&'static str>,
     pub(super) attempts: u32,
+    /// A sentence about `error`, as in the log.
+    pub(super) detail: Option<Box<str>>,
     pub(super) duration: Duration,
 }
 
@@ -89,6 +91,9 @@ pub struct Delivery {
     pub duration_seconds: f64,
     /// How often an upstream was tried.
     pub attempts: u32,
+    /// A sentence about `error`.
+    #[serde(default)]
+    pub detail: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -237,6 +242,7 @@ impl Default for Record {
             upstream_code: None,
             error: None,
             attempts: 0,
+            detail: None,
             duration: Duration::ZERO,
         }
     }
@@ -282,6 +288,7 @@ impl Record {
             upstream_code: self.upstream_code,
             duration_seconds: self.duration.as_secs_f64(),
             attempts: self.attempts,
+            detail: self.detail.as_deref().map(str::to_owned),
         }
     }
 }

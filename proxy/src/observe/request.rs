@@ -13,6 +13,8 @@ use crate::http::answer::Failure;
 
 /// The longest X-Request-Id that is taken over from a client into the log.
 const LONGEST_ID: usize = 128;
+/// The longest `detail` in bytes; a peer may have written it.
+const MAX_DETAIL_BYTES: usize = 500;
 /// The only status after which Meta does not send a message again.
 const DELIVERED: u16 = 200;
 
@@ -203,6 +205,10 @@ impl<'m> Request<'m> {
         self.detail.clear();
         // Writing to a String does not fail.
         let _ = write!(self.detail, "{detail}");
+        if self.detail.len() > MAX_DETAIL_BYTES {
+            self.detail.truncate(self.detail.floor_char_boundary(MAX_DETAIL_BYTES));
+            self.detail.push('…');
+        }
     }
 
     fn json(&self, time: &str, duration: Duration, line: &mut Vec<u8>) {
@@ -284,6 +290,7 @@ impl Drop for Request<'_> {
             record.upstream_code = self.upstream_code;
             record.error = self.error;
             record.attempts = self.attempts;
+            record.detail = self.error.map(|_| self.detail.as_str().into());
             record.duration = duration;
         });
     }
