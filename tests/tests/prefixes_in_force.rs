@@ -165,3 +165,39 @@ fn the_proxy_refreshes_by_itself_without_privileges() -> Result<()> {
     assert_eq!(scene.rows(&config)?, [row("157.240.1.0/24", 2, 2)]);
     Ok(())
 }
+
+#[test]
+fn a_reload_reads_the_list_again() -> Result<()> {
+    if !can_run() {
+        return Ok(());
+    }
+    let scene = Scene::new()?;
+    let config = scene.config("refresh = \"off\"", "[process]\nuser = \"nobody\"");
+    let proxy = Proxy::start_in(&scene.ns, &config)?;
+    let list = |rows: &[&str]| scene.dir.write("list", rows.join("\n"));
+    let reload = || proxy.command(&scene.ns, &["reload"]);
+    scene.send()?;
+    assert_eq!(scene.rows(&config)?, [row("157.240.0.0/17", 1, 1)]);
+    assert_eq!(reload()?, "nothing changed\n");
+
+    let path = list(&["157.240.0.0/17", "157.240.1.0/24", "2a03:2880::/32"])?;
+    assert_eq!(reload()?, format!("[guard] prefixes: {}: 1 added, 1 removed, 3 in force\n", path.display()));
+    scene.send()?;
+    assert_eq!(scene.rows(&config)?, [row("157.240.0.0/17", 1, 1), row("157.240.1.0/24", 1, 1)]);
+
+    list(&["157.240.0.0/17", "157.240.1.0/33"])?;
+    let refused = format!("{:#}", reload().err().context("it was reloaded")?);
+    assert!(refused.contains(&format!("{}:2: ", path.display())), "{refused}");
+    scene.send()?;
+    assert_eq!(scene.rows(&config)?, [row("157.240.0.0/17", 1, 1), row("157.240.1.0/24", 2, 2)]);
+
+    // What comes back finds its counts.
+    list(&["157.240.0.0/17", "2a03:2880::/32"])?;
+    reload()?;
+    scene.send()?;
+    list(&["157.240.0.0/17", "157.240.1.0/24", "2a03:2880::/32"])?;
+    reload()?;
+    scene.send()?;
+    assert_eq!(scene.rows(&config)?, [row("157.240.0.0/17", 2, 2), row("157.240.1.0/24", 3, 3)]);
+    Ok(())
+}

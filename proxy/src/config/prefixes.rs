@@ -83,15 +83,22 @@ impl Prefixes {
     ///
     /// Errors: the configured list can't be read.
     pub fn load(&self) -> Result<(Standing, Option<BadState>), FileError> {
-        let configured = match &self.source {
-            PrefixSource::Builtin => Table::builtin(),
-            PrefixSource::File(path) => Table::from_file(path)?,
-        };
+        let configured = self.source.read()?;
         let (refresh, bad) = match Refresh::load(&self.state) {
             Ok(refresh) => (refresh, None),
             Err(bad) => (None, Some(bad)),
         };
         Ok((Standing { configured, refresh }, bad))
+    }
+}
+
+impl PrefixSource {
+    /// The configured list.
+    pub fn read(&self) -> Result<Table, FileError> {
+        match self {
+            Self::Builtin => Ok(Table::builtin()),
+            Self::File(path) => Table::from_file(path),
+        }
     }
 }
 

@@ -178,7 +178,7 @@ fn serve(
         admin,
         has_guard,
     };
-    LocalSet::new().block_on(&control, server.run(parent, orders, access))
+    LocalSet::new().block_on(&control, server.run(parent, orders))
 }
 
 /// Whether the guard is attached; that it cannot be never stops the proxy.
@@ -213,12 +213,7 @@ struct Server {
 }
 
 impl Server {
-    async fn run(
-        self,
-        parent: Parent,
-        orders: UnixStream,
-        access: Arc<dyn Access>,
-    ) -> Result<(), StartError> {
+    async fn run(self, parent: Parent, orders: UnixStream) -> Result<(), StartError> {
         let Self { config, parts, funnel, machine, log, file, standing, refresher, .. } = self;
         let Self { certificates, kernel_tls, doors, admin, has_guard, .. } = self;
         let mut orders = Orders::new(orders)?;
@@ -245,10 +240,11 @@ impl Server {
         let (reload, mut reloads) = mpsc::channel(1);
         let process = Process { since: clock::now(), file, last_reload: LastReload::default() };
         let last_reload = process.last_reload.clone();
+        let own = Arc::clone(&prefixes);
         let status = Status { now: now.clone(), parent: parent.clone(), prefixes, reload, life, process };
         let answering = admin.open(status, &log)?;
         let mut reloader =
-            Reloader::new(config, machine, generations, answering, has_guard, parent.clone(), access);
+            Reloader::new(config, machine, generations, answering, own, has_guard, parent.clone());
         parent.ready()?;
         let told = parent.clone();
         drop(spawn_local(async move { pulse.tell(|| told.alive()).await }));

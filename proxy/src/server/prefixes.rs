@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::parent::{InForce, Parent, ParentError};
 use crate::config;
 use crate::observe::{Log, Metrics};
-use crate::prefixes::Standing;
+use crate::prefixes::{Changes, Standing};
 use crate::registry::{Refreshed, Refresher};
 
 /// The prefixes in force.
@@ -50,6 +50,23 @@ impl Prefixes {
     /// Puts in force what `hookgate prefixes update` has stored. How many there are then.
     pub(super) fn take_stored(&self) -> Result<usize, ParentError> {
         Ok(self.put_in_force(self.parent.stored()?))
+    }
+
+    /// Reads the configured list again and says what it changes; `None` if it is the same.
+    ///
+    /// Errors: the list cannot be used.
+    pub(super) fn read_list(&self) -> Result<Option<String>, ParentError> {
+        let (before, next) = (self.standing(), self.parent.list()?);
+        let (old, new) = (before.table(), next.table());
+        let Changes { added, removed } = old.changes_to(&new);
+        Ok((before.configured != next.configured)
+            .then(|| format!("{} added, {} removed, {} in force", added.len(), removed.len(), new.len())))
+    }
+
+    /// Puts in force what [`Prefixes::read_list`] has read.
+    pub(super) fn take_list(&self) -> Result<(), ParentError> {
+        self.put_in_force(self.parent.list_in_force()?);
+        Ok(())
     }
 
     fn take(&self, refreshed: &Refreshed) -> Result<String, ParentError> {

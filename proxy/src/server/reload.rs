@@ -16,10 +16,11 @@ use super::generation::{
 };
 use super::listen::Listener;
 use super::parent::{Parent, ParentError};
+use super::prefixes::Prefixes;
 use super::{Machine, StartError};
 use crate::access::Access;
 use crate::acme::Renewal;
-use crate::config::{self, Config};
+use crate::config::{self, Config, PrefixSource};
 use crate::observe::{Funnel, Log};
 use crate::sys::give_back_free_memory;
 
@@ -33,6 +34,7 @@ pub(super) struct Reloader {
     /// `None`: another process answers.
     answering: Option<Answering>,
     renewing: Option<Renewing>,
+    prefixes: Arc<Prefixes>,
     /// It was attached at the start.
     has_guard: bool,
     parent: Parent,
@@ -62,13 +64,24 @@ impl Reloader {
         machine: Machine,
         generations: watch::Sender<Arc<Generation>>,
         answering: Answering,
+        prefixes: Arc<Prefixes>,
         has_guard: bool,
         parent: Parent,
-        access: Arc<dyn Access>,
     ) -> Self {
-        let (fixed, answering, renewing) = (Fixed::of(&config, has_guard), Some(answering), None);
-        let mut reloader =
-            Self { config, fixed, machine, generations, answering, renewing, has_guard, parent, access };
+        let access: Arc<dyn Access> = Arc::new(parent.clone());
+        let (fixed, answering) = (Fixed::of(&config, has_guard), Some(answering));
+        let mut reloader = Self {
+            config,
+            fixed,
+            machine,
+            generations,
+            answering,
+            renewing: None,
+            prefixes,
+            has_guard,
+            parent,
+            access,
+        };
         reloader.renew();
         reloader
     }
@@ -109,6 +122,7 @@ impl Reloader {
         let config = self.parent.configuration()?;
         let before = Arc::clone(&self.generations.borrow());
         let certificates = self.certificates(&config, &before)?;
+        let list = self.prefixes.read_list()?;
         let access = &*self.access;
         let parts = Parts::renewed(&before.context, &self.config, &config, &self.machine, access)?;
         let log = before.context.log.with(log_format(config.log.format), config.log.access);
@@ -122,6 +136,9 @@ impl Reloader {
         let context = parts.context(&config, kernel_tls, log, Arc::clone(&before.context.metrics));
         let context = Arc::new(context);
         let mut report = changes(&self.config, &config, &self.fixed);
+        if let Some(changes) = list {
+            report += &self.take_list(&config.prefixes.source, &changes);
+        }
         if self.has_guard && self.config.guard != config.guard {
             self.reload_guard(&context.metrics.funnel, &config, &mut report);
         }
@@ -135,7 +152,14 @@ impl Reloader {
         self.config = config;
         self.parent.in_force()?;
         self.renew();
-        Ok(report)
+        Ok(if report.is_empty() { "nothing changed\n".into() } else { report })
+    }
+
+    fn take_list(&self, source: &PrefixSource, changes: &str) -> String {
+        match self.prefixes.take_list() {
+            Ok(()) => format!("[guard] prefixes: {source}: {changes}\n"),
+            Err(error) => format!("[guard] prefixes: what was in force stays: {error}\n"),
+        }
     }
 
     /// Those in force where nothing about them has changed; their files are read again all the same.
@@ -228,6 +252,7 @@ impl Reloader {
 struct Fixed {
     admin_socket: Option<PathBuf>,
     user: Option<String>,
+    /// Without the list of prefixes, which a reload reads again.
     prefixes: config::Prefixes,
     /// Where none is attached, that it is not wanted.
     guard: Option<Option<config::Guard>>,
@@ -241,6 +266,11 @@ impl Fixed {
             prefixes: config.prefixes.clone(),
             guard: (!has_guard).then(|| config.guard.clone()),
         }
+    }
+
+    fn asks_others_than(&self, prefixes: &config::Prefixes) -> bool {
+        let source = self.prefixes.source.clone();
+        self.prefixes != config::Prefixes { source, ..prefixes.clone() }
     }
 }
 
@@ -271,7 +301,7 @@ fn changes(before: &Config, after: &Config, fixed: &Fixed) -> String {
         ("[admin] socket", fixed.admin_socket.as_deref() != after.admin_socket()),
         ("[process] user", fixed.user != after.process.user),
         ("[guard]", fixed.guard.as_ref().is_some_and(|guard| *guard != after.guard)),
-        ("[guard] prefixes, refresh, registry or state", fixed.prefixes != after.prefixes),
+        ("[guard] refresh, registry or state", fixed.asks_others_than(&after.prefixes)),
     ];
     for (what, _) in needs_restart.iter().filter(|(_, differs)| *differs) {
         line(format!("{what} changed, and needs a restart"));
@@ -279,7 +309,7 @@ fn changes(before: &Config, after: &Config, fixed: &Fixed) -> String {
     if let (true, Some(parent)) = (needs_restart.iter().any(|(_, differs)| *differs), getppid()) {
         line(format!("`kill -USR2 {}` restarts it, and refuses no connection", parent.as_raw_nonzero()));
     }
-    if lines.is_empty() { "nothing changed\n".into() } else { lines }
+    lines
 }
 
 fn upstreams(before: &Config, after: &Config) -> Option<String> {

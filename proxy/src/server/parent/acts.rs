@@ -22,10 +22,10 @@ use super::named::Named;
 use super::takeover::{Meeting, Offered, Predecessor, Serving, Successor, UnderWay};
 use crate::access::{Access as _, Disk, DiskState, State as _, open};
 use crate::admin::AdminSocket;
-use crate::config::{self, Config};
+use crate::config::{self, Config, PrefixSource};
 use crate::guard;
 use crate::observe::{Log, clock};
-use crate::prefixes::{Network, Registered, Standing};
+use crate::prefixes::{Network, Registered, Standing, Table};
 use crate::server::listen;
 use crate::server::systemd::{self, Sockets};
 use crate::sys::give_back_free_memory;
@@ -55,6 +55,8 @@ pub(super) struct Privileged {
     /// Where prefixes come from, and are stored.
     prefixes: config::Prefixes,
     standing: Standing,
+    /// The list that was read last and is not in force yet.
+    next_list: Option<(PrefixSource, Table)>,
     /// The guard's folder, once it is attached.
     pin: Option<String>,
     /// The guard may filter even where that will most likely lock somebody out.
@@ -88,6 +90,7 @@ impl Privileged {
             user,
             prefixes: config.prefixes,
             standing,
+            next_list: None,
             pin: None,
             may_lock_out,
             log,
@@ -147,6 +150,8 @@ impl Privileged {
                 (_, Some(bad)) => Err(bad.into()),
                 (standing, None) => json(&self.put_in_force(standing)?),
             },
+            Request::ReadList => json(&self.read_list()?),
+            Request::PutListInForce => json(&self.list_in_force()?),
             Request::Tell(told) => {
                 self.hear(told);
                 json(&())
@@ -237,6 +242,24 @@ impl Privileged {
         self.put_in_force(next)
     }
 
+    fn read_list(&mut self) -> anyhow::Result<Standing> {
+        let named = self.next.as_ref().unwrap_or(&self.named);
+        let configured = named.prefixes.read().context("[guard] prefixes")?;
+        let standing = Standing { configured: configured.clone(), ..self.standing.clone() };
+        if let (Some(guard), Some(_), false) = (&named.guard, &self.pin, self.may_lock_out) {
+            guard::locks_nobody_out(guard, &standing.table())?;
+        }
+        self.next_list = Some((named.prefixes.clone(), configured));
+        Ok(standing)
+    }
+
+    fn list_in_force(&mut self) -> anyhow::Result<InForce> {
+        let (source, configured) = self.next_list.take().context("no list of prefixes was read")?;
+        let in_force = self.put_in_force(Standing { configured, ..self.standing.clone() })?;
+        self.prefixes.source = source;
+        Ok(in_force)
+    }
+
     fn put_in_force(&mut self, standing: Standing) -> anyhow::Result<InForce> {
         let rows = self.pin.as_deref().map(|pin| guard::set_prefixes(pin, &standing.table())).transpose()?;
         self.standing = standing.clone();
@@ -249,7 +272,7 @@ impl Privileged {
             _ if self.is_replaced => {}
             Told::Ready => {
                 // Either they are in force now, or they were refused.
-                self.next = None;
+                (self.next, self.next_list) = (None, None);
                 self.keep_named_sockets();
                 std::mem::take(&mut self.inherited).close(&self.log);
                 self.replace_predecessor();

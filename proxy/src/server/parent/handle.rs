@@ -17,7 +17,7 @@ use super::message::{self, Attached, InForce, Refusal, Request, StateRequest, To
 use crate::access::{Access, State};
 use crate::config::Config;
 use crate::guard::Stats;
-use crate::prefixes::Network;
+use crate::prefixes::{Network, Standing};
 
 /// How long an answer may take: attaching the guard is the longest work.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -112,6 +112,18 @@ impl Parent {
     /// Puts in force what was stored.
     pub(in super::super) fn stored(&self) -> Result<InForce, ParentError> {
         self.ask(&Request::Stored).map(|(in_force, _)| in_force)
+    }
+
+    /// Reads the configured list of prefixes again, with the last refresh; nothing changes yet.
+    ///
+    /// Errors: the list cannot be used.
+    pub(in super::super) fn list(&self) -> Result<Standing, ParentError> {
+        self.ask(&Request::ReadList).map(|(standing, _)| standing)
+    }
+
+    /// Puts in force what [`Parent::list`] has read last.
+    pub(in super::super) fn list_in_force(&self) -> Result<InForce, ParentError> {
+        self.ask(&Request::PutListInForce).map(|(in_force, _)| in_force)
     }
 
     pub(in super::super) fn ready(&self) -> Result<(), ParentError> {

@@ -38,6 +38,10 @@ pub(super) enum Request {
     Refreshed(BTreeSet<Network>),
     /// Put in force the prefixes that lie in the state file.
     Stored,
+    /// Read the configured list of prefixes again and check it.
+    ReadList,
+    /// Put in force what [`Request::ReadList`] has read.
+    PutListInForce,
     Tell(Told),
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use crate::config::{self, Config, DnsServers};
+use crate::config::{self, Config, DnsServers, PrefixSource};
 use crate::server::stamp::Watch;
 use crate::tls::is_answer;
 use crate::upstream::RESOLV_CONF;
@@ -18,6 +18,8 @@ pub(super) struct Named {
     state: Option<PathBuf>,
     pub(super) socket: Option<PathBuf>,
     pub(super) guard: Option<Guard>,
+    /// Where Meta's prefixes come from.
+    pub(super) prefixes: PrefixSource,
     /// The certificates' files.
     pub(super) certificates: Watch,
     /// The configuration's own, where it is to be read again by itself.
@@ -45,6 +47,7 @@ impl Named {
             state: acme.filter(|acme| !acme.domains.is_empty()).map(acme::folder),
             socket: config.admin_socket().map(Path::to_owned),
             guard: config.guard.clone(),
+            prefixes: config.prefixes.source.clone(),
             certificates: Watch::new(move || pairs.clone()),
             configuration: config.process.watch.then(|| Watch::new(move || config::files(&watched))),
         }
