@@ -153,7 +153,8 @@ impl Messenger {
             // There is but one connection at a time, and it is used once.
             let buffers = Buffers::new(Limits { free: 0, large: 0, pipes: 0 });
             let session = Session::connect(tcp, Arc::clone(&self.tls), name, None, &buffers).await;
-            let why = |error| Unanswered::Tls { host: host.into(), why: crate::tls::fault(&error) };
+            let why =
+                |error| Unanswered::Tls { host: host.into(), why: crate::tls::fault(&error).to_string() };
             Ok(Stream::Tls(Box::new(session.map_err(why)?)))
         });
         connecting.await.unwrap_or(Err(unreachable(ConnectError::TimedOut)))

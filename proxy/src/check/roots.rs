@@ -9,7 +9,10 @@ use rustls::pki_types::ServerName;
 use super::Fault;
 use crate::access::Disk;
 use crate::config::{Config, Key, Severity, Upstream};
-use crate::tls::add_roots;
+use crate::observe::clock;
+use crate::tls::{
+    BadTls, CertificateFault, Link, add_roots, certificates, chain, no_name, other_name, unusable_authority,
+};
 
 pub(super) fn faults(config: &Config) -> Vec<Fault> {
     let mut files = Files::default();
@@ -17,7 +20,7 @@ pub(super) fn faults(config: &Config) -> Vec<Fault> {
     let acme_ca = config.acme.as_ref().and_then(|acme| acme.ca.as_deref());
     let mut faults = Vec::new();
     for (key, path) in [("tls.client_ca", client_ca), ("acme.ca", acme_ca)] {
-        faults.extend(path.and_then(|path| files.fault(Key::new(key), path)));
+        faults.extend(path.into_iter().flat_map(|path| files.faults(&Key::new(key), path, None)));
     }
     for upstream in &config.upstreams {
         faults.extend(unverifiable(upstream, &mut files));
@@ -32,38 +35,67 @@ pub(super) fn faults(config: &Config) -> Vec<Fault> {
 }
 
 /// Of an upstream with TLS.
-fn unverifiable(upstream: &Upstream, files: &mut Files) -> Option<Fault> {
+fn unverifiable(upstream: &Upstream, files: &mut Files) -> Vec<Fault> {
     if !upstream.tls {
-        return None;
+        return Vec::new();
     }
     let at = Key::upstream(&upstream.name);
     if ServerName::try_from(&*upstream.name).is_err() {
         let text = "the name cannot stand in a TLS handshake";
-        return Some(Fault::new(Severity::Fatal, at, text, "rename it, or write tls = false"));
+        return vec![Fault::new(Severity::Fatal, at, text, "rename it, or write tls = false")];
     }
     if !upstream.verify {
         let text = "anyone on the way to it can read and change its messages";
-        return Some(Fault::new(
-            Severity::Warning,
-            at.key("verify"),
-            text,
-            "name its roots with `ca` instead",
-        ));
+        let next = "name its roots with `ca` instead";
+        return vec![Fault::new(Severity::Warning, at.key("verify"), text, next)];
     }
-    files.fault(at.key("ca"), upstream.ca.as_deref()?)
+    let Some(ca) = &upstream.ca else { return Vec::new() };
+    files.faults(&at.key("ca"), ca, Some(&upstream.name))
 }
 
-/// What is wrong with files of roots, each read once.
+/// Files of roots, each read once: their certificates, or why they cannot be used.
 #[derive(Default)]
-struct Files(HashMap<PathBuf, Option<String>>);
+struct Files(HashMap<PathBuf, Result<Vec<Link>, String>>);
 
 impl Files {
-    fn fault(&mut self, key: Key, path: &Path) -> Option<Fault> {
+    /// What is wrong with one; `name`: the upstream that it is for.
+    fn faults(&mut self, key: &Key, path: &Path, name: Option<&str>) -> Vec<Fault> {
         if !self.0.contains_key(path) {
-            let error = add_roots(&mut RootCertStore::empty(), path, &Disk).err();
-            self.0.insert(path.to_owned(), error.map(|error| error.to_string()));
+            self.0.insert(path.to_owned(), read(path).map_err(|error| error.to_string()));
         }
-        let error = self.0.get(path)?.as_ref()?;
-        Some(Fault::of(Severity::Fatal, key, error))
+        let links = match self.0.get(path) {
+            Some(Ok(links)) => links,
+            Some(Err(error)) => return vec![Fault::of(Severity::Fatal, key.clone(), error)],
+            None => return Vec::new(),
+        };
+        let own = name.and_then(|name| own_certificate_fault(links, name));
+        let faults = links.iter().filter_map(unusable_authority).chain(own);
+        let fault =
+            |found: CertificateFault| Fault::new(Severity::Warning, key.clone(), found.why, found.next);
+        faults.map(fault).collect()
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<Link>, BadTls> {
+    let certificates = certificates(path, &Disk)?;
+    add_roots(&mut RootCertStore::empty(), &certificates, path)?;
+    Ok(chain(&certificates))
+}
+
+/// Why the server `name` cannot present the only certificate in its `ca` file.
+fn own_certificate_fault(links: &[Link], name: &str) -> Option<CertificateFault> {
+    let [own] = links else { return None };
+    let is_named = own.subject.split(", ").any(|part| part.eq_ignore_ascii_case(&format!("CN={name}")));
+    if !own.is_self_signed || own.is_authority && !is_named {
+        return None;
+    }
+    let now = clock::now().as_second();
+    if own.not_after < now {
+        let why = format!("the certificate has expired, on {}", clock::date(own.not_after));
+        return Some(CertificateFault::new(why, "renew it at the upstream"));
+    }
+    match own.names.is_empty() {
+        true => Some(no_name(name)),
+        false => (!own.covers(name)).then(|| other_name(&own.names, name)),
     }
 }

@@ -12,6 +12,7 @@ use super::{ConfigFile, json, print};
 use crate::access::Disk;
 use crate::config::{Config, Upstream, host_name};
 use crate::probe::{Attempt, Certificate, Name, Report, probe};
+use crate::tls::listed;
 use crate::upstream::Dns;
 
 #[derive(Debug, Args)]
@@ -112,7 +113,7 @@ fn name(name: &Name) -> String {
 
 fn certificate(shown: &Certificate) -> String {
     let Certificate { subject, issuer, names, not_after, days_left, .. } = shown;
-    let names = if names.is_empty() { String::new() } else { format!(" for {}", names.join(", ")) };
+    let names = listed(names).map_or(String::new(), |names| format!(" for {names}"));
     let end = if *days_left < 0 { "expired" } else { "until" };
     let left = if *days_left < 0 { String::new() } else { format!(" ({days_left} days)") };
     format!("{subject}{names}, {end} {not_after}{left}, signed by {issuer}")

@@ -13,7 +13,7 @@ use super::sockets::connect_to;
 use crate::access::Disk;
 use crate::config::Upstream;
 use crate::net::{Buffers, Limits, Session, Stream};
-use crate::tls::{chain, fault};
+use crate::tls::{HandshakeFault, chain, fault};
 use crate::upstream::client_config_of;
 
 /// TLS as towards any upstream. Where the certificate is not believed, a second handshake without verification shows
@@ -38,12 +38,16 @@ pub async fn shake_hands(
         }
         Err(error) => {
             let took = begun.elapsed();
-            let why = fault(&error);
+            let HandshakeFault { why, next } = fault(&error);
             let chain = match certificate_error(&error) {
                 Some(_) => shown(&name, address, limit).await,
                 None => Vec::new(),
             };
-            let next = next(upstream, &error, &chain);
+            let is_https = || {
+                let port = upstream.port;
+                format!("is port {port} the upstream's HTTPS port? tls = false where it speaks plain HTTP")
+            };
+            let next = next.unwrap_or_else(is_https);
             let verification = why.clone();
             *report = Some(Tls { took, protocol: None, suite: None, verification, chain });
             Err(failed(why, &next))
@@ -87,34 +91,6 @@ fn certificate_error(error: &io::Error) -> Option<&CertificateError> {
     match error.get_ref()?.downcast_ref()? {
         Error::InvalidCertificate(error) => Some(error),
         _ => None,
-    }
-}
-
-fn next(upstream: &Upstream, error: &io::Error, chain: &[Certificate]) -> String {
-    let name = &upstream.name;
-    match certificate_error(error) {
-        Some(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
-            "renew it at the upstream".into()
-        }
-        Some(CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }) => {
-            let names = chain.first().map_or(String::new(), |own| own.names.join(", "));
-            format!("it is for {names}: get one for {name}, or name the upstream as it is")
-        }
-        Some(CertificateError::UnknownIssuer) => match chain {
-            [own] if own.is_self_signed => "it has signed itself: give it with ca = \"FILE\"".into(),
-            [_] => {
-                "the server shows its own certificate alone: let it show the whole chain (fullchain.pem), \
-                    or give its authority with ca = \"FILE\""
-                    .into()
-            }
-            [.., last] => format!("give the authority with ca = \"FILE\": {}", last.issuer),
-            [] => "give its authority with ca = \"FILE\"".into(),
-        },
-        Some(_) => "get another certificate for the upstream".into(),
-        None => format!(
-            "is port {} the upstream's HTTPS port? tls = false where it speaks plain HTTP",
-            upstream.port
-        ),
     }
 }
 

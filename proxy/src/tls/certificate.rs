@@ -4,11 +4,12 @@ use std::sync::Arc;
 use rustls::SignatureAlgorithm;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::sign::CertifiedKey;
+use rustls::sign::{CertifiedKey, SigningKey};
 use x509_parser::oid_registry::{OID_KEY_TYPE_EC_PUBLIC_KEY, OID_PKCS1_RSAENCRYPTION, OID_SIG_ED25519};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
-use super::chain::{Link, chain};
+use super::algorithm::{KeyKind, unsupported_private_key};
+use super::chain::{Fingerprint, Link, chain, covers, fingerprint};
 use super::pem::{BadPem, certificates, certificates_in, private_key, private_key_in};
 use super::provider::provider;
 use crate::access::Access;
@@ -46,9 +47,9 @@ pub enum BadCertificate {
     )]
     NotFirst { cert: PathBuf, key: PathBuf },
     #[error(
-        "the key in {key} cannot be used: {error}: give one for RSA (2048 bits or more), ECDSA or Ed25519"
+        "the key in {key} cannot be used: {why}: give one for RSA (2048 to 4096 bits), P-256, P-384 or Ed25519"
     )]
-    Key { key: PathBuf, error: rustls::Error },
+    Key { key: PathBuf, why: String },
     #[error(
         "the key in {key} does not belong to the first certificate in {cert}: give the pair that was issued together"
     )]
@@ -110,8 +111,8 @@ impl Certificate {
         let is_self_signed = parsed.issuer() == parsed.subject();
         let is_for_servers = is_for_servers(&parsed);
         let of_cert = algorithm(&parsed);
-        let unusable = |error| BadCertificate::Key { key: key_path.clone(), error };
-        let key = provider.key_provider.load_private_key(key).map_err(unusable)?;
+        let key = own_key(key, &parsed, provider)
+            .map_err(|why| BadCertificate::Key { key: key_path.clone(), why })?;
         let key = CertifiedKey::new(chain, key);
         if !fits(&key) {
             let (others, of_key) = (key.cert.iter().skip(1), key.key.algorithm());
@@ -142,6 +143,11 @@ impl Certificate {
         self.key.cert.first()
     }
 
+    /// Identifies its chain, and with it its key, which belongs to no other certificate.
+    pub fn fingerprint(&self) -> Fingerprint {
+        fingerprint(&self.key.cert)
+    }
+
     /// How many certificates its file holds, its own included.
     pub fn chain_length(&self) -> usize {
         self.key.cert.len()
@@ -154,19 +160,31 @@ impl Certificate {
         links.len() == self.key.cert.len() && links.windows(2).all(follow)
     }
 
-    /// Whether it covers `name` (lower case), in which a wildcard stands for the first label (RFC 6125 §6.4.3).
+    /// Whether it covers `name` (lower case).
     pub fn covers(&self, name: &str) -> bool {
-        let parent = name.split_once('.').map(|(_, parent)| parent);
-        self.names.iter().any(|own| match own.strip_prefix("*.") {
-            Some(suffix) => parent == Some(suffix),
-            None => own == name,
-        })
+        covers(&self.names, name)
     }
 
     /// Whether its key is of the kind that is cheapest to use.
     pub(super) fn is_preferred(&self) -> bool {
         matches!(self.key.key.algorithm(), SignatureAlgorithm::ECDSA | SignatureAlgorithm::ED25519)
     }
+}
+
+/// Loads the private key of `certificate`.
+///
+/// Errors: why it cannot be used.
+fn own_key(
+    key: PrivateKeyDer<'static>,
+    certificate: &X509Certificate<'_>,
+    provider: &CryptoProvider,
+) -> Result<Arc<dyn SigningKey>, String> {
+    let unsupported = unsupported_private_key(key.secret_der(), &KeyKind::of(certificate));
+    let loaded = provider.key_provider.load_private_key(key);
+    loaded.map_err(|error| match unsupported {
+        Some(kind) => format!("{kind} is not supported"),
+        None => error.to_string(),
+    })
 }
 
 /// Whether the key is that of the first certificate.
@@ -177,7 +195,8 @@ fn fits(key: &CertifiedKey) -> bool {
     )
 }
 
-fn is_for_servers(certificate: &X509Certificate<'_>) -> bool {
+/// Whether clients take it from a server (RFC 5280 §4.2.1.12).
+pub(super) fn is_for_servers(certificate: &X509Certificate<'_>) -> bool {
     match certificate.extended_key_usage() {
         Ok(Some(usage)) => usage.value.server_auth || usage.value.any,
         _ => true,

@@ -1,53 +1,128 @@
+//! Explains a failed handshake with a server to the operator.
+
+use std::fmt;
 use std::io;
 
-use rustls::{CertificateError, Error};
+use rustls::{AlertDescription, CertificateError, Error, PeerIncompatible};
 
-/// What a failed handshake with a server was about, as a sentence for whoever has to mend it.
-pub fn fault(error: &io::Error) -> String {
-    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
-    match inner {
+use super::algorithm::KEY_ADVICE;
+use super::server_auth::{CertificateFault, not_for_servers};
+use crate::observe::clock::date;
+
+/// Why a handshake with a server failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HandshakeFault {
+    pub why: String,
+    /// What to do, if that is known.
+    pub next: Option<String>,
+}
+
+impl fmt::Display for HandshakeFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.why)?;
+        self.next.iter().try_for_each(|next| write!(f, ": {next}"))
+    }
+}
+
+impl From<CertificateFault> for HandshakeFault {
+    fn from(CertificateFault { why, next }: CertificateFault) -> Self {
+        Self { why, next: Some(next) }
+    }
+}
+
+/// Explains the error of a handshake with a server.
+pub fn fault(error: &io::Error) -> HandshakeFault {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
         Some(inner) => tls(inner),
         None if error.kind() == io::ErrorKind::UnexpectedEof => {
-            "the server closed during the handshake".into()
+            without_remedy("the server closed during the handshake")
         }
-        None => error.to_string(),
+        None => without_remedy(error.to_string()),
     }
 }
 
-fn tls(error: &Error) -> String {
+fn tls(error: &Error) -> HandshakeFault {
     match error {
-        Error::InvalidCertificate(fault) => certificate(fault),
-        Error::NoCertificatesPresented => "the server showed no certificate".into(),
-        Error::AlertReceived(alert) => format!("the server ended the handshake with the alert {alert:?}"),
-        Error::PeerIncompatible(why) => {
-            format!("no common ground: the server offers nothing that is accepted here ({why:?})")
-        }
-        Error::NoApplicationProtocol => "the server does not speak HTTP/1.1 over TLS (ALPN)".into(),
-        Error::InvalidMessage(_) => "what came is not TLS; does this port speak TLS?".into(),
-        error => error.to_string(),
+        Error::InvalidCertificate(fault) => certificate(fault).into(),
+        Error::NoCertificatesPresented => without_remedy("the server showed no certificate"),
+        Error::AlertReceived(alert) => of_alert(*alert),
+        Error::PeerIncompatible(PeerIncompatible::ServerDoesNotSupportTls12Or13) => too_old(),
+        Error::PeerIncompatible(_) => nothing_in_common("the server offers nothing that is accepted here"),
+        Error::NoApplicationProtocol => without_remedy("the server does not speak HTTP/1.1 over TLS (ALPN)"),
+        Error::InvalidMessage(_) => without_remedy("what came is not TLS; does this port speak TLS?"),
+        error => without_remedy(error.to_string()),
     }
 }
 
-fn certificate(fault: &CertificateError) -> String {
-    match fault {
-        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-            "the certificate has expired".into()
+fn of_alert(alert: AlertDescription) -> HandshakeFault {
+    let ended = |why: &str| format!("the server ended the handshake with the alert {alert:?}: {why}");
+    match alert {
+        AlertDescription::HandshakeFailure | AlertDescription::InsufficientSecurity => {
+            nothing_in_common(&ended("it found nothing in common"))
         }
-        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-            "the certificate is not valid yet; is this machine's clock right?".into()
-        }
-        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-            "the certificate is for another name".into()
-        }
-        CertificateError::UnknownIssuer => {
-            "no authority that is trusted here has signed the certificate".into()
-        }
-        CertificateError::Revoked => "the certificate has been revoked".into(),
-        CertificateError::BadEncoding => "the certificate is not valid X.509".into(),
-        CertificateError::BadSignature => "a signature in the certificate chain is wrong".into(),
-        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
-            "the certificate is not for servers".into()
-        }
-        other => format!("the certificate is not valid: {other}"),
+        AlertDescription::ProtocolVersion => too_old(),
+        AlertDescription::UnrecognisedName => HandshakeFault {
+            why: ended("it does not know the name"),
+            next: Some("name the upstream as its server does".into()),
+        },
+        AlertDescription::CertificateRequired => HandshakeFault {
+            why: ended("it wants a client certificate"),
+            next: Some("hookgate has none: let the server take requests without".into()),
+        },
+        _ => without_remedy(format!("the server ended the handshake with the alert {alert:?}")),
     }
+}
+
+fn nothing_in_common(why: &str) -> HandshakeFault {
+    let next = "let it speak TLS 1.3, or 1.2 with ECDHE, with a certificate whose key is RSA, P-256, P-384 or Ed25519 \
+                (not P-521)";
+    HandshakeFault { why: why.into(), next: Some(next.into()) }
+}
+
+fn too_old() -> HandshakeFault {
+    let why = "the server speaks neither TLS 1.2 nor TLS 1.3".into();
+    HandshakeFault { why, next: Some("update it".into()) }
+}
+
+fn certificate(fault: &CertificateError) -> CertificateFault {
+    const ANOTHER: &str = "get another certificate for the upstream";
+    let at = |time: &rustls::pki_types::UnixTime| date(time.as_secs().try_into().unwrap_or(i64::MAX));
+    match fault {
+        CertificateError::Other(other) => match other.0.downcast_ref::<CertificateFault>() {
+            Some(fault) => fault.clone(),
+            None => CertificateFault::new("the certificate chain is not valid", ANOTHER),
+        },
+        CertificateError::ExpiredContext { not_after, .. } => CertificateFault::new(
+            format!("the certificate has expired, on {}", at(not_after)),
+            "renew it at the upstream",
+        ),
+        CertificateError::Expired => {
+            CertificateFault::new("the certificate has expired", "renew it at the upstream")
+        }
+        CertificateError::NotValidYetContext { not_before, .. } => CertificateFault::new(
+            format!("the certificate is not valid yet, but from {} on", at(not_before)),
+            "is this machine's clock right?",
+        ),
+        CertificateError::NotValidYet => {
+            CertificateFault::new("the certificate is not valid yet", "is this machine's clock right?")
+        }
+        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+            not_for_servers()
+        }
+        CertificateError::Revoked => CertificateFault::new("the certificate has been revoked", ANOTHER),
+        CertificateError::BadEncoding => CertificateFault::new("the certificate is not valid X.509", ANOTHER),
+        CertificateError::BadSignature => {
+            CertificateFault::new("a signature in the certificate chain is wrong", ANOTHER)
+        }
+        CertificateError::UnsupportedSignatureAlgorithmContext { .. }
+        | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => CertificateFault::new(
+            "the certificate is signed with an algorithm that hookgate does not know",
+            KEY_ADVICE,
+        ),
+        _ => CertificateFault::new("the certificate chain is not valid", ANOTHER),
+    }
+}
+
+fn without_remedy(why: impl Into<String>) -> HandshakeFault {
+    HandshakeFault { why: why.into(), next: None }
 }

@@ -1,5 +1,6 @@
 //! TLS: certificates and keys, what clients are offered, and whom they may claim to be.
 
+mod algorithm;
 mod certificate;
 mod chain;
 mod challenges;
@@ -10,13 +11,16 @@ mod provider;
 mod resolver;
 mod self_signed;
 mod server;
+mod server_auth;
 
+pub use algorithm::KeyKind;
 pub use certificate::{BadCertificate, Certificate};
-pub use chain::{Link, chain};
+pub use chain::{Fingerprint, Link, chain, fingerprint, listed};
 pub use challenges::{ACME_TLS, Asked, Challenges, is_answer};
-pub use fault::fault;
-pub use pem::BadPem;
+pub use fault::{HandshakeFault, fault};
+pub use pem::{BadBlock, BadPem, certificates};
 pub use provider::provider;
 pub use resolver::Resolver;
 pub use self_signed::{CannotSign, placeholder};
 pub use server::{BadTls, add_roots, load, reload, server_config};
+pub use server_auth::{CertificateFault, ServerVerifier, no_name, other_name, unusable_authority};

@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::ring::Ticketer;
+use rustls::pki_types::CertificateDer;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoClientAuth, VerifierBuilderError, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
@@ -23,9 +24,10 @@ pub enum BadTls {
     #[error(transparent)]
     Pem(#[from] BadPem),
     #[error(
-        "a certificate in {path} cannot be used as a root: {error}: give the authority's own certificate, as PEM"
+        "a certificate in {path} cannot be used as a root: it is not valid X.509: give the authority's own \
+         certificate, as PEM"
     )]
-    Root { path: PathBuf, error: rustls::Error },
+    Root { path: PathBuf },
     #[error("{path} cannot be used for client certificates: {error}")]
     ClientCa { path: PathBuf, error: VerifierBuilderError },
     #[error("TLS cannot be set up: {0}")]
@@ -90,7 +92,7 @@ fn client_verifier(
 ) -> Result<Arc<dyn ClientCertVerifier>, BadTls> {
     let Some(path) = &tls.client_ca else { return Ok(Arc::new(NoClientAuth)) };
     let mut roots = RootCertStore::empty();
-    add_roots(&mut roots, path, access)?;
+    add_roots(&mut roots, &certificates(path, access)?, path)?;
     let chain = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
         .allow_unauthenticated()
         .build()
@@ -98,10 +100,15 @@ fn client_verifier(
     Ok(Arc::new(NamedClients::new(chain, &tls.client_names)))
 }
 
-/// Adds the certificates in a PEM file.
-pub fn add_roots(roots: &mut RootCertStore, path: &Path, access: &dyn Access) -> Result<(), BadTls> {
-    for certificate in certificates(path, access)? {
-        roots.add(certificate).map_err(|error| BadTls::Root { path: path.to_owned(), error })?;
+/// Adds `certificates`, which were read from `path`.
+pub fn add_roots(
+    roots: &mut RootCertStore,
+    certificates: &[CertificateDer<'static>],
+    path: &Path,
+) -> Result<(), BadTls> {
+    for certificate in certificates {
+        let added = roots.add(certificate.clone());
+        added.map_err(|_| BadTls::Root { path: path.to_owned() })?;
     }
     Ok(())
 }

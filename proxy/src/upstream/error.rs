@@ -2,6 +2,7 @@ use std::fmt;
 use std::io;
 
 use crate::http::answer::Failure;
+use crate::tls::fault;
 
 /// Why there is no connection to an upstream.
 #[derive(Clone, Debug)]
@@ -21,7 +22,7 @@ pub enum ConnectError {
 impl ConnectError {
     /// What failed in a TLS handshake.
     pub(super) fn handshake(error: io::Error) -> Self {
-        let detail = error.to_string();
+        let detail = fault(&error).to_string();
         let tls = error.into_inner().and_then(|inner| inner.downcast::<rustls::Error>().ok());
         match tls.as_deref() {
             Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented) => {

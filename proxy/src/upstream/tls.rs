@@ -10,7 +10,7 @@ use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, Signatur
 
 use crate::access::Access;
 use crate::config;
-use crate::tls::{BadTls, add_roots, provider};
+use crate::tls::{BadTls, ServerVerifier, add_roots, certificates, provider};
 
 /// The machine's own roots. Certificates that it has and that cannot be used are left out.
 pub(super) fn platform_roots(access: &dyn Access) -> RootCertStore {
@@ -53,18 +53,23 @@ pub(super) fn client_config(
     access: &dyn Access,
 ) -> Result<Arc<ClientConfig>, BadTls> {
     let provider = provider();
-    let builder =
-        ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
-    let builder = if trust.verify {
+    let verifier: Arc<dyn ServerCertVerifier> = if trust.verify {
         let mut roots = Arc::clone(roots);
+        let mut pinned = Vec::new();
         if let Some(path) = &trust.ca {
-            add_roots(Arc::make_mut(&mut roots), path, access)?;
+            pinned = certificates(path, access)?;
+            add_roots(Arc::make_mut(&mut roots), &pinned, path)?;
         }
-        builder.with_root_certificates(roots)
+        let algorithms = provider.signature_verification_algorithms;
+        Arc::new(ServerVerifier::new(roots, pinned.into(), algorithms))
     } else {
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(Unverified(provider)))
+        Arc::new(Unverified(Arc::clone(&provider)))
     };
-    let mut config = builder.with_no_client_auth();
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     // For the kernel.
     config.enable_secret_extraction = true;

@@ -22,6 +22,7 @@ mod origins;
 mod pieces;
 mod privileges;
 mod proxy_protocol;
+mod receiver_certificates;
 mod reload;
 mod service;
 mod sessions;
