@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::OFlags;
-use rustls::pki_types::CertificateDer;
+use rustls_native_certs::{load_certs_from_paths, load_native_certs};
 
-use super::{Access, State};
+use super::{Access, MachineRoots, State};
 
 /// Where distributions keep all of their roots in one file: Debian and its kin, Fedora and its kin, others.
 const BUNDLES: [&str; 3] =
@@ -35,19 +35,36 @@ impl Access for Disk {
         Ok(bytes)
     }
 
-    fn roots(&self) -> io::Result<Vec<CertificateDer<'static>>> {
-        let chosen = ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter().any(|name| std::env::var_os(name).is_some());
-        let bundle = BUNDLES.iter().map(Path::new).find(|path| path.exists());
-        let found = match bundle {
-            // One file instead of hundreds: most of the time that a start takes.
-            Some(bundle) if !chosen => rustls_native_certs::load_certs_from_paths(Some(bundle), None),
-            _ => rustls_native_certs::load_native_certs(),
+    fn roots(&self) -> io::Result<MachineRoots> {
+        let [file, folders] = ["SSL_CERT_FILE", "SSL_CERT_DIR"].map(std::env::var_os);
+        // One file instead of hundreds: most of the time that a start takes.
+        let bundle = || BUNDLES.iter().map(PathBuf::from).find(|path| path.exists());
+        let file = file.map(PathBuf::from).or_else(|| folders.is_none().then(bundle).flatten());
+        let mut found = match (&file, &folders) {
+            (None, None) => load_native_certs(),
+            (file, _) => load_certs_from_paths(file.as_deref(), None),
         };
-        Ok(found.certs)
+        // A folder may hold other files, so errors there are no fault.
+        let bad = found.errors.first().zip(file);
+        let fault = bad.map(|(error, file)| format!("{}: {}", file.display(), cause(error)));
+        for folder in folders.iter().flat_map(std::env::split_paths) {
+            found.certs.extend(load_certs_from_paths(None, Some(&folder)).certs);
+        }
+        // A folder may link to what the file holds.
+        found.certs.sort_unstable_by(|one, other| one.as_ref().cmp(other.as_ref()));
+        found.certs.dedup();
+        Ok(MachineRoots { certificates: found.certs, fault })
     }
 
     fn state(&self, folder: PathBuf) -> Box<dyn State> {
         Box::new(DiskState::new(folder))
+    }
+}
+
+fn cause(error: &rustls_native_certs::Error) -> String {
+    match &error.kind {
+        rustls_native_certs::ErrorKind::Io { inner, .. } => inner.to_string(),
+        _ => "it is damaged".into(),
     }
 }
 

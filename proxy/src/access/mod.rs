@@ -16,11 +16,26 @@ pub trait Access: fmt::Debug + Send + Sync {
     /// The whole file.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
 
-    /// The machine's own root certificates; those that cannot be read are left out.
-    fn roots(&self) -> io::Result<Vec<CertificateDer<'static>>>;
+    /// The machine's own root certificates.
+    fn roots(&self) -> io::Result<MachineRoots>;
 
     /// A folder whose files outlive the process.
     fn state(&self, folder: PathBuf) -> Box<dyn State>;
+}
+
+/// The machine's root certificates that can be read.
+#[derive(Debug, Default)]
+pub struct MachineRoots {
+    pub certificates: Vec<CertificateDer<'static>>,
+    /// What is wrong with the file that holds them.
+    pub fault: Option<String>,
+}
+
+impl MachineRoots {
+    /// No certificate, because of `fault`.
+    pub fn none(fault: String) -> Self {
+        Self { certificates: Vec::new(), fault: Some(fault) }
+    }
 }
 
 /// A folder whose files outlive the process: nobody else reads them, and each is replaced as a whole. May block.

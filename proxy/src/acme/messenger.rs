@@ -51,7 +51,7 @@ enum Unanswered {
 /// Carries requests to the authority, one after the other.
 pub(super) struct Messenger {
     dns: Dns,
-    tls: Arc<ClientConfig>,
+    tls: Mutex<Arc<ClientConfig>>,
     /// Before that the authority does not want to be asked, in Unix time.
     not_before: Mutex<Option<i64>>,
 }
@@ -88,7 +88,12 @@ impl HttpClient for Client {
 
 impl Messenger {
     pub(super) fn new(dns: Dns, tls: Arc<ClientConfig>) -> Self {
-        Self { dns, tls, not_before: Mutex::default() }
+        Self { dns, tls: Mutex::new(tls), not_before: Mutex::default() }
+    }
+
+    /// Verifies connections like this from now on.
+    pub(super) fn trust(&self, tls: Arc<ClientConfig>) {
+        *self.tls.lock().unwrap_or_else(PoisonError::into_inner) = tls;
     }
 
     /// When the authority wants to be asked again, in Unix time, if it has said so since this was asked last.
@@ -152,7 +157,8 @@ impl Messenger {
             let tcp = connect_to_any(&addresses).await.map_err(unreachable)?;
             // There is but one connection at a time, and it is used once.
             let buffers = Buffers::new(Limits { free: 0, large: 0, pipes: 0 });
-            let session = Session::connect(tcp, Arc::clone(&self.tls), name, None, &buffers).await;
+            let tls = Arc::clone(&self.tls.lock().unwrap_or_else(PoisonError::into_inner));
+            let session = Session::connect(tcp, tls, name, None, &buffers).await;
             let why =
                 |error| Unanswered::Tls { host: host.into(), why: crate::tls::fault(&error).to_string() };
             Ok(Stream::Tls(Box::new(session.map_err(why)?)))

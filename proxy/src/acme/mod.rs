@@ -10,5 +10,5 @@ mod schedule;
 mod store;
 mod suggestion;
 
-pub use renewal::{BadAcme, Progress, Renewal};
+pub use renewal::{BadAcme, Progress, Renewal, TrustedAuthority};
 pub use store::{BadState, Store, folder};

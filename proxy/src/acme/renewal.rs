@@ -1,5 +1,6 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rustls::ClientConfig;
 use tokio::sync::Notify;
 
 use super::messenger::Messenger;
@@ -7,9 +8,9 @@ use super::store::{BadState, Store};
 use crate::access::Access;
 use crate::config::{self, Acme};
 use crate::observe::{Counter, Exposition, Log, clock};
-use crate::tls::{BadTls, CannotSign, Certificate, Challenges, placeholder};
+use crate::tls::{BadTls, CannotSign, Certificate, Challenges, Fingerprint, placeholder};
 use crate::upstream::dns::BadDns;
-use crate::upstream::{Dns, client_config_of};
+use crate::upstream::{Dns, client_config_and_ca};
 
 /// Certificates cannot be got as configured.
 #[derive(Debug, thiserror::Error)]
@@ -31,10 +32,26 @@ pub struct Renewal {
     pub(super) challenges: Arc<Challenges>,
     pub(super) messenger: Messenger,
     pub(super) wake: Notify,
+    /// Fingerprint of the certificates in `[acme] ca`.
+    ca: Mutex<Fingerprint>,
     log: Mutex<Log>,
     progress: Mutex<Progress>,
     pub(super) issued: Counter,
     pub(super) failed: Counter,
+}
+
+/// How the authority's own TLS certificate is verified.
+pub struct TrustedAuthority {
+    config: Arc<ClientConfig>,
+    /// Fingerprint of the certificates in `ca`.
+    ca: Fingerprint,
+}
+
+impl TrustedAuthority {
+    fn read(acme: &Acme, access: &dyn Access) -> Result<Self, BadAcme> {
+        let (config, ca) = client_config_and_ca(acme.ca.as_deref(), access)?;
+        Ok(Self { config, ca })
+    }
 }
 
 /// How it stands.
@@ -50,11 +67,12 @@ impl Renewal {
     /// For certificates of `acme`, which has domains.
     pub fn new(acme: &Acme, dns: &config::Dns, log: Log, access: &Arc<dyn Access>) -> Result<Self, BadAcme> {
         let dns = Dns::new(dns, &**access)?;
-        let tls = client_config_of(acme.ca.as_deref(), true, &**access)?;
+        let TrustedAuthority { config, ca } = TrustedAuthority::read(acme, &**access)?;
         Ok(Self {
             store: Store::new(acme, &**access),
             challenges: Arc::new(Challenges::new(acme.webroot.clone(), access)),
-            messenger: Messenger::new(dns, tls),
+            messenger: Messenger::new(dns, config),
+            ca: Mutex::new(ca),
             wake: Notify::new(),
             log: Mutex::new(log),
             progress: Mutex::default(),
@@ -89,6 +107,22 @@ impl Renewal {
     /// Makes the folders for what is kept.
     pub fn prepare(&self) -> Result<(), BadAcme> {
         Ok(self.store.prepare()?)
+    }
+
+    /// Reads this machine's roots and `[acme] ca` again; nothing changes yet.
+    pub fn read_authority(&self, access: &dyn Access) -> Result<TrustedAuthority, BadAcme> {
+        TrustedAuthority::read(&self.acme, access)
+    }
+
+    /// Verifies the authority like this from now on.
+    pub fn trust(&self, TrustedAuthority { config, ca }: TrustedAuthority) {
+        self.messenger.trust(config);
+        *self.ca.lock().unwrap_or_else(PoisonError::into_inner) = ca;
+    }
+
+    /// Fingerprint of the certificates in `[acme] ca`.
+    pub fn authority_fingerprint(&self) -> Fingerprint {
+        *self.ca.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn domains(&self) -> &[String] {

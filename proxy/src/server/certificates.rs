@@ -4,18 +4,21 @@
 use std::sync::Arc;
 
 use rustls::ServerConfig;
+use rustls::pki_types::CertificateDer;
 
 use crate::access::Access;
-use crate::acme::{BadAcme, Renewal};
+use crate::acme::{BadAcme, Renewal, TrustedAuthority};
 use crate::config::{self, Acme, Challenge, Config};
 use crate::observe::Log;
-use crate::tls::{self, BadTls, Challenges, Resolver};
+use crate::tls::{self, BadTls, Certificate, Challenges, Fingerprint, Resolver, fingerprint};
 
 /// The certificates in force, and where they come from.
 pub(super) struct Certificates {
     tls: config::Tls,
     acme: Option<Acme>,
     dns: config::Dns,
+    /// As it was read.
+    client_ca: Vec<CertificateDer<'static>>,
     server_config: Arc<ServerConfig>,
     resolver: Arc<Resolver>,
     renewal: Option<Arc<Renewal>>,
@@ -31,6 +34,12 @@ pub enum BadCertificates {
     Acme(#[from] BadAcme),
 }
 
+/// What the files hold now: read and checked, not in force yet.
+pub(super) struct NewFiles {
+    pairs: Vec<Certificate>,
+    authority: Option<TrustedAuthority>,
+}
+
 impl Certificates {
     /// Loads them, and what TLS towards clients needs besides; `None`: there is no TLS.
     pub(super) fn load(
@@ -43,7 +52,8 @@ impl Certificates {
         let renewal = acme.map(|acme| Renewal::new(acme, &config.dns, log.clone(), access)).transpose()?;
         let in_tls = acme.is_some_and(|acme| acme.challenge == Challenge::TlsAlpn01);
         let challenges = renewal.as_ref().filter(|_| in_tls).map(Renewal::challenges);
-        let (server_config, resolver) = tls::server_config(tls, challenges, &**access)?;
+        let client_ca = tls::client_roots(tls, &**access)?;
+        let (server_config, resolver) = tls::server_config(tls, &client_ca, challenges, &**access)?;
         if let Some(renewal) = &renewal {
             resolver.replace_automatic(renewal.first()?);
         }
@@ -51,6 +61,7 @@ impl Certificates {
             tls: tls.clone(),
             acme: config.acme.clone(),
             dns: config.dns.clone(),
+            client_ca,
             server_config,
             resolver,
             renewal: renewal.map(Arc::new),
@@ -79,14 +90,44 @@ impl Certificates {
     }
 
     /// Whether they are what is configured, and reading their files again is all that there is to do.
-    pub(super) fn serve(&self, config: &Config) -> bool {
+    ///
+    /// Errors: `client_ca` cannot be used.
+    pub(super) fn serve(&self, config: &Config) -> Result<bool, BadTls> {
         let is_same = config.tls.as_ref() == Some(&self.tls) && config.acme == self.acme;
-        is_same && self.tls.client_ca.is_none() && (self.renewal.is_none() || config.dns == self.dns)
+        Ok(is_same
+            && (self.renewal.is_none() || config.dns == self.dns)
+            && tls::client_roots(&self.tls, &*self.access)? == self.client_ca)
     }
 
-    /// Reads the files; those that do not work leave the old certificates in force.
-    pub(super) fn read_again(&self) -> Result<(), BadTls> {
-        tls::reload(&self.tls, &self.resolver, &*self.access)
+    /// Reads the files again; nothing changes yet.
+    pub(super) fn read_again(&self) -> Result<NewFiles, BadCertificates> {
+        let authority = self.renewal.as_ref().map(|renewal| renewal.read_authority(&*self.access));
+        Ok(NewFiles { pairs: tls::load_pairs(&self.tls, &*self.access)?, authority: authority.transpose()? })
+    }
+
+    /// Puts in force what was read.
+    pub(super) fn put_in_force(&self, NewFiles { pairs, authority }: NewFiles) {
+        self.resolver.replace(pairs);
+        if let Some((renewal, authority)) = self.renewal.as_ref().zip(authority) {
+            renewal.trust(authority);
+        }
+    }
+
+    /// The files in force, and the fingerprint of each.
+    pub(super) fn files(&self) -> Vec<(String, Fingerprint)> {
+        let pairs = self.tls.pairs.iter().zip(self.resolver.from_files());
+        let pairs = pairs
+            .map(|(pair, held)| (format!("[tls] certificate: {}", pair.cert.display()), held.fingerprint()));
+        let client_ca = self
+            .tls
+            .client_ca
+            .iter()
+            .map(|path| (format!("[tls] client_ca: {}", path.display()), fingerprint(&self.client_ca)));
+        let authority = self.renewal.iter().filter_map(|renewal| {
+            let path = self.acme.as_ref()?.ca.as_ref()?;
+            Some((format!("[acme] ca: {}", path.display()), renewal.authority_fingerprint()))
+        });
+        pairs.chain(client_ca).chain(authority).collect()
     }
 }
 

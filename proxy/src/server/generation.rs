@@ -177,6 +177,9 @@ pub(super) fn note_what_is_missing(context: &Context) {
 }
 
 pub(super) fn note_missing_roots(context: &Context) {
+    if let Some(fault) = context.directory.roots_fault() {
+        context.log.note(&format!("this machine's root certificates are not whole: {fault}"));
+    }
     if context.directory.lacks_roots() {
         let message = "no root certificates on this machine: upstreams without `ca` will fail; \
                        install the package ca-certificates";

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_local};
 
 use super::admin::Answering;
-use super::certificates::{BadCertificates, Certificates};
+use super::certificates::{BadCertificates, Certificates, NewFiles};
 use super::generation::{
     Door, Generation, Parts, kernel_tls, log_format, mode, note_what_is_missing, protocols,
 };
@@ -23,6 +23,7 @@ use crate::acme::Renewal;
 use crate::config::{self, Config, PrefixSource};
 use crate::observe::{Funnel, Log};
 use crate::sys::give_back_free_memory;
+use crate::tls::Fingerprint;
 
 /// The configuration in force, and how it gives way to the next.
 pub(super) struct Reloader {
@@ -35,6 +36,8 @@ pub(super) struct Reloader {
     answering: Option<Answering>,
     renewing: Option<Renewing>,
     prefixes: Arc<Prefixes>,
+    /// The certificate files as last reported; they are also read when they change by themselves.
+    reported: Vec<(String, Fingerprint)>,
     /// It was attached at the start.
     has_guard: bool,
     parent: Parent,
@@ -70,6 +73,7 @@ impl Reloader {
     ) -> Self {
         let access: Arc<dyn Access> = Arc::new(parent.clone());
         let (fixed, answering) = (Fixed::of(&config, has_guard), Some(answering));
+        let reported = files(&generations.borrow());
         let mut reloader = Self {
             config,
             fixed,
@@ -78,6 +82,7 @@ impl Reloader {
             answering,
             renewing: None,
             prefixes,
+            reported,
             has_guard,
             parent,
             access,
@@ -121,7 +126,7 @@ impl Reloader {
     pub(super) fn reload(&mut self) -> Result<String, Refused> {
         let config = self.parent.configuration()?;
         let before = Arc::clone(&self.generations.borrow());
-        let certificates = self.certificates(&config, &before)?;
+        let (certificates, new_files) = self.certificates(&config, &before)?;
         let list = self.prefixes.read_list()?;
         let access = &*self.access;
         let parts = Parts::renewed(&before.context, &self.config, &config, &self.machine, access)?;
@@ -136,6 +141,9 @@ impl Reloader {
         let context = parts.context(&config, kernel_tls, log, Arc::clone(&before.context.metrics));
         let context = Arc::new(context);
         let mut report = changes(&self.config, &config, &self.fixed);
+        for line in context.directory.changed_files(&before.context.directory) {
+            report += &(line + "\n");
+        }
         if let Some(changes) = list {
             report += &self.take_list(&config.prefixes.source, &changes);
         }
@@ -144,7 +152,11 @@ impl Reloader {
         }
         note_what_is_missing(&context);
         let (mode, admin_hosts) = (mode(&config), config.admin_hosts().to_vec());
+        if let Some((certificates, new_files)) = certificates.as_ref().zip(new_files) {
+            certificates.put_in_force(new_files);
+        }
         let generation = Generation { context, doors, certificates, mode, admin_hosts };
+        self.report_changed_files(&generation, &mut report);
         self.generations.send_replace(Arc::new(generation));
         if let (Some(answering), Some(place)) = (&mut self.answering, place) {
             answering.move_to(place);
@@ -162,21 +174,33 @@ impl Reloader {
         }
     }
 
-    /// Those in force where nothing about them has changed; their files are read again all the same.
+    /// A line for each certificate file that is named as before and holds something else.
+    fn report_changed_files(&mut self, next: &Generation, report: &mut String) {
+        let files = files(next);
+        for (file, fingerprint) in &files {
+            if self.reported.iter().any(|(reported, former)| reported == file && former != fingerprint) {
+                *report += &format!("{file} changed\n");
+            }
+        }
+        self.reported = files;
+    }
+
+    /// The certificates in force and what their files hold now; or others, if the settings changed.
     fn certificates(
         &self,
         config: &Config,
         before: &Generation,
-    ) -> Result<Option<Arc<Certificates>>, Refused> {
-        if let Some(same) = before.certificates.as_ref().filter(|certificates| certificates.serve(config)) {
-            same.read_again().map_err(BadCertificates::from)?;
-            return Ok(Some(Arc::clone(same)));
+    ) -> Result<(Option<Arc<Certificates>>, Option<NewFiles>), Refused> {
+        if let Some(certificates) = &before.certificates
+            && certificates.serve(config).map_err(BadCertificates::from)?
+        {
+            return Ok((Some(Arc::clone(certificates)), Some(certificates.read_again()?)));
         }
         let certificates = Certificates::load(config, &before.context.log, &self.access)?;
         if let Some(certificates) = &certificates {
             certificates.prepare()?;
         }
-        Ok(certificates.map(Arc::new))
+        Ok((certificates.map(Arc::new), None))
     }
 
     /// Addresses that stay keep their sockets, and with them who waits there.
@@ -220,7 +244,8 @@ impl Reloader {
     pub(super) fn read_certificates_again(&self) {
         let now = self.generations.borrow();
         let Some(certificates) = &now.certificates else { return };
-        now.context.log.note(&match certificates.read_again() {
+        let new_files = certificates.read_again();
+        now.context.log.note(&match new_files.map(|new_files| certificates.put_in_force(new_files)) {
             Ok(()) => "the certificate files have changed: the new certificates are in force".to_owned(),
             Err(error) => format!(
                 "the certificate files have changed and cannot be used: {error}; the old certificates stay in force"
@@ -310,6 +335,10 @@ fn changes(before: &Config, after: &Config, fixed: &Fixed) -> String {
         line(format!("`kill -USR2 {}` restarts it, and refuses no connection", parent.as_raw_nonzero()));
     }
     lines
+}
+
+fn files(generation: &Generation) -> Vec<(String, Fingerprint)> {
+    generation.certificates.as_ref().map(|certificates| certificates.files()).unwrap_or_default()
 }
 
 fn upstreams(before: &Config, after: &Config) -> Option<String> {

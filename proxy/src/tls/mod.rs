@@ -22,5 +22,5 @@ pub use pem::{BadBlock, BadPem, certificates};
 pub use provider::provider;
 pub use resolver::Resolver;
 pub use self_signed::{CannotSign, placeholder};
-pub use server::{BadTls, add_roots, load, reload, server_config};
+pub use server::{BadTls, add_roots, client_roots, load, load_pairs, server_config};
 pub use server_auth::{CertificateFault, ServerVerifier, no_name, other_name, unusable_authority};

@@ -39,13 +39,18 @@ impl Resolver {
         Arc::clone(&self.offered.read().unwrap_or_else(PoisonError::into_inner).all)
     }
 
+    /// Those that came from files, in the order of the configuration.
+    pub fn from_files(&self) -> Vec<Arc<Certificate>> {
+        self.offered.read().unwrap_or_else(PoisonError::into_inner).from_files.clone()
+    }
+
     /// The one that is got from an authority, or its placeholder, where there is such.
     pub fn automatic(&self) -> Option<Arc<Certificate>> {
         self.offered.read().unwrap_or_else(PoisonError::into_inner).automatic.clone()
     }
 
     /// Offers these in place of the others that came from files.
-    pub(super) fn replace(&self, certificates: Vec<Certificate>) {
+    pub fn replace(&self, certificates: Vec<Certificate>) {
         let mut offered = self.offered.write().unwrap_or_else(PoisonError::into_inner);
         offered.from_files = certificates.into_iter().map(Arc::new).collect();
         offered.gather();

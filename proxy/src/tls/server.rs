@@ -40,8 +40,10 @@ fn joined(all: &[BadCertificate]) -> String {
 
 /// TLS 1.2 and 1.3, HTTP/1.x alone, sessions resumed by tickets whose keys rotate; and what its certificates
 /// come from. With `challenges`, certificate authorities that look at certificates are answered too.
+/// `client_ca`: the certificates from [`client_roots`].
 pub fn server_config(
     tls: &config::Tls,
+    client_ca: &[CertificateDer<'static>],
     challenges: Option<Arc<Challenges>>,
     access: &dyn Access,
 ) -> Result<(Arc<ServerConfig>, Arc<Resolver>), BadTls> {
@@ -50,7 +52,7 @@ pub fn server_config(
     protocols.extend(challenges.is_some().then(|| ACME_TLS.to_vec()));
     let resolver = Arc::new(Resolver::new(challenges));
     resolver.replace(load_all(tls, access, &provider)?);
-    let verifier = client_verifier(tls, access, &provider)?;
+    let verifier = client_verifier(tls, client_ca, &provider)?;
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .with_client_cert_verifier(verifier)
@@ -63,10 +65,14 @@ pub fn server_config(
     Ok((Arc::new(config), resolver))
 }
 
-/// Reads all pairs anew and offers them from now on; on an error the old ones stay.
-pub fn reload(tls: &config::Tls, resolver: &Resolver, access: &dyn Access) -> Result<(), BadTls> {
-    resolver.replace(load_all(tls, access, &provider())?);
-    Ok(())
+/// Reads all pairs again, for [`Resolver::replace`].
+pub fn load_pairs(tls: &config::Tls, access: &dyn Access) -> Result<Vec<Certificate>, BadTls> {
+    load_all(tls, access, &provider())
+}
+
+/// The certificates in `client_ca`; none if it is not configured.
+pub fn client_roots(tls: &config::Tls, access: &dyn Access) -> Result<Vec<CertificateDer<'static>>, BadTls> {
+    Ok(tls.client_ca.as_ref().map(|path| certificates(path, access)).transpose()?.unwrap_or_default())
 }
 
 /// Reads one pair and checks it, as a start does.
@@ -87,12 +93,12 @@ fn load_all(
 
 fn client_verifier(
     tls: &config::Tls,
-    access: &dyn Access,
+    client_ca: &[CertificateDer<'static>],
     provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ClientCertVerifier>, BadTls> {
     let Some(path) = &tls.client_ca else { return Ok(Arc::new(NoClientAuth)) };
     let mut roots = RootCertStore::empty();
-    add_roots(&mut roots, &certificates(path, access)?, path)?;
+    add_roots(&mut roots, client_ca, path)?;
     let chain = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
         .allow_unauthenticated()
         .build()

@@ -2,11 +2,11 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
+use rustls::pki_types::{CertificateDer, ServerName};
 
 use super::in_flight::InFlight;
-use super::tls::{Trust, client_config, platform_roots};
+use super::tls::{Roots, Trust, ca_certificates, client_config, unverified};
 use crate::access::Access;
 use crate::config;
 use crate::observe::UpstreamMetrics;
@@ -21,9 +21,9 @@ pub struct Directory {
     by_name: HashMap<Box<[u8]>, Arc<Upstream>>,
     without_roots: bool,
     unverified: Vec<String>,
-    /// The machine's own, once an upstream has needed them.
-    roots: Option<Arc<RootCertStore>>,
-    configs: Configs,
+    /// The machine's, if an upstream needs them.
+    roots: Option<Roots>,
+    configs: HashMap<Trust, SharedConfig>,
     /// The next upstream's.
     serial: u64,
 }
@@ -51,12 +51,26 @@ pub struct Upstream {
 pub struct UpstreamTls {
     pub server_name: ServerName<'static>,
     pub config: Arc<ClientConfig>,
-    trust: Trust,
 }
 
-/// An upstream that cannot be used as configured.
+/// Upstreams that trust the same authorities share their TLS configuration and sessions.
+#[derive(Clone, Debug)]
+struct SharedConfig {
+    config: Arc<ClientConfig>,
+    /// The certificates in `ca`, as they were read.
+    pinned: Arc<[CertificateDer<'static>]>,
+}
+
+/// Upstreams that cannot be used as configured.
 #[derive(Debug, thiserror::Error)]
 pub enum BadUpstream {
+    #[error(
+        "this machine's root certificates cannot be read any more: {0}: mend the file (`update-ca-certificates` \
+         makes it anew)"
+    )]
+    Roots(String),
+    #[error("this machine has no root certificates any more: install the package ca-certificates")]
+    NoRoots,
     #[error("upstream {name}: {error}")]
     Certificate { name: String, error: Box<BadTls> },
     #[error("upstream {name}: the name cannot stand in a TLS handshake; rename it or write tls = false")]
@@ -69,45 +83,71 @@ impl Directory {
         Self::default().renewed(upstreams, access)
     }
 
-    /// The directory of another configuration. An upstream that is the same there stays the same, with its connections;
-    /// one of the same name keeps its counts.
+    /// The directory of another configuration. Roots and `ca` files are read again. An upstream
+    /// keeps its connections if neither its settings nor its authorities have changed; one of the
+    /// same name keeps its counts.
     pub fn renewed(&self, upstreams: &[config::Upstream], access: &dyn Access) -> Result<Self, BadUpstream> {
-        let needs_roots = upstreams.iter().any(|upstream| upstream.tls);
-        let roots = match &self.roots {
-            None if needs_roots => Some(Arc::new(platform_roots(access))),
-            known => known.clone(),
-        };
-        let is_empty = roots.as_ref().is_none_or(|roots| roots.is_empty());
+        let roots = self.renewed_roots(upstreams, access)?;
+        let is_empty = roots.as_ref().is_none_or(|roots| roots.store.is_empty());
         let mut next = Self {
             by_name: HashMap::with_capacity(upstreams.len()),
-            without_roots: is_empty && upstreams.iter().any(|u| u.tls && u.verify && u.ca.is_none()),
+            without_roots: is_empty && upstreams.iter().any(relies_on_roots),
             unverified: upstreams.iter().filter(|u| u.tls && !u.verify).map(|u| u.name.clone()).collect(),
             roots,
-            // Files are read again.
-            configs: self.configs.iter().filter(|(trust, _)| trust.ca.is_none()).map(cloned).collect(),
+            configs: HashMap::new(),
             serial: self.serial,
         };
+        let trust_same_roots = match (&self.roots, &next.roots) {
+            (Some(old), Some(new)) => old.are_same_as(new),
+            _ => false,
+        };
+        let may_stay = |trust: &Trust| trust_same_roots || !trust.verify;
         for configured in upstreams {
+            let tls =
+                next.tls(configured, |trust| self.configs.get(trust).filter(|_| may_stay(trust)), access)?;
             let former = self.by_name.get(configured.name.as_bytes());
-            let upstream = match former.filter(|former| former.is_as(configured)) {
+            let upstream = match former.filter(|former| former.is_as(configured, tls.as_ref())) {
                 Some(same) => Arc::clone(same),
-                None => Arc::new(next.upstream(configured, former, access)?),
+                None => Arc::new(next.upstream(configured, former, tls)),
             };
             next.by_name.insert(configured.name.as_bytes().into(), upstream);
         }
         Ok(next)
     }
 
+    /// Errors: there were roots before, and they cannot be read any more.
+    fn renewed_roots(
+        &self,
+        upstreams: &[config::Upstream],
+        access: &dyn Access,
+    ) -> Result<Option<Roots>, BadUpstream> {
+        if !upstreams.iter().any(|upstream| upstream.tls && upstream.verify) {
+            return Ok(None);
+        }
+        let read = Roots::read(access);
+        let Some(former) = self.roots.as_ref().filter(|former| !former.store.is_empty()) else {
+            return Ok(Some(read));
+        };
+        match read {
+            same if former.are_same_as(&same) => Ok(Some(former.clone())),
+            Roots { fault: Some(fault), .. } => Err(BadUpstream::Roots(fault)),
+            none if none.store.is_empty() && upstreams.iter().any(relies_on_roots) => {
+                Err(BadUpstream::NoRoots)
+            }
+            others => Ok(Some(others)),
+        }
+    }
+
     fn upstream(
         &mut self,
         configured: &config::Upstream,
         former: Option<&Arc<Upstream>>,
-        access: &dyn Access,
-    ) -> Result<Upstream, BadUpstream> {
+        tls: Option<UpstreamTls>,
+    ) -> Upstream {
         self.serial += 1;
         let metrics = former.map(|former| Arc::clone(&former.metrics));
         let count = former.map(|former| former.in_flight.shared()).unwrap_or_default();
-        Ok(Upstream {
+        Upstream {
             serial: self.serial,
             name: configured.name.as_str().into(),
             port: configured.port,
@@ -115,31 +155,79 @@ impl Directory {
             allow_private: configured.allow_private,
             require_client_cert: configured.require_client_cert,
             body_bytes: configured.body_bytes,
-            tls: configured.tls.then(|| self.tls(configured, access)).transpose()?,
+            tls,
             metrics: metrics.unwrap_or_else(|| Arc::new(UpstreamMetrics::new(&configured.name))),
             in_flight: InFlight::new(count, configured.in_flight),
-        })
+        }
     }
 
-    fn tls(
+    /// `former`: the configuration for the same authorities, if it may be kept.
+    fn tls<'f>(
         &mut self,
         configured: &config::Upstream,
+        former: impl FnOnce(&Trust) -> Option<&'f SharedConfig>,
         access: &dyn Access,
-    ) -> Result<UpstreamTls, BadUpstream> {
+    ) -> Result<Option<UpstreamTls>, BadUpstream> {
+        if !configured.tls {
+            return Ok(None);
+        }
         let name = || configured.name.clone();
         let trust = Trust::of(configured);
-        let config = match (self.configs.get(&trust), &self.roots) {
-            (Some(config), _) => Arc::clone(config),
-            (None, roots) => {
-                let roots = roots.clone().unwrap_or_else(|| Arc::new(RootCertStore::empty()));
-                client_config(&roots, &trust, access)
-                    .map_err(|error| BadUpstream::Certificate { name: name(), error: error.into() })?
+        let config = match self.configs.get(&trust) {
+            Some(shared) => Arc::clone(&shared.config),
+            None => {
+                let shared = self.shared_config(&trust, former(&trust), access);
+                let shared =
+                    shared.map_err(|error| BadUpstream::Certificate { name: name(), error: error.into() })?;
+                Arc::clone(&self.configs.entry(trust).or_insert(shared).config)
             }
         };
-        self.configs.insert(trust.clone(), Arc::clone(&config));
         let server_name =
             ServerName::try_from(name()).map_err(|_| BadUpstream::ServerName { name: name() })?;
-        Ok(UpstreamTls { server_name, config, trust })
+        Ok(Some(UpstreamTls { server_name, config }))
+    }
+
+    fn shared_config(
+        &self,
+        trust: &Trust,
+        former: Option<&SharedConfig>,
+        access: &dyn Access,
+    ) -> Result<SharedConfig, BadTls> {
+        let pinned =
+            if trust.verify { ca_certificates(trust.ca.as_deref(), access)? } else { Arc::default() };
+        if let Some(same) = former.filter(|former| former.pinned == pinned) {
+            return Ok(same.clone());
+        }
+        let config = match &self.roots {
+            Some(roots) if trust.verify => client_config(&roots.store, &pinned, trust.ca.as_deref())?,
+            _ => unverified()?,
+        };
+        Ok(SharedConfig { config, pinned })
+    }
+
+    /// Changes since `before` in the machine's roots and in the `ca` files that were named then:
+    /// a line for each.
+    pub fn changed_files(&self, before: &Self) -> Vec<String> {
+        let mut lines = Vec::new();
+        if let (Some(old), Some(new)) = (&before.roots, &self.roots)
+            && !old.are_same_as(new)
+        {
+            let (added, removed) = old.changes_to(new);
+            lines.push(format!("root certificates of this machine: {added} added, {removed} removed"));
+        }
+        let other = |(trust, shared): (&Trust, &SharedConfig)| {
+            let former = before.configs.get(trust)?;
+            (former.pinned != shared.pinned).then(|| trust.ca.clone()).flatten()
+        };
+        let mut files: Vec<_> = self.configs.iter().filter_map(other).collect();
+        files.sort();
+        lines.extend(files.iter().map(|file| format!("[upstreams] ca: {} changed", file.display())));
+        lines
+    }
+
+    /// Why root certificates of this machine may be missing.
+    pub fn roots_fault(&self) -> Option<&str> {
+        self.roots.as_ref()?.fault.as_deref()
     }
 
     /// The upstream that `segment` names, ignoring ASCII case only.
@@ -175,8 +263,10 @@ impl Directory {
     }
 }
 
-/// Upstreams that believe the same roots share their TLS configuration, and with it their sessions.
-type Configs = HashMap<Trust, Arc<ClientConfig>>;
+/// Whether only this machine's roots can verify it.
+fn relies_on_roots(upstream: &config::Upstream) -> bool {
+    upstream.tls && upstream.verify && upstream.ca.is_none()
+}
 
 impl Upstream {
     /// How many requests are under way to it.
@@ -189,11 +279,11 @@ impl Upstream {
         self.in_flight.most()
     }
 
-    /// Whether it does what is configured. One with roots of its own never does: their file may have changed.
-    fn is_as(&self, configured: &config::Upstream) -> bool {
-        let trusts = match &self.tls {
-            Some(tls) => configured.tls && tls.trust == Trust::of(configured) && configured.ca.is_none(),
-            None => !configured.tls,
+    /// Whether it has the configured settings and `tls`.
+    fn is_as(&self, configured: &config::Upstream, tls: Option<&UpstreamTls>) -> bool {
+        let trusts = match (&self.tls, tls) {
+            (Some(own), Some(tls)) => Arc::ptr_eq(&own.config, &tls.config),
+            (own, tls) => own.is_none() && tls.is_none(),
         };
         trusts
             && self.port == configured.port
@@ -203,10 +293,6 @@ impl Upstream {
             && self.body_bytes == configured.body_bytes
             && self.in_flight.most() == configured.in_flight
     }
-}
-
-fn cloned((trust, config): (&Trust, &Arc<ClientConfig>)) -> (Trust, Arc<ClientConfig>) {
-    (trust.clone(), Arc::clone(config))
 }
 
 #[cfg(test)]

@@ -15,4 +15,4 @@ pub use dns::{Dns, RESOLV_CONF};
 pub use error::ConnectError;
 pub use in_flight::InFlightSlot;
 pub use pool::{Pool, Way};
-pub use tls::client_config_of;
+pub use tls::{client_config_and_ca, client_config_of};

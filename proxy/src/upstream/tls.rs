@@ -1,6 +1,8 @@
 //! TLS towards upstreams: who is believed.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::slice;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -8,16 +10,39 @@ use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signat
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
-use crate::access::Access;
+use crate::access::{Access, MachineRoots};
 use crate::config;
-use crate::tls::{BadTls, ServerVerifier, add_roots, certificates, provider};
+use crate::tls::{BadTls, Fingerprint, ServerVerifier, add_roots, certificates, fingerprint, provider};
 
-/// The machine's own roots. Certificates that it has and that cannot be used are left out.
-pub(super) fn platform_roots(access: &dyn Access) -> RootCertStore {
-    let mut roots = RootCertStore::empty();
-    // Whoever needs them says that there are none.
-    roots.add_parsable_certificates(access.roots().unwrap_or_default());
-    roots
+/// The machine's own root certificates.
+#[derive(Clone, Debug)]
+pub(super) struct Roots {
+    pub(super) store: Arc<RootCertStore>,
+    /// Identifies them regardless of their order.
+    fingerprints: BTreeSet<Fingerprint>,
+    /// Why some may be missing.
+    pub(super) fault: Option<String>,
+}
+
+impl Roots {
+    /// Certificates that cannot be used are left out.
+    pub(super) fn read(access: &dyn Access) -> Self {
+        let found = access.roots().unwrap_or_else(|error| MachineRoots::none(error.to_string()));
+        let fingerprints = found.certificates.iter().map(|root| fingerprint(slice::from_ref(root))).collect();
+        let mut store = RootCertStore::empty();
+        store.add_parsable_certificates(found.certificates);
+        Self { store: Arc::new(store), fingerprints, fault: found.fault }
+    }
+
+    pub(super) fn are_same_as(&self, others: &Self) -> bool {
+        self.fingerprints == others.fingerprints
+    }
+
+    /// The numbers of certificates added and removed in `next`.
+    pub(super) fn changes_to(&self, next: &Self) -> (usize, usize) {
+        let (old, new) = (&self.fingerprints, &next.fingerprints);
+        (new.difference(old).count(), old.difference(new).count())
+    }
 }
 
 /// TLS as towards an upstream, for whoever has no upstream: the machine's own roots and those in `ca` are believed,
@@ -27,8 +52,27 @@ pub fn client_config_of(
     verify: bool,
     access: &dyn Access,
 ) -> Result<Arc<ClientConfig>, BadTls> {
-    let roots = if verify { platform_roots(access) } else { RootCertStore::empty() };
-    client_config(&Arc::new(roots), &Trust { ca: ca.map(Path::to_owned), verify }, access)
+    if !verify {
+        return unverified();
+    }
+    Ok(client_config_and_ca(ca, access)?.0)
+}
+
+/// The same with verification, and the fingerprint of the certificates in `ca`.
+pub fn client_config_and_ca(
+    ca: Option<&Path>,
+    access: &dyn Access,
+) -> Result<(Arc<ClientConfig>, Fingerprint), BadTls> {
+    let pinned = ca_certificates(ca, access)?;
+    Ok((client_config(&Roots::read(access).store, &pinned, ca)?, fingerprint(&pinned)))
+}
+
+/// The certificates in an upstream's `ca` file.
+pub(super) fn ca_certificates(
+    ca: Option<&Path>,
+    access: &dyn Access,
+) -> Result<Arc<[CertificateDer<'static>]>, BadTls> {
+    Ok(ca.map(|path| certificates(path, access)).transpose()?.unwrap_or_default().into())
 }
 
 /// Whom an upstream is believed to be.
@@ -46,26 +90,33 @@ impl Trust {
     }
 }
 
-/// TLS 1.2 and 1.3, HTTP/1.1 alone, verified against `roots` and those of `trust`.
+/// TLS 1.2 and 1.3, HTTP/1.1 alone, verified against `roots` and `pinned`, which are the
+/// certificates in `ca`.
 pub(super) fn client_config(
     roots: &Arc<RootCertStore>,
-    trust: &Trust,
-    access: &dyn Access,
+    pinned: &Arc<[CertificateDer<'static>]>,
+    ca: Option<&Path>,
 ) -> Result<Arc<ClientConfig>, BadTls> {
+    let mut roots = Arc::clone(roots);
+    if let Some(path) = ca {
+        add_roots(Arc::make_mut(&mut roots), pinned, path)?;
+    }
     let provider = provider();
-    let verifier: Arc<dyn ServerCertVerifier> = if trust.verify {
-        let mut roots = Arc::clone(roots);
-        let mut pinned = Vec::new();
-        if let Some(path) = &trust.ca {
-            pinned = certificates(path, access)?;
-            add_roots(Arc::make_mut(&mut roots), &pinned, path)?;
-        }
-        let algorithms = provider.signature_verification_algorithms;
-        Arc::new(ServerVerifier::new(roots, pinned.into(), algorithms))
-    } else {
-        Arc::new(Unverified(Arc::clone(&provider)))
-    };
-    let mut config = ClientConfig::builder_with_provider(provider)
+    let algorithms = provider.signature_verification_algorithms;
+    config(&provider, Arc::new(ServerVerifier::new(roots, Arc::clone(pinned), algorithms)))
+}
+
+/// The same without any verification.
+pub(super) fn unverified() -> Result<Arc<ClientConfig>, BadTls> {
+    let provider = provider();
+    config(&provider, Arc::new(Unverified(Arc::clone(&provider))))
+}
+
+fn config(
+    provider: &Arc<CryptoProvider>,
+    verifier: Arc<dyn ServerCertVerifier>,
+) -> Result<Arc<ClientConfig>, BadTls> {
+    let mut config = ClientConfig::builder_with_provider(Arc::clone(provider))
         .with_safe_default_protocol_versions()?
         .dangerous()
         .with_custom_certificate_verifier(verifier)

@@ -24,6 +24,7 @@ mod privileges;
 mod proxy_protocol;
 mod receiver_certificates;
 mod reload;
+mod reload_files;
 mod service;
 mod sessions;
 mod soak;

@@ -20,7 +20,7 @@ use super::Wish;
 use super::message::{Attached, InForce, Refusal, Request, StateRequest, Told};
 use super::named::Named;
 use super::takeover::{Meeting, Offered, Predecessor, Serving, Successor, UnderWay};
-use crate::access::{Access as _, Disk, DiskState, State as _, open};
+use crate::access::{Access as _, Disk, DiskState, MachineRoots, State as _, open};
 use crate::admin::AdminSocket;
 use crate::config::{self, Config, PrefixSource};
 use crate::guard;
@@ -123,7 +123,10 @@ impl Privileged {
                 );
                 descriptor(open(&path)?.into())
             }
-            Request::Roots => descriptor(roots()?),
+            Request::Roots => {
+                let (fault, roots) = roots()?;
+                Ok((json(&fault)?.0, Some(roots)))
+            }
             Request::Bind(address) => {
                 ensure!(
                     self.names(|named| named.has_address(address)),
@@ -386,15 +389,17 @@ fn plain(name: &str) -> anyhow::Result<&str> {
     Ok(name)
 }
 
-fn roots() -> io::Result<OwnedFd> {
-    let roots = Disk.roots()?;
-    in_memory("roots", |file| {
-        roots.iter().try_for_each(|root| {
+/// What is wrong with them, and those that can be used.
+fn roots() -> io::Result<(Option<String>, OwnedFd)> {
+    let MachineRoots { certificates, fault } = Disk.roots()?;
+    let file = in_memory("roots", |file| {
+        certificates.iter().try_for_each(|root| {
             let length = u32::try_from(root.len()).map_err(io::Error::other)?;
             file.write_all(&length.to_le_bytes())?;
             file.write_all(root)
         })
-    })
+    })?;
+    Ok((fault, file))
 }
 
 /// A file that lies in memory alone, to be read from its start.

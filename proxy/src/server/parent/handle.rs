@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use socket2::Socket;
 
 use super::message::{self, Attached, InForce, Refusal, Request, StateRequest, Told};
-use crate::access::{Access, State};
+use crate::access::{Access, MachineRoots, State};
 use crate::config::Config;
 use crate::guard::Stats;
 use crate::prefixes::{Network, Standing};
@@ -182,18 +182,18 @@ impl Access for Parent {
         Ok(bytes)
     }
 
-    fn roots(&self) -> io::Result<Vec<CertificateDer<'static>>> {
-        let ((), file) = self.ask(&Request::Roots)?;
+    fn roots(&self) -> io::Result<MachineRoots> {
+        let (fault, file) = self.ask(&Request::Roots)?;
         let mut bytes = Vec::new();
         File::from(descriptor(file)?).read_to_end(&mut bytes)?;
-        let (mut rest, mut roots) = (&bytes[..], Vec::new());
+        let (mut rest, mut certificates) = (&bytes[..], Vec::new());
         while let Some((length, after)) = rest.split_first_chunk() {
             let length = u32::from_le_bytes(*length) as usize;
             let (root, after) = after.split_at_checked(length).ok_or(io::ErrorKind::UnexpectedEof)?;
-            roots.push(CertificateDer::from(root.to_vec()));
+            certificates.push(CertificateDer::from(root.to_vec()));
             rest = after;
         }
-        Ok(roots)
+        Ok(MachineRoots { certificates, fault })
     }
 
     fn state(&self, folder: PathBuf) -> Box<dyn State> {

@@ -24,7 +24,8 @@ pub(super) enum Request {
     InForce,
     /// A file that the configuration names.
     Open(PathBuf),
-    /// The machine's root certificates, in a file: each with its length (4 bytes, little-endian) before it.
+    /// The machine's root certificates, in a file: each with its length (4 bytes, little-endian)
+    /// before it. The answer holds what is wrong with them.
     Roots,
     /// A socket that has this address, and does not listen yet.
     Bind(SocketAddr),
