@@ -4,6 +4,7 @@ mod meta;
 mod receiver;
 mod report;
 mod url;
+mod verification;
 
 use std::io::{self, Write as _};
 use std::net::{IpAddr, SocketAddr};
@@ -21,8 +22,9 @@ use tokio::task::{JoinSet, LocalSet};
 use tokio::time::{Instant, sleep_until};
 
 use self::receiver::{Outcome, Receiver, Trust};
-use self::report::{Row, Summary, Verification};
+use self::report::{Row, Summary};
 use self::url::Url;
+use self::verification::Verification;
 use super::{json, print};
 
 /// Deliveries that may be under way at once when a rate is asked for.
@@ -97,7 +99,17 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
 }
 
 async fn play(options: &Options, payload: &[u8]) -> anyhow::Result<ExitCode> {
-    let url = &options.url;
+    let url = &options.url.as_meta_sends_it();
+    if *url != options.url {
+        let target = &url.target;
+        // Where standard error is closed there is nobody left to tell.
+        writeln!(
+            io::stderr(),
+            "WARNING: Meta sends a `+` in a callback URL's path as %20, and so does this command: {target}; enter %2B \
+             for it, here and at Meta"
+        )
+        .ok();
+    }
     let instead = options.connect.map(|Address(ip, port)| SocketAddr::new(ip, port.unwrap_or(url.port)));
     let trust = Trust { ca: options.ca.as_deref(), verify: !options.insecure };
     let patience = Duration::from_secs(options.timeout);

@@ -1,5 +1,7 @@
 //! `hookgate send`, towards receivers of every kind, alone and through hookgate.
 
+mod verification;
+
 use std::net::SocketAddr;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
