@@ -114,6 +114,11 @@ fn line(delivery: &Delivery) -> String {
         // Writing to a String does not fail.
         let _ = write!(line, "  {error} at {}", delivery.stage);
     }
+    let body = delivery.body();
+    if delivery.has_reached_upstream() && !body.is_whole() {
+        // Writing to a String does not fail.
+        let _ = write!(line, "  {body} acknowledged");
+    }
     line.push('\n');
     line
 }

@@ -11,7 +11,7 @@ use tokio::runtime;
 use super::{ConfigFile, json, print};
 use crate::access::Disk;
 use crate::config::{Config, Upstream, host_name};
-use crate::probe::{Attempt, Certificate, Name, Report, probe};
+use crate::probe::{Attempt, Certificate, Name, Packets, Report, probe};
 use crate::upstream::Dns;
 
 #[derive(Debug, Args)]
@@ -94,6 +94,21 @@ pub(super) fn text(report: &Report, upstream: &Upstream) -> String {
     }
     if let Some(http) = &report.http {
         line("ok", "HTTP", Some(http.took), &format!("GET / is answered with {}", http.status));
+    }
+    match &report.packets {
+        Some(Packets { took, head_bytes, acknowledged: true, .. }) => {
+            line("ok", "MTU", Some(*took), &format!("a request of {head_bytes} bytes got through"));
+        }
+        Some(Packets { acknowledged: false, took, .. }) if report.failure.is_none() => {
+            let text =
+                "whether large packets get through is not known: the connection was closed without an answer";
+            line("warn", "MTU", Some(*took), text);
+        }
+        None if report.http.is_some() => {
+            let text = "whether large packets get through is not known: there was no second connection";
+            line("warn", "MTU", None, text);
+        }
+        Some(_) | None => {}
     }
     if let Some(failure) = &report.failure {
         line("fail", failure.step, failed, &failure.error);

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::funnel::{Row, Step};
-use super::{UpstreamMetrics, clock};
+use super::{BodyProgress, UpstreamMetrics, clock};
 
 /// How many are kept.
 pub const KEPT: usize = 10_000;
@@ -63,6 +63,7 @@ pub(super) struct Record {
     pub(super) upstream_code: Option<u16>,
     pub(super) error: Option<&'static str>,
     pub(super) attempts: u32,
+    pub(super) body: BodyProgress,
     pub(super) duration: Duration,
 }
 
@@ -89,6 +90,24 @@ pub struct Delivery {
     pub duration_seconds: f64,
     /// How often an upstream was tried.
     pub attempts: u32,
+    /// The body's length; `None`: not known.
+    #[serde(default)]
+    pub body_bytes: Option<u64>,
+    /// The upstream's kernel has acknowledged at least so many of them.
+    #[serde(default)]
+    pub body_sent_bytes: u64,
+}
+
+impl Delivery {
+    /// How far its body got.
+    pub fn body(&self) -> BodyProgress {
+        BodyProgress { length: self.body_bytes, acknowledged: self.body_sent_bytes }
+    }
+
+    /// Whether there was a connection to the upstream.
+    pub fn has_reached_upstream(&self) -> bool {
+        ["response", "done"].contains(&self.stage.as_str())
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -237,6 +256,7 @@ impl Default for Record {
             upstream_code: None,
             error: None,
             attempts: 0,
+            body: BodyProgress::default(),
             duration: Duration::ZERO,
         }
     }
@@ -282,6 +302,8 @@ impl Record {
             upstream_code: self.upstream_code,
             duration_seconds: self.duration.as_secs_f64(),
             attempts: self.attempts,
+            body_bytes: self.body.length,
+            body_sent_bytes: self.body.acknowledged,
         }
     }
 }

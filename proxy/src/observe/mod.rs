@@ -5,6 +5,7 @@ mod deliveries;
 mod funnel;
 mod log;
 mod metrics;
+mod progress;
 mod redact;
 mod request;
 mod sink;
@@ -15,4 +16,5 @@ pub use log::{Format, Log};
 pub use metrics::{
     ConnectionRefusal, Counter, Exposition, Handshake, LatestFailure, Metrics, Totals, UpstreamMetrics,
 };
+pub use progress::BodyProgress;
 pub use request::Request;

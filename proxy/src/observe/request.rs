@@ -1,14 +1,14 @@
+mod line;
+
 use std::cell::Cell;
 use std::fmt::{Display, Write as _};
 use std::hash::{BuildHasher, RandomState};
-use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
 use tokio::time::Instant;
 
-use super::{Format, Log, Metrics, Row, Step, UpstreamMetrics, redact};
+use super::{BodyProgress, Log, Metrics, Row, Step, UpstreamMetrics, redact};
 use crate::http::answer::Failure;
 
 /// The longest X-Request-Id that is taken over from a client into the log.
@@ -43,6 +43,7 @@ pub struct Request<'m> {
     responded: Option<Duration>,
     /// How often an upstream was tried.
     attempts: u32,
+    body: BodyProgress,
 }
 
 /// How far a request got.
@@ -90,6 +91,7 @@ impl<'m> Request<'m> {
             connected: None,
             responded: None,
             attempts: 0,
+            body: BodyProgress::default(),
         }
     }
 
@@ -128,6 +130,11 @@ impl<'m> Request<'m> {
     /// The upstream is tried, over a connection that was kept or a new one.
     pub fn attempt(&mut self) {
         self.attempts += 1;
+    }
+
+    /// How far its body got by now.
+    pub fn body(&mut self, progress: BodyProgress) {
+        self.body = progress;
     }
 
     /// There is a connection to the upstream.
@@ -204,58 +211,6 @@ impl<'m> Request<'m> {
         // Writing to a String does not fail.
         let _ = write!(self.detail, "{detail}");
     }
-
-    fn json(&self, time: &str, duration: Duration, line: &mut Vec<u8>) {
-        let written = Line {
-            time,
-            id: self.id(),
-            source: self.source,
-            upstream: self.upstream.as_deref().map(UpstreamMetrics::name),
-            method: self.method(),
-            path: self.path(),
-            code: self.code,
-            stage: self.stage.name(),
-            error: self.error,
-            detail: (!self.detail.is_empty()).then_some(self.detail.as_str()),
-            upstream_code: self.upstream_code,
-            answered_by: self.answered_by(),
-            connect_seconds: self.connected.map(|at| at.as_secs_f64()),
-            response_seconds: self.responded.map(|at| at.as_secs_f64()),
-            duration_seconds: duration.as_secs_f64(),
-        };
-        // Writing to a Vec does not fail.
-        let _ = serde_json::to_writer(&mut *line, &written);
-        line.push(b'\n');
-    }
-
-    /// By hand, since it is made for every request: formatting would be a good part of all that one costs.
-    fn text(&self, time: &str, duration: Duration, line: &mut Vec<u8>) {
-        let upstream = self.upstream.as_deref().map_or("-", UpstreamMetrics::name);
-        append(line, &[time, " "]);
-        append_code(line, self.code);
-        append(line, &[" ", or_dash(self.method()), " ", or_dash(self.path()), " source=", self.source]);
-        append(line, &[" upstream=", upstream, " stage=", self.stage.name(), " duration="]);
-        append_seconds(line, duration);
-        append(line, &[" id=", self.id()]);
-        if self.upstream_code.is_some() {
-            append(line, &[" upstream_code="]);
-            append_code(line, self.upstream_code);
-        }
-        if let Some(who) = self.answered_by() {
-            append(line, &[" answered_by=", who]);
-        }
-        for (stage, at) in [(" connect=", self.connected), (" response=", self.responded)] {
-            if let Some(at) = at {
-                append(line, &[stage]);
-                append_seconds(line, at);
-            }
-        }
-        if let Some(error) = self.error {
-            // Writing to a Vec does not fail.
-            let _ = write!(line, " error={error} detail={:?}", self.detail);
-        }
-        line.push(b'\n');
-    }
 }
 
 impl Drop for Request<'_> {
@@ -268,10 +223,7 @@ impl Drop for Request<'_> {
         }
         self.metrics.funnel.count(self.row, self.end);
         if self.log.wants_access() {
-            self.log.line(|time, line| match self.log.format() {
-                Format::Text => self.text(time, duration, line),
-                Format::Json => self.json(time, duration, line),
-            });
+            self.log.line(|time, line| self.append_line(self.log.format(), time, duration, line));
         }
         let upstream = self.upstream.take();
         let words = [self.id(), self.method(), self.path(), self.source];
@@ -284,54 +236,10 @@ impl Drop for Request<'_> {
             record.upstream_code = self.upstream_code;
             record.error = self.error;
             record.attempts = self.attempts;
+            record.body = self.body;
             record.duration = duration;
         });
     }
-}
-
-/// A line in JSON.
-#[derive(Serialize)]
-struct Line<'a> {
-    time: &'a str,
-    id: &'a str,
-    source: &'a str,
-    upstream: Option<&'a str>,
-    method: &'a str,
-    path: &'a str,
-    code: Option<u16>,
-    stage: &'a str,
-    error: Option<&'a str>,
-    detail: Option<&'a str>,
-    upstream_code: Option<u16>,
-    answered_by: Option<&'a str>,
-    connect_seconds: Option<f64>,
-    response_seconds: Option<f64>,
-    duration_seconds: f64,
-}
-
-fn append(line: &mut Vec<u8>, texts: &[&str]) {
-    for text in texts {
-        line.extend_from_slice(text.as_bytes());
-    }
-}
-
-fn append_code(line: &mut Vec<u8>, code: Option<u16>) {
-    // Writing to a Vec does not fail.
-    let _ = match code {
-        Some(code) => write!(line, "{code}"),
-        None => write!(line, "-"),
-    };
-}
-
-/// With four decimals, and the unit.
-fn append_seconds(line: &mut Vec<u8>, time: Duration) {
-    let rounded = (time.as_micros() + 50) / 100;
-    // Writing to a Vec does not fail.
-    let _ = write!(line, "{}.{:04}s", rounded / 10_000, rounded % 10_000);
-}
-
-fn or_dash(text: &str) -> &str {
-    if text.is_empty() { "-" } else { text }
 }
 
 /// Appends 32 hexadecimal digits that no other request has: a random number a thread, and a count.
@@ -350,15 +258,6 @@ fn append_new_id(to: &mut String) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn times_are_rounded_to_four_decimals() {
-        for (micros, text) in [(0, "0.0000s"), (49, "0.0000s"), (50, "0.0001s"), (12_345_678, "12.3457s")] {
-            let mut line = Vec::new();
-            append_seconds(&mut line, Duration::from_micros(micros));
-            assert_eq!(String::from_utf8(line).unwrap(), text);
-        }
-    }
 
     #[test]
     fn ids_are_hexadecimal_and_differ() {

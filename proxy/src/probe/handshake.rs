@@ -111,6 +111,11 @@ fn next(upstream: &Upstream, error: &io::Error, chain: &[Certificate]) -> String
             [] => "give its authority with ca = \"FILE\"".into(),
         },
         Some(_) => "get another certificate for the upstream".into(),
+        None if error.kind() == io::ErrorKind::TimedOut => format!(
+            "does port {} of the upstream speak TLS? If it does, large packets may not get through from there (path MTU): \
+             clamp the MSS where the tunnel begins, or let ICMP \"fragmentation needed\" through",
+            upstream.port
+        ),
         None => format!(
             "is port {} the upstream's HTTPS port? tls = false where it speaks plain HTTP",
             upstream.port
