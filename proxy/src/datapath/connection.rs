@@ -138,7 +138,7 @@ impl<'c> Connection<'c, '_> {
     where
         'c: 'r,
     {
-        Request::new(&self.client.text, self.client.row, words, &context.log, &context.metrics)
+        Request::new(self.client.sender(), words, &context.log, &context.metrics)
     }
 
     async fn route(&mut self, length: usize, request: &mut Request<'_>) -> Next {

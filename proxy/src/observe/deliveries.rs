@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::funnel::{Row, Step};
+use super::words::{MAX_ID_BYTES, MAX_METHOD_BYTES, MAX_PATH_BYTES, MAX_SOURCE_BYTES, start_of};
 use super::{BodyProgress, UpstreamMetrics, clock};
 
 /// How many are kept.
@@ -19,8 +20,6 @@ pub const KEPT: usize = 10_000;
 /// How many that were not delivered are kept besides, of Meta's and of everybody else's each: a stranger who knocks at
 /// every door does not push out what Meta has lost, nor do many that went well.
 pub const KEPT_FAILURES: usize = 25;
-/// The longest path that is kept whole, in bytes.
-const LONGEST_PATH: usize = 512;
 
 /// The latest requests. Each thread writes to a part of its own, so that no core waits for another.
 #[derive(Debug)]
@@ -263,21 +262,23 @@ impl Default for Record {
 }
 
 impl Record {
+    /// One that is too long is cut: what is kept of 10,000 requests is kept for good.
     fn write(&mut self, [id, method, path, source]: [&str; 4]) {
-        let whole = path.len() <= LONGEST_PATH;
-        let kept = if whole { path } else { &path[..path.floor_char_boundary(LONGEST_PATH)] };
+        let kept = [
+            start_of(id, MAX_ID_BYTES),
+            start_of(method, MAX_METHOD_BYTES),
+            start_of(path, MAX_PATH_BYTES),
+            start_of(source, MAX_SOURCE_BYTES),
+        ];
         self.words.clear();
-        self.words.reserve(id.len() + method.len() + kept.len() + '…'.len_utf8() + source.len());
-        self.words.push_str(id);
-        self.ends[0] = self.words.len();
-        self.words.push_str(method);
-        self.ends[1] = self.words.len();
-        self.words.push_str(kept);
-        if !whole {
-            self.words.push('…');
+        self.words.reserve_exact(kept.iter().map(|(word, cut)| word.len() + cut.len()).sum());
+        for (at, (word, cut)) in kept.into_iter().enumerate() {
+            self.words.push_str(word);
+            self.words.push_str(cut);
+            if let Some(end) = self.ends.get_mut(at) {
+                *end = self.words.len();
+            }
         }
-        self.ends[2] = self.words.len();
-        self.words.push_str(source);
     }
 
     fn told(&self, prefix: impl Fn(Row) -> Option<String>) -> Delivery {
@@ -310,6 +311,7 @@ impl Record {
 
 #[cfg(test)]
 mod tests {
+    use super::super::words::CUT;
     use super::*;
 
     fn add(deliveries: &Deliveries, path: &str) {
@@ -342,7 +344,26 @@ mod tests {
         assert_eq!((&*first.id, &*first.method, &*first.path), ("id", "POST", "/a"));
         assert_eq!((&*first.source, first.prefix.as_deref()), ("157.240.1.1", Some("157.240.0.0/17")));
         assert_eq!(first.outcome, Outcome::Delivered);
-        assert!(told[1].path.len() <= LONGEST_PATH + '…'.len_utf8() && told[1].path.ends_with('…'));
+        assert!(told[1].path.len() <= MAX_PATH_BYTES + CUT.len() && told[1].path.ends_with(CUT));
+    }
+
+    #[test]
+    fn whatever_a_request_says_its_record_is_small() {
+        let deliveries = Deliveries::default();
+        for word in ["a", "ü", "\u{10ffff}"] {
+            let long = word.repeat(40_000);
+            deliveries.add([&long; 4], |_| {});
+            let told = deliveries.after(0, |_| None).pop().unwrap();
+            let most = [MAX_ID_BYTES, MAX_METHOD_BYTES, MAX_PATH_BYTES, MAX_SOURCE_BYTES];
+            for (word, most) in [&told.id, &told.method, &told.path, &told.source].into_iter().zip(most) {
+                assert!(word.len() <= most + CUT.len() && word.ends_with(CUT), "{}", word.len());
+            }
+            let part = deliveries.parts[0].lock().unwrap();
+            let most = most.iter().map(|most| most + CUT.len()).sum();
+            let rings = [&part.all, &part.failures_of_others];
+            let records = rings.iter().flat_map(|ring| &ring.records);
+            assert!(records.into_iter().all(|record| record.words.capacity() <= most));
+        }
     }
 
     #[test]

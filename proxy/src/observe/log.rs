@@ -2,6 +2,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use super::clock::Stamp;
+use super::line_budget::LineBudget;
 use super::sink::Sink;
 
 /// How lines are written.
@@ -18,33 +19,38 @@ pub struct Log {
     format: Format,
     access: bool,
     sink: Arc<Sink>,
+    /// For what strangers were refused.
+    budget: Arc<LineBudget>,
 }
 
 impl Log {
     /// `access`: whether there is a line for each request.
     pub fn new(format: Format, access: bool) -> Self {
-        Self { format, access, sink: Arc::new(Sink::standard_error()) }
+        let (sink, budget) = (Arc::new(Sink::standard_error()), Arc::new(LineBudget::new()));
+        Self { format, access, sink, budget }
     }
 
     /// The same, written in another way.
     pub fn with(&self, format: Format, access: bool) -> Self {
-        Self { format, access, sink: Arc::clone(&self.sink) }
+        Self { format, access, ..self.clone() }
     }
 
     /// Something that the operator should know.
     pub fn note(&self, message: &str) {
-        self.line(|time, line| {
-            let text = match self.format {
-                Format::Text => format!("{time} {message}\n"),
-                Format::Json => format!("{}\n", serde_json::json!({ "time": time, "message": message })),
-            };
-            line.extend_from_slice(text.as_bytes());
-        });
+        self.line(|time, line| self.append_note(time, message, line));
     }
 
-    /// Whether requests are logged.
-    pub(super) fn wants_access(&self) -> bool {
-        self.access
+    fn append_note(&self, time: &str, message: &str, line: &mut Vec<u8>) {
+        let text = match self.format {
+            Format::Text => format!("{time} {message}\n"),
+            Format::Json => format!("{}\n", serde_json::json!({ "time": time, "message": message })),
+        };
+        line.extend_from_slice(text.as_bytes());
+    }
+
+    /// Whether a request is logged; `is_refused_stranger`: it is one of those that can come in any number.
+    pub(super) fn wants_access(&self, is_refused_stranger: bool) -> bool {
+        self.access && (!is_refused_stranger || self.budget.take())
     }
 
     pub(super) fn format(&self) -> Format {
@@ -55,18 +61,27 @@ impl Log {
     /// when the thread has nothing else to do.
     pub(super) fn line(&self, append: impl FnOnce(&str, &mut Vec<u8>)) {
         BATCH.with_borrow_mut(|batch| match batch {
-            Some(batch) => batch.add(&self.sink, append),
+            Some(batch) => batch.add(self, append),
             None => {
                 let mut line = Vec::new();
                 append(Stamp::default().now(), &mut line);
-                self.sink.lines(&line);
+                self.write(&line);
             }
+        });
+    }
+
+    fn write(&self, lines: &[u8]) {
+        self.sink.lines(lines, |lost| {
+            let message = format!("{lost} lines of the log were lost: nobody was reading");
+            let mut line = Vec::new();
+            self.append_note(Stamp::default().now(), &message, &mut line);
+            line
         });
     }
 
     /// From now on this thread's lines are written together, by [`Self::write_batch`].
     pub fn batch_on_this_thread(&self) {
-        BATCH.set(Some(Batch { sink: Arc::clone(&self.sink), lines: Vec::new(), stamp: Stamp::default() }));
+        BATCH.set(Some(Batch { log: self.clone(), lines: Vec::new(), stamp: Stamp::default() }));
     }
 
     /// Writes what this thread has batched.
@@ -80,7 +95,7 @@ const FULL_BATCH: usize = 16 * 1024;
 
 /// Lines of one thread that are not written yet.
 struct Batch {
-    sink: Arc<Sink>,
+    log: Log,
     lines: Vec<u8>,
     stamp: Stamp,
 }
@@ -90,10 +105,10 @@ thread_local! {
 }
 
 impl Batch {
-    fn add(&mut self, sink: &Arc<Sink>, append: impl FnOnce(&str, &mut Vec<u8>)) {
-        if !Arc::ptr_eq(&self.sink, sink) {
+    fn add(&mut self, log: &Log, append: impl FnOnce(&str, &mut Vec<u8>)) {
+        if !Arc::ptr_eq(&self.log.sink, &log.sink) || self.log.format != log.format {
             self.write();
-            self.sink = Arc::clone(sink);
+            self.log = log.clone();
         }
         append(self.stamp.now(), &mut self.lines);
         if self.lines.len() >= FULL_BATCH {
@@ -102,8 +117,15 @@ impl Batch {
     }
 
     fn write(&mut self) {
-        if !self.lines.is_empty() {
-            self.sink.lines(&self.lines);
+        if let Some(count) = self.log.budget.report() {
+            let message = format!(
+                "{count} more requests of strangers were refused and have no line of their own; \
+                 hookgate_refused_total counts them"
+            );
+            self.log.append_note(self.stamp.now(), &message, &mut self.lines);
+        }
+        if !self.lines.is_empty() || self.log.sink.is_behind() {
+            self.log.write(&self.lines);
             self.lines.clear();
         }
     }

@@ -3,12 +3,14 @@
 pub mod clock;
 mod deliveries;
 mod funnel;
+mod line_budget;
 mod log;
 mod metrics;
 mod progress;
 mod redact;
 mod request;
 mod sink;
+mod words;
 
 pub use deliveries::{Deliveries, Delivery, Outcome};
 pub use funnel::{Counts as FunnelCounts, Funnel, Row, Step};
@@ -17,4 +19,4 @@ pub use metrics::{
     ConnectionRefusal, Counter, Exposition, Handshake, LatestFailure, Metrics, Totals, UpstreamMetrics,
 };
 pub use progress::BodyProgress;
-pub use request::Request;
+pub use request::{Request, Sender};

@@ -8,11 +8,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::words::{MAX_ID_BYTES, MAX_METHOD_BYTES, MAX_PATH_BYTES, start_of};
 use super::{BodyProgress, Log, Metrics, Row, Step, UpstreamMetrics, redact};
 use crate::http::answer::Failure;
 
-/// The longest X-Request-Id that is taken over from a client into the log.
-const LONGEST_ID: usize = 128;
 /// The only status after which Meta does not send a message again.
 const DELIVERED: u16 = 200;
 
@@ -23,6 +22,8 @@ pub struct Request<'m> {
     metrics: &'m Metrics,
     source: &'m str,
     row: Row,
+    /// Whether its refusals can come in any number.
+    is_stranger: bool,
     /// What it is counted as when it ends.
     end: Step,
     begun: Instant,
@@ -46,6 +47,17 @@ pub struct Request<'m> {
     body: BodyProgress,
 }
 
+/// Who sends a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Sender<'s> {
+    /// The client's address.
+    pub source: &'s str,
+    /// Its prefix's.
+    pub row: Row,
+    /// It is neither Meta's nor the operator's.
+    pub is_stranger: bool,
+}
+
 /// How far a request got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
@@ -67,8 +79,9 @@ impl Stage {
 }
 
 impl<'m> Request<'m> {
-    /// A request from `source`, in `row`'s prefix, whose head has arrived. `words`: memory for what it says of itself.
-    pub fn new(source: &'m str, row: Row, words: &'m mut String, log: &'m Log, metrics: &'m Metrics) -> Self {
+    /// A request from `sender`, whose head has arrived. `words`: memory for what it says of itself.
+    pub fn new(sender: Sender<'m>, words: &'m mut String, log: &'m Log, metrics: &'m Metrics) -> Self {
+        let Sender { source, row, is_stranger } = sender;
         metrics.funnel.count(row, Step::Requests);
         words.clear();
         append_new_id(words);
@@ -77,6 +90,7 @@ impl<'m> Request<'m> {
             metrics,
             source,
             row,
+            is_stranger,
             end: Step::Failed,
             begun: Instant::now(),
             id_end: words.len(),
@@ -108,17 +122,23 @@ impl<'m> Request<'m> {
         &self.words[self.method_end..]
     }
 
-    /// Its valid head: `path_and_query` is masked before it is kept.
+    /// Its valid head: `path_and_query` is masked before it is kept, and long words are cut.
     pub fn head(&mut self, method: &str, path_and_query: &[u8], client_id: Option<&[u8]>) {
-        let written = client_id.filter(|id| (1..=LONGEST_ID).contains(&id.len()));
+        let written = client_id.filter(|id| (1..=MAX_ID_BYTES).contains(&id.len()));
         let written = written.and_then(|id| std::str::from_utf8(id).ok());
         if let Some(id) = written.filter(|id| id.bytes().all(|b| b.is_ascii_graphic() && b != b'"')) {
             self.words.replace_range(.., id);
         }
         self.id_end = self.words.len();
+        let (method, cut) = start_of(method, MAX_METHOD_BYTES);
         self.words.push_str(method);
+        self.words.push_str(cut);
         self.method_end = self.words.len();
         redact::target(path_and_query, self.words);
+        let (path, cut) = start_of(&self.words[self.method_end..], MAX_PATH_BYTES);
+        let end = self.method_end + path.len();
+        self.words.truncate(end);
+        self.words.push_str(cut);
     }
 
     /// The upstream that it goes to.
@@ -222,7 +242,8 @@ impl Drop for Request<'_> {
             upstream.failed(self.code, self.error);
         }
         self.metrics.funnel.count(self.row, self.end);
-        if self.log.wants_access() {
+        let is_refused_stranger = self.is_stranger && self.end == Step::Refused;
+        if self.log.wants_access(is_refused_stranger) {
             self.log.line(|time, line| self.append_line(self.log.format(), time, duration, line));
         }
         let upstream = self.upstream.take();
