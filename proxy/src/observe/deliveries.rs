@@ -151,12 +151,18 @@ impl Deliveries {
         }
     }
 
-    /// Those after the number `after`, at most [`KEPT`], in the order of their numbers. `prefix` tells whose a row is.
+    /// Those after the number `after`, at most [`KEPT`], in the order of their numbers: none is left out that a later call
+    /// with the last number would not find any more. `prefix` tells whose a row is.
     pub fn after(&self, after: u64, prefix: impl Fn(Row) -> Option<String>) -> Vec<Delivery> {
+        // A number is given under its part's lock, so those below are there. Beyond, one part may have a number already
+        // while a smaller one comes to a part that was looked at before.
+        let end = self.next.load(Ordering::Relaxed);
+        // A number that was not given yet is another process's.
+        let after = if after < end { after } else { 0 };
         let mut told: Vec<Delivery> = Vec::new();
         for part in &self.parts {
             let part = part.lock().unwrap_or_else(PoisonError::into_inner);
-            let new = part.all.records.iter().filter(|record| record.number > after);
+            let new = part.all.records.iter().filter(|record| (after + 1..end).contains(&record.number));
             told.extend(new.map(|record| record.told(&prefix)));
         }
         told.sort_unstable_by_key(|delivery| delivery.number);
@@ -332,6 +338,33 @@ mod tests {
         assert_eq!(told.last().map(|last| last.path.clone()), Some(format!("/{}", KEPT + 5)));
         let last = told[KEPT - 3].number;
         assert_eq!(deliveries.after(last, |_| None).len(), 2);
+    }
+
+    #[test]
+    fn who_follows_misses_none() {
+        const EACH: usize = 2000;
+        let deliveries = Deliveries::default();
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let deliveries = &deliveries;
+                scope.spawn(move || {
+                    Deliveries::use_part(thread);
+                    for _ in 0..EACH {
+                        add(deliveries, "/");
+                        std::thread::yield_now();
+                    }
+                });
+            }
+            let mut last = 0;
+            while last < 4 * EACH as u64 {
+                for delivery in deliveries.after(last, |_| None) {
+                    assert_eq!(delivery.number, last + 1, "one is left out");
+                    last = delivery.number;
+                }
+            }
+        });
+        assert_eq!(deliveries.after(4 * EACH as u64, |_| None), []);
+        assert_eq!(deliveries.after(u64::MAX, |_| None).len(), 4 * EACH, "another process's number");
     }
 
     #[test]

@@ -135,6 +135,12 @@ fn each_request_is_told_with_how_far_it_got() -> Result<()> {
     assert_eq!(codes(&["--failed"])?, [json!(502), json!(403), json!(400)]);
     assert_eq!(codes(&["--upstream", "UP.example"])?, [json!(200), json!(200)]);
     assert_eq!(codes(&["--failed", "--upstream", "up.example"])?, [] as [Value; 0]);
+    let mut none = Command::new(binary()?);
+    none.args(["deliveries", "--upstream", "other.example", "--config"]).arg(scene.relay.proxy.config());
+    let none = none.output()?;
+    assert_eq!((none.status.code(), &none.stdout[..]), (Some(0), &b""[..]));
+    let said = String::from_utf8_lossy(&none.stderr);
+    assert!(said.contains("none of the 5 requests that the proxy remembers"), "{said}");
     let text = scene.relay.proxy.command(&NetNs::here(), &["deliveries"])?;
     assert_eq!(text.lines().count(), 5);
     assert!(text.contains("connection_refused at connect") && !text.contains(VERIFY_TOKEN), "{text}");
