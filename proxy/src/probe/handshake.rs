@@ -43,7 +43,7 @@ pub async fn shake_hands(
                 Some(_) => shown(&name, address, limit).await,
                 None => Vec::new(),
             };
-            let next = next(upstream, &error, &chain);
+            let next = next(upstream, address, &error, &chain);
             let verification = why.clone();
             *report = Some(Tls { took, protocol: None, suite: None, verification, chain });
             Err(failed(why, &next))
@@ -90,8 +90,8 @@ fn certificate_error(error: &io::Error) -> Option<&CertificateError> {
     }
 }
 
-fn next(upstream: &Upstream, error: &io::Error, chain: &[Certificate]) -> String {
-    let name = &upstream.name;
+fn next(upstream: &Upstream, address: SocketAddr, error: &io::Error, chain: &[Certificate]) -> String {
+    let (name, port) = (&upstream.name, address.port());
     match certificate_error(error) {
         Some(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
             "renew it at the upstream".into()
@@ -112,14 +112,12 @@ fn next(upstream: &Upstream, error: &io::Error, chain: &[Certificate]) -> String
         },
         Some(_) => "get another certificate for the upstream".into(),
         None if error.kind() == io::ErrorKind::TimedOut => format!(
-            "does port {} of the upstream speak TLS? If it does, large packets may not get through from there (path MTU): \
-             clamp the MSS where the tunnel begins, or let ICMP \"fragmentation needed\" through",
-            upstream.port
+            "does port {port} of the upstream speak TLS? If it does, large packets may not get through from there (path \
+             MTU): clamp the MSS where the tunnel begins, or let ICMP \"fragmentation needed\" through"
         ),
-        None => format!(
-            "is port {} the upstream's HTTPS port? tls = false where it speaks plain HTTP",
-            upstream.port
-        ),
+        None => {
+            format!("is port {port} the upstream's HTTPS port? tls = false where it speaks plain HTTP")
+        }
     }
 }
 

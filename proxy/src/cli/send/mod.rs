@@ -6,15 +6,17 @@ mod report;
 mod url;
 mod verification;
 
-use std::io::{self, Write as _};
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use serde::Serialize;
 use tokio::runtime;
@@ -29,6 +31,8 @@ use super::{json, print};
 
 /// Deliveries that may be under way at once when a rate is asked for.
 const MOST_AT_ONCE: usize = 64;
+/// The largest payload that is sent. Meta's are 3 MB at most.
+const MAX_PAYLOAD_BYTES: u64 = 64 << 20;
 /// What stands for the verify token where none is given.
 const NO_TOKEN: &str = "hookgate";
 
@@ -37,10 +41,10 @@ pub struct Options {
     /// The callback URL as Meta has it, such as https://proxy.example.com/chatwoot.example.com/webhooks/whatsapp/%2B55
     url: Url,
     /// The app's secret; deliveries are signed with it
-    #[arg(long, value_name = "S")]
+    #[arg(long, value_name = "S", value_parser = NonEmptyStringValueParser::new())]
     secret: Option<String>,
     /// The token that the receiver expects in a verification request
-    #[arg(long, value_name = "TOKEN")]
+    #[arg(long, value_name = "TOKEN", value_parser = NonEmptyStringValueParser::new())]
     verify_token: Option<String>,
     /// The body of each delivery [default: a text message]
     #[arg(long, value_name = "FILE")]
@@ -86,7 +90,7 @@ fn rate(text: &str) -> Result<f64, &'static str> {
 /// Exit code 1 when anything was not answered with 200.
 pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let payload = match &options.payload {
-        Some(path) => std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?,
+        Some(path) => payload(path)?,
         None => meta::SAMPLE.to_owned(),
     };
     if options.insecure {
@@ -96,6 +100,22 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("cannot start sending")?;
     runtime.block_on(LocalSet::new().run_until(play(options, &payload)))
+}
+
+/// Errors: it cannot be read, or is none that Meta could send.
+fn payload(path: &Path) -> anyhow::Result<Vec<u8>> {
+    let (name, mut payload) = (path.display(), Vec::new());
+    let file = File::open(path).with_context(|| format!("cannot read {name}"))?;
+    file.take(MAX_PAYLOAD_BYTES + 1)
+        .read_to_end(&mut payload)
+        .with_context(|| format!("cannot read {name}"))?;
+    if payload.is_empty() {
+        bail!("{name} is empty: Meta always sends a body; leave --payload out for a text message");
+    }
+    if payload.len() as u64 > MAX_PAYLOAD_BYTES {
+        bail!("{name} is larger than {} MiB: Meta sends 3 MB at most", MAX_PAYLOAD_BYTES >> 20);
+    }
+    Ok(payload)
 }
 
 async fn play(options: &Options, payload: &[u8]) -> anyhow::Result<ExitCode> {
