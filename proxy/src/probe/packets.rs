@@ -49,7 +49,7 @@ pub async fn send_large(
     let begun = Instant::now();
     let answer = timeout(LIMIT, ask(&mut stream, request.as_bytes())).await;
     let took = begun.elapsed();
-    let status = answer.and_then(|answer| Ok(answer.ok())).ok().flatten().map(|answer| answer.status);
+    let status = answer.ok().and_then(Result::ok).map(|answer| answer.status);
     let acknowledged = status.is_some() || is_acknowledged(&socket);
     *report = Some(Packets { took, head_bytes: request.len(), acknowledged, status });
     if acknowledged || took < LIMIT {
