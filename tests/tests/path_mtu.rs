@@ -18,7 +18,7 @@ const BODY_BYTES: usize = 288_000;
 /// Relay, two routers with a link of 1280 bytes between them, and an upstream.
 struct Scene {
     edge: NetNs,
-    _first: NetNs,
+    first: NetNs,
     _second: NetNs,
     _far: NetNs,
     upstream: SocketAddr,
@@ -54,7 +54,7 @@ impl Scene {
                 thread::spawn(move || answer(connection));
             }
         });
-        Ok(Self { edge, _first: first, _second: second, _far: far, upstream })
+        Ok(Self { edge, first, _second: second, _far: far, upstream })
     }
 
     fn config(&self, dir: &TempDir) -> String {
@@ -170,8 +170,17 @@ fn a_probe_finds_that_large_packets_do_not_get_through() -> Result<()> {
     assert!(text.contains("net.ipv4.tcp_mtu_probing=1") && text.contains("clamp the MSS"), "{text}");
     assert_eq!(code, Some(1));
 
-    // The remedy that the sentence names.
+    // The remedies that the sentence names.
     scene.edge.run("sysctl -qw net.ipv4.tcp_mtu_probing=1")?;
+    let (code, text) = scene.probe(&[])?;
+    assert!(text.contains("warn  MTU") && text.contains("got through, late"), "{text}");
+    assert_eq!(code, Some(0));
+    scene.edge.run("sysctl -qw net.ipv4.tcp_mtu_probing=2")?;
+    let (_, text) = scene.probe(&[])?;
+    assert!(text.contains("ok    MTU"), "{text}");
+    scene.edge.run("sysctl -qw net.ipv4.tcp_mtu_probing=0")?;
+    scene.first.run("nft add chain ip hole forward { type filter hook forward priority 0 ; }")?;
+    scene.first.run("nft add rule ip hole forward tcp flags syn tcp option maxseg size set rt mtu")?;
     let (code, text) = scene.probe(&["--json"])?;
     let report: Value = serde_json::from_str(&text)?;
     assert_eq!((code, &report["failure"]), (Some(0), &Value::Null), "{report:#}");

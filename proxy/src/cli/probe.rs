@@ -14,6 +14,9 @@ use crate::config::{Config, Upstream, host_name};
 use crate::probe::{Attempt, Certificate, Name, Packets, Report, probe};
 use crate::upstream::Dns;
 
+/// A large request that takes so much longer than a small one was sent more than once.
+const SLOW_PACKETS: Duration = Duration::from_secs(2);
+
 #[derive(Debug, Args)]
 pub struct Options {
     /// A host of [upstreams]
@@ -97,7 +100,15 @@ pub(super) fn text(report: &Report, upstream: &Upstream) -> String {
     }
     match &report.packets {
         Some(Packets { took, head_bytes, acknowledged: true, .. }) => {
-            line("ok", "MTU", Some(*took), &format!("a request of {head_bytes} bytes got through"));
+            let usual = report.http.as_ref().map_or(Duration::ZERO, |http| http.took);
+            let (level, but) = match took.saturating_sub(usual) > SLOW_PACKETS {
+                true => (
+                    "warn",
+                    ", late: large packets may be lost on the way until smaller ones are tried (path MTU)",
+                ),
+                false => ("ok", ""),
+            };
+            line(level, "MTU", Some(*took), &format!("a request of {head_bytes} bytes got through{but}"));
         }
         Some(Packets { acknowledged: false, took, .. }) if report.failure.is_none() => {
             let text =

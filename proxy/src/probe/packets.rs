@@ -16,13 +16,13 @@ use crate::sys::send_queue_bytes;
 /// The length of the field that fills the packets: two and more of Ethernet's, and within what servers take of one field
 /// (8 KB with nginx, Apache and gunicorn).
 const FIELD_BYTES: usize = 4096;
-/// How long the packets may go unacknowledged. With `net.ipv4.tcp_mtu_probing` the kernel needs about 3 s to find a size
-/// that gets through, on long ways up to 5 s.
-const LIMIT: Duration = Duration::from_secs(8);
+/// How long the packets may go unacknowledged. With `net.ipv4.tcp_mtu_probing = 1` the kernel tries smaller ones when it
+/// has repeated them for 3 s or more, with its pauses twice as long each time: after 6.4 s at the latest.
+const LIMIT: Duration = Duration::from_secs(10);
 
 /// What to do about a path MTU that nobody tells of.
-const REMEDY: &str = "run `sysctl net.ipv4.tcp_mtu_probing=1` here, or clamp the MSS where the tunnel begins (nftables: \
-    `tcp flags syn tcp option maxseg size set rt mtu`), or let ICMP \"fragmentation needed\" through";
+const REMEDY: &str = "clamp the MSS where the tunnel begins (nftables: `tcp flags syn tcp option maxseg size set rt mtu`), \
+    or let ICMP \"fragmentation needed\" through, or run `sysctl net.ipv4.tcp_mtu_probing=1` here (2 where nothing may wait)";
 
 /// One more `GET /` on a connection of its own, with a head of several packets. It got through when the upstream's kernel
 /// has acknowledged it, whatever the answer.
