@@ -3,6 +3,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::Counter;
+
 /// Lines a second that refused requests of strangers may add to the log, all strangers together.
 const LINES_PER_SECOND: u64 = 20;
 /// How many such lines may come at once.
@@ -19,6 +21,8 @@ pub(super) struct LineBudget {
     /// When the bucket is full again, in nanoseconds since `begun`.
     full_at: AtomicU64,
     left_out: AtomicU64,
+    /// All that were left out, ever.
+    pub(super) left_out_lines: Counter,
     /// Since when `left_out` counts, in nanoseconds since `begun`.
     counted_since: AtomicU64,
 }
@@ -29,6 +33,7 @@ impl LineBudget {
             begun: Instant::now(),
             full_at: AtomicU64::new(0),
             left_out: AtomicU64::new(0),
+            left_out_lines: Counter::default(),
             counted_since: AtomicU64::new(0),
         }
     }
@@ -40,6 +45,9 @@ impl LineBudget {
             let full_at = full_at.max(now) + NANOS_PER_LINE;
             (full_at - now <= BURST_LINES * NANOS_PER_LINE).then_some(full_at)
         });
+        if taken.is_err() {
+            self.left_out_lines.add(1);
+        }
         if taken.is_err() && self.left_out.fetch_add(1, Ordering::Relaxed) == 0 {
             self.counted_since.store(now, Ordering::Relaxed);
         }

@@ -1,6 +1,7 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
+use super::Exposition;
 use super::clock::Stamp;
 use super::line_budget::LineBudget;
 use super::sink::Sink;
@@ -38,6 +39,13 @@ impl Log {
     /// Something that the operator should know.
     pub fn note(&self, message: &str) {
         self.line(|time, line| self.append_note(time, message, line));
+    }
+
+    /// How many lines are not there.
+    pub fn expose(&self, to: &mut Exposition) {
+        to.family("hookgate_log_lines_missing_total", "counter", "Lines that the log does not have, by why");
+        to.used_sample(&[("reason", "no_reader")], &self.sink.lost_lines);
+        to.used_sample(&[("reason", "strangers")], &self.budget.left_out_lines);
     }
 
     fn append_note(&self, time: &str, message: &str, line: &mut Vec<u8>) {

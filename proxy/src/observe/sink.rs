@@ -8,6 +8,8 @@ use rustix::io::{Errno, write};
 use rustix::net::{SendFlags, send};
 use rustix::pipe::{PIPE_BUF, fcntl_setpipe_size};
 
+use super::Counter;
+
 /// What a pipe is made to hold, the most that the kernel allows everybody: 3 s of lines at 1,000 requests a second.
 const PIPE_BYTES: usize = 1 << 20;
 
@@ -19,6 +21,8 @@ pub(super) struct Sink {
     state: Mutex<State>,
     /// Whether there is something in `state`.
     is_behind: AtomicBool,
+    /// All that were lost, ever.
+    pub(super) lost_lines: Counter,
 }
 
 #[derive(Debug, Default)]
@@ -58,7 +62,12 @@ impl Sink {
     }
 
     fn new(target: Target) -> Self {
-        Self { target, state: Mutex::default(), is_behind: AtomicBool::new(false) }
+        Self {
+            target,
+            state: Mutex::default(),
+            is_behind: AtomicBool::new(false),
+            lost_lines: Counter::default(),
+        }
     }
 
     /// Whether lines were lost and it was not said, or a line is not finished.
@@ -77,6 +86,7 @@ impl Sink {
         };
         let lost = lines[taken..].iter().filter(|byte| **byte == b'\n').count();
         state.lost += lost as u64;
+        self.lost_lines.add(lost as u64);
         self.is_behind.store(state.lost > 0 || !state.rest.is_empty(), Ordering::Relaxed);
     }
 

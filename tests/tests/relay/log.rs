@@ -187,5 +187,7 @@ fn strangers_cannot_flood_it_and_metas_lines_all_come() -> Result<()> {
         Ok(left_out.sum::<usize>() + count(STRANGER) == REFUSED)
     };
     assert!(wait_until(Duration::from_secs(20), said)?, "{listed} lines\n{}", relay.proxy.stderr());
+    let missing = relay.metrics()?.value("hookgate_log_lines_missing_total{reason=\"strangers\"}");
+    assert_eq!(missing as usize + count(STRANGER), REFUSED);
     Ok(())
 }
