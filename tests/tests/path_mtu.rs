@@ -1,5 +1,5 @@
-//! A link on the way that is smaller than both ends' own, and whose ICMP messages about it are filtered: small requests
-//! are answered, large ones hang.
+//! A link on the way that is smaller than both ends' own, and whose ICMP messages about it are
+//! filtered: small requests are answered, large ones hang.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -120,7 +120,8 @@ fn deliveries_and_the_log_say_how_much_of_a_body_arrived() -> Result<()> {
         Ok::<_, anyhow::Error>(response.status())
     };
     let chunked = "POST /up.example/hook HTTP/1.1\r\nHost: p\r\nTransfer-Encoding: chunked\r\n\r\n9000\r\n";
-    // One that no socket's buffer takes whole, one that it does, and one whose length nobody says before its end.
+    // One that no socket's buffer takes whole, one that it does, and one whose length nobody says
+    // before its end.
     for (request, code) in [
         (post(5), 200),
         (post(BODY_BYTES), 504),
@@ -173,7 +174,7 @@ fn a_probe_finds_that_large_packets_do_not_get_through() -> Result<()> {
     // The remedies that the sentence names.
     scene.edge.run("sysctl -qw net.ipv4.tcp_mtu_probing=1")?;
     let (code, text) = scene.probe(&[])?;
-    assert!(text.contains("warn  MTU") && text.contains("got through, late"), "{text}");
+    assert!(text.contains("warn  MTU") && text.contains("got through late: "), "{text}");
     assert_eq!(code, Some(0));
     scene.edge.run("sysctl -qw net.ipv4.tcp_mtu_probing=2")?;
     let (_, text) = scene.probe(&[])?;

@@ -46,11 +46,8 @@ pub(super) fn run(options: &Options, config: &ConfigFile) -> anyhow::Result<Exit
         print(&wanted.iter().map(line).collect::<String>())?;
         if wanted.is_empty() {
             // Where standard error is closed there is nobody left to tell.
-            writeln!(
-                io::stderr(),
-                "hookgate: none of the {known} requests that the proxy remembers is to be shown"
-            )
-            .ok();
+            writeln!(io::stderr(), "hookgate: no match among the {known} requests that the proxy remembers")
+                .ok();
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -14,7 +14,7 @@ use crate::config::{Config, Upstream, host_name};
 use crate::probe::{Attempt, Certificate, Name, Packets, Report, probe};
 use crate::upstream::Dns;
 
-/// A large request that takes so much longer than a small one was sent more than once.
+/// A large request that takes so much longer than a small one was probably retransmitted.
 const SLOW_PACKETS: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Args)]
@@ -104,7 +104,7 @@ pub(super) fn text(report: &Report, upstream: &Upstream) -> String {
             let (level, but) = match took.saturating_sub(usual) > SLOW_PACKETS {
                 true => (
                     "warn",
-                    ", late: large packets may be lost on the way until smaller ones are tried (path MTU)",
+                    " late: large packets seem to be lost until the kernel tries smaller ones (path MTU)",
                 ),
                 false => ("ok", ""),
             };

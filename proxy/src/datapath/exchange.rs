@@ -166,12 +166,12 @@ impl<'a> Exchange<'a> {
         outcome: &Result<Relayed, ExchangeError>,
     ) -> BodyProgress {
         let pump = &self.forward.pump;
-        // A body without Content-Length is known when all of it has come.
+        // The length of a chunked body is known once all of it has come.
         let length = if self.request_is_complete() { Some(pump.moved().bytes()) } else { self.length };
         let acknowledged = match outcome {
-            // Whoever answers a whole request has it; the kernel need not be asked.
+            // An upstream that answered a whole request has received it.
             Ok(Relayed { request_complete: true, .. }) => pump.moved().bytes(),
-            // What waits in the socket may be the head's, too: at least so much of the body has arrived.
+            // The socket's queue may hold some of the head, too: this is a lower bound.
             _ => pump.given().saturating_sub(upstream.unacknowledged_bytes()),
         };
         BodyProgress { length, acknowledged }

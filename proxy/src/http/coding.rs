@@ -24,7 +24,8 @@ enum Coding {
     Deflate,
 }
 
-/// Undoes `codings`, the value of Content-Encoding, and returns the first `max_bytes` bytes of what comes out.
+/// Undoes `codings`, the value of Content-Encoding, and returns the first `max_bytes` bytes of what
+/// comes out.
 ///
 /// Errors: a coding other than gzip and deflate, or content that is not coded like that.
 pub fn decode(codings: &str, content: &[u8], max_bytes: usize) -> Result<Vec<u8>, CodingError> {
@@ -54,7 +55,7 @@ impl Coding {
     }
 
     fn decode(self, content: &[u8], max_bytes: usize) -> Result<Vec<u8>, CodingError> {
-        // A server that has nothing to say may name the coding all the same.
+        // Some servers name a coding although the content is empty.
         if content.is_empty() {
             return Ok(Vec::new());
         }

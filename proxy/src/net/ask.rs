@@ -143,7 +143,8 @@ impl Answer {
         with_head(&self.head, true, |head| first(&head.fields)).ok().flatten()
     }
 
-    /// The names of its content codings, in the order in which they were applied; empty where there are none.
+    /// The names of its content codings, in the order in which they were applied; empty where there
+    /// are none.
     pub fn codings(&self) -> String {
         let all =
             |fields: &Fields<'_, '_>| fields.values("content-encoding").map(printable).collect::<Vec<_>>();

@@ -103,8 +103,9 @@ impl Stream {
         }
     }
 
-    /// At most so many of the bytes that were written have not been acknowledged by the peer's kernel: those in the socket's
-    /// queue, and in the session before it. With TLS they are records, which are longer than their content.
+    /// At most so many of the bytes that were written have not been acknowledged by the peer's
+    /// kernel: those in the socket's queue, and in the session before it. With TLS they are
+    /// records, which are longer than their content.
     pub fn unacknowledged_bytes(&self) -> u64 {
         let queued = self.tcp().map(|tcp| send_queue_bytes(tcp.as_fd()));
         let in_session = match self {

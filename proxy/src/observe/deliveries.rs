@@ -151,13 +151,13 @@ impl Deliveries {
         }
     }
 
-    /// Those after the number `after`, at most [`KEPT`], in the order of their numbers: none is left out that a later call
-    /// with the last number would not find any more. `prefix` tells whose a row is.
+    /// Those after the number `after`, at most [`KEPT`], in the order of their numbers. A caller
+    /// that goes on after the last number misses none. `prefix` tells whose a row is.
     pub fn after(&self, after: u64, prefix: impl Fn(Row) -> Option<String>) -> Vec<Delivery> {
-        // A number is given under its part's lock, so those below are there. Beyond, one part may have a number already
-        // while a smaller one comes to a part that was looked at before.
+        // Numbers are given under the parts' locks: those below `end` are written down. A number
+        // beyond may be there while a smaller one is still coming to a part that was read before.
         let end = self.next.load(Ordering::Relaxed);
-        // A number that was not given yet is another process's.
+        // A number that was not given yet comes from an earlier process.
         let after = if after < end { after } else { 0 };
         let mut told: Vec<Delivery> = Vec::new();
         for part in &self.parts {
@@ -364,7 +364,7 @@ mod tests {
             }
         });
         assert_eq!(deliveries.after(4 * EACH as u64, |_| None), []);
-        assert_eq!(deliveries.after(u64::MAX, |_| None).len(), 4 * EACH, "another process's number");
+        assert_eq!(deliveries.after(u64::MAX, |_| None).len(), 4 * EACH, "a number from an earlier process");
     }
 
     #[test]

@@ -56,7 +56,7 @@ impl Log {
         line.extend_from_slice(text.as_bytes());
     }
 
-    /// Whether a request is logged; `is_refused_stranger`: it is one of those that can come in any number.
+    /// Whether a request is logged. `is_refused_stranger`: these are limited in number.
     pub(super) fn wants_access(&self, is_refused_stranger: bool) -> bool {
         self.access && (!is_refused_stranger || self.budget.take())
     }

@@ -10,11 +10,13 @@ use rustix::pipe::{PIPE_BUF, fcntl_setpipe_size};
 
 use super::Counter;
 
-/// What a pipe is made to hold, the most that the kernel allows everybody: 3 s of lines at 1,000 requests a second.
+/// What a pipe is made to hold, the most that the kernel allows everybody: 3 s of lines at 1,000
+/// requests a second.
 const PIPE_BYTES: usize = 1 << 20;
 
-/// Standard error, written to without ever waiting for whoever reads it: a log that nobody reads must not stop
-/// a message. Lines that find no room are lost, and counted; a line that was begun is finished later.
+/// Standard error, written to without ever waiting for whoever reads it: a log that nobody reads
+/// must not stop a message. Lines that find no room are lost, and counted; a line that was begun is
+/// finished later.
 #[derive(Debug)]
 pub(super) struct Sink {
     target: Target,
@@ -39,7 +41,8 @@ enum Target {
     File,
     /// A pipe or terminal, opened once more: its own O_NONBLOCK does not concern those who share it.
     NonBlocking(OwnedFd),
-    /// A pipe or terminal that cannot be opened anew, since it belongs to somebody else. It is asked for room first.
+    /// A pipe or terminal that cannot be opened anew, since it belongs to somebody else. It is
+    /// asked for room first.
     Polled,
     /// The journal's socket.
     Socket,
@@ -75,8 +78,8 @@ impl Sink {
         self.is_behind.load(Ordering::Relaxed)
     }
 
-    /// Writes whole lines, in one call where there is room, so that lines of several threads do not mix. `note` makes the
-    /// line that says how many were lost before.
+    /// Writes whole lines, in one call where there is room, so that lines of several threads do not
+    /// mix. `note` makes the line that says how many were lost before.
     pub(super) fn lines(&self, lines: &[u8], note: impl FnOnce(u64) -> Vec<u8>) {
         let mut state = self.state();
         let taken = match self.finish_line(&mut state.rest) {
@@ -101,7 +104,8 @@ impl Sink {
         rest.is_empty()
     }
 
-    /// Writes `note`, which says what was lost, and `lines` after it; how many bytes of `lines` are taken care of.
+    /// Writes `note`, which says what was lost, and `lines` after it; how many bytes of `lines` are
+    /// taken care of.
     fn write_after(&self, note: &[u8], lines: &[u8], state: &mut State) -> usize {
         let taken = self.write(&[note, lines].concat(), &mut state.rest);
         if taken >= note.len() {
@@ -110,8 +114,8 @@ impl Sink {
         taken.saturating_sub(note.len())
     }
 
-    /// Writes lines while there is room; the end of one that was begun goes to `rest`. Returns how many bytes are taken care
-    /// of, always whole lines.
+    /// Writes lines while there is room; the end of one that was begun goes to `rest`. Returns how
+    /// many bytes are taken care of, always whole lines.
     fn write(&self, lines: &[u8], rest: &mut Vec<u8>) -> usize {
         let written = self.write_most(lines);
         let is_between_lines = written == 0 || lines[written - 1] == b'\n';

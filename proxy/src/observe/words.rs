@@ -1,4 +1,5 @@
-//! How much of what a request says of itself is written down: a head may be much longer, and a stranger may send any number.
+//! How much of what a request says of itself is written down: a head may be much longer, and a
+//! stranger may send any number.
 
 pub(super) const MAX_ID_BYTES: usize = 128;
 pub(super) const MAX_METHOD_BYTES: usize = 32;

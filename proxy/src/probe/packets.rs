@@ -1,5 +1,6 @@
-//! Whether packets of full size get through. A link on the way may be smaller than both ends' own, and the ICMP message
-//! that says so may be filtered ("path MTU black hole"): small requests work then, and large ones hang.
+//! Whether packets of full size get through. A link on the way may be smaller than both ends' own,
+//! and the ICMP message that says so may be filtered ("path MTU black hole"): small requests work
+//! then, and large ones hang.
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -13,26 +14,27 @@ use crate::config::{Timeouts, Upstream};
 use crate::net::{Stream, ask};
 use crate::sys::send_queue_bytes;
 
-/// The length of the field that fills the packets: two and more of Ethernet's, and within what servers take of one field
-/// (8 KB with nginx, Apache and gunicorn).
+/// The length of the field that fills the packets: two and more of Ethernet's, and within what
+/// servers take of one field (8 KB with nginx, Apache and gunicorn).
 const FIELD_BYTES: usize = 4096;
-/// How long the packets may go unacknowledged. With `net.ipv4.tcp_mtu_probing = 1` the kernel tries smaller ones when it
-/// has repeated them for 3 s or more, with its pauses twice as long each time: after 6.4 s at the latest.
+/// How long the packets may go unacknowledged. With `net.ipv4.tcp_mtu_probing = 1` the kernel tries
+/// smaller ones when it has repeated them for 3 s or more, with its pauses twice as long each time:
+/// after 6.4 s at the latest.
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// What to do about a path MTU that nobody tells of.
 const REMEDY: &str = "clamp the MSS where the tunnel begins (nftables: `tcp flags syn tcp option maxseg size set rt mtu`), \
-    or let ICMP \"fragmentation needed\" through, or run `sysctl net.ipv4.tcp_mtu_probing=1` here (2 where nothing may wait)";
+    or let ICMP \"fragmentation needed\" (IPv6: \"packet too big\") through, or run `sysctl net.ipv4.tcp_mtu_probing=1` here (2 where nothing may wait)";
 
-/// One more `GET /` on a connection of its own, with a head of several packets. It got through when the upstream's kernel
-/// has acknowledged it, whatever the answer.
+/// One more `GET /` on a connection of its own, with a head of several packets. It got through when
+/// the upstream's kernel has acknowledged it, whatever the answer.
 pub async fn send_large(
     upstream: &Upstream,
     address: SocketAddr,
     timeouts: &Timeouts,
     report: &mut Option<Packets>,
 ) -> Result<(), Failure> {
-    // Who does not take a second connection so soon has shown nothing about packets.
+    // A server that refuses a second connection tells nothing about packets.
     let Ok(tcp) = sockets::connect_to(address, timeouts.connect).await else { return Ok(()) };
     let mut stream = match upstream.tls {
         true => {

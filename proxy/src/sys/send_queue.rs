@@ -1,12 +1,14 @@
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 
-/// How many bytes written to a TCP socket its peer has not acknowledged, whether they were sent or not (SIOCOUTQ).
+/// How many bytes written to a TCP socket its peer has not acknowledged, whether they were sent or
+/// not (SIOCOUTQ).
 ///
 /// Errors: not a TCP socket.
 pub fn send_queue_bytes(socket: BorrowedFd<'_>) -> io::Result<u32> {
     let mut bytes: libc::c_int = 0;
-    // SAFETY: the kernel writes one int, and `bytes` is one. TIOCOUTQ is SIOCOUTQ's other name, with the same number.
+    // SAFETY: the kernel writes one int, and `bytes` is one. TIOCOUTQ is SIOCOUTQ's other name,
+    // with the same number.
     let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
     if result < 0 {
         return Err(io::Error::last_os_error());

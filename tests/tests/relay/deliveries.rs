@@ -140,7 +140,7 @@ fn each_request_is_told_with_how_far_it_got() -> Result<()> {
     let none = none.output()?;
     assert_eq!((none.status.code(), &none.stdout[..]), (Some(0), &b""[..]));
     let said = String::from_utf8_lossy(&none.stderr);
-    assert!(said.contains("none of the 5 requests that the proxy remembers"), "{said}");
+    assert!(said.contains("no match among the 5 requests that the proxy remembers"), "{said}");
     let text = scene.relay.proxy.command(&NetNs::here(), &["deliveries"])?;
     assert_eq!(text.lines().count(), 5);
     assert!(text.contains("connection_refused at connect") && !text.contains(VERIFY_TOKEN), "{text}");

@@ -71,7 +71,8 @@ impl fmt::Display for Row {
     }
 }
 
-/// The start of an answer's content, as far as it is text; `None` where there is none, or it cannot be decoded.
+/// The start of an answer's content, as far as it is text; `None` where there is none, or it cannot
+/// be decoded.
 pub fn start_of(answer: &Answer) -> Option<String> {
     let content = answer.content().ok().filter(|content| !content.is_empty())?;
     let start = &content[..content.len().min(SHOWN_BYTES)];

@@ -17,7 +17,8 @@ pub struct Url {
 }
 
 impl Url {
-    /// The same with `%20` for each `+` in its path, as Meta sends what was entered with a `+`. The query stays.
+    /// The same with `%20` for each `+` in its path, as Meta sends what was entered with a `+`. The
+    /// query stays.
     pub fn as_meta_sends_it(&self) -> Self {
         let (path, query) = self.target.split_at(self.target.find('?').unwrap_or(self.target.len()));
         Self { target: path.replace('+', "%20") + query, ..self.clone() }

@@ -37,7 +37,7 @@ impl Verification {
     pub fn is_fine(&self) -> bool {
         match self.counts {
             true => self.row.is_delivered() && self.challenge_returned,
-            // No receiver can agree, but one that is there answers.
+            // No receiver can agree without a token, but it has to answer.
             false => self.row.status.is_some(),
         }
     }

@@ -41,7 +41,8 @@ impl Request<'_> {
         line.push(b'\n');
     }
 
-    /// By hand, since it is made for every request: formatting would be a good part of all that one costs.
+    /// By hand, since it is made for every request: formatting would be a good part of all that one
+    /// costs.
     fn text(&self, time: &str, duration: Duration, line: &mut Vec<u8>) {
         let upstream = self.upstream.as_deref().map_or("-", UpstreamMetrics::name);
         append(line, &[time, " "]);
