@@ -1,4 +1,6 @@
 use std::cell::RefCell;
+use std::ops::Range;
+use std::slice::from_ref;
 use std::sync::Arc;
 
 use super::Exposition;
@@ -12,6 +14,15 @@ pub enum Format {
     Text,
     /// One JSON object a line.
     Json,
+}
+
+/// What becomes of a line for which there is no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Priority {
+    /// It is lost, and counted.
+    Normal,
+    /// It waits for room, as long as there is memory for it.
+    High,
 }
 
 /// Lines on standard error, which the journal or a terminal takes.
@@ -38,7 +49,7 @@ impl Log {
 
     /// Something that the operator should know.
     pub fn note(&self, message: &str) {
-        self.line(|time, line| self.append_note(time, message, line));
+        self.line(Priority::High, |time, line| self.append_note(time, message, line));
     }
 
     /// How many lines are not there.
@@ -67,19 +78,22 @@ impl Log {
 
     /// A whole line, its end included, which `append` makes of the time; on a thread that batches, it is written
     /// when the thread has nothing else to do.
-    pub(super) fn line(&self, append: impl FnOnce(&str, &mut Vec<u8>)) {
+    pub(super) fn line(&self, priority: Priority, append: impl FnOnce(&str, &mut Vec<u8>)) {
         BATCH.with_borrow_mut(|batch| match batch {
-            Some(batch) => batch.add(self, append),
+            Some(batch) => batch.add(self, priority, append),
             None => {
                 let mut line = Vec::new();
                 append(Stamp::default().now(), &mut line);
-                self.write(&line);
+                let whole = 0..line.len();
+                let kept = if priority == Priority::High { from_ref(&whole) } else { &[] };
+                self.write(&line, kept);
             }
         });
     }
 
-    fn write(&self, lines: &[u8]) {
-        self.sink.lines(lines, |lost| {
+    /// `kept` is where in `lines` those lie that must not be lost.
+    fn write(&self, lines: &[u8], kept: &[Range<usize>]) {
+        self.sink.lines(lines, kept, |lost| {
             let message = format!("{lost} lines of the log were lost: nobody was reading");
             let mut line = Vec::new();
             self.append_note(Stamp::default().now(), &message, &mut line);
@@ -89,7 +103,8 @@ impl Log {
 
     /// From now on this thread's lines are written together, by [`Self::write_batch`].
     pub fn batch_on_this_thread(&self) {
-        BATCH.set(Some(Batch { log: self.clone(), lines: Vec::new(), stamp: Stamp::default() }));
+        let (log, stamp) = (self.clone(), Stamp::default());
+        BATCH.set(Some(Batch { log, lines: Vec::new(), kept: Vec::new(), stamp }));
     }
 
     /// Writes what this thread has batched.
@@ -105,6 +120,8 @@ const FULL_BATCH: usize = 16 * 1024;
 struct Batch {
     log: Log,
     lines: Vec<u8>,
+    /// Where in `lines` those lie that must not be lost.
+    kept: Vec<Range<usize>>,
     stamp: Stamp,
 }
 
@@ -113,12 +130,16 @@ thread_local! {
 }
 
 impl Batch {
-    fn add(&mut self, log: &Log, append: impl FnOnce(&str, &mut Vec<u8>)) {
+    fn add(&mut self, log: &Log, priority: Priority, append: impl FnOnce(&str, &mut Vec<u8>)) {
         if !Arc::ptr_eq(&self.log.sink, &log.sink) || self.log.format != log.format {
             self.write();
             self.log = log.clone();
         }
+        let start = self.lines.len();
         append(self.stamp.now(), &mut self.lines);
+        if priority == Priority::High {
+            self.kept.push(start..self.lines.len());
+        }
         if self.lines.len() >= FULL_BATCH {
             self.write();
         }
@@ -133,8 +154,9 @@ impl Batch {
             self.log.append_note(self.stamp.now(), &message, &mut self.lines);
         }
         if !self.lines.is_empty() || self.log.sink.is_behind() {
-            self.log.write(&self.lines);
+            self.log.write(&self.lines, &self.kept);
             self.lines.clear();
+            self.kept.clear();
         }
     }
 }

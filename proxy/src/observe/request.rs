@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::log::Priority;
 use super::words::{MAX_ID_BYTES, MAX_METHOD_BYTES, MAX_PATH_BYTES, start_of};
 use super::{BodyProgress, Log, Metrics, Row, Step, UpstreamMetrics, redact};
 use crate::http::answer::Failure;
@@ -244,7 +245,9 @@ impl Drop for Request<'_> {
         self.metrics.funnel.count(self.row, self.end);
         let is_refused_stranger = self.is_stranger && self.end == Step::Refused;
         if self.log.wants_access(is_refused_stranger) {
-            self.log.line(|time, line| self.append_line(self.log.format(), time, duration, line));
+            let is_lost_message = self.end != Step::Delivered && !self.is_stranger;
+            let priority = if is_lost_message { Priority::High } else { Priority::Normal };
+            self.log.line(priority, |time, line| self.append_line(self.log.format(), time, duration, line));
         }
         let upstream = self.upstream.take();
         let words = [self.id(), self.method(), self.path(), self.source];

@@ -1,3 +1,4 @@
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,9 +15,12 @@ use super::Counter;
 /// requests a second.
 const PIPE_BYTES: usize = 1 << 20;
 
+/// How many bytes of lines that must not be lost wait for room.
+const MAX_WAITING_BYTES: usize = 256 << 10;
+
 /// Standard error, written to without ever waiting for whoever reads it: a log that nobody reads
-/// must not stop a message. Lines that find no room are lost, and counted; a line that was begun is
-/// finished later.
+/// must not stop a message. Lines that find no room are lost, and counted, but for those that must
+/// not be lost: they wait, and so does the rest of a line that was begun.
 #[derive(Debug)]
 pub(super) struct Sink {
     target: Target,
@@ -29,8 +33,8 @@ pub(super) struct Sink {
 
 #[derive(Debug, Default)]
 struct State {
-    /// The end of a line that went out in part.
-    rest: Vec<u8>,
+    /// The end of a line that went out in part, and whole lines that wait for room.
+    waiting: Vec<u8>,
     /// Lines that were lost since that was last said.
     lost: u64,
 }
@@ -73,50 +77,57 @@ impl Sink {
         }
     }
 
-    /// Whether lines were lost and it was not said, or a line is not finished.
+    /// Whether lines were lost and it was not said, or something waits for room.
     pub(super) fn is_behind(&self) -> bool {
         self.is_behind.load(Ordering::Relaxed)
     }
 
     /// Writes whole lines, in one call where there is room, so that lines of several threads do not
-    /// mix. `note` makes the line that says how many were lost before.
-    pub(super) fn lines(&self, lines: &[u8], note: impl FnOnce(u64) -> Vec<u8>) {
+    /// mix. `kept` is where in `lines` those lie that must not be lost; `note` makes the line that
+    /// says how many were lost before.
+    pub(super) fn lines(&self, lines: &[u8], kept: &[Range<usize>], note: impl FnOnce(u64) -> Vec<u8>) {
         let mut state = self.state();
-        let taken = match self.finish_line(&mut state.rest) {
-            true if state.lost == 0 => self.write(lines, &mut state.rest),
+        let taken = match self.write_waiting(&mut state.waiting) {
+            true if state.lost == 0 => self.write(lines, &mut state.waiting),
             true => self.write_after(&note(state.lost), lines, &mut state),
             false => 0,
         };
-        let lost = lines[taken..].iter().filter(|byte| **byte == b'\n').count();
+        let mut lost = lines[taken..].iter().filter(|byte| **byte == b'\n').count();
+        for line in kept.iter().filter(|line| line.start >= taken) {
+            if state.waiting.len() + line.len() <= MAX_WAITING_BYTES {
+                state.waiting.extend_from_slice(&lines[line.clone()]);
+                lost -= 1;
+            }
+        }
         state.lost += lost as u64;
         self.lost_lines.add(lost as u64);
-        self.is_behind.store(state.lost > 0 || !state.rest.is_empty(), Ordering::Relaxed);
+        self.is_behind.store(state.lost > 0 || !state.waiting.is_empty(), Ordering::Relaxed);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Finishes the line that was begun; whether it is finished.
-    fn finish_line(&self, rest: &mut Vec<u8>) -> bool {
-        let written = self.write_most(rest);
-        rest.drain(..written);
-        rest.is_empty()
+    /// Writes what waits for room; whether that is all written.
+    fn write_waiting(&self, waiting: &mut Vec<u8>) -> bool {
+        let written = self.write_most(waiting);
+        waiting.drain(..written);
+        waiting.is_empty()
     }
 
     /// Writes `note`, which says what was lost, and `lines` after it; how many bytes of `lines` are
     /// taken care of.
     fn write_after(&self, note: &[u8], lines: &[u8], state: &mut State) -> usize {
-        let taken = self.write(&[note, lines].concat(), &mut state.rest);
+        let taken = self.write(&[note, lines].concat(), &mut state.waiting);
         if taken >= note.len() {
             state.lost = 0;
         }
         taken.saturating_sub(note.len())
     }
 
-    /// Writes lines while there is room; the end of one that was begun goes to `rest`. Returns how
-    /// many bytes are taken care of, always whole lines.
-    fn write(&self, lines: &[u8], rest: &mut Vec<u8>) -> usize {
+    /// Writes lines while there is room; the end of one that was begun goes to `waiting`. Returns
+    /// how many bytes are taken care of, always whole lines.
+    fn write(&self, lines: &[u8], waiting: &mut Vec<u8>) -> usize {
         let written = self.write_most(lines);
         let is_between_lines = written == 0 || lines[written - 1] == b'\n';
         if is_between_lines {
@@ -126,7 +137,7 @@ impl Sink {
             .iter()
             .position(|byte| *byte == b'\n')
             .map_or(lines.len(), |at| written + at + 1);
-        rest.extend_from_slice(&lines[written..end]);
+        waiting.extend_from_slice(&lines[written..end]);
         end
     }
 
@@ -166,6 +177,7 @@ fn has_room(file: BorrowedFd<'_>) -> Result<bool, Errno> {
 #[cfg(test)]
 mod tests {
     use std::io::{PipeReader, Read};
+    use std::slice::from_ref;
 
     use super::*;
 
@@ -185,14 +197,14 @@ mod tests {
             let (mut reader, sink) = pipe();
             let line = format!("{}\n", "x".repeat(length));
             for _ in 0..100 {
-                sink.lines(line.repeat(3).as_bytes(), note);
+                sink.lines(line.repeat(3).as_bytes(), &[], note);
             }
             assert!(sink.is_behind() && sink.state().lost > 0, "a pipe has room for 64 KiB");
             let mut read = vec![0; 1 << 16];
             let count = reader.read(&mut read).unwrap();
-            sink.lines(b"", note);
+            sink.lines(b"", &[], note);
             assert!(!sink.is_behind());
-            sink.lines(b"after\n", note);
+            sink.lines(b"after\n", &[], note);
             drop(sink);
             let mut all = String::from_utf8(read[..count].to_vec()).unwrap();
             reader.read_to_string(&mut all).unwrap();
@@ -206,10 +218,36 @@ mod tests {
     }
 
     #[test]
+    fn what_must_not_be_lost_waits_in_bounded_memory() {
+        let (mut reader, sink) = pipe();
+        let line = |word: &str| format!("{word}{}\n", "x".repeat(994));
+        let (failed, delivered) = (line("fail "), line("fine "));
+        let lines = [&*delivered, &*failed, &*delivered].concat();
+        let kept = delivered.len()..delivered.len() + failed.len();
+        for _ in 0..1000 {
+            sink.lines(lines.as_bytes(), from_ref(&kept), note);
+        }
+        assert!(sink.state().waiting.len() <= MAX_WAITING_BYTES + failed.len());
+        let mut all = String::new();
+        while sink.is_behind() {
+            let mut bytes = vec![0; 1 << 16];
+            let count = reader.read(&mut bytes).unwrap();
+            all += std::str::from_utf8(&bytes[..count]).unwrap();
+            sink.lines(b"", &[], note);
+        }
+        drop(sink);
+        reader.read_to_string(&mut all).unwrap();
+        let count = |line: &str| all.lines().filter(|own| *own == line.trim_end()).count();
+        let said = all.lines().filter_map(|own| own.strip_suffix(" lost")?.parse::<usize>().ok());
+        assert!((MAX_WAITING_BYTES / 1000 - 1..1000).contains(&count(&failed)), "{}", count(&failed));
+        assert_eq!(count(&failed) + count(&delivered) + said.sum::<usize>(), 3000);
+    }
+
+    #[test]
     fn a_reader_that_has_gone_is_no_reason_to_wait() {
         let (reader, sink) = pipe();
         drop(reader);
-        sink.lines(b"a\nb\n", note);
+        sink.lines(b"a\nb\n", &[], note);
         assert_eq!(sink.state().lost, 2);
     }
 }

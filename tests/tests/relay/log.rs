@@ -116,8 +116,11 @@ fn a_reader_that_stops_costs_lines_and_no_request() -> Result<()> {
         // More than the pipe has room for.
         let path = format!("/up.example/{}", "a".repeat(450));
         let begun = Instant::now();
-        for _ in 0..REQUESTS {
+        for number in 0..REQUESTS {
             assert_eq!(client.ask(get(&path))?.status(), 200);
+            if number % 20 == 0 {
+                assert_eq!(client.ask(delivery("down.example", "failed"))?.status(), 502);
+            }
         }
         let took = begun.elapsed();
         assert!(took < Duration::from_secs(60), "nobody waits for the reader: {took:?}");
@@ -140,6 +143,8 @@ fn a_reader_that_stops_costs_lines_and_no_request() -> Result<()> {
         assert!(lost > 0, "the pipe held everything");
         assert_eq!(whole + lost, REQUESTS, "{format}");
         assert!(text.contains("/up.example/after"), "{format}");
+        let failed = text.lines().filter(|line| line.contains("connection_refused")).count();
+        assert_eq!(failed, REQUESTS / 20, "no failure is lost: {format}");
         if format == "json" {
             for line in text.lines() {
                 serde_json::from_str::<serde_json::Value>(line).with_context(|| line.to_owned())?;
