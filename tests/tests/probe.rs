@@ -177,7 +177,8 @@ fn where_connections_and_handshakes_fail() -> Result<()> {
         Ok(End::Close)
     })?;
     let no_tls = Probed::new(dns, &format!("address = \"{}\"", plain.address()))?;
-    no_tls.assert_failed("TLS", "not TLS", "tls = false");
+    let port = plain.address().port();
+    no_tls.assert_failed("TLS", "not TLS", &format!("is port {port} the upstream's HTTPS port? tls = false"));
     let no_file = Probed::new(dns, &format!("address = \"{}\", ca = \"/nowhere\"", plain.address()))?;
     no_file.assert_failed("TLS", "/nowhere", "`ca`");
     Ok(())

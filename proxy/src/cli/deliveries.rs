@@ -1,6 +1,7 @@
 //! `hookgate deliveries`: the latest requests, as the running proxy remembers them.
 
 use std::fmt::Write as _;
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::thread::sleep;
@@ -11,6 +12,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{ConfigFile, is_read, json, print, proxy};
+use crate::config::host_name;
 use crate::observe::{Delivery, Outcome};
 
 #[derive(Debug, Args)]
@@ -19,7 +21,7 @@ pub struct Options {
     #[arg(long)]
     failed: bool,
     /// Only those to this upstream
-    #[arg(long, value_name = "HOST")]
+    #[arg(long, value_name = "HOST", value_parser = host_name)]
     upstream: Option<String>,
     /// Go on with those that come
     #[arg(long)]
@@ -34,6 +36,7 @@ const INTERVAL: Duration = Duration::from_millis(500);
 pub(super) fn run(options: &Options, config: &ConfigFile) -> anyhow::Result<ExitCode> {
     let source = Source::new(config)?;
     let (deliveries, last) = source.after(0)?;
+    let known = deliveries.len();
     let wanted: Vec<Delivery> = deliveries.into_iter().filter(|delivery| options.wants(delivery)).collect();
     if options.follow {
         follow(options, &source, wanted, last)?;
@@ -41,6 +44,11 @@ pub(super) fn run(options: &Options, config: &ConfigFile) -> anyhow::Result<Exit
         print(&json(&Document { version: 1, deliveries: &wanted })?)?;
     } else {
         print(&wanted.iter().map(line).collect::<String>())?;
+        if wanted.is_empty() {
+            // Where standard error is closed there is nobody left to tell.
+            writeln!(io::stderr(), "hookgate: no match among the {known} requests that the proxy remembers")
+                .ok();
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -89,6 +97,15 @@ impl Source {
     fn after(&self, after: u64) -> anyhow::Result<(Vec<Delivery>, u64)> {
         let deliveries = proxy::get(proxy::connect(&self.0)?, &format!("/deliveries.json?after={after}"))?;
         let deliveries: Vec<Delivery> = serde_json::from_str(&deliveries)?;
+        if let Some(first) = deliveries.first().filter(|first| after > 0 && first.number > after + 1) {
+            // Where standard error is closed there is nobody left to tell.
+            writeln!(
+                io::stderr(),
+                "hookgate: {} requests went by too fast to be shown",
+                first.number - after - 1
+            )
+            .ok();
+        }
         let last = deliveries.last().map_or(after, |delivery| delivery.number);
         Ok((deliveries, last))
     }
@@ -115,6 +132,11 @@ fn line(delivery: &Delivery) -> String {
         let _ = write!(line, "  {error} at {}", delivery.stage);
         let detail = delivery.detail.iter().filter(|detail| !detail.is_empty());
         let _ = detail.into_iter().try_for_each(|detail| write!(line, ": {detail}"));
+    }
+    let body = delivery.body();
+    if delivery.has_reached_upstream() && !body.is_whole() {
+        // Writing to a String does not fail.
+        let _ = write!(line, "  {body} acknowledged");
     }
     line.push('\n');
     line

@@ -11,9 +11,12 @@ use tokio::runtime;
 use super::{ConfigFile, json, print};
 use crate::access::Disk;
 use crate::config::{Config, Upstream, host_name};
-use crate::probe::{Attempt, Certificate, Name, Report, probe};
+use crate::probe::{Attempt, Certificate, Name, Packets, Report, probe};
 use crate::tls::listed;
 use crate::upstream::Dns;
+
+/// A large request that takes so much longer than a small one was probably retransmitted.
+const SLOW_PACKETS: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Args)]
 pub struct Options {
@@ -95,6 +98,29 @@ pub(super) fn text(report: &Report, upstream: &Upstream) -> String {
     }
     if let Some(http) = &report.http {
         line("ok", "HTTP", Some(http.took), &format!("GET / is answered with {}", http.status));
+    }
+    match &report.packets {
+        Some(Packets { took, head_bytes, acknowledged: true, .. }) => {
+            let usual = report.http.as_ref().map_or(Duration::ZERO, |http| http.took);
+            let (level, but) = match took.saturating_sub(usual) > SLOW_PACKETS {
+                true => (
+                    "warn",
+                    " late: large packets seem to be lost until the kernel tries smaller ones (path MTU)",
+                ),
+                false => ("ok", ""),
+            };
+            line(level, "MTU", Some(*took), &format!("a request of {head_bytes} bytes got through{but}"));
+        }
+        Some(Packets { acknowledged: false, took, .. }) if report.failure.is_none() => {
+            let text =
+                "whether large packets get through is not known: the connection was closed without an answer";
+            line("warn", "MTU", Some(*took), text);
+        }
+        None if report.http.is_some() => {
+            let text = "whether large packets get through is not known: there was no second connection";
+            line("warn", "MTU", None, text);
+        }
+        Some(_) | None => {}
     }
     if let Some(failure) = &report.failure {
         line("fail", failure.step, failed, &failure.error);

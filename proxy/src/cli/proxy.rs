@@ -41,7 +41,12 @@ fn ask(mut proxy: UnixStream, method: &str, path: &str) -> anyhow::Result<String
     let request = format!("{method} {path} HTTP/1.1\r\nHost: hookgate\r\n{length}Connection: close\r\n\r\n");
     proxy.write_all(request.as_bytes())?;
     let mut answer = String::new();
-    proxy.read_to_string(&mut answer)?;
+    proxy.read_to_string(&mut answer).map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+            anyhow!("the running proxy has not answered for {} s: it hangs", PATIENCE.as_secs())
+        }
+        _ => anyhow!("the running proxy broke off its answer: {error}"),
+    })?;
     match answer.split_once("\r\n\r\n") {
         Some((head, body)) if head.starts_with("HTTP/1.1 200 ") => Ok(body.into()),
         Some((head, _)) if head.starts_with("HTTP/1.1 404 ") => Err(anyhow!(Unknown)),

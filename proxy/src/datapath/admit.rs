@@ -40,7 +40,7 @@ impl Class {
     pub const ALL: [(Self, &str); 3] =
         [(Self::Meta, "meta"), (Self::Allowed, "allowed"), (Self::Other, "other")];
 
-    fn of(client: IpAddr, row: Row) -> Self {
+    pub(super) fn of(client: IpAddr, row: Row) -> Self {
         match row {
             Row::ALLOWED => Self::Allowed,
             Row::OTHER if client.is_loopback() => Self::Allowed,

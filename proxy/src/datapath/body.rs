@@ -282,6 +282,14 @@ impl Pump {
         self.moved
     }
 
+    /// How many bytes of content the sink has been given. Framing that still waits counts as
+    /// content that waits.
+    pub fn given(&self) -> u64 {
+        let in_pipe = self.pipe.as_ref().map_or(0, Pipe::filled);
+        let waiting = self.content + in_pipe + (self.frame.len() - self.frame_written);
+        self.moved.bytes().saturating_sub(waiting as u64)
+    }
+
     /// Gives back the head's memory, empty.
     pub fn take_scratch(&mut self) -> Vec<u8> {
         let mut scratch = std::mem::take(&mut self.head);

@@ -138,7 +138,7 @@ impl<'c> Connection<'c, '_> {
     where
         'c: 'r,
     {
-        Request::new(&self.client.text, self.client.row, words, &context.log, &context.metrics)
+        Request::new(self.client.sender(), words, &context.log, &context.metrics)
     }
 
     async fn route(&mut self, length: usize, request: &mut Request<'_>) -> Next {
@@ -168,7 +168,7 @@ impl<'c> Connection<'c, '_> {
         let decoder = Decoder::new(traits.framing, most_body_bytes);
         let pump = Pump::new(head_out, decoder.clone(), traits.framing == Framing::Chunked, now);
         let relay = Relay::new(traits, &context, std::mem::take(&mut self.memory.heads[1]));
-        let mut exchange = Exchange::new(pump, relay, &context.timeouts, self.life, traits.persists);
+        let mut exchange = Exchange::new(pump, relay, &context.timeouts, self.life, &traits);
         let mut way = local.pool.take_or_dial(upstream.serial).await;
         loop {
             request.attempt();
@@ -209,6 +209,7 @@ impl<'c> Connection<'c, '_> {
             context.metrics.body_bytes_copied.add(moved.copied);
             context.metrics.body_bytes_spliced.add(moved.spliced);
             let request_is_complete = exchange.request_is_complete();
+            request.body(exchange.body_progress(&stream, &outcome));
             self.memory.heads = exchange.into_scratch();
             return match outcome {
                 Ok(Relayed { head, request_complete }) => {

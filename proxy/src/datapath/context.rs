@@ -8,13 +8,13 @@ use std::sync::Arc;
 use rustls::ServerConfig;
 use tokio::net::TcpStream;
 
-use super::admit::Admission;
+use super::admit::{Admission, Class};
 use super::proxy_protocol;
 use super::redirect::Redirect;
 use crate::config::{Limits, Scheme, Timeouts};
 use crate::http::head::HeadLimits;
 use crate::net::KernelTls;
-use crate::observe::{Log, Metrics, Row};
+use crate::observe::{Log, Metrics, Row, Sender};
 use crate::prefixes::Network;
 use crate::upstream::{Directory, Dns};
 
@@ -102,9 +102,16 @@ pub(super) struct Client {
     /// The address in text, as every request is sent on and logged with it.
     pub(super) text: Box<str>,
     pub(super) scheme: Scheme,
+    /// Its address tells that it is neither Meta's nor the operator's.
+    is_stranger: bool,
 }
 
 impl Client {
+    /// As what it asks for is logged.
+    pub(super) fn sender(&self) -> Sender<'_> {
+        Sender { source: &self.text, row: self.row, is_stranger: self.is_stranger }
+    }
+
     /// Believes the PROXY header of those who must send one.
     ///
     /// Errors: it does not come, or is none.
@@ -116,7 +123,10 @@ impl Client {
     ) -> io::Result<Self> {
         let peer = peer.ip().to_canonical();
         if !context.proxy_protocol_from.iter().any(|network| network.contains(peer)) {
-            return Ok(Self::new(peer, protocol.scheme(None), context));
+            let client = Self::new(peer, protocol.scheme(None), context);
+            // Behind a load balancer that sends no PROXY header every client has its address.
+            let is_stranger = client.is_stranger && !matches!(protocol, Protocol::Plain(_));
+            return Ok(Self { is_stranger, ..client });
         }
         let header = proxy_protocol::read(tcp).await?;
         let address = header.client.map_or(peer, |client| client.ip().to_canonical());
@@ -124,6 +134,8 @@ impl Client {
     }
 
     fn new(address: IpAddr, scheme: Scheme, context: &Context) -> Self {
-        Self { address, row: context.metrics.funnel.row(address), text: address.to_string().into(), scheme }
+        let row = context.metrics.funnel.row(address);
+        let is_stranger = Class::of(address, row) == Class::Other;
+        Self { address, row, text: address.to_string().into(), scheme, is_stranger }
     }
 }

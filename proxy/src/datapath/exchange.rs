@@ -11,11 +11,13 @@ use super::body::{Moved, Pump, PumpError, Side};
 use super::delivery::Sent;
 use super::life::{Life, Stage};
 use super::relay::{FinalHead, Relay, RelayError};
+use super::route::Traits;
 use super::wait::Wait;
 use crate::config::Timeouts;
 use crate::http::answer::Failure;
 use crate::http::decoder::{BodyError, Decoder};
-use crate::net::Socket;
+use crate::net::{Socket, Stream};
+use crate::observe::BodyProgress;
 
 /// When the client is told to go on if the upstream has not done so; the contract says within a second.
 const CONTINUE_DELAY: Duration = Duration::from_millis(700);
@@ -29,6 +31,8 @@ pub(super) struct Exchange<'a> {
     begun: Instant,
     /// The client allows another request on its connection.
     persists: bool,
+    /// Of the request's body, where its head tells it.
+    length: Option<u64>,
 }
 
 /// The request's way.
@@ -75,11 +79,12 @@ impl<'a> Exchange<'a> {
         relay: Relay,
         timeouts: &'a Timeouts,
         life: &'a Life,
-        persists: bool,
+        traits: &Traits,
     ) -> Self {
         let begun = request.progress();
         let forward = Forward { pump: request, state: ForwardState::Running };
-        Self { forward, relay, timeouts, life, begun, persists }
+        let (persists, length) = (traits.persists, traits.framing.length());
+        Self { forward, relay, timeouts, life, begun, persists, length }
     }
 
     /// Runs to the end.
@@ -152,6 +157,24 @@ impl<'a> Exchange<'a> {
     /// Bytes of both bodies so far.
     pub(super) fn moved(&self) -> Moved {
         self.forward.pump.moved() + self.relay.moved()
+    }
+
+    /// How far the request's body got to `upstream`.
+    pub(super) fn body_progress(
+        &self,
+        upstream: &Stream,
+        outcome: &Result<Relayed, ExchangeError>,
+    ) -> BodyProgress {
+        let pump = &self.forward.pump;
+        // The length of a chunked body is known once all of it has come.
+        let length = if self.request_is_complete() { Some(pump.moved().bytes()) } else { self.length };
+        let acknowledged = match outcome {
+            // An upstream that answered a whole request has received it.
+            Ok(Relayed { request_complete: true, .. }) => pump.moved().bytes(),
+            // The socket's queue may hold some of the head, too: this is a lower bound.
+            _ => pump.given().saturating_sub(upstream.unacknowledged_bytes()),
+        };
+        BodyProgress { length, acknowledged }
     }
 
     /// Gives back the memory that heads were made in: the request's and the response's, empty.

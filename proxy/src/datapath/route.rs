@@ -8,7 +8,7 @@ use crate::http::fields::via_names;
 use crate::http::framing::Framing;
 use crate::http::head::{HeadError, RequestHead, slots};
 use crate::http::target::{self, Target};
-use crate::observe::Request;
+use crate::observe::{BodyProgress, Request};
 use crate::upstream::InFlightSlot;
 
 /// A request that will be forwarded.
@@ -62,6 +62,7 @@ pub(super) fn plan(
         expects_continue: head.expects_continue() && head.framing != Framing::Empty,
         idempotent: matches!(head.method, "GET" | "HEAD" | "OPTIONS" | "PUT" | "DELETE"),
     };
+    request.body(BodyProgress { length: traits.framing.length(), acknowledged: 0 });
     match route(&head, has_certificate, context, request) {
         Ok(Route { slot, path, most_body_bytes }) => {
             let added = Added {

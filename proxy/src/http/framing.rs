@@ -40,6 +40,15 @@ impl Framing {
         Ok(declared.unwrap_or(Self::UntilClose))
     }
 
+    /// The content's length, where the head tells it.
+    pub fn length(self) -> Option<u64> {
+        match self {
+            Self::Empty => Some(0),
+            Self::Length(length) => Some(length.get()),
+            Self::Chunked | Self::UntilClose => None,
+        }
+    }
+
     fn of_length(length: u64) -> Self {
         NonZeroU64::new(length).map_or(Self::Empty, Self::Length)
     }

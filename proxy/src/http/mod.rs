@@ -2,6 +2,7 @@
 
 pub mod answer;
 pub mod chunked;
+pub mod coding;
 pub mod decoder;
 pub mod encode;
 pub mod fields;

@@ -4,6 +4,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, split};
 
 use super::Stream;
 use crate::http::chunked::Step;
+use crate::http::coding::{self, CodingError};
 use crate::http::decoder::Decoder;
 use crate::http::fields::Fields;
 use crate::http::head::{EndOfHead, slots};
@@ -140,6 +141,21 @@ impl Answer {
         let first = |fields: &Fields<'_, '_>| Some(printable(fields.values(name).next()?));
         // Its framing has been seen to.
         with_head(&self.head, true, |head| first(&head.fields)).ok().flatten()
+    }
+
+    /// The names of its content codings, in the order in which they were applied; empty where there
+    /// are none.
+    pub fn codings(&self) -> String {
+        let all =
+            |fields: &Fields<'_, '_>| fields.values("content-encoding").map(printable).collect::<Vec<_>>();
+        with_head(&self.head, true, |head| all(&head.fields)).unwrap_or_default().join(", ")
+    }
+
+    /// Its body without content codings, at most 64 KiB.
+    ///
+    /// Errors: a coding other than those that Meta offers, or content that does not fit its coding.
+    pub fn content(&self) -> Result<Vec<u8>, CodingError> {
+        coding::decode(&self.codings(), &self.body, MOST_BODY_BYTES)
     }
 }
 

@@ -128,6 +128,11 @@ impl Session {
         &self.tcp
     }
 
+    /// How many bytes are encrypted and not the kernel's yet.
+    pub fn unsent_bytes(&self) -> u64 {
+        self.outgoing.filled().len() as u64
+    }
+
     /// How much is read at a time from now on.
     pub fn want(&mut self, size: Size) {
         // With the long body goes the opportunity.

@@ -1,4 +1,5 @@
 use std::io::{self, IoSlice};
+use std::os::fd::AsFd as _;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -6,6 +7,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::{Buffer, KernelSession, Pipe, Session};
+use crate::sys::send_queue_bytes;
 
 /// A connection, with TLS or without.
 pub enum Stream {
@@ -99,6 +101,19 @@ impl Stream {
             Self::Kernel(tls) => Some(tls.tcp()),
             Self::Lost => None,
         }
+    }
+
+    /// At most so many of the bytes that were written have not been acknowledged by the peer's
+    /// kernel: those in the socket's queue, and in the session before it. With TLS they are
+    /// records, which are longer than their content.
+    pub fn unacknowledged_bytes(&self) -> u64 {
+        let queued = self.tcp().map(|tcp| send_queue_bytes(tcp.as_fd()));
+        let in_session = match self {
+            Self::Tls(tls) => tls.unsent_bytes(),
+            Self::Plain(_) | Self::Kernel(_) | Self::Lost => 0,
+        };
+        // Where the kernel does not tell, nothing is known to have arrived.
+        queued.and_then(Result::ok).map_or(u64::MAX, |queued| u64::from(queued) + in_session)
     }
 
     /// Whether it may be kept for another request.

@@ -12,15 +12,14 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::funnel::{Row, Step};
-use super::{UpstreamMetrics, clock};
+use super::words::{MAX_ID_BYTES, MAX_METHOD_BYTES, MAX_PATH_BYTES, MAX_SOURCE_BYTES, start_of};
+use super::{BodyProgress, UpstreamMetrics, clock};
 
 /// How many are kept.
 pub const KEPT: usize = 10_000;
 /// How many that were not delivered are kept besides, of Meta's and of everybody else's each: a stranger who knocks at
 /// every door does not push out what Meta has lost, nor do many that went well.
 pub const KEPT_FAILURES: usize = 25;
-/// The longest path that is kept whole, in bytes.
-const LONGEST_PATH: usize = 512;
 
 /// The latest requests. Each thread writes to a part of its own, so that no core waits for another.
 #[derive(Debug)]
@@ -65,6 +64,7 @@ pub(super) struct Record {
     pub(super) attempts: u32,
     /// A sentence about `error`, as in the log.
     pub(super) detail: Option<Box<str>>,
+    pub(super) body: BodyProgress,
     pub(super) duration: Duration,
 }
 
@@ -94,6 +94,24 @@ pub struct Delivery {
     /// A sentence about `error`.
     #[serde(default)]
     pub detail: Option<String>,
+    /// The body's length; `None`: not known.
+    #[serde(default)]
+    pub body_bytes: Option<u64>,
+    /// The upstream's kernel has acknowledged at least so many of them.
+    #[serde(default)]
+    pub body_sent_bytes: u64,
+}
+
+impl Delivery {
+    /// How far its body got.
+    pub fn body(&self) -> BodyProgress {
+        BodyProgress { length: self.body_bytes, acknowledged: self.body_sent_bytes }
+    }
+
+    /// Whether there was a connection to the upstream.
+    pub fn has_reached_upstream(&self) -> bool {
+        ["response", "done"].contains(&self.stage.as_str())
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -138,12 +156,18 @@ impl Deliveries {
         }
     }
 
-    /// Those after the number `after`, at most [`KEPT`], in the order of their numbers. `prefix` tells whose a row is.
+    /// Those after the number `after`, at most [`KEPT`], in the order of their numbers. A caller
+    /// that goes on after the last number misses none. `prefix` tells whose a row is.
     pub fn after(&self, after: u64, prefix: impl Fn(Row) -> Option<String>) -> Vec<Delivery> {
+        // Numbers are given under the parts' locks: those below `end` are written down. A number
+        // beyond may be there while a smaller one is still coming to a part that was read before.
+        let end = self.next.load(Ordering::Relaxed);
+        // A number that was not given yet comes from an earlier process.
+        let after = if after < end { after } else { 0 };
         let mut told: Vec<Delivery> = Vec::new();
         for part in &self.parts {
             let part = part.lock().unwrap_or_else(PoisonError::into_inner);
-            let new = part.all.records.iter().filter(|record| record.number > after);
+            let new = part.all.records.iter().filter(|record| (after + 1..end).contains(&record.number));
             told.extend(new.map(|record| record.told(&prefix)));
         }
         told.sort_unstable_by_key(|delivery| delivery.number);
@@ -243,27 +267,30 @@ impl Default for Record {
             error: None,
             attempts: 0,
             detail: None,
+            body: BodyProgress::default(),
             duration: Duration::ZERO,
         }
     }
 }
 
 impl Record {
+    /// One that is too long is cut: what is kept of 10,000 requests is kept for good.
     fn write(&mut self, [id, method, path, source]: [&str; 4]) {
-        let whole = path.len() <= LONGEST_PATH;
-        let kept = if whole { path } else { &path[..path.floor_char_boundary(LONGEST_PATH)] };
+        let kept = [
+            start_of(id, MAX_ID_BYTES),
+            start_of(method, MAX_METHOD_BYTES),
+            start_of(path, MAX_PATH_BYTES),
+            start_of(source, MAX_SOURCE_BYTES),
+        ];
         self.words.clear();
-        self.words.reserve(id.len() + method.len() + kept.len() + '…'.len_utf8() + source.len());
-        self.words.push_str(id);
-        self.ends[0] = self.words.len();
-        self.words.push_str(method);
-        self.ends[1] = self.words.len();
-        self.words.push_str(kept);
-        if !whole {
-            self.words.push('…');
+        self.words.reserve_exact(kept.iter().map(|(word, cut)| word.len() + cut.len()).sum());
+        for (at, (word, cut)) in kept.into_iter().enumerate() {
+            self.words.push_str(word);
+            self.words.push_str(cut);
+            if let Some(end) = self.ends.get_mut(at) {
+                *end = self.words.len();
+            }
         }
-        self.ends[2] = self.words.len();
-        self.words.push_str(source);
     }
 
     fn told(&self, prefix: impl Fn(Row) -> Option<String>) -> Delivery {
@@ -289,72 +316,11 @@ impl Record {
             duration_seconds: self.duration.as_secs_f64(),
             attempts: self.attempts,
             detail: self.detail.as_deref().map(str::to_owned),
+            body_bytes: self.body.length,
+            body_sent_bytes: self.body.acknowledged,
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn add(deliveries: &Deliveries, path: &str) {
-        deliveries.add(["id", "POST", path, "157.240.1.1"], |record| record.end = Step::Delivered);
-    }
-
-    #[test]
-    fn the_latest_are_kept_in_order() {
-        let deliveries = Deliveries::default();
-        for n in 1..=KEPT + 5 {
-            Deliveries::use_part(n);
-            add(&deliveries, &format!("/{n}"));
-        }
-        Deliveries::use_part(0);
-        let told = deliveries.after(0, |_| None);
-        assert_eq!(told.len(), KEPT);
-        assert!(told.windows(2).all(|two| two[0].number + 1 == two[1].number));
-        assert_eq!(told.last().map(|last| last.path.clone()), Some(format!("/{}", KEPT + 5)));
-        let last = told[KEPT - 3].number;
-        assert_eq!(deliveries.after(last, |_| None).len(), 2);
-    }
-
-    #[test]
-    fn words_are_told_apart_and_long_paths_cut() {
-        let deliveries = Deliveries::default();
-        add(&deliveries, "/a");
-        add(&deliveries, &"/ü".repeat(400));
-        let told = deliveries.after(0, |_| Some("157.240.0.0/17".into()));
-        let first = &told[0];
-        assert_eq!((&*first.id, &*first.method, &*first.path), ("id", "POST", "/a"));
-        assert_eq!((&*first.source, first.prefix.as_deref()), ("157.240.1.1", Some("157.240.0.0/17")));
-        assert_eq!(first.outcome, Outcome::Delivered);
-        assert!(told[1].path.len() <= LONGEST_PATH + '…'.len_utf8() && told[1].path.ends_with('…'));
-    }
-
-    #[test]
-    fn failures_outlast_what_went_well_and_metas_the_strangers() {
-        let deliveries = Deliveries::default();
-        let up = Arc::new(UpstreamMetrics::new("up.example"));
-        let add = |end, row, path: &str| {
-            deliveries.add(["id", "POST", path, "192.0.2.1"], |record| {
-                (record.end, record.row, record.upstream) = (end, row, Some(Arc::clone(&up)));
-            });
-        };
-        let meta = Row::numbered(7);
-        add(Step::Failed, meta, "/lost");
-        for n in 0..KEPT + 5 {
-            Deliveries::use_part(n);
-            add(Step::Delivered, meta, "/");
-            if n < 3 * KEPT_FAILURES {
-                add(Step::Refused, Row::OTHER, &format!("/stranger/{n}"));
-            }
-        }
-        Deliveries::use_part(0);
-        let paths = |told: Vec<Delivery>| told.into_iter().map(|told| told.path).collect::<Vec<_>>();
-        let failures = paths(deliveries.failures(|_| None));
-        assert_eq!(failures.len(), 1 + KEPT_FAILURES);
-        assert_eq!(failures[0], format!("/stranger/{}", 3 * KEPT_FAILURES - 1), "the newest first");
-        assert_eq!(failures.last().map(String::as_str), Some("/lost"));
-        assert_eq!(deliveries.failures_of(&up, |_| None).len(), KEPT_FAILURES);
-        assert_eq!(deliveries.failures_of(&UpstreamMetrics::new("up.example"), |_| None), []);
-    }
-}
+mod tests;

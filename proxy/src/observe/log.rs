@@ -1,7 +1,11 @@
 use std::cell::RefCell;
+use std::ops::Range;
+use std::slice::from_ref;
 use std::sync::Arc;
 
+use super::Exposition;
 use super::clock::Stamp;
+use super::line_budget::LineBudget;
 use super::sink::Sink;
 
 /// How lines are written.
@@ -12,39 +16,60 @@ pub enum Format {
     Json,
 }
 
+/// What becomes of a line for which there is no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Priority {
+    /// It is lost, and counted.
+    Normal,
+    /// It waits for room, as long as there is memory for it.
+    High,
+}
+
 /// Lines on standard error, which the journal or a terminal takes.
 #[derive(Clone, Debug)]
 pub struct Log {
     format: Format,
     access: bool,
     sink: Arc<Sink>,
+    /// For what strangers were refused.
+    budget: Arc<LineBudget>,
 }
 
 impl Log {
     /// `access`: whether there is a line for each request.
     pub fn new(format: Format, access: bool) -> Self {
-        Self { format, access, sink: Arc::new(Sink::standard_error()) }
+        let (sink, budget) = (Arc::new(Sink::standard_error()), Arc::new(LineBudget::new()));
+        Self { format, access, sink, budget }
     }
 
     /// The same, written in another way.
     pub fn with(&self, format: Format, access: bool) -> Self {
-        Self { format, access, sink: Arc::clone(&self.sink) }
+        Self { format, access, ..self.clone() }
     }
 
     /// Something that the operator should know.
     pub fn note(&self, message: &str) {
-        self.line(|time, line| {
-            let text = match self.format {
-                Format::Text => format!("{time} {message}\n"),
-                Format::Json => format!("{}\n", serde_json::json!({ "time": time, "message": message })),
-            };
-            line.extend_from_slice(text.as_bytes());
-        });
+        self.line(Priority::High, |time, line| self.append_note(time, message, line));
     }
 
-    /// Whether requests are logged.
-    pub(super) fn wants_access(&self) -> bool {
-        self.access
+    /// How many lines are not there.
+    pub fn expose(&self, to: &mut Exposition) {
+        to.family("hookgate_log_lines_missing_total", "counter", "Lines that the log does not have, by why");
+        to.used_sample(&[("reason", "no_reader")], &self.sink.lost_lines);
+        to.used_sample(&[("reason", "strangers")], &self.budget.left_out_lines);
+    }
+
+    fn append_note(&self, time: &str, message: &str, line: &mut Vec<u8>) {
+        let text = match self.format {
+            Format::Text => format!("{time} {message}\n"),
+            Format::Json => format!("{}\n", serde_json::json!({ "time": time, "message": message })),
+        };
+        line.extend_from_slice(text.as_bytes());
+    }
+
+    /// Whether a request is logged. `is_refused_stranger`: these are limited in number.
+    pub(super) fn wants_access(&self, is_refused_stranger: bool) -> bool {
+        self.access && (!is_refused_stranger || self.budget.take())
     }
 
     pub(super) fn format(&self) -> Format {
@@ -53,20 +78,33 @@ impl Log {
 
     /// A whole line, its end included, which `append` makes of the time; on a thread that batches, it is written
     /// when the thread has nothing else to do.
-    pub(super) fn line(&self, append: impl FnOnce(&str, &mut Vec<u8>)) {
+    pub(super) fn line(&self, priority: Priority, append: impl FnOnce(&str, &mut Vec<u8>)) {
         BATCH.with_borrow_mut(|batch| match batch {
-            Some(batch) => batch.add(&self.sink, append),
+            Some(batch) => batch.add(self, priority, append),
             None => {
                 let mut line = Vec::new();
                 append(Stamp::default().now(), &mut line);
-                self.sink.lines(&line);
+                let whole = 0..line.len();
+                let kept = if priority == Priority::High { from_ref(&whole) } else { &[] };
+                self.write(&line, kept);
             }
+        });
+    }
+
+    /// `kept` is where in `lines` those lie that must not be lost.
+    fn write(&self, lines: &[u8], kept: &[Range<usize>]) {
+        self.sink.lines(lines, kept, |lost| {
+            let message = format!("{lost} lines of the log were lost: nobody was reading");
+            let mut line = Vec::new();
+            self.append_note(Stamp::default().now(), &message, &mut line);
+            line
         });
     }
 
     /// From now on this thread's lines are written together, by [`Self::write_batch`].
     pub fn batch_on_this_thread(&self) {
-        BATCH.set(Some(Batch { sink: Arc::clone(&self.sink), lines: Vec::new(), stamp: Stamp::default() }));
+        let (log, stamp) = (self.clone(), Stamp::default());
+        BATCH.set(Some(Batch { log, lines: Vec::new(), kept: Vec::new(), stamp }));
     }
 
     /// Writes what this thread has batched.
@@ -80,8 +118,10 @@ const FULL_BATCH: usize = 16 * 1024;
 
 /// Lines of one thread that are not written yet.
 struct Batch {
-    sink: Arc<Sink>,
+    log: Log,
     lines: Vec<u8>,
+    /// Where in `lines` those lie that must not be lost.
+    kept: Vec<Range<usize>>,
     stamp: Stamp,
 }
 
@@ -90,21 +130,33 @@ thread_local! {
 }
 
 impl Batch {
-    fn add(&mut self, sink: &Arc<Sink>, append: impl FnOnce(&str, &mut Vec<u8>)) {
-        if !Arc::ptr_eq(&self.sink, sink) {
+    fn add(&mut self, log: &Log, priority: Priority, append: impl FnOnce(&str, &mut Vec<u8>)) {
+        if !Arc::ptr_eq(&self.log.sink, &log.sink) || self.log.format != log.format {
             self.write();
-            self.sink = Arc::clone(sink);
+            self.log = log.clone();
         }
+        let start = self.lines.len();
         append(self.stamp.now(), &mut self.lines);
+        if priority == Priority::High {
+            self.kept.push(start..self.lines.len());
+        }
         if self.lines.len() >= FULL_BATCH {
             self.write();
         }
     }
 
     fn write(&mut self) {
-        if !self.lines.is_empty() {
-            self.sink.lines(&self.lines);
+        if let Some(count) = self.log.budget.report() {
+            let message = format!(
+                "{count} more requests of strangers were refused and have no line of their own; \
+                 hookgate_refused_total counts them"
+            );
+            self.log.append_note(self.stamp.now(), &message, &mut self.lines);
+        }
+        if !self.lines.is_empty() || self.log.sink.is_behind() {
+            self.log.write(&self.lines, &self.kept);
             self.lines.clear();
+            self.kept.clear();
         }
     }
 }

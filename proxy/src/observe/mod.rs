@@ -3,11 +3,14 @@
 pub mod clock;
 mod deliveries;
 mod funnel;
+mod line_budget;
 mod log;
 mod metrics;
+mod progress;
 mod redact;
 mod request;
 mod sink;
+mod words;
 
 pub use deliveries::{Deliveries, Delivery, Outcome};
 pub use funnel::{Counts as FunnelCounts, Funnel, Row, Step};
@@ -15,4 +18,5 @@ pub use log::{Format, Log};
 pub use metrics::{
     ConnectionRefusal, Counter, Exposition, Handshake, LatestFailure, Metrics, Totals, UpstreamMetrics,
 };
-pub use request::Request;
+pub use progress::BodyProgress;
+pub use request::{Request, Sender};

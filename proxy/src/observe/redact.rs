@@ -1,49 +1,56 @@
 //! Targets as they may be written down.
 
-/// `path_and_query` with the value of every verify token replaced, however its name is spelt or escaped.
+/// `path_and_query` with the value of every verify token replaced, however its name is spelt or
+/// escaped and whatever stands before it. Receivers differ in what separates parameters (`&`, `;`,
+/// a second `?`, escaped ones), so a token is taken to go on to the next `&`.
 pub(super) fn target(path_and_query: &[u8], to: &mut String) {
     let text = String::from_utf8_lossy(path_and_query);
-    let Some((path, query)) = text.split_once('?') else { return to.push_str(&text) };
-    to.push_str(path);
-    for (index, parameter) in query.split('&').enumerate() {
-        to.push(if index == 0 { '?' } else { '&' });
-        match parameter.split_once('=') {
-            Some((name, _)) if names_a_token(name) => {
-                to.push_str(name);
-                to.push_str("=***");
+    for (index, parameter) in text.split('&').enumerate() {
+        if index > 0 {
+            to.push('&');
+        }
+        match value_of_token(parameter) {
+            Some(start) => {
+                to.push_str(&parameter[..start]);
+                to.push_str("***");
             }
-            _ => to.push_str(parameter),
+            None => to.push_str(parameter),
         }
     }
 }
 
-/// `hub.verify_token`, `hub_verify_token` and the like.
-fn names_a_token(name: &str) -> bool {
+/// Where the value begins behind `hub.verify_token=`, `hub_verify_token%3D` and the like.
+fn value_of_token(parameter: &str) -> Option<usize> {
     const WORD: [u8; 11] = *b"verifytoken";
     let mut latest = [0; WORD.len()];
-    percent_decoded(name).filter(u8::is_ascii_alphabetic).any(|letter| {
-        latest.rotate_left(1);
-        latest[WORD.len() - 1] = letter.to_ascii_lowercase();
-        latest == WORD
-    })
+    let mut is_named = false;
+    for (byte, end) in percent_decoded(parameter) {
+        if byte == b'=' && is_named {
+            return Some(end);
+        }
+        if b"/?;&".contains(&byte) {
+            // Another name begins.
+            (latest, is_named) = Default::default();
+        }
+        if byte.is_ascii_alphabetic() {
+            latest.rotate_left(1);
+            latest[WORD.len() - 1] = byte.to_ascii_lowercase();
+            is_named |= latest == WORD;
+        }
+    }
+    None
 }
 
-fn percent_decoded(text: &str) -> impl Iterator<Item = u8> {
+/// Each byte, and where what it was written as ends.
+fn percent_decoded(text: &str) -> impl Iterator<Item = (u8, usize)> {
     let bytes = text.as_bytes();
     let mut at = 0;
     std::iter::from_fn(move || {
         let byte = *bytes.get(at)?;
         let escaped = (byte == b'%').then(|| text.get(at + 1..at + 3)).flatten();
-        match escaped.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
-            Some(decoded) => {
-                at += 3;
-                Some(decoded)
-            }
-            None => {
-                at += 1;
-                Some(byte)
-            }
-        }
+        let decoded = escaped.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        at += if decoded.is_some() { 3 } else { 1 };
+        Some((decoded.unwrap_or(byte), at))
     })
 }
 
@@ -57,7 +64,18 @@ mod tests {
             ("/a?hub_verify_token=s3cret", "/a?hub_verify_token=***"),
             ("/a?hub%2Everify%5ftoken=s3cret", "/a?hub%2Everify%5ftoken=***"),
             ("/a?Hub.Verify_Token=s3cret=x", "/a?Hub.Verify_Token=***"),
-            ("/a?%zz=1", "/a?%zz=1"),
+            ("/a?x=1;hub.verify_token=s3cret", "/a?x=1;hub.verify_token=***"),
+            ("/a?hub.verify_token=s3cret;y=2&z=3", "/a?hub.verify_token=***&z=3"),
+            ("/a?x=1%3Bhub.verify_token=s3cret", "/a?x=1%3Bhub.verify_token=***"),
+            ("/a?x=1%26hub.verify_token%3Ds3cret", "/a?x=1%26hub.verify_token%3D***"),
+            ("/a?x=1?hub.verify_token=s3cret", "/a?x=1?hub.verify_token=***"),
+            ("/a%3Fhub.verify_token=s3cret", "/a%3Fhub.verify_token=***"),
+            ("/a;hub.verify_token=s3cret/b", "/a;hub.verify_token=***"),
+            ("/a?hub[verify_token]=s3cret", "/a?hub[verify_token]=***"),
+            ("/a?hub.verify_token&y=2", "/a?hub.verify_token&y=2"),
+            ("/verify_token/a?x=1", "/verify_token/a?x=1"),
+            ("/a?%zz=1&%", "/a?%zz=1&%"),
+            ("/a?hub.verify_token=ü%e4", "/a?hub.verify_token=***"),
         ] {
             let mut masked = String::new();
             super::target(written.as_bytes(), &mut masked);

@@ -1,18 +1,18 @@
+mod line;
+
 use std::cell::Cell;
 use std::fmt::{Display, Write as _};
 use std::hash::{BuildHasher, RandomState};
-use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
 use tokio::time::Instant;
 
-use super::{Format, Log, Metrics, Row, Step, UpstreamMetrics, redact};
+use super::log::Priority;
+use super::words::{MAX_ID_BYTES, MAX_METHOD_BYTES, MAX_PATH_BYTES, start_of};
+use super::{BodyProgress, Log, Metrics, Row, Step, UpstreamMetrics, redact};
 use crate::http::answer::Failure;
 
-/// The longest X-Request-Id that is taken over from a client into the log.
-const LONGEST_ID: usize = 128;
 /// The longest `detail` in bytes; a peer may have written it.
 const MAX_DETAIL_BYTES: usize = 500;
 /// The only status after which Meta does not send a message again.
@@ -25,6 +25,8 @@ pub struct Request<'m> {
     metrics: &'m Metrics,
     source: &'m str,
     row: Row,
+    /// Whether its refusals can come in any number.
+    is_stranger: bool,
     /// What it is counted as when it ends.
     end: Step,
     begun: Instant,
@@ -45,6 +47,18 @@ pub struct Request<'m> {
     responded: Option<Duration>,
     /// How often an upstream was tried.
     attempts: u32,
+    body: BodyProgress,
+}
+
+/// Who sends a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Sender<'s> {
+    /// The client's address.
+    pub source: &'s str,
+    /// Its prefix's.
+    pub row: Row,
+    /// It is neither Meta's nor the operator's.
+    pub is_stranger: bool,
 }
 
 /// How far a request got.
@@ -68,8 +82,9 @@ impl Stage {
 }
 
 impl<'m> Request<'m> {
-    /// A request from `source`, in `row`'s prefix, whose head has arrived. `words`: memory for what it says of itself.
-    pub fn new(source: &'m str, row: Row, words: &'m mut String, log: &'m Log, metrics: &'m Metrics) -> Self {
+    /// A request from `sender`, whose head has arrived. `words`: memory for what it says of itself.
+    pub fn new(sender: Sender<'m>, words: &'m mut String, log: &'m Log, metrics: &'m Metrics) -> Self {
+        let Sender { source, row, is_stranger } = sender;
         metrics.funnel.count(row, Step::Requests);
         words.clear();
         append_new_id(words);
@@ -78,6 +93,7 @@ impl<'m> Request<'m> {
             metrics,
             source,
             row,
+            is_stranger,
             end: Step::Failed,
             begun: Instant::now(),
             id_end: words.len(),
@@ -92,6 +108,7 @@ impl<'m> Request<'m> {
             connected: None,
             responded: None,
             attempts: 0,
+            body: BodyProgress::default(),
         }
     }
 
@@ -108,17 +125,23 @@ impl<'m> Request<'m> {
         &self.words[self.method_end..]
     }
 
-    /// Its valid head: `path_and_query` is masked before it is kept.
+    /// Its valid head: `path_and_query` is masked before it is kept, and long words are cut.
     pub fn head(&mut self, method: &str, path_and_query: &[u8], client_id: Option<&[u8]>) {
-        let written = client_id.filter(|id| (1..=LONGEST_ID).contains(&id.len()));
+        let written = client_id.filter(|id| (1..=MAX_ID_BYTES).contains(&id.len()));
         let written = written.and_then(|id| std::str::from_utf8(id).ok());
         if let Some(id) = written.filter(|id| id.bytes().all(|b| b.is_ascii_graphic() && b != b'"')) {
             self.words.replace_range(.., id);
         }
         self.id_end = self.words.len();
+        let (method, cut) = start_of(method, MAX_METHOD_BYTES);
         self.words.push_str(method);
+        self.words.push_str(cut);
         self.method_end = self.words.len();
         redact::target(path_and_query, self.words);
+        let (path, cut) = start_of(&self.words[self.method_end..], MAX_PATH_BYTES);
+        let end = self.method_end + path.len();
+        self.words.truncate(end);
+        self.words.push_str(cut);
     }
 
     /// The upstream that it goes to.
@@ -130,6 +153,11 @@ impl<'m> Request<'m> {
     /// The upstream is tried, over a connection that was kept or a new one.
     pub fn attempt(&mut self) {
         self.attempts += 1;
+    }
+
+    /// How far its body got by now.
+    pub fn body(&mut self, progress: BodyProgress) {
+        self.body = progress;
     }
 
     /// There is a connection to the upstream.
@@ -210,58 +238,6 @@ impl<'m> Request<'m> {
             self.detail.push('…');
         }
     }
-
-    fn json(&self, time: &str, duration: Duration, line: &mut Vec<u8>) {
-        let written = Line {
-            time,
-            id: self.id(),
-            source: self.source,
-            upstream: self.upstream.as_deref().map(UpstreamMetrics::name),
-            method: self.method(),
-            path: self.path(),
-            code: self.code,
-            stage: self.stage.name(),
-            error: self.error,
-            detail: (!self.detail.is_empty()).then_some(self.detail.as_str()),
-            upstream_code: self.upstream_code,
-            answered_by: self.answered_by(),
-            connect_seconds: self.connected.map(|at| at.as_secs_f64()),
-            response_seconds: self.responded.map(|at| at.as_secs_f64()),
-            duration_seconds: duration.as_secs_f64(),
-        };
-        // Writing to a Vec does not fail.
-        let _ = serde_json::to_writer(&mut *line, &written);
-        line.push(b'\n');
-    }
-
-    /// By hand, since it is made for every request: formatting would be a good part of all that one costs.
-    fn text(&self, time: &str, duration: Duration, line: &mut Vec<u8>) {
-        let upstream = self.upstream.as_deref().map_or("-", UpstreamMetrics::name);
-        append(line, &[time, " "]);
-        append_code(line, self.code);
-        append(line, &[" ", or_dash(self.method()), " ", or_dash(self.path()), " source=", self.source]);
-        append(line, &[" upstream=", upstream, " stage=", self.stage.name(), " duration="]);
-        append_seconds(line, duration);
-        append(line, &[" id=", self.id()]);
-        if self.upstream_code.is_some() {
-            append(line, &[" upstream_code="]);
-            append_code(line, self.upstream_code);
-        }
-        if let Some(who) = self.answered_by() {
-            append(line, &[" answered_by=", who]);
-        }
-        for (stage, at) in [(" connect=", self.connected), (" response=", self.responded)] {
-            if let Some(at) = at {
-                append(line, &[stage]);
-                append_seconds(line, at);
-            }
-        }
-        if let Some(error) = self.error {
-            // Writing to a Vec does not fail.
-            let _ = write!(line, " error={error} detail={:?}", self.detail);
-        }
-        line.push(b'\n');
-    }
 }
 
 impl Drop for Request<'_> {
@@ -273,11 +249,11 @@ impl Drop for Request<'_> {
             upstream.failed(self.code, self.error);
         }
         self.metrics.funnel.count(self.row, self.end);
-        if self.log.wants_access() {
-            self.log.line(|time, line| match self.log.format() {
-                Format::Text => self.text(time, duration, line),
-                Format::Json => self.json(time, duration, line),
-            });
+        let is_refused_stranger = self.is_stranger && self.end == Step::Refused;
+        if self.log.wants_access(is_refused_stranger) {
+            let is_lost_message = self.end != Step::Delivered && !self.is_stranger;
+            let priority = if is_lost_message { Priority::High } else { Priority::Normal };
+            self.log.line(priority, |time, line| self.append_line(self.log.format(), time, duration, line));
         }
         let upstream = self.upstream.take();
         let words = [self.id(), self.method(), self.path(), self.source];
@@ -291,54 +267,10 @@ impl Drop for Request<'_> {
             record.error = self.error;
             record.attempts = self.attempts;
             record.detail = self.error.map(|_| self.detail.as_str().into());
+            record.body = self.body;
             record.duration = duration;
         });
     }
-}
-
-/// A line in JSON.
-#[derive(Serialize)]
-struct Line<'a> {
-    time: &'a str,
-    id: &'a str,
-    source: &'a str,
-    upstream: Option<&'a str>,
-    method: &'a str,
-    path: &'a str,
-    code: Option<u16>,
-    stage: &'a str,
-    error: Option<&'a str>,
-    detail: Option<&'a str>,
-    upstream_code: Option<u16>,
-    answered_by: Option<&'a str>,
-    connect_seconds: Option<f64>,
-    response_seconds: Option<f64>,
-    duration_seconds: f64,
-}
-
-fn append(line: &mut Vec<u8>, texts: &[&str]) {
-    for text in texts {
-        line.extend_from_slice(text.as_bytes());
-    }
-}
-
-fn append_code(line: &mut Vec<u8>, code: Option<u16>) {
-    // Writing to a Vec does not fail.
-    let _ = match code {
-        Some(code) => write!(line, "{code}"),
-        None => write!(line, "-"),
-    };
-}
-
-/// With four decimals, and the unit.
-fn append_seconds(line: &mut Vec<u8>, time: Duration) {
-    let rounded = (time.as_micros() + 50) / 100;
-    // Writing to a Vec does not fail.
-    let _ = write!(line, "{}.{:04}s", rounded / 10_000, rounded % 10_000);
-}
-
-fn or_dash(text: &str) -> &str {
-    if text.is_empty() { "-" } else { text }
 }
 
 /// Appends 32 hexadecimal digits that no other request has: a random number a thread, and a count.
@@ -357,15 +289,6 @@ fn append_new_id(to: &mut String) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn times_are_rounded_to_four_decimals() {
-        for (micros, text) in [(0, "0.0000s"), (49, "0.0000s"), (50, "0.0001s"), (12_345_678, "12.3457s")] {
-            let mut line = Vec::new();
-            append_seconds(&mut line, Duration::from_micros(micros));
-            assert_eq!(String::from_utf8(line).unwrap(), text);
-        }
-    }
 
     #[test]
     fn ids_are_hexadecimal_and_differ() {

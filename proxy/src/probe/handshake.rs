@@ -43,11 +43,7 @@ pub async fn shake_hands(
                 Some(_) => shown(&name, address, limit).await,
                 None => Vec::new(),
             };
-            let is_https = || {
-                let port = upstream.port;
-                format!("is port {port} the upstream's HTTPS port? tls = false where it speaks plain HTTP")
-            };
-            let next = next.unwrap_or_else(is_https);
+            let next = next.unwrap_or_else(|| usual_cause(address.port(), &error));
             let verification = why.clone();
             *report = Some(Tls { took, protocol: None, suite: None, verification, chain });
             Err(failed(why, &next))
@@ -91,6 +87,17 @@ fn certificate_error(error: &io::Error) -> Option<&CertificateError> {
     match error.get_ref()?.downcast_ref()? {
         Error::InvalidCertificate(error) => Some(error),
         _ => None,
+    }
+}
+
+/// What to do about a handshake that failed for a reason that says nothing of it.
+fn usual_cause(port: u16, error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::TimedOut => format!(
+            "does port {port} of the upstream speak TLS? If it does, large packets may not get through from there (path \
+             MTU): clamp the MSS where the tunnel begins, or let ICMP \"fragmentation needed\" through"
+        ),
+        _ => format!("is port {port} the upstream's HTTPS port? tls = false where it speaks plain HTTP"),
     }
 }
 

@@ -1,8 +1,10 @@
-//! The way to an upstream, a step at a time and each with its time: DNS, TCP, TLS, HTTP. It is the way that requests
-//! go, but for what only a look takes: every address is tried, and certificates are shown even when they don't hold.
+//! The way to an upstream, a step at a time and each with its time: DNS, TCP, TLS, HTTP, large
+//! packets. It is the way that requests go, but for what only a look takes: every address is tried,
+//! and certificates are shown even when they don't hold.
 
 mod handshake;
 mod names;
+mod packets;
 mod report;
 mod request;
 mod sockets;
@@ -11,7 +13,7 @@ use crate::config::{Timeouts, Upstream};
 use crate::net::Stream;
 use crate::upstream::Dns;
 
-pub use report::{Attempt, Certificate, Failure, Name, Names, Report, Request, Tls};
+pub use report::{Attempt, Certificate, Failure, Name, Names, Packets, Report, Request, Tls};
 
 /// Goes as far as there is a way.
 pub async fn probe(upstream: &Upstream, dns: &Dns, timeouts: &Timeouts) -> Report {
@@ -35,5 +37,6 @@ async fn walk(
         true => handshake::shake_hands(upstream, address, tcp, timeouts.connect, &mut report.tls).await?,
         false => Stream::Plain(tcp),
     };
-    request::get(upstream, &mut stream, timeouts.response, &mut report.http).await
+    request::get(upstream, &mut stream, timeouts.response, &mut report.http).await?;
+    packets::send_large(upstream, address, timeouts, &mut report.packets).await
 }

@@ -20,6 +20,8 @@ pub struct Report {
     /// `None`: without TLS, or it did not come to that.
     pub tls: Option<Tls>,
     pub http: Option<Request>,
+    /// `None`: not tried, because an earlier step failed or a second connection did not come about.
+    pub packets: Option<Packets>,
     /// Where the way ends, if it does.
     pub failure: Option<Failure>,
 }
@@ -33,6 +35,7 @@ impl Report {
             tcp: Vec::new(),
             tls: None,
             http: None,
+            packets: None,
             failure: None,
         }
     }
@@ -41,7 +44,7 @@ impl Report {
 /// The step that failed, why, and what to do next.
 #[derive(Clone, Debug, Serialize)]
 pub struct Failure {
-    /// `DNS`, `TCP`, `TLS` or `HTTP`.
+    /// `DNS`, `TCP`, `TLS`, `HTTP` or `MTU`.
     pub step: &'static str,
     pub error: String,
     pub next: String,
@@ -121,6 +124,18 @@ pub struct Request {
     #[serde(rename = "duration_seconds", serialize_with = "seconds")]
     pub took: Duration,
     pub status: u16,
+}
+
+/// A second `GET /`, whose head fills several packets.
+#[derive(Clone, Debug, Serialize)]
+pub struct Packets {
+    #[serde(rename = "duration_seconds", serialize_with = "seconds")]
+    pub took: Duration,
+    pub head_bytes: usize,
+    /// The upstream's kernel has acknowledged all of it.
+    pub acknowledged: bool,
+    /// The answer's; `None` without one.
+    pub status: Option<u16>,
 }
 
 fn seconds<S: Serializer>(duration: &Duration, to: S) -> Result<S::Ok, S::Error> {

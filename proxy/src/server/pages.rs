@@ -33,6 +33,7 @@ impl Pages for Status {
         to.family("hookgate_build_info", "gauge", "Which hookgate this is");
         to.sample(&[("version", env!("CARGO_PKG_VERSION"))], 1);
         self.context().metrics.expose(&mut to);
+        self.context().log.expose(&mut to);
         self.connections(&mut to);
         self.upstreams(&mut to);
         if let Some(stats) = self.counted() {

@@ -11,6 +11,7 @@ mod inherited;
 mod kernel_tls;
 mod netns;
 mod pages;
+mod send_queue;
 mod shared;
 
 #[cfg(feature = "count-allocations")]
@@ -22,4 +23,5 @@ pub use inherited::inherited;
 pub use kernel_tls::{KeyUse, Received, receive_record, send_record, set_kernel_tls_keys, start_kernel_tls};
 pub use netns::netns_cookie;
 pub use pages::Pages;
+pub use send_queue::send_queue_bytes;
 pub use shared::Shared;

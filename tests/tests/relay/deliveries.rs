@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use harness::{NetNs, Origin, TempDir, VERIFY_TOKEN, binary, free_port, wait_until};
+use harness::{End, NetNs, Origin, TempDir, VERIFY_TOKEN, ask_admin, binary, free_port, wait_until};
 use serde_json::{Value, json};
 
 use crate::{OK, Relay, TIMEOUTS, get, local, post, proxy_line, request};
@@ -135,6 +135,12 @@ fn each_request_is_told_with_how_far_it_got() -> Result<()> {
     assert_eq!(codes(&["--failed"])?, [json!(502), json!(403), json!(400)]);
     assert_eq!(codes(&["--upstream", "UP.example"])?, [json!(200), json!(200)]);
     assert_eq!(codes(&["--failed", "--upstream", "up.example"])?, [] as [Value; 0]);
+    let mut none = Command::new(binary()?);
+    none.args(["deliveries", "--upstream", "other.example", "--config"]).arg(scene.relay.proxy.config());
+    let none = none.output()?;
+    assert_eq!((none.status.code(), &none.stdout[..]), (Some(0), &b""[..]));
+    let said = String::from_utf8_lossy(&none.stderr);
+    assert!(said.contains("no match among the 5 requests that the proxy remembers"), "{said}");
     let text = scene.relay.proxy.command(&NetNs::here(), &["deliveries"])?;
     assert_eq!(text.lines().count(), 5);
     assert!(text.contains("connection_refused at connect") && !text.contains(VERIFY_TOKEN), "{text}");
@@ -171,5 +177,50 @@ fn without_a_proxy_there_is_nothing_to_tell() -> Result<()> {
     let output = command.output()?;
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("no proxy answers"), "{output:?}");
+    Ok(())
+}
+
+#[test]
+fn how_far_a_body_got_is_told() -> Result<()> {
+    const LONG: usize = 16 << 20;
+    // Reads a part of a long body and then no more, as long as the connection is there.
+    let origin = Origin::plain(|connection| {
+        if connection.head()?.contains(&format!("Content-Length: {LONG}")) {
+            connection.bytes(LONG / 16)?;
+            std::thread::sleep(Duration::from_secs(5));
+            return Ok(End::Reset);
+        }
+        connection.bytes("hello".len())?;
+        connection.send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok")?;
+        Ok(End::Close)
+    })?;
+    let relay = Relay::before(&origin)?;
+    let send = |request: &[u8]| -> Result<u16> { Ok(relay.client()?.ask(request)?.status()) };
+    assert_eq!(send(post("/up.example/", "hello").as_bytes())?, 200);
+    let head = request("POST /up.example/", &[&format!("Content-Length: {LONG}")], "");
+    // Over TLS a client that is still sending when it is answered does not get to read that.
+    send(&[head.as_bytes(), &vec![b'x'; LONG]].concat()).ok();
+    // A client that stops: what it sent has arrived.
+    let head = request("POST /up.example/", &[&format!("Content-Length: {LONG}")], "hello");
+    assert_eq!(send(head.as_bytes())?, 408);
+    assert_eq!(send(post("/nobody.example/", "hello").as_bytes())?, 403);
+
+    let told = || -> Result<Vec<Value>> {
+        Ok(serde_json::from_slice(&ask_admin(relay.admin, "/deliveries.json?after=0")?.body)?)
+    };
+    assert!(wait_until(Duration::from_secs(5), || Ok(told()?.len() == 4))?);
+    let told = told()?;
+    assert_eq!((&told[1]["code"], &told[1]["error"]), (&504.into(), &"http_response_timeout".into()));
+    let lengths: Vec<_> = told.iter().map(|one| one["body_bytes"].as_u64()).collect();
+    assert_eq!(lengths, [Some(5), Some(LONG as u64), Some(LONG as u64), Some(5)]);
+    let sent: Vec<_> = told.iter().filter_map(|one| one["body_sent_bytes"].as_u64()).collect();
+    assert_eq!((sent[0], sent[2], sent[3]), (5, 5, 0));
+    // TLS records that are on their way hide some of what has arrived.
+    assert!((LONG as u64 / 32..LONG as u64).contains(&sent[1]), "{sent:?}");
+    let log = relay.proxy.stderr();
+    for sent in &sent[1..3] {
+        assert!(log.contains(&format!(" sent=\"{sent} of {LONG} bytes of the body\"\n")), "{log}");
+    }
+    assert_eq!(log.matches("bytes of the body").count(), 2, "{log}");
     Ok(())
 }

@@ -24,6 +24,8 @@ fn path_and_query_travel_byte_for_byte() -> Result<()> {
     for rest in [
         "/",
         "/webhooks/whatsapp/%2B5511999999999?x=1",
+        "/webhooks/whatsapp/%205511999999999?hub.mode=subscribe&hub.challenge=1158201444&hub.verify_token=t",
+        "/webhooks/whatsapp/+5511999999999?hub.mode=subscribe&hub.challenge=1158201444&hub.verify_token=t",
         "//a/../b/./c//",
         "/%2f%2F%00%zz+%20;a=b,c",
         "/?",

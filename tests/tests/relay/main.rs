@@ -17,6 +17,7 @@ mod http_listener;
 mod in_flight;
 mod life;
 mod limits;
+mod log;
 mod names;
 mod origins;
 mod pieces;

@@ -21,6 +21,7 @@ check allowed_host_is_502_while_it_is_down answers /chatwoot.example.com/x 502
 check command_line_reaches_it hookgate reload
 check reloads systemctl reload hookgate
 check is_active_after_a_reload within 20 active
+check journal_takes_every_line equal "$(systemctl show --property LogRateLimitIntervalUSec --value hookgate)" 0
 check is_hardened systemd-analyze security --no-pager --threshold=20 hookgate
 tail -n 1 /run/said
 

@@ -4,16 +4,19 @@ mod meta;
 mod receiver;
 mod report;
 mod url;
+mod verification;
 
-use std::io::{self, Write as _};
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use serde::Serialize;
 use tokio::runtime;
@@ -21,12 +24,15 @@ use tokio::task::{JoinSet, LocalSet};
 use tokio::time::{Instant, sleep_until};
 
 use self::receiver::{Outcome, Receiver, Trust};
-use self::report::{Row, Summary, Verification};
+use self::report::{Row, Summary};
 use self::url::Url;
+use self::verification::Verification;
 use super::{json, print};
 
 /// Deliveries that may be under way at once when a rate is asked for.
 const MOST_AT_ONCE: usize = 64;
+/// The largest payload that is sent. Meta's are 3 MB at most.
+const MAX_PAYLOAD_BYTES: u64 = 64 << 20;
 /// What stands for the verify token where none is given.
 const NO_TOKEN: &str = "hookgate";
 
@@ -35,10 +41,10 @@ pub struct Options {
     /// The callback URL as Meta has it, such as https://proxy.example.com/chatwoot.example.com/webhooks/whatsapp/%2B55
     url: Url,
     /// The app's secret; deliveries are signed with it
-    #[arg(long, value_name = "S")]
+    #[arg(long, value_name = "S", value_parser = NonEmptyStringValueParser::new())]
     secret: Option<String>,
     /// The token that the receiver expects in a verification request
-    #[arg(long, value_name = "TOKEN")]
+    #[arg(long, value_name = "TOKEN", value_parser = NonEmptyStringValueParser::new())]
     verify_token: Option<String>,
     /// The body of each delivery [default: a text message]
     #[arg(long, value_name = "FILE")]
@@ -84,7 +90,7 @@ fn rate(text: &str) -> Result<f64, &'static str> {
 /// Exit code 1 when anything was not answered with 200.
 pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let payload = match &options.payload {
-        Some(path) => std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?,
+        Some(path) => payload(path)?,
         None => meta::SAMPLE.to_owned(),
     };
     if options.insecure {
@@ -96,8 +102,34 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     runtime.block_on(LocalSet::new().run_until(play(options, &payload)))
 }
 
+/// Errors: it cannot be read, or is none that Meta could send.
+fn payload(path: &Path) -> anyhow::Result<Vec<u8>> {
+    let (name, mut payload) = (path.display(), Vec::new());
+    let file = File::open(path).with_context(|| format!("cannot read {name}"))?;
+    file.take(MAX_PAYLOAD_BYTES + 1)
+        .read_to_end(&mut payload)
+        .with_context(|| format!("cannot read {name}"))?;
+    if payload.is_empty() {
+        bail!("{name} is empty: Meta always sends a body; leave --payload out for a text message");
+    }
+    if payload.len() as u64 > MAX_PAYLOAD_BYTES {
+        bail!("{name} is larger than {} MiB: Meta sends 3 MB at most", MAX_PAYLOAD_BYTES >> 20);
+    }
+    Ok(payload)
+}
+
 async fn play(options: &Options, payload: &[u8]) -> anyhow::Result<ExitCode> {
-    let url = &options.url;
+    let url = &options.url.as_meta_sends_it();
+    if *url != options.url {
+        let target = &url.target;
+        // Where standard error is closed there is nobody left to tell.
+        writeln!(
+            io::stderr(),
+            "WARNING: Meta sends a `+` in a callback URL's path as %20, and so does this command: {target}; enter %2B \
+             for it, here and at Meta"
+        )
+        .ok();
+    }
     let instead = options.connect.map(|Address(ip, port)| SocketAddr::new(ip, port.unwrap_or(url.port)));
     let trust = Trust { ca: options.ca.as_deref(), verify: !options.insecure };
     let patience = Duration::from_secs(options.timeout);

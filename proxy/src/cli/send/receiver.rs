@@ -87,7 +87,7 @@ impl Receiver {
             Some(stream) => stream,
             None => {
                 let connected = timeout(CONNECT.min(self.patience), self.connect()).await;
-                connected.unwrap_or_else(|_| Err("connecting took too long".into()))?
+                connected.unwrap_or_else(|_| Err(self.unreachable()))?
             }
         };
         let answer = ask(&mut stream, request).await.map_err(|error| error.to_string())?;
@@ -97,9 +97,22 @@ impl Receiver {
         Ok(answer)
     }
 
+    /// Where requests go.
+    fn addresses(&self) -> String {
+        self.addresses.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ")
+    }
+
+    fn unreachable(&self) -> String {
+        let (seconds, to) = (CONNECT.min(self.patience).as_secs(), self.addresses());
+        format!(
+            "cannot connect: no answer from {to} within {seconds} s: does a firewall on the way drop packets?"
+        )
+    }
+
     async fn connect(&self) -> Result<Stream, String> {
-        let failed = |error| format!("cannot connect: {error}");
-        let tcp = connect_to_any(&self.addresses).await.map_err(|error| failed(error.to_string()))?;
+        let to = self.addresses();
+        let tcp = connect_to_any(&self.addresses).await;
+        let tcp = tcp.map_err(|error| format!("cannot connect: {error}: does anything listen at {to}?"))?;
         let Some((config, name)) = &self.tls else { return Ok(Stream::Plain(tcp)) };
         let session = Session::connect(tcp, Arc::clone(config), name.clone(), None, &self.buffers).await;
         let session = session.map_err(|error| format!("TLS: {}", tls::fault(&error)))?;

@@ -6,6 +6,13 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::receiver::Outcome;
+use crate::net::Answer;
+
+/// How much of an answer is shown, in bytes.
+const SHOWN_BYTES: usize = 60;
+
+/// The only status after which Meta does not send a message again.
+const DELIVERED: u16 = 200;
 
 /// One request, as it is told.
 #[derive(Clone, Debug, Serialize)]
@@ -17,71 +24,59 @@ pub struct Row {
     error: Option<String>,
     /// The answer's `Proxy-Status`: it is hookgate's own, not the receiver's.
     proxy_status: Option<String>,
+    /// Where a redirect leads to.
+    location: Option<String>,
+    /// The start of an answer that Meta would not take.
+    pub body: Option<String>,
 }
 
 impl Row {
     pub fn new(outcome: &Outcome) -> Self {
-        let answer = outcome.answer.as_ref();
+        let answer = outcome.answer.as_ref().ok();
+        let refusal = answer.filter(|answer| answer.status != DELIVERED);
+        let redirect = answer.filter(|answer| (300..400).contains(&answer.status));
         Self {
-            status: answer.ok().map(|answer| answer.status),
+            status: answer.map(|answer| answer.status),
             duration_seconds: outcome.took.as_secs_f64(),
-            error: answer.err().cloned(),
-            proxy_status: answer.ok().and_then(|answer| answer.field("proxy-status")),
+            error: outcome.answer.as_ref().err().cloned(),
+            proxy_status: answer.and_then(|answer| answer.field("proxy-status")),
+            location: redirect.and_then(|answer| answer.field("location")),
+            body: refusal.and_then(start_of),
         }
     }
 
     /// Meta takes nothing else for delivered.
     pub fn is_delivered(&self) -> bool {
-        self.status == Some(200)
+        self.status == Some(DELIVERED)
+    }
+
+    /// Status, time, and what is known of why besides the answer's body.
+    pub fn without_body(&self) -> String {
+        let status = self.status.map_or("---".into(), |status| status.to_string());
+        let why = match &self.location {
+            Some(location) => Some(format!("redirects to {location}: Meta does not follow")),
+            None => self.error.clone().or_else(|| self.proxy_status.clone()),
+        };
+        let why = why.map_or(String::new(), |why| format!("  {why}"));
+        format!("{status}  {:>9}{why}", milliseconds(self.duration_seconds))
     }
 }
 
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.status {
-            Some(status) => write!(f, "{status}")?,
-            None => f.write_str("---")?,
-        }
-        write!(f, "  {:>9}", milliseconds(self.duration_seconds))?;
-        let why = self.error.as_ref().or(self.proxy_status.as_ref());
-        why.map_or(Ok(()), |why| write!(f, "  {why}"))
+        f.write_str(&self.without_body())?;
+        // Of hookgate's own answers the field says more than the body.
+        let body = self.body.as_ref().filter(|_| self.proxy_status.is_none());
+        body.map_or(Ok(()), |body| write!(f, "  {body:?}"))
     }
 }
 
-/// Whether the callback URL would be accepted.
-#[derive(Clone, Debug, Serialize)]
-pub struct Verification {
-    #[serde(flatten)]
-    pub row: Row,
-    pub challenge_returned: bool,
-    /// Whether a token was given, so that a receiver can agree at all.
-    pub counts: bool,
-}
-
-impl Verification {
-    pub fn new(outcome: &Outcome, challenge: &str, has_token: bool) -> Self {
-        let challenge_returned =
-            outcome.answer.as_ref().is_ok_and(|answer| answer.body == challenge.as_bytes());
-        Self { row: Row::new(outcome), challenge_returned, counts: has_token }
-    }
-
-    pub fn is_fine(&self) -> bool {
-        !self.counts || (self.row.is_delivered() && self.challenge_returned)
-    }
-}
-
-impl fmt::Display for Verification {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.row)?;
-        match (self.counts, self.challenge_returned) {
-            (_, true) => f.write_str("  the challenge came back"),
-            (true, false) if self.row.is_delivered() => {
-                f.write_str("  the challenge did not come back: Meta would refuse this callback URL")
-            }
-            (true, false) => f.write_str("  Meta would refuse this callback URL"),
-            (false, false) => f.write_str("  (does not count: no receiver can agree without --verify-token)"),
-        }
-    }
+/// The start of an answer's content, as far as it is text; `None` where there is none, or it cannot
+/// be decoded.
+pub fn start_of(answer: &Answer) -> Option<String> {
+    let content = answer.content().ok().filter(|content| !content.is_empty())?;
+    let start = &content[..content.len().min(SHOWN_BYTES)];
+    Some(String::from_utf8_lossy(start).into_owned())
 }
 
 /// All deliveries together.
@@ -141,7 +136,7 @@ mod tests {
 
     fn row(status: Option<u16>, milliseconds: u32) -> Row {
         let duration_seconds = f64::from(milliseconds) / 1000.0;
-        Row { status, duration_seconds, error: None, proxy_status: None }
+        Row { status, duration_seconds, error: None, proxy_status: None, location: None, body: None }
     }
 
     #[test]

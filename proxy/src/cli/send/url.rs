@@ -16,6 +16,15 @@ pub struct Url {
     pub target: String,
 }
 
+impl Url {
+    /// The same with `%20` for each `+` in its path, as Meta sends what was entered with a `+`. The
+    /// query stays.
+    pub fn as_meta_sends_it(&self) -> Self {
+        let (path, query) = self.target.split_at(self.target.find('?').unwrap_or(self.target.len()));
+        Self { target: path.replace('+', "%20") + query, ..self.clone() }
+    }
+}
+
 impl FromStr for Url {
     type Err = &'static str;
 
@@ -87,6 +96,8 @@ mod tests {
                 Url { is_https, host: host.into(), port, authority: authority.into(), target: target.into() };
             assert_eq!(url, expected, "{text}");
         }
+        let with_plus: Url = "https://proxy.example.com/a/+55?b=+1".parse().unwrap();
+        assert_eq!(with_plus.as_meta_sends_it().target, "/a/%2055?b=+1");
         for wrong in [
             "proxy.example.com/a",
             "ftp://proxy.example.com/",

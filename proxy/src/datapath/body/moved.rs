@@ -16,7 +16,7 @@ impl Add for Moved {
 }
 
 impl Moved {
-    pub(super) fn bytes(self) -> u64 {
+    pub fn bytes(self) -> u64 {
         self.copied + self.spliced
     }
 }

@@ -1,5 +1,7 @@
 //! `hookgate send`, towards receivers of every kind, alone and through hookgate.
 
+mod verification;
+
 use std::net::SocketAddr;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
@@ -162,9 +164,13 @@ fn nothing_but_200_is_delivered() -> Result<()> {
     assert!(sent.stdout.contains("no answer within 1 s"), "{}", sent.stdout);
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
 
-    let nobody = Sent::new(&[&format!("http://127.0.0.1:{}/a/b", free_port()?)])?;
-    assert_eq!(nobody.code, Some(1));
-    assert!(nobody.stdout.contains("cannot connect: Connection refused"), "{}", nobody.stdout);
+    let address = format!("127.0.0.1:{}", free_port()?);
+    for count in ["0", "1"] {
+        let nobody = Sent::new(&[&format!("http://{address}/a/b"), "--count", count])?;
+        assert_eq!(nobody.code, Some(1), "{}", nobody.stdout);
+        assert!(nobody.stdout.contains("cannot connect: Connection refused"), "{}", nobody.stdout);
+        assert!(nobody.stdout.contains(&format!("does anything listen at {address}?")), "{}", nobody.stdout);
+    }
     Ok(())
 }
 
@@ -228,11 +234,20 @@ fn usage_is_2() -> Result<()> {
         &["https://proxy.example.com/", "--count", "-1"],
         &["https://proxy.example.com/", "--connect", "proxy"],
         &["https://proxy.example.com/", "--insecure", "--ca", "x"],
+        &["https://proxy.example.com/", "--secret", ""],
+        &["https://proxy.example.com/", "--verify-token", ""],
     ] {
         let sent = Sent::new(args)?;
         assert_eq!(sent.code, Some(2), "{args:?}: {}", sent.stderr);
     }
-    let sent = Sent::new(&["http://127.0.0.1:1/", "--payload", "/nowhere"])?;
-    assert_eq!((sent.code, sent.stderr.contains("cannot read /nowhere")), (Some(1), true), "{}", sent.stderr);
+    for (payload, error) in [
+        ("/nowhere", "cannot read /nowhere: No such file"),
+        ("/", "cannot read /: Is a directory"),
+        ("/dev/null", "/dev/null is empty: Meta always sends a body"),
+        ("/dev/zero", "/dev/zero is larger than 64 MiB: Meta sends 3 MB at most"),
+    ] {
+        let sent = Sent::new(&["http://127.0.0.1:1/", "--payload", payload])?;
+        assert_eq!((sent.code, sent.stderr.contains(error)), (Some(1), true), "{payload}: {}", sent.stderr);
+    }
     Ok(())
 }
