@@ -1,6 +1,7 @@
 //! What keeps a configuration from working, without starting: in its text, in the files that it names, on this machine.
 
 mod certificates;
+mod dns;
 mod fault;
 mod folders;
 mod guarded;
@@ -20,7 +21,6 @@ use crate::access::Disk;
 use crate::config::{Config, ConfigError, Files, Key, Places, Problem, Reading, Severity};
 use crate::observe::{Format, Log};
 use crate::server::{self, BadUser, Machine, Prepared};
-use crate::upstream::Dns;
 
 /// What files mean, and all that is wrong.
 pub struct Checked {
@@ -77,7 +77,7 @@ pub fn before_start(
 
 /// What is configured and has no line of its own at the doctor's.
 pub fn others(config: &Config) -> Vec<Fault> {
-    [roots::faults(config), folders::faults(config), user(config), dns(config)].concat()
+    [roots::faults(config), folders::faults(config), user(config), dns::faults(config)].concat()
 }
 
 fn faults(reading: &Reading, files: &Files, may_lock_out: bool, is_given_sockets: bool) -> Vec<Fault> {
@@ -114,11 +114,6 @@ fn user(config: &Config) -> Vec<Fault> {
         error => Fault::of(Severity::Fatal, key(), &error),
     };
     server::worker_user(config).err().map(fault).into_iter().collect()
-}
-
-fn dns(config: &Config) -> Vec<Fault> {
-    let wrong = Dns::new(&config.dns, &Disk).err();
-    wrong.iter().map(|error| Fault::of(Severity::Fatal, Key::new("dns.servers"), error)).collect()
 }
 
 /// Whatever else keeps the proxy from starting.

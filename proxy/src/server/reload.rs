@@ -110,7 +110,7 @@ impl Reloader {
         let before = Arc::clone(&self.generations.borrow());
         let certificates = self.certificates(&config, &before)?;
         let access = &*self.access;
-        let parts = Parts::renewed(&before.context, &self.config, &config, &self.machine, access)?;
+        let parts = Parts::renewed(&before.context, &config, &self.machine, access)?;
         let log = before.context.log.with(log_format(config.log.format), config.log.access);
         let doors = self.doors(&config, certificates.as_deref(), &before, &log)?;
         let place = self.answering.as_ref().map(|answering| answering.place(&config, &self.parent, &log));
@@ -121,7 +121,9 @@ impl Reloader {
         };
         let context = parts.context(&config, kernel_tls, log, Arc::clone(&before.context.metrics));
         let context = Arc::new(context);
-        let mut report = changes(&self.config, &config, &self.fixed);
+        // Also when only the machine's own file names others.
+        let has_other_dns = !Arc::ptr_eq(&before.context.dns, &context.dns);
+        let mut report = changes(&self.config, &config, &self.fixed, has_other_dns);
         if self.has_guard && self.config.guard != config.guard {
             self.reload_guard(&context.metrics.funnel, &config, &mut report);
         }
@@ -245,7 +247,7 @@ impl Fixed {
 }
 
 /// A line for each section that differs.
-fn changes(before: &Config, after: &Config, fixed: &Fixed) -> String {
+fn changes(before: &Config, after: &Config, fixed: &Fixed, has_other_dns: bool) -> String {
     let mut lines = String::new();
     let mut line = |text: String| lines += &(text + "\n");
     let admin = |config: &Config| (config.admin_listen(), config.admin_hosts().to_vec());
@@ -253,7 +255,7 @@ fn changes(before: &Config, after: &Config, fixed: &Fixed) -> String {
         ("listen", before.listen != after.listen),
         ("tls", before.tls != after.tls || before.ktls != after.ktls),
         ("acme", before.acme != after.acme),
-        ("dns", before.dns != after.dns),
+        ("dns", has_other_dns),
         ("relay", before.relay != after.relay),
         ("timeouts", before.timeouts != after.timeouts),
         ("limits", before.limits != after.limits),
