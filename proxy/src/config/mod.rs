@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::prefixes::Network;
 
 mod acme;
+mod attributes;
 mod dns;
 mod document;
 pub mod edit;
