@@ -1,9 +1,10 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
+use rustix::process::Signal;
 
-use crate::{NetNs, Running};
+use crate::{NetNs, Running, wait_until};
 
 /// A real DNS server (dnsmasq) that knows the names it is given, and no others.
 pub struct DnsServer {
@@ -46,6 +47,19 @@ impl DnsServer {
 
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Has it read its files again (`--addn-hosts`), and returns when it has.
+    ///
+    /// # Errors
+    /// It is gone, or does not say so in time.
+    pub fn read_again(&self) -> Result<()> {
+        const SAYS: &str = "read ";
+        let before = self.log().matches(SAYS).count();
+        self.running.signal(Signal::HUP)?;
+        let has_read = wait_until(Duration::from_secs(10), || Ok(self.log().matches(SAYS).count() > before))?;
+        ensure!(has_read, "dnsmasq does not read its files again:\n{}", self.log());
+        Ok(())
     }
 
     /// Its log: a line per question and answer.

@@ -8,8 +8,9 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use crate::workspace::is_root;
 
 /// Programs of the demo and the tests, and the packages that bring them.
-pub const PROGRAMS: [(&str, &str); 17] = [
+pub const PROGRAMS: [(&str, &str); 20] = [
     ("bpftool", "bpftool"),
+    ("chattr", "e2fsprogs"),
     ("chromium", "chromium"),
     ("curl", "curl"),
     ("dnsmasq", "dnsmasq-base"),
@@ -23,6 +24,8 @@ pub const PROGRAMS: [(&str, &str); 17] = [
     ("pebble", "pebble"),
     ("pebble-challtestsrv", "pebble"),
     ("python3", "python3"),
+    ("setfacl", "acl"),
+    ("setpriv", "util-linux"),
     ("strace", "strace"),
     ("tcpdump", "tcpdump"),
     ("tmux", "tmux"),

@@ -1,12 +1,13 @@
 //! `[guard]`: the interfaces, Meta's prefixes, and whom the filter would shut out.
 
-use super::Fault;
+use super::holder::is_hookgate_running;
+use super::{Fault, Purpose};
 use crate::config::{Config, Guard, Key, Severity};
 use crate::guard::{self, Error, Holder};
 use crate::prefixes::{BadList, BadState, FileError};
 
 /// `may_lock_out`: the operator insists on a filter that will most likely lock somebody out.
-pub(super) fn faults(config: &Config, may_lock_out: bool) -> Vec<Fault> {
+pub(super) fn faults(config: &Config, may_lock_out: bool, purpose: Purpose) -> Vec<Fault> {
     let mut faults = Vec::new();
     let standing = match config.prefixes.load() {
         Ok((standing, bad)) => {
@@ -24,7 +25,11 @@ pub(super) fn faults(config: &Config, may_lock_out: bool) -> Vec<Fault> {
         faults.push(Fault::new(Severity::Warning, Key::new("guard.refresh"), text, "write \"1h\" or more"));
     }
     for (number, name) in guard.interfaces.iter().enumerate() {
-        faults.extend(interface(Key::new("guard.interfaces").element(number), name, guard).err());
+        let at = Key::new("guard.interfaces").element(number);
+        faults.extend(match purpose {
+            Purpose::Check => candidate_interface(at, name, guard),
+            Purpose::Start { .. } => interface(at, name, guard).err(),
+        });
     }
     let table = standing.map(|standing| standing.table());
     if let Some(Err(error)) =
@@ -54,6 +59,21 @@ pub fn state(bad: &BadState) -> Fault {
         text,
         "make a new one (`hookgate prefixes update`)",
     )
+}
+
+/// An interface that a running hookgate guards under another `pin` is no fault of a candidate.
+fn candidate_interface(at: Key, name: &str, guard: &Guard) -> Option<Fault> {
+    match guard::holder(name) {
+        Ok(Some(holder @ Holder::Hookgate(_))) if is_hookgate_running() => {
+            interface(at.clone(), name, guard).err().map(|_| {
+                let text = format!("{name} runs {holder}");
+                let next =
+                    "where this is to take its place, `hookgate guard detach` that one before the start";
+                Fault::new(Severity::Warning, at, text, next)
+            })
+        }
+        _ => interface(at, name, guard).err(),
+    }
 }
 
 /// Whether the interface that is written at `at` runs this hookgate's guard; false: it is free.

@@ -1,6 +1,7 @@
 //! What keeps a configuration from working, without starting: in its text, in the files that it names, on this machine.
 
 mod certificates;
+mod dns;
 mod fault;
 mod folders;
 mod guarded;
@@ -20,7 +21,6 @@ use crate::access::Disk;
 use crate::config::{Config, ConfigError, Files, Key, Places, Problem, Reading, Severity};
 use crate::observe::{Format, Log};
 use crate::server::{self, BadUser, Machine, Prepared};
-use crate::upstream::Dns;
 
 /// What files mean, and all that is wrong.
 pub struct Checked {
@@ -30,11 +30,23 @@ pub struct Checked {
     pub problems: Vec<Problem>,
 }
 
-/// Everything that a start would find, and who is in its way. `may_lock_out`: the guard may filter even where that will
-/// most likely lock somebody out.
+/// Why a configuration is checked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// For `hookgate check`: a running hookgate may hold what the configuration names.
+    Check,
+    /// For a start.
+    Start {
+        /// The sockets come from the process that holds the ports.
+        is_given_sockets: bool,
+    },
+}
+
+/// Everything that a start would find, without what a running hookgate holds. `may_lock_out`: the
+/// guard may filter even where that will most likely lock somebody out.
 pub fn check(files: &Files, may_lock_out: bool) -> Checked {
     let reading = files.reading();
-    let faults = faults(&reading, files, may_lock_out, false);
+    let faults = faults(&reading, files, may_lock_out, Purpose::Check);
     let Reading { config, problems, .. } = reading;
     let mut problems = merged(files, problems, faults);
     if let Some(config) = config.as_ref().filter(|_| !problems.iter().any(is_fatal)) {
@@ -63,7 +75,7 @@ pub fn before_start(
     if let Some(config) = to_bind {
         ports::wait_until_free(config);
     }
-    let mut faults = faults(&reading, files, may_lock_out, is_given_sockets);
+    let mut faults = faults(&reading, files, may_lock_out, Purpose::Start { is_given_sockets });
     if let Some(config) = to_bind {
         faults.extend(ports::already_running(config, files.path()));
     }
@@ -77,16 +89,20 @@ pub fn before_start(
 
 /// What is configured and has no line of its own at the doctor's.
 pub fn others(config: &Config) -> Vec<Fault> {
-    [roots::faults(config), folders::faults(config), user(config), dns(config)].concat()
+    [roots::faults(config), folders::faults(config), user(config), dns::faults(config)].concat()
 }
 
-fn faults(reading: &Reading, files: &Files, may_lock_out: bool, is_given_sockets: bool) -> Vec<Fault> {
+fn faults(reading: &Reading, files: &Files, may_lock_out: bool, purpose: Purpose) -> Vec<Fault> {
     let Some(config) = &reading.config else { return Vec::new() };
     let mut faults = certificates::faults(config, &reading.pairs);
-    faults.extend(guarded::faults(config, may_lock_out));
+    faults.extend(guarded::faults(config, may_lock_out, purpose));
     faults.extend(others(config));
-    if !is_given_sockets {
-        faults.extend(ports::faults(config, files.path()));
+    match purpose {
+        Purpose::Check => faults.extend(ports::faults(config, Holder::is_hookgate)),
+        Purpose::Start { is_given_sockets: true } => {}
+        Purpose::Start { is_given_sockets: false } => {
+            faults.extend(ports::faults(config, |holder| holder.runs(files.path())));
+        }
     }
     // Those that are there may be among what can't be read.
     let is_of_upstreams = |problem: &Problem| {
@@ -114,11 +130,6 @@ fn user(config: &Config) -> Vec<Fault> {
         error => Fault::of(Severity::Fatal, key(), &error),
     };
     server::worker_user(config).err().map(fault).into_iter().collect()
-}
-
-fn dns(config: &Config) -> Vec<Fault> {
-    let wrong = Dns::new(&config.dns, &Disk).err();
-    wrong.iter().map(|error| Fault::of(Severity::Fatal, Key::new("dns.servers"), error)).collect()
 }
 
 /// Whatever else keeps the proxy from starting.

@@ -11,7 +11,7 @@ use rustix::net::sockopt::socket_peercred;
 use rustix::process::geteuid;
 
 use super::Fault;
-use super::holder::{Holder, holders};
+use super::holder::{Holder, holders, socket_holders};
 use crate::config::{Config, Key, Severity};
 use crate::server;
 
@@ -35,19 +35,19 @@ pub(super) fn wait_until_free(config: &Config) {
     }
 }
 
-/// `file`: the configuration's, by which a hookgate that runs with it is known.
-pub(super) fn faults(config: &Config, file: &Path) -> Vec<Fault> {
+/// `is_accepted`: which processes may hold what this configuration names.
+pub(super) fn faults(config: &Config, is_accepted: impl Fn(&Holder) -> bool) -> Vec<Fault> {
     let addresses = addresses(config).into_iter();
-    let socket = config.admin_socket();
-    let socket = socket.and_then(|path| socket_fault(path, file));
-    addresses.filter_map(|(key, address)| port(key, address, file).err()).chain(socket).collect()
+    let socket = config.admin_socket().and_then(|path| socket_fault(path, &is_accepted));
+    addresses.filter_map(|(key, address)| port(key, address, &is_accepted).err()).chain(socket).collect()
 }
 
 /// Of the first address at which this configuration's hookgate listens already: nothing that is wrong, unless one is to
-/// start.
+/// start. `file`: the configuration's, by which that is known.
 pub(super) fn already_running(config: &Config, file: &Path) -> Option<Fault> {
     addresses(config).into_iter().find_map(|(key, address)| {
-        let ours = port(key.clone(), address, file).ok().filter(|ours| !ours.is_empty())?;
+        let ours = port(key.clone(), address, |holder| holder.runs(file)).ok();
+        let ours = ours.filter(|ours| !ours.is_empty())?;
         let names = ours.iter().map(Holder::to_string).collect::<Vec<_>>().join(", ");
         let text = format!("{address} is held by {names}, which runs with this configuration already");
         let next = "`hookgate reload` has it read the files again, `hookgate run --takeover` takes its place";
@@ -74,13 +74,17 @@ pub fn addresses(config: &Config) -> Vec<(Key, SocketAddr)> {
     all
 }
 
-/// Who of this configuration's hookgates has the address; empty: it is free.
+/// The accepted holders of the address; empty: it is free.
 ///
 /// Errors: it can't be had, or it can't be seen whether it can.
-pub fn port(key: Key, address: SocketAddr, file: &Path) -> Result<Vec<Holder>, Fault> {
+pub fn port(
+    key: Key,
+    address: SocketAddr,
+    is_accepted: impl Fn(&Holder) -> bool,
+) -> Result<Vec<Holder>, Fault> {
     let Err(error) = server::can_bind(address) else { return Ok(Vec::new()) };
     if error.kind() == ErrorKind::AddrInUse {
-        return held(key, address, holders(address.port()), file);
+        return held(key, address, holders(address), is_accepted);
     }
     let fault = |severity, text: String, next| Err(Fault::new(severity, key, text, next));
     match error.kind() {
@@ -98,8 +102,13 @@ pub fn port(key: Key, address: SocketAddr, file: &Path) -> Result<Vec<Holder>, F
     }
 }
 
-fn held(key: Key, address: SocketAddr, holders: Vec<Holder>, file: &Path) -> Result<Vec<Holder>, Fault> {
-    let (ours, others): (Vec<_>, Vec<_>) = holders.into_iter().partition(|holder| holder.runs(file));
+fn held(
+    key: Key,
+    address: SocketAddr,
+    holders: Vec<Holder>,
+    is_accepted: impl Fn(&Holder) -> bool,
+) -> Result<Vec<Holder>, Fault> {
+    let (ours, others): (Vec<_>, Vec<_>) = holders.into_iter().partition(|holder| is_accepted(holder));
     let names = others.iter().map(Holder::to_string).collect::<Vec<_>>().join(", ");
     let fault = |severity, text: String, next| Err(Fault::new(severity, key, text, next));
     match &others[..] {
@@ -128,13 +137,18 @@ fn held(key: Key, address: SocketAddr, holders: Vec<Holder>, file: &Path) -> Res
 }
 
 /// Of `[admin] socket`, if somebody listens there.
-fn socket_fault(path: &Path, file: &Path) -> Option<Fault> {
+fn socket_fault(path: &Path, is_accepted: impl Fn(&Holder) -> bool) -> Option<Fault> {
     let peer = UnixStream::connect(path).ok()?;
-    let pid = socket_peercred(&peer).ok()?.pid.as_raw_nonzero().get();
-    let holder = Holder::of(u32::try_from(pid).ok()?);
+    let mut holders = socket_holders(path);
+    if holders.is_empty() {
+        // The process that made the socket; it may have passed it on since.
+        let pid = socket_peercred(&peer).ok()?.pid.as_raw_nonzero().get();
+        holders.push(Holder::of(u32::try_from(pid).ok()?));
+    }
+    let holder = holders.into_iter().find(|holder| !is_accepted(holder))?;
     let text = format!("{} is held by {holder}", path.display());
     let next = "another hookgate needs another `socket`";
-    (!holder.runs(file)).then(|| Fault::new(Severity::Fatal, Key::new("admin.socket"), text, next))
+    Some(Fault::new(Severity::Fatal, Key::new("admin.socket"), text, next))
 }
 
 #[cfg(test)]
@@ -149,15 +163,15 @@ mod tests {
 
     #[test]
     fn a_port_that_is_held_is_held_by_somebody() {
-        let file = Path::new("/etc/hookgate/hookgate.toml");
+        let nobodys = |_: &Holder| false;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
-        let fault = port(key(), address, file).unwrap_err();
+        let fault = port(key(), address, nobodys).unwrap_err();
         assert_eq!(fault.severity, Severity::Fatal, "{fault}");
         assert!(fault.text.contains(&format!("(pid {})", std::process::id())), "{fault}");
         drop(listener);
-        assert_eq!(port(key(), address, file), Ok(Vec::new()));
-        let elsewhere = port(key(), "192.0.2.1:80".parse().unwrap(), file).unwrap_err();
+        assert_eq!(port(key(), address, nobodys), Ok(Vec::new()));
+        let elsewhere = port(key(), "192.0.2.1:80".parse().unwrap(), nobodys).unwrap_err();
         assert!(elsewhere.text.ends_with("this machine does not have the address"), "{elsewhere}");
     }
 
@@ -165,8 +179,7 @@ mod tests {
     fn who_is_in_the_way() {
         let severity = |pids: &[u32]| {
             let holders = pids.iter().map(|pid| Holder { name: "other".into(), pid: *pid }).collect();
-            held(key(), "127.0.0.1:1".parse().unwrap(), holders, Path::new("/nowhere"))
-                .map_err(|fault| fault.severity)
+            held(key(), "127.0.0.1:1".parse().unwrap(), holders, |_| false).map_err(|fault| fault.severity)
         };
         // No process has numbers as high as that.
         assert_eq!(severity(&[u32::MAX, 1]), Err(Severity::Fatal));

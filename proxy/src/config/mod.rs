@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 use crate::prefixes::Network;
 
 mod acme;
+mod attributes;
+mod dns;
 mod document;
 pub mod edit;
 mod files;
@@ -28,6 +30,7 @@ mod upstreams;
 mod value;
 
 pub use acme::{Acme, Challenge, contact_domain};
+pub use dns::{Dns, DnsServer, DnsServers};
 pub use document::{Problem, Severity};
 pub use files::{Files, Reading, files};
 pub use key::Key;
@@ -218,24 +221,6 @@ pub enum Ktls {
 pub struct Pair {
     pub cert: PathBuf,
     pub key: PathBuf,
-}
-
-/// `[dns]`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Dns {
-    pub servers: DnsServers,
-    pub timeout: Duration,
-    /// The longest a record is kept, whatever its TTL says.
-    pub valid: Duration,
-    /// How long an expired record still serves when no server answers.
-    pub stale: Duration,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum DnsServers {
-    /// `/etc/resolv.conf`.
-    System,
-    These(Vec<SocketAddr>),
 }
 
 /// One entry of `[upstreams]`.

@@ -5,6 +5,10 @@ use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
+
+use super::attributes;
+
 /// The right to edit, until it is dropped. It lies on the configuration's folder: that stays the same file when those
 /// in it are replaced.
 #[derive(Debug)]
@@ -14,10 +18,20 @@ pub struct EditLock {
 
 /// A file that cannot be edited; it is as it was.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot write {}: {error}", path.display())]
+#[error("cannot write {}: {error}{}", path.display(), next.iter().map(|next| format!(": {next}")).collect::<String>())]
 pub struct CannotReplace {
     path: PathBuf,
     error: io::Error,
+    /// What to do, where `error` does not say so.
+    next: Option<String>,
+}
+
+impl CannotReplace {
+    /// `real`: `path` with its links resolved.
+    fn new(path: &Path, real: &Path, error: io::Error) -> Self {
+        let next = remedy(real, &error);
+        Self { path: path.to_owned(), error, next }
+    }
 }
 
 impl EditLock {
@@ -28,22 +42,24 @@ impl EditLock {
             folder.lock()?;
             Ok(folder)
         });
-        let folder = folder.map_err(|error| CannotReplace { path: path.to_owned(), error })?;
+        let folder = folder.map_err(|error| CannotReplace::new(path, path, error))?;
         Ok(Self { _folder: folder })
     }
 
-    /// Writes `text` in place of what `path` leads to, which keeps its mode and owner. Whatever happens on the way,
-    /// there is the old file or the new one.
+    /// Replaces the file that `path` leads to. Mode, owner, ACL and other attributes stay.
+    /// A crash leaves the old file or the new one.
     pub fn replace(&self, path: &Path, text: &str) -> Result<(), CannotReplace> {
-        let failed = |error| CannotReplace { path: path.to_owned(), error };
-        let path = fs::canonicalize(path).map_err(failed)?;
-        let new = beside(&path);
-        let replaced = write_like(&path, &new, text).and_then(|()| fs::rename(&new, &path));
+        let real = fs::canonicalize(path).map_err(|error| CannotReplace::new(path, path, error))?;
+        let new = beside(&real);
+        let replaced = ensure_replaceable(&real)
+            .and_then(|()| write_like(&real, &new, text))
+            .and_then(|()| fs::rename(&new, &real));
         if replaced.is_err() {
             // The first error is the one to tell.
             fs::remove_file(&new).ok();
         }
-        replaced.and_then(|()| File::open(folder(&path))?.sync_all()).map_err(failed)
+        let synced = replaced.and_then(|()| File::open(folder(&real))?.sync_all());
+        synced.map_err(|error| CannotReplace::new(path, &real, error))
     }
 }
 
@@ -55,19 +71,65 @@ fn beside(path: &Path) -> PathBuf {
     path.with_file_name(name)
 }
 
-/// A new file that has the mode and the owner of `old`.
+/// Fails early: in an append-only folder the new file could not be removed again.
+fn ensure_replaceable(path: &Path) -> io::Result<()> {
+    match find_unchangeable(path) {
+        Some(_) => Err(ErrorKind::PermissionDenied.into()),
+        None => Ok(()),
+    }
+}
+
+/// What the operator can do about `error`, the result of replacing `path`.
+fn remedy(path: &Path, error: &io::Error) -> Option<String> {
+    let (shown, folder) = (path.display(), folder(path));
+    match (error.kind(), find_unchangeable(path)) {
+        (ErrorKind::ResourceBusy, _) => Some(format!(
+            "{shown} is mounted by itself (docker -v FILE:FILE), and such a file can't be replaced: mount its \
+             folder instead, or edit it outside"
+        )),
+        (ErrorKind::ReadOnlyFilesystem, _) => Some(
+            "the file system is mounted read-only: edit the file where it comes from, or mount it writable"
+                .into(),
+        ),
+        (ErrorKind::PermissionDenied, Some(path)) => {
+            let path = path.display();
+            Some(format!("{path} is immutable or append-only: `chattr -ia {path}` lifts that"))
+        }
+        (ErrorKind::PermissionDenied, None) => Some(format!(
+            "run this as root, or as the file's owner who may also write in {}",
+            folder.display()
+        )),
+        _ => None,
+    }
+}
+
+/// The file or its folder, if one of them is immutable or append-only (chattr(1)).
+fn find_unchangeable(path: &Path) -> Option<&Path> {
+    let is_marked = |path: &&Path| {
+        let found = statx(CWD, *path, AtFlags::empty(), StatxFlags::empty());
+        let marks = StatxAttributes::IMMUTABLE | StatxAttributes::APPEND;
+        found.is_ok_and(|found| found.stx_attributes.intersects(marks))
+    };
+    [path, folder(path)].into_iter().find(is_marked)
+}
+
+/// Writes a new file with mode, owner and attributes of `old`.
 fn write_like(old: &Path, new: &Path, text: &str) -> io::Result<()> {
     // One that was killed has left it.
     match fs::remove_file(new) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let like = fs::metadata(old)?;
+    let old = File::open(old)?;
+    let like = old.metadata()?;
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(new)?;
     let own = file.metadata()?;
     if (own.uid(), own.gid()) != (like.uid(), like.gid()) {
         fchown(&file, Some(like.uid()), Some(like.gid()))?;
     }
+    attributes::drop_inherited(&old, &file)?;
+    attributes::copy(&old, &file)?;
+    // Last: for a file with an ACL the group bits are the mask.
     file.set_permissions(fs::Permissions::from_mode(like.mode() & 0o7777))?;
     file.write_all(text.as_bytes())?;
     file.sync_all()

@@ -10,12 +10,11 @@ use super::document::{Document, Problem, Section};
 use super::key::Key;
 use super::upstreams::Named;
 use super::value::{
-    address_with_port, again, auto_or_number, boolean, duration, free_address, network, number, one_of, path,
-    port, share, text,
+    again, auto_or_number, boolean, duration, free_address, network, number, one_of, path, port, share, text,
 };
 use super::{
-    Acme, Admin, Config, Dns, DnsServers, Guard, Ktls, Limit, Limits, Listen, Log, LogFormat, Mode, Pair,
-    Prefixes, Process, Relay, Scheme, Timeouts, Tls, XdpMode, acme, prefixes, upstreams,
+    Acme, Admin, Config, Dns, Guard, Ktls, Limit, Limits, Listen, Log, LogFormat, Mode, Pair, Prefixes,
+    Process, Relay, Scheme, Timeouts, Tls, XdpMode, acme, dns, prefixes, upstreams,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -203,31 +202,7 @@ impl<'d> Reading<'d> {
 
     fn dns(&mut self) -> Dns {
         let mut section = self.top.section("dns");
-        let servers = if section.value("servers", |v| Ok(v.is_str())).unwrap_or(false) {
-            section.value("servers", |value| match value.as_str() {
-                Some("system") => Ok(DnsServers::System),
-                _ => Err("must be a list such as [\"1.1.1.1\"], or the word \"system\"".into()),
-            })
-        } else {
-            section
-                .list("servers", |server| {
-                    let written = text(server)?;
-                    let wrong = || format!("`{written}` is not a DNS server: write \"IP\" or \"IP:port\"");
-                    address_with_port(written, 53).ok_or_else(wrong)
-                })
-                .map(DnsServers::These)
-        };
-        if servers == Some(DnsServers::These(Vec::new())) {
-            section.problem("servers", "at least one, or \"system\"");
-        }
-        let dns = Dns {
-            servers: servers.unwrap_or_else(|| {
-                DnsServers::These(vec![([1, 1, 1, 1], 53).into(), ([8, 8, 8, 8], 53).into()])
-            }),
-            timeout: section.value("timeout", duration).unwrap_or(5 * SECOND),
-            valid: section.value("valid", duration).unwrap_or(300 * SECOND),
-            stale: section.value("stale", duration).unwrap_or(3600 * SECOND),
-        };
+        let dns = dns::keys(&mut section);
         self.finish(section);
         dns
     }

@@ -114,8 +114,8 @@ fn defaults_are_the_contracts() {
     let config = minimal();
     assert_eq!(config.listen.plain_scheme, Scheme::Http);
     let Dns { servers, timeout, valid, stale } = config.dns;
-    let two = ["1.1.1.1:53", "8.8.8.8:53"].map(|server| server.parse().unwrap());
-    assert_eq!(servers, DnsServers::These(two.into()));
+    let four = ["1.1.1.1", "8.8.8.8", "2606:4700:4700::1111", "2001:4860:4860::8888"];
+    assert_eq!(servers, DnsServers::These(four.map(|server| server.parse().unwrap()).into()));
     assert_eq!((timeout, valid, stale), (seconds(5), seconds(300), seconds(3600)));
     assert_eq!(config.relay.name, "hookgate");
     let guard = config.guard.unwrap();

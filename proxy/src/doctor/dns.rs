@@ -1,6 +1,5 @@
 //! Whether each DNS server answers, and how fast.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -8,28 +7,28 @@ use tokio::time::Instant;
 use super::Finding;
 use super::finding::Level;
 use crate::access::Disk;
-use crate::config::{self, Config, DnsServers, RegistryHost};
-use crate::upstream::{ConnectError, Dns};
+use crate::config::{Config, DnsServers, RegistryHost};
+use crate::upstream::ConnectError;
+use crate::upstream::dns::{Dns, NamedServers, RESOLV_CONF};
 
 pub async fn findings(config: &Config) -> Vec<Finding> {
     let Some(name) = name(config) else {
         return vec![Finding::ok("DNS", "not needed: nothing is configured by name")];
     };
-    let servers: Vec<(String, DnsServers)> = match &config.dns.servers {
-        DnsServers::System => vec![("/etc/resolv.conf".into(), DnsServers::System)],
-        DnsServers::These(servers) => servers.iter().map(|server| one(*server)).collect(),
-    };
+    // Faults of resolv.conf are reported with the configuration.
+    let Ok(NamedServers { servers, .. }) = NamedServers::of(&config.dns, &Disk) else { return Vec::new() };
     let mut answers = Vec::new();
-    for (subject, servers) in servers {
+    for server in servers {
+        let subject = match config.dns.servers {
+            DnsServers::System => format!("DNS {} ({RESOLV_CONF})", server.with_port()),
+            DnsServers::These(_) => format!("DNS {}", server.with_port()),
+        };
         let begun = Instant::now();
-        let outcome = ask(config::Dns { servers, ..config.dns.clone() }, name).await;
-        answers.push((format!("DNS {subject}"), outcome, begun.elapsed()));
+        let outcome = Dns::asking(vec![server], &config.dns).lookup(name).await.map(drop);
+        answers.push((subject, outcome, begun.elapsed()));
     }
-    judged(name, answers)
-}
-
-fn one(server: SocketAddr) -> (String, DnsServers) {
-    (server.to_string(), DnsServers::These(vec![server]))
+    let are_defaults = config.dns.servers == DnsServers::default();
+    judged(name, answers, are_defaults)
 }
 
 /// A name that the configuration needs.
@@ -42,31 +41,36 @@ fn name(config: &Config) -> Option<&str> {
     upstream.map(|upstream| &*upstream.name).or(registry)
 }
 
-async fn ask(settings: config::Dns, name: &str) -> Result<(), Failure> {
-    let dns = Dns::new(&settings, &Disk).map_err(|error| Failure::SetUp(error.to_string()))?;
-    dns.lookup(name).await.map(|_| ()).map_err(Failure::Lookup)
-}
-
-enum Failure {
-    SetUp(String),
-    Lookup(ConnectError),
-}
-
-/// A server that fails is bad only where no other one works.
-fn judged(name: &str, answers: Vec<(String, Result<(), Failure>, Duration)>) -> Vec<Finding> {
+/// A failing server is a warning while another one works. `are_defaults`: the list serves machines
+/// with one address family, so a missing route is expected.
+fn judged(
+    name: &str,
+    answers: Vec<(String, Result<(), ConnectError>, Duration)>,
+    are_defaults: bool,
+) -> Vec<Finding> {
     let one_works = answers.iter().any(|(_, outcome, _)| outcome.is_ok());
     let level = if one_works { Level::Warn } else { Level::Fail };
-    let finding = |(subject, outcome, took): (String, Result<(), Failure>, Duration)| {
+    let finding = |(subject, outcome, took): (String, Result<(), ConnectError>, Duration)| {
         let took = took.as_millis();
         match outcome {
             Ok(()) => Finding::ok(subject, format!("{name} in {took} ms")),
-            Err(Failure::SetUp(error)) => Finding::wrong(level, subject, error, "correct [dns] servers"),
-            Err(Failure::Lookup(ConnectError::DnsTimeout)) => {
+            Err(ConnectError::DnsTimeout(_)) => {
                 let next = "is UDP and TCP to port 53 open from here? name other [dns] servers";
                 Finding::wrong(level, subject, format!("no answer within {took} ms"), next)
             }
-            Err(Failure::Lookup(error)) => {
+            Err(ConnectError::NoDns(_)) if one_works && are_defaults => {
+                Finding::ok(subject, "not asked: no route to it; another one answers")
+            }
+            Err(ConnectError::NoDns(error)) => {
+                let next = "`ip route` and `ip -6 route` show where this machine can send";
+                Finding::wrong(level, subject, error, next)
+            }
+            Err(ConnectError::NoName(error)) => {
                 let next = format!("does {name} exist? name it as it is, or other [dns] servers");
+                Finding::wrong(level, subject, format!("{name}: {error} ({took} ms)"), next)
+            }
+            Err(error) => {
+                let next = "name other [dns] servers, which resolve this name";
                 Finding::wrong(level, subject, format!("{name}: {error} ({took} ms)"), next)
             }
         }
@@ -78,18 +82,26 @@ fn judged(name: &str, answers: Vec<(String, Result<(), Failure>, Duration)>) -> 
 mod tests {
     use super::*;
 
+    fn levels(outcomes: Vec<Result<(), ConnectError>>, are_defaults: bool) -> Vec<Level> {
+        let took = Duration::from_millis(7);
+        let answers = outcomes.into_iter().map(|outcome| ("1.1.1.1:53".to_owned(), outcome, took)).collect();
+        judged("a.example", answers, are_defaults).iter().map(|finding| finding.level).collect()
+    }
+
     #[test]
     fn one_server_that_works_is_enough() {
-        let levels = |outcomes: Vec<Result<(), Failure>>| {
-            let took = Duration::from_millis(7);
-            let answers =
-                outcomes.into_iter().map(|outcome| ("1.1.1.1:53".to_owned(), outcome, took)).collect();
-            judged("a.example", answers).iter().map(|finding| finding.level).collect::<Vec<_>>()
-        };
-        let silent = || Err(Failure::Lookup(ConnectError::DnsTimeout));
-        let unknown = || Err(Failure::Lookup(ConnectError::Dns("no such name".into())));
-        assert_eq!(levels(vec![Ok(()), silent()]), [Level::Ok, Level::Warn]);
-        assert_eq!(levels(vec![silent(), unknown()]), [Level::Fail, Level::Fail]);
-        assert_eq!(levels(vec![Ok(())]), [Level::Ok]);
+        let silent = || Err(ConnectError::DnsTimeout(None));
+        let unknown = || Err(ConnectError::NoName("no such name".into()));
+        assert_eq!(levels(vec![Ok(()), silent()], false), [Level::Ok, Level::Warn]);
+        assert_eq!(levels(vec![silent(), unknown()], false), [Level::Fail, Level::Fail]);
+        assert_eq!(levels(vec![Ok(())], false), [Level::Ok]);
+    }
+
+    #[test]
+    fn a_family_that_the_machine_lacks_is_no_warning_with_the_defaults() {
+        let unreachable = || Err(ConnectError::NoDns("no route".into()));
+        assert_eq!(levels(vec![Ok(()), unreachable()], true), [Level::Ok, Level::Ok]);
+        assert_eq!(levels(vec![Ok(()), unreachable()], false), [Level::Ok, Level::Warn]);
+        assert_eq!(levels(vec![unreachable(), unreachable()], true), [Level::Fail, Level::Fail]);
     }
 }

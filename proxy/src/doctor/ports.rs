@@ -10,7 +10,7 @@ use crate::config::Config;
 pub fn findings(config: &Config, file: &Path) -> Vec<Finding> {
     let finding = |(key, address)| {
         let subject = format!("{key} {address}");
-        match check::port(key, address, file) {
+        match check::port(key, address, |holder| holder.runs(file)) {
             Ok(ours) if ours.is_empty() => Finding::ok(subject, "free"),
             Ok(ours) => {
                 let names = ours.iter().map(Holder::to_string).collect::<Vec<_>>().join(", ");

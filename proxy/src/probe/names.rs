@@ -33,11 +33,19 @@ pub async fn addresses(
 
 fn failure(upstream: &Upstream, error: &ConnectError) -> Failure {
     let next = match error {
-        ConnectError::DnsTimeout => {
+        ConnectError::DnsTimeout(_) => {
             "is UDP and TCP to port 53 open from here? `hookgate doctor` asks each of [dns] servers".into()
         }
         ConnectError::Prohibited => {
             "write allow_private = true for this upstream if it lies in your own network".into()
+        }
+        ConnectError::NoDns(_) => {
+            "`ip route` and `ip -6 route` show where this machine can send; `hookgate doctor` asks each of [dns] \
+             servers"
+                .into()
+        }
+        ConnectError::Dns(_) => {
+            "`hookgate doctor` says which of [dns] servers answer; name others that resolve this name".into()
         }
         _ => format!(
             "does {} exist? write the name as its DNS has it, or give its address; `hookgate doctor` says which of \

@@ -87,18 +87,13 @@ impl Parts {
     /// what it knows.
     pub(super) fn renewed(
         former: &Context,
-        before: &Config,
         config: &Config,
         machine: &Machine,
         access: &dyn Access,
     ) -> Result<Self, StartError> {
-        let dns = match before.dns == config.dns {
-            true => Arc::clone(&former.dns),
-            false => Arc::new(Dns::new(&config.dns, access)?),
-        };
         Ok(Self {
             directory: former.directory.renewed(&config.upstreams, access)?,
-            dns,
+            dns: former.dns.renewed(&config.dns, access)?,
             admission: admission(config, machine).after(&former.admission),
         })
     }

@@ -62,6 +62,5 @@ pub(super) fn dns(now: &Generation) -> Option<DnsState> {
 
 fn without_dns(dns: &DnsState) -> Option<String> {
     let since = clock::rfc3339(dns.silent_since?);
-    let servers = dns.servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    Some(format!("no DNS server has answered since {since}: {servers}"))
+    Some(format!("no DNS server has answered since {since}: {}", dns.servers.join(", ")))
 }

@@ -129,7 +129,7 @@ impl Reloader {
         let (certificates, new_files) = self.certificates(&config, &before)?;
         let list = self.prefixes.read_list()?;
         let access = &*self.access;
-        let parts = Parts::renewed(&before.context, &self.config, &config, &self.machine, access)?;
+        let parts = Parts::renewed(&before.context, &config, &self.machine, access)?;
         let log = before.context.log.with(log_format(config.log.format), config.log.access);
         let doors = self.doors(&config, certificates.as_deref(), &before, &log)?;
         let place = self.answering.as_ref().map(|answering| answering.place(&config, &self.parent, &log));
@@ -140,7 +140,9 @@ impl Reloader {
         };
         let context = parts.context(&config, kernel_tls, log, Arc::clone(&before.context.metrics));
         let context = Arc::new(context);
-        let mut report = changes(&self.config, &config, &self.fixed);
+        // Also when only the machine's own file names others.
+        let has_other_dns = !Arc::ptr_eq(&before.context.dns, &context.dns);
+        let mut report = changes(&self.config, &config, &self.fixed, has_other_dns);
         for line in context.directory.changed_files(&before.context.directory) {
             report += &(line + "\n");
         }
@@ -300,7 +302,7 @@ impl Fixed {
 }
 
 /// A line for each section that differs.
-fn changes(before: &Config, after: &Config, fixed: &Fixed) -> String {
+fn changes(before: &Config, after: &Config, fixed: &Fixed, has_other_dns: bool) -> String {
     let mut lines = String::new();
     let mut line = |text: String| lines += &(text + "\n");
     let admin = |config: &Config| (config.admin_listen(), config.admin_hosts().to_vec());
@@ -308,7 +310,7 @@ fn changes(before: &Config, after: &Config, fixed: &Fixed) -> String {
         ("listen", before.listen != after.listen),
         ("tls", before.tls != after.tls || before.ktls != after.ktls),
         ("acme", before.acme != after.acme),
-        ("dns", before.dns != after.dns),
+        ("dns", has_other_dns),
         ("relay", before.relay != after.relay),
         ("timeouts", before.timeouts != after.timeouts),
         ("limits", before.limits != after.limits),

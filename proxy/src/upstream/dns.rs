@@ -1,29 +1,32 @@
 //! Names to addresses: the configured servers only, one query per name at a time, answers kept within bounds.
 
+mod resolv_conf;
+mod routes;
+mod server;
 mod servers;
+mod sockets;
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use hickory_resolver::TokioResolver;
-use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig};
-use hickory_resolver::net::runtime::TokioRuntimeProvider;
-use hickory_resolver::net::{DnsError, NetError};
-use hickory_resolver::proto::rr::{RData, RecordType};
-use hickory_resolver::system_conf::parse_resolv_conf;
+use hickory_resolver::proto::ProtoError;
+use hickory_resolver::proto::rr::{Name, RecordType};
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout};
 
 use super::ConnectError;
 use crate::access::Access;
-use crate::config::{self, DnsServers};
+use crate::config::{self, DnsServer, DnsServers};
+use routes::Family;
+use server::{Records, Unanswered};
 use servers::Servers;
 
 pub use servers::DnsState;
+pub use sockets::has_interface;
 
 /// Where the machine's own servers stand (resolv.conf(5)).
 pub const RESOLV_CONF: &str = "/etc/resolv.conf";
@@ -33,14 +36,13 @@ const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
 const STALE_PATIENCE: Duration = Duration::from_millis(1800);
 /// How long a stale answer serves before the servers are asked again (RFC 8767 §5).
 const STALE_TTL: Duration = Duration::from_secs(30);
-/// How long "no such name" is kept when the answer does not say.
-const NEGATIVE_TTL: Duration = Duration::from_secs(30);
+/// How long IPv6 addresses are kept when no server told the IPv4 ones in time.
+const WITHOUT_IPV4_TTL: Duration = Duration::from_secs(5);
 /// How long a failure is kept, so that a burst of requests is one query.
 const FAILURE_TTL: Duration = Duration::from_secs(1);
 
 /// The resolver and what it has learned. Names come from the allowlist, so there are never more than that.
 pub struct Dns {
-    resolver: TokioResolver,
     settings: config::Dns,
     names: Mutex<HashMap<Box<str>, Arc<Lookup>>>,
     servers: Servers,
@@ -61,41 +63,70 @@ struct Answer {
     stale_until: Instant,
 }
 
+/// The servers to ask.
+#[derive(Debug)]
+pub struct NamedServers {
+    /// At least one.
+    pub servers: Vec<DnsServer>,
+    /// A sentence for each line of resolv.conf that names no usable server.
+    pub unusable: Vec<String>,
+}
+
 /// The DNS cannot be asked as configured.
 #[derive(Debug, thiserror::Error)]
 pub enum BadDns {
-    #[error("[dns] servers = \"system\": cannot read {RESOLV_CONF}: {0}")]
+    #[error(
+        "[dns] servers = \"system\": cannot read {RESOLV_CONF}: {0}: write that file, or servers = [\"IP\"] in [dns]"
+    )]
     Unreadable(io::Error),
-    #[error("cannot set up DNS: {0}")]
-    SetUp(#[from] NetError),
+    #[error(
+        "[dns] servers = \"system\": no server in {RESOLV_CONF}{}: write a line `nameserver IP` there, or \
+         servers = [\"IP\"] in [dns]",
+        .0.iter().map(|unusable| format!("; {unusable}")).collect::<String>()
+    )]
+    NoServer(Vec<String>),
+}
+
+impl NamedServers {
+    /// Reads them from `settings`, or from resolv.conf.
+    pub fn of(settings: &config::Dns, access: &dyn Access) -> Result<Self, BadDns> {
+        let text = match &settings.servers {
+            DnsServers::These(servers) => {
+                return Ok(Self { servers: servers.clone(), unusable: Vec::new() });
+            }
+            DnsServers::System => access.read(Path::new(RESOLV_CONF)).map_err(BadDns::Unreadable)?,
+        };
+        let resolv_conf::ResolvConf { servers, unusable } = resolv_conf::parse(&text);
+        let unusable = unusable.into_iter().map(|(line, written)| {
+            format!("{RESOLV_CONF}, line {line}: {written:?} is not the address of a server")
+        });
+        let unusable = unusable.collect();
+        if servers.is_empty() { Err(BadDns::NoServer(unusable)) } else { Ok(Self { servers, unusable }) }
+    }
 }
 
 impl Dns {
     pub fn new(settings: &config::Dns, access: &dyn Access) -> Result<Self, BadDns> {
-        let config = match &settings.servers {
-            DnsServers::System => {
-                let text = access.read(Path::new(RESOLV_CONF)).map_err(BadDns::Unreadable)?;
-                let (system, _) = parse_resolv_conf(text)?;
-                ResolverConfig::from_name_servers(system.name_servers().to_vec())
-            }
-            DnsServers::These(servers) => ResolverConfig::from_name_servers(
-                servers.iter().map(|s| name_server(s.ip(), s.port())).collect(),
-            ),
-        };
-        let at_once = config.name_servers().len();
-        let servers = config.name_servers().iter().map(|server| {
-            let port = server.connections.first().map_or(53, |connection| connection.port);
-            SocketAddr::new(server.ip, port)
-        });
-        let servers = Servers::new(servers.collect());
-        let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
-        let options = builder.options_mut();
-        options.timeout = settings.timeout;
-        options.num_concurrent_reqs = at_once;
-        options.use_hosts_file = ResolveHosts::Never;
-        options.cache_size = 0;
-        let resolver = builder.build()?;
-        Ok(Self { resolver, settings: settings.clone(), names: Mutex::default(), servers })
+        Ok(Self::asking(NamedServers::of(settings, access)?.servers, settings))
+    }
+
+    /// Asks `servers` in place of those in `settings`.
+    pub fn asking(servers: Vec<DnsServer>, settings: &config::Dns) -> Self {
+        let servers = Servers::new(servers, settings.timeout);
+        Self { settings: settings.clone(), names: Mutex::default(), servers }
+    }
+
+    /// Returns the same value, with its cache, if neither `settings` nor resolv.conf changed.
+    pub fn renewed(
+        self: &Arc<Self>,
+        settings: &config::Dns,
+        access: &dyn Access,
+    ) -> Result<Arc<Self>, BadDns> {
+        let NamedServers { servers, .. } = NamedServers::of(settings, access)?;
+        if self.settings == *settings && self.servers.written().eq(&servers) {
+            return Ok(Arc::clone(self));
+        }
+        Ok(Arc::new(Self::asking(servers, settings)))
     }
 
     /// The addresses of `name`, IPv4 and IPv6, at least one.
@@ -108,15 +139,15 @@ impl Dns {
     /// The addresses of `name` as the servers have them now, each with its TTL, at least one. Nothing is kept, and
     /// both families are waited for.
     pub async fn records(&self, name: &str) -> Result<Vec<(IpAddr, Duration)>, ConnectError> {
-        let name = format!("{name}.");
-        let family = async |family| {
-            let found = timeout(self.settings.timeout, self.query_family(&name, family)).await;
-            let (addresses, ttl) = found.unwrap_or(Err(Unanswered::Silence))?;
-            Ok(addresses.into_iter().map(|address| (address, ttl)).collect::<Vec<_>>())
+        let (name, deadline) = (absolute_name(name)?, Instant::now() + self.settings.timeout);
+        let (v6, v4) =
+            tokio::join!(self.ask(&name, Family::V6, deadline), self.ask(&name, Family::V4, deadline));
+        let with_ttl = |Records { addresses, ttl }: Records| {
+            addresses.into_iter().map(|address| (address, ttl)).collect::<Vec<_>>()
         };
-        match tokio::join!(family(RecordType::AAAA), family(RecordType::A)) {
-            (Ok(v6), Ok(v4)) => Ok([v6, v4].concat()),
-            (Ok(some), Err(_)) | (Err(_), Ok(some)) => Ok(some),
+        match (v6, v4) {
+            (Ok(v6), Ok(v4)) => Ok([with_ttl(v6), with_ttl(v4)].concat()),
+            (Ok(some), Err(_)) | (Err(_), Ok(some)) => Ok(with_ttl(some)),
             (Err(Unanswered::No(..)), Err(other)) => Err(other.into()),
             (Err(first), Err(_)) => Err(first.into()),
         }
@@ -145,109 +176,94 @@ impl Dns {
     async fn answer(&self, name: &str, stale: Option<(Arc<[IpAddr]>, Instant)>) -> Answer {
         let patience = if stale.is_some() { STALE_PATIENCE } else { self.settings.timeout };
         let patience = patience.min(self.settings.timeout);
-        let found = timeout(patience, self.query(name)).await.unwrap_or(Err(Unanswered::Silence));
+        let found = self.query(name, Instant::now() + patience).await;
         let now = Instant::now();
         let kept = |ttl: Duration, outcome| {
             let expires = now + ttl.min(self.settings.valid);
             Answer { outcome, expires, stale_until: expires + self.settings.stale }
         };
         match (found, stale) {
-            (Ok((addresses, ttl)), _) => kept(ttl, Ok(addresses.into())),
-            (Err(Unanswered::No(why, ttl)), _) => kept(ttl, Err(ConnectError::Dns(why))),
-            (Err(Unanswered::Silence | Unanswered::Failure(_)), Some((addresses, until))) => {
+            (Ok(Records { addresses, ttl }), _) => kept(ttl, Ok(addresses.into())),
+            (Err(no @ Unanswered::No(_, ttl)), _) => kept(ttl, Err(no.into())),
+            (Err(_), Some((addresses, until))) => {
                 let expires = (now + STALE_TTL).min(until);
                 Answer { outcome: Ok(addresses), expires, stale_until: until }
             }
-            (Err(Unanswered::Silence), None) => kept(FAILURE_TTL, Err(ConnectError::DnsTimeout)),
-            (Err(Unanswered::Failure(why)), None) => kept(FAILURE_TTL, Err(ConnectError::Dns(why))),
+            (Err(why), None) => kept(FAILURE_TTL, Err(why.into())),
         }
     }
 
     /// Asks for both families at once; one that answers waits only a moment for the other.
-    async fn query(&self, name: &str) -> Result<(Vec<IpAddr>, Duration), Unanswered> {
-        // With its last dot the name is whole, and no search list applies.
-        let name = format!("{name}.");
-        let mut v6 = std::pin::pin!(self.query_family(&name, RecordType::AAAA));
-        let mut v4 = std::pin::pin!(self.query_family(&name, RecordType::A));
+    async fn query(&self, name: &str, deadline: Instant) -> Result<Records, Unanswered<String>> {
+        let name = absolute_name(name)?;
+        let mut v6 = std::pin::pin!(self.ask(&name, Family::V6, deadline));
+        let mut v4 = std::pin::pin!(self.ask(&name, Family::V4, deadline));
         let (first, second) = tokio::select! {
             first = &mut v6 => match first {
-                Ok(first) => (Ok(first), timeout(RESOLUTION_DELAY, v4).await.ok()),
+                Ok(first) => (Ok(first), timeout(second_family_delay(Family::V6), v4).await.ok()),
                 Err(no) => (Err(no), Some(v4.await)),
             },
             first = &mut v4 => match first {
-                Ok(first) => (Ok(first), timeout(RESOLUTION_DELAY, v6).await.ok()),
+                Ok(first) => (Ok(first), timeout(second_family_delay(Family::V4), v6).await.ok()),
                 Err(no) => (Err(no), Some(v6.await)),
             },
         };
         match (first, second) {
-            (Ok((mut some, ttl)), Some(Ok((more, other_ttl)))) => {
-                some.extend(more);
-                Ok((some, ttl.min(other_ttl)))
+            (Ok(mut some), Some(Ok(more))) => {
+                some.addresses.extend(more.addresses);
+                Ok(Records { ttl: some.ttl.min(more.ttl), ..some })
             }
-            (Ok(found), _) | (Err(_), Some(Ok(found))) => Ok(found),
+            (Ok(whole), Some(Err(Unanswered::No(..)))) | (Err(Unanswered::No(..)), Some(Ok(whole))) => {
+                Ok(whole)
+            }
+            (Ok(part), _) | (Err(_), Some(Ok(part))) => {
+                let longest = if part.has_ipv4() { part.ttl } else { WITHOUT_IPV4_TTL };
+                Ok(Records { ttl: part.ttl.min(longest), ..part })
+            }
             // A plain "no" says less than a failure: the other family may well have addresses.
             (Err(Unanswered::No(..)), Some(Err(other))) => Err(other),
             (Err(first), _) => Err(first),
         }
     }
 
-    async fn query_family(
+    async fn ask(
         &self,
-        name: &str,
-        family: RecordType,
-    ) -> Result<(Vec<IpAddr>, Duration), Unanswered> {
-        let asked = self.resolver.lookup(name, family).await;
-        self.servers.note(&asked);
-        let lookup = asked.map_err(Unanswered::from)?;
-        let ttl = lookup.answers().iter().map(|record| record.ttl).min().unwrap_or_default();
-        let addresses = lookup.answers().iter().filter_map(|record| match &record.data {
-            RData::A(a) => Some(IpAddr::V4(a.0)),
-            RData::AAAA(aaaa) => Some(IpAddr::V6(aaaa.0)),
-            _ => None,
-        });
-        let addresses: Vec<IpAddr> = addresses.collect();
-        if addresses.is_empty() {
-            return Err(Unanswered::No("the name has no address".into(), NEGATIVE_TTL));
+        name: &Name,
+        family: Family,
+        deadline: Instant,
+    ) -> Result<Records, Unanswered<String>> {
+        let (kind, loopback) = match family {
+            Family::V4 => (RecordType::A, Ipv4Addr::LOCALHOST.into()),
+            Family::V6 => (RecordType::AAAA, Ipv6Addr::LOCALHOST.into()),
+        };
+        // Loopback by definition (RFC 6761 §6.3).
+        if name.iter().next_back().is_some_and(|label| label.eq_ignore_ascii_case(b"localhost")) {
+            return Ok(Records { addresses: vec![loopback], ttl: self.settings.valid });
         }
-        Ok((addresses, Duration::from_secs(ttl.into())))
+        self.servers.addresses(name, kind, deadline).await
     }
 }
 
-fn name_server(ip: IpAddr, port: u16) -> NameServerConfig {
-    let mut connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()];
-    for connection in &mut connections {
-        connection.port = port;
-    }
-    NameServerConfig::new(ip, true, connections.into())
+/// With the final dot the name is absolute.
+fn absolute_name(name: &str) -> Result<Name, Unanswered<String>> {
+    let absolute = Name::from_utf8(format!("{name}."));
+    absolute.map_err(|error: ProtoError| Unanswered::Failure(format!("{name} can't be asked for: {error}")))
 }
 
-/// Why a query has no addresses.
-enum Unanswered {
-    /// A server said that there are none, and for how long that holds.
-    No(String, Duration),
-    /// A server answered that it cannot tell, or not in a way that can be understood.
-    Failure(String),
-    Silence,
+/// How long the other family is waited for once `family` has answered.
+fn second_family_delay(family: Family) -> Duration {
+    // Without a route to them, the addresses of this family are useless.
+    let is_useless = !family.has_default_route() && family.other().has_default_route();
+    if is_useless { Duration::MAX } else { RESOLUTION_DELAY }
 }
 
-impl From<Unanswered> for ConnectError {
-    fn from(why: Unanswered) -> Self {
+impl From<Unanswered<String>> for ConnectError {
+    fn from(why: Unanswered<String>) -> Self {
         match why {
-            Unanswered::No(why, _) | Unanswered::Failure(why) => Self::Dns(why),
-            Unanswered::Silence => Self::DnsTimeout,
-        }
-    }
-}
-
-impl From<NetError> for Unanswered {
-    fn from(error: NetError) -> Self {
-        match error {
-            NetError::Timeout => Self::Silence,
-            NetError::Dns(DnsError::NoRecordsFound(no)) => {
-                let ttl = no.negative_ttl.map_or(NEGATIVE_TTL, |ttl| Duration::from_secs(ttl.into()));
-                Self::No(format!("the DNS says {}", no.response_code), ttl)
-            }
-            error => Self::Failure(error.to_string()),
+            Unanswered::No(why, _) => Self::NoName(why),
+            Unanswered::Failure(why) => Self::Dns(why),
+            Unanswered::Unreachable(why) => Self::NoDns(why),
+            Unanswered::Silence(others) => Self::DnsTimeout(others),
         }
     }
 }
@@ -260,7 +276,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn after_no_such_name_old_addresses_do_not_come_back() {
         let second = Duration::from_secs(1);
-        let servers = DnsServers::These(vec!["192.0.2.1:53".parse().unwrap()]);
+        let servers = DnsServers::These(vec!["192.0.2.1".parse().unwrap()]);
         let dns =
             Dns::new(&config::Dns { servers, timeout: second, valid: second, stale: 3600 * second }, &Disk)
                 .unwrap();
@@ -272,7 +288,7 @@ mod tests {
             let lookup = Lookup { answer: OnceCell::new_with(Some(answer)), stale };
             dns.names.lock().unwrap().insert("a.example".into(), Arc::new(lookup));
         };
-        known(Err(ConnectError::Dns("no such name".into())));
+        known(Err(ConnectError::NoName("no such name".into())));
         assert!(dns.current("a.example", now + second).stale.is_none());
         known(Ok(stale.clone()));
         assert!(dns.current("a.example", now + second).stale.is_some());

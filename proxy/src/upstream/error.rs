@@ -7,9 +7,14 @@ use crate::tls::fault;
 /// Why there is no connection to an upstream.
 #[derive(Clone, Debug)]
 pub enum ConnectError {
-    /// NXDOMAIN, SERVFAIL, no data, or an answer that is none.
+    /// NXDOMAIN, or a name without an address.
+    NoName(String),
+    /// SERVFAIL, or an answer that is none.
     Dns(String),
-    DnsTimeout,
+    /// Nothing can be sent to any DNS server.
+    NoDns(String),
+    /// No DNS server has answered; why the others could not be asked.
+    DnsTimeout(Option<String>),
     /// The name leads only to addresses that it must not lead to.
     Prohibited,
     Refused(String),
@@ -37,8 +42,8 @@ impl ConnectError {
 impl From<&ConnectError> for Failure {
     fn from(error: &ConnectError) -> Self {
         match error {
-            ConnectError::Dns(_) => Self::DnsError,
-            ConnectError::DnsTimeout => Self::DnsTimeout,
+            ConnectError::NoName(_) | ConnectError::Dns(_) | ConnectError::NoDns(_) => Self::DnsError,
+            ConnectError::DnsTimeout(_) => Self::DnsTimeout,
             ConnectError::Prohibited => Self::DestinationProhibited,
             ConnectError::Refused(_) => Self::ConnectionRefused,
             ConnectError::TimedOut => Self::ConnectionTimeout,
@@ -52,12 +57,15 @@ impl From<&ConnectError> for Failure {
 impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Dns(detail)
+            Self::NoName(detail)
+            | Self::Dns(detail)
+            | Self::NoDns(detail)
             | Self::Refused(detail)
             | Self::Certificate(detail)
             | Self::TlsProtocol(detail)
             | Self::TlsAlert(detail) => f.write_str(detail),
-            Self::DnsTimeout => f.write_str("no DNS server answered in time"),
+            Self::DnsTimeout(None) => f.write_str("no DNS server answered in time"),
+            Self::DnsTimeout(Some(others)) => write!(f, "no DNS server answered in time; {others}"),
             Self::Prohibited => f.write_str("the name leads only to addresses that are not public"),
             Self::TimedOut => f.write_str("timed out"),
         }

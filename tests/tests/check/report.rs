@@ -99,29 +99,6 @@ fn a_start_says_the_same() -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn a_hookgate_that_runs_is_not_in_its_own_way() -> Result<()> {
-    let dir = TempDir::new("check")?;
-    let (port, admin, socket) = (free_port()?, free_port()?, dir.path().join("admin.sock"));
-    let text = format!(
-        "[listen]\nplain = [\"127.0.0.1:{port}\"]\n[admin]\nlisten = \"127.0.0.1:{admin}\"\n\
-         socket = {socket:?}\n[upstreams]\n\"a.example\" = {{}}\n"
-    );
-    let proxy = Proxy::start(&text)?;
-    let folder = proxy.config().parent().context("no folder")?;
-    let own = check(folder, &[])?;
-    assert_eq!((own.status.code(), &*own.stderr), (Some(0), &b""[..]), "{own:?}");
-
-    write(&dir, &text)?;
-    let other = check(dir.path(), &[])?;
-    let said = String::from_utf8(other.stderr)?;
-    for held in [format!("127.0.0.1:{port}"), format!("127.0.0.1:{admin}"), socket.display().to_string()] {
-        ensure!(said.contains(&format!("{held} is held by hookgate (pid ")), "{held}: {said}");
-    }
-    assert_eq!((other.status.code(), said.lines().count()), (Some(1), 3), "{said}");
-    Ok(())
-}
-
 /// As a user who may do nothing, with `text` for a configuration in `dir`: exit code and lines.
 fn check_as_nobody(dir: &TempDir, text: &str) -> Result<(Option<i32>, Vec<String>)> {
     let config = dir.write("hookgate.toml", text)?;

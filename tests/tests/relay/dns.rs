@@ -1,9 +1,13 @@
 //! The DNS, asked of a server that answers by script: truncation, silence, staleness, how often.
 
-use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+mod machines;
+mod negative;
+mod oddities;
+mod server;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
@@ -11,133 +15,14 @@ use anyhow::{Context, Result, ensure};
 use harness::{Certs, End, Need, NetNs, Proxy, TempDir, ask_admin, free_port, require, run, wait_until};
 
 use crate::{Origin, Relay, get, local};
-
-const A: u16 = 1;
-const AAAA: u16 = 28;
-const NXDOMAIN: u8 = 3;
-
-/// A DNS server over UDP and TCP on one port.
-struct Server {
-    address: SocketAddr,
-    state: Arc<State>,
-}
-
-#[derive(Default)]
-struct State {
-    /// What every name has; the TTL is [`Server::start`]'s.
-    addresses: Mutex<Vec<IpAddr>>,
-    /// Over UDP: takes questions and says nothing.
-    silent: AtomicBool,
-    /// Over UDP: says only that the answer is too long.
-    truncates: AtomicBool,
-    /// There is no such name.
-    denies: AtomicBool,
-    /// Over UDP: milliseconds before an answer.
-    delay: AtomicUsize,
-    udp: AtomicUsize,
-    tcp: AtomicUsize,
-}
-
-impl Server {
-    fn start(ttl: u32, addresses: &[IpAddr]) -> Result<Self> {
-        let (udp, tcp) = sockets()?;
-        let address = udp.local_addr()?;
-        let state = Arc::new(State { addresses: Mutex::new(addresses.to_vec()), ..State::default() });
-        let (of_udp, of_tcp) = (state.clone(), state.clone());
-        thread::spawn(move || {
-            let mut question = [0; 1500];
-            while let Ok((length, peer)) = udp.recv_from(&mut question) {
-                of_udp.udp.fetch_add(1, Ordering::SeqCst);
-                sleep(Duration::from_millis(of_udp.delay.load(Ordering::SeqCst) as u64));
-                if of_udp.silent.load(Ordering::SeqCst) {
-                    continue;
-                }
-                let truncate = of_udp.truncates.load(Ordering::SeqCst);
-                if let Some(answer) = of_udp.answer(&question[..length], ttl, truncate) {
-                    // Whoever does not get the answer asks again.
-                    let _ = udp.send_to(&answer, peer);
-                }
-            }
-        });
-        thread::spawn(move || {
-            for stream in tcp.incoming().map_while(Result::ok) {
-                of_tcp.tcp.fetch_add(1, Ordering::SeqCst);
-                let state = of_tcp.clone();
-                // A client that leaves ends its own connection, nothing else.
-                thread::spawn(move || state.serve(stream, ttl));
-            }
-        });
-        Ok(Self { address, state })
-    }
-
-    /// Questions over UDP so far.
-    fn questions(&self) -> usize {
-        self.state.udp.load(Ordering::SeqCst)
-    }
-
-    fn set(&self, flag: impl Fn(&State) -> &AtomicBool, value: bool) {
-        flag(&self.state).store(value, Ordering::SeqCst);
-    }
-}
-
-impl State {
-    fn serve(&self, mut stream: impl Read + Write, ttl: u32) -> io::Result<()> {
-        loop {
-            let mut length = [0; 2];
-            stream.read_exact(&mut length)?;
-            let mut question = vec![0; usize::from(u16::from_be_bytes(length))];
-            stream.read_exact(&mut question)?;
-            let answer = self.answer(&question, ttl, false).ok_or(io::ErrorKind::InvalidData)?;
-            let length = u16::try_from(answer.len()).map_err(io::Error::other)?;
-            stream.write_all(&[&length.to_be_bytes()[..], &answer].concat())?;
-        }
-    }
-
-    /// RFC 1035 §4.1: the same head, the question, and the addresses of the family that was asked for.
-    fn answer(&self, question: &[u8], ttl: u32, truncate: bool) -> Option<Vec<u8>> {
-        let name_end = 12 + question.get(12..)?.iter().position(|byte| *byte == 0)? + 1;
-        let end = name_end + 4;
-        let family = u16::from_be_bytes(question.get(name_end..name_end + 2)?.try_into().ok()?);
-        let denies = self.denies.load(Ordering::SeqCst);
-        let addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
-        let wanted = |ip: &&IpAddr| (if ip.is_ipv4() { A } else { AAAA }) == family;
-        let found: Vec<&IpAddr> = addresses.iter().filter(wanted).filter(|_| !truncate && !denies).collect();
-        let count = u16::try_from(found.len()).ok()?.to_be_bytes();
-        let flags = [0x81 | u8::from(truncate) << 1, 0x80 | if denies { NXDOMAIN } else { 0 }];
-        let mut answer = [question.get(..2)?, &flags, &[0, 1], &count, &[0, 0, 0, 0]].concat();
-        answer.extend_from_slice(question.get(12..end)?);
-        for ip in found {
-            let data = match ip {
-                IpAddr::V4(v4) => v4.octets().to_vec(),
-                IpAddr::V6(v6) => v6.octets().to_vec(),
-            };
-            answer.extend([0xc0, 12]);
-            answer.extend(family.to_be_bytes());
-            answer.extend([0, 1]);
-            answer.extend(ttl.to_be_bytes());
-            answer.extend([0, data.len() as u8]);
-            answer.extend(data);
-        }
-        Some(answer)
-    }
-}
-
-/// On one port; resolvers send from any, so that one may be taken in between.
-fn sockets() -> Result<(UdpSocket, TcpListener)> {
-    loop {
-        let address = local(free_port()?);
-        if let (Ok(udp), Ok(tcp)) = (UdpSocket::bind(address), TcpListener::bind(address)) {
-            return Ok((udp, tcp));
-        }
-    }
-}
+pub(crate) use server::Server;
 
 fn loopback() -> IpAddr {
     Ipv4Addr::LOCALHOST.into()
 }
 
 /// `up.example` by name at the port of `origin`; `dns` is the rest of `[dns]`.
-fn relay(servers: &[&Server], dns: &str, origin: &Origin) -> Result<Relay> {
+pub(crate) fn relay(servers: &[&Server], dns: &str, origin: &Origin) -> Result<Relay> {
     let servers: Vec<String> = servers.iter().map(|server| server.address.to_string()).collect();
     Relay::start(&format!(
         "[dns]\nservers = {servers:?}\ntimeout = \"1s\"\n{dns}\n[upstreams]\n\

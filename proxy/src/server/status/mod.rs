@@ -2,7 +2,6 @@
 
 mod upstreams;
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -156,11 +155,7 @@ fn acme(now: &Generation) -> Option<Acme> {
 }
 
 fn dns(DnsState { servers, last_answer, silent_since }: DnsState) -> Dns {
-    Dns {
-        servers: servers.iter().map(SocketAddr::to_string).collect(),
-        last_answer: last_answer.map(rfc3339),
-        silent_since: silent_since.map(rfc3339),
-    }
+    Dns { servers, last_answer: last_answer.map(rfc3339), silent_since: silent_since.map(rfc3339) }
 }
 
 fn limits(now: &Generation) -> Limits {

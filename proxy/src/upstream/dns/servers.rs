@@ -1,15 +1,21 @@
-use std::net::SocketAddr;
+//! Asks all configured servers at once, and remembers whether any of them answers.
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use hickory_resolver::net::NetError;
-use hickory_resolver::proto::rr::RecordType;
+use hickory_resolver::proto::rr::{Name, RecordType};
 use jiff::Timestamp;
-use tokio::time::{Instant, timeout};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Dns;
+use super::routes::{self, SendError};
+use super::server::{Records, Server, Unanswered};
+use crate::config::DnsServer;
 use crate::observe::clock;
 
+/// How long the other servers are waited for once one has answered with an error.
+const OTHER_SERVERS_LIMIT: Duration = Duration::from_secs(2);
 /// So long an answer is taken to hold for the servers as such.
 const FRESH: Duration = Duration::from_secs(10);
 /// They are asked no more often than that.
@@ -18,9 +24,8 @@ const BETWEEN: Duration = Duration::from_secs(1);
 const TRIES: usize = 2;
 
 /// What is known of the servers as such, whatever they answer.
-#[derive(Debug)]
 pub(super) struct Servers {
-    addresses: Vec<SocketAddr>,
+    servers: Vec<Arc<Server>>,
     heard: Mutex<Heard>,
 }
 
@@ -38,7 +43,8 @@ struct Heard {
 /// How it stands with the configured servers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DnsState {
-    pub servers: Vec<SocketAddr>,
+    /// Each with its port.
+    pub servers: Vec<String>,
     /// `None`: none has answered yet.
     pub last_answer: Option<Timestamp>,
     /// `None`: one answers, as far as is known.
@@ -49,7 +55,7 @@ impl Dns {
     pub fn state(&self) -> DnsState {
         let heard = self.servers.heard();
         DnsState {
-            servers: self.servers.addresses.clone(),
+            servers: self.servers.written().map(DnsServer::with_port).collect(),
             last_answer: heard.answer.map(|(_, time)| time),
             silent_since: heard.silent_since,
         }
@@ -64,8 +70,7 @@ impl Dns {
     pub async fn ask_servers(self: Arc<Self>) {
         let (begun, time) = (Instant::now(), clock::now());
         for _ in 0..TRIES {
-            let asked = timeout(self.settings.timeout, self.resolver.lookup(".", RecordType::NS)).await;
-            if asked.is_ok_and(|asked| self.servers.note(&asked)) {
+            if timeout(self.settings.timeout, self.servers.any_answers()).await == Ok(true) {
                 return self.servers.heard().is_being_asked = false;
             }
         }
@@ -78,19 +83,82 @@ impl Dns {
 }
 
 impl Servers {
-    pub(super) fn new(addresses: Vec<SocketAddr>) -> Self {
-        Self { addresses, heard: Mutex::default() }
+    /// `limit`: how long a question may take.
+    pub(super) fn new(written: Vec<DnsServer>, limit: Duration) -> Self {
+        let servers = written.into_iter().map(|server| Arc::new(Server::new(server, limit)));
+        Self { servers: servers.collect(), heard: Mutex::default() }
     }
 
-    /// What came of a question; whether it was an answer.
-    pub(super) fn note<T>(&self, asked: &Result<T, NetError>) -> bool {
-        let is_answer = matches!(asked, Ok(_) | Err(NetError::Dns(_)));
-        if is_answer {
-            let mut heard = self.heard();
-            heard.answer = Some((Instant::now(), clock::now()));
-            heard.silent_since = None;
+    pub(super) fn written(&self) -> impl Iterator<Item = &DnsServer> {
+        self.servers.iter().map(|server| &*server.written)
+    }
+
+    /// The addresses of `name`, by the first server that knows whether there are any.
+    pub(super) async fn addresses(
+        &self,
+        name: &Name,
+        family: RecordType,
+        mut deadline: Instant,
+    ) -> Result<Records, Unanswered<String>> {
+        let mut asking = JoinSet::new();
+        for (index, server) in self.servers.iter().enumerate() {
+            let (server, name) = (Arc::clone(server), name.clone());
+            asking.spawn(async move { (index, server.addresses(&name, family).await) });
         }
-        is_answer
+        let (mut failures, mut unreachable) = (Vec::new(), Vec::new());
+        // A task that panicked was reported; its server counts as silent.
+        while let Ok(Some(ended)) = timeout_at(deadline, asking.join_next()).await {
+            let Ok((index, outcome)) = ended else { continue };
+            let is_answer = outcome.as_ref().map_or_else(Unanswered::is_answer, |_| true);
+            if is_answer {
+                self.heard().note_answer();
+            }
+            match outcome {
+                Ok(records) => return Ok(records),
+                Err(Unanswered::No(why, ttl)) => return Err(Unanswered::No(why, ttl)),
+                Err(Unanswered::Failure(why)) => {
+                    failures.push(why);
+                    deadline = deadline.min(Instant::now() + OTHER_SERVERS_LIMIT);
+                }
+                Err(Unanswered::Unreachable(why)) => unreachable.push((index, why)),
+                Err(Unanswered::Silence(_)) => {}
+            }
+        }
+        Err(self.unanswered(&failures, unreachable))
+    }
+
+    /// The result when no server knows.
+    fn unanswered(
+        &self,
+        failures: &[String],
+        mut unreachable: Vec<(usize, SendError)>,
+    ) -> Unanswered<String> {
+        if !failures.is_empty() {
+            return Unanswered::Failure(failures.join("; "));
+        }
+        unreachable.sort_by_key(|(index, _)| *index);
+        let servers = unreachable.into_iter().map(|(index, why)| (&*self.servers[index].written, why));
+        let servers: Vec<_> = servers.collect();
+        if servers.len() == self.servers.len() {
+            return Unanswered::Unreachable(routes::explain_with_remedy(&servers));
+        }
+        Unanswered::Silence((!servers.is_empty()).then(|| routes::explain(&servers)))
+    }
+
+    /// Whether any server answers; returns with the first answer.
+    async fn any_answers(&self) -> bool {
+        let mut asking = JoinSet::new();
+        for server in &self.servers {
+            let server = Arc::clone(server);
+            asking.spawn(async move { server.answers().await });
+        }
+        while let Some(ended) = asking.join_next().await {
+            if matches!(ended, Ok(true)) {
+                self.heard().note_answer();
+                return true;
+            }
+        }
+        false
     }
 
     fn heard(&self) -> MutexGuard<'_, Heard> {
@@ -99,6 +167,11 @@ impl Servers {
 }
 
 impl Heard {
+    fn note_answer(&mut self) {
+        self.answer = Some((Instant::now(), clock::now()));
+        self.silent_since = None;
+    }
+
     fn begin(&mut self, now: Instant) -> bool {
         let is_fresh = self.answer.is_some_and(|(at, _)| now.duration_since(at) < FRESH);
         let was_just_asked = self.asked.is_some_and(|at| now.duration_since(at) < BETWEEN);
@@ -112,14 +185,11 @@ impl Heard {
 
 #[cfg(test)]
 mod tests {
-    use hickory_resolver::net::DnsError;
-    use hickory_resolver::proto::op::ResponseCode;
-
     use super::*;
 
     #[tokio::test(start_paused = true)]
     async fn servers_are_asked_now_and_then_while_nothing_is_heard_of_them() {
-        let servers = Servers::new(Vec::new());
+        let servers = Servers::new(Vec::new(), Duration::from_secs(1));
         let begin = || servers.heard().begin(Instant::now());
         assert!(begin());
         tokio::time::advance(FRESH).await;
@@ -129,11 +199,30 @@ mod tests {
         servers.heard().is_being_asked = false;
         tokio::time::advance(BETWEEN / 2).await;
         assert!(!begin(), "they were asked a moment ago");
-        assert!(!servers.note(&Err::<(), _>(NetError::Timeout)));
         tokio::time::advance(BETWEEN).await;
-        assert!(servers.note(&Err::<(), _>(NetError::Dns(DnsError::ResponseCode(ResponseCode::ServFail)))));
+        servers.heard().note_answer();
         assert!(!begin(), "one has answered, if only that it cannot tell");
         tokio::time::advance(FRESH).await;
         assert!(begin());
+    }
+
+    #[test]
+    fn what_the_servers_say_together() {
+        let written = ["192.0.2.1", "192.0.2.2"].map(|server| server.parse().unwrap());
+        let servers = Servers::new(written.into(), Duration::from_secs(1));
+        let unreachable = |indices: &[usize]| {
+            indices.iter().map(|index| (*index, SendError::Other("refused".into()))).collect::<Vec<_>>()
+        };
+        let together = servers.unanswered(&["one says SERVFAIL".into()], unreachable(&[1]));
+        assert!(matches!(together, Unanswered::Failure(why) if why == "one says SERVFAIL"));
+        let silence = servers.unanswered(&[], unreachable(&[1]));
+        assert!(
+            matches!(silence, Unanswered::Silence(Some(why)) if why == "192.0.2.2 can't be asked: refused")
+        );
+        let Unanswered::Unreachable(why) = servers.unanswered(&[], unreachable(&[1, 0])) else {
+            panic!("no server could be asked")
+        };
+        let expected = "192.0.2.1 can't be asked: refused; 192.0.2.2 can't be asked: refused; ";
+        assert!(why.starts_with(expected), "{why}");
     }
 }

@@ -1,5 +1,7 @@
 //! `hookgate upstream`: what it does to files, whatever they look like and whatever happens meanwhile.
 
+mod files;
+
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
