@@ -162,7 +162,7 @@ impl Relay {
                 upstream_keep: head.persists().then(|| self.keep_for(head.keep_alive_seconds())),
                 until_close: framing_out == Framing::UntilClose,
             };
-            let decoder = Decoder::new(head.framing, u64::MAX);
+            let decoder = Decoder::of_response(head.framing);
             let pump = Pump::new(out, decoder, framing_out == Framing::Chunked, now);
             State::Body { pump, head: final_head }
         };

@@ -24,12 +24,22 @@ impl<'h, 'b> Fields<'h, 'b> {
         self.lines.len()
     }
 
+    /// Whether there is whitespace before the colon of a line named `name`, as only responses may have it.
+    pub(super) fn has_space_before_colon(&self, name: &'static str) -> bool {
+        let mut lines = self.lines.iter().filter(|line| line.name.eq_ignore_ascii_case(name));
+        lines.any(|line| self.head.get(self.start_of(line) + name.len()) != Some(&b':'))
+    }
+
+    /// Where in the head a line begins.
+    fn start_of(&self, line: &httparse::Header<'_>) -> usize {
+        line.name.as_ptr().addr() - self.head.as_ptr().addr()
+    }
+
     /// Every line: its name, its value, and its bytes as they came, CR LF included.
     pub fn lines(&self) -> impl Iterator<Item = Line<'b>> + use<'h, 'b> {
-        let head = self.head;
+        let fields = *self;
         self.lines.iter().map(move |line| {
-            let start = line.name.as_ptr().addr() - head.as_ptr().addr();
-            let raw = &head[start..];
+            let raw = &fields.head[fields.start_of(line)..];
             let length = memchr(b'\n', raw).map_or(raw.len(), |newline| newline + 1);
             Line { name: line.name, value: line.value, raw: &raw[..length] }
         })
@@ -46,7 +56,16 @@ impl<'h, 'b> Fields<'h, 'b> {
 pub struct Line<'b> {
     pub name: &'b str,
     pub value: &'b [u8],
-    pub raw: &'b [u8],
+    /// As it came, CR LF included.
+    pub(super) raw: &'b [u8],
+}
+
+impl Line<'_> {
+    /// Appends the line as it came, but for whitespace before its colon, which no proxy may pass on (RFC 9112 §5.1).
+    pub fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.name.as_bytes());
+        out.extend_from_slice(self.raw[self.name.len()..].trim_ascii_start());
+    }
 }
 
 /// The elements of a comma-separated list (RFC 9110 §5.6.1), without white space, empty ones left out.

@@ -47,6 +47,9 @@ impl Framing {
 
 /// What the framing fields say, or `None` where there are none.
 fn declared(version: Version, fields: &Fields<'_, '_>) -> Result<Option<Framing>, BadFraming> {
+    if ["content-length", "transfer-encoding"].iter().any(|name| fields.has_space_before_colon(name)) {
+        return Err(BadFraming("white space before the colon of a framing field"));
+    }
     let mut lengths = fields.values("content-length");
     let mut codings = fields.values("transfer-encoding");
     match (lengths.next(), codings.next()) {

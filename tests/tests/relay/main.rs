@@ -23,6 +23,7 @@ mod pieces;
 mod privileges;
 mod proxy_protocol;
 mod reload;
+mod responses;
 mod service;
 mod sessions;
 mod soak;
