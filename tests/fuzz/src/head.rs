@@ -32,7 +32,8 @@ pub fn check(bytes: &[u8]) {
     let head = &bytes[..length];
     let plain = plain::head(head);
     let words: Vec<&[u8]> = plain.start.split(|b| *b == b' ').collect();
-    let [_, target, _] = *words else { panic!("not three words in {}", plain.start.escape_ascii()) };
+    let [method, target, _] = *words else { panic!("not three words in {}", plain.start.escape_ascii()) };
+    assert!(method.len() <= 32, "a method without a limit");
     assert!(length <= LOOSE.bytes && target.len() <= LOOSE.target_bytes, "beyond a limit");
     let fits = length <= TIGHT.bytes && target.len() <= TIGHT.target_bytes;
     let expected = if fits && plain.lines.len() <= TIGHT.field_lines { Some(length) } else { None };

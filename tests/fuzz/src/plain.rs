@@ -90,7 +90,9 @@ impl Head {
             ([length], []) => {
                 let digits = length.iter().all(u8::is_ascii_digit);
                 let length = std::str::from_utf8(length).ok().filter(|_| digits).map(str::parse);
-                let Some(Ok(length)) = length else { panic!("a bad Content-Length: {lengths:?}") };
+                let Some(Ok(length @ ..=0x7fff_ffff_ffff_ffff)) = length else {
+                    panic!("a bad Content-Length: {lengths:?}")
+                };
                 Some(NonZeroU64::new(length).map_or(Framing::Empty, Framing::Length))
             }
             ([], [coding]) if coding.eq_ignore_ascii_case(b"chunked") => Some(Framing::Chunked),

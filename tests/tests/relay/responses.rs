@@ -1,7 +1,7 @@
 //! Responses that servers give and RFC 9112 does not: what is put right on the way, and what is a 502.
 
 use anyhow::Result;
-use harness::Origin;
+use harness::{End, Origin};
 
 use crate::{Relay, get, post};
 
@@ -49,6 +49,7 @@ fn a_response_that_others_might_frame_otherwise_is_a_502() -> Result<()> {
         "HTTP/1.1 200 OK\r\nTransfer-Encoding\t: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
         "HTTP/1.1 200 OK\r\nContent-Length : 2\r\nContent-Length: 2\r\n\r\nok",
         "HTTP/1.1 200 OK\r\nSecured by Excellent Serv : 1\r\nContent-Length: 2\r\n\r\nok",
+        "HTTP/1.1 200 OK\r\nContent-Length: 9223372036854775808\r\n\r\nok",
     ] {
         let answer = answering(response)?.client()?.ask(post("/up.example/", "x"))?;
         assert_eq!(
@@ -57,5 +58,18 @@ fn a_response_that_others_might_frame_otherwise_is_a_502() -> Result<()> {
             "{response:?}"
         );
     }
+    Ok(())
+}
+
+#[test]
+fn the_largest_length_is_relayed_as_far_as_it_comes() -> Result<()> {
+    let origin = Origin::plain(|connection| {
+        connection.request()?;
+        connection.send("HTTP/1.1 200 OK\r\nContent-Length: 9223372036854775807\r\n\r\nok")?;
+        Ok(End::Close)
+    })?;
+    let answer = Relay::before(&origin)?.client()?.ask(get("/up.example/"))?;
+    assert_eq!(answer.field("Content-Length"), Some("9223372036854775807"));
+    assert!(!answer.whole);
     Ok(())
 }
