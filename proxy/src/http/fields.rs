@@ -86,8 +86,9 @@ pub enum RequestField {
     Passed,
 }
 
-/// The longest name that means anything here, `x-cluster-client-ip`, and some room for `x-forwarded-…`.
-const LONGEST_KNOWN: usize = 24;
+/// One more than the longest names that mean anything here have, such as `x-original-forwarded-for`: what is longer
+/// must not look like one of them when it is cut.
+const LONGEST_KNOWN: usize = 24 + 1;
 
 impl RequestField {
     pub fn of(name: &str) -> Self {
@@ -111,7 +112,15 @@ impl RequestField {
             | b"x-client-ip"
             | b"x-cluster-client-ip"
             | b"true-client-ip"
-            | b"client-ip" => Self::Removed,
+            | b"client-ip"
+            | b"cf-connecting-ip"
+            | b"cf-connecting-ipv6"
+            | b"fastly-client-ip"
+            | b"x-azure-clientip"
+            | b"x-original-forwarded-for"
+            | b"x-envoy-external-address" => Self::Removed,
+            // CGI makes HTTP_PROXY of it, which many programs take for their own proxy's address.
+            b"proxy" => Self::Removed,
             known if known.starts_with(b"x-forwarded-") => Self::Removed,
             _ => Self::Passed,
         }

@@ -99,7 +99,10 @@ fn is_passed(name: &str) -> bool {
     let folded = name.replace('_', "-");
     let speaks_for_a_proxy = folded.starts_with("x-forwarded-")
         || ["forwarded", "x-real-ip", "x-client-ip", "x-cluster-client-ip", "true-client-ip", "client-ip"]
-            .contains(&&*folded);
+            .contains(&&*folded)
+        || ["cf-connecting-ip", "cf-connecting-ipv6", "fastly-client-ip", "x-azure-clientip"]
+            .contains(&&*folded)
+        || ["x-original-forwarded-for", "x-envoy-external-address", "proxy"].contains(&&*folded);
     let of_this_hop = ["connection", "keep-alive", "proxy-connection", "te", "upgrade"];
     let of_proxies = ["proxy-authorization", "proxy-authenticate", "via", "x-request-id"];
     // Also with `_`: some servers read these alike.

@@ -26,7 +26,7 @@ const ADDED: Added<'static> = Added {
 };
 
 /// The contract's list, in its words: what no upstream is sent.
-const REMOVED: [&str; 19] = [
+const REMOVED: [&str; 28] = [
     "Forwarded",
     "X-Forwarded-For",
     "X-Forwarded-Host",
@@ -39,6 +39,15 @@ const REMOVED: [&str; 19] = [
     "X-Cluster-Client-IP",
     "True-Client-IP",
     "Client_IP",
+    "CF-Connecting-IP",
+    "cf_connecting_ipv6",
+    "Fastly-Client_IP",
+    "X-Azure-ClientIP",
+    "X_Original_Forwarded_For",
+    "X-Envoy-External-Address",
+    "X_Envoy_External-Address",
+    "X-ORIGINAL-FORWARDED-FOR",
+    "Proxy",
     "Keep-Alive",
     "Proxy-Connection",
     "Proxy-Authorization",
