@@ -15,7 +15,7 @@ use super::exchange::{Exchange, ExchangeError, Relayed};
 use super::life::Life;
 use super::read_head::{Arrived, Idle, read_head};
 use super::relay::Relay;
-use super::route::{self, Plan, Refused};
+use super::route::{self, NotForwarded, Plan};
 use super::wait::Wait;
 use crate::http::answer::Failure;
 use crate::http::decoder::Decoder;
@@ -151,10 +151,18 @@ impl<'c> Connection<'c, '_> {
         self.socket.buffer.consume(length);
         match planned {
             Ok(plan) => self.forward(plan, request).await,
-            Err((Refused { failure, traits }, scratch)) => {
+            Err((not_forwarded, scratch)) => {
                 self.memory.heads[0] = scratch;
-                request.refused(failure);
-                self.answer(failure, traits).await
+                match not_forwarded {
+                    NotForwarded::Refused { failure, traits } => {
+                        request.refused(failure);
+                        self.answer(failure, traits).await
+                    }
+                    NotForwarded::Options(traits) => {
+                        request.answered_options();
+                        self.answer_options(traits).await
+                    }
+                }
             }
         }
     }

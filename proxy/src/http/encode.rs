@@ -51,6 +51,7 @@ pub fn request_head(head: &RequestHead<'_>, path: &[u8], added: &Added<'_>, out:
     out.extend_from_slice(path);
     out.extend_from_slice(b" HTTP/1.1\r\n");
     let nominated = Nominated::by(&head.fields);
+    let forwards_left = head.max_forwards().map(|most| most.saturating_sub(1));
     let (mut has_host, mut has_request_id) = (false, false);
     for line in head.fields.lines() {
         let field = RequestField::of(line.name);
@@ -67,6 +68,10 @@ pub fn request_head(head: &RequestHead<'_>, path: &[u8], added: &Added<'_>, out:
             RequestField::Removed => {}
             _ if field.can_be_nominated() && nominated.contains(line.name) => {}
             RequestField::Via | RequestField::Passed => line.write(out),
+            RequestField::MaxForwards => match forwards_left {
+                Some(left) => number_line(out, line.name, left),
+                None => line.write(out),
+            },
         }
     }
     if !has_host {

@@ -81,6 +81,7 @@ pub enum RequestField {
     TransferEncoding,
     Via,
     RequestId,
+    MaxForwards,
     /// Speaks for this connection alone, or for a proxy that the client is not: removed.
     Removed,
     Passed,
@@ -101,6 +102,7 @@ impl RequestField {
             b"transfer-encoding" => Self::TransferEncoding,
             b"via" => Self::Via,
             b"x-request-id" if !name.contains('_') => Self::RequestId,
+            b"max-forwards" if !name.contains('_') => Self::MaxForwards,
             b"connection" | b"te" | b"upgrade" => Self::Removed,
             b"keep-alive" | b"proxy-connection" | b"proxy-authorization" | b"proxy-authenticate"
                 if !name.contains('_') =>
@@ -128,7 +130,7 @@ impl RequestField {
 
     /// Whether `Connection` can have this field removed: never one that frames, routes, or is set here.
     pub fn can_be_nominated(self) -> bool {
-        self == Self::Passed
+        matches!(self, Self::Passed | Self::MaxForwards)
     }
 }
 
@@ -179,7 +181,6 @@ pub fn is_forbidden_trailer(name: &str) -> bool {
         "if-range",
         "if-unmodified-since",
         "location",
-        "max-forwards",
         "pragma",
         "range",
         "retry-after",

@@ -153,6 +153,16 @@ impl<'b> RequestHead<'b> {
         }
     }
 
+    /// How many proxies may still forward it (RFC 9110 §7.6.2); `None` where that is not said, not a number, or said of
+    /// another method than OPTIONS. A number that is too large for a `u64` counts as the largest.
+    pub fn max_forwards(&self) -> Option<u64> {
+        let mut values = self.fields.values("max-forwards").filter(|_| self.method == "OPTIONS");
+        let (value, None) = (values.next()?, values.next()) else { return None };
+        let is_number = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+        let add = |number: u64, digit: &u8| number.saturating_mul(10).saturating_add(u64::from(digit - b'0'));
+        is_number.then(|| value.iter().fold(0, add))
+    }
+
     /// Whether the client waits for a 100 before it sends its body (RFC 9110 §10.1.1).
     pub fn expects_continue(&self) -> bool {
         let expects = |value: &[u8]| value.eq_ignore_ascii_case(b"100-continue");

@@ -143,6 +143,14 @@ impl<'m> Request<'m> {
         self.answered(failure, &failure.reason());
     }
 
+    /// An OPTIONS request that may go no further: its answer is ours, and no error. No upstream had to do with it.
+    pub fn answered_options(&mut self) {
+        self.end = Step::Refused;
+        self.upstream = None;
+        self.stage = Stage::Head;
+        self.code = Some(200);
+    }
+
     /// Answered by us, because the upstream could not.
     pub fn failed(&mut self, failure: Failure, detail: &dyn Display) {
         self.count_error(failure);

@@ -97,7 +97,7 @@ impl Response {
         let length = EndOfHead::default().find(bytes, LOOSE.bytes * 3).ok()??;
         let mut slots = slots();
         let head = ResponseHead::parse(&bytes[..length], &mut slots, to_head).ok()?;
-        let ours = head.fields.values("proxy-status").any(|value| value.starts_with(b"hookgate; error="));
+        let ours = head.fields.values("proxy-status").any(|value| value.starts_with(b"hookgate"));
         let body = decode_response(head.framing, &bytes[length..]);
         Some(Self { status: head.status, ours, framing: head.framing, body })
     }
