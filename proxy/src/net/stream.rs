@@ -2,6 +2,7 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use rustix::net::{RecvFlags, recv};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -109,6 +110,45 @@ impl Stream {
             Self::Lost => false,
         }
     }
+}
+
+impl Stream {
+    /// Whether nothing of what was read is left that could be taken for the next response, nor a close of the peer's.
+    pub fn holds_nothing(&mut self) -> bool {
+        match self {
+            Self::Plain(_) => true,
+            Self::Tls(tls) => tls.holds_nothing(),
+            Self::Kernel(tls) => tls.holds_nothing(),
+            Self::Lost => false,
+        }
+    }
+
+    /// Whether the peer is known to have closed, without asking the kernel.
+    pub fn has_ended(&self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Tls(tls) => tls.has_ended(),
+            Self::Kernel(tls) => tls.has_ended(),
+            Self::Lost => true,
+        }
+    }
+
+    /// Whether the peer has neither closed nor sent anything but session tickets, as far as the kernel knows by now. Part
+    /// of a record may become anything, so it counts as something.
+    pub fn is_quiet(&mut self) -> bool {
+        match self {
+            Self::Plain(tcp) => matches!(peek(tcp), Err(error) if error.kind() == io::ErrorKind::WouldBlock),
+            Self::Tls(tls) => tls.is_quiet(),
+            Self::Kernel(tls) => tls.is_quiet(),
+            Self::Lost => false,
+        }
+    }
+}
+
+/// Looks for a byte to read, and leaves it there.
+fn peek(tcp: &TcpStream) -> io::Result<usize> {
+    let (_, count) = recv(tcp, &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT)?;
+    Ok(count)
 }
 
 impl AsyncRead for Stream {

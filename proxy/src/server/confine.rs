@@ -124,7 +124,9 @@ fn restrict_calls() -> Result<(), Error> {
     // The runtime's own, through which signals come.
     rules.insert(libc::SYS_socketpair, vec![only(0, Dword, Eq, number(libc::AF_UNIX))?]);
     rules.insert(libc::SYS_prctl, vec![only(0, Dword, Eq, number(libc::PR_SET_NAME))?]);
-    rules.insert(libc::SYS_ioctl, vec![only(1, Dword, Eq, libc::FIONBIO)?]);
+    // Whether to wait, and how much there is to read.
+    let requests = [libc::FIONBIO, libc::FIONREAD].map(|request| only(1, Dword, Eq, request));
+    rules.insert(libc::SYS_ioctl, requests.into_iter().collect::<Result<_, _>>()?);
     let executable = number(libc::PROT_EXEC);
     for call in [libc::SYS_mmap, libc::SYS_mprotect] {
         rules.insert(call, vec![only(2, Dword, MaskedEq(executable), 0)?]);

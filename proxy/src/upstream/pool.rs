@@ -2,16 +2,11 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::future::poll_fn;
-use std::io;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
-use std::task::Poll;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, ReadBuf};
 use tokio::sync::Notify;
-use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 
 use crate::net::Stream;
@@ -26,9 +21,6 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 const MOST_DIALS: usize = 8;
 /// How long: too short for anybody to notice if the upstream is far away and nothing comes back.
 const PATIENCE: Duration = Duration::from_millis(20);
-
-/// How often a connection is looked at that has something to say: a few session tickets are well meant.
-const MOST_LOOKS: usize = 4;
 
 /// Connections by upstream's serial: what was connected under one configuration does not serve another.
 #[derive(Default)]
@@ -121,17 +113,17 @@ impl Pool {
     pub async fn take(&self, upstream: u64) -> Option<Stream> {
         loop {
             let Idle { mut stream, expires } = self.pop(upstream)?;
-            if Instant::now() < expires && is_alive(&mut stream).await {
+            if Instant::now() < expires && stream.is_quiet() {
                 return Some(stream);
             }
         }
     }
 
     /// Keeps a connection for `age` at most, if there is room.
-    pub fn keep(&self, upstream: u64, stream: Stream, age: Duration) {
+    pub fn keep(&self, upstream: u64, mut stream: Stream, age: Duration) {
         let mut upstreams = self.upstreams.borrow_mut();
         let connections = upstreams.entry(upstream).or_default();
-        if connections.idle.len() < MOST_IDLE && stream.may_be_kept() {
+        if connections.idle.len() < MOST_IDLE && stream.holds_nothing() && stream.may_be_kept() {
             connections.idle.push(Idle { stream, expires: Instant::now() + age });
             connections.freed.notify_one();
             self.filled.notify_one();
@@ -163,34 +155,6 @@ impl Connections {
     fn is_in_use(&self) -> bool {
         !self.idle.is_empty() || self.dialing > 0 || Rc::strong_count(&self.freed) > 1
     }
-}
-
-/// Whether the upstream has neither closed nor said anything. The kernel is asked, since the runtime learns of
-/// a close only when it next polls.
-async fn is_alive(stream: &mut Stream) -> bool {
-    if let Stream::Kernel(tls) = stream {
-        return tls.is_quiet();
-    }
-    for _ in 0..MOST_LOOKS {
-        let Some(tcp) = stream.tcp() else { return false };
-        let mut byte = [std::mem::MaybeUninit::uninit()];
-        match socket2::SockRef::from(tcp).peek(&mut byte) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
-            // It may be a session ticket, which reading takes out of the way.
-            Ok(1..) if matches!(stream, Stream::Tls(_)) => {
-                let mut byte = [0];
-                let mut to = ReadBuf::new(&mut byte);
-                let read = poll_fn(|cx| Poll::Ready(Pin::new(&mut *stream).poll_read(cx, &mut to))).await;
-                if read.is_ready() {
-                    return false;
-                }
-                yield_now().await;
-            }
-            // Over plaintext nothing may come before a request.
-            Ok(_) | Err(_) => return false,
-        }
-    }
-    false
 }
 
 #[cfg(test)]

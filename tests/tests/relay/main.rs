@@ -20,6 +20,7 @@ mod limits;
 mod names;
 mod origins;
 mod pieces;
+mod pooled;
 mod privileges;
 mod proxy_protocol;
 mod reload;
