@@ -201,12 +201,13 @@ impl<'c> Connection<'c, '_> {
                 }
             };
             request.connected();
+            exchange.begin_on(origin);
             let mut socket = Socket::new(stream, &local.buffers);
             let outcome = exchange.run(&mut self.socket, &mut socket, &mut self.wait).await;
             let Socket { stream, buffer } = socket;
             let has_more = !buffer.is_empty();
             drop(buffer);
-            if matches!(outcome, Err(ExchangeError::UpstreamGone))
+            if matches!(outcome, Err(ExchangeError::UpstreamGone(_)))
                 && may_try_again(origin, exchange.sent(traits.framing != Framing::Empty), traits.idempotent)
             {
                 exchange.rewind(decoder.clone());
@@ -229,8 +230,7 @@ impl<'c> Connection<'c, '_> {
                         && self.socket.stream.may_be_kept();
                     if persists { Next::Persist } else { Next::Close }
                 }
-                Err(ExchangeError::UpstreamGone) => {
-                    let failure = Failure::ConnectionTerminated;
+                Err(ExchangeError::UpstreamGone(failure)) => {
                     request.failed(failure, &failure.reason());
                     self.answer_forwarded(failure, traits, request_is_complete).await
                 }

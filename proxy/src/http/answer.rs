@@ -30,6 +30,8 @@ pub enum Failure {
     ConnectionRefused,
     ConnectionTerminated,
     ConnectionTimeout,
+    /// Nothing that was sent over an idle connection was acknowledged.
+    Unacknowledged,
     TlsCertificate,
     TlsProtocol,
     TlsAlert,
@@ -76,6 +78,9 @@ impl Failure {
             }
             Self::ConnectionTimeout => {
                 (504, "connection_timeout", "connecting to the upstream took too long")
+            }
+            Self::Unacknowledged => {
+                (504, "connection_timeout", "the upstream acknowledges nothing that is sent to it")
             }
             Self::TlsCertificate => (502, "tls_certificate_error", "the upstream's certificate is not valid"),
             Self::TlsProtocol => (502, "tls_protocol_error", "the TLS handshake with the upstream failed"),

@@ -1,12 +1,16 @@
 use std::io::{self, IoSlice};
+use std::os::fd::AsFd as _;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use rustix::net::{RecvFlags, recv};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 use super::{Buffer, KernelSession, Pipe, Session};
+use crate::sys::acknowledged;
 
 /// A connection, with TLS or without.
 pub enum Stream {
@@ -142,6 +146,14 @@ impl Stream {
             Self::Kernel(tls) => tls.is_quiet(),
             Self::Lost => false,
         }
+    }
+
+    /// Whether the peer's kernel has acknowledged everything, or anything since then. Where this kernel cannot say, it has.
+    pub fn has_been_acknowledged_since(&self, then: Instant) -> bool {
+        /// The kernel's clock is no finer than this.
+        const TICK: Duration = Duration::from_millis(20);
+        let acknowledged = self.tcp().and_then(|tcp| acknowledged(tcp.as_fd()).ok());
+        acknowledged.is_none_or(|so_far| so_far.all || so_far.last + TICK < then.elapsed())
     }
 }
 

@@ -12,6 +12,7 @@ mod kernel_tls;
 mod netns;
 mod pages;
 mod shared;
+mod tcp;
 
 #[cfg(feature = "count-allocations")]
 pub use allocations::{allocations, count_on_this_thread};
@@ -23,3 +24,4 @@ pub use kernel_tls::{KeyUse, Received, receive_record, send_record, set_kernel_t
 pub use netns::netns_cookie;
 pub use pages::Pages;
 pub use shared::Shared;
+pub use tcp::acknowledged;

@@ -19,6 +19,7 @@ mod life;
 mod limits;
 mod names;
 mod origins;
+mod paths;
 mod pieces;
 mod pooled;
 mod privileges;
