@@ -5,7 +5,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use rustix::net::{RecvFlags, recv};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
@@ -154,6 +154,14 @@ impl Stream {
         const TICK: Duration = Duration::from_millis(20);
         let acknowledged = self.tcp().and_then(|tcp| acknowledged(tcp.as_fd()).ok());
         acknowledged.is_none_or(|so_far| so_far.all || so_far.last + TICK < then.elapsed())
+    }
+
+    /// Whether the runtime has noticed something on the socket that [`Self::is_quiet`] should look at. Costs next to nothing
+    /// where it has not.
+    pub fn has_news(&self) -> bool {
+        let Some(tcp) = self.tcp() else { return true };
+        let news = tcp.try_io(Interest::READABLE, || peek(tcp));
+        !matches!(news, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 }
 

@@ -10,6 +10,7 @@ mod clients;
 mod deliveries;
 mod delivery;
 mod dns;
+mod early_closes;
 mod figures;
 mod forwarding;
 mod funnel;
