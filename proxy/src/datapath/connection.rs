@@ -181,7 +181,7 @@ impl<'c> Connection<'c, '_> {
         // A body leaves together with its head.
         let all = if traits.framing == Framing::Empty { Sent::HeadWithoutBody } else { Sent::Body };
         let is_repeatable = may_try_again(Origin::Pooled, all, traits.idempotent);
-        let mut way = local.pool.take_or_dial(Wanted { upstream, is_repeatable }).await;
+        let mut way = local.pool.take_or_dial(Wanted { upstream, dns: &context.dns, is_repeatable }).await;
         loop {
             request.attempt();
             let (usage, stream) = match way {
@@ -195,7 +195,7 @@ impl<'c> Connection<'c, '_> {
                             .await;
                     drop(place);
                     match connected {
-                        Ok(stream) => (Usage::of_new(made), stream),
+                        Ok(stream) => (Usage::of_new(&stream, made), stream),
                         Err(error) => {
                             self.memory.heads = exchange.into_scratch();
                             let failure = Failure::from(&error);

@@ -64,7 +64,7 @@ impl Local {
 
     /// Looks after idle connections to upstreams, for ever.
     pub async fn sweep(&self) {
-        self.pool.sweep().await;
+        self.pool.sweep(|| Arc::clone(&self.context().dns)).await;
     }
 
     /// From now on requests are served with another.

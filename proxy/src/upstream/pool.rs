@@ -1,6 +1,7 @@
 //! Idle connections to upstreams, one pool a worker: nothing here is shared between cores, but for what is learnt of each
 //! upstream ([`super::keep_alive`]).
 
+mod addresses;
 mod idle;
 
 use std::cell::RefCell;
@@ -13,14 +14,16 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
-use super::Upstream;
+use super::{Dns, Upstream};
 use crate::net::Stream;
+use addresses::Addresses;
 use idle::Idle;
 pub use idle::Usage;
 
 /// The most idle connections that one upstream may have in one worker.
 const MOST_IDLE: usize = 256;
-/// How often idle connections are looked at: those that have been idle for too long, and those that their upstream has closed.
+/// How often idle connections are looked at: those that have been idle for too long, those that their upstream has closed, and
+/// those whose name leads elsewhere.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(100);
 /// How long an upstream without connections is remembered here: making room for it anew costs more.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(5);
@@ -46,13 +49,17 @@ struct Connections {
     dialing: usize,
     /// Wakes one who waits for a connection or for a place to make one.
     freed: Rc<Notify>,
+    addresses: Addresses,
     last_used: Instant,
+    /// When one became idle last.
+    last_kept: Option<Instant>,
 }
 
 /// What a connection is wanted for.
 #[derive(Clone, Copy)]
 pub struct Wanted<'w> {
     pub upstream: &'w Arc<Upstream>,
+    pub dns: &'w Dns,
     /// The request may be sent again if the connection dies of it.
     pub is_repeatable: bool,
 }
@@ -81,7 +88,7 @@ impl Drop for DialPlace<'_> {
 impl Pool {
     /// An idle connection, or leave to make one: at once, unless many are being made already.
     pub async fn take_or_dial(&self, wanted: Wanted<'_>) -> Way<'_> {
-        if let Some((stream, usage)) = self.take(wanted) {
+        if let Some((stream, usage)) = self.take(wanted).await {
             return Way::Reuse(stream, usage);
         }
         match self.dial_if_few(wanted.upstream) {
@@ -111,7 +118,7 @@ impl Pool {
                 () = freed.notified() => {}
                 () = &mut patience => return Way::Dial { place: self.dial(wanted.upstream), waited: PATIENCE },
             }
-            if let Some((stream, usage)) = self.take(wanted) {
+            if let Some((stream, usage)) = self.take(wanted).await {
                 return Way::Reuse(stream, usage);
             }
             if let Some(place) = self.dial_if_few(wanted.upstream) {
@@ -121,8 +128,13 @@ impl Pool {
     }
 
     /// A connection that was alive a moment ago: the most recently used one, so that the pool shrinks to what is needed.
-    fn take(&self, wanted: Wanted<'_>) -> Option<(Stream, Usage)> {
-        self.with(wanted.upstream, |connections| connections.take(wanted.is_repeatable, Instant::now()))
+    async fn take(&self, wanted: Wanted<'_>) -> Option<(Stream, Usage)> {
+        let addresses = self.with(wanted.upstream, |connections| {
+            (!connections.idle.is_empty()).then(|| connections.addresses.clone())
+        })?;
+        addresses.ensure_fresh(wanted.upstream, wanted.dns, Instant::now()).await;
+        let now = Instant::now();
+        self.with(wanted.upstream, |connections| connections.take(wanted.is_repeatable, now))
     }
 
     /// Keeps a connection that has brought a response for `age` at most, if it can serve another request. When there is no
@@ -130,25 +142,28 @@ impl Pool {
     pub fn keep(&self, upstream: &Arc<Upstream>, stream: Stream, usage: Usage, age: Duration) {
         let Some(idle) = Idle::new(stream, usage, age, &upstream.keep_alive) else { return };
         self.with(upstream, |connections| {
-            if connections.idle.len() == MOST_IDLE {
-                connections.idle.pop_front();
+            if connections.addresses.have(idle.usage()) {
+                if connections.idle.len() == MOST_IDLE {
+                    connections.idle.pop_front();
+                }
+                connections.idle.push_back(idle);
+                connections.last_kept = Some(Instant::now());
+                connections.freed.notify_one();
+                self.filled.notify_one();
             }
-            connections.idle.push_back(idle);
-            connections.freed.notify_one();
-            self.filled.notify_one();
         });
     }
 
-    /// Looks after idle connections, for ever.
-    pub async fn sweep(&self) {
+    /// Looks after idle connections, for ever; `dns` is the one to ask by now.
+    pub async fn sweep(&self, dns: impl Fn() -> Arc<Dns>) {
         loop {
             if self.upstreams.borrow().is_empty() {
                 self.filled.notified().await;
             }
             sleep(SWEEP_INTERVAL).await;
-            let now = Instant::now();
+            let (now, dns) = (Instant::now(), dns());
             self.upstreams.borrow_mut().retain(|_, connections| {
-                connections.sweep(now);
+                connections.sweep(&dns, now);
                 connections.is_in_use(now)
             });
         }
@@ -169,7 +184,9 @@ impl Connections {
             idle: VecDeque::new(),
             dialing: 0,
             freed: Rc::default(),
+            addresses: Addresses::default(),
             last_used: Instant::now(),
+            last_kept: None,
         }
     }
 
@@ -181,17 +198,26 @@ impl Connections {
                 return None;
             }
             let mut idle = self.idle.pop_back()?;
-            if !idle.is_expired(now) && idle.is_alive(keep_alive, now) {
+            let may_serve = !idle.is_expired(now) && self.addresses.have(idle.usage());
+            if may_serve && idle.is_alive(keep_alive, now) {
                 return Some(idle.into_use(now));
             }
         }
     }
 
-    fn sweep(&mut self, now: Instant) {
+    fn sweep(&mut self, dns: &Arc<Dns>, now: Instant) {
         let keep_alive = &self.upstream.keep_alive;
-        self.idle.retain_mut(|idle| !idle.is_expired(now) && idle.seems_alive(keep_alive, now));
+        let addresses = &self.addresses;
+        self.idle.retain_mut(|idle| {
+            !idle.is_expired(now) && addresses.have(idle.usage()) && idle.seems_alive(keep_alive, now)
+        });
         if let Some(oldest) = self.idle.front() {
             keep_alive.is_open_after(oldest.age(now));
+        }
+        // It may be a coincidence that none is idle now.
+        let has_some = self.last_kept.is_some_and(|kept| now < kept + FORGOTTEN_AFTER);
+        if has_some || !self.idle.is_empty() {
+            self.addresses.refresh(&self.upstream, dns, now);
         }
     }
 
@@ -211,13 +237,14 @@ mod tests {
     use crate::config::Config;
     use crate::upstream::Directory;
 
-    fn upstreams() -> [Arc<Upstream>; 2] {
+    /// Two upstreams, and a DNS that is never asked.
+    fn upstreams() -> ([Arc<Upstream>; 2], Dns) {
         let text = "[listen]\nplain = [\"127.0.0.1:1\"]\n[upstreams]\n\
                     \"a.example\" = { tls = false }\n\"b.example\" = { tls = false }\n";
         let config = Config::parse("hookgate.toml".as_ref(), text).unwrap();
         let directory = Directory::new(&config.upstreams, &Disk).unwrap();
         let upstream = |name: &str| Arc::clone(directory.find(name.as_bytes()).unwrap());
-        ["a.example", "b.example"].map(upstream)
+        (["a.example", "b.example"].map(upstream), Dns::new(&config.dns, &Disk).unwrap())
     }
 
     /// As many dials as there may be without asking.
@@ -233,8 +260,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn whoever_waits_for_a_dial_in_vain_dials() {
-        let (pool, [a, b]) = (Pool::default(), upstreams());
-        let wanted = |upstream| Wanted { upstream, is_repeatable: true };
+        let (pool, ([a, b], dns)) = (Pool::default(), upstreams());
+        let wanted = |upstream| Wanted { upstream, dns: &dns, is_repeatable: true };
         let dials = dials(&pool, wanted(&a)).await;
         let begun = Instant::now();
         let late = pool.take_or_dial(wanted(&a)).await;
@@ -249,8 +276,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_end_of_a_dial_lets_one_go_on() {
-        let (pool, [a, _]) = (Pool::default(), upstreams());
-        let wanted = Wanted { upstream: &a, is_repeatable: true };
+        let (pool, ([a, _], dns)) = (Pool::default(), upstreams());
+        let wanted = Wanted { upstream: &a, dns: &dns, is_repeatable: true };
         let mut dials = dials(&pool, wanted).await;
         let milliseconds = Duration::from_millis;
         let (way, ()) = tokio::join!(pool.take_or_dial(wanted), async {

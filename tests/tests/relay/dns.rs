@@ -17,21 +17,21 @@ const AAAA: u16 = 28;
 const NXDOMAIN: u8 = 3;
 
 /// A DNS server over UDP and TCP on one port.
-struct Server {
+pub(crate) struct Server {
     address: SocketAddr,
-    state: Arc<State>,
+    pub(crate) state: Arc<State>,
 }
 
 #[derive(Default)]
-struct State {
+pub(crate) struct State {
     /// What every name has; the TTL is [`Server::start`]'s.
-    addresses: Mutex<Vec<IpAddr>>,
+    pub(crate) addresses: Mutex<Vec<IpAddr>>,
     /// Over UDP: takes questions and says nothing.
-    silent: AtomicBool,
+    pub(crate) silent: AtomicBool,
     /// Over UDP: says only that the answer is too long.
     truncates: AtomicBool,
     /// There is no such name.
-    denies: AtomicBool,
+    pub(crate) denies: AtomicBool,
     /// Over UDP: milliseconds before an answer.
     delay: AtomicUsize,
     udp: AtomicUsize,
@@ -39,7 +39,7 @@ struct State {
 }
 
 impl Server {
-    fn start(ttl: u32, addresses: &[IpAddr]) -> Result<Self> {
+    pub(crate) fn start(ttl: u32, addresses: &[IpAddr]) -> Result<Self> {
         let (udp, tcp) = sockets()?;
         let address = udp.local_addr()?;
         let state = Arc::new(State { addresses: Mutex::new(addresses.to_vec()), ..State::default() });
@@ -71,11 +71,11 @@ impl Server {
     }
 
     /// Questions over UDP so far.
-    fn questions(&self) -> usize {
+    pub(crate) fn questions(&self) -> usize {
         self.state.udp.load(Ordering::SeqCst)
     }
 
-    fn set(&self, flag: impl Fn(&State) -> &AtomicBool, value: bool) {
+    pub(crate) fn set(&self, flag: impl Fn(&State) -> &AtomicBool, value: bool) {
         flag(&self.state).store(value, Ordering::SeqCst);
     }
 }
@@ -137,7 +137,7 @@ fn loopback() -> IpAddr {
 }
 
 /// `up.example` by name at the port of `origin`; `dns` is the rest of `[dns]`.
-fn relay(servers: &[&Server], dns: &str, origin: &Origin) -> Result<Relay> {
+pub(crate) fn relay(servers: &[&Server], dns: &str, origin: &Origin) -> Result<Relay> {
     let servers: Vec<String> = servers.iter().map(|server| server.address.to_string()).collect();
     Relay::start(&format!(
         "[dns]\nservers = {servers:?}\ntimeout = \"1s\"\n{dns}\n[upstreams]\n\

@@ -1,12 +1,13 @@
-//! Ways to an upstream that change under a pooled connection.
+//! Ways to an upstream that change under a pooled connection: a firewall forgets it, or the name leads elsewhere.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use harness::{Client, End, Need, NetNs, Origin, Proxy, require};
 
+use crate::dns::{Server, relay};
 use crate::{OK, get, post};
 
 const EDGE: &str = "10.9.0.1";
@@ -142,5 +143,72 @@ fn a_large_post_over_a_new_connection_has_the_time_of_a_body() -> Result<()> {
     let took = begun.elapsed();
     assert_eq!((answer.status(), answer.proxy_error()), (504, Some("http_response_timeout")), "{took:?}");
     assert!((Duration::from_millis(3500)..Duration::from_secs(8)).contains(&took), "{took:?}");
+    Ok(())
+}
+
+/// Says where it is.
+fn origin_at(address: SocketAddr) -> Result<Origin> {
+    Origin::plain_at(address, move |connection| {
+        while connection.request()?.is_some() {
+            let ip = address.ip().to_string();
+            connection.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{ip}", ip.len()))?;
+        }
+        Ok(End::Close)
+    })
+}
+
+#[test]
+fn traffic_follows_a_name_that_moves_and_ends_with_it() -> Result<()> {
+    let (old, new): (IpAddr, IpAddr) = ("127.0.0.1".parse()?, "127.0.0.2".parse()?);
+    for (ttl, valid) in [(1, "2s"), (3600, "1s")] {
+        let first = origin_at(SocketAddr::new(old, 0))?;
+        let port = first.address().port();
+        let second = origin_at(SocketAddr::new(new, port))?;
+        let server = Server::start(ttl, &[old])?;
+        let relay = relay(&[&server], &format!("valid = \"{valid}\""), &first)?;
+        let mut client = relay.client()?;
+        let mut ask = |for_seconds: f64| -> Result<String> {
+            let until = Instant::now() + Duration::from_secs_f64(for_seconds);
+            loop {
+                let answer = client.ask(post("/up.example/", "x"))?;
+                let error = answer.proxy_error().map(str::to_owned);
+                if Instant::now() >= until {
+                    return Ok(error.unwrap_or(String::from_utf8_lossy(&answer.body).into_owned()));
+                }
+                sleep(Duration::from_millis(50));
+            }
+        };
+        assert_eq!(ask(1.5)?, old.to_string());
+        assert_eq!(first.connections(), 1, "while nothing changes it is one connection");
+        *server.state.addresses.lock().ok().context("a test has failed")? = vec![new];
+        assert_eq!(ask(1.6)?, new.to_string(), "TTL {ttl}, valid {valid}");
+        assert_eq!((first.connections(), second.connections()), (1, 1), "TTL {ttl}, valid {valid}");
+        server.set(|state| &state.denies, true);
+        assert_eq!(ask(1.6)?, "dns_error", "TTL {ttl}, valid {valid}");
+        server.set(|state| &state.denies, false);
+        assert_eq!(ask(6.0)?, new.to_string(), "it is back");
+        let before = second.connections();
+        assert_eq!(ask(1.5)?, new.to_string());
+        assert_eq!(second.connections(), before, "and is pooled");
+        let questions = server.questions();
+        assert!(questions < 60, "{questions} questions for some 200 requests");
+    }
+    Ok(())
+}
+
+#[test]
+fn silence_of_the_dns_takes_no_connection_away() -> Result<()> {
+    let origin = origin_at("127.0.0.1:0".parse()?)?;
+    let server = Server::start(1, &["127.0.0.1".parse()?])?;
+    let relay = relay(&[&server], "stale = \"1s\"", &origin)?;
+    let mut client = relay.client()?;
+    assert_eq!(client.ask(post("/up.example/", "x"))?.status(), 200);
+    server.set(|state| &state.silent, true);
+    let until = Instant::now() + Duration::from_secs(4);
+    while Instant::now() < until {
+        assert_eq!(client.ask(post("/up.example/", "x"))?.status(), 200);
+        sleep(Duration::from_millis(100));
+    }
+    assert_eq!(origin.connections(), 1);
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! A connection that waits for its next request.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -11,7 +12,9 @@ use crate::upstream::keep_alive::{Closed, KeepAlive};
 #[derive(Clone, Copy, Debug)]
 pub struct Usage {
     /// Making it began then.
-    made: Instant,
+    pub(super) made: Instant,
+    /// Where it leads; `None`: the socket cannot say.
+    pub(super) peer: Option<IpAddr>,
     /// How many responses have come over it.
     responses: u32,
     /// For how long it was idle before the request under way; `None`: this is its first.
@@ -20,8 +23,10 @@ pub struct Usage {
 
 impl Usage {
     /// Of a connection that was just made, which began at `made`.
-    pub fn of_new(made: Instant) -> Self {
-        Self { made, responses: 0, idle: None }
+    pub fn of_new(stream: &Stream, made: Instant) -> Self {
+        let peer = stream.tcp().and_then(|tcp| tcp.peer_addr().ok());
+        let peer = peer.map(|address| address.ip().to_canonical());
+        Self { made, peer, responses: 0, idle: None }
     }
 
     /// For how long it was idle before the request under way; `None`: this is its first.
@@ -73,6 +78,10 @@ impl Idle {
 
     pub(super) fn age(&self, now: Instant) -> Duration {
         now.duration_since(self.since)
+    }
+
+    pub(super) fn usage(&self) -> &Usage {
+        &self.usage
     }
 
     /// Whether it can be used as far as the runtime has noticed; what the upstream did is remembered.
