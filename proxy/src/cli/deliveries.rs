@@ -113,6 +113,9 @@ fn line(delivery: &Delivery) -> String {
     if let Some(error) = &delivery.error {
         // Writing to a String does not fail.
         let _ = write!(line, "  {error} at {}", delivery.stage);
+        if delivery.connection.as_deref() == Some("pooled") {
+            line.push_str(" (pooled connection)");
+        }
     }
     line.push('\n');
     line

@@ -205,7 +205,7 @@ impl<'c> Connection<'c, '_> {
                     }
                 }
             };
-            request.connected();
+            request.connected(usage.idle());
             let origin = if usage.idle().is_some() { Origin::Pooled } else { Origin::Fresh };
             exchange.begin_on(origin);
             let mut socket = Socket::new(stream, &local.buffers);

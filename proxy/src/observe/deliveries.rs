@@ -63,6 +63,7 @@ pub(super) struct Record {
     pub(super) upstream_code: Option<u16>,
     pub(super) error: Option<&'static str>,
     pub(super) attempts: u32,
+    pub(super) connection: Option<&'static str>,
     pub(super) duration: Duration,
 }
 
@@ -89,6 +90,9 @@ pub struct Delivery {
     pub duration_seconds: f64,
     /// How often an upstream was tried.
     pub attempts: u32,
+    /// Over what it was last tried: a `new` connection, or a `pooled` one that had been idle. `None`: there was none.
+    #[serde(default)]
+    pub connection: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -237,6 +241,7 @@ impl Default for Record {
             upstream_code: None,
             error: None,
             attempts: 0,
+            connection: None,
             duration: Duration::ZERO,
         }
     }
@@ -282,6 +287,7 @@ impl Record {
             upstream_code: self.upstream_code,
             duration_seconds: self.duration.as_secs_f64(),
             attempts: self.attempts,
+            connection: self.connection.map(str::to_owned),
         }
     }
 }

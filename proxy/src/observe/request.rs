@@ -43,6 +43,8 @@ pub struct Request<'m> {
     responded: Option<Duration>,
     /// How often an upstream was tried.
     attempts: u32,
+    /// Over which kind of connection it was last tried, once there was one.
+    connection: Option<&'static str>,
 }
 
 /// How far a request got.
@@ -90,6 +92,7 @@ impl<'m> Request<'m> {
             connected: None,
             responded: None,
             attempts: 0,
+            connection: None,
         }
     }
 
@@ -128,11 +131,13 @@ impl<'m> Request<'m> {
     /// The upstream is tried, over a connection that was kept or a new one.
     pub fn attempt(&mut self) {
         self.attempts += 1;
+        self.connection = None;
     }
 
-    /// There is a connection to the upstream.
-    pub fn connected(&mut self) {
+    /// There is a connection to the upstream; `idle`: for how long it had waited, if it was used before.
+    pub fn connected(&mut self, idle: Option<Duration>) {
         self.stage = Stage::Response;
+        self.connection = Some(if idle.is_some() { "pooled" } else { "new" });
         self.connected = Some(self.begun.elapsed());
     }
 
@@ -227,6 +232,7 @@ impl<'m> Request<'m> {
             detail: (!self.detail.is_empty()).then_some(self.detail.as_str()),
             upstream_code: self.upstream_code,
             answered_by: self.answered_by(),
+            connection: self.connection,
             connect_seconds: self.connected.map(|at| at.as_secs_f64()),
             response_seconds: self.responded.map(|at| at.as_secs_f64()),
             duration_seconds: duration.as_secs_f64(),
@@ -251,6 +257,9 @@ impl<'m> Request<'m> {
         }
         if let Some(who) = self.answered_by() {
             append(line, &[" answered_by=", who]);
+        }
+        if let Some(connection) = self.connection {
+            append(line, &[" connection=", connection]);
         }
         for (stage, at) in [(" connect=", self.connected), (" response=", self.responded)] {
             if let Some(at) = at {
@@ -292,6 +301,7 @@ impl Drop for Request<'_> {
             record.upstream_code = self.upstream_code;
             record.error = self.error;
             record.attempts = self.attempts;
+            record.connection = self.connection;
             record.duration = duration;
         });
     }
@@ -312,6 +322,7 @@ struct Line<'a> {
     detail: Option<&'a str>,
     upstream_code: Option<u16>,
     answered_by: Option<&'a str>,
+    connection: Option<&'a str>,
     connect_seconds: Option<f64>,
     response_seconds: Option<f64>,
     duration_seconds: f64,
