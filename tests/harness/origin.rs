@@ -1,5 +1,5 @@
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
@@ -37,6 +37,8 @@ pub enum End {
 /// What happens on a connection, from its first byte on. An error ends it: the peer has gone.
 pub type Script = dyn Fn(&mut Conversation) -> io::Result<End> + Send + Sync;
 
+const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
 /// Whether tests that need no TLS are to have it all the same, on both sides of the proxy: with `HOOKGATE_OVER_TLS` in the
 /// environment.
 pub fn over_tls() -> bool {
@@ -54,7 +56,18 @@ impl Origin {
         if over_tls() {
             return Self::tls(&Certs::new(&["up.example"])?, script);
         }
-        Self::start(None, Arc::new(script))
+        Self::start(ANY_PORT, None, Arc::new(script))
+    }
+
+    /// Without TLS, whatever [`over_tls`] says, on `address`.
+    ///
+    /// # Errors
+    /// It is taken.
+    pub fn plain_at(
+        address: SocketAddr,
+        script: impl Fn(&mut Conversation) -> io::Result<End> + Send + Sync + 'static,
+    ) -> Result<Self> {
+        Self::start(address, None, Arc::new(script))
     }
 
     /// With TLS.
@@ -83,7 +96,7 @@ impl Origin {
         config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
         config.enable_secret_extraction = true;
         config.ticketer = rustls::crypto::ring::Ticketer::new()?;
-        Self::start(Some(Arc::new(config)), Arc::new(script))
+        Self::start(ANY_PORT, Some(Arc::new(config)), Arc::new(script))
     }
 
     /// Answers every request with `response`, as long as the client likes.
@@ -99,8 +112,8 @@ impl Origin {
         })
     }
 
-    fn start(tls: Option<Arc<ServerConfig>>, script: Arc<Script>) -> Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").context("a port for an origin")?;
+    fn start(address: SocketAddr, tls: Option<Arc<ServerConfig>>, script: Arc<Script>) -> Result<Self> {
+        let listener = TcpListener::bind(address).context("a port for an origin")?;
         let address = listener.local_addr()?;
         let heard = Arc::<Mutex<Vec<Heard>>>::default();
         let record = heard.clone();

@@ -30,7 +30,16 @@ impl Records {
     /// # Errors
     /// The peer has gone.
     pub fn send(&mut self, content_type: ContentType, content: &[u8]) -> Result<()> {
-        Ok(self.tcp.write_all(&self.sending.encrypt(content_type, content)?)?)
+        let record = self.encrypt(content_type, content)?;
+        self.send_raw(&record)
+    }
+
+    /// The next record, which is to be sent before any other.
+    ///
+    /// # Errors
+    /// There is too much content.
+    pub fn encrypt(&mut self, content_type: ContentType, content: &[u8]) -> Result<Vec<u8>> {
+        self.sending.encrypt(content_type, content)
     }
 
     /// Sends bytes as they are.

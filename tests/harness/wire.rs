@@ -87,6 +87,23 @@ impl Wire {
         Ok(count)
     }
 
+    /// Whether the peer says something within `limit`, or closes.
+    ///
+    /// # Errors
+    /// The connection was cut.
+    pub fn has_something_within(&mut self, limit: Duration) -> io::Result<bool> {
+        if !self.buffer.is_empty() {
+            return Ok(true);
+        }
+        self.tcp.set_read_timeout(Some(limit))?;
+        let read = self.read();
+        self.tcp.set_read_timeout(Some(PATIENCE))?;
+        match read {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            read => read.map(|_| true),
+        }
+    }
+
     /// Everything that was ever read.
     pub fn heard(&self) -> Vec<u8> {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner).clone()

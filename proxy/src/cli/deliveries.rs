@@ -130,6 +130,9 @@ fn line(delivery: &Delivery) -> String {
     if let Some(error) = &delivery.error {
         // Writing to a String does not fail.
         let _ = write!(line, "  {error} at {}", delivery.stage);
+        if delivery.connection.as_deref() == Some("pooled") {
+            line.push_str(" (pooled connection)");
+        }
         let detail = delivery.detail.iter().filter(|detail| !detail.is_empty());
         let _ = detail.into_iter().try_for_each(|detail| write!(line, ": {detail}"));
     }

@@ -62,6 +62,9 @@ pub struct Add {
     /// The largest request body in bytes; 0: no limit [default: as [limits] says]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(0..))]
     body_bytes: Option<i64>,
+    /// How long an idle connection to it is kept, such as 1s [default: as [timeouts] says]
+    #[arg(long, value_name = "TIME")]
+    upstream_idle: Option<String>,
     /// Don't try the way to it
     #[arg(long)]
     no_probe: bool,
@@ -226,6 +229,9 @@ impl Add {
                 keys.insert(key, number.into());
             }
         }
+        if let Some(idle) = &self.upstream_idle {
+            keys.insert("upstream_idle", idle.as_str().into());
+        }
         Ok(keys)
     }
 }
@@ -250,6 +256,7 @@ struct Row<'c> {
     require_client_cert: bool,
     in_flight: usize,
     body_bytes: Option<u64>,
+    upstream_idle_seconds: Option<f64>,
 }
 
 impl<'c> Row<'c> {
@@ -266,6 +273,7 @@ impl<'c> Row<'c> {
             require_client_cert: upstream.require_client_cert,
             in_flight: upstream.in_flight,
             body_bytes: upstream.body_bytes,
+            upstream_idle_seconds: upstream.upstream_idle.map(|idle| idle.as_secs_f64()),
         }
     }
 

@@ -244,6 +244,8 @@ pub struct Upstream {
     pub in_flight: usize,
     /// In place of `[limits] body_bytes`.
     pub body_bytes: Option<u64>,
+    /// In place of `[timeouts] upstream_idle`.
+    pub upstream_idle: Option<Duration>,
 }
 
 /// `[relay]`.

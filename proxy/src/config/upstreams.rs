@@ -11,7 +11,7 @@ use toml::de::DeValue;
 
 use super::Upstream;
 use super::document::{Document, Problem, Section};
-use super::value::{address_with_port, boolean, number, path, port, text};
+use super::value::{address_with_port, boolean, duration, number, path, port, text};
 
 /// The keys that an upstream can have.
 #[cfg(test)]
@@ -25,6 +25,7 @@ pub(super) const KEYS: &[&str] = &[
     "require_client_cert",
     "in_flight",
     "body_bytes",
+    "upstream_idle",
 ];
 
 /// The `*.toml` files in `upstreams.d` beside the configuration, in order of their names.
@@ -130,6 +131,7 @@ fn upstream(name: &str, mut entry: Section<'_>, base: &Path) -> Upstream {
             .unwrap_or(default.require_client_cert),
         in_flight: in_flight.map_or(default.in_flight, |number| number as usize),
         body_bytes: entry.value("body_bytes", number(0..=u64::MAX)),
+        upstream_idle: entry.value("upstream_idle", duration),
         name: default.name,
     };
     entry.finish();
@@ -153,6 +155,7 @@ impl Upstream {
             require_client_cert: false,
             in_flight: 1024,
             body_bytes: None,
+            upstream_idle: None,
         }
     }
 }

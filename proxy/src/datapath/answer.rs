@@ -28,18 +28,33 @@ impl Connection<'_, '_> {
     /// Answers a request none of whose body was taken; `traits` where its head was valid.
     pub(super) async fn answer(&mut self, failure: Failure, traits: Option<Traits>) -> Next {
         let is_head = traits.is_some_and(|traits| traits.is_head);
+        let persistence = self.persistence(traits.filter(|_| !failure.ends_connection()));
+        let (name, date) = (&self.context.name, clock::imf_fixdate());
+        let out = &mut self.memory.heads[0];
+        out.clear();
+        answer::write(failure, name, &date, persistence, !is_head, out);
+        self.write_answer(persistence).await.unwrap_or(Next::Abort)
+    }
+
+    /// Answers an OPTIONS request that must not be forwarded, and none of whose body was taken.
+    pub(super) async fn answer_options(&mut self, traits: Traits) -> Next {
+        let persistence = self.persistence(Some(traits));
+        let out = &mut self.memory.heads[0];
+        out.clear();
+        answer::write_options(&self.context.name, &clock::imf_fixdate(), persistence, out);
+        self.write_answer(persistence).await.unwrap_or(Next::Abort)
+    }
+
+    /// What becomes of the client's connection after an answer of ours, where the next request can be found.
+    fn persistence(&mut self, traits: Option<Traits>) -> Persistence {
         let may_persist = |traits: &Traits| {
-            traits.persists
-                && !failure.ends_connection()
-                && !self.life.has_reached(Stage::Replaced)
-                && skip_body(&mut self.socket, *traits)
+            traits.persists && !self.life.has_reached(Stage::Replaced) && skip_body(&mut self.socket, *traits)
         };
-        let persistence = match traits.filter(may_persist) {
+        match traits.filter(may_persist) {
             None => Persistence::Ended,
             Some(Traits { version: Version::Http10, .. }) => Persistence::Promised,
             Some(Traits { version: Version::Http11, .. }) => Persistence::Implied,
-        };
-        self.write_answer(failure, persistence, is_head).await.unwrap_or(Next::Abort)
+        }
     }
 
     /// Answers a request that was forwarded, `whole` or in part; in part, its connection cannot go on.
@@ -49,15 +64,9 @@ impl Connection<'_, '_> {
         self.answer(failure, Some(Traits { persists, framing: Framing::Empty, ..traits })).await
     }
 
-    async fn write_answer(
-        &mut self,
-        failure: Failure,
-        persistence: Persistence,
-        is_head: bool,
-    ) -> Option<Next> {
-        let out = &mut self.memory.heads[0];
-        out.clear();
-        answer::write(failure, &self.context.name, &clock::imf_fixdate(), persistence, !is_head, out);
+    /// Writes the answer that was made in the memory for heads.
+    async fn write_answer(&mut self, persistence: Persistence) -> Option<Next> {
+        let out = &self.memory.heads[0];
         let stream = &mut self.socket.stream;
         let written = timeout(self.context.timeouts.body_idle, async {
             stream.write_all(out).await?;

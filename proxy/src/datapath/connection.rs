@@ -10,12 +10,12 @@ use super::Local;
 use super::answer;
 use super::body::Pump;
 use super::context::{Client, Context, InWorker};
-use super::delivery::{Origin, may_try_again};
+use super::delivery::{Origin, Sent, may_try_again};
 use super::exchange::{Exchange, ExchangeError, Relayed};
 use super::life::Life;
 use super::read_head::{Arrived, Idle, read_head};
 use super::relay::Relay;
-use super::route::{self, Plan, Refused};
+use super::route::{self, NotForwarded, Plan};
 use super::wait::Wait;
 use crate::http::answer::Failure;
 use crate::http::decoder::Decoder;
@@ -23,7 +23,7 @@ use crate::http::encode::Persistence;
 use crate::http::framing::Framing;
 use crate::net::Socket;
 use crate::observe::Request;
-use crate::upstream::{Way, connect};
+use crate::upstream::{Usage, Wanted, Way, connect};
 
 /// The most memory of one request that is lent to another, and of how many a worker keeps it: 2 MiB at most.
 const MOST_MEMORY_BYTES: usize = 8 * 1024;
@@ -151,10 +151,18 @@ impl<'c> Connection<'c, '_> {
         self.socket.buffer.consume(length);
         match planned {
             Ok(plan) => self.forward(plan, request).await,
-            Err((Refused { failure, traits }, scratch)) => {
+            Err((not_forwarded, scratch)) => {
                 self.memory.heads[0] = scratch;
-                request.refused(failure);
-                self.answer(failure, traits).await
+                match not_forwarded {
+                    NotForwarded::Refused { failure, traits } => {
+                        request.refused(failure);
+                        self.answer(failure, traits).await
+                    }
+                    NotForwarded::Options(traits) => {
+                        request.answered_options();
+                        self.answer_options(traits).await
+                    }
+                }
             }
         }
     }
@@ -167,14 +175,19 @@ impl<'c> Connection<'c, '_> {
         let now = Instant::now();
         let decoder = Decoder::new(traits.framing, most_body_bytes);
         let pump = Pump::new(head_out, decoder.clone(), traits.framing == Framing::Chunked, now);
-        let relay = Relay::new(traits, &context, std::mem::take(&mut self.memory.heads[1]));
+        let upstream_idle = upstream.idle.unwrap_or(context.timeouts.upstream_idle);
+        let relay = Relay::new(traits, &context, upstream_idle, std::mem::take(&mut self.memory.heads[1]));
         let mut exchange = Exchange::new(pump, relay, &context.timeouts, self.life, &traits);
-        let mut way = local.pool.take_or_dial(upstream.serial).await;
+        // A body leaves together with its head.
+        let all = if traits.framing == Framing::Empty { Sent::HeadWithoutBody } else { Sent::Body };
+        let is_repeatable = may_try_again(Origin::Pooled, all, traits.idempotent);
+        let mut way = local.pool.take_or_dial(Wanted { upstream, dns: &context.dns, is_repeatable }).await;
         loop {
             request.attempt();
-            let (stream, origin) = match way {
-                Way::Reuse(stream) => (stream, Origin::Pooled),
+            let (usage, stream) = match way {
+                Way::Reuse(stream, usage) => (usage, stream),
                 Way::Dial { place, waited } => {
+                    let made = Instant::now();
                     let limit = context.timeouts.connect.saturating_sub(waited);
                     // Boxed: rare, and large.
                     let connected =
@@ -182,7 +195,7 @@ impl<'c> Connection<'c, '_> {
                             .await;
                     drop(place);
                     match connected {
-                        Ok(stream) => (stream, Origin::Fresh),
+                        Ok(stream) => (Usage::of_new(&stream, made), stream),
                         Err(error) => {
                             self.memory.heads = exchange.into_scratch();
                             let failure = Failure::from(&error);
@@ -192,18 +205,22 @@ impl<'c> Connection<'c, '_> {
                     }
                 }
             };
-            request.connected();
+            request.connected(usage.idle());
+            let origin = if usage.idle().is_some() { Origin::Pooled } else { Origin::Fresh };
+            exchange.begin_on(origin);
             let mut socket = Socket::new(stream, &local.buffers);
             let outcome = exchange.run(&mut self.socket, &mut socket, &mut self.wait).await;
             let Socket { stream, buffer } = socket;
             let has_more = !buffer.is_empty();
             drop(buffer);
-            if matches!(outcome, Err(ExchangeError::UpstreamGone))
-                && may_try_again(origin, exchange.sent(traits.framing != Framing::Empty), traits.idempotent)
-            {
-                exchange.rewind(decoder.clone());
-                way = Way::Dial { place: local.pool.dial(upstream.serial), waited: Duration::ZERO };
-                continue;
+            if matches!(outcome, Err(ExchangeError::UpstreamGone(_))) {
+                upstream.note_death(&usage);
+                let sent = exchange.sent(traits.framing != Framing::Empty);
+                if may_try_again(origin, sent, traits.idempotent) {
+                    exchange.rewind(decoder.clone());
+                    way = Way::Dial { place: local.pool.dial(upstream), waited: Duration::ZERO };
+                    continue;
+                }
             }
             let moved = exchange.moved();
             context.metrics.body_bytes_copied.add(moved.copied);
@@ -215,16 +232,15 @@ impl<'c> Connection<'c, '_> {
                 Ok(Relayed { head, request_complete }) => {
                     request.relayed(head.status, head.at);
                     if let Some(age) = head.upstream_keep.filter(|_| request_complete && !has_more) {
-                        local.pool.keep(upstream.serial, stream, age);
+                        local.pool.keep(upstream, stream, usage, age);
                     }
                     let persists = request_complete
                         && head.persistence != Persistence::Ended
                         && self.socket.stream.may_be_kept();
                     if persists { Next::Persist } else { Next::Close }
                 }
-                Err(ExchangeError::UpstreamGone) => {
-                    let failure = Failure::ConnectionTerminated;
-                    request.failed(failure, &failure.reason());
+                Err(ExchangeError::UpstreamGone(failure)) => {
+                    note_gone(request, failure, usage.idle());
                     self.answer_forwarded(failure, traits, request_is_complete).await
                 }
                 Err(ExchangeError::Unanswered(failure)) => {
@@ -240,6 +256,18 @@ impl<'c> Connection<'c, '_> {
                     Next::Abort
                 }
             };
+        }
+    }
+}
+
+/// The upstream's connection has gone; `idle`: for how long it had been idle before the request, if it had.
+fn note_gone(request: &mut Request<'_>, failure: Failure, idle: Option<Duration>) {
+    let reason = failure.reason();
+    match idle.map(|idle| idle.as_secs_f64()) {
+        None => request.failed(failure, &reason),
+        Some(idle) => {
+            let detail = format_args!("{reason}, over a connection that had been idle for {idle:.3} s");
+            request.failed(failure, &detail);
         }
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::body::{Moved, Pump, PumpError, Side};
-use super::delivery::Sent;
+use super::delivery::{Origin, Sent};
 use super::life::{Life, Stage};
 use super::relay::{FinalHead, Relay, RelayError};
 use super::route::Traits;
@@ -33,6 +33,8 @@ pub(super) struct Exchange<'a> {
     persists: bool,
     /// Of the request's body, where its head tells it.
     length: Option<u64>,
+    /// Since when it is in doubt whether the upstream's connection still leads anywhere.
+    in_doubt: Option<Instant>,
 }
 
 /// The request's way.
@@ -63,8 +65,8 @@ pub(super) struct Relayed {
 
 /// An exchange that did not.
 pub(super) enum ExchangeError {
-    /// The upstream's connection ended before a byte of a response.
-    UpstreamGone,
+    /// The upstream's connection ended, or was found to lead nowhere, before a byte of a response.
+    UpstreamGone(Failure),
     /// No byte of the final response was sent: the client can be told.
     Unanswered(Failure),
     /// The response had begun; all that can be done is not to complete it.
@@ -84,7 +86,13 @@ impl<'a> Exchange<'a> {
         let begun = request.progress();
         let forward = Forward { pump: request, state: ForwardState::Running };
         let (persists, length) = (traits.persists, traits.framing.length());
-        Self { forward, relay, timeouts, life, begun, persists, length }
+        Self { forward, relay, timeouts, life, begun, persists, length, in_doubt: None }
+    }
+
+    /// What comes next goes over a connection from there. A firewall may have forgotten one that was idle, and drop what is
+    /// sent over it.
+    pub(super) fn begin_on(&mut self, origin: Origin) {
+        self.in_doubt = (origin == Origin::Pooled).then(Instant::now);
     }
 
     /// Runs to the end.
@@ -104,6 +112,12 @@ impl<'a> Exchange<'a> {
                 match due {
                     Due::Continue => self.relay.send_continue(),
                     Due::Failure(failure) => return Poll::Ready(Err(self.failed(failure))),
+                    Due::Doubt(since) => {
+                        self.in_doubt = None;
+                        if !upstream.stream.has_been_acknowledged_since(since) {
+                            return Poll::Ready(Err(ExchangeError::UpstreamGone(Failure::Unacknowledged)));
+                        }
+                    }
                     Due::ClientGone => {
                         return Poll::Ready(Err(ExchangeError::ClientGone(io::ErrorKind::TimedOut.into())));
                     }
@@ -143,7 +157,9 @@ impl<'a> Exchange<'a> {
         match self.relay.poll(cx, upstream, client, may_persist) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Ok(head)) => Poll::Ready(Ok(Relayed { head, request_complete })),
-            Poll::Ready(Err(RelayError::NoResponse)) => Poll::Ready(Err(ExchangeError::UpstreamGone)),
+            Poll::Ready(Err(RelayError::NoResponse)) => {
+                Poll::Ready(Err(ExchangeError::UpstreamGone(Failure::ConnectionTerminated)))
+            }
             Poll::Ready(Err(RelayError::Upstream(failure))) => Poll::Ready(Err(self.failed(failure))),
             Poll::Ready(Err(RelayError::Client(error))) => Poll::Ready(Err(ExchangeError::ClientGone(error))),
         }
@@ -225,8 +241,10 @@ impl<'a> Exchange<'a> {
                 Some((at + self.timeouts.response, Due::Failure(Failure::ResponseTimeout)))
             }
         };
+        let doubt = self.in_doubt.filter(|_| relaying.is_none());
+        let doubt = doubt.map(|since| (since + self.timeouts.connect, Due::Doubt(since)));
         let go_on = self.relay.wants_continue().then_some((self.begun + CONTINUE_DELAY, Due::Continue));
-        [relaying, forwarding, go_on].into_iter().flatten().min_by_key(|(deadline, _)| *deadline)
+        [doubt, relaying, forwarding, go_on].into_iter().flatten().min_by_key(|(deadline, _)| *deadline)
     }
 }
 
@@ -236,6 +254,8 @@ enum Due {
     /// The client is told to send its body.
     Continue,
     Failure(Failure),
+    /// By now something must have been heard of the upstream since then.
+    Doubt(Instant),
     /// The client takes nothing.
     ClientGone,
 }

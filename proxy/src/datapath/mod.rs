@@ -45,7 +45,7 @@ const MEMORY: Limits = Limits { free: 32, large: 8, pipes: 16 };
 pub struct Local {
     /// Counted for this worker alone: each request takes it.
     context: RefCell<Rc<InWorker>>,
-    pub pool: Pool,
+    pool: Pool,
     buffers: Rc<Buffers>,
     memories: Memories,
 }
@@ -60,6 +60,11 @@ impl Local {
     /// What the next request is served with.
     pub fn context(&self) -> Rc<InWorker> {
         Rc::clone(&self.context.borrow())
+    }
+
+    /// Looks after idle connections to upstreams, for ever.
+    pub async fn sweep(&self) {
+        self.pool.sweep(|| Arc::clone(&self.context().dns)).await;
     }
 
     /// From now on requests are served with another.

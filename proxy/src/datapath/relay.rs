@@ -67,12 +67,13 @@ pub(super) enum RelayError {
 }
 
 impl Relay {
-    pub(super) fn new(traits: Traits, context: &Context, scratch: Vec<u8>) -> Self {
+    /// `upstream_idle`: for how long the upstream's connection may be kept, if it does not say less.
+    pub(super) fn new(traits: Traits, context: &Context, upstream_idle: Duration, scratch: Vec<u8>) -> Self {
         Self {
             state: State::Head(EndOfHead::default()),
             traits,
             most_head_bytes: context.limits.response_head_bytes,
-            upstream_idle: context.timeouts.upstream_idle,
+            upstream_idle,
             interim_seen: 0,
             continue_wanted: traits.expects_continue,
             scratch,
@@ -162,7 +163,7 @@ impl Relay {
                 upstream_keep: head.persists().then(|| self.keep_for(head.keep_alive_seconds())),
                 until_close: framing_out == Framing::UntilClose,
             };
-            let decoder = Decoder::new(head.framing, u64::MAX);
+            let decoder = Decoder::of_response(head.framing);
             let pump = Pump::new(out, decoder, framing_out == Framing::Chunked, now);
             State::Body { pump, head: final_head }
         };

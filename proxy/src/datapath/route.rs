@@ -33,10 +33,24 @@ pub(super) struct Traits {
     pub(super) idempotent: bool,
 }
 
-/// A request that will not be forwarded; `traits` where its head was valid.
-pub(super) struct Refused {
-    pub(super) failure: Failure,
-    pub(super) traits: Option<Traits>,
+/// A request that will not be forwarded.
+pub(super) enum NotForwarded {
+    /// `traits` where its head was valid.
+    Refused { failure: Failure, traits: Option<Traits> },
+    /// OPTIONS for whoever gets it last, which is this proxy.
+    Options(Traits),
+}
+
+/// Why there is no route.
+enum NoRoute {
+    Refused(Failure),
+    Options,
+}
+
+impl From<Failure> for NoRoute {
+    fn from(failure: Failure) -> Self {
+        Self::Refused(failure)
+    }
 }
 
 /// Reads one whole head and decides. `has_certificate`: the client has shown one, and it was verified. What is known of the request for the log goes into `request`; `scratch`
@@ -48,11 +62,13 @@ pub(super) fn plan(
     context: &Context,
     request: &mut Request<'_>,
     mut scratch: Vec<u8>,
-) -> Result<Plan, (Refused, Vec<u8>)> {
+) -> Result<Plan, (NotForwarded, Vec<u8>)> {
     let mut slots = slots();
     let head = match RequestHead::parse(head, &mut slots, &context.head_limits()) {
         Ok(head) => head,
-        Err(error) => return Err((Refused { failure: error.into(), traits: None }, scratch)),
+        Err(error) => {
+            return Err((NotForwarded::Refused { failure: error.into(), traits: None }, scratch));
+        }
     };
     let traits = Traits {
         framing: head.framing,
@@ -75,7 +91,10 @@ pub(super) fn plan(
             encode::request_head(&head, path, &added, &mut scratch);
             Ok(Plan { slot, most_body_bytes, traits, head_out: scratch })
         }
-        Err(failure) => Err((Refused { failure, traits: Some(traits) }, scratch)),
+        Err(NoRoute::Refused(failure)) => {
+            Err((NotForwarded::Refused { failure, traits: Some(traits) }, scratch))
+        }
+        Err(NoRoute::Options) => Err((NotForwarded::Options(traits), scratch)),
     }
 }
 
@@ -93,7 +112,7 @@ fn route<'b>(
     has_certificate: bool,
     context: &Context,
     request: &mut Request<'_>,
-) -> Result<Route<'b>, Failure> {
+) -> Result<Route<'b>, NoRoute> {
     let path_and_query = match head.target {
         Target::Path(path_and_query) => path_and_query,
         Target::Asterisk => b"*",
@@ -101,23 +120,26 @@ fn route<'b>(
     };
     request.head(head.method, path_and_query, head.fields.values("x-request-id").next());
     if matches!(head.method, "CONNECT" | "TRACE") {
-        return Err(Failure::MethodNotAllowed);
+        return Err(Failure::MethodNotAllowed.into());
     }
     let (segment, path) = target::split(path_and_query).ok_or(Failure::NoUpstreamInPath)?;
     let upstream = context.directory.find(segment).ok_or(Failure::NotAllowed)?;
     request.upstream(&upstream.metrics);
     if upstream.require_client_cert && !has_certificate {
-        return Err(Failure::NoClientCertificate);
+        return Err(Failure::NoClientCertificate.into());
     }
     if head.fields.values("via").any(|via| via_names(via, &context.name)) {
-        return Err(Failure::Loop);
+        return Err(Failure::Loop.into());
+    }
+    if head.max_forwards() == Some(0) {
+        return Err(NoRoute::Options);
     }
     let most_body_bytes = match upstream.body_bytes.unwrap_or(context.limits.body_bytes) {
         0 => u64::MAX,
         most => most,
     };
     if matches!(head.framing, Framing::Length(length) if length.get() > most_body_bytes) {
-        return Err(Failure::BodyTooLarge);
+        return Err(Failure::BodyTooLarge.into());
     }
     let slot = InFlightSlot::take(upstream).ok_or(Failure::TooManyInFlight)?;
     Ok(Route { slot, path, most_body_bytes })

@@ -30,6 +30,8 @@ pub enum Failure {
     ConnectionRefused,
     ConnectionTerminated,
     ConnectionTimeout,
+    /// Nothing that was sent over an idle connection was acknowledged.
+    Unacknowledged,
     TlsCertificate,
     TlsProtocol,
     TlsAlert,
@@ -76,6 +78,9 @@ impl Failure {
             }
             Self::ConnectionTimeout => {
                 (504, "connection_timeout", "connecting to the upstream took too long")
+            }
+            Self::Unacknowledged => {
+                (504, "connection_timeout", "the upstream acknowledges nothing that is sent to it")
             }
             Self::TlsCertificate => (502, "tls_certificate_error", "the upstream's certificate is not valid"),
             Self::TlsProtocol => (502, "tls_protocol_error", "the TLS handshake with the upstream failed"),
@@ -147,6 +152,27 @@ impl Failure {
     }
 }
 
+const ALLOW: &str = "Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n";
+
+/// Appends the answer to an OPTIONS request that may not be forwarded any further (RFC 9110 §7.6.2): what may be sent
+/// through here. `date`: an IMF-fixdate.
+pub fn write_options(proxy: &str, date: &str, persistence: Persistence, out: &mut Vec<u8>) {
+    let quote = quote(proxy);
+    write!(
+        out,
+        "HTTP/1.1 200 OK\r\nDate: {date}\r\n{ALLOW}Content-Length: 0\r\nProxy-Status: {quote}{proxy}{quote}\r\n",
+    )
+    .expect("a Vec takes every write");
+    out.extend_from_slice(persistence.field_line());
+    out.extend_from_slice(b"\r\n");
+}
+
+/// What a proxy's name needs around it in Proxy-Status: a name is a token of RFC 9110; one of RFC 8941 begins with a
+/// letter or `*`, and a string does for the rest.
+fn quote(proxy: &str) -> &'static str {
+    if proxy.starts_with(|c: char| c.is_ascii_alphabetic() || c == '*') { "" } else { "\"" }
+}
+
 /// Appends a whole answer. `date`: an IMF-fixdate; `body`: false in answer to a HEAD.
 pub fn write(
     failure: Failure,
@@ -158,8 +184,7 @@ pub fn write(
 ) {
     let (status, error, sentence) = failure.row();
     let length = sentence.len() + 1;
-    // A name is a token of RFC 9110; one of RFC 8941 begins with a letter or `*`, and a string does for the rest.
-    let quote = if proxy.starts_with(|c: char| c.is_ascii_alphabetic() || c == '*') { "" } else { "\"" };
+    let quote = quote(proxy);
     write!(
         out,
         "HTTP/1.1 {status} {}\r\nDate: {date}\r\nContent-Type: text/plain; charset=utf-8\r\n\
@@ -168,7 +193,7 @@ pub fn write(
     )
     .expect("a Vec takes every write");
     if failure == Failure::MethodNotAllowed {
-        out.extend_from_slice(b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n");
+        out.extend_from_slice(ALLOW.as_bytes());
     }
     if failure == Failure::TooManyInFlight {
         out.extend_from_slice(b"Retry-After: 1\r\n");

@@ -32,6 +32,8 @@ pub enum Step {
 pub struct Chunked {
     state: State,
     extension_bytes: u32,
+    /// Whether trailers may have whitespace before their colons: a response's.
+    is_response: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -48,7 +50,7 @@ enum State {
 
 impl Default for Chunked {
     fn default() -> Self {
-        Self { state: State::FIRST, extension_bytes: 0 }
+        Self { state: State::FIRST, extension_bytes: 0, is_response: false }
     }
 }
 
@@ -61,6 +63,11 @@ impl State {
 }
 
 impl Chunked {
+    /// Of a response: in its trailers whitespace before a colon is taken away, not refused (RFC 9112 §5.1).
+    pub fn of_response() -> Self {
+        Self { is_response: true, ..Self::default() }
+    }
+
     /// Looks at `input`, which begins where the last step's bytes ended.
     pub fn step(&mut self, input: &[u8]) -> Result<Step, BadChunk> {
         let mut skip = 0;
@@ -82,7 +89,7 @@ impl Chunked {
                     let Some(length) = end.find(section, MOST_TRAILER_BYTES).map_err(too_long)? else {
                         return Ok(Step::More { skip });
                     };
-                    check_trailers(&section[..length])?;
+                    check_trailers(&section[..length], self.is_response)?;
                     self.state = State::Done;
                     return Ok(Step::End { skip: skip + length, trailers: skip..skip + length });
                 }
@@ -146,7 +153,18 @@ impl Chunked {
     }
 }
 
-fn check_trailers(section: &[u8]) -> Result<(), BadChunk> {
+fn check_trailers(section: &[u8], is_response: bool) -> Result<(), BadChunk> {
+    let mut without_spaces = Vec::new();
+    let section = match is_response && has_space_before_colon(section) {
+        true => {
+            for (name, rest) in trailer_lines(section) {
+                without_spaces.extend_from_slice(without_last_spaces(name));
+                without_spaces.extend_from_slice(rest);
+            }
+            &without_spaces
+        }
+        false => section,
+    };
     let mut slots = [httparse::EMPTY_HEADER; MOST_TRAILER_LINES];
     match httparse::parse_headers(section, &mut slots) {
         Ok(httparse::Status::Complete((length, _))) if length == section.len() => Ok(()),
@@ -154,13 +172,28 @@ fn check_trailers(section: &[u8]) -> Result<(), BadChunk> {
     }
 }
 
+fn has_space_before_colon(section: &[u8]) -> bool {
+    trailer_lines(section).any(|(name, _)| without_last_spaces(name).len() < name.len())
+}
+
+fn without_last_spaces(name: &[u8]) -> &[u8] {
+    let last = name.iter().rposition(|b| !matches!(b, b' ' | b'\t'));
+    &name[..last.map_or(0, |last| last + 1)]
+}
+
+/// What is before the colon of each line, and the rest with the colon and the line's end. The blank line is all rest.
+fn trailer_lines(section: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let lines = section.split_inclusive(|b| *b == b'\n');
+    lines.map(|line| line.split_at(line.iter().position(|b| *b == b':').unwrap_or_default()))
+}
+
 /// Appends the lines of a checked trailer section that may travel on, and the blank line.
 pub fn relay_trailers(section: &[u8], out: &mut Vec<u8>) {
-    for line in section.split_inclusive(|b| *b == b'\n') {
-        let name = line.split(|b| *b == b':').next().unwrap_or_default();
-        let name = std::str::from_utf8(name).unwrap_or_default();
-        if line.len() > 2 && !is_forbidden_trailer(name) {
-            out.extend_from_slice(line);
+    for (name, rest) in trailer_lines(section) {
+        let name = without_last_spaces(name);
+        if !name.is_empty() && !is_forbidden_trailer(std::str::from_utf8(name).unwrap_or_default()) {
+            out.extend_from_slice(name);
+            out.extend_from_slice(rest);
         }
     }
     out.extend_from_slice(b"\r\n");

@@ -40,6 +40,15 @@ impl Decoder {
         Self { state, allowed: most }
     }
 
+    /// A response's; as much content is allowed as comes.
+    pub fn of_response(framing: Framing) -> Self {
+        let mut decoder = Self::new(framing, u64::MAX);
+        if let State::Chunked(chunked) = &mut decoder.state {
+            *chunked = Chunked::of_response();
+        }
+        decoder
+    }
+
     /// Looks at `input`, which begins where the last step's bytes ended.
     pub fn step(&mut self, input: &[u8]) -> Result<Step, BodyError> {
         let step = match &mut self.state {

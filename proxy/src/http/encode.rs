@@ -51,6 +51,7 @@ pub fn request_head(head: &RequestHead<'_>, path: &[u8], added: &Added<'_>, out:
     out.extend_from_slice(path);
     out.extend_from_slice(b" HTTP/1.1\r\n");
     let nominated = Nominated::by(&head.fields);
+    let forwards_left = head.max_forwards().map(|most| most.saturating_sub(1));
     let (mut has_host, mut has_request_id) = (false, false);
     for line in head.fields.lines() {
         let field = RequestField::of(line.name);
@@ -61,15 +62,16 @@ pub fn request_head(head: &RequestHead<'_>, path: &[u8], added: &Added<'_>, out:
             }
             RequestField::ContentLength | RequestField::TransferEncoding => framing(out, &line, head.framing),
             RequestField::RequestId => {
-                out.extend_from_slice(line.raw);
+                line.write(out);
                 has_request_id = true;
             }
             RequestField::Removed => {}
-            RequestField::Via | RequestField::Passed => {
-                if !(field.can_be_nominated() && nominated.contains(line.name)) {
-                    out.extend_from_slice(line.raw);
-                }
-            }
+            _ if field.can_be_nominated() && nominated.contains(line.name) => {}
+            RequestField::Via | RequestField::Passed => line.write(out),
+            RequestField::MaxForwards => match forwards_left {
+                Some(left) => number_line(out, line.name, left),
+                None => line.write(out),
+            },
         }
     }
     if !has_host {
@@ -106,14 +108,12 @@ pub fn response_head(
             ResponseField::ContentLength | ResponseField::TransferEncoding
                 if head.status == 204 || head.is_interim() => {}
             // To a HEAD or in a 304 these describe the response that a GET would have had.
-            ResponseField::ContentLength => out.extend_from_slice(line.raw),
-            ResponseField::TransferEncoding if bodiless && version == Version::Http11 => {
-                out.extend_from_slice(line.raw)
-            }
+            ResponseField::ContentLength => line.write(out),
+            ResponseField::TransferEncoding if bodiless && version == Version::Http11 => line.write(out),
             ResponseField::TransferEncoding | ResponseField::Removed | ResponseField::KeepAlive => {}
             ResponseField::Passed => {
                 if !nominated.contains(line.name) {
-                    out.extend_from_slice(line.raw);
+                    line.write(out);
                 }
             }
         }
@@ -129,11 +129,13 @@ pub fn response_head(
 fn framing(out: &mut Vec<u8>, line: &Line<'_>, framing: Framing) {
     match framing {
         Framing::Chunked => field_line(out, line.name, b"chunked"),
-        Framing::Length(length) => {
-            write!(out, "{}: {length}\r\n", line.name).expect("a Vec takes every write");
-        }
+        Framing::Length(length) => number_line(out, line.name, length.get()),
         Framing::Empty | Framing::UntilClose => field_line(out, line.name, b"0"),
     }
+}
+
+fn number_line(out: &mut Vec<u8>, name: &str, value: u64) {
+    write!(out, "{name}: {value}\r\n").expect("a Vec takes every write");
 }
 
 fn field_line(out: &mut Vec<u8>, name: &str, value: &[u8]) {

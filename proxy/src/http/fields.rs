@@ -24,12 +24,22 @@ impl<'h, 'b> Fields<'h, 'b> {
         self.lines.len()
     }
 
+    /// Whether there is whitespace before the colon of a line named `name`, as only responses may have it.
+    pub(super) fn has_space_before_colon(&self, name: &'static str) -> bool {
+        let mut lines = self.lines.iter().filter(|line| line.name.eq_ignore_ascii_case(name));
+        lines.any(|line| self.head.get(self.start_of(line) + name.len()) != Some(&b':'))
+    }
+
+    /// Where in the head a line begins.
+    fn start_of(&self, line: &httparse::Header<'_>) -> usize {
+        line.name.as_ptr().addr() - self.head.as_ptr().addr()
+    }
+
     /// Every line: its name, its value, and its bytes as they came, CR LF included.
     pub fn lines(&self) -> impl Iterator<Item = Line<'b>> + use<'h, 'b> {
-        let head = self.head;
+        let fields = *self;
         self.lines.iter().map(move |line| {
-            let start = line.name.as_ptr().addr() - head.as_ptr().addr();
-            let raw = &head[start..];
+            let raw = &fields.head[fields.start_of(line)..];
             let length = memchr(b'\n', raw).map_or(raw.len(), |newline| newline + 1);
             Line { name: line.name, value: line.value, raw: &raw[..length] }
         })
@@ -46,7 +56,16 @@ impl<'h, 'b> Fields<'h, 'b> {
 pub struct Line<'b> {
     pub name: &'b str,
     pub value: &'b [u8],
-    pub raw: &'b [u8],
+    /// As it came, CR LF included.
+    pub(super) raw: &'b [u8],
+}
+
+impl Line<'_> {
+    /// Appends the line as it came, but for whitespace before its colon, which no proxy may pass on (RFC 9112 §5.1).
+    pub fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.name.as_bytes());
+        out.extend_from_slice(self.raw[self.name.len()..].trim_ascii_start());
+    }
 }
 
 /// The elements of a comma-separated list (RFC 9110 §5.6.1), without white space, empty ones left out.
@@ -62,13 +81,15 @@ pub enum RequestField {
     TransferEncoding,
     Via,
     RequestId,
+    MaxForwards,
     /// Speaks for this connection alone, or for a proxy that the client is not: removed.
     Removed,
     Passed,
 }
 
-/// The longest name that means anything here, `x-cluster-client-ip`, and some room for `x-forwarded-…`.
-const LONGEST_KNOWN: usize = 24;
+/// One more than the longest names that mean anything here have, such as `x-original-forwarded-for`: what is longer
+/// must not look like one of them when it is cut.
+const LONGEST_KNOWN: usize = 24 + 1;
 
 impl RequestField {
     pub fn of(name: &str) -> Self {
@@ -81,6 +102,7 @@ impl RequestField {
             b"transfer-encoding" => Self::TransferEncoding,
             b"via" => Self::Via,
             b"x-request-id" if !name.contains('_') => Self::RequestId,
+            b"max-forwards" if !name.contains('_') => Self::MaxForwards,
             b"connection" | b"te" | b"upgrade" => Self::Removed,
             b"keep-alive" | b"proxy-connection" | b"proxy-authorization" | b"proxy-authenticate"
                 if !name.contains('_') =>
@@ -92,7 +114,15 @@ impl RequestField {
             | b"x-client-ip"
             | b"x-cluster-client-ip"
             | b"true-client-ip"
-            | b"client-ip" => Self::Removed,
+            | b"client-ip"
+            | b"cf-connecting-ip"
+            | b"cf-connecting-ipv6"
+            | b"fastly-client-ip"
+            | b"x-azure-clientip"
+            | b"x-original-forwarded-for"
+            | b"x-envoy-external-address" => Self::Removed,
+            // CGI makes HTTP_PROXY of it, which many programs take for their own proxy's address.
+            b"proxy" => Self::Removed,
             known if known.starts_with(b"x-forwarded-") => Self::Removed,
             _ => Self::Passed,
         }
@@ -100,7 +130,7 @@ impl RequestField {
 
     /// Whether `Connection` can have this field removed: never one that frames, routes, or is set here.
     pub fn can_be_nominated(self) -> bool {
-        self == Self::Passed
+        matches!(self, Self::Passed | Self::MaxForwards)
     }
 }
 
@@ -151,7 +181,6 @@ pub fn is_forbidden_trailer(name: &str) -> bool {
         "if-range",
         "if-unmodified-since",
         "location",
-        "max-forwards",
         "pragma",
         "range",
         "retry-after",

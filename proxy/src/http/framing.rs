@@ -56,16 +56,16 @@ impl Framing {
 
 /// What the framing fields say, or `None` where there are none.
 fn declared(version: Version, fields: &Fields<'_, '_>) -> Result<Option<Framing>, BadFraming> {
+    if ["content-length", "transfer-encoding"].iter().any(|name| fields.has_space_before_colon(name)) {
+        return Err(BadFraming("white space before the colon of a framing field"));
+    }
     let mut lengths = fields.values("content-length");
     let mut codings = fields.values("transfer-encoding");
     match (lengths.next(), codings.next()) {
         (None, None) => Ok(None),
         (Some(_), Some(_)) => Err(BadFraming("both Content-Length and Transfer-Encoding")),
         (Some(_), None) if lengths.next().is_some() => Err(BadFraming("more than one Content-Length")),
-        (Some(length), None) => {
-            let length = parse_length(length).ok_or(BadFraming("Content-Length is not a number of bytes"))?;
-            Ok(Some(Framing::of_length(length)))
-        }
+        (Some(length), None) => Ok(Some(Framing::of_length(parse_length(length)?))),
         (None, Some(_)) if codings.next().is_some() => Err(BadFraming("more than one Transfer-Encoding")),
         (None, Some(_)) if version == Version::Http10 => Err(BadFraming("Transfer-Encoding in HTTP/1.0")),
         (None, Some(coding)) if coding.eq_ignore_ascii_case(b"chunked") => Ok(Some(Framing::Chunked)),
@@ -73,13 +73,15 @@ fn declared(version: Version, fields: &Fields<'_, '_>) -> Result<Option<Framing>
     }
 }
 
-/// `1*DIGIT` that fits; no sign, no list, no space.
-fn parse_length(value: &[u8]) -> Option<u64> {
-    if value.is_empty() {
-        return None;
+/// What every reader of it can count to: some have signed numbers.
+const MAX_LENGTH: u64 = i64::MAX as u64;
+
+/// `1*DIGIT` up to [`MAX_LENGTH`]; no sign, no list, no space.
+fn parse_length(value: &[u8]) -> Result<u64, BadFraming> {
+    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+        return Err(BadFraming("Content-Length is not a number of bytes"));
     }
-    value.iter().try_fold(0u64, |length, digit| {
-        let digit = char::from(*digit).to_digit(10)?;
-        length.checked_mul(10)?.checked_add(u64::from(digit))
-    })
+    let add = |length: u64, digit: &u8| length.checked_mul(10)?.checked_add(u64::from(digit - b'0'));
+    let length = value.iter().try_fold(0, add).filter(|length| *length <= MAX_LENGTH);
+    length.ok_or(BadFraming("Content-Length is more than 2^63 - 1"))
 }

@@ -74,19 +74,33 @@ impl EndOfHead {
     /// that is too large what it would have said of the whole.
     pub fn find_request(&mut self, buffered: &[u8], limits: &HeadLimits) -> Result<Option<usize>, HeadError> {
         match self.find(buffered, limits.bytes) {
-            Ok(None) => check_partial_method(buffered).map(|()| None),
+            Ok(None) => ensure_method_may_follow(buffered).map(|()| None),
             Err(HeadError::TooLarge) => Err(refusal_of_too_large(&buffered[..limits.bytes], limits)),
             found => found,
         }
     }
 }
 
-/// A lone CR may still become the empty line that goes before some requests.
-fn check_partial_method(buffered: &[u8]) -> Result<(), HeadError> {
-    let method = buffered.split(|b| *b == b' ').next().unwrap_or_default();
+/// Refuses a head that is incomplete if its method is invalid already. A lone CR may still become the empty line
+/// that goes before some requests. Only the first bytes are looked at, since this is asked again with each read.
+fn ensure_method_may_follow(buffered: &[u8]) -> Result<(), HeadError> {
+    ensure_method_is_short(buffered)?;
+    let start = &buffered[..buffered.len().min(MAX_METHOD_BYTES)];
+    let method = start.split(|b| *b == b' ').next().unwrap_or_default();
     let is_token = method.iter().all(|b| is_token_byte(*b));
     if is_token || buffered == b"\r" { Ok(()) } else { Err(BAD_REQUEST_LINE) }
 }
+
+fn ensure_method_is_short(head: &[u8]) -> Result<(), HeadError> {
+    let start = head.iter().take(MAX_METHOD_BYTES + 1);
+    let length = start.take_while(|b| is_token_byte(**b)).count();
+    if length <= MAX_METHOD_BYTES { Ok(()) } else { Err(LONG_METHOD) }
+}
+
+/// No registered method is half as long.
+const MAX_METHOD_BYTES: usize = 32;
+
+const LONG_METHOD: HeadError = HeadError::Malformed("the method is longer than 32 bytes");
 
 const BAD_REQUEST_LINE: HeadError = HeadError::Malformed("the request line is not `method target version`");
 
@@ -103,6 +117,7 @@ pub struct RequestHead<'b> {
 impl<'b> RequestHead<'b> {
     /// Parses one whole head, as [`EndOfHead`] found it.
     pub fn parse(head: &'b [u8], slots: &'b mut Slots<'b>, limits: &HeadLimits) -> Result<Self, HeadError> {
+        ensure_method_is_short(head)?;
         let mut parsed = httparse::Request::new(&mut []);
         match parsed.parse_with_uninit_headers(head, slots) {
             Ok(httparse::Status::Complete(length)) if length == head.len() => {}
@@ -138,6 +153,16 @@ impl<'b> RequestHead<'b> {
         }
     }
 
+    /// How many proxies may still forward it (RFC 9110 §7.6.2); `None` where that is not said, not a number, or said of
+    /// another method than OPTIONS. A number that is too large for a `u64` counts as the largest.
+    pub fn max_forwards(&self) -> Option<u64> {
+        let mut values = self.fields.values("max-forwards").filter(|_| self.method == "OPTIONS");
+        let (value, None) = (values.next()?, values.next()) else { return None };
+        let is_number = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+        let add = |number: u64, digit: &u8| number.saturating_mul(10).saturating_add(u64::from(digit - b'0'));
+        is_number.then(|| value.iter().fold(0, add))
+    }
+
     /// Whether the client waits for a 100 before it sends its body (RFC 9110 §10.1.1).
     pub fn expects_continue(&self) -> bool {
         let expects = |value: &[u8]| value.eq_ignore_ascii_case(b"100-continue");
@@ -147,6 +172,9 @@ impl<'b> RequestHead<'b> {
 
 /// What a head beyond its limits is refused with, of which `start` was read: 400 and 505 go before 414 and 431.
 fn refusal_of_too_large(start: &[u8], limits: &HeadLimits) -> HeadError {
+    if let Err(error) = ensure_method_is_short(start) {
+        return error;
+    }
     let mut slots = slots();
     match httparse::Request::new(&mut []).parse_with_uninit_headers(start, &mut slots) {
         Ok(_) | Err(httparse::Error::TooManyHeaders) => {}

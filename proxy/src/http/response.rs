@@ -25,8 +25,9 @@ impl<'b> ResponseHead<'b> {
     /// Parses one whole head, as [`super::head::EndOfHead`] found it; `to_head`: the request was a HEAD.
     pub fn parse(head: &'b [u8], slots: &'b mut Slots<'b>, to_head: bool) -> Result<Self, BadResponse> {
         let mut parsed = httparse::Response::new(&mut []);
-        let outcome =
-            httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut parsed, head, slots);
+        let mut parser = httparse::ParserConfig::default();
+        parser.allow_spaces_after_header_name_in_responses(true);
+        let outcome = parser.parse_response_with_uninit_headers(&mut parsed, head, slots);
         match outcome {
             Ok(httparse::Status::Complete(length)) if length == head.len() => {}
             Ok(_) => return Err(BadResponse("the head ends where it should not")),

@@ -76,7 +76,7 @@ async fn read(stream: &mut (impl AsyncRead + Unpin), to_head: bool) -> Result<An
             continue;
         }
         let framing = with_head(&answer.head, to_head, |head| head.framing)?;
-        let mut decoder = Decoder::new(framing, u64::MAX);
+        let mut decoder = Decoder::of_response(framing);
         loop {
             match decoder.step(&buffer).map_err(|_| NoAnswer::Malformed("a chunk's size or end"))? {
                 Step::Data { skip, length } => {

@@ -2,6 +2,7 @@
 //! tickets, key updates.
 
 mod control;
+mod quiet;
 mod support;
 #[cfg(test)]
 mod tests;
@@ -35,6 +36,8 @@ pub struct KernelSession {
     version: ProtocolVersion,
     /// Whether it can be given other keys.
     rekeys: bool,
+    /// Whether the kernel shows that part of a record has come.
+    shows_parts: bool,
     has_peer_certificate: bool,
     control: Control,
     /// The peer is owed other keys for what we send.
@@ -116,6 +119,7 @@ impl KernelSession {
             end,
             version,
             rekeys: kernel.rekeys() && version == ProtocolVersion::TLSv1_3,
+            shows_parts: kernel.shows_parts(),
             has_peer_certificate,
             control: Control::default(),
             owes_key_update: false,
@@ -201,26 +205,6 @@ impl KernelSession {
                 return Poll::Ready(Ok(count));
             }
         }
-    }
-
-    /// Whether the peer has neither closed nor sent content, as far as the kernel knows by now.
-    pub fn is_quiet(&mut self) -> bool {
-        /// A few tickets are well meant, and come in so many pieces at most.
-        const MOST_PIECES: usize = 16;
-        if self.has_ended || self.failure.is_some() {
-            return false;
-        }
-        let mut to = [0; 1024];
-        for _ in 0..MOST_PIECES {
-            // The kernel is asked: the runtime learns of what has come only when it next polls.
-            let received = receive_record(self.tcp.as_fd(), &mut to);
-            match self.look_at(received, &to) {
-                Ok(Got::Nothing) => return true,
-                Ok(Got::Control) if !self.has_ended => {}
-                Ok(_) | Err(_) => return false,
-            }
-        }
-        false
     }
 
     fn receive(&mut self, to: &mut [u8]) -> io::Result<Got> {

@@ -4,6 +4,7 @@
 mod end;
 mod handover;
 mod pass;
+mod quiet;
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};

@@ -2,12 +2,15 @@ use std::io::{self, IoSlice};
 use std::os::fd::AsFd as _;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use rustix::net::{RecvFlags, recv};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 use super::{Buffer, KernelSession, Pipe, Session};
-use crate::sys::send_queue_bytes;
+use crate::sys::{acknowledged, send_queue_bytes};
 
 /// A connection, with TLS or without.
 pub enum Stream {
@@ -124,6 +127,61 @@ impl Stream {
             Self::Lost => false,
         }
     }
+}
+
+impl Stream {
+    /// Whether nothing of what was read is left that could be taken for the next response, nor a close of the peer's.
+    pub fn holds_nothing(&mut self) -> bool {
+        match self {
+            Self::Plain(_) => true,
+            Self::Tls(tls) => tls.holds_nothing(),
+            Self::Kernel(tls) => tls.holds_nothing(),
+            Self::Lost => false,
+        }
+    }
+
+    /// Whether the peer is known to have closed, without asking the kernel.
+    pub fn has_ended(&self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Tls(tls) => tls.has_ended(),
+            Self::Kernel(tls) => tls.has_ended(),
+            Self::Lost => true,
+        }
+    }
+
+    /// Whether the peer has neither closed nor sent anything but session tickets, as far as the kernel knows by now. Part
+    /// of a record may become anything, so it counts as something.
+    pub fn is_quiet(&mut self) -> bool {
+        match self {
+            Self::Plain(tcp) => matches!(peek(tcp), Err(error) if error.kind() == io::ErrorKind::WouldBlock),
+            Self::Tls(tls) => tls.is_quiet(),
+            Self::Kernel(tls) => tls.is_quiet(),
+            Self::Lost => false,
+        }
+    }
+
+    /// Whether the peer's kernel has acknowledged everything, or anything since then. Where this kernel cannot say, it has.
+    pub fn has_been_acknowledged_since(&self, then: Instant) -> bool {
+        /// The kernel's clock is no finer than this.
+        const TICK: Duration = Duration::from_millis(20);
+        let acknowledged = self.tcp().and_then(|tcp| acknowledged(tcp.as_fd()).ok());
+        acknowledged.is_none_or(|so_far| so_far.all || so_far.last + TICK < then.elapsed())
+    }
+
+    /// Whether the runtime has noticed something on the socket that [`Self::is_quiet`] should look at. Costs next to nothing
+    /// where it has not.
+    pub fn has_news(&self) -> bool {
+        let Some(tcp) = self.tcp() else { return true };
+        let news = tcp.try_io(Interest::READABLE, || peek(tcp));
+        !matches!(news, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+}
+
+/// Looks for a byte to read, and leaves it there.
+fn peek(tcp: &TcpStream) -> io::Result<usize> {
+    let (_, count) = recv(tcp, &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT)?;
+    Ok(count)
 }
 
 impl AsyncRead for Stream {

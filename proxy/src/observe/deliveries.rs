@@ -65,6 +65,7 @@ pub(super) struct Record {
     /// A sentence about `error`, as in the log.
     pub(super) detail: Option<Box<str>>,
     pub(super) body: BodyProgress,
+    pub(super) connection: Option<&'static str>,
     pub(super) duration: Duration,
 }
 
@@ -100,6 +101,9 @@ pub struct Delivery {
     /// The upstream's kernel has acknowledged at least so many of them.
     #[serde(default)]
     pub body_sent_bytes: u64,
+    /// Over what it was last tried: a `new` connection, or a `pooled` one that had been idle. `None`: there was none.
+    #[serde(default)]
+    pub connection: Option<String>,
 }
 
 impl Delivery {
@@ -268,6 +272,7 @@ impl Default for Record {
             attempts: 0,
             detail: None,
             body: BodyProgress::default(),
+            connection: None,
             duration: Duration::ZERO,
         }
     }
@@ -318,6 +323,7 @@ impl Record {
             detail: self.detail.as_deref().map(str::to_owned),
             body_bytes: self.body.length,
             body_sent_bytes: self.body.acknowledged,
+            connection: self.connection.map(str::to_owned),
         }
     }
 }

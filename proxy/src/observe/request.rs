@@ -48,6 +48,8 @@ pub struct Request<'m> {
     /// How often an upstream was tried.
     attempts: u32,
     body: BodyProgress,
+    /// Over which kind of connection it was last tried, once there was one.
+    connection: Option<&'static str>,
 }
 
 /// Who sends a request.
@@ -109,6 +111,7 @@ impl<'m> Request<'m> {
             responded: None,
             attempts: 0,
             body: BodyProgress::default(),
+            connection: None,
         }
     }
 
@@ -153,6 +156,7 @@ impl<'m> Request<'m> {
     /// The upstream is tried, over a connection that was kept or a new one.
     pub fn attempt(&mut self) {
         self.attempts += 1;
+        self.connection = None;
     }
 
     /// How far its body got by now.
@@ -160,9 +164,10 @@ impl<'m> Request<'m> {
         self.body = progress;
     }
 
-    /// There is a connection to the upstream.
-    pub fn connected(&mut self) {
+    /// There is a connection to the upstream; `idle`: for how long it had waited, if it was used before.
+    pub fn connected(&mut self, idle: Option<Duration>) {
         self.stage = Stage::Response;
+        self.connection = Some(if idle.is_some() { "pooled" } else { "new" });
         self.connected = Some(self.begun.elapsed());
     }
 
@@ -171,6 +176,14 @@ impl<'m> Request<'m> {
         self.end = Step::Refused;
         self.metrics.refused_request(failure);
         self.answered(failure, &failure.reason());
+    }
+
+    /// An OPTIONS request that may go no further: its answer is ours, and no error. No upstream had to do with it.
+    pub fn answered_options(&mut self) {
+        self.end = Step::Refused;
+        self.upstream = None;
+        self.stage = Stage::Head;
+        self.code = Some(200);
     }
 
     /// Answered by us, because the upstream could not.
@@ -268,6 +281,7 @@ impl Drop for Request<'_> {
             record.attempts = self.attempts;
             record.detail = self.error.map(|_| self.detail.as_str().into());
             record.body = self.body;
+            record.connection = self.connection;
             record.duration = duration;
         });
     }

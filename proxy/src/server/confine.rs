@@ -124,8 +124,9 @@ fn restrict_calls() -> Result<(), Error> {
     // The runtime's own, through which signals come.
     rules.insert(libc::SYS_socketpair, vec![only(0, Dword, Eq, number(libc::AF_UNIX))?]);
     rules.insert(libc::SYS_prctl, vec![only(0, Dword, Eq, number(libc::PR_SET_NAME))?]);
-    // Sockets that do not block, and what their peers have not acknowledged.
-    let requests = [libc::FIONBIO, libc::TIOCOUTQ].map(|request| only(1, Dword, Eq, request));
+    // Whether to wait, how much there is to read, and what the peer has not acknowledged.
+    let requests = [libc::FIONBIO, libc::FIONREAD, libc::TIOCOUTQ];
+    let requests = requests.map(|request| only(1, Dword, Eq, request));
     rules.insert(libc::SYS_ioctl, requests.into_iter().collect::<Result<_, _>>()?);
     let executable = number(libc::PROT_EXEC);
     for call in [libc::SYS_mmap, libc::SYS_mprotect] {

@@ -97,7 +97,7 @@ impl Worker {
         tasks.block_on(runtime, async move {
             let worker = Rc::new(self);
             let sweeper = Rc::clone(&worker);
-            drop(spawn_local(async move { sweeper.local.pool.sweep().await }));
+            drop(spawn_local(async move { sweeper.local.sweep().await }));
             drop(spawn_local(beat.keep()));
             let mut accepting = Vec::new();
             let mut served = pin!(worker.life.reaches(Stage::Replaced));

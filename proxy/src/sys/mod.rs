@@ -13,6 +13,7 @@ mod netns;
 mod pages;
 mod send_queue;
 mod shared;
+mod tcp;
 
 #[cfg(feature = "count-allocations")]
 pub use allocations::{allocations, count_on_this_thread};
@@ -25,3 +26,4 @@ pub use netns::netns_cookie;
 pub use pages::Pages;
 pub use send_queue::send_queue_bytes;
 pub use shared::Shared;
+pub use tcp::acknowledged;

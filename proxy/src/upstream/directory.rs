@@ -1,11 +1,15 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::ClientConfig;
 use rustls::pki_types::{CertificateDer, ServerName};
+use tokio::time::Instant;
 
 use super::in_flight::InFlight;
+use super::keep_alive::KeepAlive;
+use super::pool::Usage;
 use super::tls::{Roots, Trust, ca_certificates, client_config, unverified};
 use crate::access::Access;
 use crate::config;
@@ -42,9 +46,12 @@ pub struct Upstream {
     pub require_client_cert: bool,
     /// The most bytes that a request's body may have; `None`: as `[limits]` says.
     pub body_bytes: Option<u64>,
+    /// How long an idle connection is kept; `None`: as `[timeouts]` says.
+    pub idle: Option<Duration>,
     pub tls: Option<UpstreamTls>,
     pub metrics: Arc<UpstreamMetrics>,
     pub(super) in_flight: InFlight,
+    pub(super) keep_alive: Arc<KeepAlive>,
 }
 
 #[derive(Clone, Debug)]
@@ -147,6 +154,7 @@ impl Directory {
         self.serial += 1;
         let metrics = former.map(|former| Arc::clone(&former.metrics));
         let count = former.map(|former| former.in_flight.shared()).unwrap_or_default();
+        let at_same_place = former.filter(|former| former.is_at_place_of(configured));
         Upstream {
             serial: self.serial,
             name: configured.name.as_str().into(),
@@ -155,9 +163,11 @@ impl Directory {
             allow_private: configured.allow_private,
             require_client_cert: configured.require_client_cert,
             body_bytes: configured.body_bytes,
+            idle: configured.upstream_idle,
             tls,
             metrics: metrics.unwrap_or_else(|| Arc::new(UpstreamMetrics::new(&configured.name))),
             in_flight: InFlight::new(count, configured.in_flight),
+            keep_alive: at_same_place.map(|former| Arc::clone(&former.keep_alive)).unwrap_or_default(),
         }
     }
 
@@ -279,6 +289,20 @@ impl Upstream {
         self.in_flight.most()
     }
 
+    /// Whether what is configured is connected to in the same way: it is taken to be the same server.
+    fn is_at_place_of(&self, configured: &config::Upstream) -> bool {
+        self.port == configured.port
+            && self.address == configured.address
+            && self.tls.is_some() == configured.tls
+    }
+
+    /// A connection that had been idle died of the request under way, before a byte of the response.
+    pub fn note_death(&self, usage: &Usage) {
+        if let Some(closed) = usage.died() {
+            self.keep_alive.closed(closed, Instant::now());
+        }
+    }
+
     /// Whether it has the configured settings and `tls`.
     fn is_as(&self, configured: &config::Upstream, tls: Option<&UpstreamTls>) -> bool {
         let trusts = match (&self.tls, tls) {
@@ -286,11 +310,11 @@ impl Upstream {
             (own, tls) => own.is_none() && tls.is_none(),
         };
         trusts
-            && self.port == configured.port
-            && self.address == configured.address
+            && self.is_at_place_of(configured)
             && self.allow_private == configured.allow_private
             && self.require_client_cert == configured.require_client_cert
             && self.body_bytes == configured.body_bytes
+            && self.idle == configured.upstream_idle
             && self.in_flight.most() == configured.in_flight
     }
 }

@@ -131,9 +131,14 @@ impl Dns {
 
     /// The addresses of `name`, IPv4 and IPv6, at least one.
     pub async fn lookup(&self, name: &str) -> Result<Arc<[IpAddr]>, ConnectError> {
+        self.lookup_until(name).await.0
+    }
+
+    /// [`Self::lookup`], and until when that is the answer.
+    pub async fn lookup_until(&self, name: &str) -> (Result<Arc<[IpAddr]>, ConnectError>, Instant) {
         let lookup = self.current(name, Instant::now());
         let answer = lookup.answer.get_or_init(|| self.answer(name, lookup.stale.clone())).await;
-        answer.outcome.clone()
+        (answer.outcome.clone(), answer.expires)
     }
 
     /// The addresses of `name` as the servers have them now, each with its TTL, at least one. Nothing is kept, and

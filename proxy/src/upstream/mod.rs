@@ -6,6 +6,7 @@ mod directory;
 pub mod dns;
 mod error;
 mod in_flight;
+mod keep_alive;
 mod pool;
 mod tls;
 
@@ -14,5 +15,5 @@ pub use directory::{BadUpstream, Directory, Upstream};
 pub use dns::{Dns, RESOLV_CONF};
 pub use error::ConnectError;
 pub use in_flight::InFlightSlot;
-pub use pool::{Pool, Way};
+pub use pool::{Pool, Usage, Wanted, Way};
 pub use tls::{client_config_and_ca, client_config_of};

@@ -1,34 +1,38 @@
-//! Idle connections to upstreams, one pool a worker: nothing here is shared between cores.
+//! Idle connections to upstreams, one pool a worker: nothing here is shared between cores, but for what is learnt of each
+//! upstream ([`super::keep_alive`]).
+
+mod addresses;
+mod idle;
 
 use std::cell::RefCell;
-use std::collections::HashMap;
-use std::future::poll_fn;
-use std::io;
-use std::pin::{Pin, pin};
+use std::collections::{HashMap, VecDeque};
+use std::pin::pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, ReadBuf};
 use tokio::sync::Notify;
-use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 
+use super::{Dns, Upstream};
 use crate::net::Stream;
+use addresses::Addresses;
+use idle::Idle;
+pub use idle::Usage;
 
 /// The most idle connections that one upstream may have in one worker.
 const MOST_IDLE: usize = 256;
-/// How often connections that have been idle for too long are looked for.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+/// How often idle connections are looked at: those that have been idle for too long, those that their upstream has closed, and
+/// those whose name leads elsewhere.
+const SWEEP_INTERVAL: Duration = Duration::from_millis(100);
+/// How long an upstream without connections is remembered here: making room for it anew costs more.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(5);
 
 /// So many connections are made to one upstream at the same time without asking. Whoever comes then waits a little:
 /// in a burst, connections that come back are worth more than as many handshakes as there are requests.
 const MOST_DIALS: usize = 8;
 /// How long: too short for anybody to notice if the upstream is far away and nothing comes back.
 const PATIENCE: Duration = Duration::from_millis(20);
-
-/// How often a connection is looked at that has something to say: a few session tickets are well meant.
-const MOST_LOOKS: usize = 4;
 
 /// Connections by upstream's serial: what was connected under one configuration does not serve another.
 #[derive(Default)]
@@ -37,19 +41,32 @@ pub struct Pool {
     filled: Notify,
 }
 
-#[derive(Default)]
 struct Connections {
-    /// The most recently used one last.
-    idle: Vec<Idle>,
+    upstream: Arc<Upstream>,
+    /// In the order in which they became idle.
+    idle: VecDeque<Idle>,
     /// How many are being made.
     dialing: usize,
     /// Wakes one who waits for a connection or for a place to make one.
     freed: Rc<Notify>,
+    addresses: Addresses,
+    last_used: Instant,
+    /// When one became idle last.
+    last_kept: Option<Instant>,
+}
+
+/// What a connection is wanted for.
+#[derive(Clone, Copy)]
+pub struct Wanted<'w> {
+    pub upstream: &'w Arc<Upstream>,
+    pub dns: &'w Dns,
+    /// The request may be sent again if the connection dies of it.
+    pub is_repeatable: bool,
 }
 
 /// How a request gets its connection.
 pub enum Way<'p> {
-    Reuse(Stream),
+    Reuse(Stream, Usage),
     Dial { place: DialPlace<'p>, waited: Duration },
 }
 
@@ -68,140 +85,173 @@ impl Drop for DialPlace<'_> {
     }
 }
 
-struct Idle {
-    stream: Stream,
-    expires: Instant,
-}
-
 impl Pool {
-    /// An idle connection to the upstream with that serial, or leave to make one: at once, unless many are being
-    /// made already.
-    pub async fn take_or_dial(&self, upstream: u64) -> Way<'_> {
-        if let Some(stream) = self.take(upstream).await {
-            return Way::Reuse(stream);
+    /// An idle connection, or leave to make one: at once, unless many are being made already.
+    pub async fn take_or_dial(&self, wanted: Wanted<'_>) -> Way<'_> {
+        if let Some((stream, usage)) = self.take(wanted).await {
+            return Way::Reuse(stream, usage);
         }
-        match self.dial_if_few(upstream) {
+        match self.dial_if_few(wanted.upstream) {
             Some(place) => Way::Dial { place, waited: Duration::ZERO },
             // Boxed: rare, and has a timer.
-            None => Box::pin(self.wait(upstream)).await,
+            None => Box::pin(self.wait(wanted)).await,
         }
     }
 
     /// Leave to make a connection to that upstream, however many are being made.
-    pub fn dial(&self, upstream: u64) -> DialPlace<'_> {
-        self.upstreams.borrow_mut().entry(upstream).or_default().dialing += 1;
-        DialPlace { pool: self, upstream }
+    pub fn dial(&self, upstream: &Arc<Upstream>) -> DialPlace<'_> {
+        self.with(upstream, |connections| connections.dialing += 1);
+        DialPlace { pool: self, upstream: upstream.serial }
     }
 
-    fn dial_if_few(&self, upstream: u64) -> Option<DialPlace<'_>> {
-        let dialing = self.upstreams.borrow().get(&upstream).map_or(0, |connections| connections.dialing);
+    fn dial_if_few(&self, upstream: &Arc<Upstream>) -> Option<DialPlace<'_>> {
+        let dialing = self.with(upstream, |connections| connections.dialing);
         (dialing < MOST_DIALS).then(|| self.dial(upstream))
     }
 
-    async fn wait(&self, upstream: u64) -> Way<'_> {
+    async fn wait(&self, wanted: Wanted<'_>) -> Way<'_> {
         let begun = Instant::now();
         let mut patience = pin!(sleep(PATIENCE));
         loop {
-            let freed = Rc::clone(&self.upstreams.borrow_mut().entry(upstream).or_default().freed);
+            let freed = self.with(wanted.upstream, |connections| Rc::clone(&connections.freed));
             tokio::select! {
                 () = freed.notified() => {}
-                () = &mut patience => return Way::Dial { place: self.dial(upstream), waited: PATIENCE },
+                () = &mut patience => return Way::Dial { place: self.dial(wanted.upstream), waited: PATIENCE },
             }
-            if let Some(stream) = self.take(upstream).await {
-                return Way::Reuse(stream);
+            if let Some((stream, usage)) = self.take(wanted).await {
+                return Way::Reuse(stream, usage);
             }
-            if let Some(place) = self.dial_if_few(upstream) {
+            if let Some(place) = self.dial_if_few(wanted.upstream) {
                 return Way::Dial { place, waited: begun.elapsed() };
             }
         }
     }
 
-    /// A connection to that upstream that was alive a moment ago: the most recently used one, so that the pool
-    /// shrinks to what is needed.
-    pub async fn take(&self, upstream: u64) -> Option<Stream> {
-        loop {
-            let Idle { mut stream, expires } = self.pop(upstream)?;
-            if Instant::now() < expires && is_alive(&mut stream).await {
-                return Some(stream);
+    /// A connection that was alive a moment ago: the most recently used one, so that the pool shrinks to what is needed.
+    async fn take(&self, wanted: Wanted<'_>) -> Option<(Stream, Usage)> {
+        let addresses = self.with(wanted.upstream, |connections| {
+            (!connections.idle.is_empty()).then(|| connections.addresses.clone())
+        })?;
+        addresses.ensure_fresh(wanted.upstream, wanted.dns, Instant::now()).await;
+        let now = Instant::now();
+        self.with(wanted.upstream, |connections| connections.take(wanted.is_repeatable, now))
+    }
+
+    /// Keeps a connection that has brought a response for `age` at most, if it can serve another request. When there is no
+    /// more room, the one that has been idle for longest goes.
+    pub fn keep(&self, upstream: &Arc<Upstream>, stream: Stream, usage: Usage, age: Duration) {
+        let Some(idle) = Idle::new(stream, usage, age, &upstream.keep_alive) else { return };
+        self.with(upstream, |connections| {
+            if connections.addresses.have(idle.usage()) {
+                if connections.idle.len() == MOST_IDLE {
+                    connections.idle.pop_front();
+                }
+                connections.idle.push_back(idle);
+                connections.last_kept = Some(Instant::now());
+                connections.freed.notify_one();
+                self.filled.notify_one();
             }
-        }
+        });
     }
 
-    /// Keeps a connection for `age` at most, if there is room.
-    pub fn keep(&self, upstream: u64, stream: Stream, age: Duration) {
-        let mut upstreams = self.upstreams.borrow_mut();
-        let connections = upstreams.entry(upstream).or_default();
-        if connections.idle.len() < MOST_IDLE && stream.may_be_kept() {
-            connections.idle.push(Idle { stream, expires: Instant::now() + age });
-            connections.freed.notify_one();
-            self.filled.notify_one();
-        }
-    }
-
-    /// Closes what has been idle for too long, for ever.
-    pub async fn sweep(&self) {
+    /// Looks after idle connections, for ever; `dns` is the one to ask by now.
+    pub async fn sweep(&self, dns: impl Fn() -> Arc<Dns>) {
         loop {
             if self.upstreams.borrow().is_empty() {
                 self.filled.notified().await;
             }
             sleep(SWEEP_INTERVAL).await;
-            let now = Instant::now();
+            let (now, dns) = (Instant::now(), dns());
             self.upstreams.borrow_mut().retain(|_, connections| {
-                connections.idle.retain(|idle| now < idle.expires);
-                connections.is_in_use()
+                connections.sweep(&dns, now);
+                connections.is_in_use(now)
             });
         }
     }
 
-    fn pop(&self, upstream: u64) -> Option<Idle> {
-        self.upstreams.borrow_mut().get_mut(&upstream)?.idle.pop()
+    fn with<T>(&self, upstream: &Arc<Upstream>, work: impl FnOnce(&mut Connections) -> T) -> T {
+        let mut upstreams = self.upstreams.borrow_mut();
+        let connections = upstreams.entry(upstream.serial).or_insert_with(|| Connections::new(upstream));
+        connections.last_used = Instant::now();
+        work(connections)
     }
 }
 
 impl Connections {
-    /// Whether there is a connection, idle or on its way, or somebody who waits for one.
-    fn is_in_use(&self) -> bool {
-        !self.idle.is_empty() || self.dialing > 0 || Rc::strong_count(&self.freed) > 1
-    }
-}
-
-/// Whether the upstream has neither closed nor said anything. The kernel is asked, since the runtime learns of
-/// a close only when it next polls.
-async fn is_alive(stream: &mut Stream) -> bool {
-    if let Stream::Kernel(tls) = stream {
-        return tls.is_quiet();
-    }
-    for _ in 0..MOST_LOOKS {
-        let Some(tcp) = stream.tcp() else { return false };
-        let mut byte = [std::mem::MaybeUninit::uninit()];
-        match socket2::SockRef::from(tcp).peek(&mut byte) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
-            // It may be a session ticket, which reading takes out of the way.
-            Ok(1..) if matches!(stream, Stream::Tls(_)) => {
-                let mut byte = [0];
-                let mut to = ReadBuf::new(&mut byte);
-                let read = poll_fn(|cx| Poll::Ready(Pin::new(&mut *stream).poll_read(cx, &mut to))).await;
-                if read.is_ready() {
-                    return false;
-                }
-                yield_now().await;
-            }
-            // Over plaintext nothing may come before a request.
-            Ok(_) | Err(_) => return false,
+    fn new(upstream: &Arc<Upstream>) -> Self {
+        Self {
+            upstream: Arc::clone(upstream),
+            idle: VecDeque::new(),
+            dialing: 0,
+            freed: Rc::default(),
+            addresses: Addresses::default(),
+            last_used: Instant::now(),
+            last_kept: None,
         }
     }
-    false
+
+    fn take(&mut self, is_repeatable: bool, now: Instant) -> Option<(Stream, Usage)> {
+        let keep_alive = &self.upstream.keep_alive;
+        loop {
+            // All others have been idle for longer. They stay: how long they last is worth knowing.
+            if !keep_alive.may_use(self.idle.back()?.age(now), is_repeatable, now) {
+                return None;
+            }
+            let mut idle = self.idle.pop_back()?;
+            let may_serve = !idle.is_expired(now) && self.addresses.have(idle.usage());
+            if may_serve && idle.is_alive(keep_alive, now) {
+                return Some(idle.into_use(now));
+            }
+        }
+    }
+
+    fn sweep(&mut self, dns: &Arc<Dns>, now: Instant) {
+        let keep_alive = &self.upstream.keep_alive;
+        let addresses = &self.addresses;
+        self.idle.retain_mut(|idle| {
+            !idle.is_expired(now) && addresses.have(idle.usage()) && idle.seems_alive(keep_alive, now)
+        });
+        if let Some(oldest) = self.idle.front() {
+            keep_alive.is_open_after(oldest.age(now));
+        }
+        // It may be a coincidence that none is idle now.
+        let has_some = self.last_kept.is_some_and(|kept| now < kept + FORGOTTEN_AFTER);
+        if has_some || !self.idle.is_empty() {
+            self.addresses.refresh(&self.upstream, dns, now);
+        }
+    }
+
+    /// Whether there is a connection, idle or on its way, somebody who waits for one, or was a moment ago.
+    fn is_in_use(&self, now: Instant) -> bool {
+        !self.idle.is_empty()
+            || self.dialing > 0
+            || Rc::strong_count(&self.freed) > 1
+            || now < self.last_used + FORGOTTEN_AFTER
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::access::Disk;
+    use crate::config::Config;
+    use crate::upstream::Directory;
+
+    /// Two upstreams, and a DNS that is never asked.
+    fn upstreams() -> ([Arc<Upstream>; 2], Dns) {
+        let text = "[listen]\nplain = [\"127.0.0.1:1\"]\n[upstreams]\n\
+                    \"a.example\" = { tls = false }\n\"b.example\" = { tls = false }\n";
+        let config = Config::parse("hookgate.toml".as_ref(), text).unwrap();
+        let directory = Directory::new(&config.upstreams, &Disk).unwrap();
+        let upstream = |name: &str| Arc::clone(directory.find(name.as_bytes()).unwrap());
+        (["a.example", "b.example"].map(upstream), Dns::new(&config.dns, &Disk).unwrap())
+    }
 
     /// As many dials as there may be without asking.
-    async fn dials<'p>(pool: &'p Pool, upstream: u64) -> Vec<Way<'p>> {
+    async fn dials<'p>(pool: &'p Pool, wanted: Wanted<'_>) -> Vec<Way<'p>> {
         let mut ways = Vec::new();
         for _ in 0..MOST_DIALS {
-            let way = pool.take_or_dial(upstream).await;
+            let way = pool.take_or_dial(wanted).await;
             assert!(matches!(way, Way::Dial { waited: Duration::ZERO, .. }));
             ways.push(way);
         }
@@ -210,24 +260,27 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn whoever_waits_for_a_dial_in_vain_dials() {
-        let (pool, upstream) = (Pool::default(), 1);
-        let dials = dials(&pool, upstream).await;
+        let (pool, ([a, b], dns)) = (Pool::default(), upstreams());
+        let wanted = |upstream| Wanted { upstream, dns: &dns, is_repeatable: true };
+        let dials = dials(&pool, wanted(&a)).await;
         let begun = Instant::now();
-        let late = pool.take_or_dial(upstream).await;
+        let late = pool.take_or_dial(wanted(&a)).await;
         assert!(matches!(late, Way::Dial { waited: PATIENCE, .. }));
         assert_eq!(begun.elapsed(), PATIENCE);
-        let other = pool.take_or_dial(2).await;
+        let other = pool.take_or_dial(wanted(&b)).await;
         assert!(matches!(other, Way::Dial { waited: Duration::ZERO, .. }), "nobody waits for another's");
         drop((dials, late, other));
-        assert!(pool.upstreams.borrow().values().all(|connections| !connections.is_in_use()));
+        let later = Instant::now() + FORGOTTEN_AFTER;
+        assert!(pool.upstreams.borrow().values().all(|connections| !connections.is_in_use(later)));
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_end_of_a_dial_lets_one_go_on() {
-        let (pool, upstream) = (Pool::default(), 1);
-        let mut dials = dials(&pool, upstream).await;
+        let (pool, ([a, _], dns)) = (Pool::default(), upstreams());
+        let wanted = Wanted { upstream: &a, dns: &dns, is_repeatable: true };
+        let mut dials = dials(&pool, wanted).await;
         let milliseconds = Duration::from_millis;
-        let (way, ()) = tokio::join!(pool.take_or_dial(upstream), async {
+        let (way, ()) = tokio::join!(pool.take_or_dial(wanted), async {
             sleep(milliseconds(5)).await;
             dials.pop();
         });

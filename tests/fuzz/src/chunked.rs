@@ -78,7 +78,16 @@ impl Decoded {
 
 /// Feeds the pieces one after the other, as a connection would.
 pub fn decode(framing: Framing, most: u64, pieces: &[&[u8]]) -> Decoded {
-    let (mut decoder, mut chunks, mut buffer) = (Decoder::new(framing, most), Vec::new(), Vec::new());
+    feed(Decoder::new(framing, most), pieces)
+}
+
+/// The same of a response's body.
+pub fn decode_response(framing: Framing, bytes: &[u8]) -> Decoded {
+    feed(Decoder::of_response(framing), &[bytes])
+}
+
+fn feed(mut decoder: Decoder, pieces: &[&[u8]]) -> Decoded {
+    let (mut chunks, mut buffer) = (Vec::new(), Vec::new());
     let mut pieces = pieces.iter();
     let end = loop {
         match decoder.step(&buffer) {

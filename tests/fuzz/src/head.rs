@@ -32,7 +32,8 @@ pub fn check(bytes: &[u8]) {
     let head = &bytes[..length];
     let plain = plain::head(head);
     let words: Vec<&[u8]> = plain.start.split(|b| *b == b' ').collect();
-    let [_, target, _] = *words else { panic!("not three words in {}", plain.start.escape_ascii()) };
+    let [method, target, _] = *words else { panic!("not three words in {}", plain.start.escape_ascii()) };
+    assert!(method.len() <= 32, "a method without a limit");
     assert!(length <= LOOSE.bytes && target.len() <= LOOSE.target_bytes, "beyond a limit");
     let fits = length <= TIGHT.bytes && target.len() <= TIGHT.target_bytes;
     let expected = if fits && plain.lines.len() <= TIGHT.field_lines { Some(length) } else { None };
@@ -89,6 +90,8 @@ fn forwarded(plain: &plain::Head, out: &plain::Head, start: &[u8]) {
     let ids = plain.values("x-request-id");
     assert_eq!(out.values("x-request-id"), if ids.is_empty() { vec![&b"0123"[..]] } else { ids });
     let nominated = plain.nominated();
+    let is_passed =
+        |name: &str| is_passed(name) && (name != "max-forwards" || !start.starts_with(b"OPTIONS "));
     let passed = plain.kept(|name| is_passed(name) && !nominated.iter().any(|option| option == name));
     assert_eq!(out.kept(is_passed), passed, "what travels on");
 }
@@ -98,7 +101,10 @@ fn is_passed(name: &str) -> bool {
     let folded = name.replace('_', "-");
     let speaks_for_a_proxy = folded.starts_with("x-forwarded-")
         || ["forwarded", "x-real-ip", "x-client-ip", "x-cluster-client-ip", "true-client-ip", "client-ip"]
-            .contains(&&*folded);
+            .contains(&&*folded)
+        || ["cf-connecting-ip", "cf-connecting-ipv6", "fastly-client-ip", "x-azure-clientip"]
+            .contains(&&*folded)
+        || ["x-original-forwarded-for", "x-envoy-external-address", "proxy"].contains(&&*folded);
     let of_this_hop = ["connection", "keep-alive", "proxy-connection", "te", "upgrade"];
     let of_proxies = ["proxy-authorization", "proxy-authenticate", "via", "x-request-id"];
     // Also with `_`: some servers read these alike.

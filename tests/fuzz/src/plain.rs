@@ -25,6 +25,22 @@ pub fn head(bytes: &[u8]) -> Head {
     try_head(bytes).unwrap_or_else(|why| panic!("{why}: {}", bytes.escape_ascii()))
 }
 
+/// The same of a response, whose lines may have white space before their colons: as it must be passed on.
+pub fn response_head(bytes: &[u8]) -> Head {
+    let mut without = Vec::new();
+    for (number, line) in bytes.split_inclusive(|b| *b == b'\n').enumerate() {
+        let colon = line.iter().position(|b| *b == b':').filter(|_| number > 0).unwrap_or_default();
+        let name = line[..colon].iter().rposition(|b| !b" \t".contains(b)).map_or(0, |last| last + 1);
+        let framing = ["content-length", "transfer-encoding"]
+            .iter()
+            .any(|framing| line[..name].eq_ignore_ascii_case(framing.as_bytes()));
+        assert!(!framing || name == colon, "white space in a framing field: {}", bytes.escape_ascii());
+        without.extend_from_slice(&line[..name]);
+        without.extend_from_slice(&line[colon..]);
+    }
+    head(&without)
+}
+
 pub fn try_head(bytes: &[u8]) -> Result<Head, &'static str> {
     let inside = bytes.strip_suffix(b"\r\n\r\n").ok_or("no blank line at the end")?;
     let mut lines = split_crlf(inside).into_iter();
@@ -74,7 +90,9 @@ impl Head {
             ([length], []) => {
                 let digits = length.iter().all(u8::is_ascii_digit);
                 let length = std::str::from_utf8(length).ok().filter(|_| digits).map(str::parse);
-                let Some(Ok(length)) = length else { panic!("a bad Content-Length: {lengths:?}") };
+                let Some(Ok(length @ ..=0x7fff_ffff_ffff_ffff)) = length else {
+                    panic!("a bad Content-Length: {lengths:?}")
+                };
                 Some(NonZeroU64::new(length).map_or(Framing::Empty, Framing::Length))
             }
             ([], [coding]) if coding.eq_ignore_ascii_case(b"chunked") => Some(Framing::Chunked),

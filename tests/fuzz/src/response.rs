@@ -35,7 +35,7 @@ fn find(pieces: &[&[u8]], most: usize) -> Result<Option<usize>, ()> {
 fn accepted(bytes: &[u8], to_head: bool) {
     let mut slots = slots();
     let Ok(head) = ResponseHead::parse(bytes, &mut slots, to_head) else { return };
-    let plain = plain::head(bytes);
+    let plain = plain::response_head(bytes);
     assert!((100..1000).contains(&head.status));
     let declared = plain.framing();
     let bodiless = to_head || head.is_interim() || [204, 304].contains(&head.status);

@@ -78,6 +78,7 @@ fn each_request_is_told_with_how_far_it_got() -> Result<()> {
         "error",
         "upstream_code",
         "attempts",
+        "connection",
     ];
     let of = |told: &Value| fields.map(|field| told[field].clone());
     assert_eq!(
@@ -93,7 +94,8 @@ fn each_request_is_told_with_how_far_it_got() -> Result<()> {
             json!("done"),
             Value::Null,
             json!(200),
-            json!(1)
+            json!(1),
+            json!("new")
         ]
     );
     assert_eq!(
@@ -106,7 +108,8 @@ fn each_request_is_told_with_how_far_it_got() -> Result<()> {
             json!("connect"),
             json!("connection_refused"),
             Value::Null,
-            json!(1)
+            json!(1),
+            Value::Null
         ]
     );
     assert_eq!(
@@ -121,7 +124,8 @@ fn each_request_is_told_with_how_far_it_got() -> Result<()> {
             json!("head"),
             json!("http_request_denied"),
             Value::Null,
-            json!(0)
+            json!(0),
+            Value::Null
         ]
     );
     assert_eq!((&told[3]["code"], &told[3]["method"]), (&json!(400), &json!("")));
@@ -144,6 +148,39 @@ fn each_request_is_told_with_how_far_it_got() -> Result<()> {
     let text = scene.relay.proxy.command(&NetNs::here(), &["deliveries"])?;
     assert_eq!(text.lines().count(), 5);
     assert!(text.contains("connection_refused at connect") && !text.contains(VERIFY_TOKEN), "{text}");
+    Ok(())
+}
+
+#[test]
+fn a_request_that_a_pooled_connection_lost_is_told_as_such() -> Result<()> {
+    let origin = Origin::plain(|connection| {
+        connection.request()?;
+        connection.send(OK)?;
+        connection.request()?;
+        Ok(End::Close)
+    })?;
+    let dir = TempDir::new("pooled-deliveries")?;
+    let mut relay = Relay::listening(
+        "",
+        &format!(
+            "socket = {:?}\n{TIMEOUTS}[upstreams]\n\"up.example\" = {{ address = \"{}\", tls = false }}\n",
+            dir.path().join("admin.sock"),
+            origin.address()
+        ),
+    )?;
+    let mut client = relay.client()?;
+    assert_eq!(client.ask(post("/up.example/1", "hello"))?.status(), 200);
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(client.ask(post("/up.example/2", "hello"))?.status(), 502);
+    let detail = "the upstream closed without a response, over a connection that had been idle for 0.";
+    relay.proxy.wait_for_stderr(detail, Duration::from_secs(5))?;
+    assert!(relay.proxy.stderr().contains(" connection=pooled "), "{}", relay.proxy.stderr());
+    let told = relay.proxy.command(&NetNs::here(), &["deliveries", "--json"])?;
+    let told: Value = serde_json::from_str(&told)?;
+    let connections = [0, 1].map(|n| told["deliveries"][n]["connection"].clone());
+    assert_eq!(connections, [json!("new"), json!("pooled")]);
+    let text = relay.proxy.command(&NetNs::here(), &["deliveries", "--failed"])?;
+    assert!(text.contains("connection_terminated at response (pooled connection)"), "{text}");
     Ok(())
 }
 

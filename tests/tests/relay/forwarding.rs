@@ -76,6 +76,41 @@ fn every_request_has_an_id_of_its_own_or_the_clients() -> Result<()> {
 }
 
 #[test]
+fn options_that_may_go_no_further_are_answered_here() -> Result<()> {
+    let origin = Origin::answering(OK)?;
+    let relay = Relay::before(&origin)?;
+    let mut client = relay.client()?;
+    let mut options = |target: &str, fields: &[&str]| {
+        client.ask(request(&format!("OPTIONS {target}"), fields, "")).with_context(|| format!("{fields:?}"))
+    };
+    for _ in 0..2 {
+        let answer = options("/up.example/x", &["Max-Forwards: 0"])?;
+        assert_eq!((answer.status(), answer.body.len()), (200, 0), "{answer:?}");
+        assert!(answer.field("Allow").is_some_and(|allow| allow.contains("POST")), "{answer:?}");
+        assert_eq!(answer.field("Content-Length"), Some("0"));
+        assert_eq!(answer.field("Proxy-Status"), Some("hookgate"), "it is no upstream's");
+    }
+    assert_eq!(
+        options("/other.example/x", &["Max-Forwards: 0"])?.status(),
+        403,
+        "who is allowed comes first"
+    );
+    assert_eq!(options("*", &["Max-Forwards: 0"])?.status(), 404);
+    assert_eq!(origin.connections(), 0);
+    for (sent, forwarded) in [("2", "1"), ("1", "0"), ("x", "x"), ("+0", "+0")] {
+        let before = origin.heard().concat().len();
+        assert_eq!(options("/up.example/x", &[&format!("Max-Forwards: {sent}")])?.body, b"ok");
+        let heard = String::from_utf8(origin.heard().concat().split_off(before))?;
+        assert!(heard.contains(&format!("\r\nMax-Forwards: {forwarded}\r\n")), "{sent}: {heard}");
+    }
+    assert_eq!(client.ask(request("GET /up.example/x", &["Max-Forwards: 0"], ""))?.body, b"ok");
+    relay.wait_for("hookgate_prefix_requests_total{prefix=\"other\"}", 9.0)?;
+    relay.wait_for("hookgate_prefix_delivered_total{prefix=\"other\"}", 5.0)?;
+    assert_eq!(relay.metrics()?.value("hookgate_prefix_refused_total{prefix=\"other\"}"), 4.0);
+    Ok(())
+}
+
+#[test]
 fn the_body_arrives_as_it_was_framed() -> Result<()> {
     let origin = Origin::answering(OK)?;
     let relay = Relay::before(&origin)?;

@@ -100,6 +100,7 @@ fn a_host_comes_and_goes_and_nothing_else_changes() -> Result<()> {
             "{ allow_private = true, require_client_cert = true }".into(),
         ),
         (&["--in-flight", "7", "--body-bytes", "0"], "{ in_flight = 7, body_bytes = 0 }".into()),
+        (&["--upstream-idle", "1s"], "{ upstream_idle = \"1s\" }".into()),
     ] {
         let added = scene.run(&[&["add", "B.example", "--no-probe"], options].concat())?;
         assert_eq!(added.code, Some(0), "{added:?}");

@@ -46,7 +46,8 @@ const EVERY: &[&str] = &[""];
 const AT_ANY_PACE: &[&str] = &["attach::", "counting::", "handshakes::", "modes::", "traffic::counting"];
 const KERNEL_TLS: &[&str] = &["sys::kernel_tls::", "net::kernel::"];
 /// What has TLS by itself.
-const WITH_TLS: &[&str] = &["client_tls::", "upstream_tls::", "sessions::", "other_certificates", "funnel::"];
+const WITH_TLS: &[&str] =
+    &["client_tls::", "upstream_tls::", "sessions::", "pooled::", "other_certificates", "funnel::"];
 /// What a relay does with heads and bodies, whatever they come in; but for what takes an emulated peer too long, and for ends
 /// that come before TLS begins.
 const OVER_TLS: &[&str] = &[

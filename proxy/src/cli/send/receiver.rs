@@ -1,3 +1,4 @@
+use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::rc::Rc;
@@ -14,12 +15,10 @@ use super::url::Url;
 use crate::access::Disk;
 use crate::net::{Answer, Buffers, Limits, Session, Stream, ask};
 use crate::tls;
-use crate::upstream::{Pool, client_config_of, connect_to_any};
+use crate::upstream::{client_config_of, connect_to_any};
 
 /// How long TCP and TLS may take together.
 const CONNECT: Duration = Duration::from_secs(10);
-/// The pool's name for the only receiver that there is.
-const ONLY: u64 = 0;
 /// How long an idle connection is kept.
 const KEEP: Duration = Duration::from_secs(60);
 const MEMORY: Limits = Limits { free: 4, large: 0, pipes: 0 };
@@ -28,7 +27,7 @@ const MEMORY: Limits = Limits { free: 4, large: 0, pipes: 0 };
 pub struct Receiver {
     addresses: Vec<SocketAddr>,
     tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
-    pool: Pool,
+    idle: RefCell<Vec<(Stream, Instant)>>,
     buffers: Rc<Buffers>,
     patience: Duration,
 }
@@ -69,7 +68,7 @@ impl Receiver {
             false => None,
         };
         let buffers = Buffers::new(MEMORY);
-        Ok(Self { addresses, tls, pool: Pool::default(), buffers, patience })
+        Ok(Self { addresses, tls, idle: RefCell::default(), buffers, patience })
     }
 
     /// Sends `request` and waits for the answer.
@@ -83,7 +82,7 @@ impl Receiver {
     }
 
     async fn exchange(&self, request: &[u8]) -> Result<Answer, String> {
-        let mut stream = match self.pool.take(ONLY).await {
+        let mut stream = match self.take_idle() {
             Some(stream) => stream,
             None => {
                 let connected = timeout(CONNECT.min(self.patience), self.connect()).await;
@@ -91,8 +90,8 @@ impl Receiver {
             }
         };
         let answer = ask(&mut stream, request).await.map_err(|error| error.to_string())?;
-        if answer.persists {
-            self.pool.keep(ONLY, stream, KEEP);
+        if answer.persists && stream.holds_nothing() {
+            self.idle.borrow_mut().push((stream, Instant::now()));
         }
         Ok(answer)
     }
@@ -107,6 +106,17 @@ impl Receiver {
         format!(
             "cannot connect: no answer from {to} within {seconds} s: does a firewall on the way drop packets?"
         )
+    }
+
+    /// The connection that became idle last, if it can still be used.
+    fn take_idle(&self) -> Option<Stream> {
+        let mut idle = self.idle.borrow_mut();
+        while let Some((mut stream, since)) = idle.pop() {
+            if since.elapsed() < KEEP && stream.is_quiet() {
+                return Some(stream);
+            }
+        }
+        None
     }
 
     async fn connect(&self) -> Result<Stream, String> {

@@ -34,6 +34,7 @@ failures!(
     ConnectionRefused,
     ConnectionTerminated,
     ConnectionTimeout,
+    Unacknowledged,
     TlsCertificate,
     TlsProtocol,
     TlsAlert,

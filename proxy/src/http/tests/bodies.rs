@@ -6,8 +6,18 @@ use crate::http::chunked::{BadChunk, Step, open_chunk, relay_trailers};
 use crate::http::decoder::{BodyError, Decoder};
 use crate::http::framing::Framing;
 
-const KEYS: &[&str] =
-    &["name", "body", "length", "until_close", "most", "content", "trailers", "rest", "refused"];
+const KEYS: &[&str] = &[
+    "name",
+    "body",
+    "length",
+    "until_close",
+    "most",
+    "of_response",
+    "content",
+    "trailers",
+    "rest",
+    "refused",
+];
 
 /// Every case whole, cut at every byte, and byte by byte.
 #[test]
@@ -45,7 +55,10 @@ fn read(pieces: &[&[u8]], case: &Case<'_>) -> String {
         None => Framing::Chunked,
     };
     let most = case.number("most").map_or(u64::MAX, |most| most as u64);
-    let mut decoder = Decoder::new(framing, most);
+    let mut decoder = match case.flag("of_response") {
+        true => Decoder::of_response(framing),
+        false => Decoder::new(framing, most),
+    };
     let (mut buffer, mut content) = (Vec::new(), Vec::new());
     let mut pieces = pieces.iter();
     loop {

@@ -108,8 +108,12 @@ fn parsed(head: &[u8], rest: usize, limits: &HeadLimits) -> String {
         Framing::UntilClose => "until close".into(),
     };
     let mut line = format!("{} {target} {version}, {framing}", head.method);
+    let forwards = head.max_forwards();
     for (is_so, what) in [(!head.persists(), ", closes"), (head.expects_continue(), ", expects 100")] {
         line.push_str(if is_so { what } else { "" });
+    }
+    if let Some(forwards) = forwards {
+        line.push_str(&format!(", forwards {forwards}"));
     }
     if rest > 0 {
         line.push_str(&format!(", {rest} bytes follow"));

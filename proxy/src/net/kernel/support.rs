@@ -2,11 +2,12 @@
 //! it is tried, on connections of our own.
 
 use std::fmt;
-use std::io;
+use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;
 
+use rustix::io::ioctl_fionread;
 use rustls::crypto::cipher::{AeadKey, Iv};
 use rustls::{CipherSuite, ConnectionTrafficSecrets, ProtocolVersion};
 
@@ -19,6 +20,8 @@ pub struct KernelTls {
     tls12: Ciphers,
     /// Linux 6.14.
     rekeys: bool,
+    /// Linux 6.0.
+    shows_parts: bool,
     /// When the handshake is over, instead of when a long body comes.
     at_once: bool,
 }
@@ -76,7 +79,8 @@ impl KernelTls {
         }
         let tcp = connect()?;
         start_kernel_tls(tcp.as_fd())?;
-        Ok(Self { tls13, tls12, rekeys: tls13.aes_gcm && rekeys(tcp.as_fd()), at_once: false })
+        let rekeys = tls13.aes_gcm && rekeys(tcp.as_fd());
+        Ok(Self { tls13, tls12, rekeys, shows_parts: shows_parts().unwrap_or(false), at_once: false })
     }
 
     /// Whether it takes over sessions of this version and suite.
@@ -114,11 +118,27 @@ impl KernelTls {
     pub fn rekeys(self) -> bool {
         self.rekeys
     }
+
+    /// Whether it can be seen that part of a record has come.
+    pub fn shows_parts(self) -> bool {
+        self.shows_parts
+    }
 }
 
 fn rekeys(socket: BorrowedFd<'_>) -> bool {
     let set = || set_kernel_tls_keys(socket, KeyUse::Receive, ProtocolVersion::TLSv1_3, 0, &aes_gcm());
     set().and_then(|()| set()).is_ok()
+}
+
+fn shows_parts() -> io::Result<bool> {
+    const START_OF_RECORD: [u8; 7] = [23, 3, 3, 0, 40, 0, 0];
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let tcp = TcpStream::connect(listener.local_addr()?)?;
+    let (mut peer, _) = listener.accept()?;
+    start_kernel_tls(tcp.as_fd())?;
+    set_kernel_tls_keys(tcp.as_fd(), KeyUse::Receive, ProtocolVersion::TLSv1_3, 0, &aes_gcm())?;
+    peer.write_all(&START_OF_RECORD)?;
+    Ok(ioctl_fionread(&tcp)? > 0)
 }
 
 fn aes_gcm() -> ConnectionTrafficSecrets {
@@ -174,11 +194,11 @@ mod tests {
         let none = Ciphers { aes_gcm: false, chacha20_poly1305: false };
         for (found, expected) in [
             (
-                KernelTls { tls13: all, tls12: aes, rekeys: false, at_once: false },
+                KernelTls { tls13: all, tls12: aes, rekeys: false, shows_parts: true, at_once: false },
                 "TLS 1.3 with AES-GCM and ChaCha20-Poly1305, TLS 1.2 with AES-GCM; keys cannot be replaced; for long bodies",
             ),
             (
-                KernelTls { tls13: none, tls12: all, rekeys: true, at_once: true },
+                KernelTls { tls13: none, tls12: all, rekeys: true, shows_parts: true, at_once: true },
                 "TLS 1.2 with AES-GCM and ChaCha20-Poly1305; keys can be replaced; from the handshake on",
             ),
         ] {

@@ -30,6 +30,7 @@ impl Request<'_> {
             detail: (!self.detail.is_empty()).then_some(self.detail.as_str()),
             upstream_code: self.upstream_code,
             answered_by: self.answered_by(),
+            connection: self.connection,
             connect_seconds: self.connected.map(|at| at.as_secs_f64()),
             response_seconds: self.responded.map(|at| at.as_secs_f64()),
             duration_seconds: duration.as_secs_f64(),
@@ -57,6 +58,9 @@ impl Request<'_> {
         }
         if let Some(who) = self.answered_by() {
             append(line, &[" answered_by=", who]);
+        }
+        if let Some(connection) = self.connection {
+            append(line, &[" connection=", connection]);
         }
         for (stage, at) in [(" connect=", self.connected), (" response=", self.responded)] {
             if let Some(at) = at {
@@ -91,6 +95,7 @@ struct Line<'a> {
     detail: Option<&'a str>,
     upstream_code: Option<u16>,
     answered_by: Option<&'a str>,
+    connection: Option<&'a str>,
     connect_seconds: Option<f64>,
     response_seconds: Option<f64>,
     duration_seconds: f64,

@@ -4,7 +4,7 @@ use hookgate::http::head::{EndOfHead, RequestHead, slots};
 use hookgate::http::response::ResponseHead;
 
 use super::Seen;
-use crate::chunked::{Decoded, End, decode};
+use crate::chunked::{Decoded, End, decode, decode_response};
 use crate::head::LOOSE;
 use crate::plain;
 
@@ -97,8 +97,8 @@ impl Response {
         let length = EndOfHead::default().find(bytes, LOOSE.bytes * 3).ok()??;
         let mut slots = slots();
         let head = ResponseHead::parse(&bytes[..length], &mut slots, to_head).ok()?;
-        let ours = head.fields.values("proxy-status").any(|value| value.starts_with(b"hookgate; error="));
-        let body = decode(head.framing, u64::MAX, &[&bytes[length..]]);
+        let ours = head.fields.values("proxy-status").any(|value| value.starts_with(b"hookgate"));
+        let body = decode_response(head.framing, &bytes[length..]);
         Some(Self { status: head.status, ours, framing: head.framing, body })
     }
 }
