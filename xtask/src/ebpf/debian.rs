@@ -9,6 +9,8 @@ use super::toolchain::{Toolchain, ensure_new_enough};
 use crate::install;
 
 const PACKAGES: [&str; 2] = ["rustc-web", "rust-web-src"];
+/// The compiler's library, which brings the LLVM along.
+const LIBRARY: &str = "libstd-rust-web-dev";
 
 /// The system's rustc, whatever distribution it is of; on Debian it is installed or upgraded where that helps.
 ///
@@ -42,7 +44,7 @@ fn ensure_candidate_fits() -> Result<()> {
                           rustup toolchain install nightly --component rust-src";
     ensure_new_enough(&rustc).with_context(|| format!("rustc-web in the archive; {ADVICE}"))?;
     anyhow::ensure!(rustc == source, "the archive has rustc-web {rustc} and rust-web-src {source}; {ADVICE}");
-    let llvm = install::depends("rustc-web")?;
+    let llvm = install::depends(LIBRARY)?;
     let llvm = llvm.iter().find_map(|name| name.strip_prefix("libllvm")?.parse().ok());
-    linker::ensure_supported(llvm.context("rustc-web depends on no libllvm")?)
+    linker::ensure_supported(llvm.with_context(|| format!("{LIBRARY} depends on no libllvm"))?)
 }

@@ -34,7 +34,8 @@ without_apt() { rm -f /usr/bin/apt-get /usr/bin/apt; }
 
 # line NAME: what `cargo xtask run` printed after `NAME: `
 line() { sed -n "s/^$1: //p" /run/printed; }
-printed() { grep -q '^deliveries: ' /run/printed; }
+# Also where it has ended: waiting longer would not help.
+printed() { grep -q '^deliveries: ' /run/printed || ! kill -0 "$cargo" 2>/dev/null; }
 answered() { sh -c "$(line try)" | tee /run/answer | grep -q '^HTTP/1.1 200'; }
 attached() { sh -c "$(line stats)" | grep -q 'attached to lo'; }
 shown() { sh -c "$(line deliveries)" | grep -q 'POST /receiver.example/'; }
@@ -48,7 +49,8 @@ first_run() {
     cd /root/hookgate || return
     cargo xtask run >/run/printed 2>/run/log &
     cargo=$!
-    check try_line within 1800 printed
+    within 1800 printed
+    check try_line sh -c "grep '^deliveries: ' /run/printed || { tail -n 30 /run/log && false; }"
     echo "try: $(($(date +%s) - begun)) s after the clone began, in $root"
     grep '^xtask: ' /run/log
     check answer_is_200 answered

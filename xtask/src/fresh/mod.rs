@@ -17,6 +17,8 @@ mkdir -p opt/rust mnt/source
 mount --bind "$rust" opt/rust
 mount --bind "$source" mnt/source
 cp /etc/resolv.conf etc/resolv.conf
+# Where a company's gateway looks into TLS, this machine's authorities include its own.
+cp "$authorities" etc/ssl/certs/ca-certificates.crt
 printf '%s' "$script" >run/script
 exec env -i PATH=/opt/rust/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 chroot . sh /run/script
 "#;
@@ -48,7 +50,9 @@ pub fn test(workspace: &Workspace, tally: &mut Tally) -> Result<()> {
 fn run(workspace: &Workspace, name: &str, suite: &str, steps: &str, tally: &mut Tally) -> Result<()> {
     let (root, layer) = (find_or_make(suite)?, TempDir::new("fresh")?);
     let rust = sysroot()?;
-    let paths = [("rust", rust.as_path()), ("source", &workspace.root)];
+    let authorities = Path::new("/etc/ssl/certs/ca-certificates.crt");
+    let paths =
+        [("rust", rust.as_path()), ("source", workspace.root.as_path()), ("authorities", authorities)];
     let (output, input) = std::io::pipe()?;
     let mut shell = layer::shell(layer.path(), &root, Network::Shared, &paths, ENTER);
     shell.env("script", format!("root={name}\n{SCRIPT}{steps}finish\n"));
