@@ -2,15 +2,13 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::linker;
 use super::toolchain::{Toolchain, ensure_new_enough};
 use crate::install;
 
 const PACKAGES: [&str; 2] = ["rustc-web", "rust-web-src"];
-/// The compiler's library, which brings the LLVM along.
-const LIBRARY: &str = "libstd-rust-web-dev";
 
 /// The system's rustc, whatever distribution it is of; on Debian it is installed or upgraded where that helps.
 ///
@@ -43,8 +41,21 @@ fn ensure_candidate_fits() -> Result<()> {
     const ADVICE: &str = "add the distribution's security updates to apt's sources, or run: \
                           rustup toolchain install nightly --component rust-src";
     ensure_new_enough(&rustc).with_context(|| format!("rustc-web in the archive; {ADVICE}"))?;
-    anyhow::ensure!(rustc == source, "the archive has rustc-web {rustc} and rust-web-src {source}; {ADVICE}");
-    let llvm = install::depends(LIBRARY)?;
-    let llvm = llvm.iter().find_map(|name| name.strip_prefix("libllvm")?.parse().ok());
-    linker::ensure_supported(llvm.with_context(|| format!("{LIBRARY} depends on no libllvm"))?)
+    ensure!(rustc == source, "the archive has rustc-web {rustc} and rust-web-src {source}; {ADVICE}");
+    linker::ensure_supported(llvm_major("rustc-web")?)
+}
+
+/// The LLVM of a compiler: what its library's library depends on.
+fn llvm_major(compiler: &str) -> Result<u32> {
+    const MAX_LIBRARIES: usize = 3;
+    let mut package = compiler.to_owned();
+    for _ in 0..=MAX_LIBRARIES {
+        let needed = install::depends(&package)?;
+        if let Some(llvm) = needed.iter().find_map(|name| name.strip_prefix("libllvm")?.parse().ok()) {
+            return Ok(llvm);
+        }
+        let library = needed.into_iter().find(|name| name.starts_with("libstd-rust-") && *name != package);
+        package = library.with_context(|| format!("{package} depends on no libllvm"))?;
+    }
+    bail!("{compiler} depends on no libllvm")
 }
