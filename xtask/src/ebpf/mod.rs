@@ -17,19 +17,19 @@ use crate::tally::Tally;
 use crate::workspace::Workspace;
 use carried::{Carried, Record};
 use compile::Compiled;
-use toolchain::{Toolchain, Way};
+use toolchain::{Candidate, Toolchain};
 
 pub enum Object {
     /// `<target dir>/bpf/hookgate-guard.o` belongs to the sources.
     Ready,
-    /// There is no way to one here. `why` ends with the command that helps.
+    /// Neither a fitting object nor a compiler. `why` ends with the command that helps.
     Missing { why: String },
 }
 
 /// Puts the object where the proxy's build script looks for it.
 ///
-/// The carried object is taken without asking for a compiler: nothing has to be downloaded on a machine that only
-/// runs the program. `$HOOKGATE_BPF_RUSTC` overrides that.
+/// The carried object is used before any compiler is looked for: a machine that only runs the program downloads nothing.
+/// `$HOOKGATE_BPF_RUSTC` overrides that.
 ///
 /// # Errors
 /// The program does not compile.
@@ -41,12 +41,12 @@ pub fn build(workspace: &Workspace) -> Result<Object> {
         place(&carried.object, &object)?;
         return Ok(Object::Ready);
     }
-    let no_way = match compile_somehow(workspace, None) {
+    let no_compiler = match compile_with_first(workspace, None) {
         Ok(compiled) => {
             place(&compiled.object, &object)?;
             return Ok(Object::Ready);
         }
-        Err(no_way) => no_way,
+        Err(no_compiler) => no_compiler,
     };
     if carried.is_of(&sources) {
         note("the object that the repository carries", "belongs to these sources");
@@ -55,15 +55,17 @@ pub fn build(workspace: &Workspace) -> Result<Object> {
     }
     // An object of other sources would not do what the code next to it says.
     remove_if_there(&object)?;
-    ensure!(!no_way.any_failed, "{no_way}");
-    Ok(Object::Missing { why: format!("its sources have changed since its object was compiled; {no_way}") })
+    ensure!(!no_compiler.any_failed, "{no_compiler}");
+    Ok(Object::Missing {
+        why: format!("its sources have changed since its object was compiled; {no_compiler}"),
+    })
 }
 
 /// `cargo xtask object`. The tools of the former object are preferred.
 pub fn main(workspace: &Workspace) -> Result<ExitCode> {
     let former = Carried::read(workspace).ok();
-    let compiled = compile_somehow(workspace, former.as_ref().map(Carried::rustc));
-    let compiled = compiled.map_err(|no_way| anyhow!("{no_way}"))?;
+    let compiled = compile_with_first(workspace, former.as_ref().map(Carried::rustc));
+    let compiled = compiled.map_err(|no_compiler| anyhow!("{no_compiler}"))?;
     let record = Record::new(&compiled, carried::hash_sources(workspace)?);
     for file in carried::write(workspace, &compiled.object, &record)? {
         println!("{}", file.display());
@@ -79,74 +81,78 @@ pub fn verify(workspace: &Workspace, tally: &mut Tally) -> Result<()> {
     const NAME: &str = "the carried object of the XDP program";
     let carried = Carried::read(workspace)?;
     let mut findings = carried.findings(&carried::hash_sources(workspace)?);
-    match compile_somehow(workspace, Some(carried.rustc())) {
+    match compile_with_first(workspace, Some(carried.rustc())) {
         Ok(compiled) => findings.extend(carried.compare(&compiled)),
-        Err(no_way) if no_way.any_failed => findings.push(no_way.to_string()),
-        Err(no_way) => tally.skip(format!("{NAME}: {no_way}")),
+        Err(no_compiler) if no_compiler.any_failed => findings.push(no_compiler.to_string()),
+        Err(no_compiler) if findings.is_empty() => {
+            tally.skip(format!("{NAME}: {no_compiler}"));
+            return Ok(());
+        }
+        Err(_) => {}
     }
     tally.add(NAME, &findings);
     Ok(())
 }
 
-/// Why none of the ways led to an object.
-struct NoWay {
+/// Why there is no compiled object.
+struct NoCompiler {
     reasons: Vec<String>,
-    /// There was a compiler, and it failed.
+    /// At least one compiler was found and failed.
     any_failed: bool,
 }
 
-impl NoWay {
-    fn add(&mut self, way: Way, error: &anyhow::Error) {
-        note(way.name(), &format!("{error:#}"));
-        self.reasons.push(format!("{}: {error:#}", way.name()));
+impl NoCompiler {
+    fn add(&mut self, candidate: Candidate, error: &anyhow::Error) {
+        note(candidate.name(), &format!("{error:#}"));
+        self.reasons.push(format!("{}: {error:#}", candidate.name()));
     }
 }
 
-impl fmt::Display for NoWay {
+impl fmt::Display for NoCompiler {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the XDP program can't be compiled: {}", self.reasons.join("; "))
     }
 }
 
-/// Goes the ways in their order, a line each, until one leads to an object: the first whose compiler is `preferred`, or
-/// else the first.
-fn compile_somehow(workspace: &Workspace, preferred: Option<&str>) -> Result<Compiled, NoWay> {
-    let mut no_way = NoWay { reasons: Vec::new(), any_failed: false };
+/// Looks for compilers in order and prints a line for each. The first one that is `preferred` compiles, or else the first
+/// that can.
+fn compile_with_first(workspace: &Workspace, preferred: Option<&str>) -> Result<Compiled, NoCompiler> {
+    let mut no_compiler = NoCompiler { reasons: Vec::new(), any_failed: false };
     let mut others = Vec::new();
-    for way in Way::all() {
-        match tools(way) {
+    for candidate in Candidate::all() {
+        match tools(candidate) {
             Ok((toolchain, linker)) => {
-                note(way.name(), &toolchain.to_string());
+                note(candidate.name(), &toolchain.to_string());
                 let is_preferred = preferred.is_none_or(|preferred| preferred == toolchain.version);
                 let index = if is_preferred { 0 } else { others.len() };
-                others.insert(index, (way, toolchain, linker));
+                others.insert(index, (candidate, toolchain, linker));
                 if is_preferred {
                     break;
                 }
             }
-            Err(e) => no_way.add(way, &e),
+            Err(e) => no_compiler.add(candidate, &e),
         }
     }
-    for (way, toolchain, linker) in others {
+    for (candidate, toolchain, linker) in others {
         match compile::compile(workspace, toolchain, &linker) {
             Ok(compiled) => return Ok(compiled),
             Err(e) => {
-                no_way.any_failed = true;
-                no_way.add(way, &e);
+                no_compiler.any_failed = true;
+                no_compiler.add(candidate, &e);
             }
         }
     }
-    Err(no_way)
+    Err(no_compiler)
 }
 
-fn tools(way: Way) -> Result<(Toolchain, PathBuf)> {
-    let toolchain = way.toolchain()?;
+fn tools(candidate: Candidate) -> Result<(Toolchain, PathBuf)> {
+    let toolchain = candidate.toolchain()?;
     let linker = linker::find_or_install(&toolchain).context("bpf-linker can't be installed")?;
     Ok((toolchain, linker))
 }
 
-fn note(way: &str, outcome: &str) {
-    eprintln!("xtask: the XDP program: {way}: {outcome}");
+fn note(compiler: &str, outcome: &str) {
+    eprintln!("xtask: the XDP program: {compiler}: {outcome}");
 }
 
 /// Only when changed: the proxy embeds the file, and is built anew when it is newer.

@@ -23,14 +23,14 @@ pub struct Toolchain {
 
 /// Where a compiler may come from.
 #[derive(Clone, Copy)]
-pub enum Way {
+pub enum Candidate {
     Chosen,
     Nightly,
     Stable,
     System,
 }
 
-impl Way {
+impl Candidate {
     /// In the order in which they are tried.
     pub fn all() -> impl Iterator<Item = Self> {
         let chosen = std::env::var_os(CHOSEN).is_some();
@@ -47,7 +47,7 @@ impl Way {
     }
 
     /// # Errors
-    /// It leads to no compiler that can be used. Ends with the command that helps, where there is one.
+    /// The compiler is missing or cannot be used. Ends with the command that helps, where there is one.
     pub fn toolchain(self) -> Result<Toolchain> {
         match self {
             Self::Chosen => {
