@@ -1,11 +1,11 @@
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::OFlags;
+use rustix::fs::{Mode, OFlags, openat};
 use rustls_native_certs::{load_certs_from_paths, load_native_certs};
 
 use super::{Access, MachineRoots, State};
@@ -72,8 +72,35 @@ fn cause(error: &rustls_native_certs::Error) -> String {
 pub fn open(path: &Path) -> io::Result<File> {
     let at_once = i32::try_from(OFlags::NONBLOCK.bits()).map_err(io::Error::other)?;
     let file = OpenOptions::new().read(true).custom_flags(at_once).open(path)?;
+    ensure_regular(&file)?;
+    Ok(file)
+}
+
+/// The same for a file below `folder` where others may write: no link below it is followed, and no file that has a second
+/// name is opened. Either could lead to a file that they may not read themselves.
+///
+/// Errors: also when `path` is not below `folder`.
+pub fn open_below(folder: &Path, path: &Path) -> io::Result<File> {
+    const SAFE: OFlags = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
+    let below = path.strip_prefix(folder).map_err(io::Error::other)?;
+    let mut at: OwnedFd = File::open(folder)?.into();
+    for component in below.components() {
+        let Component::Normal(name) = component else {
+            return Err(io::Error::new(ErrorKind::InvalidInput, "not a name of a file"));
+        };
+        at = openat(&at, name, SAFE, Mode::empty())?;
+    }
+    let file = File::from(at);
+    ensure_regular(&file)?;
+    match file.metadata()?.nlink() {
+        1 => Ok(file),
+        _ => Err(io::Error::new(ErrorKind::InvalidInput, "it has several names (hard links)")),
+    }
+}
+
+fn ensure_regular(file: &File) -> io::Result<()> {
     match file.metadata()?.is_file() {
-        true => Ok(file),
+        true => Ok(()),
         false => Err(io::Error::new(ErrorKind::InvalidInput, "not a regular file")),
     }
 }
@@ -154,7 +181,7 @@ fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::MetadataExt as _;
+    use std::os::unix::fs::symlink;
 
     use super::*;
 
@@ -205,6 +232,29 @@ mod tests {
     }
 
     #[test]
+    fn no_link_below_a_folder_is_followed() {
+        let root = std::env::temp_dir().join(format!("hookgate-below-{}", std::process::id()));
+        let (folder, secret) = (root.join("web"), root.join("secret"));
+        fs::create_dir_all(folder.join("a")).unwrap();
+        fs::write(&secret, "secret").unwrap();
+        fs::write(folder.join("a/own"), "own").unwrap();
+        symlink(&secret, folder.join("a/link")).unwrap();
+        symlink(&root, folder.join("b")).unwrap();
+        fs::hard_link(&secret, folder.join("a/hard")).unwrap();
+        let read = |name: &str| open_below(&folder, &folder.join(name)).and_then(io::read_to_string);
+        assert_eq!(read("a/own").unwrap(), "own");
+        for name in ["a/link", "b/secret", "a/hard", "a/../../secret", "a", "a/none"] {
+            assert!(read(name).is_err(), "{name}");
+        }
+        assert!(open_below(&folder, &secret).is_err());
+        // The folder itself is the configuration's.
+        symlink(&folder, root.join("alias")).unwrap();
+        let alias = root.join("alias");
+        assert!(open_below(&alias, &alias.join("a/own")).is_ok());
+        fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
     fn only_regular_files_are_opened() {
         let error = open(&std::env::temp_dir()).unwrap_err();
         assert!(
@@ -212,7 +262,7 @@ mod tests {
             "{error}"
         );
         let pipe = std::env::temp_dir().join(format!("hookgate-pipe-{}", std::process::id()));
-        let (fifo, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR);
+        let (fifo, mode) = (rustix::fs::FileType::Fifo, Mode::RUSR);
         rustix::fs::mknodat(rustix::fs::CWD, &pipe, fifo, mode, 0).unwrap();
         // There is nobody at its other end.
         assert!(open(&pipe).unwrap_err().to_string().contains("not a regular file"));

@@ -95,6 +95,9 @@ fn certbots_answers_are_served_from_its_webroot() -> Result<()> {
     assert_eq!((answer.status(), &answer.body[..]), (200, &b"a-token.of-certbot"[..]));
     assert_eq!(ask("/.well-known/acme-challenge/another")?.status(), 404);
     assert_eq!(ask("/.well-known/acme-challenge/../../../etc/passwd")?.status(), 404);
+    // Whoever may write there must not get to what hookgate may read.
+    std::os::unix::fs::symlink("/etc/shadow", folder.join("a-link"))?;
+    assert_eq!(ask("/.well-known/acme-challenge/a-link")?.status(), 404);
     assert_eq!(ask("/elsewhere")?.status(), 301);
     // What is kept serves the changed section, too;
     assert_eq!(scene.edge.unready()?, None);

@@ -20,7 +20,7 @@ use super::Wish;
 use super::message::{Attached, InForce, Refusal, Request, StateRequest, Told};
 use super::named::Named;
 use super::takeover::{Meeting, Offered, Predecessor, Serving, Successor, UnderWay};
-use crate::access::{Access as _, Disk, DiskState, MachineRoots, State as _, open};
+use crate::access::{Access as _, Disk, DiskState, MachineRoots, State as _};
 use crate::admin::AdminSocket;
 use crate::config::{self, Config, PrefixSource};
 use crate::guard;
@@ -116,12 +116,10 @@ impl Privileged {
                 json(&())
             }
             Request::Open(path) => {
-                ensure!(
-                    self.names(|named| named.has_file(&path)),
-                    "{}: not in the configuration",
-                    path.display()
-                );
-                descriptor(open(&path)?.into())
+                let named = [Some(&self.named), self.next.as_ref()].into_iter().flatten();
+                let file = named.map(|named| named.open(&path)).find_map(|file| file);
+                let file = file.with_context(|| format!("{}: not in the configuration", path.display()))?;
+                descriptor(file?.into())
             }
             Request::Roots => {
                 let (fault, roots) = roots()?;

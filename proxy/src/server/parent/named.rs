@@ -1,9 +1,12 @@
 //! What a configuration names: all that the worker may ask its parent for.
 
 use std::collections::HashSet;
+use std::fs::File;
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use crate::access::{open, open_below};
 use crate::config::{self, Config, DnsServers, PrefixSource};
 use crate::server::stamp::Watch;
 use crate::tls::is_answer;
@@ -53,8 +56,14 @@ impl Named {
         }
     }
 
-    pub(super) fn has_file(&self, path: &Path) -> bool {
-        self.files.contains(path) || self.webroot.as_ref().is_some_and(|webroot| is_answer(path, webroot))
+    /// Opens a file that the configuration names. `None`: it names no such file.
+    pub(super) fn open(&self, path: &Path) -> Option<io::Result<File>> {
+        if self.files.contains(path) {
+            return Some(open(path));
+        }
+        // Others may write in a webroot, and anybody may ask for what lies there.
+        let webroot = self.webroot.as_ref().filter(|webroot| is_answer(path, webroot))?;
+        Some(open_below(webroot, path))
     }
 
     pub(super) fn has_address(&self, address: SocketAddr) -> bool {
