@@ -162,7 +162,7 @@ impl Drop for SourcePlace {
 }
 
 /// One stranger: an IPv4 address, or an IPv6 /64, which one machine has whole.
-fn source(client: IpAddr) -> IpAddr {
+pub(super) fn source(client: IpAddr) -> IpAddr {
     match client.to_canonical() {
         IpAddr::V4(v4) => v4.into(),
         IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rustls::ServerConfig;
 use tokio::net::TcpStream;
 
-use super::admit::{Admission, Class};
+use super::admit::{Admission, Class, source};
 use super::proxy_protocol;
 use super::redirect::Redirect;
 use crate::config::{Limits, Scheme, Timeouts};
@@ -102,14 +102,14 @@ pub(super) struct Client {
     /// The address in text, as every request is sent on and logged with it.
     pub(super) text: Box<str>,
     pub(super) scheme: Scheme,
-    /// Its address tells that it is neither Meta's nor the operator's.
-    is_stranger: bool,
+    /// The source of a client whose address is neither Meta's nor the operator's.
+    pub(super) stranger: Option<IpAddr>,
 }
 
 impl Client {
     /// As what it asks for is logged.
     pub(super) fn sender(&self) -> Sender<'_> {
-        Sender { source: &self.text, row: self.row, is_stranger: self.is_stranger }
+        Sender { source: &self.text, row: self.row, is_stranger: self.stranger.is_some() }
     }
 
     /// Believes the PROXY header of those who must send one.
@@ -125,8 +125,8 @@ impl Client {
         if !context.proxy_protocol_from.iter().any(|network| network.contains(peer)) {
             let client = Self::new(peer, protocol.scheme(None), context);
             // Behind a load balancer that sends no PROXY header every client has its address.
-            let is_stranger = client.is_stranger && !matches!(protocol, Protocol::Plain(_));
-            return Ok(Self { is_stranger, ..client });
+            let stranger = client.stranger.filter(|_| !matches!(protocol, Protocol::Plain(_)));
+            return Ok(Self { stranger, ..client });
         }
         let header = proxy_protocol::read(tcp).await?;
         let address = header.client.map_or(peer, |client| client.ip().to_canonical());
@@ -135,7 +135,7 @@ impl Client {
 
     fn new(address: IpAddr, scheme: Scheme, context: &Context) -> Self {
         let row = context.metrics.funnel.row(address);
-        let is_stranger = Class::of(address, row) == Class::Other;
-        Self { address, row, text: address.to_string().into(), scheme, is_stranger }
+        let stranger = (Class::of(address, row) == Class::Other).then(|| source(address));
+        Self { address, row, text: address.to_string().into(), scheme, stranger }
     }
 }

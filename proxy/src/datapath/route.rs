@@ -79,7 +79,7 @@ pub(super) fn plan(
         idempotent: matches!(head.method, "GET" | "HEAD" | "OPTIONS" | "PUT" | "DELETE"),
     };
     request.body(BodyProgress { length: traits.framing.length(), acknowledged: 0 });
-    match route(&head, has_certificate, context, request) {
+    match route(&head, client, has_certificate, context, request) {
         Ok(Route { slot, path, most_body_bytes }) => {
             let added = Added {
                 host: &slot.upstream().name,
@@ -109,6 +109,7 @@ struct Route<'b> {
 /// Finds the way, or refuses; refusals in the contract's order.
 fn route<'b>(
     head: &RequestHead<'b>,
+    client: &Client,
     has_certificate: bool,
     context: &Context,
     request: &mut Request<'_>,
@@ -141,7 +142,8 @@ fn route<'b>(
     if matches!(head.framing, Framing::Length(length) if length.get() > most_body_bytes) {
         return Err(Failure::BodyTooLarge.into());
     }
-    let slot = InFlightSlot::take(upstream).ok_or(Failure::TooManyInFlight)?;
+    let slot = InFlightSlot::take(upstream, client.stranger, context.limits.reserved_for_meta);
+    let slot = slot.ok_or(Failure::TooManyInFlight)?;
     Ok(Route { slot, path, most_body_bytes })
 }
 

@@ -339,7 +339,7 @@ mod tests {
         .unwrap();
         let find = |directory: &Directory, name: &str| directory.find(name.as_bytes()).cloned();
         let changed = find(&before, "changed.example").unwrap();
-        let under_way = InFlightSlot::take(&changed);
+        let under_way = InFlightSlot::take(&changed, None, 0.0);
         let after = before
             .renewed(&upstreams(
                 "\"same.example\" = { tls = false }\n\"changed.example\" = { tls = false, in_flight = 1 }\n\
@@ -358,8 +358,11 @@ mod tests {
 
         let renewed = find(&after, "changed.example").unwrap();
         assert!(Arc::ptr_eq(&changed.metrics, &renewed.metrics));
-        assert!(InFlightSlot::take(&renewed).is_none(), "one is under way since before, and one is allowed");
+        assert!(
+            InFlightSlot::take(&renewed, None, 0.0).is_none(),
+            "one is under way since before, and one is allowed"
+        );
         drop(under_way);
-        assert!(InFlightSlot::take(&renewed).is_some());
+        assert!(InFlightSlot::take(&renewed, None, 0.0).is_some());
     }
 }

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use harness::{Client, End, wait_until};
 
 use crate::upstream_tls::FullQueue;
-use crate::{OK, Origin, Relay, get, post};
+use crate::{OK, Origin, Relay, get, post, proxy_line};
 
 const HOLE: &str = "hookgate_in_flight{upstream=\"hole.example\"}";
 
@@ -77,6 +77,53 @@ fn beyond_the_limit_is_503_at_once_and_others_do_not_notice() -> Result<()> {
         [("{upstream=\"hole.example\",reason=\"http_response_timeout\"}", 2.0)].into()
     );
     Ok(())
+}
+
+#[test]
+fn strangers_leave_slots_for_meta() -> Result<()> {
+    let hole = black_hole()?;
+    let upstream = format!("address = \"{}\", tls = false, in_flight = 9", hole.address());
+    let relay = Relay::listening(
+        "proxy_protocol_from = [\"127.0.0.0/8\"]",
+        &format!("[upstreams]\n\"hole.example\" = {{ {upstream} }}\n"),
+    )?;
+    // Behind a load balancer that says who they are.
+    let client_from = |source: &str| {
+        let mut client = Client::plain(relay.address)?;
+        client.wire().send(proxy_line(source))?;
+        Ok::<_, anyhow::Error>(client)
+    };
+    let mut held = Vec::new();
+    let mut hold = |source: &str| {
+        let mut client = client_from(source)?;
+        // Half of a body: the relay notices when such a client leaves.
+        client.wire().send(post("/hole.example/", "half").replace("Length: 4", "Length: 8"))?;
+        held.push(client);
+        relay.wait_for(HOLE, held.len() as f64)
+    };
+    // 4 of 9 are reserved, and one stranger has a quarter of the other 5.
+    hold("198.51.100.1")?;
+    assert_refused(&mut client_from("198.51.100.1")?)?;
+    // A /64 is one stranger.
+    hold("2001:db8:0:1::1")?;
+    assert_refused(&mut client_from("2001:db8:0:1:ffff::2")?)?;
+    for source in ["2001:db8:0:2::1", "198.51.100.2", "198.51.100.3"] {
+        hold(source)?;
+    }
+    assert_refused(&mut client_from("198.51.100.4")?)?;
+    for source in ["157.240.1.1", "157.240.1.1", "2a03:2880::7", "127.0.0.1"] {
+        hold(source)?;
+    }
+    assert_refused(&mut client_from("157.240.1.1")?)?;
+    assert_eq!(hole.connections(), 9);
+    // What a stranger leaves can be used again.
+    drop(held);
+    relay.wait_for(HOLE, 0.0)?;
+    let mut client = client_from("198.51.100.1")?;
+    client.wire().send(post("/hole.example/", "half").replace("Length: 4", "Length: 8"))?;
+    relay.wait_for(HOLE, 1.0)?;
+    drop(client);
+    relay.wait_for(HOLE, 0.0)
 }
 
 #[test]
