@@ -1,5 +1,6 @@
 //! Heads as they are sent on: what travels keeps its bytes, what concerns one connection is written anew.
 
+use std::collections::HashSet;
 use std::io::Write;
 
 use super::Version;
@@ -146,19 +147,41 @@ fn field_line(out: &mut Vec<u8>, name: &str, value: &[u8]) {
 }
 
 /// The fields that `Connection` names besides its own options (RFC 9110 §7.6.1).
-struct Nominated<'h, 'b> {
-    fields: Fields<'h, 'b>,
-    any: bool,
+enum Nominated<'h, 'b> {
+    None,
+    /// By few options: each is compared with each name.
+    Few(Fields<'h, 'b>),
+    /// In lower case. Comparing would take time in proportion to options times fields, both of which a peer chooses.
+    Many(HashSet<Vec<u8>>),
 }
+
+/// So many options are compared one by one, which is cheaper for them and needs no memory.
+const MAX_COMPARED_OPTIONS: usize = 8;
 
 impl<'h, 'b> Nominated<'h, 'b> {
     fn by(fields: &Fields<'h, 'b>) -> Self {
-        let option = |o: &[u8]| o.eq_ignore_ascii_case(b"close") || o.eq_ignore_ascii_case(b"keep-alive");
-        let any = fields.values("connection").flat_map(list).any(|o| !option(o));
-        Self { fields: *fields, any }
+        let own = |o: &[u8]| o.eq_ignore_ascii_case(b"close") || o.eq_ignore_ascii_case(b"keep-alive");
+        let options = || fields.values("connection").flat_map(list).filter(|o| !own(o));
+        match options().take(MAX_COMPARED_OPTIONS + 1).count() {
+            0 => Self::None,
+            1..=MAX_COMPARED_OPTIONS => Self::Few(*fields),
+            _ => {
+                let present: HashSet<_> = fields.lines().map(|line| lower(line.name.as_bytes())).collect();
+                let nominated = options().map(lower).filter(|option| present.contains(option));
+                Self::Many(nominated.collect())
+            }
+        }
     }
 
     fn contains(&self, name: &str) -> bool {
-        self.any && self.fields.connection_has(name)
+        match self {
+            Self::None => false,
+            Self::Few(fields) => fields.connection_has(name),
+            Self::Many(names) => names.contains(&lower(name.as_bytes())),
+        }
     }
+}
+
+fn lower(name: &[u8]) -> Vec<u8> {
+    name.to_ascii_lowercase()
 }

@@ -60,6 +60,26 @@ fn request_heads_as_they_are_forwarded() {
     });
 }
 
+/// However many options there are: few are compared one by one, many looked up.
+#[test]
+fn fields_that_connection_names_are_removed_by_few_options_and_by_many() {
+    for others in [0, 5, 6, 7, 8, 9, 1000] {
+        let others: String = (0..others).map(|number| format!(", x-other-{number}")).collect();
+        let head = format!(
+            "POST /up.example/x HTTP/1.1\r\nHost: p\r\nX-Hop: 1\r\nX-Kept: 2\r\nx-MIX: 3\r\nX-Real-IP: 9.9.9.9\r\n\
+             Connection: close, X-HOP{others}\r\nContent-Length: 0\r\nConnection: Host, Content-Length, X-Mix\r\n\r\n"
+        );
+        let limits = HeadLimits { bytes: 65536, target_bytes: 8192, field_lines: MOST_FIELD_LINES };
+        let mut slots = slots();
+        let parsed = RequestHead::parse(head.as_bytes(), &mut slots, &limits).unwrap();
+        let mut out = Vec::new();
+        encode::request_head(&parsed, b"/x", &ADDED, &mut out);
+        let expected = "POST /x HTTP/1.1\r\nHost: chatwoot.example.com\r\nX-Kept: 2\r\nContent-Length: 0\r\n\
+                        X-Forwarded-For: 157.240.1.1\r\n";
+        assert!(latin1(&out).starts_with(expected), "{}", latin1(&out));
+    }
+}
+
 #[test]
 fn a_loop_is_a_request_that_names_this_proxy_in_via() {
     cases::for_each("heads.toml", KEYS, |case| {
