@@ -127,7 +127,12 @@ fn read(path: &Path) -> Result<String, StateFault> {
 
 fn write_new(path: &Path, text: &str) -> io::Result<()> {
     fs::create_dir_all(folder(path))?;
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
+    // A process that was killed has left it, or another user of the folder put a link there: neither is written through.
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()
 }
@@ -203,5 +208,18 @@ mod tests {
         let error = refresh().store(&path.join("no-folder")).unwrap_err().to_string();
         assert!(error.starts_with(&path.display().to_string()), "{error}");
         fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn what_lies_at_the_new_files_name_is_replaced_and_not_written_to() {
+        let dir = std::env::temp_dir().join(format!("hookgate-new-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        let (victim, new) = (dir.join("victim"), dir.join("prefixes.1"));
+        fs::write(&victim, "kept").unwrap();
+        std::os::unix::fs::symlink(&victim, &new).unwrap();
+        write_new(&new, "text").unwrap();
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "kept");
+        assert_eq!(fs::read_to_string(&new).unwrap(), "text");
+        fs::remove_dir_all(dir).unwrap();
     }
 }

@@ -18,6 +18,8 @@ use crate::net::{Buffers, KernelTls, Session, Stream};
 
 /// How long one address is tried alone before the next joins in (RFC 8305 §5).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+/// How many addresses of one name are tried. Its owner chooses how many there are, and each costs a socket and a SYN.
+const MAX_ADDRESSES: usize = 8;
 
 /// Connects to `upstream`, TLS included where it has TLS; `limit` bounds TCP and TLS together.
 pub async fn connect(
@@ -50,7 +52,8 @@ async fn resolve(upstream: &Upstream, dns: &Dns) -> Result<Vec<SocketAddr>, Conn
     if allowed.is_empty() {
         return Err(ConnectError::Prohibited);
     }
-    Ok(interleave(&allowed).into_iter().map(|ip| SocketAddr::new(ip, upstream.port)).collect())
+    let attempts = interleave(&allowed).into_iter().take(MAX_ADDRESSES);
+    Ok(attempts.map(|ip| SocketAddr::new(ip, upstream.port)).collect())
 }
 
 /// Happy Eyeballs (RFC 8305): the next address is tried when one failed or has had its time; the first
