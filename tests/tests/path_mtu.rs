@@ -152,7 +152,7 @@ fn deliveries_and_the_log_say_how_much_of_a_body_arrived() -> Result<()> {
     assert_eq!(progress, expected);
     let text = proxy.command(&scene.edge, &["deliveries"])?;
     for expected in [
-        format!("http_response_timeout at response  0 of {BODY_BYTES} bytes of the body acknowledged\n"),
+        format!("the upstream did not respond in time  0 of {BODY_BYTES} bytes of the body acknowledged\n"),
         "  0 of 9000 bytes of the body acknowledged\n".into(),
         "  0 of an unknown number of bytes of the body acknowledged\n".into(),
     ] {

@@ -207,7 +207,7 @@ impl<'c> Connection<'c, '_> {
             };
             request.connected(usage.idle());
             let origin = if usage.idle().is_some() { Origin::Pooled } else { Origin::Fresh };
-            exchange.begin_on(origin);
+            exchange.begin_on(usage.idle());
             let mut socket = Socket::new(stream, &local.buffers);
             let outcome = exchange.run(&mut self.socket, &mut socket, &mut self.wait).await;
             let Socket { stream, buffer } = socket;

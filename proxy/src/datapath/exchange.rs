@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::body::{Moved, Pump, PumpError, Side};
-use super::delivery::{Origin, Sent};
+use super::delivery::Sent;
 use super::life::{Life, Stage};
 use super::relay::{FinalHead, Relay, RelayError};
 use super::route::Traits;
@@ -33,9 +33,26 @@ pub(super) struct Exchange<'a> {
     persists: bool,
     /// Of the request's body, where its head tells it.
     length: Option<u64>,
-    /// Since when it is in doubt whether the upstream's connection still leads anywhere.
-    in_doubt: Option<Instant>,
+    /// The upstream's connection may lead nowhere any more.
+    doubt: Option<Doubt>,
 }
+
+/// A firewall may have forgotten a connection that was idle, and drop what is sent over it.
+#[derive(Clone, Copy)]
+struct Doubt {
+    /// When the request began to be sent.
+    since: Instant,
+    /// When something must have been acknowledged.
+    until: Instant,
+    /// The connection was idle for so long that a firewall may well have forgotten it.
+    was_idle_long: bool,
+}
+
+/// No firewall forgets a connection sooner.
+const LONG_IDLE: Duration = Duration::from_secs(5);
+/// What fits into one packet on any path (RFC 8200 §5: 1280 bytes with its headers). Larger packets may be lost for their
+/// size, until the kernel has found out which pass (RFC 4821).
+const MAX_SMALL_BYTES: u64 = 1200;
 
 /// The request's way.
 struct Forward {
@@ -86,13 +103,17 @@ impl<'a> Exchange<'a> {
         let begun = request.progress();
         let forward = Forward { pump: request, state: ForwardState::Running };
         let (persists, length) = (traits.persists, traits.framing.length());
-        Self { forward, relay, timeouts, life, begun, persists, length, in_doubt: None }
+        Self { forward, relay, timeouts, life, begun, persists, length, doubt: None }
     }
 
-    /// What comes next goes over a connection from there. A firewall may have forgotten one that was idle, and drop what is
-    /// sent over it.
-    pub(super) fn begin_on(&mut self, origin: Origin) {
-        self.in_doubt = (origin == Origin::Pooled).then(Instant::now);
+    /// What comes next goes over a new connection, or one that has been `idle` for so long.
+    pub(super) fn begin_on(&mut self, idle: Option<Duration>) {
+        let since = Instant::now();
+        self.doubt = idle.map(|idle| Doubt {
+            since,
+            until: since + self.timeouts.connect,
+            was_idle_long: idle >= LONG_IDLE,
+        });
     }
 
     /// Runs to the end.
@@ -112,12 +133,10 @@ impl<'a> Exchange<'a> {
                 match due {
                     Due::Continue => self.relay.send_continue(),
                     Due::Failure(failure) => return Poll::Ready(Err(self.failed(failure))),
-                    Due::Doubt(since) => {
-                        self.in_doubt = None;
-                        if !upstream.stream.has_been_acknowledged_since(since) {
-                            return Poll::Ready(Err(ExchangeError::UpstreamGone(Failure::Unacknowledged)));
-                        }
-                    }
+                    Due::Doubt(doubt) => match self.resolve(doubt, &upstream.stream) {
+                        Ok(doubt) => self.doubt = doubt,
+                        Err(failure) => return Poll::Ready(Err(ExchangeError::UpstreamGone(failure))),
+                    },
                     Due::ClientGone => {
                         return Poll::Ready(Err(ExchangeError::ClientGone(io::ErrorKind::TimedOut.into())));
                     }
@@ -173,6 +192,21 @@ impl<'a> Exchange<'a> {
     /// Bytes of both bodies so far.
     pub(super) fn moved(&self) -> Moved {
         self.forward.pump.moved() + self.relay.moved()
+    }
+
+    /// What is left of a doubt when its time is over.
+    ///
+    /// Errors: nothing was acknowledged.
+    fn resolve(&self, doubt: Doubt, upstream: &Stream) -> Result<Option<Doubt>, Failure> {
+        if upstream.has_been_acknowledged_since(doubt.since) {
+            return Ok(None);
+        }
+        let until = doubt.since + self.timeouts.body_idle;
+        let may_be_too_large = !doubt.was_idle_long && upstream.unacknowledged_bytes() > MAX_SMALL_BYTES;
+        if may_be_too_large && until > doubt.until {
+            return Ok(Some(Doubt { until, ..doubt }));
+        }
+        Err(Failure::Unacknowledged)
     }
 
     /// How far the request's body got to `upstream`.
@@ -241,8 +275,8 @@ impl<'a> Exchange<'a> {
                 Some((at + self.timeouts.response, Due::Failure(Failure::ResponseTimeout)))
             }
         };
-        let doubt = self.in_doubt.filter(|_| relaying.is_none());
-        let doubt = doubt.map(|since| (since + self.timeouts.connect, Due::Doubt(since)));
+        let doubt = self.doubt.filter(|_| relaying.is_none());
+        let doubt = doubt.map(|doubt| (doubt.until, Due::Doubt(doubt)));
         let go_on = self.relay.wants_continue().then_some((self.begun + CONTINUE_DELAY, Due::Continue));
         [doubt, relaying, forwarding, go_on].into_iter().flatten().min_by_key(|(deadline, _)| *deadline)
     }
@@ -254,8 +288,8 @@ enum Due {
     /// The client is told to send its body.
     Continue,
     Failure(Failure),
-    /// By now something must have been heard of the upstream since then.
-    Doubt(Instant),
+    /// By now the upstream must have acknowledged something.
+    Doubt(Doubt),
     /// The client takes nothing.
     ClientGone,
 }
