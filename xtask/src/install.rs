@@ -38,7 +38,8 @@ pub const PROGRAMS: [(&str, &str); 20] = [
 pub fn programs(purpose: &str) -> Result<()> {
     let missing =
         PROGRAMS.iter().filter(|(program, _)| !harness::in_path(program)).map(|(_, package)| *package);
-    let missing = missing.collect::<Vec<_>>();
+    let mut missing = missing.collect::<Vec<_>>();
+    missing.dedup();
     if missing.is_empty() { Ok(()) } else { packages(purpose, &missing) }
 }
 
