@@ -45,8 +45,9 @@ nothing_left() { ! ls /sys/fs/bpf | grep hookgate; }
 
 first_run() {
     begun=$(date +%s)
-    check clone git -c safe.directory='*' clone -q file:///mnt/source /root/hookgate
-    cd /root/hookgate || return
+    cd || return
+    check clone git -c safe.directory='*' clone -q file:///mnt/source hookgate
+    cd hookgate || return
     cargo xtask run >/run/printed 2>/run/log &
     cargo=$!
     within 1800 printed
