@@ -8,7 +8,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use crate::workspace::is_root;
 
 /// Programs of the demo and the tests, and the packages that bring them.
-pub const PROGRAMS: [(&str, &str); 20] = [
+pub const PROGRAMS: [(&str, &str); 21] = [
     ("bpftool", "bpftool"),
     ("chattr", "e2fsprogs"),
     ("chromium", "chromium"),
@@ -19,6 +19,7 @@ pub const PROGRAMS: [(&str, &str); 20] = [
     ("h2load", "nghttp2-client"),
     ("haproxy", "haproxy"),
     ("ip", "iproute2"),
+    ("nft", "nftables"),
     ("nginx", "nginx-light"),
     ("openssl", "openssl"),
     ("pebble", "pebble"),

@@ -54,13 +54,27 @@ fn origin() -> Result<Origin> {
 fn what_does_not_fit_into_a_datagram_is_asked_for_over_tcp() -> Result<()> {
     let many: Vec<IpAddr> = (2..120).map(|n| Ipv4Addr::new(127, 9, 9, n).into()).collect();
     let origin = origin()?;
-    // The one that is right comes last, where only a whole answer has it; the others refuse at once.
-    let server = Server::start(60, &[&many[..], &[loopback()]].concat())?;
+    let server = Server::start(60, &[&[loopback()], &many[..]].concat())?;
     server.set(|state| &state.truncates, true);
     let relay = relay(&[&server], "", &origin)?;
     assert_serves(&relay, Duration::from_secs(2))?;
     assert!(server.state.tcp.load(Ordering::SeqCst) >= 1, "TCP was used");
     assert!(server.questions() >= 2, "UDP was first");
+    Ok(())
+}
+
+/// The owner of a name chooses how many addresses it has; each that is tried costs a socket and a SYN.
+#[test]
+fn eight_addresses_of_a_name_are_tried() -> Result<()> {
+    let origin = origin()?;
+    for (refusing, status) in [(7, 200), (8, 502)] {
+        let mut addresses: Vec<IpAddr> =
+            (2..2 + refusing).map(|n| Ipv4Addr::new(127, 9, 9, n).into()).collect();
+        addresses.push(loopback());
+        let server = Server::start(60, &addresses)?;
+        let relay = relay(&[&server], "", &origin)?;
+        assert_eq!(relay.client()?.ask(get("/up.example/"))?.status(), status, "{refusing} refuse");
+    }
     Ok(())
 }
 
