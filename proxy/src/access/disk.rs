@@ -169,14 +169,19 @@ impl State for DiskState {
 }
 
 fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    // One that was killed has left it.
+    let mut file = create_anew(path, FILE_MODE)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// Creates a file in place of whatever has its name: a process that was killed has left it, or another user of the folder
+/// put a link there, through which nothing may be written.
+pub fn create_anew(path: &Path, mode: u32) -> io::Result<File> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
+    OpenOptions::new().write(true).create_new(true).mode(mode).open(path)
 }
 
 #[cfg(test)]

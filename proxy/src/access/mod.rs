@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use rustls::pki_types::CertificateDer;
 
-pub use disk::{Disk, DiskState, open, open_below};
+pub use disk::{Disk, DiskState, create_anew, open, open_below};
 
 /// Reads what a configuration names. May block.
 pub trait Access: fmt::Debug + Send + Sync {

@@ -1,13 +1,14 @@
 //! Replaces a configuration file as a whole, one editor at a time.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
 
 use super::attributes;
+use crate::access;
 
 /// The right to edit, until it is dropped. It lies on the configuration's folder: that stays the same file when those
 /// in it are replaced.
@@ -115,14 +116,9 @@ fn find_unchangeable(path: &Path) -> Option<&Path> {
 
 /// Writes a new file with mode, owner and attributes of `old`.
 fn write_like(old: &Path, new: &Path, text: &str) -> io::Result<()> {
-    // One that was killed has left it.
-    match fs::remove_file(new) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
     let old = File::open(old)?;
     let like = old.metadata()?;
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(new)?;
+    let mut file = access::create_anew(new, 0o600)?;
     let own = file.metadata()?;
     if (own.uid(), own.gid()) != (like.uid(), like.gid()) {
         fchown(&file, Some(like.uid()), Some(like.gid()))?;

@@ -47,9 +47,9 @@ impl LineBudget {
         });
         if taken.is_err() {
             self.left_out_lines.add(1);
-        }
-        if taken.is_err() && self.left_out.fetch_add(1, Ordering::Relaxed) == 0 {
-            self.counted_since.store(now, Ordering::Relaxed);
+            if self.left_out.fetch_add(1, Ordering::Relaxed) == 0 {
+                self.counted_since.store(now, Ordering::Relaxed);
+            }
         }
         taken.is_ok()
     }

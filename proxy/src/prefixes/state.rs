@@ -1,7 +1,7 @@
 //! The file that keeps the last good refresh for the next start.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -127,12 +127,8 @@ fn read(path: &Path) -> Result<String, StateFault> {
 
 fn write_new(path: &Path, text: &str) -> io::Result<()> {
     fs::create_dir_all(folder(path))?;
-    // A process that was killed has left it, or another user of the folder put a link there: neither is written through.
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
+    // Anybody may read Meta's prefixes.
+    let mut file = access::create_anew(path, 0o666)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()
 }

@@ -116,8 +116,8 @@ impl Privileged {
                 json(&())
             }
             Request::Open(path) => {
-                let named = [Some(&self.named), self.next.as_ref()].into_iter().flatten();
-                let file = named.map(|named| named.open(&path)).find_map(|file| file);
+                let mut named = std::iter::once(&self.named).chain(&self.next);
+                let file = named.find_map(|named| named.open(&path));
                 let file = file.with_context(|| format!("{}: not in the configuration", path.display()))?;
                 descriptor(file?.into())
             }
