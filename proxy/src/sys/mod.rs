@@ -11,7 +11,6 @@ mod inherited;
 mod kernel_tls;
 mod netns;
 mod pages;
-mod send_queue;
 mod shared;
 mod tcp;
 
@@ -24,6 +23,5 @@ pub use inherited::inherited;
 pub use kernel_tls::{KeyUse, Received, receive_record, send_record, set_kernel_tls_keys, start_kernel_tls};
 pub use netns::netns_cookie;
 pub use pages::Pages;
-pub use send_queue::send_queue_bytes;
 pub use shared::Shared;
-pub use tcp::acknowledged;
+pub use tcp::{acknowledged, send_queue_bytes};
