@@ -1,9 +1,9 @@
 //! Counts what the test runners say, and shows it.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode, Stdio};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 #[derive(Default)]
 pub struct Tally {
@@ -43,6 +43,24 @@ impl Tally {
         for _ in 0..std::mem::take(&mut self.elsewhere) {
             self.skips.push("a test that is left to this machine, see above".to_owned());
         }
+    }
+
+    /// Runs a test runner and passes on what it says. One that fails without a failed test is a failed test itself, and
+    /// says `why`.
+    ///
+    /// # Errors
+    /// It can't be started.
+    pub fn run(&mut self, mut runner: Command, why: Option<&str>) -> Result<()> {
+        let (output, input) = std::io::pipe()?;
+        runner.stdin(Stdio::null()).stdout(input.try_clone()?).stderr(input);
+        let mut child = runner.spawn().with_context(|| format!("starting {:?}", runner.get_program()))?;
+        drop(runner); // and with it our copies of the pipe's end
+        let followed = self.follow(output)?;
+        if !child.wait()?.success() && !followed.any_failed {
+            why.into_iter().for_each(|why| println!("test {why}"));
+            self.failed += 1;
+        }
+        Ok(())
     }
 
     /// Passes on what test runners say until they end.

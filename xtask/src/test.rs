@@ -1,9 +1,9 @@
 //! Everything in one command, from unit tests to real packets; ends with what passed, failed and was skipped.
 
 use std::path::Path;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::build::{self, Profile};
 use crate::tally::Tally;
@@ -65,7 +65,8 @@ pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     build::counting(workspace)?;
     tally.add("tidy", &tidy::findings(workspace)?);
     docs::check(workspace, &built, &mut tally)?;
-    run_tests(tests(workspace, &built.binary, args.full), &mut tally)?;
+    // It fails without a failed test where it does not compile, or a test took its process down.
+    tally.run(tests(workspace, &built.binary, args.full), None)?;
     if args.full {
         match fuzz::compiler() {
             Ok(()) => tally.add("fuzz", &fuzz::findings(workspace, FUZZ_SECONDS)?),
@@ -88,16 +89,4 @@ fn tests(workspace: &Workspace, binary: &Path, full: bool) -> Command {
     }
     let mount = format!("mount -t bpf bpf {} && exec \"$@\"", bpffs::PATH);
     harness::wrapped("unshare", &["--mount", "sh", "-c", &mount, "sh"], &cargo)
-}
-
-fn run_tests(mut command: Command, tally: &mut Tally) -> Result<()> {
-    let (output, input) = std::io::pipe()?;
-    command.stdin(Stdio::null()).stdout(input.try_clone()?).stderr(input);
-    let mut child = command.spawn().context("starting cargo test")?;
-    drop(command); // and with it our copies of the pipe's end
-    let followed = tally.follow(output)?;
-    if !child.wait()?.success() && !followed.any_failed {
-        tally.fail(); // it did not compile, or a test took its process down
-    }
-    Ok(())
 }

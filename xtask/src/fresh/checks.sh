@@ -1,28 +1,6 @@
 # What is tried on a machine that has never seen hookgate, as root. Each check is a line in the test runner's words.
-set -u
+group=fresh::$root
 export DEBIAN_FRONTEND=noninteractive
-passed=0 failed=0
-
-# check NAME COMMAND…
-check() {
-    name=$1
-    shift
-    if "$@" >/run/said 2>&1; then
-        passed=$((passed + 1))
-        echo "test fresh::$root::$name ... ok"
-    else
-        failed=$((failed + 1))
-        echo "test fresh::$root::$name ... FAILED: $*"
-        tail -n 40 /run/said | sed 's/^/    /'
-    fi
-}
-finish() {
-    result=ok
-    [ $failed = 0 ] || result=FAILED
-    echo "test result: $result. $passed passed; $failed failed; 0 ignored; 0 measured; 0 filtered out"
-    [ $failed = 0 ]
-}
-
 # The lists know a compiler of the release's day alone, while the archive has a newer one.
 old_lists() {
     apt-get update -qq

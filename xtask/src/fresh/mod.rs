@@ -1,9 +1,9 @@
 //! Machines that have never seen hookgate: the README's first command, in small roots of distributions.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use harness::TempDir;
 
 use crate::layer::{self, Network};
@@ -22,7 +22,8 @@ cp "$authorities" etc/ssl/certs/ca-certificates.crt
 printf '%s' "$script" >run/script
 exec env -i PATH=/opt/rust/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 chroot . sh /run/script
 "#;
-const SCRIPT: &str = concat!(include_str!("../within.sh"), include_str!("checks.sh"));
+const SCRIPT: &str =
+    concat!(include_str!("../within.sh"), include_str!("../check.sh"), include_str!("checks.sh"));
 
 /// What a machine has on which somebody compiles Rust.
 const PACKAGES: &str = "ca-certificates,curl,gcc,git,iproute2,libc6-dev";
@@ -53,18 +54,9 @@ fn run(workspace: &Workspace, name: &str, suite: &str, steps: &str, tally: &mut 
     let authorities = Path::new("/etc/ssl/certs/ca-certificates.crt");
     let paths =
         [("rust", rust.as_path()), ("source", workspace.root.as_path()), ("authorities", authorities)];
-    let (output, input) = std::io::pipe()?;
     let mut shell = layer::shell(layer.path(), &root, Network::Shared, &paths, ENTER);
     shell.env("script", format!("root={name}\n{SCRIPT}{steps}finish\n"));
-    shell.stdin(Stdio::null()).stdout(input.try_clone()?).stderr(input);
-    let mut child = shell.spawn().context("starting unshare through setpriv")?;
-    drop(shell); // and with it our copies of the pipe's end
-    let followed = tally.follow(output)?;
-    if !child.wait()?.success() && !followed.any_failed {
-        println!("test fresh::{name} ... FAILED: it ended before its tests did");
-        tally.fail();
-    }
-    Ok(())
+    tally.run(shell, Some(&format!("fresh::{name} ... FAILED: it ended before its tests did")))
 }
 
 /// A small Debian, made once by debootstrap. Its package lists are those of its release, without later updates.

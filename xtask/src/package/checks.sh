@@ -1,24 +1,9 @@
 # What the tests of the package have in common; they run in a small Debian, as root, without systemd and without a network
 # but lo, with the package in /run/first.deb and its next revision in /run/second.deb. Each check is a line in the test
 # runner's words; after each test comes `finish`.
-set -u
+group=package
 export DEBIAN_FRONTEND=noninteractive
 toml=/etc/hookgate/hookgate.toml
-passed=0 failed=0
-
-# check NAME COMMAND…
-check() {
-    name=$1
-    shift
-    if "$@" >/run/said 2>&1; then
-        passed=$((passed + 1))
-        echo "test package::$name ... ok"
-    else
-        failed=$((failed + 1))
-        echo "test package::$name ... FAILED: $*"
-        sed 's/^/    /' /run/said
-    fi
-}
 not() { ! "$@"; }
 equal() { [ "$1" = "$2" ] || { echo "$1 instead of $2" && false; }; }
 mode() { equal "$(stat -c '%U:%G %a' "$1")" "$2"; }
@@ -127,9 +112,4 @@ stop_load() {
     kill -KILL $load
     echo "$(wc -l </run/answered) answered"
     equal "$(cat /run/failed)" ""
-}
-
-finish() {
-    echo "test result: $([ $failed -eq 0 ] && echo ok || echo FAILED). $passed passed; $failed failed; 0 ignored"
-    exit $failed
 }

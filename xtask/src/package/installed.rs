@@ -1,9 +1,8 @@
 //! What happens to a Debian in which the package is installed, used, upgraded and purged.
 
 use std::path::Path;
-use std::process::Stdio;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use harness::TempDir;
 
 use super::CHECKS;
@@ -30,17 +29,8 @@ pub fn test(root: &Path, first: &Path, second: &Path, tally: &mut Tally) -> Resu
 
 fn run(script: &str, root: &Path, first: &Path, second: &Path, tally: &mut Tally) -> Result<()> {
     let layer = TempDir::new("package")?;
-    let (output, input) = std::io::pipe()?;
     let mut shell =
         layer::shell(layer.path(), root, Network::Own, &[("first", first), ("second", second)], ENTER);
     shell.env("script", format!("{CHECKS}{script}finish\n"));
-    shell.stdin(Stdio::null()).stdout(input.try_clone()?).stderr(input);
-    let mut child = shell.spawn().context("starting unshare through setpriv")?;
-    drop(shell); // and with it our copies of the pipe's end
-    let followed = tally.follow(output)?;
-    if !child.wait()?.success() && !followed.any_failed {
-        println!("test the Debian package ... FAILED: it ended before its tests did");
-        tally.fail();
-    }
-    Ok(())
+    tally.run(shell, Some("the Debian package ... FAILED: it ended before its tests did"))
 }

@@ -19,7 +19,8 @@ use binary::Needs;
 use tree::Tree;
 
 /// What the tests of the package begin with.
-const CHECKS: &str = concat!(include_str!("../within.sh"), include_str!("checks.sh"));
+const CHECKS: &str =
+    concat!(include_str!("../within.sh"), include_str!("../check.sh"), include_str!("checks.sh"));
 
 /// What packing takes: dpkg-deb, and strip and objdump.
 const TOOLS: [&str; 2] = ["dpkg", "binutils"];
