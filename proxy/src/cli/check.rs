@@ -1,12 +1,11 @@
 //! `hookgate check`: says what a start would say, without starting.
 
-use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use clap::Args;
 use serde::Serialize;
 
-use super::{ConfigFile, Consent, counted, json, print};
+use super::{ConfigFile, Consent, counted, json, print, print_error};
 use crate::check::{self, Checked};
 use crate::config::{Files, Problem, Severity};
 
@@ -30,8 +29,7 @@ pub(super) fn run(options: &Options, file: &ConfigFile) -> anyhow::Result<ExitCo
         print(&json(&Document { version: 1, ok, starts, problems })?)?;
     } else {
         let lines: String = problems.iter().map(|problem| format!("{problem}\n")).collect();
-        // Where standard error is closed there is nobody left to tell.
-        io::stderr().write_all(lines.as_bytes()).ok();
+        print_error(&lines);
         if let Some(config) = config.filter(|_| ok) {
             let upstreams = counted(config.upstreams.len(), "upstream");
             print(&format!("{}: fine, {upstreams}\n", files.path().display()))?;

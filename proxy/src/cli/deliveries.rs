@@ -1,7 +1,6 @@
 //! `hookgate deliveries`: the latest requests, as the running proxy remembers them.
 
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::thread::sleep;
@@ -11,7 +10,7 @@ use anyhow::Context as _;
 use clap::Args;
 use serde::Serialize;
 
-use super::{ConfigFile, is_read, json, print, proxy};
+use super::{ConfigFile, is_read, json, print, print_error, proxy};
 use crate::config::host_name;
 use crate::observe::{Delivery, Outcome};
 
@@ -45,9 +44,7 @@ pub(super) fn run(options: &Options, config: &ConfigFile) -> anyhow::Result<Exit
     } else {
         print(&wanted.iter().map(line).collect::<String>())?;
         if wanted.is_empty() {
-            // Where standard error is closed there is nobody left to tell.
-            writeln!(io::stderr(), "hookgate: no match among the {known} requests that the proxy remembers")
-                .ok();
+            print_error(&format!("hookgate: no match among the {known} requests that the proxy remembers\n"));
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -98,13 +95,8 @@ impl Source {
         let deliveries = proxy::get(proxy::connect(&self.0)?, &format!("/deliveries.json?after={after}"))?;
         let deliveries: Vec<Delivery> = serde_json::from_str(&deliveries)?;
         if let Some(first) = deliveries.first().filter(|first| after > 0 && first.number > after + 1) {
-            // Where standard error is closed there is nobody left to tell.
-            writeln!(
-                io::stderr(),
-                "hookgate: {} requests went by too fast to be shown",
-                first.number - after - 1
-            )
-            .ok();
+            let missed = first.number - after - 1;
+            print_error(&format!("hookgate: {missed} requests went by too fast to be shown\n"));
         }
         let last = deliveries.last().map_or(after, |delivery| delivery.number);
         Ok((deliveries, last))

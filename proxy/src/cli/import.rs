@@ -1,12 +1,11 @@
 //! `hookgate import`: what another server's configuration means here.
 
-use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use clap::Subcommand;
 
-use super::{counted, print};
+use super::{counted, print, print_error};
 use crate::config::{Config, ConfigError};
 use crate::nginx::{Imported, import};
 
@@ -35,7 +34,6 @@ pub(super) fn run(command: &Command) -> anyhow::Result<()> {
             said += &format!("to correct by hand: {problem}\n");
         }
     }
-    // Where standard error is closed there is nobody left to tell.
-    write!(io::stderr(), "{said}").ok();
+    print_error(&said);
     Ok(())
 }

@@ -35,8 +35,7 @@ pub fn main() -> ExitCode {
     match Cli::parse().run() {
         Ok(code) => code,
         Err(error) => {
-            // Where standard error is closed there is nobody left to tell.
-            writeln!(io::stderr(), "hookgate: {error:#}").ok();
+            print_error(&format!("hookgate: {error:#}\n"));
             ExitCode::FAILURE
         }
     }
@@ -171,8 +170,7 @@ fn pin(guard: Option<&config::Guard>) -> &str {
 fn standing(prefixes: &config::Prefixes) -> anyhow::Result<Standing> {
     let (standing, bad) = prefixes.load()?;
     if let Some(bad) = bad {
-        // Where standard error is closed there is nobody left to tell.
-        writeln!(io::stderr(), "hookgate: {}", without_refresh(&bad)).ok();
+        print_error(&format!("hookgate: {}\n", without_refresh(&bad)));
     }
     Ok(standing)
 }
@@ -198,7 +196,12 @@ fn print(text: &str) -> io::Result<()> {
     is_read(text).map(drop)
 }
 
-/// The same, and whether somebody reads it: whoever stops (`| head`) has seen enough.
+/// To standard error, where a command reports what is not its result. A closed one is ignored: there is no other place.
+fn print_error(text: &str) {
+    io::stderr().write_all(text.as_bytes()).ok();
+}
+
+/// [`print`], and whether somebody reads it: whoever stops (`| head`) has seen enough.
 fn is_read(text: &str) -> io::Result<bool> {
     match io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),

@@ -1,7 +1,7 @@
 //! `hookgate upstream`: the allowlist, as the configuration's files have it.
 
 use std::fmt::Write as _;
-use std::io::{self, ErrorKind, Write as _};
+use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use toml_edit::InlineTable;
 
-use super::{ConfigFile, json, print, probe, proxy};
+use super::{ConfigFile, json, print, print_error, probe, proxy};
 use crate::access::Disk;
 use crate::config::{Config, EditLock, Files, Upstream, edit, host_name};
 use crate::upstream::Directory;
@@ -194,8 +194,7 @@ fn try_out(host: &str, config: &Config) -> anyhow::Result<()> {
     if report.failure.is_none() {
         return Ok(print(&text)?);
     }
-    // Where standard error is closed there is nobody left to tell.
-    write!(io::stderr(), "WARNING: the way to {host} is not open:\n{text}").ok();
+    print_error(&format!("WARNING: the way to {host} is not open:\n{text}"));
     Ok(())
 }
 

@@ -7,7 +7,7 @@ mod url;
 mod verification;
 
 use std::fs::File;
-use std::io::{self, Read as _, Write as _};
+use std::io::Read as _;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -27,7 +27,7 @@ use self::receiver::{Outcome, Receiver, Trust};
 use self::report::{Row, Summary};
 use self::url::Url;
 use self::verification::Verification;
-use super::{json, print};
+use super::{json, print, print_error};
 
 /// Deliveries that may be under way at once when a rate is asked for.
 const MOST_AT_ONCE: usize = 64;
@@ -94,8 +94,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         None => meta::SAMPLE.to_owned(),
     };
     if options.insecure {
-        // Where standard error is closed there is nobody left to tell.
-        writeln!(io::stderr(), "WARNING: --insecure: whoever answers is believed; Meta would not").ok();
+        print_error("WARNING: --insecure: whoever answers is believed; Meta would not\n");
     }
     let runtime = runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("cannot start sending")?;
@@ -122,13 +121,10 @@ async fn play(options: &Options, payload: &[u8]) -> anyhow::Result<ExitCode> {
     let url = &options.url.as_meta_sends_it();
     if *url != options.url {
         let target = &url.target;
-        // Where standard error is closed there is nobody left to tell.
-        writeln!(
-            io::stderr(),
+        print_error(&format!(
             "WARNING: Meta sends a `+` in a callback URL's path as %20, and so does this command: {target}; enter %2B \
-             for it, here and at Meta"
-        )
-        .ok();
+             for it, here and at Meta\n"
+        ));
     }
     let instead = options.connect.map(|Address(ip, port)| SocketAddr::new(ip, port.unwrap_or(url.port)));
     let trust = Trust { ca: options.ca.as_deref(), verify: !options.insecure };
