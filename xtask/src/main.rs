@@ -6,6 +6,7 @@ mod bench;
 mod bpffs;
 mod build;
 mod cache;
+mod debootstrap;
 mod demo;
 mod docs;
 mod ebpf;

@@ -6,10 +6,10 @@ use std::process::Command;
 use anyhow::{Result, ensure};
 use harness::TempDir;
 
+use crate::debootstrap::Root;
 use crate::layer::{self, Network};
 use crate::tally::Tally;
 use crate::workspace::{Workspace, is_root};
-use crate::{cache, install};
 
 /// Goes into the root: the sources and a Rust toolchain without rustup are all that is brought along.
 const ENTER: &str = r#"
@@ -59,20 +59,16 @@ fn run(workspace: &Workspace, name: &str, suite: &str, steps: &str, tally: &mut 
     tally.run(shell, Some(&format!("fresh::{name} ... FAILED: it ended before its tests did")))
 }
 
-/// A small Debian, made once by debootstrap. Its package lists are those of its release, without later updates.
+/// A small Debian. Its package lists are those of its release, without later updates.
 fn find_or_make(suite: &str) -> Result<PathBuf> {
-    if !harness::in_path("debootstrap") {
-        install::packages("to try hookgate on fresh machines", &["debootstrap"])?;
-    }
-    let works = |root: &Path| root.join("usr/bin/git").exists() && root.join("usr/bin/curl").exists();
-    cache::find_or_make(&format!("fresh-{suite}"), works, |aside, home| {
-        eprintln!("xtask: fetching {suite} once, into {} (150 MB to download)", home.display());
-        let mut debootstrap = Command::new("debootstrap");
-        debootstrap.args(["--variant=minbase", &format!("--include={PACKAGES}"), suite]);
-        debootstrap.arg(aside).arg(install::mirror());
-        harness::run(debootstrap)?;
-        Ok(())
-    })
+    let root = Root {
+        name: &format!("fresh-{suite}"),
+        suite,
+        packages: PACKAGES,
+        purpose: "to try hookgate on fresh machines",
+        files: ["usr/bin/git", "usr/bin/curl"],
+    };
+    root.find_or_make(|_| Ok(()))
 }
 
 /// The toolchain that compiles us.
