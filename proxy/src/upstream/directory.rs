@@ -115,7 +115,7 @@ impl Directory {
             let former = self.by_name.get(configured.name.as_bytes());
             let upstream = match former.filter(|former| former.is_as(configured, tls.as_ref())) {
                 Some(same) => Arc::clone(same),
-                None => Arc::new(next.upstream(configured, former, tls)),
+                None => Arc::new(next.upstream(configured, former, tls)?),
             };
             next.by_name.insert(configured.name.as_bytes().into(), upstream);
         }
@@ -149,13 +149,14 @@ impl Directory {
         &mut self,
         configured: &config::Upstream,
         former: Option<&Arc<Upstream>>,
-        tls: Option<UpstreamTls>,
-    ) -> Upstream {
+        tls: Option<Arc<ClientConfig>>,
+    ) -> Result<Upstream, BadUpstream> {
         self.serial += 1;
+        let tls = tls.map(|config| UpstreamTls::new(&configured.name, config)).transpose()?;
         let metrics = former.map(|former| Arc::clone(&former.metrics));
         let count = former.map(|former| former.in_flight.shared()).unwrap_or_default();
         let at_same_place = former.filter(|former| former.is_at_place_of(configured));
-        Upstream {
+        Ok(Upstream {
             serial: self.serial,
             name: configured.name.as_str().into(),
             port: configured.port,
@@ -168,7 +169,7 @@ impl Directory {
             metrics: metrics.unwrap_or_else(|| Arc::new(UpstreamMetrics::new(&configured.name))),
             in_flight: InFlight::new(count, configured.in_flight),
             keep_alive: at_same_place.map(|former| Arc::clone(&former.keep_alive)).unwrap_or_default(),
-        }
+        })
     }
 
     /// `former`: the configuration for the same authorities, if it may be kept.
@@ -177,24 +178,23 @@ impl Directory {
         configured: &config::Upstream,
         former: impl FnOnce(&Trust) -> Option<&'f SharedConfig>,
         access: &dyn Access,
-    ) -> Result<Option<UpstreamTls>, BadUpstream> {
+    ) -> Result<Option<Arc<ClientConfig>>, BadUpstream> {
         if !configured.tls {
             return Ok(None);
         }
-        let name = || configured.name.clone();
         let trust = Trust::of(configured);
         let config = match self.configs.get(&trust) {
             Some(shared) => Arc::clone(&shared.config),
             None => {
                 let shared = self.shared_config(&trust, former(&trust), access);
-                let shared =
-                    shared.map_err(|error| BadUpstream::Certificate { name: name(), error: error.into() })?;
+                let shared = shared.map_err(|error| BadUpstream::Certificate {
+                    name: configured.name.clone(),
+                    error: error.into(),
+                })?;
                 Arc::clone(&self.configs.entry(trust).or_insert(shared).config)
             }
         };
-        let server_name =
-            ServerName::try_from(name()).map_err(|_| BadUpstream::ServerName { name: name() })?;
-        Ok(Some(UpstreamTls { server_name, config }))
+        Ok(Some(config))
     }
 
     fn shared_config(
@@ -278,6 +278,14 @@ fn relies_on_roots(upstream: &config::Upstream) -> bool {
     upstream.tls && upstream.verify && upstream.ca.is_none()
 }
 
+impl UpstreamTls {
+    fn new(name: &str, config: Arc<ClientConfig>) -> Result<Self, BadUpstream> {
+        let server_name = ServerName::try_from(name.to_owned());
+        let server_name = server_name.map_err(|_| BadUpstream::ServerName { name: name.to_owned() })?;
+        Ok(Self { server_name, config })
+    }
+}
+
 impl Upstream {
     /// How many requests are under way to it.
     pub fn in_flight(&self) -> usize {
@@ -304,9 +312,9 @@ impl Upstream {
     }
 
     /// Whether it has the configured settings and `tls`.
-    fn is_as(&self, configured: &config::Upstream, tls: Option<&UpstreamTls>) -> bool {
+    fn is_as(&self, configured: &config::Upstream, tls: Option<&Arc<ClientConfig>>) -> bool {
         let trusts = match (&self.tls, tls) {
-            (Some(own), Some(tls)) => Arc::ptr_eq(&own.config, &tls.config),
+            (Some(own), Some(config)) => Arc::ptr_eq(&own.config, config),
             (own, tls) => own.is_none() && tls.is_none(),
         };
         trusts
