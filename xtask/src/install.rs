@@ -133,10 +133,10 @@ fn install(purpose: &str, packages: &[&str]) -> Result<()> {
 /// # Errors
 /// apt-get's own first error: it does not know a package, or would have to remove one.
 fn size(packages: &[&str]) -> Result<String> {
-    let mut simulated = command(&["install", "--simulate"], packages);
-    let output = simulated.output().context("starting apt-get")?;
+    // Installs nothing. `--assume-no` does, where apt-get has no reason to ask.
+    let output =
+        command(&["install", "-y", "--print-uris"], packages).output().context("starting apt-get")?;
     ensure!(output.status.success(), "{}", first_error(&output.stderr));
-    let output = command(&["install", "--assume-no"], packages).output().context("starting apt-get")?;
     let text = String::from_utf8_lossy(&output.stdout);
     let figure = |start: &str| text.lines().find_map(|line| line.strip_prefix(start)?.split(" of ").next());
     let figures = figure("Need to get ").zip(figure("After this operation, "));
@@ -196,4 +196,29 @@ pub fn unattended(program: &str) -> Command {
     let mut command = Command::new(program);
     command.stdin(Stdio::null()).env("DEBIAN_FRONTEND", "noninteractive").env("LC_ALL", "C");
     command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// apt-get has no question about a package without dependencies that are missing, and installed it unasked.
+    #[test]
+    fn asking_for_a_size_installs_nothing() {
+        const SMALL: &str = "sl";
+        if candidate(SMALL).is_none() {
+            eprintln!("SKIPPED: asking_for_a_size_installs_nothing: apt does not know {SMALL}");
+            return;
+        }
+        let status = || {
+            let mut query = Command::new("dpkg-query");
+            query.args(["--show", "--showformat=${Status}", SMALL]);
+            harness::run(query).unwrap_or_default()
+        };
+        let before = status();
+        assert!(size(&[SMALL]).unwrap().ends_with(" on disk"));
+        assert_eq!(status(), before);
+        let error = size(&["no-such-package-anywhere"]).unwrap_err().to_string();
+        assert!(error.contains("Unable to locate package"), "{error}");
+    }
 }

@@ -17,6 +17,7 @@ use crate::tally::Tally;
 use crate::workspace::Workspace;
 use carried::{Carried, Record};
 use compile::Compiled;
+pub use toolchain::sysroot;
 use toolchain::{Candidate, Toolchain};
 
 pub enum Object {

@@ -69,13 +69,7 @@ impl Toolchain {
     /// # Errors
     /// It does not run, has no source of `core`, is too old, or no linker fits its LLVM.
     pub fn at(rustc: &Path) -> Result<Self> {
-        let ask = |args: &[&str]| {
-            let mut command = Command::new(rustc);
-            command.args(args).env_remove("LD_LIBRARY_PATH");
-            harness::run(command).ok().with_context(|| format!("{} does not run", rustc.display()))
-        };
-        let sysroot = PathBuf::from(ask(&["--print", "sysroot"])?.trim());
-        let said = ask(&["-vV"])?;
+        let (sysroot, said) = (sysroot(rustc)?, ask(rustc, &["-vV"])?);
         let field = |name: &str| said.lines().find_map(|line| line.strip_prefix(name));
         let (release, llvm) = (field("release: "), field("LLVM version: "));
         let release = release.context("rustc does not say its release")?;
@@ -112,6 +106,20 @@ pub fn ensure_new_enough(release: &str) -> Result<()> {
     Ok(())
 }
 
+/// Where a compiler's libraries and sources lie.
+///
+/// # Errors
+/// It does not run.
+pub fn sysroot(rustc: &Path) -> Result<PathBuf> {
+    Ok(PathBuf::from(ask(rustc, &["--print", "sysroot"])?.trim()))
+}
+
+fn ask(rustc: &Path, args: &[&str]) -> Result<String> {
+    let mut command = Command::new(rustc);
+    command.args(args).env_remove("LD_LIBRARY_PATH");
+    harness::run(command).ok().with_context(|| format!("{} does not run", rustc.display()))
+}
+
 fn source_of_core(sysroot: &Path) -> PathBuf {
     sysroot.join("lib/rustlib/src/rust/library/core/src/lib.rs")
 }
@@ -133,9 +141,7 @@ fn rustup_which(toolchain: &str) -> Result<PathBuf> {
 /// Adds rust-src to the nightly where it is missing.
 fn add_source(rustc: &Path) -> Result<()> {
     const ADD: [&str; 5] = ["component", "add", "rust-src", "--toolchain", "nightly"];
-    let mut sysroot = Command::new(rustc);
-    sysroot.args(["--print", "sysroot"]);
-    if source_of_core(Path::new(harness::run(sysroot)?.trim())).exists() {
+    if source_of_core(&sysroot(rustc)?).exists() {
         return Ok(());
     }
     let mut add = Command::new("rustup");

@@ -1,12 +1,12 @@
 //! Machines that have never seen hookgate: the README's first command, in small roots of distributions.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Result, ensure};
 use harness::TempDir;
 
 use crate::debootstrap::Root;
+use crate::ebpf;
 use crate::layer::{self, Network};
 use crate::tally::Tally;
 use crate::workspace::{Workspace, is_root};
@@ -50,7 +50,9 @@ pub fn test(workspace: &Workspace, tally: &mut Tally) -> Result<()> {
 
 fn run(workspace: &Workspace, name: &str, suite: &str, steps: &str, tally: &mut Tally) -> Result<()> {
     let (root, layer) = (find_or_make(suite)?, TempDir::new("fresh")?);
-    let rust = sysroot()?;
+    // The toolchain that compiles us.
+    let rust = ebpf::sysroot(Path::new("rustc"))?;
+    ensure!(rust.join("bin/cargo").exists(), "no cargo in {}", rust.display());
     let authorities = Path::new("/etc/ssl/certs/ca-certificates.crt");
     let paths =
         [("rust", rust.as_path()), ("source", workspace.root.as_path()), ("authorities", authorities)];
@@ -69,13 +71,4 @@ fn find_or_make(suite: &str) -> Result<PathBuf> {
         files: ["usr/bin/git", "usr/bin/curl"],
     };
     root.find_or_make(|_| Ok(()))
-}
-
-/// The toolchain that compiles us.
-fn sysroot() -> Result<PathBuf> {
-    let mut rustc = Command::new("rustc");
-    rustc.args(["--print", "sysroot"]);
-    let sysroot = PathBuf::from(harness::run(rustc)?.trim());
-    ensure!(sysroot.join("bin/cargo").exists(), "no cargo in {}", sysroot.display());
-    Ok(sysroot)
 }
