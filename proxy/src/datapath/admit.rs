@@ -1,11 +1,10 @@
 //! Which connections may proceed: never more than the machine can carry, and Meta's always before others'.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::net::{SourceCounts, SourcePlace, source_of};
 use crate::observe::{ConnectionRefusal, Row};
 
 /// How many connections there may be, in all workers.
@@ -23,7 +22,7 @@ pub struct Admission {
 struct Counts {
     total: AtomicUsize,
     by_class: [AtomicUsize; Class::ALL.len()],
-    sources: Mutex<HashMap<IpAddr, usize>>,
+    sources: Arc<SourceCounts>,
 }
 
 /// Whose an address is.
@@ -77,7 +76,7 @@ impl Admission {
         let of_source = match class {
             Class::Meta | Class::Allowed => None,
             Class::Other => {
-                let place = SourcePlace::take(counts, client, self.most_per_source);
+                let place = SourcePlace::take(&counts.sources, source_of(client), self.most_per_source);
                 Some(place.ok_or(ConnectionRefusal::PerSource)?)
             }
         };
@@ -130,45 +129,6 @@ impl Drop for Place {
     }
 }
 
-/// A place among one stranger's connections.
-struct SourcePlace {
-    counts: Arc<Counts>,
-    source: IpAddr,
-}
-
-impl SourcePlace {
-    fn take(counts: &Arc<Counts>, client: IpAddr, most: usize) -> Option<Self> {
-        let source = source(client);
-        let mut sources = counts.sources.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = sources.entry(source).or_default();
-        if *count >= most {
-            return None;
-        }
-        *count += 1;
-        Some(Self { counts: Arc::clone(counts), source })
-    }
-}
-
-impl Drop for SourcePlace {
-    fn drop(&mut self) {
-        let mut sources = self.counts.sources.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Entry::Occupied(mut count) = sources.entry(self.source) {
-            *count.get_mut() -= 1;
-            if *count.get() == 0 {
-                count.remove();
-            }
-        }
-    }
-}
-
-/// One stranger: an IPv4 address, or an IPv6 /64, which one machine has whole.
-pub(super) fn source(client: IpAddr) -> IpAddr {
-    match client.to_canonical() {
-        IpAddr::V4(v4) => v4.into(),
-        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -215,7 +175,7 @@ mod tests {
         assert_eq!(many(&admission, "2001:db8:0:1::1", 1).0.len(), 1, "another /64");
         drop(slots);
         assert_eq!(many(&admission, "2001:db8::1", 2).0.len(), 2);
-        assert!(admission.counts.sources.lock().unwrap().is_empty());
+        assert!(admission.counts.sources.is_empty());
         assert_eq!(admission.counts.total.load(Ordering::Relaxed), 0);
     }
 

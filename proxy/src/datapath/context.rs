@@ -8,12 +8,12 @@ use std::sync::Arc;
 use rustls::ServerConfig;
 use tokio::net::TcpStream;
 
-use super::admit::{Admission, Class, source};
+use super::admit::{Admission, Class};
 use super::proxy_protocol;
 use super::redirect::Redirect;
 use crate::config::{Limits, Scheme, Timeouts};
 use crate::http::head::HeadLimits;
-use crate::net::KernelTls;
+use crate::net::{KernelTls, source_of};
 use crate::observe::{Log, Metrics, Row, Sender};
 use crate::prefixes::Network;
 use crate::upstream::{Directory, Dns};
@@ -135,7 +135,7 @@ impl Client {
 
     fn new(address: IpAddr, scheme: Scheme, context: &Context) -> Self {
         let row = context.metrics.funnel.row(address);
-        let stranger = (Class::of(address, row) == Class::Other).then(|| source(address));
+        let stranger = (Class::of(address, row) == Class::Other).then(|| source_of(address));
         Self { address, row, text: address.to_string().into(), scheme, stranger }
     }
 }

@@ -6,6 +6,7 @@ mod kernel;
 mod pipe;
 mod session;
 mod socket;
+mod sources;
 mod stream;
 
 pub use ask::{Answer, NoAnswer, ask};
@@ -14,4 +15,5 @@ pub use kernel::{KernelSession, KernelTls, NoKernelTls};
 pub use pipe::Pipe;
 pub use session::{PassError, Session};
 pub use socket::Socket;
+pub use sources::{SourceCounts, SourcePlace, source_of};
 pub use stream::Stream;

@@ -1,10 +1,9 @@
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Upstream;
+use crate::net::{SourceCounts, SourcePlace};
 
 /// How many requests are under way to one upstream, in all workers, and how many may be.
 #[derive(Debug)]
@@ -20,7 +19,7 @@ pub(super) struct Counts {
     /// Those of `total` that are strangers'.
     of_strangers: AtomicUsize,
     /// Those of each stranger.
-    sources: Mutex<HashMap<IpAddr, usize>>,
+    sources: Arc<SourceCounts>,
 }
 
 impl InFlight {
@@ -87,34 +86,22 @@ fn reserved_slots(most: usize, share: f64) -> usize {
 #[derive(Debug)]
 struct StrangerSlot {
     counts: Arc<Counts>,
-    source: IpAddr,
+    _of_source: SourcePlace,
 }
 
 impl StrangerSlot {
     /// One source has at most a quarter of the `most` that strangers may use, and at least one.
     fn take(counts: &Arc<Counts>, source: IpAddr, most: usize) -> Option<Self> {
-        let mut sources = counts.sources.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_source = sources.get(&source).copied().unwrap_or_default();
-        // Counted under the lock alone, so that it cannot pass its limit.
-        if of_source >= (most / 4).max(1) || counts.of_strangers.load(Ordering::Relaxed) >= most {
-            return None;
-        }
-        counts.of_strangers.fetch_add(1, Ordering::Relaxed);
-        sources.insert(source, of_source + 1);
-        Some(Self { counts: Arc::clone(counts), source })
+        let of_source = SourcePlace::take(&counts.sources, source, (most / 4).max(1))?;
+        let is_free = counts.of_strangers.fetch_add(1, Ordering::Relaxed) < most;
+        let slot = Self { counts: Arc::clone(counts), _of_source: of_source };
+        is_free.then_some(slot)
     }
 }
 
 impl Drop for StrangerSlot {
     fn drop(&mut self) {
-        let mut sources = self.counts.sources.lock().unwrap_or_else(PoisonError::into_inner);
         self.counts.of_strangers.fetch_sub(1, Ordering::Relaxed);
-        if let Entry::Occupied(mut count) = sources.entry(self.source) {
-            *count.get_mut() -= 1;
-            if *count.get() == 0 {
-                count.remove();
-            }
-        }
     }
 }
 
@@ -153,7 +140,7 @@ mod tests {
         assert_eq!(all(&upstream, None, 0.5).len(), 9, "what strangers leave is for all");
         drop(others);
         assert_eq!(upstream.in_flight(), 0);
-        assert!(upstream.in_flight.counts.sources.lock().unwrap().is_empty());
+        assert!(upstream.in_flight.counts.sources.is_empty());
         assert_eq!(all(&upstream, Some(strangers[0]), 0.5).len(), 2);
     }
 
