@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::body::{Moved, Pump, PumpError, Side};
 use super::delivery::Sent;
 use super::life::{Life, Stage};
+use super::pace::Pace;
 use super::relay::{FinalHead, Relay, RelayError};
 use super::route::Traits;
 use super::wait::Wait;
@@ -35,6 +36,8 @@ pub(super) struct Exchange<'a> {
     length: Option<u64>,
     /// The upstream's connection may lead nowhere any more.
     doubt: Option<Doubt>,
+    /// Of a stranger's bodies; whose else may take as long as they want.
+    pace: Option<Pace>,
 }
 
 /// A firewall may have forgotten a connection that was idle, and drop what is sent over it.
@@ -99,11 +102,13 @@ impl<'a> Exchange<'a> {
         timeouts: &'a Timeouts,
         life: &'a Life,
         traits: &Traits,
+        is_stranger: bool,
     ) -> Self {
         let begun = request.progress();
         let forward = Forward { pump: request, state: ForwardState::Running };
         let (persists, length) = (traits.persists, traits.framing.length());
-        Self { forward, relay, timeouts, life, begun, persists, length, doubt: None }
+        let pace = is_stranger.then(|| Pace::new(begun));
+        Self { forward, relay, timeouts, life, begun, persists, length, doubt: None, pace }
     }
 
     /// What comes next goes over a new connection, or one that has been `idle` for so long.
@@ -137,6 +142,12 @@ impl<'a> Exchange<'a> {
                         Ok(doubt) => self.doubt = doubt,
                         Err(failure) => return Poll::Ready(Err(ExchangeError::UpstreamGone(failure))),
                     },
+                    Due::Pace(mut pace) => {
+                        if !pace.is_kept(self.moved_by_client(client), self.timeouts.body_idle) {
+                            return Poll::Ready(Err(self.client_is_slow()));
+                        }
+                        self.pace = Some(pace);
+                    }
                     Due::ClientGone => {
                         return Poll::Ready(Err(ExchangeError::ClientGone(io::ErrorKind::TimedOut.into())));
                     }
@@ -152,6 +163,11 @@ impl<'a> Exchange<'a> {
         client: &mut Socket,
         upstream: &mut Socket,
     ) -> Poll<Result<Relayed, ExchangeError>> {
+        if !self.waits_for_client()
+            && let Some(pace) = &mut self.pace
+        {
+            pace.excuse();
+        }
         if self.forward.state == ForwardState::Running
             && let Poll::Ready(outcome) = self.forward.pump.poll(cx, client, &mut upstream.stream)
         {
@@ -192,6 +208,32 @@ impl<'a> Exchange<'a> {
     /// Bytes of both bodies so far.
     pub(super) fn moved(&self) -> Moved {
         self.forward.pump.moved() + self.relay.moved()
+    }
+
+    /// Whether it is the client that nothing goes on without.
+    fn waits_for_client(&self) -> bool {
+        match self.relay.waits_for() {
+            Some((Side::Sink, _)) => true,
+            // An upstream may say no more before it has the rest of the request.
+            Some((Side::Source, _)) | None => {
+                self.forward.state == ForwardState::Running && self.forward.pump.waits_for() == Side::Source
+            }
+        }
+    }
+
+    /// How many bytes of bodies have come from the client, and got to it.
+    fn moved_by_client(&self, client: &Socket) -> u64 {
+        let got = self.relay.given().saturating_sub(client.stream.unacknowledged_bytes());
+        self.forward.pump.moved().bytes() + got
+    }
+
+    /// The client has moved less than the least rate.
+    fn client_is_slow(&self) -> ExchangeError {
+        if self.relay.waits_for().is_none() {
+            return self.failed(Failure::ClientTimeout);
+        }
+        let why = "its bodies moved at less than 1 KiB a second";
+        ExchangeError::ClientGone(io::Error::new(io::ErrorKind::TimedOut, why))
     }
 
     /// What is left of a doubt when its time is over.
@@ -278,7 +320,9 @@ impl<'a> Exchange<'a> {
         let doubt = self.doubt.filter(|_| relaying.is_none());
         let doubt = doubt.map(|doubt| (doubt.until, Due::Doubt(doubt)));
         let go_on = self.relay.wants_continue().then_some((self.begun + CONTINUE_DELAY, Due::Continue));
-        [doubt, relaying, forwarding, go_on].into_iter().flatten().min_by_key(|(deadline, _)| *deadline)
+        let pace = self.pace.filter(|_| self.waits_for_client());
+        let pace = pace.map(|pace| (pace.due(idle), Due::Pace(pace)));
+        [doubt, relaying, forwarding, go_on, pace].into_iter().flatten().min_by_key(|(deadline, _)| *deadline)
     }
 }
 
@@ -290,6 +334,8 @@ enum Due {
     Failure(Failure),
     /// By now the upstream must have acknowledged something.
     Doubt(Doubt),
+    /// By now a stranger's bodies must have come some way.
+    Pace(Pace),
     /// The client takes nothing.
     ClientGone,
 }

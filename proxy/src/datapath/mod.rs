@@ -9,6 +9,7 @@ mod delivery;
 mod exchange;
 mod handshake;
 mod life;
+mod pace;
 pub mod proxy_protocol;
 mod read_head;
 mod redirect;

@@ -203,6 +203,14 @@ impl Relay {
         }
     }
 
+    /// How many bytes of the body the client's socket has been given.
+    pub(super) fn given(&self) -> u64 {
+        match &self.state {
+            State::Body { pump, .. } => pump.given(),
+            State::Head(_) | State::Interim(_) | State::Done(_) => self.moved.bytes(),
+        }
+    }
+
     /// Gives back the memory that heads were made in, empty.
     pub(super) fn into_scratch(self) -> Vec<u8> {
         self.scratch

@@ -16,6 +16,7 @@ mod forwarding;
 mod funnel;
 mod http_listener;
 mod in_flight;
+mod least_rate;
 mod life;
 mod limits;
 mod log;
