@@ -161,6 +161,11 @@ impl KernelSession {
         (!self.has_ended && self.failure.is_none()).then_some(&self.tcp)
     }
 
+    /// Content has come from [`Self::source`].
+    pub fn passed_content(&mut self) {
+        self.control.passed_content();
+    }
+
     /// Whether the peer has shown a certificate, in this handshake or in the one that it resumes.
     pub fn has_peer_certificate(&self) -> bool {
         self.has_peer_certificate
@@ -224,7 +229,10 @@ impl KernelSession {
                 _ if !self.control.is_empty() => Err(unexpected(ContentType::ApplicationData)),
                 // Empty records may come, and mean nothing.
                 0 => return Ok(Got::Control),
-                length => return Ok(Got::Content(length)),
+                length => {
+                    self.control.passed_content();
+                    return Ok(Got::Content(length));
+                }
             },
             Ok(Some(Received { content_type, length })) => {
                 self.control(content_type, &bytes[..length]).map(|()| Got::Control)
@@ -302,6 +310,7 @@ impl KernelSession {
         if !self.control.is_empty() {
             return Err(unexpected_message(HandshakeType::KeyUpdate));
         }
+        self.control.updated_keys()?;
         if !self.rekeys {
             return Err(internal("the peer has replaced its keys, which this kernel cannot"));
         }

@@ -61,6 +61,13 @@ impl Stream {
         }
     }
 
+    /// Content has come from [`Self::source`].
+    pub fn passed_content(&mut self) {
+        if let Self::Kernel(tls) = self {
+            tls.passed_content();
+        }
+    }
+
     /// Whether it takes what lies in pipes.
     pub fn takes_pipes(&self) -> bool {
         matches!(self, Self::Plain(_) | Self::Kernel(_))

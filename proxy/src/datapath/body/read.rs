@@ -39,6 +39,7 @@ impl Pump {
             if let Some(mut pipe) = source.buffer.pipes().take() {
                 let filled = pipe.poll_fill(cx, from, left);
                 if let Poll::Ready(Ok(1..)) = filled {
+                    source.stream.passed_content();
                     self.take_spliced(pipe)?;
                 } else {
                     source.buffer.pipes().give(pipe);

@@ -6,6 +6,8 @@ use rustls::{AlertDescription, ContentType, Error, HandshakeType, InvalidMessage
 const MOST_MESSAGE_BYTES: usize = 64 * 1024;
 /// Warnings that are ignored; there is no need for any.
 const MOST_WARNINGS: u8 = 4;
+/// Key updates between two pieces of content (as rustls has it): each costs new keys for the kernel.
+const MOST_KEY_UPDATES: u8 = 32;
 
 /// A peer's fault, and what it is told.
 pub(super) type Fault = (AlertDescription, Error);
@@ -17,6 +19,8 @@ pub(super) struct Control {
     /// What the bytes are, where there are any.
     is_alert: bool,
     warnings: u8,
+    /// Since the last content.
+    key_updates: u8,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -77,6 +81,20 @@ impl Control {
             }
             _ => Ok(None),
         }
+    }
+
+    /// Content has come.
+    pub(super) fn passed_content(&mut self) {
+        self.key_updates = 0;
+    }
+
+    /// The peer has replaced its keys once more.
+    pub(super) fn updated_keys(&mut self) -> Result<(), Fault> {
+        self.key_updates += 1;
+        if self.key_updates <= MOST_KEY_UPDATES {
+            return Ok(());
+        }
+        Err((AlertDescription::UnexpectedMessage, PeerMisbehaved::TooManyKeyUpdateRequests.into()))
     }
 
     /// One more that is ignored.
@@ -149,6 +167,21 @@ mod tests {
         let mut control = Control::default();
         control.add(ContentType::Handshake, &[4]).unwrap();
         assert!(control.add(ContentType::Alert, &[1, 0]).is_err(), "a message that another interrupts");
+    }
+
+    #[test]
+    fn key_updates_have_an_end_unless_content_comes_between() {
+        let mut control = Control::default();
+        for _ in 0..2 {
+            for _ in 0..MOST_KEY_UPDATES {
+                control.updated_keys().unwrap();
+            }
+            control.passed_content();
+        }
+        for _ in 0..MOST_KEY_UPDATES {
+            control.updated_keys().unwrap();
+        }
+        assert!(control.updated_keys().is_err());
     }
 
     #[test]
