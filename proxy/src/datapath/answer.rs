@@ -16,7 +16,7 @@ use crate::http::chunked::Step;
 use crate::http::decoder::Decoder;
 use crate::http::encode::Persistence;
 use crate::http::framing::Framing;
-use crate::net::{Socket, Stream};
+use crate::net::Socket;
 use crate::observe::clock;
 
 /// How long a closing connection is still read from, so that the client gets to read what was said.
@@ -120,9 +120,9 @@ async fn shutdown(client: &mut Socket, deadline: Instant) -> bool {
     matches!(timeout_at(deadline, said).await, Ok(Ok(())))
 }
 
-/// A close that no client can take for the end of a body: without TLS's close_notify, or with a reset.
+/// A close that no client can take for the end of a body: a reset. With TLS, too: some clients do without close_notify.
 pub(super) fn abort(client: &Socket) {
-    if let Stream::Plain(tcp) = &client.stream {
+    if let Some(tcp) = client.stream.tcp() {
         // When it cannot be set, the close is an ordinary one: there is nothing better left to do.
         let _ = socket2::SockRef::from(tcp).set_linger(Some(Duration::ZERO));
     }

@@ -292,6 +292,11 @@ impl<'a> Exchange<'a> {
     }
 
     fn failed(&self, failure: Failure) -> ExchangeError {
+        if self.relay.is_within_interim() {
+            // An answer would be taken for the rest of it.
+            let why = format!("it had taken part of an interim response when {}", failure.reason());
+            return ExchangeError::ClientGone(io::Error::new(io::ErrorKind::TimedOut, why));
+        }
         match self.relay.final_head() {
             Some(head) if self.relay.has_begun() => ExchangeError::Cut { failure, head },
             _ => ExchangeError::Unanswered(failure),

@@ -240,6 +240,11 @@ impl Relay {
         }
     }
 
+    /// Whether the client has been given part of an interim response, and not all of it.
+    pub(super) fn is_within_interim(&self) -> bool {
+        matches!(&self.state, State::Interim(pump) if pump.has_written())
+    }
+
     /// The final response's head, once it is there.
     pub(super) fn final_head(&self) -> Option<FinalHead> {
         match &self.state {

@@ -2,13 +2,13 @@
 
 use std::io::Read as _;
 use std::net::SocketAddr;
-use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
-use harness::{Client, End, Need, NetNs, Proxy, require};
+use anyhow::Result;
+use harness::{Client, End, Proxy, require};
 
+use crate::small_buffers::{NEEDS, with_small_buffers};
 use crate::{OK, Origin, Relay, TIMEOUTS, local, proxy_line, request, upstream};
 
 const BELIEVED: &str = "proxy_protocol_from = [\"127.0.0.0/8\"]";
@@ -88,14 +88,11 @@ fn downloads(address: SocketAddr, source: &str, most: Duration) -> Result<Durati
 
 #[test]
 fn a_strangers_slow_download_is_cut() -> Result<()> {
-    if !require(&[Need::Root, Need::Program("ip")]) {
+    if !require(&NEEDS) {
         return Ok(());
     }
-    let ns = NetNs::new()?;
-    // Buffers so small that a trickle is seen as one: what lies in them counts as taken, or does not move.
-    let mut shell: Command = ns.command("sh");
-    shell.args(["-c", "cd /proc/sys/net/ipv4 && echo 4096 4096 4096 | tee tcp_wmem >tcp_rmem"]);
-    ensure!(shell.status()?.success(), "the buffers cannot be made small");
+    // A trickle is seen as one: what lies in buffers counts as taken, or does not move.
+    let ns = with_small_buffers()?;
     let origin = ns.inside(|| {
         Origin::plain(|connection| {
             connection.request()?;
