@@ -6,32 +6,44 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 use super::context::Protocol;
-use crate::net::{Buffers, KernelTls, Session, Stream};
+use crate::net::{Buffers, KernelTls, QueueFull, Session, StrangersHandshakes, Stream};
 use crate::observe::Handshake;
 use crate::tls::ACME_TLS;
 
-/// TLS with a client, where its listener speaks TLS.
+/// Why a connection got no further than its TLS handshake.
+pub(super) enum NoSession {
+    /// It failed, took too long, or was all that the client wanted.
+    Ended(Handshake),
+    /// Too many others wait for theirs.
+    Refused,
+}
+
+/// TLS with a client, where its listener speaks TLS. A stranger's takes its turns among `strangers`.
 ///
-/// Errors: it failed, took too long, or was all that the client wanted; the connection is closed.
+/// Errors: the connection is closed.
 pub(super) async fn handshake(
     tcp: TcpStream,
     protocol: &Protocol,
     deadline: Instant,
     kernel_tls: Option<KernelTls>,
     buffers: &Rc<Buffers>,
-) -> Result<Stream, Handshake> {
-    match protocol {
-        Protocol::Plain(_) | Protocol::Redirect(_) => Ok(Stream::Plain(tcp)),
-        Protocol::Https(config) => {
-            let accepted = Session::accept(tcp, Arc::clone(config), kernel_tls, buffers);
-            match timeout_at(deadline, accepted).await {
-                Ok(Ok(session)) if session.state().alpn_protocol() == Some(ACME_TLS) => {
-                    Err(Handshake::AcmeChallenge)
-                }
-                Ok(session) => session.and_then(Session::into_stream).map_err(|error| outcome(&error)),
-                Err(_) => Err(Handshake::TimedOut),
-            }
+    strangers: Option<&StrangersHandshakes>,
+) -> Result<Stream, NoSession> {
+    let Protocol::Https(config) = protocol else { return Ok(Stream::Plain(tcp)) };
+    let accepted = Session::accept(tcp, Arc::clone(config), kernel_tls, buffers, strangers);
+    match timeout_at(deadline, accepted).await {
+        Ok(Ok(session)) if session.state().alpn_protocol() == Some(ACME_TLS) => {
+            Err(NoSession::Ended(Handshake::AcmeChallenge))
         }
+        Ok(session) => session.and_then(Session::into_stream).map_err(|error| no_session(&error)),
+        Err(_) => Err(NoSession::Ended(Handshake::TimedOut)),
+    }
+}
+
+fn no_session(error: &io::Error) -> NoSession {
+    match error.get_ref() {
+        Some(inner) if inner.is::<QueueFull>() => NoSession::Refused,
+        _ => NoSession::Ended(outcome(error)),
     }
 }
 

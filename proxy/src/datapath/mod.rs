@@ -31,11 +31,12 @@ pub use context::{Context, Protocol};
 pub use life::{Life, Stage};
 pub use redirect::Redirect;
 
-use crate::net::{Buffers, Limits, Socket};
+use crate::net::{Buffers, Limits, Socket, StrangersHandshakes};
 use crate::observe::{ConnectionRefusal, Handshake, Step};
 use crate::upstream::Pool;
 use connection::{Connection, Memories, Memory};
 use context::{Client, InWorker};
+use handshake::NoSession;
 use wait::Wait;
 
 /// What a worker spends on content on its way, beyond a buffer for each connection that has something in it: at most
@@ -49,13 +50,15 @@ pub struct Local {
     pool: Pool,
     buffers: Rc<Buffers>,
     memories: Memories,
+    strangers: StrangersHandshakes,
 }
 
 impl Local {
     pub fn new(context: Arc<Context>) -> Self {
         let context = RefCell::new(InWorker::new(context));
         let buffers = Buffers::new(MEMORY);
-        Self { context, pool: Pool::default(), buffers, memories: Memories::default() }
+        let (pool, memories, strangers) = Default::default();
+        Self { context, pool, buffers, memories, strangers }
     }
 
     /// What the next request is served with.
@@ -66,6 +69,16 @@ impl Local {
     /// Looks after idle connections to upstreams, for ever.
     pub async fn sweep(&self) {
         self.pool.sweep(|| Arc::clone(&self.context().dns)).await;
+    }
+
+    /// Gives strangers' TLS handshakes their turns, for ever.
+    pub async fn give_turns(&self) {
+        let is_shared = || {
+            let context = self.context();
+            let connected = |class| context.admission.count(class) > 0;
+            connected(Class::Meta) || connected(Class::Allowed)
+        };
+        self.strangers.give_turns(is_shared).await;
     }
 
     /// From now on requests are served with another.
@@ -95,17 +108,24 @@ pub async fn serve(mut tcp: TcpStream, peer: SocketAddr, protocol: Protocol, loc
         Ok(slot) => slot,
         Err(why) => return context.metrics.refused_connection(why),
     };
+    let is_stranger = client.stranger.is_some();
     let stream = match Box::pin(handshake::handshake(
         tcp,
         &protocol,
         first_byte_due,
-        context.kernel_tls,
+        // A stranger has no use for it, and need not reach that part of the kernel.
+        context.kernel_tls.filter(|_| !is_stranger),
         &local.buffers,
+        is_stranger.then_some(&local.strangers),
     ))
     .await
     {
         Ok(stream) => stream,
-        Err(outcome) => {
+        Err(NoSession::Refused) => {
+            count(Step::TlsFailed);
+            return context.metrics.refused_connection(ConnectionRefusal::Handshakes);
+        }
+        Err(NoSession::Ended(outcome)) => {
             if outcome != Handshake::AcmeChallenge {
                 count(Step::TlsFailed);
             }

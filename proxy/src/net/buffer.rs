@@ -148,7 +148,7 @@ pub enum Size {
 }
 
 impl Size {
-    const fn bytes(self) -> usize {
+    pub(super) const fn bytes(self) -> usize {
         match self {
             Self::Record => 20 * 1024,
             Self::Large => 68 * 1024,

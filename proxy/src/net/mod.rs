@@ -2,6 +2,7 @@
 
 mod ask;
 mod buffer;
+mod handshakes;
 mod kernel;
 mod pipe;
 mod session;
@@ -11,6 +12,7 @@ mod stream;
 
 pub use ask::{Answer, NoAnswer, ask};
 pub use buffer::{Buffer, Buffers, Limits, Size};
+pub use handshakes::{QueueFull, StrangersHandshakes};
 pub use kernel::{KernelSession, KernelTls, NoKernelTls};
 pub use pipe::Pipe;
 pub use session::{PassError, Session};

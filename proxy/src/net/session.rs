@@ -20,14 +20,15 @@ use rustls::{ClientConfig, CommonState, Error, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::{Buffer, Buffers, KernelTls, Size};
+use super::{Buffer, Buffers, KernelTls, Size, StrangersHandshakes};
 use end::{End, Step, Wish, content_that_fits};
 use handover::rest_of_record;
 pub use pass::PassError;
 
 /// The most content that a record has (RFC 8446 §5.1).
 pub(super) const RECORD_CONTENT_BYTES: usize = 16 * 1024;
-/// A handshake message may take so much until it is whole; rustls itself refuses messages longer than 64 KiB.
+/// A handshake message may take so much until it is whole; rustls itself refuses messages longer than 64 KiB. A stranger's
+/// has to fit into what a record takes.
 const MOST_HANDSHAKE_BYTES: usize = 80 * 1024;
 
 /// One end of a TLS session and its socket.
@@ -50,21 +51,29 @@ pub struct Session {
     kernel: Option<KernelTls>,
     /// Records are read one by one, so that nothing of what follows the handshake is.
     one_by_one: bool,
+    /// So much of a handshake message may wait for the rest.
+    most_handshake_bytes: usize,
     buffers: Rc<Buffers>,
 }
 
 impl Session {
-    /// A server's handshake.
+    /// A server's handshake; a stranger's takes its turns among `strangers`.
     ///
-    /// Errors: `InvalidData` with a [`rustls::Error`] within where TLS failed; otherwise the socket's.
+    /// Errors: `InvalidData` with a [`rustls::Error`] within where TLS failed; `Other` with a [`super::QueueFull`] within;
+    /// otherwise the socket's.
     pub async fn accept(
         tcp: TcpStream,
         config: Arc<ServerConfig>,
         kernel: Option<KernelTls>,
         buffers: &Rc<Buffers>,
+        strangers: Option<&StrangersHandshakes>,
     ) -> io::Result<Self> {
         let end = UnbufferedServerConnection::new(config).map_err(invalid)?;
-        Self::new(tcp, End::Server(end), kernel, buffers).handshake().await
+        let mut session = Self::new(tcp, End::Server(end), kernel, buffers);
+        if strangers.is_some() {
+            session.most_handshake_bytes = Size::Record.bytes();
+        }
+        session.handshake(strangers).await
     }
 
     /// A client's handshake with the server `name`.
@@ -78,7 +87,7 @@ impl Session {
         buffers: &Rc<Buffers>,
     ) -> io::Result<Self> {
         let end = UnbufferedClientConnection::new(config, name).map_err(invalid)?;
-        Self::new(tcp, End::Client(end), kernel, buffers).handshake().await
+        Self::new(tcp, End::Client(end), kernel, buffers).handshake(None).await
     }
 
     fn new(tcp: TcpStream, end: End, kernel: Option<KernelTls>, buffers: &Rc<Buffers>) -> Self {
@@ -95,23 +104,24 @@ impl Session {
             failure: None,
             kernel,
             one_by_one: false,
+            most_handshake_bytes: MOST_HANDSHAKE_BYTES,
             buffers,
         }
     }
 
-    async fn handshake(mut self) -> io::Result<Self> {
-        poll_fn(|cx| self.poll_handshake(cx)).await?;
-        Ok(self)
-    }
-
-    fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    async fn handshake(mut self, strangers: Option<&StrangersHandshakes>) -> io::Result<Self> {
         loop {
+            let turn = match strangers.filter(|_| !self.incoming.is_empty()) {
+                Some(strangers) => Some(strangers.turn().await.map_err(io::Error::other)?),
+                None => None,
+            };
             while self.step_ahead(Wish::Receive)? == Step::Onward {}
-            ready!(self.poll_flush(cx))?;
+            drop(turn);
+            poll_fn(|cx| self.poll_flush(cx)).await?;
             if !self.state().is_handshaking() {
-                return Poll::Ready(Ok(()));
+                return Ok(self);
             }
-            ready!(self.poll_receive(cx))?;
+            poll_fn(|cx| self.poll_receive(cx)).await?;
             self.one_by_one = self.kernel.is_some_and(KernelTls::is_at_once);
         }
     }
@@ -289,7 +299,7 @@ impl Session {
             return Poll::Pending;
         };
         ready?;
-        self.incoming.grow_if_full(MOST_HANDSHAKE_BYTES);
+        self.incoming.grow_if_full(self.most_handshake_bytes);
         let most = if self.one_by_one { rest_of_record(self.incoming.filled()) } else { usize::MAX };
         let space = self.incoming.space();
         if space.is_empty() {

@@ -6,10 +6,13 @@ use std::path::{Path, PathBuf};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::system::sysinfo;
 
-/// What one busy connection may take, in bytes: two TLS sessions, two buffers, and the kernel's sockets.
-const BYTES_PER_CONNECTION: u64 = 40 * 1024;
-// Half a gigabyte carries as many as the contract says.
-const _: () = assert!((512 << 20) / BYTES_PER_CONNECTION >= 12_000);
+/// What connections take in bytes, on average, when all are busy: two TLS sessions, the kernel's sockets, and in some a
+/// buffer in which something waits.
+const BYTES_PER_CONNECTION: u64 = 28 * 1024;
+/// What connections may take of the memory; the rest is for all else on the machine.
+const SHARE_OF_MEMORY: (u64, u64) = (3, 4);
+// Half a gigabyte carries as many as the contract says, also without the 40 MiB that a kernel keeps of it.
+const _: () = assert!(by_memory(472 << 20) >= 12_000);
 /// A client's and an upstream's.
 const DESCRIPTORS_PER_CONNECTION: u64 = 2;
 /// For listeners, files, DNS and the runtime.
@@ -17,9 +20,14 @@ const OTHER_DESCRIPTORS: u64 = 128;
 
 /// As many connections as memory and descriptors allow; the descriptors' soft limit is raised to the hard one.
 pub fn connections() -> usize {
-    let by_memory = memory_bytes() / BYTES_PER_CONNECTION;
+    let by_memory = by_memory(memory_bytes());
     let by_descriptors = descriptors().saturating_sub(OTHER_DESCRIPTORS) / DESCRIPTORS_PER_CONNECTION;
     usize::try_from(by_memory.min(by_descriptors)).unwrap_or(usize::MAX).max(1)
+}
+
+const fn by_memory(bytes: u64) -> u64 {
+    let (part, whole) = SHARE_OF_MEMORY;
+    bytes / whole * part / BYTES_PER_CONNECTION
 }
 
 /// The limit on open descriptors, after raising it as far as it goes.

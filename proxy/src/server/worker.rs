@@ -98,6 +98,8 @@ impl Worker {
             let worker = Rc::new(self);
             let sweeper = Rc::clone(&worker);
             drop(spawn_local(async move { sweeper.local.sweep().await }));
+            let giver = Rc::clone(&worker);
+            drop(spawn_local(async move { giver.local.give_turns().await }));
             drop(spawn_local(beat.keep()));
             let mut accepting = Vec::new();
             let mut served = pin!(worker.life.reaches(Stage::Replaced));

@@ -15,6 +15,7 @@ mod early_closes;
 mod figures;
 mod forwarding;
 mod funnel;
+mod handshakes;
 mod http_listener;
 mod in_flight;
 mod least_rate;

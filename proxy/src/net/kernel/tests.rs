@@ -57,7 +57,8 @@ async fn session(kernel: KernelTls) -> (Stream, JoinHandle<(usize, io::Result<()
     });
     let (tcp, _) = listener.accept().await.unwrap();
     let buffers = Buffers::new(Limits { free: 1, large: 0, pipes: 0 });
-    let session = Session::accept(tcp, Arc::new(server), Some(kernel.at_once()), &buffers).await.unwrap();
+    let session =
+        Session::accept(tcp, Arc::new(server), Some(kernel.at_once()), &buffers, None).await.unwrap();
     (session.into_stream().unwrap(), client)
 }
 

@@ -67,15 +67,18 @@ pub enum ConnectionRefusal {
     ReservedForMeta,
     /// As many of this stranger's as there may be.
     PerSource,
+    /// Too many strangers' TLS handshakes wait for their turn.
+    Handshakes,
     /// A load balancer's PROXY header is missing or wrong.
     ProxyProtocol,
 }
 
 impl ConnectionRefusal {
-    const ALL: [(Self, &str); 4] = [
+    const ALL: [(Self, &str); 5] = [
         (Self::Connections, "connections"),
         (Self::ReservedForMeta, "reserved_for_meta"),
         (Self::PerSource, "per_source"),
+        (Self::Handshakes, "handshakes"),
         (Self::ProxyProtocol, "proxy_protocol"),
     ];
 }
