@@ -137,7 +137,7 @@ impl fmt::Display for Advisory {
 /// The file's text.
 impl fmt::Display for Excerpt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{HEADER}state = \"{}\"\n", self.state)?;
+        writeln!(f, "{HEADER}state = \"{}\"", self.state)?;
         f.write_str("# Every crate that was looked up; most have no advisory.\nlooked_up = [\n")?;
         self.looked_up.iter().try_for_each(|name| writeln!(f, "    \"{name}\","))?;
         f.write_str("]\n")?;
