@@ -11,6 +11,7 @@ mod stream;
 
 pub use ask::{Answer, NoAnswer, ask};
 pub use buffer::{Buffer, Buffers, Limits, Size};
+pub use kernel::control;
 pub use kernel::{KernelSession, KernelTls, NoKernelTls};
 pub use pipe::Pipe;
 pub use session::{PassError, Session};
