@@ -9,7 +9,7 @@ mod socket;
 mod sources;
 mod stream;
 
-pub use ask::{Answer, NoAnswer, ask};
+pub use ask::{Answer, NoAnswer, ask, read_answer};
 pub use buffer::{Buffer, Buffers, Limits, Size};
 pub use kernel::control;
 pub use kernel::{KernelSession, KernelTls, NoKernelTls};

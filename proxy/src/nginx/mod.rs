@@ -9,9 +9,10 @@ mod syntax;
 mod values;
 mod write;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub use include::BadFile;
+pub use syntax::SyntaxError;
 
 use found::Found;
 use syntax::Directive;
@@ -34,10 +35,21 @@ pub fn import(files: &[PathBuf]) -> Result<Imported, BadFile> {
     for file in files {
         directives.extend(include::read(file)?);
     }
+    Ok(meaning(&directives, files))
+}
+
+/// The same of one file's text; no file is opened, and what it includes stays out.
+///
+/// Errors: it is not nginx's syntax.
+pub fn import_text(file: &Path, text: &str) -> Result<Imported, SyntaxError> {
+    Ok(meaning(&syntax::parse(&file.into(), text)?, &[file.to_owned()]))
+}
+
+fn meaning(directives: &[Directive], files: &[PathBuf]) -> Imported {
     let mut found = Found::default();
-    servers::take(&mut found, &outside(&directives));
+    servers::take(&mut found, &outside(directives));
     let toml = write::toml(&found, files);
-    Ok(Imported { toml, upstreams: found.upstreams.len(), notes: found.notes.len() })
+    Imported { toml, upstreams: found.upstreams.len(), notes: found.notes.len() }
 }
 
 /// What stands in `http` blocks, or outside of all.
