@@ -58,3 +58,28 @@ fn outside(directives: &[Directive]) -> Vec<&Directive> {
     let http = directives.iter().filter(|d| inside(d)).flat_map(|http| http.block.iter().flatten());
     directives.iter().filter(|d| !inside(d)).chain(http).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Words in quotes may hold quotes and line ends, which would end a key or a comment.
+    #[test]
+    fn no_word_becomes_a_line_of_its_own() {
+        let text = "map $h $ok { 'a\"b.example' 1; 'c = {}\n[admin]\n#.example' 1; }\n\
+                    server { listen 443 ssl; server_name 'a\nb = 1';\n\
+                    location ~ ^/(?<h>.*)/ { if ($ok = 0) { return 403; } proxy_pass https://$h; }\n\
+                    location '/x\ny/' { proxy_pass https://z; } }";
+        let imported = import_text(Path::new("n"), text).unwrap();
+        let table =
+            toml::de::DeTable::parse(&imported.toml).unwrap_or_else(|e| panic!("{e}\n{}", imported.toml));
+        assert!(!table.get_ref().contains_key("admin"), "{}", imported.toml);
+        let upstreams = table.get_ref().get("upstreams").and_then(|section| section.get_ref().as_table());
+        assert!(
+            upstreams.is_some_and(|upstreams| upstreams.contains_key("a\"b.example")),
+            "{}",
+            imported.toml
+        );
+        assert_eq!(imported.upstreams, 2);
+    }
+}
