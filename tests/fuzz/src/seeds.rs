@@ -111,7 +111,7 @@ fn nginx_files() -> Vec<Vec<u8>> {
     files.extend(NGINX_LINES.iter().map(|line| line.as_bytes().to_vec()));
     let server =
         |line: &&str| format!("server {{ listen 443 ssl; location / {{ proxy_pass https://$h; }} {line} }}");
-    files.extend(NGINX_LINES.iter().map(|line| server(&line).into_bytes()));
+    files.extend(NGINX_LINES.iter().map(|line| server(line).into_bytes()));
     files
 }
 
