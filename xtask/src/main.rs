@@ -1,6 +1,7 @@
 //! `cargo xtask`: builds, runs, tests and measures hookgate. A file a command; this one only dispatches.
 #![forbid(unsafe_code)]
 
+mod advisories;
 mod aftermath;
 mod bench;
 mod bpffs;
@@ -43,6 +44,7 @@ enum Command {
     Object,
     /// Tries what README.md and docs/ say: configurations, commands, links, names
     Docs,
+    Advisories(advisories::Args),
     /// Looks for what is against the house rules
     Tidy,
 }
@@ -69,6 +71,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Package(args) => package::main(&workspace, &args),
         Command::Object => ebpf::main(&workspace),
         Command::Docs => docs::main(&workspace),
+        Command::Advisories(args) => advisories::main(&workspace, &args),
         Command::Tidy => tidy::main(&workspace),
     }
 }

@@ -167,21 +167,27 @@ impl Messenger {
     }
 
     fn note_wait(&self, answer: &Answer) {
-        let Some(after) = answer.field("retry-after").filter(|_| answer.status >= 400) else {
-            return;
-        };
-        let now = clock::now().as_second();
-        let until = match after.parse::<i64>() {
-            Ok(seconds) => now.saturating_add(seconds),
-            Err(_) => rfc2822::parse(&after).map_or(now, |time| time.timestamp().as_second()),
-        };
-        let mut not_before = self.not_before.lock().unwrap_or_else(PoisonError::into_inner);
-        *not_before = Some(until.min(now + LONGEST_WAIT));
+        if let Some(until) = not_before(answer, clock::now().as_second()) {
+            *self.not_before.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
+        }
     }
 }
 
-/// With the fields that the protocol has a meaning for.
-fn response(answer: Answer) -> Result<Response<Bytes>, http::Error> {
+/// When an authority that refuses wants to be asked again, if it says so: at most a day after `now`. Times are seconds of
+/// Unix time.
+pub fn not_before(answer: &Answer, now: i64) -> Option<i64> {
+    let after = answer.field("retry-after").filter(|_| answer.status >= 400)?;
+    let until = match after.parse::<i64>() {
+        Ok(seconds) => now.saturating_add(seconds),
+        Err(_) => rfc2822::parse(&after).map_or(now, |time| time.timestamp().as_second()),
+    };
+    Some(until.min(now + LONGEST_WAIT))
+}
+
+/// An answer with the fields that the protocol has a meaning for.
+///
+/// Errors: one of them can't stand in a head.
+pub fn response(answer: Answer) -> Result<Response<Bytes>, http::Error> {
     const FIELDS: [&str; 5] = ["content-type", "link", "location", "replay-nonce", "retry-after"];
     let mut response = Response::builder().status(answer.status);
     for name in FIELDS {

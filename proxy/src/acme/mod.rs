@@ -10,5 +10,7 @@ mod schedule;
 mod store;
 mod suggestion;
 
+pub use messenger::{not_before, response};
+pub use refusal::explain;
 pub use renewal::{BadAcme, Progress, Renewal, TrustedAuthority};
 pub use store::{BadState, Store, folder};

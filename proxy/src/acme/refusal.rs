@@ -2,6 +2,8 @@
 
 use instant_acme::{Error, Problem};
 
+use super::order::Failure;
+
 /// Characters of an authority's text that are shown.
 const MAX_TEXT_CHARACTERS: usize = 300;
 
@@ -75,7 +77,14 @@ pub(super) fn printable(text: &impl ToString) -> String {
     if characters.next().is_some() { shown + "…" } else { shown }
 }
 
-impl From<Error> for super::order::Failure {
+/// What is said of an authority's problem document, and whether only the operator can mend it; `None`: it is none.
+pub fn explain(document: &[u8]) -> Option<(String, bool)> {
+    let problem: Problem = serde_json::from_slice(document).ok()?;
+    let failure = Failure::from(Error::Api(problem));
+    Some((failure.to_string(), matches!(failure, Failure::Refused(_))))
+}
+
+impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         match &error {
             Error::Api(problem) => Refusal::of(problem).map_or(Self::Authority(error), Self::Refused),

@@ -149,6 +149,9 @@ fn tls(mut fields: &[u8]) -> Result<Option<bool>, BadHeader> {
 }
 
 #[cfg(test)]
+mod proofs;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -206,3 +206,6 @@ pub fn open_chunk(length: usize, out: &mut Vec<u8>) {
     out.extend((0..digits).rev().map(|digit| b"0123456789abcdef"[(length >> (4 * digit)) & 15]));
     out.extend_from_slice(b"\r\n");
 }
+
+#[cfg(test)]
+mod proofs;

@@ -52,7 +52,7 @@ pub async fn ask(stream: &mut Stream, request: &[u8]) -> Result<Answer, NoAnswer
         writer.write_all(request).await?;
         writer.flush().await
     };
-    let reading = read(&mut reader, request.starts_with(b"HEAD "));
+    let reading = read_answer(&mut reader, request.starts_with(b"HEAD "));
     tokio::pin!(sending, reading);
     let mut is_sent = None;
     loop {
@@ -68,7 +68,8 @@ pub async fn ask(stream: &mut Stream, request: &[u8]) -> Result<Answer, NoAnswer
     }
 }
 
-async fn read(stream: &mut (impl AsyncRead + Unpin), to_head: bool) -> Result<Answer, NoAnswer> {
+/// Reads the answer to a request that has been sent; `to_head`: a HEAD request.
+pub async fn read_answer(stream: &mut (impl AsyncRead + Unpin), to_head: bool) -> Result<Answer, NoAnswer> {
     let mut buffer = Vec::new();
     loop {
         let mut answer = read_head(stream, &mut buffer, to_head).await?;
@@ -175,7 +176,7 @@ mod tests {
             theirs.write_all(piece).await?;
         }
         drop(theirs);
-        read(&mut ours, false).await
+        read_answer(&mut ours, false).await
     }
 
     #[tokio::test]
@@ -217,7 +218,7 @@ mod tests {
     async fn an_answer_to_head_has_no_body() {
         let (mut ours, mut theirs) = tokio::io::duplex(1 << 10);
         theirs.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\nX: y\r\n\r\n").await.unwrap();
-        let answer = read(&mut ours, true).await.unwrap();
+        let answer = read_answer(&mut ours, true).await.unwrap();
         assert_eq!((answer.status, answer.body.len(), answer.persists), (200, 0, true));
         assert_eq!(answer.field("x").as_deref(), Some("y"));
     }

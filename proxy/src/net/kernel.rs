@@ -1,7 +1,7 @@
 //! A TLS session whose records the kernel encrypts and decrypts. What is not application data stays ours: alerts, session
 //! tickets, key updates.
 
-mod control;
+pub mod control;
 mod quiet;
 mod support;
 #[cfg(test)]
@@ -17,8 +17,8 @@ use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
 use rustls::kernel::KernelConnection;
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::{
-    AlertDescription, ConnectionTrafficSecrets, ContentType, Error, ExtractedSecrets, HandshakeType,
-    InvalidMessage, ProtocolVersion, SupportedCipherSuite,
+    AlertDescription, ConnectionTrafficSecrets, ContentType, Error, ExtractedSecrets, InvalidMessage,
+    ProtocolVersion, SupportedCipherSuite,
 };
 use tokio::io::{AsyncWrite as _, Interest};
 use tokio::net::TcpStream;
@@ -26,7 +26,7 @@ use tokio::net::TcpStream;
 use super::session::{RECORD_CONTENT_BYTES, invalid};
 use super::{Buffer, Pipe};
 use crate::sys::{KeyUse, Received, receive_record, send_record, set_kernel_tls_keys};
-use control::{Control, Fault, Message, unexpected, unexpected_message};
+use control::{Control, Demand, Fault, Role, unexpected};
 pub use support::{KernelTls, NoKernelTls};
 
 /// One end of a session and its socket, which has the keys.
@@ -259,58 +259,33 @@ impl KernelSession {
 
     fn control(&mut self, content_type: ContentType, bytes: &[u8]) -> Result<(), Fault> {
         self.control.add(content_type, bytes)?;
-        while !self.has_ended
-            && let Some(message) = self.control.next()?
-        {
-            match message {
-                Message::Alert { is_warning, description } => self.alert(is_warning, description)?,
-                Message::Handshake { kind, payload } => self.handshake(kind, &payload)?,
-            }
-        }
-        Ok(())
-    }
-
-    fn alert(&mut self, is_warning: bool, description: AlertDescription) -> Result<(), Fault> {
-        let is_tls13 = self.version == ProtocolVersion::TLSv1_3;
-        match description {
-            AlertDescription::CloseNotify => self.has_ended = true,
-            // RFC 8446 §6: all but this one end the connection, whatever their level.
-            AlertDescription::UserCanceled if is_tls13 => self.control.warned()?,
-            _ if is_warning && !is_tls13 => self.control.warned()?,
-            // It needs no answer.
-            _ => self.failure = Some(Error::AlertReceived(description)),
-        }
-        Ok(())
-    }
-
-    fn handshake(&mut self, kind: HandshakeType, payload: &[u8]) -> Result<(), Fault> {
-        match (&mut self.end, self.version, kind) {
-            (End::Client(client), ProtocolVersion::TLSv1_3, HandshakeType::NewSessionTicket) => client
-                .handle_new_session_ticket(payload)
-                .map_err(|error| (AlertDescription::DecodeError, error)),
-            (_, ProtocolVersion::TLSv1_3, HandshakeType::KeyUpdate) => self.key_update(payload),
-            (End::Client(_), ProtocolVersion::TLSv1_2, HandshakeType::HelloRequest)
-            | (End::Server(_), ProtocolVersion::TLSv1_2, HandshakeType::ClientHello) => {
-                // RFC 5246 §7.2.2: no, and the peer may go on without. A few times.
-                self.control.warned()?;
-                self.say([1, AlertDescription::NoRenegotiation.into()]);
-                Ok(())
-            }
-            _ => Err(unexpected_message(kind)),
-        }
-    }
-
-    /// RFC 8446 §4.6.3.
-    fn key_update(&mut self, payload: &[u8]) -> Result<(), Fault> {
-        let is_requested = match payload {
-            [0] => false,
-            [1] => true,
-            _ => return Err((AlertDescription::IllegalParameter, InvalidMessage::InvalidKeyUpdate.into())),
+        let role = Role {
+            is_client: matches!(self.end, End::Client(_)),
+            is_tls13: self.version == ProtocolVersion::TLSv1_3,
         };
-        if !self.control.is_empty() {
-            return Err(unexpected_message(HandshakeType::KeyUpdate));
+        while !self.has_ended
+            && let Some(demand) = self.control.next_demand(role)?
+        {
+            self.meet(demand)?;
         }
-        self.control.updated_keys()?;
+        Ok(())
+    }
+
+    fn meet(&mut self, demand: Demand) -> Result<(), Fault> {
+        match (demand, &mut self.end) {
+            (Demand::End, _) => self.has_ended = true,
+            (Demand::Fail(description), _) => self.failure = Some(Error::AlertReceived(description)),
+            (Demand::Ticket(payload), End::Client(client)) => client
+                .handle_new_session_ticket(&payload)
+                .map_err(|error| (AlertDescription::DecodeError, error))?,
+            (Demand::KeyUpdate { is_requested }, _) => self.key_update(is_requested)?,
+            (Demand::Renegotiation, _) => self.say([1, AlertDescription::NoRenegotiation.into()]),
+            (Demand::Nothing | Demand::Ticket(_), _) => {}
+        }
+        Ok(())
+    }
+
+    fn key_update(&mut self, is_requested: bool) -> Result<(), Fault> {
         if !self.rekeys {
             return Err(internal("the peer has replaced its keys, which this kernel cannot"));
         }

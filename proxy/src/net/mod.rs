@@ -10,9 +10,10 @@ mod socket;
 mod sources;
 mod stream;
 
-pub use ask::{Answer, NoAnswer, ask};
+pub use ask::{Answer, NoAnswer, ask, read_answer};
 pub use buffer::{Buffer, Buffers, Limits, Size};
 pub use handshakes::{QueueFull, StrangersHandshakes};
+pub use kernel::control;
 pub use kernel::{KernelSession, KernelTls, NoKernelTls};
 pub use pipe::Pipe;
 pub use session::{PassError, Session};

@@ -4,22 +4,22 @@ use std::fmt::Display;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use toml_edit::{Array, InlineTable, Value};
+use toml_edit::{Array, InlineTable, Key, Value};
 
 use super::found::{Found, Keys};
 
 pub fn toml(found: &Found, files: &[PathBuf]) -> String {
     let mut text = Text(String::new());
     let files: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
-    text.line(format_args!(
-        "# What {} means to hookgate. `hookgate check` says whether it would start.",
+    text.comment(format_args!(
+        "What {} means to hookgate. `hookgate check` says whether it would start.",
         files.join(", ")
     ));
     text.line("# nginx takes any certificate of an upstream's unless told otherwise, hookgate none that does not hold:");
     text.line("# `hookgate probe HOST` shows what each has. A name that leads into your own network needs allow_private = true.");
     if !found.names.is_empty() {
-        text.line(format_args!(
-            "# Clients call it {}: the certificate decides, no key names it.",
+        text.comment(format_args!(
+            "Clients call it {}: the certificate decides, no key names it.",
             found.names.join(", ")
         ));
     }
@@ -48,6 +48,12 @@ struct Text(String);
 impl Text {
     fn line(&mut self, line: impl Display) {
         self.0 += &format!("{line}\n");
+    }
+
+    /// A word in quotes may hold the end of a line.
+    fn comment(&mut self, comment: impl Display) {
+        let comment = comment.to_string().replace(|c: char| c.is_control(), " ");
+        self.line(format_args!("# {comment}"));
     }
 
     fn section(&mut self, name: &str) {
@@ -148,8 +154,14 @@ fn dns(text: &mut Text, found: &Found) {
 fn upstreams(text: &mut Text, found: &Found) {
     text.section("upstreams");
     for (host, keys) in &found.upstreams {
-        text.line(format_args!("\"{host}\" = {}", inline(&merged(keys, &found.common))));
+        text.line(format_args!("{} = {}", quoted(host), inline(&merged(keys, &found.common))));
     }
+}
+
+/// In quotes, also where it needs none.
+fn quoted(host: &str) -> String {
+    let bare = Key::new(host).display_repr().into_owned();
+    if bare.starts_with(['"', '\'']) { bare } else { format!("\"{bare}\"") }
 }
 
 /// One upstream's own keys, and those that all have.
@@ -201,6 +213,6 @@ fn notes(text: &mut Text, found: &Found) {
     }
     text.line("\n# Not carried over:");
     for note in &found.notes {
-        text.line(format_args!("# {}: {}: {}", note.place, note.written, note.why));
+        text.comment(format_args!("{}: {}: {}", note.place, note.written, note.why));
     }
 }

@@ -7,7 +7,7 @@ mod line_budget;
 mod log;
 mod metrics;
 mod progress;
-mod redact;
+pub mod redact;
 mod request;
 mod sink;
 mod words;

@@ -2,8 +2,8 @@
 
 /// `path_and_query` with the value of every verify token replaced, however its name is spelt or
 /// escaped and whatever stands before it. Receivers differ in what separates parameters (`&`, `;`,
-/// a second `?`, escaped ones), so a token is taken to go on to the next `&`.
-pub(super) fn target(path_and_query: &[u8], to: &mut String) {
+/// a second `?`, escaped ones), so a token is taken to go on to the next `&`. Bytes that are not UTF-8 become U+FFFD.
+pub fn target(path_and_query: &[u8], to: &mut String) {
     let text = String::from_utf8_lossy(path_and_query);
     for (index, parameter) in text.split('&').enumerate() {
         if index > 0 {
@@ -47,8 +47,11 @@ fn percent_decoded(text: &str) -> impl Iterator<Item = (u8, usize)> {
     let mut at = 0;
     std::iter::from_fn(move || {
         let byte = *bytes.get(at)?;
-        let escaped = (byte == b'%').then(|| text.get(at + 1..at + 3)).flatten();
-        let decoded = escaped.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        let digits = bytes
+            .get(at + 1..at + 3)
+            .filter(|digits| byte == b'%' && digits.iter().all(u8::is_ascii_hexdigit));
+        let digits = digits.and_then(|digits| std::str::from_utf8(digits).ok());
+        let decoded = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
         at += if decoded.is_some() { 3 } else { 1 };
         Some((decoded.unwrap_or(byte), at))
     })
@@ -76,6 +79,7 @@ mod tests {
             ("/verify_token/a?x=1", "/verify_token/a?x=1"),
             ("/a?%zz=1&%", "/a?%zz=1&%"),
             ("/a?hub.verify_token=ü%e4", "/a?hub.verify_token=***"),
+            ("/a?hub.v%+erify_token=s3cret", "/a?hub.v%+erify_token=***"),
         ] {
             let mut masked = String::new();
             super::target(written.as_bytes(), &mut masked);

@@ -33,7 +33,7 @@ use tokio::task::{LocalSet, spawn_local};
 pub use certificates::BadCertificates;
 pub use generation::log_format;
 pub use listen::{BadListener, can_bind, has_ipv6, is_optional};
-pub use parent::{BadTakeover, ParentError, Start, is_given_sockets, run, run_unsplit};
+pub use parent::{BadTakeover, ParentError, Start, is_given_sockets, read_and_write, run, run_unsplit};
 pub use privileges::{BadUser, worker_user};
 
 use crate::access::Access;

@@ -2,14 +2,20 @@
 //! (`cargo xtask fuzz`); `cargo test` tries those that have been worth keeping.
 #![forbid(unsafe_code)]
 
+mod authority;
 mod chunked;
 mod config;
 mod connection;
+mod control;
 mod head;
+mod message;
+mod nginx;
 mod packet;
 mod pieces;
 mod plain;
 mod proxy_protocol;
+mod redact;
+mod registry;
 mod response;
 pub mod seeds;
 mod target;
@@ -20,7 +26,7 @@ mod tests;
 pub type Check = fn(&[u8]);
 
 /// Every target by name.
-pub const TARGETS: [(&str, Check); 8] = [
+pub const TARGETS: [(&str, Check); 14] = [
     ("head", head::check),
     ("response", response::check),
     ("chunked", chunked::check),
@@ -28,6 +34,12 @@ pub const TARGETS: [(&str, Check); 8] = [
     ("target", target::check),
     ("config", config::check),
     ("packet", packet::check),
+    ("registry", registry::check),
+    ("nginx", nginx::check),
+    ("redact", redact::check),
+    ("authority", authority::check),
+    ("message", message::check),
+    ("control", control::check),
     ("connection", connection::check),
 ];
 

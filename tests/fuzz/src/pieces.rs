@@ -1,3 +1,9 @@
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, ReadBuf};
+
 /// Bytes longer than this are not tried one by one.
 const MOST_SINGLE: usize = 2048;
 
@@ -13,4 +19,26 @@ pub fn ways(bytes: &[u8]) -> Vec<Vec<&[u8]>> {
         rest = after;
     }
     vec![vec![bytes], single.collect(), drawn]
+}
+
+/// Gives one piece a read.
+pub struct Pieces<'b>(std::vec::IntoIter<&'b [u8]>, &'b [u8]);
+
+impl<'b> Pieces<'b> {
+    pub fn new(pieces: Vec<&'b [u8]>) -> Self {
+        Self(pieces.into_iter(), b"")
+    }
+}
+
+impl AsyncRead for Pieces<'_> {
+    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let Self(pieces, rest) = self.get_mut();
+        if rest.is_empty() {
+            *rest = pieces.next().unwrap_or_default();
+        }
+        let (now, later) = rest.split_at(rest.len().min(to.remaining()));
+        to.put_slice(now);
+        *rest = later;
+        Poll::Ready(Ok(()))
+    }
 }

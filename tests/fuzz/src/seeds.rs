@@ -1,5 +1,6 @@
 //! Where a search begins: what the tests' data says about each target.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use toml::de::{DeTable, DeValue};
@@ -24,6 +25,12 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         "target" => cases("targets.toml", "target"),
         "config" => configurations(),
         "packet" => packet::frames().collect(),
+        "registry" => registry_answers(),
+        "nginx" => nginx_files(),
+        "redact" => paths(),
+        "authority" => authority_answers(),
+        "message" => MESSAGES.iter().map(|line| line.as_bytes().to_vec()).collect(),
+        "control" => control_records(),
         _ => conversations(),
     }
 }
@@ -75,6 +82,155 @@ fn proxy_headers() -> Vec<Vec<u8>> {
         v2([0x21, 0x11, 0, 24], &ssl),
         v2([0x20, 0, 0, 0], b""),
     ]
+}
+
+/// Every answer of the tests', with the blank lines that end one, and every object in them alone.
+fn registry_answers() -> Vec<Vec<u8>> {
+    let answers = cases("registry.toml", "answer");
+    let texts = answers.iter().map(|answer| String::from_utf8_lossy(answer).into_owned()).collect::<Vec<_>>();
+    let objects = texts.iter().flat_map(|text| text.split("\n\n")).collect::<BTreeSet<_>>();
+    let ended = |text: &str| format!("{text}\n\n\n").into_bytes();
+    texts.iter().map(|text| ended(text)).chain(objects.into_iter().map(ended)).collect()
+}
+
+/// The set-ups of the tests', and their servers alone.
+fn nginx_files() -> Vec<Vec<u8>> {
+    let mut files = Vec::new();
+    let mut folders = vec![data("nginx")];
+    while let Some(folder) = folders.pop() {
+        let entries = std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+        for path in entries.map(|entry| entry.expect("a readable folder").path()) {
+            match path.extension() {
+                _ if path.is_dir() => folders.push(path),
+                Some(extension) if extension == "toml" => {}
+                _ => files.push(read(&path).into_bytes()),
+            }
+        }
+    }
+    files.sort();
+    files.extend(NGINX_LINES.iter().map(|line| line.as_bytes().to_vec()));
+    let server =
+        |line: &&str| format!("server {{ listen 443 ssl; location / {{ proxy_pass https://$h; }} {line} }}");
+    files.extend(NGINX_LINES.iter().map(|line| server(line).into_bytes()));
+    files
+}
+
+/// Directives that mean something to hookgate.
+const NGINX_LINES: [&str; 16] = [
+    "map $h $ok { default 0; a.example 1; '~^b\\.example$' 1; *.c.example 1; }",
+    "map $h $to { d.example https://10.0.0.1:8443; \"e\\\"x.example\" 10.0.0.2:80; }",
+    "server { listen 80; return 301 https://$host$request_uri; }",
+    "server { listen [::]:443 ssl proxy_protocol; location /f.example/ { proxy_pass https://f.example/; } }",
+    "server { listen 8080; location ~ ^/(g\\.example)(/.*)$ { proxy_pass http://$1$2; } }",
+    "server { location / { if ($h !~ ^(a|b)\\.example$) { return 403; } proxy_pass https://$h; } }",
+    "upstream pool { server 10.0.0.1:80; server 10.0.0.2:80; }",
+    "resolver 1.1.1.1 [::1]:53 valid=300s; resolver_timeout 5s;",
+    "client_max_body_size 10m; client_header_timeout 1m30s; proxy_read_timeout 500ms;",
+    "large_client_header_buffers 4 8k; access_log off; keepalive_timeout 75s;",
+    "set_real_ip_from 10.0.0.0/8; real_ip_header proxy_protocol;",
+    "ssl_certificate /etc/a.pem; ssl_certificate_key \"/etc/a key.pem\"; ssl_client_certificate /ca.pem;",
+    "server_name 'two\nlines' a.example;",
+    "location /.well-known/acme-challenge/ { root /var/www/certbot; }",
+    "proxy_ssl_trusted_certificate /etc/ca.pem; proxy_ssl_verify on;",
+    "include /etc/nginx/sites-enabled/*;",
+];
+
+/// Targets as they come, with tokens and what looks like some.
+fn paths() -> Vec<Vec<u8>> {
+    let tokens = [
+        "/a?hub.mode=subscribe&hub.challenge=1&hub.verify_token=x",
+        "/a?hub_verify_token=x;y=2&z=3",
+        "/a?x=1%26hub.verify_token%3Dx",
+        "/a%3Fhub%2Everify%5ftoken=x",
+        "/a?x=1?Hub.Verify_Token=x=y",
+        "/a;hub[verify_token]=x/b",
+        "/verify_token/a?x=1",
+        "/a?verify=token=x",
+        "/a?verify%26token=x",
+        "/a?verify_tok%65n=x",
+        "/a?v%+erify_token=x",
+        "/a?hub.verify_token",
+        "/a?%zz=1&%",
+        "/a?token=x&verify=y",
+    ];
+    let targets = cases("targets.toml", "target");
+    tokens.iter().map(|path| path.as_bytes().to_vec()).chain(targets).collect()
+}
+
+/// Responses with a body, and what authorities say in one.
+fn authority_answers() -> Vec<Vec<u8>> {
+    let problem = |kind: &str| {
+        let body = format!(
+            "{{\"type\":\"urn:ietf:params:acme:error:{kind}\",\"detail\":\"no\\nmore\",\"status\":403,\
+             \"subproblems\":[{{\"type\":\"x\",\"detail\":\"y\",\"identifier\":{{\"type\":\"dns\",\"value\":\"a.b\"}}}}]}}"
+        );
+        let head =
+            "HTTP/1.1 403 Forbidden\r\nContent-Type: application/problem+json\r\nRetry-After: 3600\r\n";
+        let answer = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
+        [body.into_bytes(), answer.into_bytes()]
+    };
+    let kinds = ["invalidContact", "rateLimited", "caa", "userActionRequired", "badNonce"];
+    let said = kinds.iter().flat_map(|kind| problem(kind));
+    let responses = cases("responses.toml", "head").into_iter().map(|head| [&head[..], b"ok"].concat());
+    let chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nLocation: /a\r\n\r\n";
+    let bodies = cases("bodies.toml", "body").into_iter().map(|body| [&chunked[..], &body].concat());
+    let others = [
+        &b"HTTP/1.1 100 C\r\n\r\nHTTP/1.1 201 C\r\nReplay-Nonce: a\r\nContent-Length: 0\r\n\r\n"[..],
+        b"HTTP/1.0 503 X\r\nRetry-After: Sat, 29 Nov 2031 19:43:31 GMT\r\n\r\nto the end",
+        b"HTTP/1.1 429 X\r\nRetry-After: 9223372036854775807\r\nContent-Length: 1\r\n\r\nx",
+        b"HTTP/1.1 204 N\r\nConnection: close\r\n\r\n",
+    ];
+    said.chain(responses).chain(bodies).chain(others.map(<[u8]>::to_vec)).collect()
+}
+
+/// Each kind of message at least once.
+const MESSAGES: [&str; 24] = [
+    "\"Configuration\"",
+    "\"InForce\"",
+    "{\"Open\":\"/etc/ssl/a.pem\"}",
+    "\"Roots\"",
+    "{\"Bind\":\"192.0.2.1:443\"}",
+    "{\"Bind\":\"[::1%0]:443\"}",
+    "\"AdminSocket\"",
+    "{\"State\":[\"/var/lib/a\",\"Prepare\"]}",
+    "{\"State\":[\"/var/lib/a\",{\"Read\":\"account\"}]}",
+    "{\"State\":[\"/var/lib/a\",{\"Replace\":[\"account\",\"text\\nmore\"]}]}",
+    "{\"State\":[\"/var/lib/a\",{\"Beside\":\"pem\"}]}",
+    "{\"State\":[\"/var/lib/a\",\"Lock\"]}",
+    "{\"Refreshed\":[\"157.240.0.0/17\",\"2a03:2880::/32\"]}",
+    "{\"Tell\":\"Ready\"}",
+    "{\"Tell\":\"Alive\"}",
+    "\"PutListInForce\"",
+    "\"Reload\"",
+    "\"Stop\"",
+    "{\"Ok\":null}",
+    "{\"Ok\":\"text\"}",
+    "{\"Ok\":[\"a\",\"b\"]}",
+    "{\"Ok\":{\"rows\":[[\"157.240.0.0/17\",1]],\"words\":\"eth0\"}}",
+    "{\"Ok\":{\"standing\":{\"configured\":[\"157.240.0.0/17\"],\"refresh\":null},\"rows\":null}}",
+    "{\"Err\":{\"code\":13,\"why\":\"denied\"}}",
+];
+
+/// For each role, each message alone, in parts, after another, and out of place.
+fn control_records() -> Vec<Vec<u8>> {
+    const SAID: [&[u8]; 14] = [
+        &[0, 2, 1, 0],
+        &[0, 2, 2, 40],
+        &[0, 2, 1, 90, 0, 2, 1, 100],
+        &[0, 1, 1, 0, 1, 0],
+        &[0, 2, 3, 0],
+        &[0, 10, 1, 90, 1, 90, 1, 90, 1, 90, 1, 90],
+        &[1, 7, 4, 0, 0, 3, b'a', b'b', b'c'],
+        &[1, 5, 4, 0, 0, 3, b'a', 1, 2, b'b', b'c'],
+        &[1, 5, 24, 0, 0, 1, 1],
+        &[1, 10, 24, 0, 0, 1, 0, 24, 0, 0, 1, 0],
+        &[1, 5, 24, 0, 0, 1, 2],
+        &[1, 4, 0, 0, 0, 0],
+        &[1, 4, 4, 1, 0, 1],
+        &[1, 1, 4, 0, 2, 1, 0],
+    ];
+    let with = |flags: u8| SAID.map(|records| [&[flags][..], records].concat());
+    (0..4).flat_map(with).collect()
 }
 
 /// Every response to the same request, and every body in a request.

@@ -97,7 +97,8 @@ struct Report {
 
 fn pages(root: &Path) -> Result<Vec<Page>> {
     let docs = std::fs::read_dir(root.join("docs")).context("reading docs")?;
-    let mut paths = vec!["README.md".to_owned(), "ARCHITECTURE.md".to_owned(), "CONTRIBUTING.md".to_owned()];
+    let root_pages = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md"];
+    let mut paths = root_pages.map(str::to_owned).to_vec();
     for entry in docs {
         paths.push(format!("docs/{}", entry?.file_name().to_string_lossy()));
     }

@@ -26,13 +26,14 @@ const KEPT_BYTES: usize = 8_000;
 /// Looks for bytes that break what tests/fuzz says must hold
 #[derive(clap::Args)]
 pub struct Args {
-    /// One target alone; all of them otherwise
-    target: Option<String>,
+    /// These targets alone; all of them otherwise
+    #[arg(value_name = "TARGET")]
+    targets: Vec<String>,
     /// For so long each [default: 60; at most 300 for a planted bug]
     #[arg(long)]
     seconds: Option<u32>,
-    /// Try this file once, with TARGET
-    #[arg(long, value_name = "FILE", requires = "target")]
+    /// Try this file once, with one TARGET
+    #[arg(long, value_name = "FILE", requires = "targets")]
     repeat: Option<PathBuf>,
     /// Afterwards keep in tests/fuzz/corpus the few inputs that reach all that was reached
     #[arg(long)]
@@ -44,15 +45,16 @@ pub struct Args {
 
 pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     let known = targets(&workspace.root)?;
-    if let Some(target) = args.target.as_ref().filter(|target| !known.contains(target)) {
+    if let Some(target) = args.targets.iter().find(|target| !known.contains(target)) {
         bail!("there is no fuzz target {target}; there are {}", known.join(", "));
     }
-    let targets: Vec<String> = args.target.clone().map_or(known, |target| vec![target]);
+    let targets = if args.targets.is_empty() { known } else { args.targets.clone() };
     if args.planted {
         return planted::main(workspace, &targets, args.seconds.unwrap_or(300));
     }
     let fuzzer = Fuzzer::build(&workspace.root, &workspace.target.join("fuzz"))?;
-    if let (Some(file), [target]) = (&args.repeat, &*targets) {
+    if let Some(file) = &args.repeat {
+        let [target] = &*targets else { bail!("--repeat takes one target") };
         let holds = fuzzer.repeat(target, file)?;
         return Ok(if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
@@ -127,8 +129,8 @@ impl Fuzzer {
         Ok(Self { binary, corpus: root.join("tests/fuzz/corpus"), work: work.to_owned() })
     }
 
-    fn working_in(self, work: PathBuf) -> Self {
-        Self { work, ..self }
+    fn working_in(&self, work: PathBuf) -> Self {
+        Self { binary: self.binary.clone(), corpus: self.corpus.clone(), work }
     }
 
     fn all(&self, targets: &[String], seconds: u32) -> Result<Vec<String>> {

@@ -1,4 +1,5 @@
-//! House rules as code: who may use whom, where `unsafe` may stand, what dependencies may be.
+//! House rules as code: who may use whom, where `unsafe` may stand, what dependencies may be, which of them are known to
+//! be vulnerable.
 
 mod layers;
 mod licences;
@@ -9,6 +10,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result};
 
+use crate::advisories;
 use crate::fuzz::planted;
 use crate::workspace::Workspace;
 use source::SourceFile;
@@ -43,6 +45,7 @@ pub fn findings(workspace: &Workspace) -> Result<Vec<String>> {
         }
     }
     findings.extend(licences::findings(workspace)?);
+    findings.extend(advisories::findings(workspace)?);
     findings.extend(planted::stale(workspace)?);
     findings.extend(cargo_deny(workspace));
     Ok(findings)
@@ -84,7 +87,8 @@ fn machine_paths(workspace: &Workspace, path: &str, text: &str) -> Vec<String> {
     found.map(|(_, number)| format!("{path}:{number}: a path of this machine")).collect()
 }
 
-/// The same rules again, and known vulnerabilities, by a tool that not everybody has.
+/// The rules for licences and sources again, and wildcards, by a tool that not everybody has. Known vulnerabilities are
+/// not its business here: it would fetch their database.
 fn cargo_deny(workspace: &Workspace) -> Option<String> {
     let mut version = workspace.cargo();
     version.args(["deny", "--version"]);

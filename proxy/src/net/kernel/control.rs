@@ -1,4 +1,4 @@
-//! What comes in records that are not application data, put together from pieces.
+//! What comes in records that are not application data: put together from pieces, and judged.
 
 use rustls::{AlertDescription, ContentType, Error, HandshakeType, InvalidMessage, PeerMisbehaved};
 
@@ -10,11 +10,36 @@ const MOST_WARNINGS: u8 = 4;
 const MOST_KEY_UPDATES: u8 = 32;
 
 /// A peer's fault, and what it is told.
-pub(super) type Fault = (AlertDescription, Error);
+pub type Fault = (AlertDescription, Error);
+
+/// Which end of a session this is, and of which version: what may come depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Role {
+    pub is_client: bool,
+    /// TLS 1.2 otherwise.
+    pub is_tls13: bool,
+}
+
+/// What a message asks of the session that it came in.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Demand {
+    /// It is ignored.
+    Nothing,
+    /// Nothing more comes.
+    End,
+    /// The peer has given up; it needs no answer.
+    Fail(AlertDescription),
+    /// A ticket to resume the session with.
+    Ticket(Vec<u8>),
+    /// The peer sends with other keys from now on; `is_requested`: so must we.
+    KeyUpdate { is_requested: bool },
+    /// Another handshake, which is declined.
+    Renegotiation,
+}
 
 /// Part of a message.
 #[derive(Debug, Default)]
-pub(super) struct Control {
+pub struct Control {
     bytes: Vec<u8>,
     /// What the bytes are, where there are any.
     is_alert: bool,
@@ -24,19 +49,19 @@ pub(super) struct Control {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Message {
+enum Message {
     Alert { is_warning: bool, description: AlertDescription },
     Handshake { kind: HandshakeType, payload: Vec<u8> },
 }
 
 impl Control {
     /// Whether it holds part of a message, which nothing else may interrupt (RFC 8446 §5.1).
-    pub(super) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
 
     /// Adds what a record says, or part of it.
-    pub(super) fn add(&mut self, content_type: ContentType, bytes: &[u8]) -> Result<(), Fault> {
+    pub fn add(&mut self, content_type: ContentType, bytes: &[u8]) -> Result<(), Fault> {
         let is_alert = match content_type {
             ContentType::Alert => true,
             ContentType::Handshake => false,
@@ -51,7 +76,7 @@ impl Control {
     }
 
     /// Takes the next whole message out.
-    pub(super) fn next(&mut self) -> Result<Option<Message>, Fault> {
+    fn next(&mut self) -> Result<Option<Message>, Fault> {
         match self.bytes[..] {
             [level, description, ..] if self.is_alert => {
                 self.bytes.drain(..2);
@@ -83,38 +108,83 @@ impl Control {
         }
     }
 
+    /// Takes the next whole message out, and says what it asks of a session in this role.
+    pub fn next_demand(&mut self, role: Role) -> Result<Option<Demand>, Fault> {
+        let demand = match self.next()? {
+            None => return Ok(None),
+            Some(Message::Alert { is_warning, description }) => self.alert(role, is_warning, description)?,
+            Some(Message::Handshake { kind, payload }) => self.handshake(role, kind, payload)?,
+        };
+        Ok(Some(demand))
+    }
+
+    fn alert(
+        &mut self,
+        role: Role,
+        is_warning: bool,
+        description: AlertDescription,
+    ) -> Result<Demand, Fault> {
+        match description {
+            AlertDescription::CloseNotify => Ok(Demand::End),
+            // RFC 8446 §6: all but this one end the connection, whatever their level.
+            AlertDescription::UserCanceled if role.is_tls13 => self.warned(Demand::Nothing),
+            _ if is_warning && !role.is_tls13 => self.warned(Demand::Nothing),
+            _ => Ok(Demand::Fail(description)),
+        }
+    }
+
+    fn handshake(&mut self, role: Role, kind: HandshakeType, payload: Vec<u8>) -> Result<Demand, Fault> {
+        match (role.is_tls13, kind) {
+            (true, HandshakeType::NewSessionTicket) if role.is_client => Ok(Demand::Ticket(payload)),
+            (true, HandshakeType::KeyUpdate) => self.key_update(&payload),
+            // RFC 5246 §7.2.2: the peer may go on without. A few times.
+            (false, HandshakeType::HelloRequest) if role.is_client => self.warned(Demand::Renegotiation),
+            (false, HandshakeType::ClientHello) if !role.is_client => self.warned(Demand::Renegotiation),
+            _ => Err(unexpected_message(kind)),
+        }
+    }
+
+    /// RFC 8446 §4.6.3. What follows in the same record was encrypted with the former keys.
+    fn key_update(&mut self, payload: &[u8]) -> Result<Demand, Fault> {
+        let is_requested = match payload {
+            [0] => false,
+            [1] => true,
+            _ => return Err((AlertDescription::IllegalParameter, InvalidMessage::InvalidKeyUpdate.into())),
+        };
+        if !self.is_empty() {
+            return Err(unexpected_message(HandshakeType::KeyUpdate));
+        }
+        self.key_updates += 1;
+        if self.key_updates > MOST_KEY_UPDATES {
+            let error = PeerMisbehaved::TooManyKeyUpdateRequests.into();
+            return Err((AlertDescription::UnexpectedMessage, error));
+        }
+        Ok(Demand::KeyUpdate { is_requested })
+    }
+
     /// Content has come.
-    pub(super) fn passed_content(&mut self) {
+    pub fn passed_content(&mut self) {
         self.key_updates = 0;
     }
 
-    /// The peer has replaced its keys once more.
-    pub(super) fn updated_keys(&mut self) -> Result<(), Fault> {
-        self.key_updates += 1;
-        if self.key_updates <= MOST_KEY_UPDATES {
-            return Ok(());
-        }
-        Err((AlertDescription::UnexpectedMessage, PeerMisbehaved::TooManyKeyUpdateRequests.into()))
-    }
-
-    /// One more that is ignored.
-    pub(super) fn warned(&mut self) -> Result<(), Fault> {
+    /// One more that is ignored, or declined.
+    fn warned(&mut self, demand: Demand) -> Result<Demand, Fault> {
         self.warnings += 1;
         if self.warnings <= MOST_WARNINGS {
-            return Ok(());
+            return Ok(demand);
         }
         Err((AlertDescription::UnexpectedMessage, PeerMisbehaved::TooManyWarningAlertsReceived.into()))
     }
 }
 
 /// Nothing of this kind may come here.
-pub(super) fn unexpected(got_type: ContentType) -> Fault {
+pub fn unexpected(got_type: ContentType) -> Fault {
     let expect_types = vec![ContentType::ApplicationData, ContentType::Alert, ContentType::Handshake];
     (AlertDescription::UnexpectedMessage, Error::InappropriateMessage { expect_types, got_type })
 }
 
 /// The same of a handshake message.
-pub(super) fn unexpected_message(got_type: HandshakeType) -> Fault {
+fn unexpected_message(got_type: HandshakeType) -> Fault {
     let error = Error::InappropriateHandshakeMessage { expect_types: Vec::new(), got_type };
     (AlertDescription::UnexpectedMessage, error)
 }
@@ -171,25 +241,26 @@ mod tests {
 
     #[test]
     fn key_updates_have_an_end_unless_content_comes_between() {
+        let role = Role { is_client: false, is_tls13: true };
         let mut control = Control::default();
-        for _ in 0..2 {
-            for _ in 0..MOST_KEY_UPDATES {
-                control.updated_keys().unwrap();
+        for number in 1..=3 * MOST_KEY_UPDATES {
+            control.add(ContentType::Handshake, &[24, 0, 0, 1, 0]).unwrap();
+            assert!(control.next_demand(role).is_ok(), "update {number}");
+            if number % MOST_KEY_UPDATES == 0 {
+                control.passed_content();
             }
-            control.passed_content();
         }
-        for _ in 0..MOST_KEY_UPDATES {
-            control.updated_keys().unwrap();
-        }
-        assert!(control.updated_keys().is_err());
+        let mut control = Control { key_updates: MOST_KEY_UPDATES, ..Control::default() };
+        control.add(ContentType::Handshake, &[24, 0, 0, 1, 0]).unwrap();
+        assert!(control.next_demand(role).is_err());
     }
 
     #[test]
     fn warnings_have_an_end() {
         let mut control = Control::default();
         for _ in 0..MOST_WARNINGS {
-            control.warned().unwrap();
+            assert_eq!(control.warned(Demand::Nothing).unwrap(), Demand::Nothing);
         }
-        assert!(control.warned().is_err());
+        assert!(control.warned(Demand::Nothing).is_err());
     }
 }

@@ -93,3 +93,6 @@ pub(super) fn rest_of_record(mut records: &[u8]) -> usize {
         }
     }
 }
+
+#[cfg(test)]
+mod proofs;

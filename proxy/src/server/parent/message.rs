@@ -12,8 +12,10 @@ use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, recvmsg, sendmsg,
 };
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::order::Order;
 use crate::prefixes::{Network, Standing};
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -107,6 +109,26 @@ pub(super) fn line(message: &impl Serialize) -> io::Result<Vec<u8>> {
     let mut line = serde_json::to_vec(message)?;
     line.push(b'\n');
     Ok(line)
+}
+
+/// Every kind of message that `line` is, whichever side it is for: what it says, and the line for the same.
+pub fn read_and_write(line: &[u8]) -> Vec<(String, Vec<u8>)> {
+    let kinds = [
+        anew::<Request>,
+        anew::<Order>,
+        anew::<Result<(), Refusal>>,
+        anew::<Result<Option<String>, Refusal>>,
+        anew::<Result<Vec<String>, Refusal>>,
+        anew::<Result<Attached, Refusal>>,
+        anew::<Result<InForce, Refusal>>,
+    ];
+    kinds.iter().filter_map(|anew| anew(line)).collect()
+}
+
+fn anew<M: DeserializeOwned + Serialize + std::fmt::Debug>(line: &[u8]) -> Option<(String, Vec<u8>)> {
+    let message: M = serde_json::from_slice(line).ok()?;
+    // What came as JSON can be written as JSON.
+    Some((format!("{message:?}"), self::line(&message).unwrap_or_default()))
 }
 
 /// Sends as much of `bytes` as there is room for, with the descriptor beside it; how much that was.

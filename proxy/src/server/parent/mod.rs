@@ -31,6 +31,7 @@ use tokio::time::{MissedTickBehavior, interval};
 pub(super) use handle::Parent;
 pub use handle::ParentError;
 pub(super) use message::InForce;
+pub use message::read_and_write;
 pub(super) use order::{Order, Orders};
 pub use takeover::{BadTakeover, is_given_sockets};
 
