@@ -222,7 +222,7 @@ impl Server {
         let metrics = Arc::new(Metrics::new(funnel));
         let context = Arc::new(parts.context(&config, kernel_tls, log.clone(), Arc::clone(&metrics)));
         for Door { listener, protocol } in &doors {
-            listener.open()?;
+            parent.listen(listener.address())?;
             log.note(&format!("listening on {listener} ({protocol})"));
         }
         note_missing_roots(&context);
@@ -242,7 +242,7 @@ impl Server {
         let last_reload = process.last_reload.clone();
         let own = Arc::clone(&prefixes);
         let status = Status { now: now.clone(), parent: parent.clone(), prefixes, reload, life, process };
-        let answering = admin.open(status, &log)?;
+        let answering = admin.open(status, &parent, &log)?;
         let mut reloader =
             Reloader::new(config, machine, generations, answering, own, has_guard, parent.clone());
         parent.ready()?;

@@ -219,7 +219,7 @@ impl Reloader {
                 Some(door) => Arc::clone(&door.listener),
                 None => {
                     let listener = Listener::new(self.parent.bind(address)?, address);
-                    listener.open()?;
+                    self.parent.listen(address)?;
                     Arc::new(listener)
                 }
             };

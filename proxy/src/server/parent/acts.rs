@@ -132,6 +132,11 @@ impl Privileged {
                 );
                 descriptor(self.bind(address)?)
             }
+            Request::Listen(address) => {
+                let socket = self.sockets.iter().find(|(its, _)| *its == address);
+                let (_, socket) = socket.with_context(|| format!("{address}: no socket has it"))?;
+                json(&listen::listen(socket, address)?)
+            }
             Request::AdminSocket => descriptor(self.admin_socket()?),
             Request::State(folder, request) => {
                 ensure!(

@@ -87,6 +87,11 @@ impl Parent {
         descriptor(socket).map(Socket::from).map_err(ParentError::Gone)
     }
 
+    /// From now on clients can connect to the socket that [`Parent::bind`] gave.
+    pub(in super::super) fn listen(&self, address: SocketAddr) -> Result<(), ParentError> {
+        self.ask(&Request::Listen(address)).map(|((), _)| ())
+    }
+
     /// The command line's socket.
     pub(in super::super) fn admin_socket(&self) -> Result<UnixListener, ParentError> {
         let ((), socket) = self.ask(&Request::AdminSocket)?;

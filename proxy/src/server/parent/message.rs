@@ -29,6 +29,8 @@ pub(super) enum Request {
     Roots,
     /// A socket that has this address, and does not listen yet.
     Bind(SocketAddr),
+    /// The socket that was given for this address listens from now on.
+    Listen(SocketAddr),
     /// The command line's socket, which listens.
     AdminSocket,
     State(PathBuf, StateRequest),
