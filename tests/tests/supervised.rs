@@ -249,6 +249,10 @@ fn the_one_that_serves_cannot_read_files_or_execute_or_bind() -> Result<()> {
         "(long)10, (long)0x400000, (long)4096, (long)5".into(),   // memory to be executed
         format!("(long)105, {none}"),                             // setuid
         "(long)62, (long)1, (long)0".into(),                      // kill
+        "(long)234, (long)1, (long)1, (long)0".into(),            // tgkill
+        format!("(long)49, {none}, {none}, {none}"),              // bind
+        format!("(long)50, {none}, {none}"),                      // listen
+        "(long)41, (long)2, (long)1, (long)262".into(),           // an MPTCP socket
         format!("(long)321, {none}, {none}, {none}"),             // bpf
         "(long)157, (long)4, (long)1".into(),                     // prctl: to be traced by others
         "(long)437, (long)-100, \"/etc/passwd\", (long)0, (long)24".into(), // openat2

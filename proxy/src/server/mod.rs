@@ -31,6 +31,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{LocalSet, spawn_local};
 
 pub use certificates::BadCertificates;
+pub use confine::{Confinement, Unconfined};
 pub use generation::log_format;
 pub use listen::{BadListener, can_bind, has_ipv6, is_optional};
 pub use parent::{BadTakeover, ParentError, Start, is_given_sockets, run, run_unsplit};
@@ -69,6 +70,8 @@ pub enum StartError {
     Takeover(#[from] BadTakeover),
     #[error(transparent)]
     User(#[from] BadUser),
+    #[error(transparent)]
+    Unconfined(#[from] Unconfined),
     #[error(transparent)]
     Certificates(#[from] BadCertificates),
     #[error(transparent)]

@@ -279,6 +279,7 @@ impl Reloader {
 struct Fixed {
     admin_socket: Option<PathBuf>,
     user: Option<String>,
+    confine: config::Confine,
     /// Without the list of prefixes, which a reload reads again.
     prefixes: config::Prefixes,
     /// Where none is attached, that it is not wanted.
@@ -290,6 +291,7 @@ impl Fixed {
         Self {
             admin_socket: config.admin_socket().map(Path::to_owned),
             user: config.process.user.clone(),
+            confine: config.process.confine,
             prefixes: config.prefixes.clone(),
             guard: (!has_guard).then(|| config.guard.clone()),
         }
@@ -327,6 +329,7 @@ fn changes(before: &Config, after: &Config, fixed: &Fixed, has_other_dns: bool) 
     let needs_restart = [
         ("[admin] socket", fixed.admin_socket.as_deref() != after.admin_socket()),
         ("[process] user", fixed.user != after.process.user),
+        ("[process] confine", fixed.confine != after.process.confine),
         ("[guard]", fixed.guard.as_ref().is_some_and(|guard| *guard != after.guard)),
         ("[guard] refresh, registry or state", fixed.asks_others_than(&after.prefixes)),
     ];

@@ -1,7 +1,7 @@
 //! What the process may do once it serves, and who may talk to its socket.
 
 use std::fs;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::Command;
 
@@ -75,6 +75,56 @@ fn the_configured_user_serves() -> Result<()> {
     );
     assert!(capabilities(proxy.worker()?, "CapEff")?.iter().all(|&held| held == 0));
     assert_eq!(fs::metadata(&socket)?.uid().to_string(), uid);
+    Ok(())
+}
+
+/// Runs what follows on a kernel that seems to have no Landlock.
+const WITHOUT_LANDLOCK: &str = r#"
+import ctypes, os, struct, sys
+libc = ctypes.CDLL(None, use_errno=True)
+# If the call's number is that of landlock_create_ruleset(2), it is unknown (ENOSYS); all else is allowed.
+program = b"".join(struct.pack("HBBI", *one) for one in [
+    (0x20, 0, 0, 0), (0x15, 0, 1, 444), (0x06, 0, 0, 0x50000 | 38), (0x06, 0, 0, 0x7FFF0000)])
+kept = ctypes.create_string_buffer(program)
+filter = struct.pack("HxxxxxxP", 4, ctypes.addressof(kept))
+assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(22, 2, filter, 0, 0) == 0
+os.execv(sys.argv[1], sys.argv[1:])
+"#;
+
+#[test]
+fn a_start_that_requires_confinement_refuses_a_kernel_without_it() -> Result<()> {
+    if !require(&[Need::Program("python3")]) {
+        return Ok(());
+    }
+    let dir = TempDir::new("confine")?;
+    let script = dir.write("without.py", WITHOUT_LANDLOCK)?;
+    let start = dir.write(
+        "start",
+        format!("#!/bin/sh\nexec python3 {} {} \"$@\"\n", script.display(), binary()?.display()),
+    )?;
+    fs::set_permissions(&start, fs::Permissions::from_mode(0o755))?;
+    let config = |confine: &str| {
+        Ok::<_, anyhow::Error>(format!(
+            "[listen]\nplain = [\"{}\"]\n[process]\nconfine = \"{confine}\"\n[upstreams]\n\"up.example\" = {{}}\n",
+            local(free_port()?)
+        ))
+    };
+    let gap = "Landlock does not keep the process that serves from files";
+    let proxy = Proxy::start_binary(&NetNs::here(), &start, &config("auto")?)?;
+    assert!(proxy.stderr().contains(gap), "{}", proxy.stderr());
+    drop(proxy);
+
+    let required = dir.write("hookgate.toml", config("required")?)?;
+    for command in ["check", "run"] {
+        let output = Command::new(&start).args([command, "--config"]).arg(&required).output()?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{command}: {said}");
+        assert!(said.contains("confine") && said.contains(gap), "{command}: {said}");
+    }
+    // Here, where it is there, both are fine.
+    let output = Command::new(binary()?).args(["check", "--config"]).arg(&required).output()?;
+    assert!(output.status.success(), "{output:?}");
+    drop(Proxy::start(&config("required")?)?);
     Ok(())
 }
 

@@ -34,10 +34,10 @@ pub(super) use message::InForce;
 pub(super) use order::{Order, Orders};
 pub use takeover::{BadTakeover, is_given_sockets};
 
-use super::confine::confine;
+use super::confine::Confinement;
 use super::systemd::Sockets;
 use super::{Machine, StartError, privileges, worker_user};
-use crate::config::Config;
+use crate::config::{Config, Confine};
 use crate::observe::Log;
 use crate::prefixes::Standing;
 use crate::sys::{ForkResult, fork, give_back_free_memory};
@@ -102,8 +102,14 @@ pub fn run(start: Start) -> Result<ExitCode, StartError> {
             leave_signals_to_parent()?;
             privileges::give_up(user.as_ref())?;
             end_with(parent)?;
-            confine(&start.log);
             let Start { file, config, standing, log, .. } = start;
+            let confinement = Confinement::enter();
+            if config.process.confine == Confine::Required {
+                confinement.ensure_required()?;
+            }
+            for gap in confinement.gaps() {
+                log.note(&gap);
+            }
             super::serve(config, standing, machine, Parent::new(theirs)?, orders, log, file)?;
             Ok(ExitCode::SUCCESS)
         }
