@@ -17,7 +17,7 @@ use socket2::Socket;
 
 use super::Start;
 use super::Wish;
-use super::message::{Attached, InForce, Refusal, Request, StateRequest, Told};
+use super::message::{Attached, InForce, Refusal, Request, StateRequest, Told, write_list};
 use super::named::Named;
 use super::takeover::{Meeting, Offered, Predecessor, Serving, Successor, UnderWay};
 use crate::access::{Access as _, Disk, DiskState, MachineRoots, State as _};
@@ -373,35 +373,23 @@ fn json(answer: &impl Serialize) -> anyhow::Result<(Value, Option<OwnedFd>)> {
 
 fn state(folder: &Path, request: StateRequest) -> anyhow::Result<(Value, Option<OwnedFd>)> {
     let state = DiskState::new(folder.to_owned());
-    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     match request {
         StateRequest::Prepare => json(&state.prepare()?),
-        StateRequest::Read(name) => json(&state.read(plain(&name)?)?.map(text)),
-        StateRequest::Replace(name, content) => json(&state.replace(plain(&name)?, content.as_bytes())?),
-        StateRequest::Beside(name) => {
-            json(&state.beside(plain(&name)?)?.into_iter().map(text).collect::<Vec<_>>())
+        StateRequest::Read(file) => Ok((Value::Null, state.open(file)?.map(OwnedFd::from))),
+        StateRequest::Replace(file, text) => json(&state.replace(file, text.as_bytes())?),
+        StateRequest::CertificatesBeside => {
+            let certificates = state.certificates_beside()?;
+            let list = in_memory("certificates", |file| write_list(file, &certificates))?;
+            Ok((Value::Null, Some(list)))
         }
         StateRequest::Lock => Ok((Value::Null, Some(state.lock()?))),
     }
 }
 
-/// A name that leads to no other folder.
-fn plain(name: &str) -> anyhow::Result<&str> {
-    let is_plain = |c: char| c.is_ascii_lowercase() || c == '.';
-    ensure!(name.chars().all(is_plain) && !name.starts_with('.'), "no file of a state folder: {name:?}");
-    Ok(name)
-}
-
 /// What is wrong with them, and those that can be used.
 fn roots() -> io::Result<(Option<String>, OwnedFd)> {
     let MachineRoots { certificates, fault } = Disk.roots()?;
-    let file = in_memory("roots", |file| {
-        certificates.iter().try_for_each(|root| {
-            let length = u32::try_from(root.len()).map_err(io::Error::other)?;
-            file.write_all(&length.to_le_bytes())?;
-            file.write_all(root)
-        })
-    })?;
+    let file = in_memory("roots", |file| write_list(file, &certificates))?;
     Ok((fault, file))
 }
 

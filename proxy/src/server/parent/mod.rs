@@ -27,6 +27,7 @@ use tokio::runtime;
 use tokio::signal::unix::{self, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
+use zeroize::Zeroize as _;
 
 pub(super) use handle::Parent;
 pub use handle::ParentError;
@@ -37,6 +38,7 @@ pub use takeover::{BadTakeover, is_given_sockets};
 use super::confine::Confinement;
 use super::systemd::Sockets;
 use super::{Machine, StartError, privileges, worker_user};
+use crate::access::MAX_STATE_BYTES;
 use crate::config::{Config, Confine};
 use crate::observe::Log;
 use crate::prefixes::Standing;
@@ -188,7 +190,8 @@ async fn attend(
     let mut ended = signal(SignalKind::child())?;
     let mut look = interval(LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut line, mut listens) = (Vec::new(), true);
+    // Growing would leave copies behind.
+    let (mut line, mut listens) = (Vec::with_capacity(2 * MAX_STATE_BYTES), true);
     let mut takeover = signal(SignalKind::user_defined2())?;
     let (report, mut outcomes) = mpsc::channel(1);
     let code = loop {
@@ -203,7 +206,8 @@ async fn attend(
                     Ok(false) => Err(io::ErrorKind::UnexpectedEof.into()),
                     Err(error) => Err(error),
                 };
-                line.clear();
+                // A key may have been in it.
+                line.zeroize();
                 if let Err(error) = answered {
                     listens = false;
                     if error.kind() != io::ErrorKind::UnexpectedEof {
