@@ -230,8 +230,9 @@ fn the_one_that_serves_cannot_read_files_or_execute_or_bind() -> Result<()> {
         return Ok(());
     }
     let proxy = Proxy::start(&format!("[listen]\nplain = [\"127.0.0.1:{}\"]\n[upstreams]\n", free_port()?))?;
-    let parent = inject(proxy.pid(), &[PASSWD])?;
-    assert!(parent[0] > 2, "{parent:?}");
+    // prctl: whether there may be a core of it.
+    let parent = inject(proxy.pid(), &[PASSWD, "(long)157, (long)3"])?;
+    assert!(parent[0] > 2 && parent[1] == 0, "{parent:?}");
 
     let worker = proxy.worker()?;
     let status = fs::read_to_string(format!("/proc/{worker}/status"))?;

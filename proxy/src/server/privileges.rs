@@ -3,6 +3,7 @@
 use std::io;
 
 use nix::unistd::{User, geteuid, initgroups, setgid, setuid};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set, set_capabilities,
     set_no_new_privs,
@@ -65,7 +66,15 @@ pub(super) fn give_up(user: Option<&User>) -> Result<(), BadUser> {
     let none = CapabilitySet::empty();
     set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })
         .map_err(io)?;
-    Ok(set_no_new_privs(true).map_err(io)?)
+    set_no_new_privs(true).map_err(io)?;
+    // To become another user has set it to `fs.suid_dumpable`.
+    Ok(keep_memory_private()?)
+}
+
+/// Keeps this process's memory, and with it keys and messages, from core files and from other processes of its user.
+pub(super) fn keep_memory_private() -> io::Result<()> {
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+    Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
 }
 
 fn become_user(user: &User) -> nix::Result<()> {

@@ -47,6 +47,46 @@ fn the_worker_of_root_is_somebody_else_without_capabilities() -> Result<()> {
     Ok(())
 }
 
+/// Cores and debuggers get neither keys nor messages, also of a proxy whose processes have one user.
+#[test]
+fn memory_is_shown_to_nobody() -> Result<()> {
+    if !require(&[Need::Root, Need::Program("setpriv")]) {
+        return Ok(());
+    }
+    let dir = TempDir::new("memory")?;
+    let copy = dir.path().join("hookgate");
+    fs::copy(binary()?, &copy)?;
+    let script = format!(
+        "#!/bin/sh\ncp \"$3\" {0}/hookgate.toml && chmod -R go+rX {0} && \
+         exec setpriv --reuid 65533 --regid 65533 --clear-groups {0}/hookgate run --config {0}/hookgate.toml\n",
+        dir.path().display()
+    );
+    let start = dir.write("start", script)?;
+    fs::set_permissions(&start, fs::Permissions::from_mode(0o755))?;
+    let (origin, address) = (Origin::answering(OK)?, local(free_port()?));
+    let config = format!("[listen]\nplain = [\"{address}\"]\n{TIMEOUTS}{}", upstream(origin.address(), ""));
+    let proxy = Proxy::start_binary(&NetNs::here(), &start, &config)?;
+    assert_eq!(harness::Client::plain(address)?.ask(get("/up.example/"))?.status(), 200);
+    let worker = proxy.worker()?;
+    for pid in [proxy.pid(), worker] {
+        assert!(of_each_thread(pid, "Uid")?.iter().all(|ids| ids.starts_with("65533")), "{pid}");
+        // What a process shows is root's where its memory is private (proc_pid(5)).
+        assert_eq!(fs::metadata(format!("/proc/{pid}/maps"))?.uid(), 0, "{pid}");
+        let limits = fs::read_to_string(format!("/proc/{pid}/limits"))?;
+        let core = limits.lines().find(|line| line.starts_with("Max core file size"));
+        let words: Vec<&str> = core.context("no limit of core files")?.split_whitespace().collect();
+        assert_eq!(words[4..6], ["0", "0"], "{pid}: {words:?}");
+    }
+    // Besides, what buffers hold is left out of every core.
+    let maps = fs::read_to_string(format!("/proc/{worker}/smaps"))?;
+    // The kernel's own mappings, which have names, are left out anyway.
+    let is_left_out = |(head, flags): &(&str, &str)| {
+        head.split_whitespace().count() == 5 && flags.split_whitespace().any(|flag| flag == "dd")
+    };
+    assert!(mappings(&maps).iter().any(is_left_out), "{maps}");
+    Ok(())
+}
+
 #[test]
 fn the_configured_user_serves() -> Result<()> {
     if !require(&[Need::Root]) {
@@ -76,6 +116,21 @@ fn the_configured_user_serves() -> Result<()> {
     assert!(capabilities(proxy.worker()?, "CapEff")?.iter().all(|&held| held == 0));
     assert_eq!(fs::metadata(&socket)?.uid().to_string(), uid);
     Ok(())
+}
+
+/// The first line and the flags of each mapping in a text of proc_pid_smaps(5).
+fn mappings(smaps: &str) -> Vec<(&str, &str)> {
+    let mut head = "";
+    let mut mappings = Vec::new();
+    for line in smaps.lines() {
+        match line.strip_prefix("VmFlags:") {
+            Some(flags) => mappings.push((head, flags)),
+            // Fields have a colon at the end of their first word.
+            None if line.split(' ').next().is_some_and(|word| !word.ends_with(':')) => head = line,
+            None => {}
+        }
+    }
+    mappings
 }
 
 /// Runs what follows on a kernel that seems to have no Landlock.

@@ -84,6 +84,7 @@ pub fn run(start: Start) -> Result<ExitCode, StartError> {
     {
         return Ok(ExitCode::SUCCESS);
     }
+    privileges::keep_memory_private()?;
     let user = worker_user(&start.config)?;
     let machine = Machine::measure();
     let mut inherited = Sockets::inherited()?;
