@@ -14,6 +14,22 @@ use crate::config::Config;
 /// Whom the worker becomes, where it can be somebody else and nobody is configured: the first that is there.
 const USERS: [&str; 2] = ["hookgate-worker", "nobody"];
 
+/// What the parent does besides the guard: ports below 1024, the worker's user, a successor's end, and, for root, files of
+/// other users.
+const KEPT: CapabilitySet = CapabilitySet::NET_BIND_SERVICE
+    .union(CapabilitySet::SETUID)
+    .union(CapabilitySet::SETGID)
+    .union(CapabilitySet::KILL)
+    .union(CapabilitySet::CHOWN)
+    .union(CapabilitySet::FOWNER)
+    .union(CapabilitySet::DAC_OVERRIDE)
+    .union(CapabilitySet::DAC_READ_SEARCH);
+/// The guard's; a kernel's own cgroup2 hierarchy may have to be mounted.
+const KEPT_FOR_GUARD: CapabilitySet = CapabilitySet::BPF
+    .union(CapabilitySet::PERFMON)
+    .union(CapabilitySet::NET_ADMIN)
+    .union(CapabilitySet::SYS_ADMIN);
+
 /// Why the process does not start with less.
 #[derive(Debug, thiserror::Error)]
 pub enum BadUser {
@@ -69,6 +85,20 @@ pub(super) fn give_up(user: Option<&User>) -> Result<(), BadUser> {
     set_no_new_privs(true).map_err(io)?;
     // To become another user has set it to `fs.suid_dumpable`.
     Ok(keep_memory_private()?)
+}
+
+/// Gives up what the parent will not need any more, also for whatever it may execute. For the calling thread alone, as
+/// [`give_up`].
+pub(super) fn keep_what_is_needed(config: &Config) -> io::Result<()> {
+    let needed = if config.guard.is_some() { KEPT | KEPT_FOR_GUARD } else { KEPT };
+    let CapabilitySets { effective, permitted, inheritable } = capabilities(None)?;
+    let kept = CapabilitySets {
+        effective: effective & needed,
+        permitted: permitted & needed,
+        inheritable: inheritable & needed,
+    };
+    set_capabilities(None, kept)?;
+    Ok(set_no_new_privs(true)?)
 }
 
 /// Keeps this process's memory, and with it keys and messages, from core files and from other processes of its user.

@@ -47,6 +47,25 @@ fn the_worker_of_root_is_somebody_else_without_capabilities() -> Result<()> {
     Ok(())
 }
 
+/// CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER, KILL, SETGID, SETUID and NET_BIND_SERVICE of linux/capability.h.
+const KEPT: u64 = 0b100_1110_1111;
+
+#[test]
+fn the_parent_of_a_proxy_without_a_guard_keeps_no_capability_for_one() -> Result<()> {
+    if !require(&[Need::Root]) {
+        return Ok(());
+    }
+    let relay = Relay::before(&Origin::answering(OK)?)?;
+    for set in ["CapEff", "CapPrm"] {
+        for held in capabilities(relay.proxy.pid(), set)? {
+            assert_eq!(held & !KEPT, 0, "{set}: {held:#x}");
+        }
+    }
+    assert!(of_each_thread(relay.proxy.pid(), "NoNewPrivs")?.iter().all(|set| set == "1"));
+    assert!(relay.proxy.stderr().contains("listening"), "and it serves: {}", relay.proxy.stderr());
+    Ok(())
+}
+
 /// Cores and debuggers get neither keys nor messages, also of a proxy whose processes have one user.
 #[test]
 fn memory_is_shown_to_nobody() -> Result<()> {

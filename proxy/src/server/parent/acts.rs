@@ -8,7 +8,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, anyhow, bail, ensure};
 use nix::unistd::{User, geteuid};
 use rustix::fs::{MemfdFlags, memfd_create};
 use serde::Serialize;
@@ -19,7 +19,7 @@ use super::Start;
 use super::Wish;
 use super::message::{Attached, InForce, Refusal, Request, StateRequest, Told, write_list};
 use super::named::Named;
-use super::takeover::{Meeting, Offered, Predecessor, Serving, Successor, UnderWay};
+use super::takeover::{self, Meeting, Offered, Predecessor, Serving, Successor, UnderWay};
 use crate::access::{Access as _, Disk, DiskState, MachineRoots, State as _};
 use crate::admin::AdminSocket;
 use crate::config::{self, Config, PrefixSource};
@@ -231,7 +231,13 @@ impl Privileged {
         if !self.may_lock_out {
             guard::locks_nobody_out(guard, &table)?;
         }
-        let attached = guard::start(guard, &table)?;
+        let attached = guard::start(guard, &table).map_err(|error| match error {
+            guard::Error::NotPermitted if takeover::is_by_predecessor() => anyhow!(
+                "the process before this one ran without [guard], and has given up the capabilities for it: \
+                 restart from outside (`systemctl restart hookgate`)"
+            ),
+            error => error.into(),
+        })?;
         self.pin = Some(guard.pin.clone());
         let words = format!("{attached}, mode {}", guard.mode);
         Ok((Attached { rows: attached.rows, words }, attached.funnel))

@@ -118,6 +118,7 @@ pub fn run(start: Start) -> Result<ExitCode, StartError> {
         }
         ForkResult::Parent { child } => {
             drop((theirs, orders));
+            privileges::keep_what_is_needed(&start.config)?;
             let privileged = Privileged::new(start, inherited, predecessor, user);
             give_back_free_memory();
             let control = runtime::Builder::new_current_thread().enable_all().build()?;
