@@ -37,11 +37,15 @@ fn the_worker_of_root_is_somebody_else_without_capabilities() -> Result<()> {
     for set in ["CapEff", "CapPrm", "CapInh", "CapAmb"] {
         assert!(capabilities(pid, set)?.iter().all(|&held| held == 0), "{set}");
     }
+    let passwd = fs::read_to_string("/etc/passwd")?;
     for id in ["Uid", "Gid", "Groups"] {
-        assert!(
-            of_each_thread(pid, id)?.iter().all(|ids| ids.split_whitespace().all(|id| id != "0")),
-            "{id}"
-        );
+        for ids in of_each_thread(pid, id)? {
+            for id in ids.split_whitespace() {
+                let owner = passwd.lines().find(|line| line.split(':').nth(2) == Some(id));
+                let is_packaged = owner.is_some_and(|line| line.starts_with("hookgate-worker:"));
+                assert!(id != "0" && (owner.is_none() || is_packaged), "shared with others: {owner:?}");
+            }
+        }
     }
     assert!(of_each_thread(pid, "NoNewPrivs")?.iter().all(|set| set == "1"));
     Ok(())
@@ -133,7 +137,8 @@ fn the_configured_user_serves() -> Result<()> {
         "root's are gone"
     );
     assert!(capabilities(proxy.worker()?, "CapEff")?.iter().all(|&held| held == 0));
-    assert_eq!(fs::metadata(&socket)?.uid().to_string(), uid);
+    // Nobody's group is that of daemons that have none.
+    assert_eq!(owners(&socket)?, (0, 0));
     Ok(())
 }
 
@@ -150,6 +155,48 @@ fn mappings(smaps: &str) -> Vec<(&str, &str)> {
         }
     }
     mappings
+}
+
+fn owners(path: &Path) -> Result<(u32, u32)> {
+    let found = fs::metadata(path)?;
+    Ok((found.uid(), found.gid()))
+}
+
+#[test]
+fn the_socket_is_for_root_and_those_who_are_to_have_it() -> Result<()> {
+    if !require(&[Need::Root, Need::Program("ip"), Need::Program("nsenter")]) {
+        return Ok(());
+    }
+    let dir = TempDir::new("socket")?;
+    let socket = dir.path().join("admin.sock");
+    let start = |ns: &NetNs, more: &str| {
+        let address = local(free_port()?);
+        Proxy::start_in(
+            ns,
+            &format!("[listen]\nplain = [\"{address}\"]\n[admin]\nsocket = {socket:?}\n{more}"),
+        )
+    };
+    let ns = NetNs::new()?;
+    let groups = fs::read_to_string("/etc/group")?;
+    let without = groups.lines().filter(|line| !line.starts_with("hookgate-admin:"));
+    let without = without.map(|line| format!("{line}\n")).collect::<String>();
+    let file = dir.write("group", &without)?;
+    ns.run(&format!("mount --bind {} /etc/group", file.display()))?;
+
+    let proxy = start(&ns, "")?;
+    assert_eq!(owners(&socket)?, (0, 0));
+    drop(proxy);
+    // Debian's user `daemon` has a group of its own.
+    let proxy = start(&ns, "[process]\nuser = \"daemon\"\n")?;
+    assert_eq!(owners(&socket)?, (0, 1));
+    drop(proxy);
+    dir.write("group", without + "hookgate-admin:x:61000:\n")?;
+    for more in ["", "[process]\nuser = \"daemon\"\n"] {
+        let _proxy = start(&ns, more)?;
+        assert_eq!(owners(&socket)?, (0, 61_000));
+        assert_eq!(fs::metadata(&socket)?.mode() & 0o777, 0o660);
+    }
+    Ok(())
 }
 
 /// Runs what follows on a kernel that seems to have no Landlock.

@@ -9,7 +9,7 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow, bail, ensure};
-use nix::unistd::{User, geteuid};
+use nix::unistd::{Gid, geteuid};
 use rustix::fs::{MemfdFlags, memfd_create};
 use serde::Serialize;
 use serde_json::Value;
@@ -50,8 +50,8 @@ pub(super) struct Privileged {
     is_replaced: bool,
     /// Another process is about to.
     pub(super) under_way: Option<UnderWay>,
-    /// Whom the worker has become.
-    user: Option<User>,
+    /// Who may use the command line's socket, besides this process's user.
+    admin_group: Option<Gid>,
     /// Where prefixes come from, and are stored.
     prefixes: config::Prefixes,
     standing: Standing,
@@ -73,7 +73,7 @@ impl Privileged {
         start: Start,
         inherited: Sockets,
         predecessor: Option<(Predecessor, Option<UnixListener>)>,
-        user: Option<User>,
+        admin_group: Option<Gid>,
     ) -> Self {
         let Start { file, config, standing, may_lock_out, log, .. } = start;
         Self {
@@ -87,7 +87,7 @@ impl Privileged {
             meeting: None,
             is_replaced: false,
             under_way: None,
-            user,
+            admin_group,
             prefixes: config.prefixes,
             standing,
             next_list: None,
@@ -211,9 +211,9 @@ impl Privileged {
             Some(socket) => socket,
             None => AdminSocket::listen(path)?,
         };
-        // Of another user than root's, it can stay that user's, whom the worker's clients need not be.
-        if let Some(user) = self.user.as_ref().filter(|_| geteuid().is_root()) {
-            socket.give_to(user.uid.as_raw(), user.gid.as_raw())?;
+        // Others than root may not give files away; the package's folder gives its group to what is made there.
+        if let Some(group) = self.admin_group.filter(|_| geteuid().is_root()) {
+            socket.give_to(group.as_raw())?;
         }
         let given = socket.share()?;
         self.admin_socket = Some(socket);

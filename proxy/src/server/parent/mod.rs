@@ -86,6 +86,7 @@ pub fn run(start: Start) -> Result<ExitCode, StartError> {
     }
     privileges::keep_memory_private()?;
     let user = worker_user(&start.config)?;
+    let admin_group = privileges::admin_group(&start.config, user.as_ref()).map_err(io::Error::from)?;
     let machine = Machine::measure();
     let mut inherited = Sockets::inherited()?;
     let predecessor = match Predecessor::find(&start.config, start.takes_over)? {
@@ -119,7 +120,7 @@ pub fn run(start: Start) -> Result<ExitCode, StartError> {
         ForkResult::Parent { child } => {
             drop((theirs, orders));
             privileges::keep_what_is_needed(&start.config)?;
-            let privileged = Privileged::new(start, inherited, predecessor, user);
+            let privileged = Privileged::new(start, inherited, predecessor, admin_group);
             give_back_free_memory();
             let control = runtime::Builder::new_current_thread().enable_all().build()?;
             Ok(control.block_on(attend(ours, privileged, child, worker))?)
