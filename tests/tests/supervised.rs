@@ -79,6 +79,9 @@ fn the_one_that_serves_holds_neither_privileges_nor_the_guard() -> Result<()> {
     let scene = Scene::start("")?;
     let worker = scene.proxy.worker()?;
     assert_eq!(capabilities(worker)?, 0);
+    // linux/capability.h: of what loads programs and what controls the whole machine, the parent has the first alone.
+    let (bpf, ptrace, module) = (1 << 39, 1 << 19, 1 << 16);
+    assert_eq!(capabilities(scene.proxy.pid())? & (bpf | ptrace | module), bpf);
     for descriptor in fs::read_dir(format!("/proc/{worker}/fd"))? {
         let target = fs::read_link(descriptor?.path()).unwrap_or_default();
         assert!(!target.to_string_lossy().contains("bpf-prog"), "{target:?}");
@@ -230,8 +233,9 @@ fn the_one_that_serves_cannot_read_files_or_execute_or_bind() -> Result<()> {
         return Ok(());
     }
     let proxy = Proxy::start(&format!("[listen]\nplain = [\"127.0.0.1:{}\"]\n[upstreams]\n", free_port()?))?;
-    let parent = inject(proxy.pid(), &[PASSWD])?;
-    assert!(parent[0] > 2, "{parent:?}");
+    // prctl: whether there may be a core of it.
+    let parent = inject(proxy.pid(), &[PASSWD, "(long)157, (long)3"])?;
+    assert!(parent[0] > 2 && parent[1] == 0, "{parent:?}");
 
     let worker = proxy.worker()?;
     let status = fs::read_to_string(format!("/proc/{worker}/status"))?;
@@ -249,6 +253,10 @@ fn the_one_that_serves_cannot_read_files_or_execute_or_bind() -> Result<()> {
         "(long)10, (long)0x400000, (long)4096, (long)5".into(),   // memory to be executed
         format!("(long)105, {none}"),                             // setuid
         "(long)62, (long)1, (long)0".into(),                      // kill
+        "(long)234, (long)1, (long)1, (long)0".into(),            // tgkill
+        format!("(long)49, {none}, {none}, {none}"),              // bind
+        format!("(long)50, {none}, {none}"),                      // listen
+        "(long)41, (long)2, (long)1, (long)262".into(),           // an MPTCP socket
         format!("(long)321, {none}, {none}, {none}"),             // bpf
         "(long)157, (long)4, (long)1".into(),                     // prctl: to be traced by others
         "(long)437, (long)-100, \"/etc/passwd\", (long)0, (long)24".into(), // openat2
@@ -272,13 +280,15 @@ fn what_needs_a_restart_comes_by_an_upgrade() -> Result<()> {
     let other = "127.0.0.1:9433";
     fs::write(scene.proxy.config(), config.replace(ADMIN, other) + GUARD + "[process]\nuser = \"nobody\"\n")?;
     let said = scene.proxy.command(&scene.ns, &["reload"])?;
-    for what in ["[process] user", "[guard]"] {
-        assert!(said.contains(&format!("{what} changed, and needs a restart")), "{said}");
-    }
+    assert!(said.contains("[process] user changed, and needs a restart"), "{said}");
     assert_eq!(scene.curl(&format!("http://{other}/health"))?, "serving\n", "needs none");
     assert!(said.contains(&format!("`kill -USR2 {}` restarts it", scene.proxy.pid())), "{said}");
+    // This process has no capability for a guard any more.
+    let from_outside = "restart from outside (`systemctl restart hookgate`)";
+    assert!(said.contains(&format!("[guard] changed, and needs a {from_outside}")), "{said}");
     scene.proxy.upgrade()?;
-    assert_eq!(scene.stats()?["guard"]["state"], "attached");
+    assert!(scene.proxy.stderr().contains(&format!(": {from_outside}")), "{}", scene.proxy.stderr());
+    assert_eq!(scene.stats()?["guard"]["state"], "detached");
     assert_eq!(scene.curl(&format!("http://{other}/health"))?, "serving\n");
     let owner = fs::metadata(format!("/proc/{}", scene.proxy.worker()?))?.uid();
     assert_eq!(owner.to_string(), user_id("nobody")?);

@@ -5,10 +5,12 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as 
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{Mode, OFlags, openat};
+use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustls_native_certs::{load_certs_from_paths, load_native_certs};
 
-use super::{Access, MachineRoots, State};
+use zeroize::Zeroizing;
+
+use super::{Access, MAX_STATE_BYTES, MachineRoots, State, StateFile};
 
 /// Where distributions keep all of their roots in one file: Debian and its kin, Fedora and its kin, others.
 const BUNDLES: [&str; 3] =
@@ -17,6 +19,8 @@ const BUNDLES: [&str; 3] =
 /// For whoever runs the process alone.
 const FOLDER_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
+/// Held by whoever asks the authority.
+const LOCK: &str = "lock";
 
 /// Files as this process can reach them.
 #[derive(Clone, Copy, Debug)]
@@ -115,6 +119,22 @@ impl DiskState {
     pub fn new(folder: PathBuf) -> Self {
         Self { folder }
     }
+
+    /// For reading alone; `None`: there is no such file.
+    pub fn open(&self, file: StateFile) -> io::Result<Option<File>> {
+        match open(&self.folder.join(file.name())) {
+            Ok(file) => Ok(Some(file)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// The whole of a file of [`State`].
+pub fn read_state(mut file: &File) -> io::Result<Zeroizing<Vec<u8>>> {
+    let mut bytes = Zeroizing::new(Vec::new());
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 impl State for DiskState {
@@ -132,15 +152,16 @@ impl State for DiskState {
         Ok(())
     }
 
-    fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
-        match Disk.read(&self.folder.join(name)) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+    fn read(&self, file: StateFile) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
+        self.open(file)?.map(|file| read_state(&file)).transpose()
     }
 
-    fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+    fn replace(&self, file: StateFile, bytes: &[u8]) -> io::Result<()> {
+        let name = file.name();
+        if bytes.len() > MAX_STATE_BYTES {
+            let text = format!("{name} would have {} bytes, more than {MAX_STATE_BYTES}", bytes.len());
+            return Err(io::Error::new(ErrorKind::InvalidInput, text));
+        }
         let new = self.folder.join(format!(".{name}.new"));
         let written = write_new(&new, bytes).and_then(|()| fs::rename(&new, self.folder.join(name)));
         if written.is_err() {
@@ -151,17 +172,24 @@ impl State for DiskState {
         written.and_then(|()| File::open(&self.folder)?.sync_all())
     }
 
-    fn beside(&self, name: &str) -> io::Result<Vec<Vec<u8>>> {
+    fn certificates_beside(&self) -> io::Result<Vec<Zeroizing<Vec<u8>>>> {
         let Some(above) = self.folder.parent() else { return Ok(Vec::new()) };
         let folders = fs::read_dir(above)?.filter_map(Result::ok);
         let others = folders.filter(|folder| folder.path() != self.folder);
-        Ok(others.filter_map(|folder| Disk.read(&folder.path().join(name)).ok()).collect())
+        let certificate = |folder: fs::DirEntry| {
+            let file = open(&folder.path().join(StateFile::Certificate.name())).ok()?;
+            read_state(&file).ok()
+        };
+        Ok(others.filter_map(certificate).collect())
     }
 
+    /// Of an empty file, through which its holder reaches no other.
     fn lock(&self) -> io::Result<OwnedFd> {
-        let folder = File::open(&self.folder)?;
-        match folder.try_lock() {
-            Ok(()) => Ok(folder.into()),
+        const ANEW: OFlags = OFlags::CREATE.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+        let path = self.folder.join(LOCK);
+        let file = File::from(openat(CWD, path, ANEW, Mode::from_raw_mode(FILE_MODE))?);
+        match file.try_lock() {
+            Ok(()) => Ok(file.into()),
             Err(TryLockError::WouldBlock) => Err(ErrorKind::WouldBlock.into()),
             Err(TryLockError::Error(error)) => Err(error),
         }
@@ -198,30 +226,45 @@ mod tests {
     #[test]
     fn files_are_for_their_owner_alone_and_replaced_as_a_whole() {
         let (above, state) = state("modes");
-        assert!(state.replace("a", b"1").is_err(), "no folder yet");
+        let file = StateFile::Account;
+        assert!(state.replace(file, b"1").is_err(), "no folder yet");
         state.prepare().unwrap();
         state.prepare().unwrap();
-        fs::write(state.folder.join(".a.new"), "left by one that was killed").unwrap();
-        state.replace("a", b"1").unwrap();
-        state.replace("a", b"2").unwrap();
-        assert_eq!(state.read("a").unwrap().as_deref(), Some(&b"2"[..]));
-        assert_eq!(state.read("b").unwrap(), None);
+        fs::write(state.folder.join(".account.json.new"), "left by one that was killed").unwrap();
+        state.replace(file, b"1").unwrap();
+        state.replace(file, b"2").unwrap();
+        let read = |file| state.read(file).unwrap().map(|bytes| bytes.to_vec());
+        assert_eq!(read(file).as_deref(), Some(&b"2"[..]));
+        assert_eq!(read(StateFile::Certificate), None);
         let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o7777;
         assert_eq!((mode(&above), mode(&state.folder)), (0o700, 0o700));
-        assert_eq!(mode(&state.folder.join("a")), 0o600);
+        assert_eq!(mode(&state.folder.join(file.name())), 0o600);
         assert_eq!(fs::read_dir(&state.folder).unwrap().count(), 1);
         fs::remove_dir_all(above).unwrap();
     }
 
     #[test]
-    fn folders_beside_show_the_same_file() {
+    fn folders_beside_show_their_certificates() {
         let (above, state) = state("beside");
         state.prepare().unwrap();
         let other = DiskState::new(above.join("two"));
         other.prepare().unwrap();
-        state.replace("a", b"own").unwrap();
-        other.replace("a", b"other").unwrap();
-        assert_eq!(state.beside("a").unwrap(), [b"other"]);
+        state.replace(StateFile::Certificate, b"own").unwrap();
+        other.replace(StateFile::Certificate, b"other").unwrap();
+        other.replace(StateFile::Account, b"key").unwrap();
+        let beside = state.certificates_beside().unwrap();
+        assert_eq!(beside.iter().map(|bytes| bytes.to_vec()).collect::<Vec<_>>(), [b"other"]);
+        fs::remove_dir_all(above).unwrap();
+    }
+
+    #[test]
+    fn what_is_replaced_has_a_limit() {
+        let (above, state) = state("limit");
+        state.prepare().unwrap();
+        state.replace(StateFile::Attempts, &[b'1'; MAX_STATE_BYTES]).unwrap();
+        let refused = state.replace(StateFile::Attempts, &[b'2'; MAX_STATE_BYTES + 1]).unwrap_err();
+        assert!(refused.to_string().contains("attempts.json would have 131073 bytes"), "{refused}");
+        assert_eq!(state.read(StateFile::Attempts).unwrap().unwrap()[0], b'1');
         fs::remove_dir_all(above).unwrap();
     }
 
@@ -230,6 +273,7 @@ mod tests {
         let (above, state) = state("lock");
         state.prepare().unwrap();
         let first = state.lock().unwrap();
+        assert!(File::from(first.try_clone().unwrap()).write_all(b"x").is_err(), "nothing can be kept in it");
         assert_eq!(state.lock().unwrap_err().kind(), ErrorKind::WouldBlock);
         drop(first);
         state.lock().unwrap();
@@ -268,7 +312,7 @@ mod tests {
         );
         let pipe = std::env::temp_dir().join(format!("hookgate-pipe-{}", std::process::id()));
         let (fifo, mode) = (rustix::fs::FileType::Fifo, Mode::RUSR);
-        rustix::fs::mknodat(rustix::fs::CWD, &pipe, fifo, mode, 0).unwrap();
+        rustix::fs::mknodat(CWD, &pipe, fifo, mode, 0).unwrap();
         // There is nobody at its other end.
         assert!(open(&pipe).unwrap_err().to_string().contains("not a regular file"));
         fs::remove_file(pipe).unwrap();

@@ -8,8 +8,10 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rustls::pki_types::CertificateDer;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
-pub use disk::{Disk, DiskState, create_anew, open, open_below};
+pub use disk::{Disk, DiskState, create_anew, open, open_below, read_state};
 
 /// Reads what a configuration names. May block.
 pub trait Access: fmt::Debug + Send + Sync {
@@ -44,16 +46,42 @@ pub trait State: Send + Sync {
     fn prepare(&self) -> io::Result<()>;
 
     /// `None`: there is no such file.
-    fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>>;
+    fn read(&self, file: StateFile) -> io::Result<Option<Zeroizing<Vec<u8>>>>;
 
     /// The old file, or the new one, whatever happens on the way.
-    fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()>;
+    ///
+    /// Errors: also beyond [`MAX_STATE_BYTES`].
+    fn replace(&self, file: StateFile, bytes: &[u8]) -> io::Result<()>;
 
-    /// The file of that name in every folder beside this one that can be read.
-    fn beside(&self, name: &str) -> io::Result<Vec<Vec<u8>>>;
+    /// [`StateFile::Certificate`] of every folder beside this one that can be read.
+    fn certificates_beside(&self) -> io::Result<Vec<Zeroizing<Vec<u8>>>>;
 
     /// Nobody else holds it until this is closed.
     ///
     /// Errors: [`io::ErrorKind::WouldBlock`] while somebody does.
     fn lock(&self) -> io::Result<OwnedFd>;
 }
+
+/// A file of [`State`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StateFile {
+    /// A key and its chain, PEM.
+    Certificate,
+    /// An authority's account and its key, JSON.
+    Account,
+    /// How asking the authority has gone, JSON.
+    Attempts,
+}
+
+impl StateFile {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Certificate => "certificate.pem",
+            Self::Account => "account.json",
+            Self::Attempts => "attempts.json",
+        }
+    }
+}
+
+/// The most that one file of [`State`] takes: twice what an authority's answer may have.
+pub const MAX_STATE_BYTES: usize = 128 << 10;

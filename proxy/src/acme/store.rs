@@ -6,15 +6,11 @@ use std::path::{Path, PathBuf};
 
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
-use crate::access::{Access, State};
+use crate::access::{Access, State, StateFile};
 use crate::config;
 use crate::tls::{BadCertificate, Certificate};
-
-/// Key and chain.
-const CERTIFICATE: &str = "certificate.pem";
-const ACCOUNT: &str = "account.json";
-const ATTEMPTS: &str = "attempts.json";
 
 /// One authority's part of `[acme] state`.
 pub struct Store {
@@ -92,7 +88,7 @@ impl Attempts {
 
 /// The right to ask for a certificate, until it is dropped.
 pub(super) struct Lock {
-    _folder: OwnedFd,
+    _held: OwnedFd,
 }
 
 impl Store {
@@ -103,21 +99,21 @@ impl Store {
 
     /// Where key and certificate lie, in one file: neither is ever there without the other.
     pub fn certificate_path(&self) -> PathBuf {
-        self.folder.join(CERTIFICATE)
+        self.folder.join(StateFile::Certificate.name())
     }
 
     /// The certificate that was got last.
     ///
     /// Errors: it cannot be used.
     pub fn certificate(&self) -> Result<Option<Certificate>, BadState> {
-        let pem = self.read(CERTIFICATE)?;
+        let pem = self.read(StateFile::Certificate)?;
         Ok(pem.map(|pem| Certificate::from_pem(&pem, &self.certificate_path())).transpose()?)
     }
 
     /// The longest-lived certificate for all of `names` that another authority has given: it serves until this one
     /// gives one. Those that cannot be used are left out.
     pub(super) fn stand_in(&self, names: &[String], now: i64) -> Option<Certificate> {
-        let others = self.state.beside(CERTIFICATE).ok()?;
+        let others = self.state.certificates_beside().ok()?;
         let others = others.iter().filter_map(|pem| Certificate::from_pem(pem, &self.folder).ok());
         let usable = others.filter(|held| held.not_after > now && names.iter().all(|name| held.covers(name)));
         let mut longest = usable.max_by_key(|held| held.not_after)?;
@@ -132,47 +128,52 @@ impl Store {
 
     pub(super) fn lock(&self) -> Result<Lock, BadState> {
         match self.state.lock() {
-            Ok(folder) => Ok(Lock { _folder: folder }),
+            Ok(held) => Ok(Lock { _held: held }),
             Err(error) if error.kind() == ErrorKind::WouldBlock => Err(BadState::Busy(self.folder.clone())),
             Err(error) => Err(at(&self.folder)(error)),
         }
     }
 
     pub(super) fn store_certificate(&self, pem: &str) -> Result<(), BadState> {
-        self.replace(CERTIFICATE, pem.as_bytes())
+        self.replace(StateFile::Certificate, pem.as_bytes())
     }
 
     pub(super) fn account(&self) -> Result<Option<Account>, BadState> {
-        let text = self.read(ACCOUNT)?;
+        let text = self.read(StateFile::Account)?;
         let read = text.map(|text| serde_json::from_slice(&text)).transpose();
-        read.map_err(|error| BadState::Account { path: self.folder.join(ACCOUNT), error })
+        read.map_err(|error| BadState::Account { path: self.account_path(), error })
     }
 
     pub(super) fn store_account(&self, account: &Account) -> Result<(), BadState> {
-        self.replace_json(ACCOUNT, account)
+        self.replace_json(StateFile::Account, account)
     }
 
     /// None where nothing sensible is kept: they only space out what is done anyway.
     pub(super) fn attempts(&self) -> Attempts {
-        let text = self.state.read(ATTEMPTS).ok().flatten().unwrap_or_default();
-        serde_json::from_slice(&text).unwrap_or_default()
+        let text = self.state.read(StateFile::Attempts).ok().flatten();
+        text.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
     }
 
     pub(super) fn store_attempts(&self, attempts: Attempts) -> Result<(), BadState> {
-        self.replace_json(ATTEMPTS, &attempts)
+        self.replace_json(StateFile::Attempts, &attempts)
     }
 
-    fn read(&self, name: &str) -> Result<Option<Vec<u8>>, BadState> {
-        self.state.read(name).map_err(at(&self.folder.join(name)))
+    fn account_path(&self) -> PathBuf {
+        self.folder.join(StateFile::Account.name())
     }
 
-    fn replace_json(&self, name: &str, value: &impl Serialize) -> Result<(), BadState> {
-        let text = serde_json::to_vec(value).map_err(|error| at(&self.folder.join(name))(error.into()))?;
-        self.replace(name, &text)
+    fn read(&self, file: StateFile) -> Result<Option<Zeroizing<Vec<u8>>>, BadState> {
+        self.state.read(file).map_err(at(&self.folder.join(file.name())))
     }
 
-    fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), BadState> {
-        self.state.replace(name, bytes).map_err(at(&self.folder.join(name)))
+    fn replace_json(&self, file: StateFile, value: &impl Serialize) -> Result<(), BadState> {
+        let failed = |error: serde_json::Error| at(&self.folder.join(file.name()))(error.into());
+        let text = Zeroizing::new(serde_json::to_vec(value).map_err(failed)?);
+        self.replace(file, &text)
+    }
+
+    fn replace(&self, file: StateFile, bytes: &[u8]) -> Result<(), BadState> {
+        self.state.replace(file, bytes).map_err(at(&self.folder.join(file.name())))
     }
 }
 
@@ -212,7 +213,7 @@ mod tests {
         assert_eq!((ahead.as_of(7), attempts.as_of(7)), (now, attempts));
 
         assert!(store.account().unwrap().is_none() && store.certificate().unwrap().is_none());
-        std::fs::write(store.folder.join(ACCOUNT), "{").unwrap();
+        std::fs::write(store.account_path(), "{").unwrap();
         std::fs::write(store.certificate_path(), "nonsense").unwrap();
         let error = store.account().err().unwrap().to_string();
         assert!(error.contains("account.json") && error.contains("remove it"), "{error}");

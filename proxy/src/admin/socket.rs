@@ -4,7 +4,7 @@ use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-/// The socket that the command line talks to: for root, and the user and the group that the proxy runs as.
+/// The socket that the command line talks to: for the user that has started the proxy, and for one group.
 #[derive(Debug)]
 pub struct AdminSocket {
     listener: UnixListener,
@@ -56,11 +56,11 @@ impl AdminSocket {
         self.is_lent = false;
     }
 
-    /// Gives the socket's file to the user whom the proxy becomes.
+    /// Gives the socket's file to a group.
     ///
     /// Errors: chown(2).
-    pub fn give_to(&self, uid: u32, gid: u32) -> Result<(), BadSocket> {
-        let given = std::os::unix::fs::chown(&self.path, Some(uid), Some(gid));
+    pub fn give_to(&self, gid: u32) -> Result<(), BadSocket> {
+        let given = std::os::unix::fs::chown(&self.path, None, Some(gid));
         given.map_err(|error| BadSocket::Listen { path: self.path.clone(), error })
     }
 

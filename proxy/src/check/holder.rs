@@ -47,6 +47,13 @@ impl Holder {
         }
     }
 
+    /// The id of the user that it runs as.
+    fn user(&self) -> Option<u32> {
+        let status = fs::read_to_string(self.process().join("status")).ok()?;
+        let ids = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+        ids.split_whitespace().next()?.parse().ok()
+    }
+
     fn process(&self) -> PathBuf {
         PathBuf::from(format!("/proc/{}", self.pid))
     }
@@ -100,7 +107,19 @@ pub(super) fn holders(address: SocketAddr) -> Vec<Holder> {
     };
     // A holder of exactly this address rules out holders of overlapping ones.
     let same = sockets(|own, address| own == address);
-    processes_with(&if same.is_empty() { sockets(do_addresses_conflict) } else { same })
+    let sockets = if same.is_empty() { sockets(do_addresses_conflict) } else { same };
+    let (sockets, owners): (Vec<_>, Vec<_>) = sockets.into_iter().unzip();
+    let seen = processes_with(&sockets);
+    if seen.is_empty() { hidden_hookgates(&owners) } else { seen }
+}
+
+/// The hookgates of these users that show their descriptors to root alone, as each does once it runs.
+fn hidden_hookgates(owners: &[u32]) -> Vec<Holder> {
+    let is_hidden = |holder: &Holder| {
+        let hides = fs::read_dir(holder.process().join("fd")).is_err();
+        hides && holder.user().is_some_and(|user| owners.contains(&user)) && holder.is_hookgate()
+    };
+    pids().map(Holder::of).filter(is_hidden).collect()
 }
 
 /// The processes that listen at the Unix socket `path`.
@@ -126,14 +145,15 @@ fn pids() -> impl Iterator<Item = u32> {
     processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
-/// The sockets that listen on a matching address, from a table of proc_net_tcp(5).
-fn listening(table: &str, is_it: impl Fn(SocketAddr) -> bool) -> Vec<String> {
+/// The sockets that listen on a matching address and their owners' user ids, from a table of proc_net_tcp(5).
+fn listening(table: &str, is_it: impl Fn(SocketAddr) -> bool) -> Vec<(String, u32)> {
     const LISTEN: &str = "0A";
     let rows = table.lines().skip(1).filter_map(|row| {
         let columns: Vec<&str> = row.split_whitespace().collect();
         let (ip, port) = columns.get(1)?.rsplit_once(':')?;
         let own = SocketAddr::new(ip_of(ip)?, u16::from_str_radix(port, 16).ok()?);
-        (is_it(own) && *columns.get(3)? == LISTEN).then_some(format!("socket:[{}]", columns.get(9)?))
+        let (owner, inode) = (columns.get(7)?.parse().ok()?, columns.get(9)?);
+        (is_it(own) && *columns.get(3)? == LISTEN).then_some((format!("socket:[{inode}]"), owner))
     });
     rows.collect()
 }
@@ -198,7 +218,8 @@ mod tests {
              2: 0100007F:1F90 0100007F:9999 01 00000000:00000000 00:00000000 00000000     0        0 13 1 x\n";
         let found = |address: &str| {
             let address = address.parse().unwrap();
-            listening(table, |own| do_addresses_conflict(own, address))
+            let found = listening(table, |own| do_addresses_conflict(own, address)).into_iter();
+            found.map(|(socket, _)| socket).collect::<Vec<_>>()
         };
         // The table depends on the byte order.
         if cfg!(target_endian = "little") {

@@ -18,9 +18,9 @@ pub use holder::Holder;
 pub use ports::{addresses, port};
 
 use crate::access::Disk;
-use crate::config::{Config, ConfigError, Files, Key, Places, Problem, Reading, Severity};
+use crate::config::{Config, ConfigError, Confine, Files, Key, Places, Problem, Reading, Severity};
 use crate::observe::{Format, Log};
-use crate::server::{self, BadUser, Machine, Prepared};
+use crate::server::{self, BadUser, Confinement, Machine, Prepared};
 
 /// What files mean, and all that is wrong.
 pub struct Checked {
@@ -98,7 +98,10 @@ fn faults(reading: &Reading, files: &Files, may_lock_out: bool, purpose: Purpose
     faults.extend(guarded::faults(config, may_lock_out, purpose));
     faults.extend(others(config));
     match purpose {
-        Purpose::Check => faults.extend(ports::faults(config, Holder::is_hookgate)),
+        Purpose::Check => {
+            faults.extend(ports::faults(config, Holder::is_hookgate));
+            faults.extend(confinement(config));
+        }
         Purpose::Start { is_given_sockets: true } => {}
         Purpose::Start { is_given_sockets: false } => {
             faults.extend(ports::faults(config, |holder| holder.runs(files.path())));
@@ -130,6 +133,13 @@ fn user(config: &Config) -> Vec<Fault> {
         error => Fault::of(Severity::Fatal, key(), &error),
     };
     server::worker_user(config).err().map(fault).into_iter().collect()
+}
+
+/// A start finds it out by itself.
+fn confinement(config: &Config) -> Option<Fault> {
+    let is_required = config.process.confine == Confine::Required;
+    let error = is_required.then(|| Confinement::probe().ensure_required())?.err()?;
+    Some(Fault::of(Severity::Fatal, Key::new("process.confine"), &error))
 }
 
 /// Whatever else keeps the proxy from starting.

@@ -19,7 +19,10 @@ pub struct Unknown;
 pub fn connect(socket: &Path) -> anyhow::Result<UnixStream> {
     UnixStream::connect(socket).map_err(|error| match error.kind() {
         io::ErrorKind::PermissionDenied => {
-            anyhow!("{}: only root and the proxy's user and group may ask it: {error}", socket.display())
+            anyhow!(
+                "{}: only root, the proxy's user and the socket's group (the package's is hookgate-admin) may ask it: {error}",
+                socket.display()
+            )
         }
         _ => anyhow!("no proxy answers at {}: does it run?: {error}", socket.display()),
     })

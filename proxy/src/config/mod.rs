@@ -272,6 +272,17 @@ pub struct Process {
     pub user: Option<String>,
     /// Reload when the configuration's files change.
     pub watch: bool,
+    pub confine: Confine,
+}
+
+/// What a start does on a kernel that lacks Landlock or seccomp.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Confine {
+    /// It serves with the other one, and logs what is missing.
+    #[default]
+    Auto,
+    /// It fails.
+    Required,
 }
 
 /// `[timeouts]`.

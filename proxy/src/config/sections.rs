@@ -13,8 +13,8 @@ use super::value::{
     again, auto_or_number, boolean, duration, free_address, network, number, one_of, path, port, share, text,
 };
 use super::{
-    Acme, Admin, Config, Dns, Guard, Ktls, Limit, Limits, Listen, Log, LogFormat, Mode, Pair, Prefixes,
-    Process, Relay, Scheme, Timeouts, Tls, XdpMode, acme, dns, prefixes, upstreams,
+    Acme, Admin, Config, Confine, Dns, Guard, Ktls, Limit, Limits, Listen, Log, LogFormat, Mode, Pair,
+    Prefixes, Process, Relay, Scheme, Timeouts, Tls, XdpMode, acme, dns, prefixes, upstreams,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -286,8 +286,10 @@ impl<'d> Reading<'d> {
         let mut section = self.top.section("process");
         let user = section.value("user", |user| text(user).map(str::to_owned));
         let watch = section.value("watch", boolean).unwrap_or(false);
+        let confine = one_of(&[("auto", Confine::Auto), ("required", Confine::Required)]);
+        let confine = section.value("confine", confine).unwrap_or_default();
         self.finish(section);
-        Process { user: user.filter(|user| !user.is_empty()), watch }
+        Process { user: user.filter(|user| !user.is_empty()), watch, confine }
     }
 
     fn admin(&mut self) -> Option<Admin> {

@@ -7,9 +7,10 @@ use rustix::thread::{CapabilitySet, capabilities};
 
 use super::Finding;
 use super::finding::Level;
-use crate::config::{Config, Ktls};
+use crate::config::{Config, Confine, Ktls};
 use crate::guard;
 use crate::net::{KernelTls, NoKernelTls};
+use crate::server::Confinement;
 
 /// The guard's program and its links need it.
 const OLDEST: (u32, u32) = (5, 18);
@@ -26,6 +27,7 @@ pub fn findings(config: &Config) -> Vec<Finding> {
         control_groups(&mounts),
         permissions(config),
         kernel_tls(config.ktls),
+        confinement(config.process.confine, &Confinement::probe()),
     ]
 }
 
@@ -115,6 +117,21 @@ fn permissions(config: &Config) -> Finding {
     }
     let text = format!("this process lacks {}", missing.join(", "));
     Finding::warn("capabilities", text, "run as root, as the shipped unit does; others may see less here")
+}
+
+fn confinement(wanted: Confine, found: &Confinement) -> Finding {
+    const SUBJECT: &str = "confinement";
+    let next =
+        "Linux 5.13 and later have both; `lsm=` on the kernel's command line must not leave out landlock";
+    let gaps = found.gaps().join("; ");
+    match (found.ensure_required(), wanted) {
+        (Ok(()), _) if gaps.is_empty() => Finding::ok(SUBJECT, found.to_string()),
+        (Ok(()), _) => Finding::ok(SUBJECT, format!("{found}; {gaps}")),
+        (Err(_), Confine::Auto) => Finding::warn(SUBJECT, gaps, next),
+        (Err(_), Confine::Required) => {
+            Finding::fail(SUBJECT, format!("{gaps}, and [process] confine = \"required\""), next)
+        }
+    }
 }
 
 fn kernel_tls(ktls: Ktls) -> Finding {

@@ -46,10 +46,10 @@ impl Admin {
         Ok(Self { listener: listener.transpose()?, socket: socket.transpose()? })
     }
 
-    pub(super) fn open(self, status: Status, log: &Log) -> Result<Answering, StartError> {
+    pub(super) fn open(self, status: Status, parent: &Parent, log: &Log) -> Result<Answering, StartError> {
         let mut answering = Answering { status: Arc::new(status), place: None, socket: None };
         if let Some(listener) = &self.listener {
-            answering.place = Some(answering.open(listener, log)?);
+            answering.place = Some(answering.open(listener, parent, log)?);
         }
         if let Some((socket, path)) = self.socket {
             log.note(&format!("listening on {} (admin)", path.display()));
@@ -71,7 +71,7 @@ impl Answering {
         let Some(address) = config.admin_listen() else { return Ok(None) };
         match self.place.as_ref().filter(|place| place.address == address) {
             Some(same) => Ok(Some(Rc::clone(same))),
-            None => Ok(Some(self.open(&Listener::new(parent.bind(address)?, address), log)?)),
+            None => Ok(Some(self.open(&Listener::new(parent.bind(address)?, address), parent, log)?)),
         }
     }
 
@@ -79,8 +79,8 @@ impl Answering {
         self.place = place;
     }
 
-    fn open(&self, listener: &Listener, log: &Log) -> Result<Rc<Place>, StartError> {
-        listener.open()?;
+    fn open(&self, listener: &Listener, parent: &Parent, log: &Log) -> Result<Rc<Place>, StartError> {
+        parent.listen(listener.address())?;
         log.note(&format!("listening on {listener} (admin)"));
         let address = listener.address();
         let listener = admin::Listener::Address(TcpListener::from_std(listener.share()?)?);

@@ -48,11 +48,6 @@ impl Listener {
         self.address
     }
 
-    /// From now on clients can connect.
-    pub(super) fn open(&self) -> Result<(), BadListener> {
-        self.socket.listen(BACKLOG).map_err(|error| BadListener { address: self.address, error })
-    }
-
     /// The same socket, for somebody to accept from.
     pub(super) fn share(&self) -> io::Result<TcpListener> {
         Ok(self.socket.try_clone()?.into())
@@ -78,6 +73,11 @@ pub fn is_optional(address: SocketAddr, others: &[SocketAddr]) -> bool {
 /// Whether this process could take the address; nothing is kept.
 pub fn can_bind(address: SocketAddr) -> io::Result<()> {
     socket(address).map(drop)
+}
+
+/// From now on clients can connect to `socket`, which has `address`.
+pub(super) fn listen(socket: &Socket, address: SocketAddr) -> Result<(), BadListener> {
+    socket.listen(BACKLOG).map_err(|error| BadListener { address, error })
 }
 
 /// Takes the address; clients are still refused.

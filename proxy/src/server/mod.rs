@@ -31,6 +31,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{LocalSet, spawn_local};
 
 pub use certificates::BadCertificates;
+pub use confine::{Confinement, Unconfined};
 pub use generation::log_format;
 pub use listen::{BadListener, can_bind, has_ipv6, is_optional};
 pub use parent::{BadTakeover, ParentError, Start, is_given_sockets, read_and_write, run, run_unsplit};
@@ -69,6 +70,8 @@ pub enum StartError {
     Takeover(#[from] BadTakeover),
     #[error(transparent)]
     User(#[from] BadUser),
+    #[error(transparent)]
+    Unconfined(#[from] Unconfined),
     #[error(transparent)]
     Certificates(#[from] BadCertificates),
     #[error(transparent)]
@@ -222,7 +225,7 @@ impl Server {
         let metrics = Arc::new(Metrics::new(funnel));
         let context = Arc::new(parts.context(&config, kernel_tls, log.clone(), Arc::clone(&metrics)));
         for Door { listener, protocol } in &doors {
-            listener.open()?;
+            parent.listen(listener.address())?;
             log.note(&format!("listening on {listener} ({protocol})"));
         }
         note_missing_roots(&context);
@@ -242,7 +245,7 @@ impl Server {
         let last_reload = process.last_reload.clone();
         let own = Arc::clone(&prefixes);
         let status = Status { now: now.clone(), parent: parent.clone(), prefixes, reload, life, process };
-        let answering = admin.open(status, &log)?;
+        let answering = admin.open(status, &parent, &log)?;
         let mut reloader =
             Reloader::new(config, machine, generations, answering, own, has_guard, parent.clone());
         parent.ready()?;

@@ -1,8 +1,10 @@
-//! What the worker may do: serve, and nothing else.
+//! What the worker may do: serve, and nothing else; and what is left to its parent.
 
+use std::ffi::CString;
 use std::io;
 
-use nix::unistd::{User, geteuid, initgroups, setgid, setuid};
+use nix::unistd::{Gid, Group, Uid, User, geteuid, initgroups, setgid, setgroups, setuid};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set, set_capabilities,
     set_no_new_privs,
@@ -10,8 +12,40 @@ use rustix::thread::{
 
 use crate::config::Config;
 
-/// Whom the worker becomes, where it can be somebody else and nobody is configured: the first that is there.
-const USERS: [&str; 2] = ["hookgate-worker", "nobody"];
+/// The package's user for the worker.
+const PACKAGED: &str = "hookgate-worker";
+/// The worker's user and group where the machine has no user for it: neither Debian (Policy §9.2.2) nor systemd (UIDS-GIDS.md)
+/// gives it to anybody, and no other program becomes it, as many become `nobody`.
+const UNNAMED: u32 = 65_530;
+/// Whose members may use the command line's socket.
+const ADMIN_GROUP: &str = "hookgate-admin";
+/// Whom daemons share that have no group of their own.
+const SHARED_GROUP: &str = "nogroup";
+
+/// What the parent does besides the guard: ports below 1024, the worker's user, a successor's end, and, for root, files of
+/// other users.
+const KEPT: CapabilitySet = CapabilitySet::NET_BIND_SERVICE
+    .union(CapabilitySet::SETUID)
+    .union(CapabilitySet::SETGID)
+    .union(CapabilitySet::KILL)
+    .union(CapabilitySet::CHOWN)
+    .union(CapabilitySet::FOWNER)
+    .union(CapabilitySet::DAC_OVERRIDE)
+    .union(CapabilitySet::DAC_READ_SEARCH);
+/// The guard's; a kernel's own cgroup2 hierarchy may have to be mounted.
+const KEPT_FOR_GUARD: CapabilitySet = CapabilitySet::BPF
+    .union(CapabilitySet::PERFMON)
+    .union(CapabilitySet::NET_ADMIN)
+    .union(CapabilitySet::SYS_ADMIN);
+
+/// Whom the worker becomes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerUser {
+    /// `None`: the ids belong to no user.
+    name: Option<String>,
+    uid: Uid,
+    gid: Gid,
+}
 
 /// Why the process does not start with less.
 #[derive(Debug, thiserror::Error)]
@@ -22,18 +56,23 @@ pub enum BadUser {
     Unknown { name: String },
     #[error("[process] user = {name:?}: cannot look it up: {error}")]
     Lookup { name: String, error: nix::Error },
+    #[error("cannot look up who has the id {UNNAMED}: {0}")]
+    LookupId(nix::Error),
     #[error(
-        "[process] user = {name:?}: cannot become it: {error}: only root can; start as root, or leave `user` out"
+        "the process that serves would take the id {UNNAMED}, which belongs to {owner:?}: create the user \
+         {PACKAGED} (`useradd --system --shell /usr/sbin/nologin {PACKAGED}`), or name another in [process] user"
     )]
-    Become { name: String, error: nix::Error },
+    IdTaken { owner: String },
+    #[error("cannot become {user}: {error}: only root can; start as root, or leave [process] user out")]
+    Become { user: String, error: nix::Error },
     #[error("cannot give up capabilities: {0}")]
     Capabilities(#[from] io::Error),
 }
 
 /// Whom the worker becomes; `None`: it stays who it is, as it can't be anybody else.
 ///
-/// Errors: the configured user is not there.
-pub fn worker_user(config: &Config) -> Result<Option<User>, BadUser> {
+/// Errors: the configured user does not exist, or the id for a machine without one is in use.
+pub fn worker_user(config: &Config) -> Result<Option<WorkerUser>, BadUser> {
     if let Some(name) = &config.process.user {
         let user = find(name)?;
         return user.map(Some).ok_or_else(|| BadUser::Unknown { name: name.clone() });
@@ -42,35 +81,102 @@ pub fn worker_user(config: &Config) -> Result<Option<User>, BadUser> {
     if !permitted.contains(CapabilitySet::SETUID | CapabilitySet::SETGID) {
         return Ok(None);
     }
-    for name in USERS {
-        if let Some(user) = find(name)? {
-            return Ok(Some(user));
-        }
+    match find(PACKAGED)? {
+        Some(user) => Ok(Some(user)),
+        None => unnamed(UNNAMED).map(Some),
     }
-    Ok(None)
 }
 
-fn find(name: &str) -> Result<Option<User>, BadUser> {
-    User::from_name(name).map_err(|error| BadUser::Lookup { name: name.into(), error })
+fn find(name: &str) -> Result<Option<WorkerUser>, BadUser> {
+    let user = User::from_name(name).map_err(|error| BadUser::Lookup { name: name.into(), error })?;
+    Ok(user.map(|User { name, uid, gid, .. }| WorkerUser { name: Some(name), uid, gid }))
+}
+
+/// Errors: `id` is somebody's.
+fn unnamed(id: u32) -> Result<WorkerUser, BadUser> {
+    let user = User::from_uid(id.into()).map_err(BadUser::LookupId)?.map(|user| user.name);
+    let group = Group::from_gid(id.into()).map_err(BadUser::LookupId)?.map(|group| group.name);
+    match user.or(group) {
+        Some(owner) => Err(BadUser::IdTaken { owner }),
+        None => Ok(WorkerUser { name: None, uid: id.into(), gid: id.into() }),
+    }
 }
 
 /// Becomes `user` and gives up every capability, also for whatever this process may execute. For the calling thread alone:
 /// to be called before there is another.
-pub(super) fn give_up(user: Option<&User>) -> Result<(), BadUser> {
-    let io = |error: rustix::io::Errno| io::Error::from(error);
+pub(super) fn give_up(user: Option<&WorkerUser>) -> Result<(), BadUser> {
     if let Some(user) = user.filter(|user| user.uid != geteuid()) {
-        become_user(user).map_err(|error| BadUser::Become { name: user.name.clone(), error })?;
+        let name = || user.name.clone().unwrap_or_else(|| format!("the user with the id {}", user.uid));
+        become_user(user).map_err(|error| BadUser::Become { user: name(), error })?;
     }
-    clear_ambient_capability_set().map_err(io)?;
     let none = CapabilitySet::empty();
+    clear_ambient_capability_set().map_err(io::Error::from)?;
     set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })
-        .map_err(io)?;
-    Ok(set_no_new_privs(true).map_err(io)?)
+        .map_err(io::Error::from)?;
+    set_no_new_privs(true).map_err(io::Error::from)?;
+    // To become another user has set it to `fs.suid_dumpable`.
+    Ok(keep_memory_private()?)
 }
 
-fn become_user(user: &User) -> nix::Result<()> {
-    let name = std::ffi::CString::new(user.name.as_str()).map_err(|_| nix::Error::EINVAL)?;
-    initgroups(&name, user.gid)?;
+/// The group that may use the command line's socket: `hookgate-admin`, or else that of the configured user; `None`: the
+/// parent's.
+pub(super) fn admin_group(config: &Config, user: Option<&WorkerUser>) -> nix::Result<Option<Gid>> {
+    if let Some(group) = Group::from_name(ADMIN_GROUP)? {
+        return Ok(Some(group.gid));
+    }
+    let Some(user) = user.filter(|_| config.process.user.is_some()) else { return Ok(None) };
+    let group = Group::from_gid(user.gid)?;
+    Ok(group.filter(|group| group.name != SHARED_GROUP).map(|group| group.gid))
+}
+
+/// Gives up what the parent will not need any more, also for whatever it may execute. For the calling thread alone, as
+/// [`give_up`].
+pub(super) fn keep_what_is_needed(config: &Config) -> io::Result<()> {
+    let needed = if config.guard.is_some() { KEPT | KEPT_FOR_GUARD } else { KEPT };
+    let CapabilitySets { effective, permitted, inheritable } = capabilities(None)?;
+    let kept = CapabilitySets {
+        effective: effective & needed,
+        permitted: permitted & needed,
+        inheritable: inheritable & needed,
+    };
+    set_capabilities(None, kept)?;
+    Ok(set_no_new_privs(true)?)
+}
+
+/// Keeps this process's memory, and with it keys and messages, from core files and from other processes of its user.
+pub(super) fn keep_memory_private() -> io::Result<()> {
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+    Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
+}
+
+fn become_user(user: &WorkerUser) -> nix::Result<()> {
+    match &user.name {
+        Some(name) => initgroups(&CString::new(name.as_str()).map_err(|_| nix::Error::EINVAL)?, user.gid)?,
+        None => setgroups(&[user.gid])?,
+    }
     setgid(user.gid)?;
     setuid(user.uid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_that_is_somebodys_is_refused() {
+        let root = unnamed(0).unwrap_err();
+        assert!(root.to_string().contains("belongs to \"root\": create the user hookgate-worker"), "{root}");
+        assert_eq!(unnamed(UNNAMED).unwrap().name, None);
+    }
+
+    #[test]
+    fn nobodys_group_is_not_given_the_socket() {
+        let text = "[listen]\nplain = [\"127.0.0.1:1\"]\n[process]\nuser = \"nobody\"\n";
+        let config = Config::parse(std::path::Path::new("hookgate.toml"), text).unwrap();
+        if let Some(nobody) = find("nobody").unwrap() {
+            let group = admin_group(&config, Some(&nobody)).unwrap();
+            let name = group.and_then(|group| Group::from_gid(group).unwrap()).map(|group| group.name);
+            assert!(name.as_deref().is_none_or(|name| name == ADMIN_GROUP), "{name:?}");
+        }
+    }
 }

@@ -219,7 +219,7 @@ impl Reloader {
                 Some(door) => Arc::clone(&door.listener),
                 None => {
                     let listener = Listener::new(self.parent.bind(address)?, address);
-                    listener.open()?;
+                    self.parent.listen(address)?;
                     Arc::new(listener)
                 }
             };
@@ -275,10 +275,15 @@ impl Reloader {
     }
 }
 
+/// The parent has no capabilities for a guard that was not configured, nor has a process that it starts.
+const NEEDS_FULL_RESTART: &str = "[guard] changed, and needs a restart from outside (`systemctl restart hookgate`): \
+                                  this process has given up the capabilities for it\n";
+
 /// What only a restart can change.
 struct Fixed {
     admin_socket: Option<PathBuf>,
     user: Option<String>,
+    confine: config::Confine,
     /// Without the list of prefixes, which a reload reads again.
     prefixes: config::Prefixes,
     /// Where none is attached, that it is not wanted.
@@ -290,6 +295,7 @@ impl Fixed {
         Self {
             admin_socket: config.admin_socket().map(Path::to_owned),
             user: config.process.user.clone(),
+            confine: config.process.confine,
             prefixes: config.prefixes.clone(),
             guard: (!has_guard).then(|| config.guard.clone()),
         }
@@ -327,7 +333,8 @@ fn changes(before: &Config, after: &Config, fixed: &Fixed, has_other_dns: bool) 
     let needs_restart = [
         ("[admin] socket", fixed.admin_socket.as_deref() != after.admin_socket()),
         ("[process] user", fixed.user != after.process.user),
-        ("[guard]", fixed.guard.as_ref().is_some_and(|guard| *guard != after.guard)),
+        ("[process] confine", fixed.confine != after.process.confine),
+        ("[guard]", fixed.guard.as_ref().is_some_and(|guard| guard.is_some() && *guard != after.guard)),
         ("[guard] refresh, registry or state", fixed.asks_others_than(&after.prefixes)),
     ];
     for (what, _) in needs_restart.iter().filter(|(_, differs)| *differs) {
@@ -335,6 +342,9 @@ fn changes(before: &Config, after: &Config, fixed: &Fixed, has_other_dns: bool) 
     }
     if let (true, Some(parent)) = (needs_restart.iter().any(|(_, differs)| *differs), getppid()) {
         line(format!("`kill -USR2 {}` restarts it, and refuses no connection", parent.as_raw_nonzero()));
+    }
+    if fixed.guard == Some(None) && after.guard.is_some() {
+        lines += NEEDS_FULL_RESTART;
     }
     lines
 }

@@ -13,6 +13,8 @@ mod netns;
 mod pages;
 mod shared;
 mod tcp;
+#[cfg(test)]
+mod thread_signal;
 
 #[cfg(feature = "count-allocations")]
 pub use allocations::{allocations, count_on_this_thread};
@@ -25,3 +27,5 @@ pub use netns::netns_cookie;
 pub use pages::Pages;
 pub use shared::Shared;
 pub use tcp::{acknowledged, send_queue_bytes};
+#[cfg(test)]
+pub use thread_signal::signal_thread;

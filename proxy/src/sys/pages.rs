@@ -2,10 +2,11 @@ use std::alloc::{Layout, handle_alloc_error};
 use std::ops::{Deref, DerefMut};
 use std::ptr::{self, NonNull};
 
-use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
 
 /// Bytes in memory of their own pages, zero at first. The machine gives pages when they are first written, and has them
-/// back when this is dropped, while freed memory of this size tends to stay in the heap, between what is in use.
+/// back when this is dropped, while freed memory of this size tends to stay in the heap, between what is in use. No core file
+/// holds them.
 #[derive(Debug)]
 pub struct Pages {
     /// Dangling without bytes.
@@ -23,9 +24,12 @@ impl Pages {
         let start = unsafe {
             mmap_anonymous(ptr::null_mut(), length, ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE)
         };
-        let Some(start) = start.ok().and_then(|start| NonNull::new(start.cast())) else {
+        let Some(start) = start.ok().and_then(|start| NonNull::new(start.cast::<u8>())) else {
             handle_alloc_error(Layout::array::<u8>(length).unwrap_or(Layout::new::<u8>()))
         };
+        // SAFETY: the mapping is this one, and the advice changes nothing in it.
+        let kept_out = unsafe { madvise(start.as_ptr().cast(), length, Advice::LinuxDontDump) };
+        debug_assert!(kept_out.is_ok(), "a mapping of this process can be advised");
         Self { start, length }
     }
 

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::asn1_rs::{Any, FromDer as _};
+use zeroize::Zeroizing;
 
 use crate::access::Access;
 pub use blocks::BadBlock;
@@ -69,7 +70,7 @@ pub(super) fn certificates_in(text: &[u8], path: &Path) -> Result<Vec<Certificat
 
 /// The first private key in a PEM file.
 pub(super) fn private_key(path: &Path, access: &dyn Access) -> Result<PrivateKeyDer<'static>, BadPem> {
-    private_key_in(&read(path, access)?, path)
+    private_key_in(&Zeroizing::new(read(path, access)?), path)
 }
 
 /// The first in the text of the file `path`.
@@ -103,9 +104,9 @@ fn without_trust(der: CertificateDer<'static>) -> CertificateDer<'static> {
 }
 
 /// A canonical block for the library, which decodes keys in constant time.
-fn plain(block: &Block<'_>, label: &[u8]) -> Vec<u8> {
+fn plain(block: &Block<'_>, label: &[u8]) -> Zeroizing<Vec<u8>> {
     let line = |word: &[u8]| [b"-----", word, b" ", label, b"-----\n"].concat();
-    [line(b"BEGIN"), block.base64.clone(), b"\n".to_vec(), line(b"END")].concat()
+    Zeroizing::new([&line(b"BEGIN"), &**block.base64, b"\n", &line(b"END")].concat())
 }
 
 fn not_base64(block: &Block<'_>) -> BadBlock {

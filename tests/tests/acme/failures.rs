@@ -11,7 +11,7 @@ use harness::{Moments, Need, NetNs, Pebble, Proxy, binary, require, wait_until};
 
 use crate::{DAY, Edge, NAME, PATIENCE, Scene, can_run, domains};
 
-const FILES: [&str; 3] = ["account.json", "attempts.json", "certificate.pem"];
+const FILES: [&str; 4] = ["account.json", "attempts.json", "certificate.pem", "lock"];
 
 #[test]
 #[ignore = "takes two minutes"]

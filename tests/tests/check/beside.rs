@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Output};
 use std::time::Duration;
 
@@ -12,6 +13,37 @@ use super::check;
 
 fn write(dir: &TempDir, text: &str) -> Result<()> {
     dir.write("hookgate.toml", text).map(drop)
+}
+
+/// A running hookgate shows its descriptors to root alone.
+#[test]
+fn a_user_without_privileges_can_check_beside_an_own_hookgate() -> Result<()> {
+    if !require(&[Need::Root, Need::Program("setpriv")]) {
+        return Ok(());
+    }
+    let dir = TempDir::new("check")?;
+    let port = free_port()?;
+    write(&dir, &format!("[listen]\nplain = [\"127.0.0.1:{port}\"]\n[upstreams]\n\"a.example\" = {{}}\n"))?;
+    let program = dir.path().join("hookgate");
+    fs::copy(harness::binary()?, &program)?;
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755))?;
+    let as_user = |command: &str| {
+        let mut setpriv = Command::new("setpriv");
+        setpriv.args(["--reuid", "65533", "--regid", "65533", "--clear-groups"]).arg(&program);
+        setpriv.args([command, "--config"]).arg(dir.path().join("hookgate.toml"));
+        setpriv
+    };
+    let mut running = Running::start(as_user("run"))?;
+    running.wait_for_stderr("listening on", Duration::from_secs(10))?;
+    let beside = as_user("check").output()?;
+    assert_eq!((beside.status.code(), &*beside.stderr), (Some(0), &b""[..]), "{beside:?}");
+    let second = as_user("run").output()?;
+    let said = String::from_utf8(second.stderr)?;
+    ensure!(
+        said.contains(&format!("127.0.0.1:{port} is held by hookgate (pid {})", running.pid())),
+        "{said}"
+    );
+    Ok(())
 }
 
 #[test]

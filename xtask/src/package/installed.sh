@@ -25,10 +25,17 @@ check check_is_content hookgate check
 check upstream_add hookgate upstream add --address 127.0.0.1:9 --no-probe chatwoot.example.com
 systemd-tmpfiles --create hookgate.conf
 check starts_as_its_user start
+check socket_is_the_admins mode /run/hookgate/admin.sock 'hookgate:hookgate-admin 660'
+check an_admin_reaches_it setpriv --reuid nobody --regid nogroup --groups "$(getent group hookgate-admin | cut -d: -f3)" \
+    hookgate reload
+check a_reader_of_keys_does_not not setpriv --reuid nobody --regid nogroup \
+    --groups "$(getent group hookgate | cut -d: -f3)" hookgate reload
 check parent_is_hookgate runs_as "$parent" hookgate
 check worker_is_another runs_as "$(worker)" hookgate-worker
 check worker_may_nothing equal "$(line "$(worker)" CapPrm)$(line "$(worker)" CapBnd)$(line "$(worker)" NoNewPrivs)" \
     "0000000000000000$(line "$parent" CapBnd)1"
+# CAP_SETGID, CAP_SETUID and CAP_NET_BIND_SERVICE: nothing of the guard's, which is not configured.
+check parent_keeps_three equal "$(line "$parent" CapPrm)" 00000000000004c0
 check no_upstream_is_404 answers / 404
 check unknown_host_is_403 answers /other.example.com/x 403
 check allowed_host_is_502_while_it_is_down answers /chatwoot.example.com/x 502
@@ -43,6 +50,7 @@ printf '\n[guard]\ninterfaces = ["lo"]\nrefresh = "off"\n' >>$toml
 check starts_with_the_guard start
 check guard_is_attached sh -c 'ip link show lo | grep -q xdp'
 check pins_are_the_users_alone mode /sys/fs/bpf/hookgate/program 'hookgate:hookgate 600'
+check parent_keeps_the_guards_too equal "$(line "$parent" CapPrm)" 000000c0000014c0
 check serves_with_the_guard answers /chatwoot.example.com/x 502
 check stops_again stop
 check guard_outlives_it sh -c 'ip link show lo | grep -q xdp'
@@ -67,6 +75,7 @@ check guard_is_gone sh -c '! ip link show lo | grep -q xdp'
 check configuration_stays test -f $toml
 check purges dpkg -P hookgate
 check users_are_gone not getent passwd hookgate hookgate-worker
+check group_is_gone not getent group hookgate-admin
 files >/run/after
 # adduser keeps copies of what it changed.
 check nothing_is_left sh -c 'diff /run/before /run/after | grep "^>" | grep -v -e "/etc/.*-$" -e /run/ -e /tmp/; test $? = 1'

@@ -19,6 +19,8 @@ check no_upstream_is_404 answers / 404
 check unknown_host_is_403 answers /other.example.com/x 403
 check allowed_host_is_502_while_it_is_down answers /chatwoot.example.com/x 502
 check command_line_reaches_it hookgate reload
+check socket_is_the_admins mode /run/hookgate/admin.sock 'hookgate:hookgate-admin 660'
+check leaves_no_core equal "$(awk '/^Max core file size/ {print $5, $6}' "/proc/$(worker)/limits")" '0 0'
 check reloads systemctl reload hookgate
 check is_active_after_a_reload within 20 active
 check journal_takes_every_line equal "$(systemctl show --property LogRateLimitIntervalUSec --value hookgate)" 0

@@ -44,7 +44,8 @@ impl How {
 const EVERY: &[&str] = &[""];
 /// All but floods and rates, for which an emulated machine is too slow.
 const AT_ANY_PACE: &[&str] = &["attach::", "counting::", "handshakes::", "modes::", "traffic::counting"];
-const KERNEL_TLS: &[&str] = &["sys::kernel_tls::", "net::kernel::"];
+/// The kernel's TLS, and its Landlock, whose versions differ in what they refuse.
+const UNIT_TESTS: &[&str] = &["sys::kernel_tls::", "net::kernel::", "server::confine::"];
 /// What has TLS by itself.
 const WITH_TLS: &[&str] =
     &["client_tls::", "upstream_tls::", "sessions::", "pooled::", "other_certificates", "funnel::"];
@@ -70,7 +71,7 @@ const OVER_TLS: &[&str] = &[
     "timeouts::what_moves",
 ];
 const SUITE: [Row; 9] = [
-    Row { binary: "hookgate", how: How::AsOnTheHost, all: KERNEL_TLS, quick: KERNEL_TLS },
+    Row { binary: "hookgate", how: How::AsOnTheHost, all: UNIT_TESTS, quick: UNIT_TESTS },
     Row {
         binary: "program",
         how: How::AsOnTheHost,

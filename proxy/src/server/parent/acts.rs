@@ -8,8 +8,8 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail, ensure};
-use nix::unistd::{User, geteuid};
+use anyhow::{Context as _, anyhow, bail, ensure};
+use nix::unistd::{Gid, geteuid};
 use rustix::fs::{MemfdFlags, memfd_create};
 use serde::Serialize;
 use serde_json::Value;
@@ -17,9 +17,9 @@ use socket2::Socket;
 
 use super::Start;
 use super::Wish;
-use super::message::{Attached, InForce, Refusal, Request, StateRequest, Told};
+use super::message::{Attached, InForce, Refusal, Request, StateRequest, Told, write_list};
 use super::named::Named;
-use super::takeover::{Meeting, Offered, Predecessor, Serving, Successor, UnderWay};
+use super::takeover::{self, Meeting, Offered, Predecessor, Serving, Successor, UnderWay};
 use crate::access::{Access as _, Disk, DiskState, MachineRoots, State as _};
 use crate::admin::AdminSocket;
 use crate::config::{self, Config, PrefixSource};
@@ -50,8 +50,8 @@ pub(super) struct Privileged {
     is_replaced: bool,
     /// Another process is about to.
     pub(super) under_way: Option<UnderWay>,
-    /// Whom the worker has become.
-    user: Option<User>,
+    /// Who may use the command line's socket, besides this process's user.
+    admin_group: Option<Gid>,
     /// Where prefixes come from, and are stored.
     prefixes: config::Prefixes,
     standing: Standing,
@@ -73,7 +73,7 @@ impl Privileged {
         start: Start,
         inherited: Sockets,
         predecessor: Option<(Predecessor, Option<UnixListener>)>,
-        user: Option<User>,
+        admin_group: Option<Gid>,
     ) -> Self {
         let Start { file, config, standing, may_lock_out, log, .. } = start;
         Self {
@@ -87,7 +87,7 @@ impl Privileged {
             meeting: None,
             is_replaced: false,
             under_way: None,
-            user,
+            admin_group,
             prefixes: config.prefixes,
             standing,
             next_list: None,
@@ -131,6 +131,11 @@ impl Privileged {
                     "{address}: not in the configuration"
                 );
                 descriptor(self.bind(address)?)
+            }
+            Request::Listen(address) => {
+                let socket = self.sockets.iter().find(|(its, _)| *its == address);
+                let (_, socket) = socket.with_context(|| format!("{address}: no socket has it"))?;
+                json(&listen::listen(socket, address)?)
             }
             Request::AdminSocket => descriptor(self.admin_socket()?),
             Request::State(folder, request) => {
@@ -206,9 +211,9 @@ impl Privileged {
             Some(socket) => socket,
             None => AdminSocket::listen(path)?,
         };
-        // Of another user than root's, it can stay that user's, whom the worker's clients need not be.
-        if let Some(user) = self.user.as_ref().filter(|_| geteuid().is_root()) {
-            socket.give_to(user.uid.as_raw(), user.gid.as_raw())?;
+        // Others than root may not give files away; the package's folder gives its group to what is made there.
+        if let Some(group) = self.admin_group.filter(|_| geteuid().is_root()) {
+            socket.give_to(group.as_raw())?;
         }
         let given = socket.share()?;
         self.admin_socket = Some(socket);
@@ -226,7 +231,13 @@ impl Privileged {
         if !self.may_lock_out {
             guard::locks_nobody_out(guard, &table)?;
         }
-        let attached = guard::start(guard, &table)?;
+        let attached = guard::start(guard, &table).map_err(|error| match error {
+            guard::Error::NotPermitted if takeover::is_by_predecessor() => anyhow!(
+                "the process before this one ran without [guard], and has given up the capabilities for it: \
+                 restart from outside (`systemctl restart hookgate`)"
+            ),
+            error => error.into(),
+        })?;
         self.pin = Some(guard.pin.clone());
         let words = format!("{attached}, mode {}", guard.mode);
         Ok((Attached { rows: attached.rows, words }, attached.funnel))
@@ -368,35 +379,23 @@ fn json(answer: &impl Serialize) -> anyhow::Result<(Value, Option<OwnedFd>)> {
 
 fn state(folder: &Path, request: StateRequest) -> anyhow::Result<(Value, Option<OwnedFd>)> {
     let state = DiskState::new(folder.to_owned());
-    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     match request {
         StateRequest::Prepare => json(&state.prepare()?),
-        StateRequest::Read(name) => json(&state.read(plain(&name)?)?.map(text)),
-        StateRequest::Replace(name, content) => json(&state.replace(plain(&name)?, content.as_bytes())?),
-        StateRequest::Beside(name) => {
-            json(&state.beside(plain(&name)?)?.into_iter().map(text).collect::<Vec<_>>())
+        StateRequest::Read(file) => Ok((Value::Null, state.open(file)?.map(OwnedFd::from))),
+        StateRequest::Replace(file, text) => json(&state.replace(file, text.as_bytes())?),
+        StateRequest::CertificatesBeside => {
+            let certificates = state.certificates_beside()?;
+            let list = in_memory("certificates", |file| write_list(file, &certificates))?;
+            Ok((Value::Null, Some(list)))
         }
         StateRequest::Lock => Ok((Value::Null, Some(state.lock()?))),
     }
 }
 
-/// A name that leads to no other folder.
-fn plain(name: &str) -> anyhow::Result<&str> {
-    let is_plain = |c: char| c.is_ascii_lowercase() || c == '.';
-    ensure!(name.chars().all(is_plain) && !name.starts_with('.'), "no file of a state folder: {name:?}");
-    Ok(name)
-}
-
 /// What is wrong with them, and those that can be used.
 fn roots() -> io::Result<(Option<String>, OwnedFd)> {
     let MachineRoots { certificates, fault } = Disk.roots()?;
-    let file = in_memory("roots", |file| {
-        certificates.iter().try_for_each(|root| {
-            let length = u32::try_from(root.len()).map_err(io::Error::other)?;
-            file.write_all(&length.to_le_bytes())?;
-            file.write_all(root)
-        })
-    })?;
+    let file = in_memory("roots", |file| write_list(file, &certificates))?;
     Ok((fault, file))
 }
 

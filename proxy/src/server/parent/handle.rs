@@ -12,9 +12,10 @@ use std::time::Duration;
 use rustls::pki_types::CertificateDer;
 use serde::de::DeserializeOwned;
 use socket2::Socket;
+use zeroize::Zeroizing;
 
 use super::message::{self, Attached, InForce, Refusal, Request, StateRequest, Told};
-use crate::access::{Access, MachineRoots, State};
+use crate::access::{Access, MachineRoots, State, StateFile, read_state};
 use crate::config::Config;
 use crate::guard::Stats;
 use crate::prefixes::{Network, Standing};
@@ -87,6 +88,11 @@ impl Parent {
         descriptor(socket).map(Socket::from).map_err(ParentError::Gone)
     }
 
+    /// From now on clients can connect to the socket that [`Parent::bind`] gave.
+    pub(in super::super) fn listen(&self, address: SocketAddr) -> Result<(), ParentError> {
+        self.ask(&Request::Listen(address)).map(|((), _)| ())
+    }
+
     /// The command line's socket.
     pub(in super::super) fn admin_socket(&self) -> Result<UnixListener, ParentError> {
         let ((), socket) = self.ask(&Request::AdminSocket)?;
@@ -149,7 +155,7 @@ impl Parent {
     fn ask<T: DeserializeOwned>(&self, request: &Request) -> Result<(T, Option<OwnedFd>), ParentError> {
         let mut way = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let socket = way.as_ref().ok_or_else(|| ParentError::Gone(io::ErrorKind::NotConnected.into()))?;
-        let sent = message::line(request).and_then(|line| exchange(socket, &line));
+        let sent = message::line(request).and_then(|line| exchange(socket, &Zeroizing::new(line)));
         match sent {
             Ok((Ok(answer), beside)) => Ok((answer, beside)),
             Ok((Err(Refusal { code, why }), _)) => Err(ParentError::Refused(Refused { why, code })),
@@ -186,13 +192,8 @@ impl Access for Parent {
         let (fault, file) = self.ask(&Request::Roots)?;
         let mut bytes = Vec::new();
         File::from(descriptor(file)?).read_to_end(&mut bytes)?;
-        let (mut rest, mut certificates) = (&bytes[..], Vec::new());
-        while let Some((length, after)) = rest.split_first_chunk() {
-            let length = u32::from_le_bytes(*length) as usize;
-            let (root, after) = after.split_at_checked(length).ok_or(io::ErrorKind::UnexpectedEof)?;
-            certificates.push(CertificateDer::from(root.to_vec()));
-            rest = after;
-        }
+        let roots = message::read_list(&bytes)?.into_iter();
+        let certificates = roots.map(|root| CertificateDer::from(root.to_vec())).collect();
         Ok(MachineRoots { certificates, fault })
     }
 
@@ -218,23 +219,24 @@ impl State for StateThrough {
         self.ask(StateRequest::Prepare).map(|((), _)| ())
     }
 
-    fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
-        self.ask::<Option<String>>(StateRequest::Read(name.into()))
-            .map(|(text, _)| text.map(String::into_bytes))
+    fn read(&self, file: StateFile) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
+        let ((), file) = self.ask(StateRequest::Read(file))?;
+        file.map(|file| read_state(&File::from(file))).transpose()
     }
 
-    fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+    fn replace(&self, file: StateFile, bytes: &[u8]) -> io::Result<()> {
         let text = str::from_utf8(bytes).map_err(io::Error::other)?;
-        self.ask(StateRequest::Replace(name.into(), text.into())).map(|((), _)| ())
+        self.ask(StateRequest::Replace(file, text.to_owned().into())).map(|((), _)| ())
     }
 
-    fn beside(&self, name: &str) -> io::Result<Vec<Vec<u8>>> {
-        let (texts, _) = self.ask::<Vec<String>>(StateRequest::Beside(name.into()))?;
-        Ok(texts.into_iter().map(String::into_bytes).collect())
+    fn certificates_beside(&self) -> io::Result<Vec<Zeroizing<Vec<u8>>>> {
+        let ((), list) = self.ask(StateRequest::CertificatesBeside)?;
+        let list = read_state(&File::from(descriptor(list)?))?;
+        Ok(message::read_list(&list)?.into_iter().map(|one| Zeroizing::new(one.to_vec())).collect())
     }
 
     fn lock(&self) -> io::Result<OwnedFd> {
-        let ((), folder) = self.ask(StateRequest::Lock)?;
-        descriptor(folder)
+        let ((), held) = self.ask(StateRequest::Lock)?;
+        descriptor(held)
     }
 }

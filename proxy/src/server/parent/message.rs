@@ -1,7 +1,7 @@
 //! What the worker asks of the parent and how it is answered: a JSON text a line, with descriptors beside the answers.
 
 use std::collections::BTreeSet;
-use std::io::{self, IoSlice, IoSliceMut};
+use std::io::{self, IoSlice, IoSliceMut, Write};
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -14,8 +14,10 @@ use rustix::net::{
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 use super::order::Order;
+use crate::access::StateFile;
 use crate::prefixes::{Network, Standing};
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -26,11 +28,13 @@ pub(super) enum Request {
     InForce,
     /// A file that the configuration names.
     Open(PathBuf),
-    /// The machine's root certificates, in a file: each with its length (4 bytes, little-endian)
-    /// before it. The answer holds what is wrong with them.
+    /// The machine's root certificates, in a file that holds a list ([`write_list`]). The answer says what is wrong with
+    /// them.
     Roots,
     /// A socket that has this address, and does not listen yet.
     Bind(SocketAddr),
+    /// The socket that was given for this address listens from now on.
+    Listen(SocketAddr),
     /// The command line's socket, which listens.
     AdminSocket,
     State(PathBuf, StateRequest),
@@ -52,9 +56,12 @@ pub(super) enum Request {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum StateRequest {
     Prepare,
-    Read(String),
-    Replace(String, String),
-    Beside(String),
+    /// The file itself, for reading alone; none beside the answer: it does not exist.
+    Read(StateFile),
+    /// With this text, of at most [`crate::access::MAX_STATE_BYTES`].
+    Replace(StateFile, Zeroizing<String>),
+    /// [`StateFile::Certificate`] of the folders beside it, in a file that holds a list ([`write_list`]).
+    CertificatesBeside,
     Lock,
 }
 
@@ -118,7 +125,6 @@ pub fn read_and_write(line: &[u8]) -> Vec<(String, Vec<u8>)> {
         anew::<Order>,
         anew::<Result<(), Refusal>>,
         anew::<Result<Option<String>, Refusal>>,
-        anew::<Result<Vec<String>, Refusal>>,
         anew::<Result<Attached, Refusal>>,
         anew::<Result<InForce, Refusal>>,
     ];
@@ -129,6 +135,31 @@ fn anew<M: DeserializeOwned + Serialize + std::fmt::Debug>(line: &[u8]) -> Optio
     let message: M = serde_json::from_slice(line).ok()?;
     // What came as JSON can be written as JSON.
     Some((format!("{message:?}"), self::line(&message).unwrap_or_default()))
+}
+
+/// Writes each item with its length (4 bytes, little-endian) before it.
+///
+/// Errors: the writer's; an item has 4 GiB.
+pub(super) fn write_list<I: AsRef<[u8]>>(to: &mut dyn Write, items: &[I]) -> io::Result<()> {
+    items.iter().map(AsRef::as_ref).try_for_each(|item| {
+        let length = u32::try_from(item.len()).map_err(io::Error::other)?;
+        to.write_all(&length.to_le_bytes())?;
+        to.write_all(item)
+    })
+}
+
+/// The items that [`write_list`] has written.
+///
+/// Errors: an item is cut short.
+pub(super) fn read_list(mut rest: &[u8]) -> io::Result<Vec<&[u8]>> {
+    let mut items = Vec::new();
+    while let Some((length, after)) = rest.split_first_chunk() {
+        let length = u32::from_le_bytes(*length) as usize;
+        let (item, after) = after.split_at_checked(length).ok_or(io::ErrorKind::UnexpectedEof)?;
+        items.push(item);
+        rest = after;
+    }
+    Ok(items)
 }
 
 /// Sends as much of `bytes` as there is room for, with the descriptor beside it; how much that was.
@@ -166,4 +197,31 @@ pub(super) fn receive(socket: impl AsFd) -> io::Result<(Vec<u8>, Option<OwnedFd>
         line.extend_from_slice(&part[..length]);
     }
     Ok((line, descriptor))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_other_file_of_a_state_folder_can_be_asked_for() {
+        let replace = |file: &str| {
+            let text = format!(r#"{{"State":["/state",{{"Replace":["{file}","text"]}}]}}"#);
+            serde_json::from_str::<Request>(&text)
+        };
+        for file in ["Certificate", "Account", "Attempts"] {
+            assert!(replace(file).is_ok(), "{file}");
+        }
+        for file in ["account.json", "other", "../other", ""] {
+            assert!(replace(file).is_err(), "{file}");
+        }
+    }
+
+    #[test]
+    fn a_list_that_is_cut_short_is_an_error() {
+        let mut bytes = Vec::new();
+        write_list(&mut bytes, &[&b"one"[..], b"", b"three"]).unwrap();
+        assert_eq!(read_list(&bytes).unwrap(), [&b"one"[..], b"", b"three"]);
+        assert!(read_list(&bytes[..bytes.len() - 1]).is_err());
+    }
 }

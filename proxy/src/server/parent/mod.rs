@@ -27,6 +27,7 @@ use tokio::runtime;
 use tokio::signal::unix::{self, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
+use zeroize::Zeroize as _;
 
 pub(super) use handle::Parent;
 pub use handle::ParentError;
@@ -35,10 +36,11 @@ pub use message::read_and_write;
 pub(super) use order::{Order, Orders};
 pub use takeover::{BadTakeover, is_given_sockets};
 
-use super::confine::confine;
+use super::confine::Confinement;
 use super::systemd::Sockets;
 use super::{Machine, StartError, privileges, worker_user};
-use crate::config::Config;
+use crate::access::MAX_STATE_BYTES;
+use crate::config::{Config, Confine};
 use crate::observe::Log;
 use crate::prefixes::Standing;
 use crate::sys::{ForkResult, fork, give_back_free_memory};
@@ -83,7 +85,9 @@ pub fn run(start: Start) -> Result<ExitCode, StartError> {
     {
         return Ok(ExitCode::SUCCESS);
     }
+    privileges::keep_memory_private()?;
     let user = worker_user(&start.config)?;
+    let admin_group = privileges::admin_group(&start.config, user.as_ref()).map_err(io::Error::from)?;
     let machine = Machine::measure();
     let mut inherited = Sockets::inherited()?;
     let predecessor = match Predecessor::find(&start.config, start.takes_over)? {
@@ -103,14 +107,21 @@ pub fn run(start: Start) -> Result<ExitCode, StartError> {
             leave_signals_to_parent()?;
             privileges::give_up(user.as_ref())?;
             end_with(parent)?;
-            confine(&start.log);
             let Start { file, config, standing, log, .. } = start;
+            let confinement = Confinement::enter();
+            if config.process.confine == Confine::Required {
+                confinement.ensure_required()?;
+            }
+            for gap in confinement.gaps() {
+                log.note(&gap);
+            }
             super::serve(config, standing, machine, Parent::new(theirs)?, orders, log, file)?;
             Ok(ExitCode::SUCCESS)
         }
         ForkResult::Parent { child } => {
             drop((theirs, orders));
-            let privileged = Privileged::new(start, inherited, predecessor, user);
+            privileges::keep_what_is_needed(&start.config)?;
+            let privileged = Privileged::new(start, inherited, predecessor, admin_group);
             give_back_free_memory();
             let control = runtime::Builder::new_current_thread().enable_all().build()?;
             Ok(control.block_on(attend(ours, privileged, child, worker))?)
@@ -183,7 +194,8 @@ async fn attend(
     let mut ended = signal(SignalKind::child())?;
     let mut look = interval(LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut line, mut listens) = (Vec::new(), true);
+    // Growing would leave copies behind.
+    let (mut line, mut listens) = (Vec::with_capacity(2 * MAX_STATE_BYTES), true);
     let mut takeover = signal(SignalKind::user_defined2())?;
     let (report, mut outcomes) = mpsc::channel(1);
     let code = loop {
@@ -198,7 +210,8 @@ async fn attend(
                     Ok(false) => Err(io::ErrorKind::UnexpectedEof.into()),
                     Err(error) => Err(error),
                 };
-                line.clear();
+                // A key may have been in it.
+                line.zeroize();
                 if let Err(error) = answered {
                     listens = false;
                     if error.kind() != io::ErrorKind::UnexpectedEof {

@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use zeroize::Zeroizing;
+
 const BEGIN: &[u8] = b"-----BEGIN ";
 const END: &[u8] = b"-----END ";
 const DASHES: &[u8] = b"-----";
@@ -16,7 +18,7 @@ pub(super) struct Block<'t> {
     /// Where it begins, from 1.
     pub(super) line: usize,
     /// Its base64, without whitespace.
-    pub(super) base64: Vec<u8>,
+    pub(super) base64: Zeroizing<Vec<u8>>,
     /// Whether its fields say so (RFC 1421 §4.6.1.1).
     pub(super) is_encrypted: bool,
 }
@@ -100,7 +102,10 @@ struct OpenBlock<'t> {
 
 impl<'t> OpenBlock<'t> {
     fn new(label: &'t [u8], line: usize) -> Self {
-        Self { block: Block { label, line, base64: Vec::new(), is_encrypted: false }, in_fields: false }
+        Self {
+            block: Block { label, line, base64: Zeroizing::default(), is_encrypted: false },
+            in_fields: false,
+        }
     }
 
     fn add(&mut self, line: &[u8]) {
@@ -112,7 +117,14 @@ impl<'t> OpenBlock<'t> {
             return;
         }
         self.in_fields = false;
-        self.block.base64.extend(line.iter().filter(|byte| !byte.is_ascii_whitespace()));
+        let base64 = &mut self.block.base64;
+        if base64.capacity() - base64.len() < line.len() {
+            // A vector that grows by itself leaves a copy of the key behind.
+            let mut larger = Zeroizing::new(Vec::with_capacity(2 * (base64.len() + line.len())));
+            larger.extend_from_slice(base64);
+            *base64 = larger;
+        }
+        base64.extend(line.iter().filter(|byte| !byte.is_ascii_whitespace()));
     }
 
     fn unended(self) -> BadBlock {

@@ -1,9 +1,10 @@
 //! Why a DNS server can't be reached, and which address families this machine has a route for.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::net::{IpAddr, SocketAddr};
 
 use rustix::io::Errno;
+use socket2::{Domain, Socket, Type};
 
 use crate::config::{DnsServer, DnsServers};
 
@@ -30,11 +31,13 @@ impl Family {
     pub(super) fn has_default_route(self) -> bool {
         // For a datagram socket, connect(2) only looks up a route.
         const DISCARD: u16 = 9;
-        let (from, to): (IpAddr, IpAddr) = match self {
-            Self::V4 => (Ipv4Addr::UNSPECIFIED.into(), DnsServers::DEFAULT_IPV4[0].into()),
-            Self::V6 => (Ipv6Addr::UNSPECIFIED.into(), DnsServers::DEFAULT_IPV6[0].into()),
+        let to: IpAddr = match self {
+            Self::V4 => DnsServers::DEFAULT_IPV4[0].into(),
+            Self::V6 => DnsServers::DEFAULT_IPV6[0].into(),
         };
-        UdpSocket::bind((from, 0)).and_then(|socket| socket.connect((to, DISCARD))).is_ok()
+        let to = SocketAddr::from((to, DISCARD));
+        let socket = Socket::new(Domain::for_address(to), Type::DGRAM, None);
+        socket.and_then(|socket| socket.connect(&to.into())).is_ok()
     }
 
     fn name(self) -> &'static str {

@@ -71,10 +71,13 @@ impl RuntimeProvider for Sockets {
         })
     }
 
-    fn bind_udp(&self, local: SocketAddr, _server: SocketAddr) -> SocketFuture<ServerSocket> {
+    /// The kernel picks a free port at random when the socket first sends: bind(2) is not among the worker's system calls.
+    fn bind_udp(&self, _local: SocketAddr, _server: SocketAddr) -> SocketFuture<ServerSocket> {
         let server = Arc::clone(&self.server);
         Box::pin(async move {
-            let socket = UdpSocket::bind(local).await?;
+            let socket = Socket::new(Domain::for_address(server.address), Type::DGRAM, None)?;
+            socket.set_nonblocking(true)?;
+            let socket = UdpSocket::from_std(socket.into())?;
             if let Some(interface) = &server.interface {
                 socket.bind_device(Some(interface.as_bytes()))?;
             }

@@ -1,19 +1,15 @@
-//! What the worker can still ask of the kernel: what serving takes. To be called before there is a second thread.
+//! The system calls that serving takes, and with which arguments.
 
 use std::collections::BTreeMap;
 use std::env::consts::ARCH;
+use std::process;
 
-use landlock::{
-    ABI, Access as _, AccessFs, AccessNet, Ruleset, RulesetAttr as _, RulesetError, RulesetStatus, Scope,
-};
 use seccompiler::SeccompCmpArgLen::{Dword, Qword};
 use seccompiler::SeccompCmpOp::{Eq, MaskedEq};
 use seccompiler::{
     BpfProgram, Error, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
     SeccompRule, apply_filter,
 };
-
-use crate::observe::Log;
 
 /// What a worker does all day, and what ends it.
 const ALLOWED: &[i64] = &[
@@ -31,14 +27,12 @@ const ALLOWED: &[i64] = &[
     libc::SYS_statx,
     libc::SYS_write,
     libc::SYS_writev,
-    // Sockets.
+    // Sockets. The parent binds and listens.
     libc::SYS_accept4,
-    libc::SYS_bind,
     libc::SYS_connect,
     libc::SYS_getpeername,
     libc::SYS_getsockname,
     libc::SYS_getsockopt,
-    libc::SYS_listen,
     libc::SYS_recvfrom,
     libc::SYS_recvmsg,
     libc::SYS_sendmsg,
@@ -77,7 +71,6 @@ const ALLOWED: &[i64] = &[
     libc::SYS_sched_getaffinity,
     libc::SYS_set_robust_list,
     libc::SYS_sigaltstack,
-    libc::SYS_tgkill,
 ];
 
 /// The same where the kernel has both an old and a new one.
@@ -86,55 +79,69 @@ const ALLOWED_TOO: &[i64] = &[libc::SYS_epoll_wait, libc::SYS_poll];
 #[cfg(not(target_arch = "x86_64"))]
 const ALLOWED_TOO: &[i64] = &[];
 
-/// Confines this thread, and those that it starts, as far as the kernel can; says what it cannot do.
-pub(super) fn confine(log: &Log) {
-    match restrict_files() {
-        Ok(RulesetStatus::NotEnforced) => {
-            log.note("this kernel cannot keep the process that serves from files (Landlock, Linux 5.13)");
-        }
-        Ok(_) => {}
-        Err(error) => {
-            log.note(&format!("cannot keep the process that serves from files (Landlock): {error}"))
-        }
-    }
-    if let Err(error) = restrict_calls() {
-        log.note(&format!("cannot restrict the system calls of the process that serves (seccomp): {error}"));
-    }
-}
-
-/// No file is named, so none can be opened; no TCP port can be taken, and nobody outside be signalled.
-fn restrict_files() -> Result<RulesetStatus, RulesetError> {
-    let ruleset = Ruleset::default()
-        .handle_access(AccessFs::from_all(ABI::V5))?
-        .handle_access(AccessNet::BindTcp)?
-        .scope(Scope::from_all(ABI::V6))?;
-    Ok(ruleset.create()?.restrict_self()?.ruleset)
-}
-
-fn restrict_calls() -> Result<(), Error> {
+/// Leaves this thread, and those that it will start, the calls that serving takes.
+///
+/// Errors: the kernel has no seccomp, or refuses the filter.
+pub(super) fn restrict() -> Result<(), Error> {
     // Its flags lie in memory, where no filter sees them; the C library then does with `clone`.
     let unknown = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
     apply(unknown, SeccompAction::Allow, SeccompAction::Errno(errno(libc::ENOSYS)))?;
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
     rules.extend(ALLOWED.iter().chain(ALLOWED_TOO).map(|call| (*call, Vec::new())));
     let thread = u64::from(libc::CLONE_THREAD.unsigned_abs());
-    rules.insert(libc::SYS_clone, vec![only(0, Qword, MaskedEq(thread), thread)?]);
-    let families = [libc::AF_INET, libc::AF_INET6].map(|family| only(0, Dword, Eq, number(family)));
-    rules.insert(libc::SYS_socket, families.into_iter().collect::<Result<_, _>>()?);
-    // The runtime's own, through which signals come.
-    rules.insert(libc::SYS_socketpair, vec![only(0, Dword, Eq, number(libc::AF_UNIX))?]);
-    rules.insert(libc::SYS_prctl, vec![only(0, Dword, Eq, number(libc::PR_SET_NAME))?]);
+    rules.insert(libc::SYS_clone, vec![rule(0, Qword, MaskedEq(thread), thread)?]);
+    rules.insert(libc::SYS_socket, internet_sockets()?);
+    // The runtime's own, through which signals come. A datagram socket could be connected anew, to any that is there.
+    let stream = [only(0, Dword, Eq, number(libc::AF_UNIX))?, socket_type(libc::SOCK_STREAM)?];
+    rules.insert(libc::SYS_socketpair, vec![SeccompRule::new(stream.to_vec())?]);
+    rules.insert(libc::SYS_prctl, vec![rule(0, Dword, Eq, number(libc::PR_SET_NAME))?]);
+    // Threads of this process alone: its user may have others.
+    rules.insert(libc::SYS_tgkill, vec![rule(0, Dword, Eq, process::id().into())?]);
     // Whether to wait, how much there is to read, and what the peer has not acknowledged.
     let requests = [libc::FIONBIO, libc::FIONREAD, libc::TIOCOUTQ];
-    let requests = requests.map(|request| only(1, Dword, Eq, request));
+    let requests = requests.map(|request| rule(1, Dword, Eq, request));
     rules.insert(libc::SYS_ioctl, requests.into_iter().collect::<Result<_, _>>()?);
     let executable = number(libc::PROT_EXEC);
     for call in [libc::SYS_mmap, libc::SYS_mprotect] {
-        rules.insert(call, vec![only(2, Dword, MaskedEq(executable), 0)?]);
+        rules.insert(call, vec![rule(2, Dword, MaskedEq(executable), 0)?]);
     }
     // That of the two filters holds which refuses.
     rules.insert(libc::SYS_clone3, Vec::new());
     apply(rules, SeccompAction::Errno(errno(libc::EPERM)), SeccompAction::Allow)
+}
+
+/// TCP and UDP over IPv4 and IPv6. Others would load modules into the kernel, and Landlock takes none of them for TCP.
+fn internet_sockets() -> Result<Vec<SeccompRule>, Error> {
+    let kinds = [(libc::SOCK_STREAM, libc::IPPROTO_TCP), (libc::SOCK_DGRAM, libc::IPPROTO_UDP)];
+    let mut rules = Vec::new();
+    for family in [libc::AF_INET, libc::AF_INET6] {
+        for (kind, protocol) in kinds {
+            // 0: the only one that this type has.
+            for protocol in [0, protocol] {
+                rules.push(SeccompRule::new(vec![
+                    only(0, Dword, Eq, number(family))?,
+                    socket_type(kind)?,
+                    only(2, Dword, Eq, number(protocol))?,
+                ])?);
+            }
+        }
+    }
+    Ok(rules)
+}
+
+/// A socket's type, with or without the flags that stand beside it.
+fn socket_type(kind: i32) -> Result<SeccompCondition, Error> {
+    let flags = number(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK);
+    only(1, Dword, MaskedEq(u64::from(u32::MAX) & !flags), number(kind))
+}
+
+fn rule(
+    argument: u8,
+    length: SeccompCmpArgLen,
+    operator: SeccompCmpOp,
+    value: u64,
+) -> Result<SeccompRule, Error> {
+    Ok(SeccompRule::new(vec![only(argument, length, operator, value)?])?)
 }
 
 fn only(
@@ -142,9 +149,8 @@ fn only(
     length: SeccompCmpArgLen,
     operator: SeccompCmpOp,
     value: u64,
-) -> Result<SeccompRule, Error> {
-    let condition = SeccompCondition::new(argument, length, operator, value).map_err(Error::Backend)?;
-    SeccompRule::new(vec![condition]).map_err(Error::Backend)
+) -> Result<SeccompCondition, Error> {
+    Ok(SeccompCondition::new(argument, length, operator, value)?)
 }
 
 fn apply(
