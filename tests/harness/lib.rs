@@ -1,7 +1,5 @@
 //! Values that start real peers and clean up when dropped.
 //!
-//! A test reads as a scene: a [`NetNs`] is a machine of its own, [`Nginx`], [`DnsServer`], [`Server`] and
-//! [`Receiver`] are what hookgate talks to, [`Origin`] and [`Client`] misbehave on cue, [`Proxy`] is the real binary, [`Tap`] counts what a wire carried. Whatever
 //! A test reads as a scene: a [`NetNs`] is a machine of its own, [`Nginx`], [`DnsServer`] and
 //! [`Receiver`] are what hookgate talks to, [`Origin`], [`Whois`] and [`Client`] misbehave on cue, [`Proxy`] is the real binary, [`Tap`] counts what a wire carried. Whatever
 //! a test does, even `kill -9`, its children go with it: each asks the kernel for that ([`Running`]).
@@ -12,6 +10,7 @@ mod cargo;
 mod certs;
 mod client;
 mod dns;
+mod full_queue;
 mod message;
 pub mod meta_tls;
 mod metrics;
@@ -27,6 +26,7 @@ mod receiver;
 mod records;
 mod renewal_info;
 mod sample;
+pub mod sender;
 mod server;
 mod tap;
 mod temp_dir;
@@ -38,6 +38,7 @@ pub use cargo::cargo;
 pub use certs::{Ca, Certs};
 pub use client::Client;
 pub use dns::DnsServer;
+pub use full_queue::FullQueue;
 pub use message::Message;
 pub use metrics::{Metrics, ask_admin};
 pub use needs::{KernelTlsCounts, Need, in_path, memory_control, require};
