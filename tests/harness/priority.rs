@@ -1,8 +1,8 @@
 use anyhow::{Context, Result};
 use rustix::process::{Pid, geteuid, setpriority_process};
 
-/// Who gets a processor first. Measured is the proxy, not what else this machine does; attackers have machines of their own
-/// on real networks, and must not take the proxy's.
+/// Who of a test's processes and threads gets a processor first. On real networks attackers have machines of their own, and
+/// must not take the proxy's time.
 #[derive(Clone, Copy)]
 pub(crate) enum Priority {
     Measured,
@@ -25,15 +25,15 @@ impl Priority {
     }
 }
 
-/// Prefers a process that is measured to whatever else this machine does, as far as we may.
+/// Prefers a process that is measured to attackers.
 ///
 /// # Errors
 /// It is gone.
 pub fn prefer(pid: u32) -> Result<()> {
     for thread in std::fs::read_dir(format!("/proc/{pid}/task"))? {
         let thread = thread?.file_name().to_string_lossy().parse()?;
-        setpriority_process(Pid::from_raw(thread), Priority::Measured.nice())
-            .context("a thread's priority")?;
+        // It may have ended in the meantime.
+        let _ = setpriority_process(Pid::from_raw(thread), Priority::Measured.nice());
     }
     Ok(())
 }

@@ -237,8 +237,7 @@ pub struct Attack {
 }
 
 impl Attack {
-    /// Runs what `attack` makes on a thread of its own. It yields to others: on real networks attackers have machines of
-    /// their own.
+    /// Runs what `attack` makes on a thread of its own, which is less important than the proxy.
     pub fn begin(attack: impl FnOnce() -> Pin<Box<dyn Future<Output = ()>>> + Send + 'static) -> Self {
         let (stop, stopped) = oneshot::channel();
         let thread = thread::spawn(move || {
