@@ -1,9 +1,8 @@
 //! Values that start real peers and clean up when dropped.
 //!
 //! A test reads as a scene: a [`NetNs`] is a machine of its own, [`Nginx`], [`DnsServer`], [`Server`] and
-//! [`Receiver`] are what hookgate talks to, [`Origin`] and [`Client`] misbehave on cue, [`Proxy`] is the real binary, [`Tap`] counts what a wire carried. Whatever
-//! A test reads as a scene: a [`NetNs`] is a machine of its own, [`Nginx`], [`DnsServer`] and
-//! [`Receiver`] are what hookgate talks to, [`Origin`], [`Whois`] and [`Client`] misbehave on cue, [`Proxy`] is the real binary, [`Tap`] counts what a wire carried. Whatever
+//! [`Receiver`] are what hookgate talks to, [`Origin`], [`Whois`] and [`Client`] misbehave on cue, [`Webhooks`] play Meta
+//! and [`Strangers`] attack, [`Proxy`] is the real binary, [`Tap`] counts what a wire carried. Whatever
 //! a test does, even `kill -9`, its children go with it: each asks the kernel for that ([`Running`]).
 #![forbid(unsafe_code)]
 
@@ -12,6 +11,8 @@ mod cargo;
 mod certs;
 mod client;
 mod dns;
+mod full_queue;
+mod hostile_upstream;
 mod message;
 pub mod meta_tls;
 mod metrics;
@@ -21,15 +22,19 @@ mod nginx;
 mod origin;
 mod pebble;
 mod ports;
+mod priority;
 mod process;
 mod proxy;
 mod receiver;
 mod records;
 mod renewal_info;
 mod sample;
+pub mod sender;
 mod server;
+mod strangers;
 mod tap;
 mod temp_dir;
+mod webhooks;
 mod whois;
 mod wire;
 
@@ -38,6 +43,8 @@ pub use cargo::cargo;
 pub use certs::{Ca, Certs};
 pub use client::Client;
 pub use dns::DnsServer;
+pub use full_queue::FullQueue;
+pub use hostile_upstream::HostileUpstream;
 pub use message::Message;
 pub use metrics::{Metrics, ask_admin};
 pub use needs::{KernelTlsCounts, Need, in_path, memory_control, require};
@@ -46,6 +53,7 @@ pub use nginx::Nginx;
 pub use origin::{Conversation, End, Origin, over_tls};
 pub use pebble::{Pebble, Settings as PebbleSettings};
 pub use ports::free_port;
+pub use priority::prefer;
 pub use process::{Moments, Running, is_there, run, wait_until, wrapped};
 pub use proxy::{Proxy, binary, counting_binary, listens};
 pub use receiver::{APP_SECRET, Received, Receiver, VERIFY_TOKEN, signature};
@@ -53,7 +61,9 @@ pub use records::Records;
 pub use renewal_info::RenewalInfo;
 pub use sample::Sample;
 pub use server::Server;
+pub use strangers::{Attack, Counts as StrangerCounts, Strangers, TlsTcp};
 pub use tap::{Counts, Tap};
 pub use temp_dir::TempDir;
+pub use webhooks::{Webhook, Webhooks};
 pub use whois::Whois;
 pub use wire::{Closed, Wire};

@@ -21,6 +21,8 @@ pub use moved::Moved;
 const GATHER_BYTES: usize = 4096;
 /// After so much, others get their turn.
 const TURN_BYTES: u64 = 1 << 20;
+/// What a chunk costs beside its content, as bytes of content.
+const CHUNK_BYTES: u64 = 256;
 
 /// Moves a head and its body. Nothing is read while something waits to be written, so one read buffer bounds
 /// what lies here, and back-pressure goes through.
@@ -49,6 +51,8 @@ pub struct Pump {
     waits_for: Side,
     progress: Instant,
     moved: Moved,
+    /// Chunks, or parts of them, that were looked at one by one.
+    chunks: u64,
 }
 
 /// Whom a pump is waiting for.
@@ -100,6 +104,7 @@ impl Pump {
             waits_for: Side::Source,
             progress: now,
             moved: Moved::default(),
+            chunks: 0,
         }
     }
 
@@ -115,7 +120,7 @@ impl Pump {
         source: &mut Socket,
         sink: &mut Stream,
     ) -> Poll<Result<(), PumpError>> {
-        let turn_ends = self.moved.bytes() + TURN_BYTES;
+        let turn_ends = self.work() + TURN_BYTES;
         loop {
             let source_is_dry = self.gather(cx, source, sink)?;
             if self.has_something_to_write() {
@@ -135,7 +140,7 @@ impl Pump {
                 self.waits_for = Side::Source;
                 return Poll::Pending;
             }
-            if self.moved.bytes() >= turn_ends {
+            if self.work() >= turn_ends {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
@@ -159,6 +164,7 @@ impl Pump {
         {
             match self.decoder.step(source.buffer.filled())? {
                 Step::Data { skip, length } => {
+                    self.chunks += u64::from(self.chunked);
                     self.consume(skip, source);
                     self.take_content(length, source);
                 }
@@ -187,6 +193,11 @@ impl Pump {
             }
         }
         Ok(false)
+    }
+
+    /// What was done so far, as bytes of content.
+    fn work(&self) -> u64 {
+        self.moved.bytes() + self.chunks * CHUNK_BYTES
     }
 
     fn consume(&mut self, count: usize, source: &mut Socket) {
@@ -295,5 +306,49 @@ impl Pump {
         let mut scratch = std::mem::take(&mut self.head);
         scratch.clear();
         scratch
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::net::{Buffers, Limits};
+
+    /// Two ends of a connection.
+    async fn connection() -> [TcpStream; 2] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let one = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        [one, listener.accept().await.unwrap().0]
+    }
+
+    #[tokio::test]
+    async fn a_turn_ends_after_some_thousand_chunks() {
+        const CHUNKS: usize = 20_000;
+        let ([mut client, source], [sink, mut upstream]) = (connection().await, connection().await);
+        tokio::spawn(async move { tokio::io::copy(&mut upstream, &mut tokio::io::sink()).await });
+        client.write_all(&b"1\r\nx\r\n".repeat(CHUNKS)).await.unwrap();
+        source.readable().await.unwrap();
+        let buffers = Buffers::new(Limits { free: 4, large: 1, pipes: 1 });
+        let (mut source, mut sink) = (Socket::new(Stream::Plain(source), &buffers), Stream::Plain(sink));
+        let mut pump = Pump::new(Vec::new(), Decoder::new(Framing::Chunked, u64::MAX), true, Instant::now());
+        let mut turns = 0;
+        let mut most = 0;
+        while pump.moved.bytes() < CHUNKS as u64 {
+            let before = pump.moved.bytes();
+            std::future::poll_fn(|cx| {
+                let polled = pump.poll(cx, &mut source, &mut sink);
+                assert!(polled.is_pending(), "{polled:?}");
+                Poll::Ready(())
+            })
+            .await;
+            most = most.max(pump.moved.bytes() - before);
+            turns += 1;
+            tokio::task::yield_now().await;
+        }
+        let expected = TURN_BYTES / CHUNK_BYTES;
+        assert!((expected / 2..2 * expected).contains(&most), "{most} chunks in one of {turns} turns");
     }
 }

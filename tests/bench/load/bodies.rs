@@ -1,10 +1,10 @@
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use harness::sender::{Connection, Connector, Then};
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::sender::{Connection, Connector, Then};
 use crate::turns::Starter;
 
 /// As much as a TLS session takes at a time.

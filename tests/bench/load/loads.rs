@@ -2,11 +2,11 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use clap::Subcommand;
+use harness::sender::{Connection, Connector, Sender, Then};
 use serde_json::{Value, json};
 use tokio::task::{JoinSet, yield_now};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::sender::{Connection, Connector, Sender, Then};
 use crate::turns::Starter;
 use crate::{bodies, uploads};
 
@@ -282,13 +282,6 @@ async fn deliver_once(to: &Connector) -> Result<bool> {
     let is_resumed = connection.is_resumed();
     connection.close().await?;
     Ok(is_resumed)
-}
-
-impl Connection {
-    /// Itself, or a new one where the answer said `Connection: close`.
-    async fn or_another(self, then: Then, to: &Connector) -> Result<Self> {
-        if then == Then::Reuse { Ok(self) } else { to.connect().await }
-    }
 }
 
 /// Runs all at the same time; the first error ends them.

@@ -7,7 +7,6 @@
 
 mod bodies;
 mod loads;
-mod sender;
 mod turns;
 mod uploads;
 
@@ -17,8 +16,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
+use harness::sender::Sender;
 use loads::Load;
-use sender::Sender;
 
 /// Sends webhooks to one proxy and measures its answers
 #[derive(Parser)]

@@ -3,6 +3,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use harness::sender::{Connection, Connector};
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -10,7 +11,6 @@ use tokio::time::{sleep, timeout};
 
 use crate::bodies::post;
 use crate::loads::all;
-use crate::sender::{Connection, Connector};
 use crate::turns::Starter;
 
 static BLOCK: [u8; 16 * 1024] = [b'x'; 16 * 1024];

@@ -4,7 +4,9 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use harness::{Closed, Message, Origin};
+use harness::{Closed, Message, Origin, wait_until};
+use rustix::process::{Pid, Signal, kill_process};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::{OK, Relay, get, post, request, upstream};
 
@@ -399,5 +401,43 @@ fn a_flood_of_pipelined_requests_is_answered_to_the_last_in_bounded_memory() -> 
     let (_, most) = relay.proxy.memory_kib()?;
     assert!(most < before + 4096, "{before} KiB have become {most} KiB");
     assert!(origin.connections() <= 2, "one a worker");
+    Ok(())
+}
+
+#[test]
+fn a_client_that_pipelines_lets_others_go_first() -> Result<()> {
+    const REQUESTS: usize = 100;
+    // The proxy inherits it, and serves on one thread.
+    let (cores, mut core) = (sched_getaffinity(None)?, CpuSet::new());
+    core.set((0..CpuSet::MAX_CPU).find(|core| cores.is_set(*core)).context("no processor")?);
+    sched_setaffinity(None, &core)?;
+    let origin = Origin::answering(OK)?;
+    let relay = Relay::before(&origin)?;
+    let [mut first, mut many, mut last] = [relay.client()?, relay.client()?, relay.client()?];
+    for client in [&mut first, &mut many, &mut last] {
+        assert_eq!(client.ask(get("/"))?.status(), 404);
+    }
+    // All have sent before it looks, in whatever order it does.
+    let worker = relay.proxy.worker()?;
+    let process = Pid::from_raw(worker.try_into()?).context("a process")?;
+    kill_process(process, Signal::STOP)?;
+    let is_stopped = || Ok(std::fs::read_to_string(format!("/proc/{worker}/stat"))?.contains(") T "));
+    assert!(wait_until(Duration::from_secs(5), is_stopped)?);
+    first.wire().send(get("/other"))?;
+    many.wire().send(get("/many").repeat(REQUESTS))?;
+    last.wire().send(get("/other"))?;
+    kill_process(process, Signal::CONT)?;
+    for other in [&mut first, &mut last] {
+        assert_eq!(other.response()?.status(), 404);
+    }
+    for _ in 0..REQUESTS {
+        assert_eq!(many.response()?.status(), 404);
+    }
+    let lines = |target: &str, log: &str| log.matches(&format!("GET /{target} ")).count();
+    let is_logged = || Ok(lines("many", &relay.proxy.stderr()) == REQUESTS);
+    assert!(wait_until(Duration::from_secs(5), is_logged)?, "{}", relay.proxy.stderr());
+    let log = relay.proxy.stderr();
+    let (before, _) = log.rsplit_once("GET /other ").context("no such line")?;
+    assert!(lines("many", before) <= 3, "{} went first", lines("many", before));
     Ok(())
 }

@@ -1,14 +1,13 @@
 //! One upstream that hangs costs nobody anything.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use harness::{Client, End, wait_until};
+use harness::{Client, End, FullQueue, wait_until};
 
-use crate::upstream_tls::FullQueue;
 use crate::{OK, Origin, Relay, get, post, proxy_line};
 
 const HOLE: &str = "hookgate_in_flight{upstream=\"hole.example\"}";
@@ -227,9 +226,9 @@ fn a_black_hole_costs_the_others_nothing() -> Result<()> {
     const ASKERS: usize = 3;
     const REQUESTS: u32 = 800;
     let silent = black_hole()?;
-    let no_answer_to_syn = FullQueue::new()?;
+    let no_answer_to_syn = FullQueue::new(Ipv4Addr::LOCALHOST)?;
     for (what, hole) in
-        [("takes and is silent", silent.address()), ("no answer to SYN", no_answer_to_syn.address)]
+        [("takes and is silent", silent.address()), ("no answer to SYN", no_answer_to_syn.address())]
     {
         let well = Origin::answering(OK)?;
         let relay = relay(hole, IN_FLIGHT, well.address(), WELL)?;

@@ -1,14 +1,13 @@
 //! Every wait has its end, and what moves is not cut: `[timeouts]`, key by key, where no other test has them.
 
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
 use std::ops::Range;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use harness::{Certs, Client, Closed, End, TempDir, free_port};
+use harness::{Certs, Client, Closed, End, FullQueue, TempDir, free_port};
 
-use crate::upstream_tls::FullQueue;
 use crate::{OK, Origin, Relay, TIMEOUTS, get, local, post, request, upstream};
 
 /// A second, which all time-outs of these tests are, and what a busy machine may add.
@@ -150,11 +149,11 @@ fn nobody_is_told_to_go_on_before_the_upstream_is_connected() -> Result<()> {
     let expecting =
         "POST /up.example/ HTTP/1.1\r\nHost: p\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n";
     let silent = TcpListener::bind("127.0.0.1:0")?;
-    let full = FullQueue::new()?;
+    let full = FullQueue::new(Ipv4Addr::LOCALHOST)?;
     let nobody = local(free_port()?);
     for (what, address, tls, status, error) in [
         ("nobody listens", nobody, false, 502, "connection_refused"),
-        ("no answer to SYN", full.address, false, 504, "connection_timeout"),
+        ("no answer to SYN", full.address(), false, 504, "connection_timeout"),
         ("silent in the handshake", silent.local_addr()?, true, 504, "connection_timeout"),
     ] {
         let config = format!("[upstreams]\n\"up.example\" = {{ address = \"{address}\", tls = {tls} }}\n");

@@ -1,11 +1,10 @@
 //! The way to an upstream: connecting, and whom TLS believes.
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use harness::{Ca, Certs, Client, End, Origin, Proxy, TempDir, free_port};
-use rustix::net::{AddressFamily, SocketType, bind, getsockname, listen, socket};
+use harness::{Ca, Certs, Client, End, FullQueue, Origin, Proxy, TempDir, free_port};
 
 use crate::{OK, Relay, TIMEOUTS, get, post};
 
@@ -95,7 +94,7 @@ fn each_way_of_not_connecting_has_its_own_error() -> Result<()> {
     let closing = Origin::plain(|_| Ok(End::Close))?;
     let silent = TcpListener::bind("127.0.0.1:0")?;
     let h2 = Origin::tls_with_alpn(&certs, &[b"h2"], serve)?;
-    let full = FullQueue::new()?;
+    let full = FullQueue::new(Ipv4Addr::LOCALHOST)?;
     let nobody = SocketAddr::from(([127, 0, 0, 1], free_port()?));
     for (what, address, status, errors) in [
         ("nobody listens", nobody, 502, &["connection_refused"][..]),
@@ -103,7 +102,7 @@ fn each_way_of_not_connecting_has_its_own_error() -> Result<()> {
         ("closes in the handshake", closing.address(), 502, &["tls_protocol_error", "connection_terminated"]),
         ("another protocol", h2.address(), 502, &["tls_alert_received"]),
         ("silent in the handshake", silent.local_addr()?, 504, &["connection_timeout"]),
-        ("no answer to SYN", full.address, 504, &["connection_timeout"]),
+        ("no answer to SYN", full.address(), 504, &["connection_timeout"]),
     ] {
         let relay = Relay::start(&upstream(&dir, &certs, address)?)?;
         let mut client = relay.client()?;
@@ -117,27 +116,6 @@ fn each_way_of_not_connecting_has_its_own_error() -> Result<()> {
         assert_eq!(client.ask(get("/"))?.status(), 404, "{what}: the client's connection stays");
     }
     Ok(())
-}
-
-/// A listener whose queue is full: the kernel drops further SYNs.
-pub(crate) struct FullQueue {
-    pub(crate) address: SocketAddr,
-    _held: Vec<TcpStream>,
-    _listener: rustix::fd::OwnedFd,
-}
-
-impl FullQueue {
-    pub(crate) fn new() -> Result<Self> {
-        let listener = socket(AddressFamily::INET, SocketType::STREAM, None)?;
-        bind(&listener, &SocketAddr::from(([127, 0, 0, 1], 0)))?;
-        listen(&listener, 0)?;
-        let address = SocketAddr::try_from(getsockname(&listener)?)?;
-        let mut held = Vec::new();
-        while let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(200)) {
-            held.push(stream);
-        }
-        Ok(Self { address, _held: held, _listener: listener })
-    }
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod config;
 mod fresh;
 mod generator;
 mod guard;
+mod hostile;
 mod loads;
 mod peer;
 mod process;
@@ -39,13 +40,17 @@ pub struct Args {
     /// How often each load meets each peer; medians are taken over the rounds
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// How long each load lasts in each round
-    #[arg(long, default_value_t = 2.0)]
-    seconds: f64,
-    /// Only this load or this peer, or the guard's program (`guard`); can be given several times
+    /// How long each load lasts in each round, 2 unless given; with --hostile how long each attack does in all rounds
+    /// together, 60 unless given
+    #[arg(long)]
+    seconds: Option<f64>,
+    /// Attacks of strangers beside Meta's webhooks instead: the rows of docs/security.md
+    #[arg(long)]
+    hostile: bool,
+    /// Only this load or this peer, or the guard's program (`guard`), or this row; can be given several times
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
-    /// One round of half a second: to see that it works, not for its figures
+    /// One short round: to see that it works, not for its figures
     #[arg(long)]
     quick: bool,
     /// Write report and charts to docs/performance too
@@ -53,7 +58,15 @@ pub struct Args {
     publish: bool,
 }
 
+const LOAD_SECONDS: f64 = 2.0;
+const ATTACK_SECONDS: f64 = 60.0;
+
 pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
+    if args.hostile {
+        let seconds = args.seconds.unwrap_or(ATTACK_SECONDS);
+        let (rounds, seconds) = if args.quick { (1, 2.0) } else { (args.rounds.max(1), seconds) };
+        return hostile::measure(workspace, rounds, seconds, &args.only, args.publish);
+    }
     let wants_guard = args.only.is_empty() || args.only.iter().any(|name| name == guard::NAME);
     let only = args.only.iter().filter(|name| *name != guard::NAME).cloned().collect::<Vec<_>>();
     if args.only.is_empty() || !only.is_empty() {
@@ -67,7 +80,10 @@ pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
 
 fn proxies(workspace: &Workspace, args: &Args, only: &[String]) -> Result<()> {
     let (loads, kinds) = chosen(only)?;
-    let (rounds, seconds) = if args.quick { (1, 0.5) } else { (args.rounds.max(1), args.seconds) };
+    let (rounds, seconds) = match args.quick {
+        true => (1, 0.5),
+        false => (args.rounds.max(1), args.seconds.unwrap_or(LOAD_SECONDS)),
+    };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     ensure!(cores >= 2, "the bench needs two cores: one for the proxy, one for its load");
     ensure!(seconds > 0.0 && seconds <= 60.0, "--seconds is more than 0, and 60 at most");

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -13,18 +14,29 @@ pub type Setting = BTreeMap<&'static str, String>;
 /// # Errors
 /// The machine, or one of the programs, does not say what it is.
 pub fn of(scene: &Scene, rounds: usize, seconds: f64) -> Result<Setting> {
-    let args = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
-    Ok(BTreeMap::from([
-        ("command", format!("`cargo xtask {args}`")),
+    let mut setting = of_machine(&scene.programs.hookgate)?;
+    setting.extend([
         ("haproxy", said("haproxy", &["-v"])?),
-        ("hookgate", said(&scene.programs.hookgate.to_string_lossy(), &["--version"])?),
-        ("kernel", read("/proc/sys/kernel/osrelease")?.trim().to_owned()),
-        ("load before", read("/proc/loadavg")?.trim().to_owned()),
-        ("machine", machine()?),
         ("nginx", said("nginx", &["-v"])?),
         ("openssl", said("openssl", &["version"]).unwrap_or_else(|_| "unknown".to_owned())),
         ("request", format!("{} bytes, head and body", scene.webhook_bytes)),
         ("rounds", format!("{rounds} of {seconds} s each")),
+    ]);
+    Ok(setting)
+}
+
+/// What every measurement has: this command, this machine, and hookgate.
+///
+/// # Errors
+/// As [`of`].
+pub fn of_machine(hookgate: &Path) -> Result<Setting> {
+    let args = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
+    Ok(BTreeMap::from([
+        ("command", format!("`cargo xtask {args}`")),
+        ("hookgate", said(&hookgate.to_string_lossy(), &["--version"])?),
+        ("kernel", read("/proc/sys/kernel/osrelease")?.trim().to_owned()),
+        ("load before", read("/proc/loadavg")?.trim().to_owned()),
+        ("machine", machine()?),
         ("started", said("date", &["--utc", "+%Y-%m-%dT%H:%M:%SZ"])?),
     ]))
 }

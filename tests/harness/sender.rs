@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use harness::meta_tls;
 use rustls::client::Resumption;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, HandshakeKind};
@@ -12,6 +11,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
+
+use crate::meta_tls;
 
 /// A proxy that takes longer for a connection or an answer has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -49,6 +50,9 @@ pub enum Then {
 
 impl Sender {
     /// `name_and_ca`: the name that the proxy's certificate must have, and who signed it; without TLS where absent.
+    ///
+    /// # Errors
+    /// The authority can't be read, or the name is none.
     pub fn new(address: SocketAddr, name_and_ca: Option<(&str, &Path)>, request: Vec<u8>) -> Result<Self> {
         let tls = name_and_ca.map(|(name, ca)| -> Result<_> {
             let mut config = meta_tls::client_config(ca)?;
@@ -135,7 +139,10 @@ impl Connection {
         self.answer().await
     }
 
-    /// Sends bytes of a request that is not done with them.
+    /// Sends bytes of a request, which may go on after them.
+    ///
+    /// # Errors
+    /// The proxy does not take them.
     pub async fn send(&mut self, bytes: &[u8]) -> Result<()> {
         let sending = async {
             self.stream.write_all(bytes).await?;
@@ -177,6 +184,9 @@ impl Connection {
     }
 
     /// Asks a question and returns the answer's status, whatever that is; nothing else can follow.
+    ///
+    /// # Errors
+    /// No answer comes.
     pub async fn status(mut self, question: &[u8]) -> Result<u16> {
         self.send(question).await?;
         loop {
@@ -207,6 +217,14 @@ impl Connection {
 
     pub fn is_resumed(&self) -> bool {
         self.is_resumed
+    }
+
+    /// Itself, or a new one where the answer said `Connection: close`.
+    ///
+    /// # Errors
+    /// As [`Connector::connect`].
+    pub async fn or_another(self, then: Then, to: &Connector) -> Result<Self> {
+        if then == Then::Reuse { Ok(self) } else { to.connect().await }
     }
 
     /// # Errors

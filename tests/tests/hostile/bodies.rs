@@ -1,0 +1,87 @@
+//! Bodies that take their time, and bodies in the smallest of pieces.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use harness::{HostileUpstream, Strangers};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::sleep;
+
+use crate::row::{Row, Seen};
+use crate::scene::{Scene, Setting, UPSTREAM};
+
+/// Far below the rate that a body must have, but never silent for as long as `body_idle`.
+const DRIP: Duration = Duration::from_millis(250);
+const DRIP_BYTES: usize = 64;
+
+/// Whether the proxy has taken slots of strangers back.
+fn ends_slow_bodies(seen: &Seen<'_>) -> bool {
+    let ended =
+        |code| seen.rise(&format!("hookgate_requests_total{{upstream=\"{UPSTREAM}\",code=\"{code}\"}}"));
+    ended("408") + ended("other") > 0.0
+}
+
+#[test]
+fn slow_uploads() -> Result<()> {
+    let scene = Scene::start(Setting::default())?;
+    let (https, count) = (scene.https, scene.slots + scene.slots / 4);
+    Row::new("slow-uploads", "bytes", ends_slow_bodies).run(&scene, move |strangers| async move {
+        let upload = move |stranger: Strangers| async move {
+            let mut tls = stranger.tls(https).await?;
+            let head = format!("POST /{UPSTREAM}/ HTTP/1.1\r\nHost: p\r\nContent-Length: 1000000\r\n\r\n");
+            tls.write_all(head.as_bytes()).await?;
+            stranger.drip(&mut tls, b"x", DRIP).await
+        };
+        strangers.crowd(count, 400, upload).await;
+    })
+}
+
+#[test]
+fn slow_downloads() -> Result<()> {
+    let scene = Scene::start(Setting::default())?;
+    let (https, count) = (scene.https, scene.slots + scene.slots / 4);
+    Row::new("slow-downloads", "bytes", ends_slow_bodies).run(&scene, move |strangers| async move {
+        let download = move |stranger: Strangers| async move {
+            let mut tls = stranger.tls(https).await?;
+            Strangers::narrow(tls.get_ref().0)?;
+            tls.write_all(format!("GET /{UPSTREAM}/ HTTP/1.1\r\nHost: p\r\n\r\n").as_bytes()).await?;
+            tls.flush().await?;
+            // What comes is encrypted, and not worth the trouble.
+            let (mut tcp, _) = tls.into_inner();
+            let mut bytes = [0; DRIP_BYTES];
+            loop {
+                match tcp.read(&mut bytes).await? {
+                    0 => return Ok(()),
+                    count => stranger.acted(count),
+                }
+                sleep(DRIP).await;
+            }
+        };
+        strangers.crowd(count, 400, download).await;
+    })
+}
+
+#[test]
+fn one_byte_chunks() -> Result<()> {
+    const CHUNKS: usize = 2700;
+    let sink = HostileUpstream::start(|mut tcp| async move { Strangers::end(&mut tcp).await })?;
+    let scene = Scene::start(Setting::with("sink.example.com", &sink)?)?;
+    let https = scene.https;
+    let row = Row::new("one-byte-chunks", "chunks", |seen| {
+        seen.rise("hookgate_body_bytes_total{path=\"copy\"}") > 100_000.0
+    });
+    row.run(&scene, move |strangers| async move {
+        let upload = move |stranger: Strangers| async move {
+            let mut tls = stranger.tls(https).await?;
+            let head = "POST /sink.example.com/ HTTP/1.1\r\nHost: p\r\nTransfer-Encoding: chunked\r\n\r\n";
+            tls.write_all(head.as_bytes()).await?;
+            let chunks = b"1\r\nx\r\n".repeat(CHUNKS);
+            loop {
+                tls.write_all(&chunks).await?;
+                tls.flush().await?;
+                stranger.acted(CHUNKS);
+            }
+        };
+        strangers.crowd(4, 100, upload).await;
+    })
+}
