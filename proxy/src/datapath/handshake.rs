@@ -8,9 +8,9 @@ use tokio::time::{Instant, timeout_at};
 use super::context::Protocol;
 use crate::net::{Buffers, KernelTls, Session, Stream};
 use crate::observe::Handshake;
-use crate::tls::ACME_TLS;
+use crate::tls::{ACME_TLS, VerifiedClient};
 
-/// TLS with a client, where its listener speaks TLS.
+/// TLS with a client, where its listener speaks TLS; and the certificate that the client has shown.
 ///
 /// Errors: it failed, took too long, or was all that the client wanted; the connection is closed.
 pub(super) async fn handshake(
@@ -19,16 +19,22 @@ pub(super) async fn handshake(
     deadline: Instant,
     kernel_tls: Option<KernelTls>,
     buffers: &Rc<Buffers>,
-) -> Result<Stream, Handshake> {
+) -> Result<(Stream, Option<VerifiedClient>), Handshake> {
     match protocol {
-        Protocol::Plain(_) | Protocol::Redirect(_) => Ok(Stream::Plain(tcp)),
-        Protocol::Https(config) => {
+        Protocol::Plain(_) | Protocol::Redirect(_) => Ok((Stream::Plain(tcp), None)),
+        Protocol::Https(config, authority) => {
             let accepted = Session::accept(tcp, Arc::clone(config), kernel_tls, buffers);
             match timeout_at(deadline, accepted).await {
                 Ok(Ok(session)) if session.state().alpn_protocol() == Some(ACME_TLS) => {
                     Err(Handshake::AcmeChallenge)
                 }
-                Ok(session) => session.and_then(Session::into_stream).map_err(|error| outcome(&error)),
+                Ok(session) => {
+                    let session = session.map_err(|error| outcome(&error))?;
+                    let chain = session.state().peer_certificates().unwrap_or_default();
+                    let verified = VerifiedClient::new(chain, authority);
+                    let stream = session.into_stream().map_err(|error| outcome(&error))?;
+                    Ok((stream, verified))
+                }
                 Err(_) => Err(Handshake::TimedOut),
             }
         }
