@@ -104,6 +104,17 @@ impl Ca {
         self.sign(params, &KeyPair::generate()?)
     }
 
+    /// A client certificate with a common name, valid for so many seconds from now on.
+    ///
+    /// # Errors
+    /// As [`Ca::issue`].
+    pub fn issue_to_client_for_seconds(&self, common_name: &str, seconds: u64) -> Result<Certs> {
+        let mut params = leaf(Some(common_name), &[], ExtendedKeyUsagePurpose::ClientAuth)?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).context("a clock before 1970")?;
+        params.not_after = date_time_ymd(1970, 1, 1) + (now + Duration::from_secs(seconds));
+        self.sign(params, &KeyPair::generate()?)
+    }
+
     fn sign(&self, params: CertificateParams, key: &KeyPair) -> Result<Certs> {
         let cert = params.signed_by(key, &self.issuer)?.pem() + &self.between;
         Ok(Certs { ca: self.root.clone(), cert, key: key.serialize_pem() })

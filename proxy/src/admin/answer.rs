@@ -57,6 +57,12 @@ fn not_allowed(methods: &str) -> String {
     with("405 Method Not Allowed", TEXT, &[("Allow", methods)], NOWHERE)
 }
 
+/// Whether a load balancer asks whether the proxy serves.
+pub(super) fn is_probe(head: &[u8]) -> bool {
+    let mut words = head.splitn(3, |byte| *byte == b' ');
+    matches!(words.next(), Some(b"GET" | b"HEAD")) && words.next().is_some_and(is_for_anybody)
+}
+
 /// What load balancers ask for, by whatever name they like; a stranger learns little from it.
 fn is_for_anybody(path: &[u8]) -> bool {
     matches!(path, b"/health" | b"/ready")

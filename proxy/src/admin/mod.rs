@@ -6,6 +6,7 @@ mod host;
 mod page;
 mod socket;
 pub mod status;
+mod waiting;
 
 use std::io;
 use std::sync::Arc;
@@ -14,17 +15,18 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
-use tokio::task::spawn_blocking;
+use tokio::task::{spawn_blocking, yield_now};
 use tokio::time::{sleep, timeout};
 
 use crate::http::head::EndOfHead;
 use crate::observe::{Delivery, Exposition};
 use crate::stats::Document;
-use answer::{LIMITS, respond};
+use answer::{LIMITS, is_probe, respond};
+use waiting::{Registration, Waiting};
 
 /// How long one request may take altogether.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Requests answered at once; more wait.
+/// Requests answered at once, but for `/health` and `/ready`, whose answers are short; more wait.
 const MOST_AT_ONCE: usize = 16;
 /// How long accepting pauses when the process is out of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -90,26 +92,40 @@ impl Listener {
 
 /// Serves for ever.
 pub async fn serve(listener: Listener, pages: Arc<dyn Pages>) {
-    let places = Arc::new(Semaphore::new(MOST_AT_ONCE));
+    let (places, waiting) = (Arc::new(Semaphore::new(MOST_AT_ONCE)), Waiting::default());
     loop {
-        // The semaphore is never closed, so that there is always a place in the end.
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         match listener.accept().await {
             Ok(stream) => {
-                let (pages, origin) = (Arc::clone(&pages), listener.origin());
-                tokio::spawn(async move {
+                let (pages, origin, places) = (Arc::clone(&pages), listener.origin(), Arc::clone(&places));
+                waiting.add(|registration| async move {
                     // A monitor that goes away or is too slow has nobody else to tell.
-                    let _ = timeout(PATIENCE, answer(stream, pages, origin)).await;
-                    drop(place);
+                    let _ = timeout(PATIENCE, answer(stream, pages, origin, &places, registration)).await;
                 });
+                // It reads what it is sent before so many others are accepted that it has to make room.
+                yield_now().await;
             }
             Err(_) => sleep(ACCEPT_PAUSE).await,
         }
     }
 }
 
-async fn answer(mut stream: Box<dyn Stream>, pages: Arc<dyn Pages>, origin: Origin) -> io::Result<()> {
+async fn answer(
+    mut stream: Box<dyn Stream>,
+    pages: Arc<dyn Pages>,
+    origin: Origin,
+    places: &Semaphore,
+    waiting: Registration,
+) -> io::Result<()> {
     let head = read_head(&mut stream).await?;
+    // Only a whole head gets a place: a silent connection keeps none from others.
+    let _place = match head.as_deref().is_some_and(is_probe) {
+        true => (None, Some(waiting)),
+        false => {
+            let place = places.acquire().await.map_err(io::Error::other)?;
+            drop(waiting);
+            (Some(place), None)
+        }
+    };
     let response = spawn_blocking(move || respond(head.as_deref(), &*pages, origin)).await?;
     stream.write_all(response.as_bytes()).await?;
     stream.shutdown().await

@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use tokio::runtime;
 
-use super::{ConfigFile, json, pin, print, proxy, standing};
+use super::{ConfigFile, json, pin, print, print_error, proxy, standing};
 use crate::access::Disk;
 use crate::config::{Config, Registry};
 use crate::guard;
@@ -29,8 +29,14 @@ pub enum Command {
         output: Output,
     },
     /// Ask the routing registry, check its answer, and put it in force
-    Update(Output),
-    /// Print what `update` would change; changes nothing
+    Update {
+        /// Put the answer in force although it exceeds the bounds that refreshes have
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Print what `update` would change, and what would be refused; changes nothing
     Diff(Output),
 }
 
@@ -46,8 +52,8 @@ pub fn run(command: Command, config: &ConfigFile) -> anyhow::Result<ExitCode> {
     match command {
         Command::List(output) => list(&config, output),
         Command::Lookup { address, output } => lookup(&config, address, output),
-        Command::Update(output) => ask(&config, output, put_in_force),
-        Command::Diff(output) => ask(&config, output, |_, _| Ok(String::new())),
+        Command::Update { force, output } => update(&config, force, output),
+        Command::Diff(output) => diff(&config, output),
     }
 }
 
@@ -91,36 +97,85 @@ fn lookup(config: &Config, address: IpAddr, output: Output) -> anyhow::Result<Ex
     Ok(ExitCode::SUCCESS)
 }
 
-/// Asks the registry, does with a good answer what `then` says, and tells all that there is to tell; `then` returns
-/// what it did, for the last line.
-fn ask(
-    config: &Config,
-    output: Output,
-    then: impl FnOnce(&Config, &Standing) -> anyhow::Result<String>,
-) -> anyhow::Result<ExitCode> {
+fn update(config: &Config, force: bool, output: Output) -> anyhow::Result<ExitCode> {
+    let (standing, answer) = ask(config)?;
+    let registry = &config.prefixes.registry;
+    let (refreshed, overridden) = match answer {
+        Ok(refreshed) => (refreshed, None),
+        Err(Refused::Refresh { bad, forced: Some(refreshed) }) if force => (*refreshed, Some(bad)),
+        Err(Refused::Refresh { bad, forced: Some(_) }) => {
+            let why = format!("{bad}; if that is what Meta has, `hookgate prefixes update --force` takes it");
+            return refuse(config, &standing, &[], &why, output);
+        }
+        Err(refused) => return refuse(config, &standing, others(&refused), &refused.to_string(), output),
+    };
+    let violations = overridden.map(|bad| bad.violations).unwrap_or_default();
+    for violation in &violations {
+        print_error(&format!("hookgate: warning: --force overrides: {violation}\n"));
+    }
+    let done = put_in_force(config, &refreshed.standing)?;
+    print(&match output.json {
+        true => json(&Answer { overridden: texts(&violations), ..Answer::good(registry, &refreshed) })?,
+        false => told(registry, &refreshed) + &done,
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn diff(config: &Config, output: Output) -> anyhow::Result<ExitCode> {
+    let (standing, answer) = ask(config)?;
+    let registry = &config.prefixes.registry;
+    match answer {
+        Ok(refreshed) => {
+            print(&if output.json {
+                json(&Answer::good(registry, &refreshed))?
+            } else {
+                told(registry, &refreshed)
+            })?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(Refused::Refresh { bad, forced: Some(refreshed) }) => {
+            if output.json {
+                print(&json(&Answer {
+                    refused: Some(bad.to_string()),
+                    in_force: standing.table().len(),
+                    ..Answer::good(registry, &refreshed)
+                })?)?;
+                return Ok(ExitCode::FAILURE);
+            }
+            let refusals = bad.violations.iter().map(|violation| format!("refused: {violation}\n"));
+            print(&(told(registry, &refreshed) + &refusals.collect::<String>()))?;
+            bail!("{registry}: `hookgate prefixes update` would refuse this: the prefixes in force stay")
+        }
+        Err(refused) => refuse(config, &standing, others(&refused), &refused.to_string(), output),
+    }
+}
+
+/// The prefixes as they stand, and what the registry makes of them.
+fn ask(config: &Config) -> anyhow::Result<(Standing, Result<Refreshed, Refused>)> {
     let standing = standing(&config.prefixes)?;
     let registry = &config.prefixes.registry;
     let dns = Dns::new(&config.dns, &Disk)?;
     let runtime = runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("cannot start asking the registry")?;
-    match runtime.block_on(registry::refresh(&standing, registry, &dns)) {
-        Ok(refreshed) => {
-            let done = then(config, &refreshed.standing)?;
-            print(&match output.json {
-                true => json(&Answer::good(registry, &refreshed))?,
-                false => told(registry, &refreshed) + &done,
-            })?;
-            Ok(ExitCode::SUCCESS)
-        }
-        Err(refused) if output.json => {
-            print(&json(&Answer::refused(registry, &refused, &standing))?)?;
-            Ok(ExitCode::FAILURE)
-        }
-        Err(refused) => {
-            print(&left_out(others(&refused)))?;
-            Err(refused).context(format!("{registry}: the prefixes in force stay"))
-        }
+    let answer = runtime.block_on(registry::refresh(&standing, registry, &dns));
+    Ok((standing, answer))
+}
+
+/// Says why an answer is not used.
+fn refuse(
+    config: &Config,
+    standing: &Standing,
+    objects: &[LeftOut],
+    why: &str,
+    output: Output,
+) -> anyhow::Result<ExitCode> {
+    let registry = &config.prefixes.registry;
+    if output.json {
+        print(&json(&Answer { refused: Some(why.to_owned()), ..Answer::new(registry, standing, objects) })?)?;
+        return Ok(ExitCode::FAILURE);
     }
+    print(&left_out(objects))?;
+    bail!("{registry}: the prefixes in force stay: {why}")
 }
 
 /// Stores the refresh, so that every later start begins with it, and has whoever runs now take it over.
@@ -163,6 +218,10 @@ fn told(registry: &Registry, refreshed: &Refreshed) -> String {
 
 fn left_out(objects: &[LeftOut]) -> String {
     objects.iter().map(|object| format!("left out: {object}\n")).collect()
+}
+
+fn texts(items: &[impl ToString]) -> Vec<String> {
+    items.iter().map(ToString::to_string).collect()
 }
 
 /// The objects of others, where that is all there was.
@@ -212,6 +271,8 @@ struct Answer {
     registry: String,
     /// Why the answer is not used; then nothing changes.
     refused: Option<String>,
+    /// The bounds that `--force` has overridden.
+    overridden: Vec<String>,
     added: Vec<String>,
     removed: Vec<String>,
     in_force: usize,
@@ -226,14 +287,9 @@ struct LeftOutObject {
 
 impl Answer {
     fn good(registry: &Registry, refreshed: &Refreshed) -> Self {
-        let texts = |networks: &[Network]| networks.iter().map(Network::to_string).collect();
         let added = texts(&refreshed.changes.added);
         let removed = texts(&refreshed.changes.removed);
         Self { added, removed, ..Self::new(registry, &refreshed.standing, &refreshed.left_out) }
-    }
-
-    fn refused(registry: &Registry, why: &Refused, standing: &Standing) -> Self {
-        Self { refused: Some(why.to_string()), ..Self::new(registry, standing, others(why)) }
     }
 
     fn new(registry: &Registry, standing: &Standing, left_out: &[LeftOut]) -> Self {
@@ -242,6 +298,7 @@ impl Answer {
             version: 1,
             registry: registry.to_string(),
             refused: None,
+            overridden: Vec::new(),
             added: Vec::new(),
             removed: Vec::new(),
             in_force: standing.table().len(),

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::document::Section;
 use super::upstreams::check_name;
 use super::value::{address_with_port, duration, path, text};
-use crate::prefixes::{BadState, FileError, Network, Refresh, Standing, Table};
+use crate::prefixes::{BadState, FileError, Network, Standing, Table};
 
 /// Where Meta's prefixes come from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,11 +84,10 @@ impl Prefixes {
     /// Errors: the configured list can't be read.
     pub fn load(&self) -> Result<(Standing, Option<BadState>), FileError> {
         let configured = self.source.read()?;
-        let (refresh, bad) = match Refresh::load(&self.state) {
-            Ok(refresh) => (refresh, None),
-            Err(bad) => (None, Some(bad)),
-        };
-        Ok((Standing { configured, refresh }, bad))
+        Ok(match Standing::load(configured.clone(), &self.state) {
+            Ok(standing) => (standing, None),
+            Err(bad) => (Standing { configured, refresh: None }, Some(bad)),
+        })
     }
 }
 

@@ -24,6 +24,7 @@ use crate::http::encode::Persistence;
 use crate::http::framing::Framing;
 use crate::net::Socket;
 use crate::observe::Request;
+use crate::tls::VerifiedClient;
 use crate::upstream::{Usage, Wanted, Way, connect};
 
 /// The most memory of one request that is lent to another, and of how many a worker keeps it: 2 MiB at most.
@@ -34,6 +35,8 @@ const MOST_FREE_MEMORIES: usize = 256;
 pub(super) struct Connection<'c, 't> {
     pub(super) socket: Socket,
     pub(super) client: &'c Client,
+    /// What the client has shown in its handshake. Boxed: few do, and every idle connection has room for it.
+    pub(super) certificate: Option<Box<VerifiedClient>>,
     /// The configuration of the request under way, or of the last one.
     pub(super) context: Rc<InWorker>,
     pub(super) local: &'c Local,
@@ -105,6 +108,11 @@ impl<'c> Connection<'c, '_> {
                 }
             };
             match next {
+                // The client may show its certificate again on another connection.
+                Next::Persist if self.certificate.is_some() && !self.has_valid_certificate() => {
+                    answer::close(&mut self.socket).await;
+                    break;
+                }
                 Next::Persist => {
                     idle = Idle::Kept { until: Instant::now() + self.context.timeouts.keepalive };
                     // The next request is there already: without this, over a hundred would go before anybody else's.
@@ -146,12 +154,17 @@ impl<'c> Connection<'c, '_> {
         Request::new(self.client.sender(), words, &context.log, &context.metrics)
     }
 
+    fn has_valid_certificate(&self) -> bool {
+        let in_force = self.context.client_authority.as_ref();
+        self.certificate.as_ref().is_some_and(|certificate| certificate.is_valid(in_force))
+    }
+
     async fn route(&mut self, length: usize, request: &mut Request<'_>) -> Next {
         let head = &self.socket.buffer.filled()[..length];
         let mut scratch = std::mem::take(&mut self.memory.heads[0]);
         // An answer may have been made in it.
         scratch.clear();
-        let has_certificate = self.socket.stream.has_peer_certificate();
+        let has_certificate = self.has_valid_certificate();
         let planned = route::plan(head, self.client, has_certificate, &self.context, request, scratch);
         self.socket.buffer.consume(length);
         match planned {

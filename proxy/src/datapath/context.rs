@@ -16,6 +16,7 @@ use crate::http::head::HeadLimits;
 use crate::net::{KernelTls, source_of};
 use crate::observe::{Log, Metrics, Row, Sender};
 use crate::prefixes::Network;
+use crate::tls::ClientAuthority;
 use crate::upstream::{Directory, Dns};
 
 /// What every connection works with: one snapshot of the configuration, made ready for use.
@@ -29,6 +30,8 @@ pub struct Context {
     pub proxy_protocol_from: Vec<Network>,
     pub directory: Directory,
     pub dns: Arc<Dns>,
+    /// Which client certificates count; `None`: there is no TLS.
+    pub client_authority: Option<Arc<ClientAuthority>>,
     /// `None`: sessions stay with the proxy.
     pub kernel_tls: Option<KernelTls>,
     pub log: Log,
@@ -65,7 +68,7 @@ impl Context {
 /// What a listener speaks with its clients.
 #[derive(Clone)]
 pub enum Protocol {
-    Https(Arc<ServerConfig>),
+    Https(Arc<ServerConfig>, Arc<ClientAuthority>),
     /// HTTP without TLS here; the scheme is what clients are taken to have used.
     Plain(Scheme),
     /// HTTP that only leads to https.
@@ -75,7 +78,7 @@ pub enum Protocol {
 impl fmt::Display for Protocol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Https(_) => "https",
+            Self::Https(..) => "https",
             Self::Plain(_) => "plain http",
             Self::Redirect(_) => "http, leads to https",
         })
@@ -86,7 +89,7 @@ impl Protocol {
     /// `tls_before`: whether a load balancer says that its client used TLS.
     fn scheme(&self, tls_before: Option<bool>) -> Scheme {
         match (self, tls_before) {
-            (Self::Https(_), _) | (Self::Plain(_), Some(true)) => Scheme::Https,
+            (Self::Https(..), _) | (Self::Plain(_), Some(true)) => Scheme::Https,
             (Self::Plain(_), Some(false)) | (Self::Redirect(_), _) => Scheme::Http,
             (Self::Plain(configured), None) => *configured,
         }

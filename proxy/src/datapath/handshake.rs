@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout_at};
 use super::context::Protocol;
 use crate::net::{Buffers, KernelTls, QueueFull, Session, StrangersHandshakes, Stream};
 use crate::observe::Handshake;
-use crate::tls::ACME_TLS;
+use crate::tls::{ACME_TLS, VerifiedClient};
 
 /// Why a connection got no further than its TLS handshake.
 pub(super) enum NoSession {
@@ -18,7 +18,8 @@ pub(super) enum NoSession {
     Refused,
 }
 
-/// TLS with a client, where its listener speaks TLS. A stranger's takes its turns among `strangers`.
+/// TLS with a client, where its listener speaks TLS; and the certificate that the client has shown. A stranger's takes its
+/// turns among `strangers`.
 ///
 /// Errors: the connection is closed.
 pub(super) async fn handshake(
@@ -28,16 +29,19 @@ pub(super) async fn handshake(
     kernel_tls: Option<KernelTls>,
     buffers: &Rc<Buffers>,
     strangers: Option<&StrangersHandshakes>,
-) -> Result<Stream, NoSession> {
-    let Protocol::Https(config) = protocol else { return Ok(Stream::Plain(tcp)) };
+) -> Result<(Stream, Option<VerifiedClient>), NoSession> {
+    let Protocol::Https(config, authority) = protocol else { return Ok((Stream::Plain(tcp), None)) };
     let accepted = Session::accept(tcp, Arc::clone(config), kernel_tls, buffers, strangers);
-    match timeout_at(deadline, accepted).await {
-        Ok(Ok(session)) if session.state().alpn_protocol() == Some(ACME_TLS) => {
-            Err(NoSession::Ended(Handshake::AcmeChallenge))
-        }
-        Ok(session) => session.and_then(Session::into_stream).map_err(|error| no_session(&error)),
-        Err(_) => Err(NoSession::Ended(Handshake::TimedOut)),
+    let accepted = timeout_at(deadline, accepted).await;
+    let Ok(session) = accepted else { return Err(NoSession::Ended(Handshake::TimedOut)) };
+    let session = session.map_err(|error| no_session(&error))?;
+    if session.state().alpn_protocol() == Some(ACME_TLS) {
+        return Err(NoSession::Ended(Handshake::AcmeChallenge));
     }
+    let chain = session.state().peer_certificates().unwrap_or_default();
+    let verified = VerifiedClient::new(chain, authority);
+    let stream = session.into_stream().map_err(|error| no_session(&error))?;
+    Ok((stream, verified))
 }
 
 fn no_session(error: &io::Error) -> NoSession {

@@ -109,7 +109,7 @@ pub async fn serve(mut tcp: TcpStream, peer: SocketAddr, protocol: Protocol, loc
         Err(why) => return context.metrics.refused_connection(why),
     };
     let is_stranger = client.stranger.is_some();
-    let stream = match Box::pin(handshake::handshake(
+    let (stream, certificate) = match Box::pin(handshake::handshake(
         tcp,
         &protocol,
         first_byte_due,
@@ -120,7 +120,7 @@ pub async fn serve(mut tcp: TcpStream, peer: SocketAddr, protocol: Protocol, loc
     ))
     .await
     {
-        Ok(stream) => stream,
+        Ok(done) => done,
         Err(NoSession::Refused) => {
             count(Step::TlsFailed);
             return context.metrics.refused_connection(ConnectionRefusal::Handshakes);
@@ -132,7 +132,7 @@ pub async fn serve(mut tcp: TcpStream, peer: SocketAddr, protocol: Protocol, loc
             return context.metrics.handshake(outcome);
         }
     };
-    if matches!(protocol, Protocol::Https(_)) {
+    if matches!(protocol, Protocol::Https(..)) {
         count(Step::Tls);
         context.metrics.handshake(Handshake::Completed);
     }
@@ -143,6 +143,8 @@ pub async fn serve(mut tcp: TcpStream, peer: SocketAddr, protocol: Protocol, loc
         return Box::pin(redirect::serve(&mut socket, to, &context, &mut wait, first_byte_due)).await;
     }
     let memory = Memory::default();
-    let mut connection = Connection { socket, client: &client, context, local, life: &life, wait, memory };
+    let certificate = certificate.map(Box::new);
+    let mut connection =
+        Connection { socket, client: &client, certificate, context, local, life: &life, wait, memory };
     connection.serve(first_byte_due).await;
 }

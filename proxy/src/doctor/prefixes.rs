@@ -49,6 +49,7 @@ mod tests {
             registry: "whois.example:43".into(),
             registered: [].into(),
             removed: [].into(),
+            forced: [].into(),
         };
         let standing = Standing { configured: Table::builtin(), refresh: Some(refresh) };
         let day = Duration::from_secs(24 * 3600);

@@ -195,12 +195,13 @@ impl Buffers {
         let size = if self.has_large() { wanted } else { Size::Record };
         let free = match size {
             Size::Record => self.records.borrow_mut().pop(),
-            Size::Large => {
-                self.large_lent.set(self.large_lent.get() + 1);
-                self.large.borrow_mut().pop()
-            }
+            Size::Large => self.large.borrow_mut().pop(),
         };
-        (free.unwrap_or_else(|| Pages::new(size.bytes())), size)
+        let bytes = free.unwrap_or_else(|| Pages::new(size.bytes()));
+        if let Size::Large = size {
+            self.large_lent.set(self.large_lent.get() + 1);
+        }
+        (bytes, size)
     }
 
     /// Takes memory back that was lent as `size`; what has grown is let go.

@@ -38,7 +38,6 @@ pub struct KernelSession {
     rekeys: bool,
     /// Whether the kernel shows that part of a record has come.
     shows_parts: bool,
-    has_peer_certificate: bool,
     control: Control,
     /// The peer is owed other keys for what we send.
     owes_key_update: bool,
@@ -86,10 +85,9 @@ impl KernelSession {
         client: UnbufferedClientConnection,
         kernel: KernelTls,
     ) -> io::Result<Self> {
-        let has_peer_certificate = client.peer_certificates().is_some();
         let (secrets, rest) = client.dangerous_into_kernel_connection().map_err(invalid)?;
         let (version, suite) = (rest.protocol_version(), rest.negotiated_cipher_suite());
-        Self::new(tcp, End::Client(rest), version, suite, has_peer_certificate, kernel).with_keys(&secrets)
+        Self::new(tcp, End::Client(rest), version, suite, kernel).with_keys(&secrets)
     }
 
     /// The same of a server.
@@ -100,10 +98,9 @@ impl KernelSession {
         server: UnbufferedServerConnection,
         kernel: KernelTls,
     ) -> io::Result<Self> {
-        let has_peer_certificate = server.peer_certificates().is_some();
         let (secrets, rest) = server.dangerous_into_kernel_connection().map_err(invalid)?;
         let (version, suite) = (rest.protocol_version(), rest.negotiated_cipher_suite());
-        Self::new(tcp, End::Server(rest), version, suite, has_peer_certificate, kernel).with_keys(&secrets)
+        Self::new(tcp, End::Server(rest), version, suite, kernel).with_keys(&secrets)
     }
 
     fn new(
@@ -111,7 +108,6 @@ impl KernelSession {
         end: End,
         version: ProtocolVersion,
         suite: SupportedCipherSuite,
-        has_peer_certificate: bool,
         kernel: KernelTls,
     ) -> Self {
         Self {
@@ -120,7 +116,6 @@ impl KernelSession {
             version,
             rekeys: kernel.rekeys() && version == ProtocolVersion::TLSv1_3,
             shows_parts: kernel.shows_parts(),
-            has_peer_certificate,
             control: Control::default(),
             owes_key_update: false,
             sent_records: 0,
@@ -164,11 +159,6 @@ impl KernelSession {
     /// Content has come from [`Self::source`].
     pub fn passed_content(&mut self) {
         self.control.passed_content();
-    }
-
-    /// Whether the peer has shown a certificate, in this handshake or in the one that it resumes.
-    pub fn has_peer_certificate(&self) -> bool {
-        self.has_peer_certificate
     }
 
     /// Whether it may be kept for another request.

@@ -23,15 +23,6 @@ pub enum Stream {
 }
 
 impl Stream {
-    /// Whether the peer has shown a certificate, in this handshake or in the one that it resumes.
-    pub fn has_peer_certificate(&self) -> bool {
-        match self {
-            Self::Plain(_) | Self::Lost => false,
-            Self::Kernel(tls) => tls.has_peer_certificate(),
-            Self::Tls(tls) => tls.state().peer_certificates().is_some_and(|chain| !chain.is_empty()),
-        }
-    }
-
     /// Reads once, behind what lies in `buffer`, which must have space. Ready with 0 at the end of the input. Only
     /// whoever has something to read takes memory for it.
     pub fn poll_fill(&mut self, cx: &mut Context<'_>, buffer: &mut Buffer) -> Poll<io::Result<usize>> {

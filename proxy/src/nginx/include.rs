@@ -26,15 +26,24 @@ pub enum BadFile {
 pub fn read(path: &Path) -> Result<Vec<Directive>, BadFile> {
     let base = path.parent().unwrap_or(Path::new(""));
     let mut left = LARGEST;
-    with_includes(read_one(path, &mut left)?, base, DEEPEST, &mut left)
+    with_includes(read_one(path, 0, &mut left)?, base, At { includes_left: DEEPEST, levels: 0 }, &mut left)
+}
+
+/// How deep a directive lies.
+#[derive(Clone, Copy)]
+struct At {
+    /// How many includes may still follow within one another.
+    includes_left: usize,
+    /// The blocks around it.
+    levels: usize,
 }
 
 /// `left`: how many bytes may still be read.
-fn read_one(path: &Path, left: &mut u64) -> Result<Vec<Directive>, BadFile> {
+fn read_one(path: &Path, levels: usize, left: &mut u64) -> Result<Vec<Directive>, BadFile> {
     let text =
         read_at_most(path, *left).map_err(|error| BadFile::Unreadable { path: path.to_owned(), error })?;
     *left -= text.len() as u64;
-    Ok(parse(&path.into(), &String::from_utf8_lossy(&text))?)
+    Ok(parse(&path.into(), &String::from_utf8_lossy(&text), levels)?)
 }
 
 fn read_at_most(path: &Path, bytes: u64) -> io::Result<Vec<u8>> {
@@ -52,20 +61,23 @@ fn read_at_most(path: &Path, bytes: u64) -> io::Result<Vec<u8>> {
 fn with_includes(
     directives: Vec<Directive>,
     base: &Path,
-    depth: usize,
+    at: At,
     left: &mut u64,
 ) -> Result<Vec<Directive>, BadFile> {
     let mut all = Vec::new();
     for mut directive in directives {
-        let pattern = directive.arguments.first().filter(|_| directive.name == "include" && depth > 0);
+        let pattern =
+            directive.arguments.first().filter(|_| directive.name == "include" && at.includes_left > 0);
         let files = pattern.map(|pattern| files(pattern, base)).unwrap_or_default();
         if files.is_empty() {
+            let inside = At { levels: at.levels + 1, ..at };
             let block =
-                directive.block.take().map(|block| with_includes(block, base, depth, left)).transpose()?;
+                directive.block.take().map(|block| with_includes(block, base, inside, left)).transpose()?;
             all.push(Directive { block, ..directive });
         }
         for file in files {
-            all.extend(with_includes(read_one(&file, left)?, base, depth.saturating_sub(1), left)?);
+            let included = At { includes_left: at.includes_left.saturating_sub(1), ..at };
+            all.extend(with_includes(read_one(&file, at.levels, left)?, base, included, left)?);
         }
     }
     Ok(all)
@@ -116,6 +128,25 @@ fn is_match(pattern: &[u8], name: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn levels_are_counted_over_includes() {
+        let folder = std::env::temp_dir().join(format!("hookgate-include-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let nested = |name: &str, levels: usize, inside: &str| {
+            let text = "a{".repeat(levels) + inside + &"}".repeat(levels);
+            fs::write(folder.join(name), text).unwrap();
+        };
+        nested("outer", 40, "include inner;");
+        nested("inner", 24, "");
+        assert_eq!(read(&folder.join("outer")).unwrap().len(), 1);
+        nested("inner", 25, "");
+        let error = read(&folder.join("outer")).unwrap_err().to_string();
+        let expected =
+            format!("{}:1: more than 64 blocks lie within one another", folder.join("inner").display());
+        assert_eq!(error, expected);
+        fs::remove_dir_all(folder).unwrap();
+    }
 
     #[test]
     fn wildcards() {

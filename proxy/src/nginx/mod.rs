@@ -42,7 +42,7 @@ pub fn import(files: &[PathBuf]) -> Result<Imported, BadFile> {
 ///
 /// Errors: it is not nginx's syntax.
 pub fn import_text(file: &Path, text: &str) -> Result<Imported, SyntaxError> {
-    Ok(meaning(&syntax::parse(&file.into(), text)?, &[file.to_owned()]))
+    Ok(meaning(&syntax::parse(&file.into(), text, 0)?, &[file.to_owned()]))
 }
 
 fn meaning(directives: &[Directive], files: &[PathBuf]) -> Imported {

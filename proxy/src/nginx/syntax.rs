@@ -42,8 +42,11 @@ pub struct SyntaxError {
     pub what: &'static str,
 }
 
-/// The directives of one file.
-pub fn parse(file: &Arc<Path>, text: &str) -> Result<Vec<Directive>, SyntaxError> {
+/// The most blocks within one another, over all included files: what walks through them may call itself for each.
+pub const MAX_LEVELS: usize = 64;
+
+/// The directives of one file that is included within `outer_levels` blocks.
+pub fn parse(file: &Arc<Path>, text: &str, outer_levels: usize) -> Result<Vec<Directive>, SyntaxError> {
     let mut reader = Reader { rest: text.chars().peekable(), file, line: 1, begun: 1 };
     // The blocks that are open, and the directives that opened them.
     let (mut open, mut current) = (Vec::new(), Vec::new());
@@ -54,6 +57,10 @@ pub fn parse(file: &Arc<Path>, text: &str) -> Result<Vec<Directive>, SyntaxError
             Token::Semicolon => current.push(words.finish(&reader, None)?),
             Token::Open => {
                 let opener = words.finish(&reader, Some(Vec::new()))?;
+                if outer_levels + open.len() >= MAX_LEVELS {
+                    let what = "more than 64 blocks lie within one another";
+                    return Err(SyntaxError { place: opener.place, what });
+                }
                 open.push((opener, std::mem::take(&mut current)));
             }
             Token::Close => {
@@ -205,7 +212,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Result<Vec<Directive>, String> {
-        parse(&Path::new("n").into(), text).map_err(|error| error.to_string())
+        parse(&Path::new("n").into(), text, 0).map_err(|error| error.to_string())
     }
 
     /// `name[argument|argument]@line{…}`.
@@ -241,6 +248,18 @@ mod tests {
         ] {
             assert_eq!(read(text).map(|read| told(&read)).as_deref(), Ok(expected), "{text}");
         }
+    }
+
+    #[test]
+    fn blocks_within_blocks_are_bounded() {
+        let nested = |levels: usize| "a{\n".repeat(levels) + &"}".repeat(levels);
+        assert_eq!(read(&nested(MAX_LEVELS)).map(|read| read.len()), Ok(1));
+        let expected = Err("n:65: more than 64 blocks lie within one another".to_owned());
+        assert_eq!(read(&nested(MAX_LEVELS + 1)), expected);
+        let text = "a{".repeat(1 << 19);
+        let expected = Err("n:1: more than 64 blocks lie within one another".to_owned());
+        assert_eq!(read(&text), expected);
+        assert_eq!(read(&(text.clone() + &"}".repeat(1 << 19))), expected);
     }
 
     #[test]

@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::ops::Range;
 use std::slice::from_ref;
@@ -61,7 +62,7 @@ impl Log {
 
     fn append_note(&self, time: &str, message: &str, line: &mut Vec<u8>) {
         let text = match self.format {
-            Format::Text => format!("{time} {message}\n"),
+            Format::Text => format!("{time} {}\n", one_line(message)),
             Format::Json => format!("{}\n", serde_json::json!({ "time": time, "message": message })),
         };
         line.extend_from_slice(text.as_bytes());
@@ -113,6 +114,21 @@ impl Log {
     }
 }
 
+/// Control characters escaped: what others say, quoted in a message, can neither begin a line nor move a cursor.
+fn one_line(message: &str) -> Cow<'_, str> {
+    if !message.contains(char::is_control) {
+        return message.into();
+    }
+    let mut line = String::with_capacity(message.len() + 8);
+    for character in message.chars() {
+        match character.is_control() {
+            true => line.extend(character.escape_default()),
+            false => line.push(character),
+        }
+    }
+    line.into()
+}
+
 /// When a batch is written without waiting for the thread to be idle, in bytes.
 const FULL_BATCH: usize = 16 * 1024;
 
@@ -158,5 +174,22 @@ impl Batch {
             self.lines.clear();
             self.kept.clear();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_is_one_line_whatever_it_quotes() {
+        let log = Log::new(Format::Text, false);
+        let mut line = Vec::new();
+        // As serde quotes what a worker may send in place of a request.
+        let forged = "unknown variant `x\n2026-11-29T16:00:00Z reloaded\u{1b}[2K\r\u{85}`";
+        log.append_note("now", forged, &mut line);
+        let text = String::from_utf8(line).unwrap();
+        let expected = "now unknown variant `x\\n2026-11-29T16:00:00Z reloaded\\u{1b}[2K\\r\\u{85}`\n";
+        assert_eq!(text, expected);
     }
 }

@@ -1,3 +1,4 @@
+use std::fmt;
 use std::net::IpAddr;
 
 use super::{Network, Table};
@@ -15,6 +16,21 @@ pub enum Family {
     V6,
 }
 
+impl Family {
+    pub fn of(network: Network) -> Self {
+        if network.address().is_ipv4() { Self::V4 } else { Self::V6 }
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V4 => "IPv4",
+            Self::V6 => "IPv6",
+        })
+    }
+}
+
 impl Cover {
     pub fn of(table: &Table) -> Self {
         let ranges = |is_v4| Ranges::of(table.iter().filter(|network| network.address().is_ipv4() == is_v4));
@@ -23,9 +39,8 @@ impl Cover {
 
     /// Whether every address of `network` is among them.
     pub fn holds(&self, network: Network) -> bool {
-        let family = if network.address().is_ipv4() { Family::V4 } else { Family::V6 };
         let (first, last) = range(network);
-        self.ranges(family).0.iter().any(|&(from, to)| from <= first && last <= to)
+        self.ranges(Family::of(network)).0.iter().any(|&(from, to)| from <= first && last <= to)
     }
 
     /// How many addresses of a family there are.

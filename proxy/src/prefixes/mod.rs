@@ -13,7 +13,7 @@ mod table;
 pub use cover::Family;
 pub use list::{BadLine, BadList, FileError};
 pub use network::{BadNetwork, Network};
-pub use refresh::{BadRefresh, Changes, Refresh, Standing};
+pub use refresh::{BadRefresh, Before, Changes, Refresh, Standing, Violation};
 pub use registered::{BadAnswer, BadObject, Fault, LeftOut, QUERY, Registered, ThirdParty};
 pub use state::{BadState, StateFault};
 pub use table::Table;

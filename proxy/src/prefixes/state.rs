@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-use super::{Fault, Network, Refresh};
+use super::{BadRefresh, Fault, Network, Refresh, Standing, Table};
 use crate::access;
 
 const FIRST_LINE: &str = "hookgate prefixes 1";
@@ -36,11 +36,25 @@ pub enum StateFault {
     Network { number: usize, network: Network, fault: Fault },
     #[error("it breaks off: the last line is not `end {expected}`")]
     Incomplete { expected: usize },
+    #[error(transparent)]
+    Bounds(#[from] BadRefresh),
+}
+
+impl Standing {
+    /// What the configured list and the file make together. `None` for the refresh: there is no such file.
+    ///
+    /// Errors: the file can't be used, or what it says exceeds the bounds that refreshes have.
+    pub fn load(configured: Table, path: &Path) -> Result<Self, BadState> {
+        let standing = Self { configured, refresh: Refresh::load(path)? };
+        let bounded = standing.ensure_bounded();
+        bounded.map_err(|bad| BadState { path: path.to_owned(), fault: bad.into() })?;
+        Ok(standing)
+    }
 }
 
 impl Refresh {
     /// `None`: there is no such file.
-    pub fn load(path: &Path) -> Result<Option<Self>, BadState> {
+    fn load(path: &Path) -> Result<Option<Self>, BadState> {
         let at = |fault| BadState { path: path.to_owned(), fault };
         let text = match read(path) {
             Err(StateFault::Io(error)) if error.kind() == ErrorKind::NotFound => return Ok(None),
@@ -77,7 +91,11 @@ impl Refresh {
         for network in &self.removed {
             text += &format!("removed {network}\n");
         }
-        text + &format!("end {}\n", self.registered.len() + self.removed.len())
+        // Only the operator's command writes these: what a worker asks its parent to store has none of its own.
+        for network in &self.forced {
+            text += &format!("forced {network}\n");
+        }
+        text + &format!("end {}\n", self.registered.len() + self.removed.len() + self.forced.len())
     }
 
     fn parse(text: &str) -> Result<Self, StateFault> {
@@ -86,7 +104,7 @@ impl Refresh {
             return Err(StateFault::Version);
         }
         let (mut asked, mut registry) = (None, None);
-        let (mut registered, mut removed) = (BTreeSet::new(), BTreeSet::new());
+        let (mut registered, mut removed, mut forced) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         let mut end = None;
         for (line, number) in lines.filter(|(line, _)| !line.starts_with('#')) {
             let nonsense = || StateFault::Line { number, line: line.chars().take(80).collect() };
@@ -104,14 +122,15 @@ impl Refresh {
                     registered.insert(network);
                 }
                 "removed" => drop(removed.insert(network()?)),
+                "forced" => drop(forced.insert(network()?)),
                 "end" => end = Some(value.parse::<usize>().map_err(|_| nonsense())?),
                 _ => return Err(nonsense()),
             }
         }
-        let expected = registered.len() + removed.len();
+        let expected = registered.len() + removed.len() + forced.len();
         match (asked, registry) {
             (Some(asked), Some(registry)) if end == Some(expected) && !registered.is_empty() => {
-                Ok(Self { asked, registry, registered, removed })
+                Ok(Self { asked, registry, registered, removed, forced })
             }
             _ => Err(StateFault::Incomplete { expected }),
         }
@@ -149,12 +168,16 @@ mod tests {
             registry: "whois.example:43".into(),
             registered: networks(&["157.240.0.0/17", "2a03:2880::/32"]),
             removed: networks(&["31.13.24.0/21"]),
+            forced: BTreeSet::new(),
         }
     }
 
     #[test]
     fn what_is_written_is_read() {
-        assert_eq!(Refresh::parse(&refresh().text()).unwrap(), refresh());
+        let forced = Refresh { forced: refresh().registered, ..refresh() };
+        for refresh in [refresh(), forced] {
+            assert_eq!(Refresh::parse(&refresh.text()).unwrap(), refresh);
+        }
     }
 
     #[test]

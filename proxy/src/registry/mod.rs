@@ -30,19 +30,28 @@ pub enum Refused {
     Unanswered(#[from] Unanswered),
     #[error(transparent)]
     Answer(#[from] BadAnswer),
-    #[error(transparent)]
-    Refresh(#[from] BadRefresh),
+    /// `forced`: what an operator may put in force nevertheless.
+    #[error("{bad}")]
+    Refresh { bad: BadRefresh, forced: Option<Box<Refreshed>> },
 }
 
 /// Asks the registry what it has of AS32934, and checks what that would make of the prefixes as they stand.
 pub async fn refresh(standing: &Standing, registry: &Registry, dns: &Dns) -> Result<Refreshed, Refused> {
     let answer = whois::ask(registry, dns).await?;
     let answer = Registered::read(&answer)?;
-    let next = standing.refreshed(&answer, clock::now(), &registry.to_string())?;
-    Ok(Refreshed {
+    let outcome = standing.refreshed(&answer, clock::now(), &registry.to_string());
+    let Registered { networks: registered, left_out } = answer;
+    let refreshed = |next: Standing| Refreshed {
         changes: standing.table().changes_to(&next.table()),
         standing: next,
-        registered: answer.networks,
-        left_out: answer.left_out,
-    })
+        registered,
+        left_out,
+    };
+    match outcome {
+        Ok(next) => Ok(refreshed(next)),
+        Err(mut bad) => {
+            let forced = bad.forced.take().map(|next| Box::new(refreshed(*next)));
+            Err(Refused::Refresh { bad, forced })
+        }
+    }
 }

@@ -4,22 +4,22 @@
 use std::sync::Arc;
 
 use rustls::ServerConfig;
-use rustls::pki_types::CertificateDer;
 
 use crate::access::Access;
 use crate::acme::{BadAcme, Renewal, TrustedAuthority};
 use crate::config::{self, Acme, Challenge, Config};
 use crate::observe::Log;
-use crate::tls::{self, BadTls, Certificate, Challenges, Fingerprint, Resolver, fingerprint};
+use crate::tls::{
+    self, BadTls, Certificate, Challenges, ClientAuthority, Fingerprint, Resolver, fingerprint,
+};
 
 /// The certificates in force, and where they come from.
 pub(super) struct Certificates {
     tls: config::Tls,
     acme: Option<Acme>,
     dns: config::Dns,
-    /// As it was read.
-    client_ca: Vec<CertificateDer<'static>>,
     server_config: Arc<ServerConfig>,
+    client_authority: Arc<ClientAuthority>,
     resolver: Arc<Resolver>,
     renewal: Option<Arc<Renewal>>,
     access: Arc<dyn Access>,
@@ -61,7 +61,7 @@ impl Certificates {
             tls: tls.clone(),
             acme: config.acme.clone(),
             dns: config.dns.clone(),
-            client_ca,
+            client_authority: Arc::new(ClientAuthority { roots: client_ca, names: tls.client_names.clone() }),
             server_config,
             resolver,
             renewal: renewal.map(Arc::new),
@@ -72,6 +72,11 @@ impl Certificates {
     /// What handshakes are made with.
     pub(super) fn server_config(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.server_config)
+    }
+
+    /// Which client certificates count.
+    pub(super) fn client_authority(&self) -> Arc<ClientAuthority> {
+        Arc::clone(&self.client_authority)
     }
 
     /// Where the certificates in force are found.
@@ -96,7 +101,7 @@ impl Certificates {
         let is_same = config.tls.as_ref() == Some(&self.tls) && config.acme == self.acme;
         Ok(is_same
             && (self.renewal.is_none() || config.dns == self.dns)
-            && tls::client_roots(&self.tls, &*self.access)? == self.client_ca)
+            && tls::client_roots(&self.tls, &*self.access)? == self.client_authority.roots)
     }
 
     /// Reads the files again; nothing changes yet.
@@ -118,11 +123,9 @@ impl Certificates {
         let pairs = self.tls.pairs.iter().zip(self.resolver.from_files());
         let pairs = pairs
             .map(|(pair, held)| (format!("[tls] certificate: {}", pair.cert.display()), held.fingerprint()));
-        let client_ca = self
-            .tls
-            .client_ca
-            .iter()
-            .map(|path| (format!("[tls] client_ca: {}", path.display()), fingerprint(&self.client_ca)));
+        let client_ca = self.tls.client_ca.iter().map(|path| {
+            (format!("[tls] client_ca: {}", path.display()), fingerprint(&self.client_authority.roots))
+        });
         let authority = self.renewal.iter().filter_map(|renewal| {
             let path = self.acme.as_ref()?.ca.as_ref()?;
             Some((format!("[acme] ca: {}", path.display()), renewal.authority_fingerprint()))

@@ -43,7 +43,7 @@ pub(super) fn protocols(
     let listen = &config.listen;
     let mut protocols = Vec::new();
     if let Some(certificates) = certificates {
-        let https = Protocol::Https(certificates.server_config());
+        let https = Protocol::Https(certificates.server_config(), certificates.client_authority());
         protocols.extend(listen.https.iter().map(|address| (*address, https.clone())));
     }
     let redirect = Protocol::Redirect(Redirect {
@@ -101,6 +101,7 @@ impl Parts {
     pub(super) fn context(
         self,
         config: &Config,
+        certificates: Option<&Certificates>,
         kernel_tls: Option<KernelTls>,
         log: Log,
         metrics: Arc<Metrics>,
@@ -113,6 +114,7 @@ impl Parts {
             proxy_protocol_from: config.listen.proxy_protocol_from.clone(),
             directory: self.directory,
             dns: self.dns,
+            client_authority: certificates.map(Certificates::client_authority),
             kernel_tls,
             log,
             metrics,

@@ -223,7 +223,9 @@ impl Server {
         let (stage, life) = watch::channel(Stage::Serving);
         let life = Life::new(life);
         let metrics = Arc::new(Metrics::new(funnel));
-        let context = Arc::new(parts.context(&config, kernel_tls, log.clone(), Arc::clone(&metrics)));
+        let context =
+            parts.context(&config, certificates.as_deref(), kernel_tls, log.clone(), Arc::clone(&metrics));
+        let context = Arc::new(context);
         for Door { listener, protocol } in &doors {
             parent.listen(listener.address())?;
             log.note(&format!("listening on {listener} ({protocol})"));

@@ -138,7 +138,8 @@ impl Reloader {
             true => before.context.kernel_tls,
             false => kernel_tls(config.ktls, &self.machine, &log),
         };
-        let context = parts.context(&config, kernel_tls, log, Arc::clone(&before.context.metrics));
+        let metrics = Arc::clone(&before.context.metrics);
+        let context = parts.context(&config, certificates.as_deref(), kernel_tls, log, metrics);
         let context = Arc::new(context);
         // Also when only the machine's own file names others.
         let has_other_dns = !Arc::ptr_eq(&before.context.dns, &context.dns);

@@ -12,6 +12,7 @@ mod kernel_tls;
 mod netns;
 mod pages;
 mod shared;
+mod slabs;
 mod tcp;
 #[cfg(test)]
 mod thread_signal;

@@ -1,8 +1,7 @@
-use std::alloc::{Layout, handle_alloc_error};
 use std::ops::{Deref, DerefMut};
-use std::ptr::{self, NonNull};
+use std::ptr::NonNull;
 
-use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
+use super::slabs;
 
 /// Bytes in memory of their own pages, zero at first. The machine gives pages when they are first written, and has them
 /// back when this is dropped, while freed memory of this size tends to stay in the heap, between what is in use. No core file
@@ -15,22 +14,18 @@ pub struct Pages {
 }
 
 impl Pages {
-    /// `length` bytes. Without memory for them the process ends, as with any allocation.
+    /// `length` bytes.
+    ///
+    /// # Panics
+    /// The machine has no memory for them. That ends the task of one connection; an abort would end all.
     pub fn new(length: usize) -> Self {
         if length == 0 {
             return Self { start: NonNull::dangling(), length };
         }
-        // SAFETY: a new mapping, at an address that the kernel chooses.
-        let start = unsafe {
-            mmap_anonymous(ptr::null_mut(), length, ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE)
-        };
-        let Some(start) = start.ok().and_then(|start| NonNull::new(start.cast::<u8>())) else {
-            handle_alloc_error(Layout::array::<u8>(length).unwrap_or(Layout::new::<u8>()))
-        };
-        // SAFETY: the mapping is this one, and the advice changes nothing in it.
-        let kept_out = unsafe { madvise(start.as_ptr().cast(), length, Advice::LinuxDontDump) };
-        debug_assert!(kept_out.is_ok(), "a mapping of this process can be advised");
-        Self { start, length }
+        match slabs::take(length) {
+            Ok(start) => Self { start, length },
+            Err(error) => panic!("no memory for a buffer of {length} bytes: {error}"),
+        }
     }
 
     /// More of them, behind what is there.
@@ -67,9 +62,8 @@ impl DerefMut for Pages {
 impl Drop for Pages {
     fn drop(&mut self) {
         if self.length > 0 {
-            // SAFETY: the mapping is `self`'s alone, and nothing borrows from it any more.
-            let unmapped = unsafe { munmap(self.start.as_ptr().cast(), self.length) };
-            debug_assert!(unmapped.is_ok(), "a mapping of this process can be unmapped");
+            // SAFETY: it was taken with this length in `new`, is `self`'s alone, and nothing borrows from it any more.
+            unsafe { slabs::give_back(self.start, self.length) };
         }
     }
 }
@@ -91,5 +85,39 @@ mod tests {
         assert_eq!((pages.len(), pages[4999], pages[19_999]), (20_000, 7, 0));
         pages.grow(1);
         assert_eq!(pages.len(), 20_000);
+    }
+
+    fn mappings() -> usize {
+        std::fs::read_to_string("/proc/self/maps").unwrap().lines().count()
+    }
+
+    #[test]
+    fn fragmented_buffers_take_few_mappings() {
+        const COUNT: usize = 4096;
+        let before = mappings();
+        let all: Vec<Pages> = (0..COUNT).map(|_| Pages::new(20 * 1024)).collect();
+        let kept: Vec<Pages> = all.into_iter().step_by(2).collect();
+        let more = mappings().saturating_sub(before);
+        assert!(more < COUNT / 16, "{more} mappings for {} buffers", kept.len());
+    }
+
+    #[test]
+    fn what_is_given_back_is_zero_for_the_next_and_takes_no_memory() {
+        const LENGTH: usize = 36 * 1024;
+        let resident = || {
+            let rollup = std::fs::read_to_string("/proc/self/smaps_rollup").unwrap();
+            let line = rollup.lines().find(|line| line.starts_with("Rss:")).unwrap();
+            line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap()
+        };
+        let mut all: Vec<Pages> = (0..512).map(|_| Pages::new(LENGTH)).collect();
+        all.iter_mut().for_each(|pages| pages.fill(1));
+        let full = resident();
+        let kept: Vec<Pages> = all.into_iter().step_by(2).collect();
+        let half = resident();
+        // Half of 18 MiB; other tests of this process may take some of it in the meantime.
+        assert!(full.saturating_sub(half) > 6 * 1024, "{full} KiB, then {half} KiB");
+        let again: Vec<Pages> = (0..256).map(|_| Pages::new(LENGTH)).collect();
+        assert!(again.iter().all(|pages| pages.iter().all(|byte| *byte == 0)));
+        assert!(kept.iter().all(|pages| pages.iter().all(|byte| *byte == 1)), "and the others keep theirs");
     }
 }

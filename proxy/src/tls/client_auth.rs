@@ -9,6 +9,44 @@ use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, 
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::certificate::dns_names;
+use crate::observe::clock;
+
+/// Which client certificates count: the configured authorities and names.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ClientAuthority {
+    pub roots: Vec<CertificateDer<'static>>,
+    pub names: Vec<String>,
+}
+
+/// A client that has shown a certificate, in its handshake or in the one that it resumes.
+#[derive(Debug)]
+pub struct VerifiedClient {
+    /// In force when the certificate was verified.
+    authority: Arc<ClientAuthority>,
+    /// In seconds of Unix time.
+    not_after: i64,
+}
+
+impl VerifiedClient {
+    /// Of the chain that a handshake under `authority` has verified, leaf first.
+    pub fn new(chain: &[CertificateDer<'_>], authority: &Arc<ClientAuthority>) -> Option<Self> {
+        let (_, leaf) = X509Certificate::from_der(chain.first()?).ok()?;
+        let not_after = leaf.validity().not_after.timestamp();
+        Some(Self { authority: Arc::clone(authority), not_after })
+    }
+
+    /// Whether it would be verified again: the certificate has not expired, and the same authority is in force. rustls
+    /// checks neither for a connection that is kept, nor when a session is resumed.
+    pub fn is_valid(&self, in_force: Option<&Arc<ClientAuthority>>) -> bool {
+        in_force.is_some_and(|authority| self.is_under(authority))
+            && clock::now().as_second() <= self.not_after
+    }
+
+    /// Whether the same authority is in force, be it read anew.
+    fn is_under(&self, in_force: &Arc<ClientAuthority>) -> bool {
+        Arc::ptr_eq(&self.authority, in_force) || self.authority == *in_force
+    }
+}
 
 /// Leaves the chain to rustls and checks the name.
 #[derive(Debug)]

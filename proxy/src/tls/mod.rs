@@ -17,6 +17,7 @@ pub use algorithm::KeyKind;
 pub use certificate::{BadCertificate, Certificate};
 pub use chain::{Fingerprint, Link, chain, fingerprint, listed};
 pub use challenges::{ACME_TLS, Asked, Challenges, is_answer};
+pub use client_auth::{ClientAuthority, VerifiedClient};
 pub use fault::{HandshakeFault, fault};
 pub use pem::{BadBlock, BadPem, certificates};
 pub use provider::provider;

@@ -1,10 +1,13 @@
 //! The admin listener: what it tells, that it tells it nobody else, and that nothing secret is written anywhere.
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
-use std::time::Duration;
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use harness::{Certs, Client, End, Metrics, Sample, TempDir, VERIFY_TOKEN, ask_admin, free_port, wait_until};
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -298,6 +301,44 @@ fn an_expired_certificate_is_not_ready() -> Result<()> {
     let page = ask_admin(relay.admin, "/ready")?;
     assert_eq!((page.status(), &page.body[..]), (503, &b"a certificate has expired\n"[..]));
     assert_eq!(ask_admin(relay.admin, "/health")?.status(), 200);
+    Ok(())
+}
+
+#[test]
+fn silent_connections_keep_no_load_balancer_waiting() -> Result<()> {
+    let relay = Relay::start("[upstreams]\n")?;
+    let admin = relay.admin;
+    let ask = |path: &str| -> Result<Duration> {
+        let begun = Instant::now();
+        let response = ask_admin(admin, path)?;
+        ensure!(response.status() == 200, "{response:?}");
+        Ok(begun.elapsed())
+    };
+    for silent in [16, 200] {
+        let _silent = (0..silent).map(|_| TcpStream::connect(admin)).collect::<Result<Vec<_>, _>>()?;
+        for path in ["/health", "/ready", "/metrics"] {
+            let took = ask(path)?;
+            assert!(took < Duration::from_secs(2), "{path} beside {silent}: {took:?}");
+        }
+    }
+
+    // The same while all of them are replaced as fast as they are closed.
+    let stop = Arc::new(AtomicBool::new(false));
+    let is_over = Arc::clone(&stop);
+    let renewing = thread::spawn(move || {
+        let mut silent = VecDeque::new();
+        while !is_over.load(Ordering::SeqCst) {
+            silent.extend(TcpStream::connect(admin));
+            if silent.len() > 200 {
+                silent.pop_front();
+            }
+        }
+    });
+    let took = (0..20).map(|_| ask("/health")).collect::<Result<Vec<_>>>();
+    stop.store(true, Ordering::SeqCst);
+    renewing.join().expect("a thread that renews connections");
+    let slowest = took?.into_iter().max().unwrap_or_default();
+    assert!(slowest < Duration::from_secs(2), "{slowest:?}");
     Ok(())
 }
 

@@ -1,5 +1,7 @@
 //! TLS towards clients: which certificate they are shown, and which of theirs are believed.
 
+mod outdated;
+
 use std::net::SocketAddr;
 use std::process::Command;
 use std::sync::Arc;

@@ -144,6 +144,10 @@ impl Privileged {
                     "{}: not in the configuration",
                     folder.display()
                 );
+                // It says what was forced, which is not the worker's to say.
+                let is_prefixes = matches!(&request, StateRequest::Replace(name, _)
+                    if folder.join(name.name()) == self.prefixes.state);
+                ensure!(!is_prefixes, "[guard] state is not a file of [acme] state");
                 state(&folder, request)
             }
             Request::Guard => {
@@ -243,7 +247,8 @@ impl Privileged {
         Ok((Attached { rows: attached.rows, words }, attached.funnel))
     }
 
-    /// The same checks as the worker has made: what it says is not believed.
+    /// The same checks as the worker has made: what it says is not believed. There is no way to force it from here: an
+    /// operator's command does that, and writes the state file itself.
     fn refresh(&mut self, networks: BTreeSet<Network>) -> anyhow::Result<InForce> {
         let registered = Registered::checked(networks)?;
         let registry = self.prefixes.registry.to_string();
@@ -257,7 +262,10 @@ impl Privileged {
     fn read_list(&mut self) -> anyhow::Result<Standing> {
         let named = self.next.as_ref().unwrap_or(&self.named);
         let configured = named.prefixes.read().context("[guard] prefixes")?;
-        let standing = Standing { configured: configured.clone(), ..self.standing.clone() };
+        let (standing, bad) = self.standing.with_list(configured.clone());
+        if let Some(bad) = bad {
+            self.log.note(&format!("prefixes: the configured list stands without the last refresh: {bad}"));
+        }
         if let (Some(guard), Some(_), false) = (&named.guard, &self.pin, self.may_lock_out) {
             guard::locks_nobody_out(guard, &standing.table())?;
         }
@@ -267,7 +275,8 @@ impl Privileged {
 
     fn list_in_force(&mut self) -> anyhow::Result<InForce> {
         let (source, configured) = self.next_list.take().context("no list of prefixes was read")?;
-        let in_force = self.put_in_force(Standing { configured, ..self.standing.clone() })?;
+        let (standing, _told_before) = self.standing.with_list(configured);
+        let in_force = self.put_in_force(standing)?;
         self.prefixes.source = source;
         Ok(in_force)
     }

@@ -1,6 +1,6 @@
 //! Two processes: the parent, which may bind, read keys, attach the guard and talk to the service manager, and does so
 //! for what the configuration names alone; and the worker, which parses everything that comes from the network, and may do
-//! nothing else. They end together.
+//! nothing else. The parent reads the worker's requests (JSON), whose strings the network may have chosen. They end together.
 
 mod acts;
 mod handle;
