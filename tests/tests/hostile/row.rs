@@ -15,7 +15,7 @@ use serde_json::json;
 use crate::scene::Scene;
 
 /// What a connection may take, as the automatic limit on connections plans it, in KiB.
-const KIB_PER_CONNECTION: u64 = 40;
+const KIB_PER_CONNECTION: u64 = 28;
 /// How long an attack may need to show that it has begun to hurt.
 const SHOWS: Duration = Duration::from_secs(30);
 /// To look costs the proxy time.

@@ -78,7 +78,7 @@ impl Scene {
         let proxy = Proxy::start(&format!(
             "[listen]\nhttps = [\"{https}\"]\nhttp = [\"{http}\"]\nproxy_protocol_from = [\"127.0.0.0/8\"]\n\
              [tls]\ncert = {cert:?}\nkey = {key:?}\n[admin]\nlisten = \"{admin}\"\n\
-             [limits]\nconnections = {connections}\n[timeouts]\nbody_idle = \"{}s\"\n{sections}\n[upstreams]\n\
+             [limits]\nconnections = {connections}\n[timeouts]\nbody_idle = \"{}s\"\ndrain = \"1s\"\n{sections}\n[upstreams]\n\
              \"{UPSTREAM}\" = {{ address = \"{upstream}\", ca = {upstream_ca:?}, in_flight = {in_flight} }}\n\
              {upstreams}",
             BODY_IDLE.as_secs()
