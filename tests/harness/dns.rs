@@ -62,8 +62,8 @@ impl DnsServer {
         Ok(())
     }
 
-    /// Its log: a line per question and answer, in lower case, whatever the case of the names in the questions.
+    /// Its log: a line per question and answer.
     pub fn log(&self) -> String {
-        self.running.stderr().to_ascii_lowercase()
+        self.running.stderr()
     }
 }

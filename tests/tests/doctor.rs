@@ -113,7 +113,7 @@ fn a_machine_that_is_well() -> Result<()> {
     }
     assert_eq!(well.level("traffic", "the guard is not attached")?, "warn");
     // It answers before it logs.
-    let asked = wait_until(Duration::from_secs(5), || Ok(server.log().contains("query[a] a.example")))?;
+    let asked = wait_until(Duration::from_secs(5), || Ok(server.log().contains("query[A] a.example")))?;
     assert!(asked, "{}", server.log());
     Ok(())
 }

@@ -320,7 +320,7 @@ fn the_registrys_name_is_asked_of_the_configured_servers() -> Result<()> {
     ensure!(said.code == Some(0), "{}", said.stderr);
     assert!(said.stdout.contains("+ 157.240.0.0/16"), "{}", said.stdout);
     // It answers before it logs.
-    let asked = wait_until(Duration::from_secs(5), || Ok(dns.log().contains("query[a] whois.example")))?;
+    let asked = wait_until(Duration::from_secs(5), || Ok(dns.log().contains("query[A] whois.example")))?;
     assert!(asked, "{}", dns.log());
 
     let scene = Scene::with(&format!("gone.example:{port}"), &servers)?;

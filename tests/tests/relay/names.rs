@@ -87,7 +87,7 @@ fn names_that_lead_nowhere_or_where_they_must_not() -> Result<()> {
     for name in ["missing.example", "nodata.example"] {
         assert_eq!(ask(name)?, (502, "dns_error".into()), "{name}");
     }
-    for said in ["missing.example is nxdomain", "nodata.example is nodata"] {
+    for said in ["missing.example is NXDOMAIN", "nodata.example is NODATA"] {
         let is_logged = wait_until(Duration::from_secs(5), || Ok(server.log().contains(said)))?;
         assert!(is_logged, "{said}: {}", server.log());
     }

@@ -11,7 +11,6 @@ use hickory_resolver::net::xfer::{DnsHandle as _, DnsRequestSender as _, FirstAn
 use hickory_resolver::net::{DnsError, NetError, NoRecords};
 use hickory_resolver::proto::op::{DnsRequest, DnsRequestOptions, DnsResponse, Query, ResponseCode};
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
-use tokio::time::timeout;
 
 use super::routes::SendError;
 use super::sockets::Sockets;
@@ -24,9 +23,6 @@ const MAX_NEGATIVE_TTL: Duration = Duration::from_secs(5);
 /// How long "no such name" is kept when the answer has no SOA (RFC 2308 §5).
 const NEGATIVE_TTL: Duration = Duration::from_secs(1);
 
-/// The part of a question's time that TCP has after UDP has given an answer in another case: a firewall may drop it.
-const TCP_SHARE: u32 = 4;
-
 pub(super) struct Server {
     pub(super) written: Arc<DnsServer>,
     sockets: Sockets,
@@ -34,8 +30,6 @@ pub(super) struct Server {
     limit: Duration,
     /// The server has rejected EDNS (RFC 6891 §7).
     refuses_edns: AtomicBool,
-    /// The server does not repeat the case of names, and has no TCP, which would be safe without.
-    folds_case: AtomicBool,
 }
 
 /// The addresses of one family that a name has.
@@ -61,13 +55,7 @@ impl Server {
     pub(super) fn new(written: DnsServer, limit: Duration) -> Self {
         let written = Arc::new(written);
         let sockets = Sockets::to(Arc::clone(&written));
-        Self {
-            written,
-            sockets,
-            limit,
-            refuses_edns: AtomicBool::new(false),
-            folds_case: AtomicBool::new(false),
-        }
+        Self { written, sockets, limit, refuses_edns: AtomicBool::new(false) }
     }
 
     /// The addresses of `name`, at least one. Follows aliases that the server did not follow.
@@ -130,42 +118,22 @@ impl Server {
     async fn exchange(&self, query: Query, use_edns: bool) -> Result<DnsResponse, NetError> {
         let mut options = DnsRequestOptions::default();
         options.use_edns = use_edns;
-        let plain = DnsRequest::from_query(query.clone(), options);
-        let folds_case = self.folds_case.load(Ordering::Relaxed);
-        options.case_randomization = !folds_case;
-        let response = match self.exchange_over_udp(DnsRequest::from_query(query, options)).await {
-            // Either the server does not repeat the case of a name, or the answer is forged.
-            Err(NetError::QueryCaseMismatch) => {
-                match timeout(self.limit / TCP_SHARE, self.exchange_over_tcp(plain.clone())).await {
-                    Ok(Ok(response)) => response,
-                    Ok(Err(_)) | Err(_) => {
-                        let response = self.exchange_over_udp(plain).await?;
-                        self.folds_case.store(true, Ordering::Relaxed);
-                        response
-                    }
-                }
-            }
-            answer => answer?,
-        };
+        let request = DnsRequest::from_query(query, options);
+        let udp = UdpClientStream::builder(self.written.address, self.sockets.clone());
+        let mut udp = udp.with_timeout(Some(self.limit)).build();
+        let mut response = udp.send_message(request.clone()).first_answer().await?;
+        if response.truncation {
+            response = self.exchange_over_tcp(request).await.map_err(|error| match error {
+                NetError::Timeout => NetError::Timeout,
+                _ => NetError::Truncated,
+            })?;
+        }
         let response = DnsError::from_response(response)?;
         match response.response_code {
             ResponseCode::NoError | ResponseCode::NXDomain => Ok(response),
             // Those that the library does not know.
             code => Err(DnsError::ResponseCode(code).into()),
         }
-    }
-
-    async fn exchange_over_udp(&self, request: DnsRequest) -> Result<DnsResponse, NetError> {
-        let udp = UdpClientStream::builder(self.written.address, self.sockets.clone());
-        let mut udp = udp.with_timeout(Some(self.limit)).build();
-        let response = udp.send_message(request.clone()).first_answer().await?;
-        if !response.truncation {
-            return Ok(response);
-        }
-        self.exchange_over_tcp(request).await.map_err(|error| match error {
-            NetError::Timeout => NetError::Timeout,
-            _ => NetError::Truncated,
-        })
     }
 
     async fn exchange_over_tcp(&self, request: DnsRequest) -> Result<DnsResponse, NetError> {

@@ -5,11 +5,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use harness::Origin;
-
 use super::server::{REFUSED, SERVFAIL, Server, UNASSIGNED};
 use super::{ask, assert_serves, loopback, origin, relay};
-use crate::{Relay, get};
 
 const SOON: Duration = Duration::from_millis(900);
 
@@ -95,41 +92,6 @@ fn the_case_of_a_name_does_not_matter() -> Result<()> {
     let (server, origin) = (Server::start(60, &[loopback()])?, origin()?);
     server.set(|state| &state.shouts, true);
     assert_serves(&relay(&[&server], "", &origin)?, SOON)
-}
-
-/// A name of which next to no question is in capitals by chance.
-fn long_name(server: &Server, origin: &Origin) -> Result<(Relay, String)> {
-    let name = format!("{}.example", "up".repeat(20));
-    let relay = Relay::start(&format!(
-        "[dns]\nservers = [\"{}\"]\ntimeout = \"1s\"\n[upstreams]\n\
-         \"{name}\" = {{ tls = false, port = {}, allow_private = true }}\n",
-        server.address,
-        origin.address().port()
-    ))?;
-    Ok((relay, format!("/{name}/")))
-}
-
-#[test]
-fn an_answer_in_another_case_is_checked_over_tcp() -> Result<()> {
-    let (server, origin) = (Server::start(60, &[loopback()])?, origin()?);
-    server.set(|state| &state.forges, true);
-    let (relay, target) = long_name(&server, &origin)?;
-    assert_eq!(relay.client()?.ask(get(&target))?.status(), 200);
-    assert!(server.state.tcp.load(Ordering::SeqCst) > 0);
-    Ok(())
-}
-
-#[test]
-fn a_server_that_repeats_no_case_and_has_no_tcp_is_believed() -> Result<()> {
-    let (server, origin) = (Server::without_tcp(0, &[loopback()])?, origin()?);
-    server.set(|state| &state.shouts, true);
-    let (relay, target) = long_name(&server, &origin)?;
-    assert_eq!(relay.client()?.ask(get(&target))?.status(), 200);
-    // Two questions each, A and AAAA, and as many again the first time.
-    assert_eq!(server.questions(), 4);
-    assert_eq!(relay.client()?.ask(get(&target))?.status(), 200);
-    assert_eq!(server.questions(), 6);
-    Ok(())
 }
 
 #[test]

@@ -51,8 +51,6 @@ pub struct State {
     pub answers_from_elsewhere: AtomicBool,
     /// Answers with the name in capitals.
     pub shouts: AtomicBool,
-    /// Over UDP: answers with the name in capitals, and 127.0.0.9 in place of an IPv4 address.
-    pub forges: AtomicBool,
     /// Length of the chain of aliases before the addresses; one alias per answer.
     pub aliases: AtomicUsize,
     /// Over UDP: milliseconds before an answer.
@@ -126,12 +124,9 @@ impl State {
             if ignores || self.is(|state| &state.silent) {
                 continue;
             }
-            let Some(mut answer) = self.answer(&question, ttl, self.is(|state| &state.truncates)) else {
+            let Some(answer) = self.answer(&question, ttl, self.is(|state| &state.truncates)) else {
                 continue;
             };
-            if self.is(|state| &state.forges) {
-                forge(&mut answer);
-            }
             let of_ipv4 = self.delay_a.load(Ordering::SeqCst) as u64;
             if of_ipv4 > 0 && family(&question) == Some(A) {
                 let udp = Arc::clone(&udp);
@@ -213,15 +208,6 @@ impl State {
             IpAddr::V6(v6) => record(family, ttl, &v6.octets()),
         };
         of_family.map(record).collect()
-    }
-}
-
-/// As [`State::forges`] says.
-fn forge(answer: &mut [u8]) {
-    let (end, family) = (name_end(answer).unwrap_or(12), family(answer));
-    answer[12..end].make_ascii_uppercase();
-    if let (Some(A), Some(address)) = (family, answer.last_chunk_mut()) {
-        *address = [127, 0, 0, 9];
     }
 }
 
