@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use harness::{Certs, Client, Closed, End, Proxy, TempDir, free_port, require, wait_until};
+use harness::{Client, Closed, End, Proxy, require, wait_until};
 
-use crate::client_tls::trusting;
 use crate::small_buffers::{NEEDS, with_small_buffers};
-use crate::{Origin, Relay, TIMEOUTS, local, upstream};
+use crate::{Origin, Relay, TIMEOUTS, TlsDoor, local, upstream};
 
 /// HTTP/1.0 has no chunks: the body of a response without a length ends with the connection.
 const REQUEST: &str = "GET /up.example/ HTTP/1.0\r\n\r\n";
@@ -24,18 +23,10 @@ fn breaks_off() -> Result<Origin> {
 #[test]
 fn a_body_until_close_that_breaks_off_ends_in_a_reset_with_tls_too() -> Result<()> {
     let origin = breaks_off()?;
-    let dir = TempDir::new("cuts")?;
-    let certs = Certs::new(&["proxy.example.com"])?;
-    let [_, cert, key] = certs.write(&dir, "edge")?;
-    let https = local(free_port()?);
-    let relay = Relay::listening(
-        &format!("https = [\"{https}\"]"),
-        &format!("{TIMEOUTS}[tls]\ncert = {cert:?}\nkey = {key:?}\n{}", upstream(origin.address(), "")),
-    )?;
-    let mut clients = [
-        Client::tls_with(https, b"", trusting(&certs)?, "proxy.example.com")?,
-        Client::plain(relay.address)?,
-    ];
+    let (door, https, tls) = TlsDoor::new()?;
+    let relay = Relay::listening(&https, &format!("{TIMEOUTS}{tls}\n{}", upstream(origin.address(), "")))?;
+    let mut clients =
+        [Client::tls(door.address, &door.certs, "proxy.example.com")?, Client::plain(relay.address)?];
     for client in &mut clients {
         client.wire().send(REQUEST)?;
         // The error that a reset makes of a read, and not the one that rustls makes of a FIN without close_notify.

@@ -5,9 +5,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use anyhow::Result;
-use harness::{Certs, TempDir, free_port};
 
-use crate::{Relay, local, proxy_line};
+use crate::{Relay, TlsDoor, proxy_line};
 
 /// A handshake message of 65,535 bytes begins, in a full record (RFC 8446 §5.1, §4).
 const FIRST: [u8; 9] = [0x16, 3, 1, 0x40, 0, 1, 0, 0xff, 0xff];
@@ -39,17 +38,11 @@ fn taken(https: SocketAddr, source: &str) -> Result<usize> {
 
 #[test]
 fn a_strangers_unfinished_client_hello_has_the_room_of_a_record() -> Result<()> {
-    let dir = TempDir::new("hello")?;
-    let certs = Certs::new(&["proxy.example.com"])?;
-    let [_, cert, key] = certs.write(&dir, "edge")?;
-    let https = local(free_port()?);
-    let relay = Relay::listening(
-        &format!("https = [\"{https}\"]\nproxy_protocol_from = [\"127.0.0.0/8\"]"),
-        &format!("[tls]\ncert = {cert:?}\nkey = {key:?}"),
-    )?;
-    let stranger = taken(https, "198.51.100.1")?;
+    let (door, https, tls) = TlsDoor::new()?;
+    let relay = Relay::listening(&format!("{https}\nproxy_protocol_from = [\"127.0.0.0/8\"]"), &tls)?;
+    let stranger = taken(door.address, "198.51.100.1")?;
     assert!((16 << 10..24 << 10).contains(&stranger), "{stranger}");
-    let meta = taken(https, "157.240.1.1")?;
+    let meta = taken(door.address, "157.240.1.1")?;
     assert!(meta > 48 << 10, "{meta}");
     drop(relay);
     Ok(())

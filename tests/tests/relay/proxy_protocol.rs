@@ -6,10 +6,10 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use harness::{Certs, Client, Closed, TempDir, free_port};
+use harness::{Client, Closed};
 
 use crate::client_tls::trusting;
-use crate::{OK, Origin, Relay, TIMEOUTS, get, local, proxy_line, request, upstream};
+use crate::{OK, Origin, Relay, TIMEOUTS, TlsDoor, get, proxy_line, request, upstream};
 
 const BELIEVED: &str = "proxy_protocol_from = [\"127.0.0.0/8\"]";
 /// Version 2 of the protocol, §2.2.
@@ -187,13 +187,10 @@ fn who_need_not_send_a_header_is_not_believed() -> Result<()> {
 #[test]
 fn the_header_comes_before_tls() -> Result<()> {
     let origin = Origin::answering(OK)?;
-    let dir = TempDir::new("before-tls")?;
-    let certs = Certs::new(&["proxy.example.com"])?;
-    let [_, cert, key] = certs.write(&dir, "edge")?;
-    let https = local(free_port()?);
+    let (TlsDoor { address: https, certs, _dir }, line, tls) = TlsDoor::new()?;
     let relay = Relay::listening(
-        &format!("{BELIEVED}\nhttps = [\"{https}\"]"),
-        &format!("{TIMEOUTS}[tls]\ncert = {cert:?}\nkey = {key:?}\n{}", upstream(origin.address(), "")),
+        &format!("{BELIEVED}\n{line}"),
+        &format!("{TIMEOUTS}{tls}\n{}", upstream(origin.address(), "")),
     )?;
     let trust = trusting(&certs)?;
     for (number, (header, client)) in
