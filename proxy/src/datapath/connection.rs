@@ -195,7 +195,7 @@ impl<'c> Connection<'c, '_> {
         let pump = Pump::new(head_out, decoder.clone(), traits.framing == Framing::Chunked, now);
         let upstream_idle = upstream.idle.unwrap_or(context.timeouts.upstream_idle);
         let relay = Relay::new(traits, &context, upstream_idle, std::mem::take(&mut self.memory.heads[1]));
-        let is_stranger = self.client.stranger.is_some();
+        let is_stranger = self.client.is_stranger();
         let mut exchange = Exchange::new(pump, relay, &context.timeouts, self.life, &traits, is_stranger);
         // A body leaves together with its head.
         let all = if traits.framing == Framing::Empty { Sent::HeadWithoutBody } else { Sent::Body };

@@ -110,9 +110,14 @@ pub(super) struct Client {
 }
 
 impl Client {
+    /// Whether its address is neither Meta's nor the operator's.
+    pub(super) fn is_stranger(&self) -> bool {
+        self.stranger.is_some()
+    }
+
     /// As what it asks for is logged.
     pub(super) fn sender(&self) -> Sender<'_> {
-        Sender { source: &self.text, row: self.row, is_stranger: self.stranger.is_some() }
+        Sender { source: &self.text, row: self.row, is_stranger: self.is_stranger() }
     }
 
     /// Believes the PROXY header of those who must send one.

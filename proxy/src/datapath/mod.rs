@@ -108,7 +108,7 @@ pub async fn serve(mut tcp: TcpStream, peer: SocketAddr, protocol: Protocol, loc
         Ok(slot) => slot,
         Err(why) => return context.metrics.refused_connection(why),
     };
-    let is_stranger = client.stranger.is_some();
+    let is_stranger = client.is_stranger();
     let (stream, certificate) = match Box::pin(handshake::handshake(
         tcp,
         &protocol,
