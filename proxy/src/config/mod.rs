@@ -268,7 +268,7 @@ pub struct Admin {
 /// `[process]`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Process {
-    /// Whom to become after start.
+    /// The user that the worker runs as.
     pub user: Option<String>,
     /// Reload when the configuration's files change.
     pub watch: bool,

@@ -19,7 +19,7 @@ const PACKAGED: &str = "hookgate-worker";
 const UNNAMED: u32 = 65_530;
 /// Whose members may use the command line's socket.
 const ADMIN_GROUP: &str = "hookgate-admin";
-/// Whom daemons share that have no group of their own.
+/// Daemons without a group of their own share it.
 const SHARED_GROUP: &str = "nogroup";
 
 /// What the parent does besides the guard: ports below 1024, the worker's user, a successor's end, and, for root, files of
@@ -38,7 +38,7 @@ const KEPT_FOR_GUARD: CapabilitySet = CapabilitySet::BPF
     .union(CapabilitySet::NET_ADMIN)
     .union(CapabilitySet::SYS_ADMIN);
 
-/// Whom the worker becomes.
+/// The user that the worker runs as.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkerUser {
     /// `None`: the ids belong to no user.
@@ -69,7 +69,7 @@ pub enum BadUser {
     Capabilities(#[from] io::Error),
 }
 
-/// Whom the worker becomes; `None`: it stays who it is, as it can't be anybody else.
+/// The user that the worker runs as; `None`: the parent's, since it can't change users.
 ///
 /// Errors: the configured user does not exist, or the id for a machine without one is in use.
 pub fn worker_user(config: &Config) -> Result<Option<WorkerUser>, BadUser> {
