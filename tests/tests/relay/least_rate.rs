@@ -105,11 +105,11 @@ fn a_strangers_slow_download_is_cut() -> Result<()> {
     let _proxy = Proxy::start_in(
         &ns,
         &format!(
-            "[listen]\nplain = [\"{address}\"]\n{BELIEVED}\n[timeouts]\nbody_idle = \"4s\"\n{}",
+            "[listen]\nplain = [\"{address}\"]\n{BELIEVED}\n[timeouts]\nbody_idle = \"6s\"\n{}",
             upstream(origin.address(), "")
         ),
     )?;
-    let most = Duration::from_secs(14);
+    let most = Duration::from_secs(20);
     let (stranger, meta) = ns.inside(|| {
         Ok(std::thread::scope(|scope| {
             let meta = scope.spawn(|| downloads(address, META, most));
