@@ -104,6 +104,7 @@ pub fn start(config: &config::Guard, prefixes: &Table) -> Result<Attached, Error
     let counters = maps::continuity(&folder)?;
     let mut program = Program::load(object, (counters == Continuity::Kept).then_some(&folder))?;
     let mut maps = Maps::of(&mut program)?;
+    maps.ensure_room(config, prefixes)?;
     maps.set(config, prefixes)?;
     if counters != Continuity::Kept {
         maps.begin(Clock::read().wall)?;

@@ -2,6 +2,7 @@
 
 mod attach;
 mod counting;
+mod crashes;
 mod flood;
 mod handshakes;
 mod modes;
