@@ -23,7 +23,7 @@ use super::takeover::{self, Meeting, Offered, Predecessor, Serving, Successor, U
 use crate::access::{Access as _, Disk, DiskState, MachineRoots, State as _};
 use crate::admin::AdminSocket;
 use crate::config::{self, Config, PrefixSource};
-use crate::guard;
+use crate::guard::{self, Absence};
 use crate::observe::{Log, clock};
 use crate::prefixes::{Network, Registered, Standing, Table};
 use crate::server::listen;
@@ -235,7 +235,8 @@ impl Privileged {
         if !self.may_lock_out {
             guard::locks_nobody_out(guard, &table)?;
         }
-        let attached = guard::start(guard, &table).map_err(|error| match error {
+        let absence = if self.next.is_some() { Absence::Refused } else { Absence::Awaited };
+        let attached = guard::start(guard, &table, absence).map_err(|error| match error {
             guard::Error::NotPermitted if takeover::is_by_predecessor() => anyhow!(
                 "the process before this one ran without [guard], and has given up the capabilities for it: \
                  restart from outside (`systemctl restart hookgate`)"
