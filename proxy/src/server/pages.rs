@@ -3,6 +3,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::generation::Generation;
+use super::interfaces::Interfaces;
 use super::parent::Parent;
 use super::prefixes::Prefixes;
 use super::status::Process;
@@ -22,6 +23,7 @@ pub(super) struct Status {
     /// Who reads the guard's counters.
     pub(super) parent: Parent,
     pub(super) prefixes: Arc<Prefixes>,
+    pub(super) interfaces: Interfaces,
     pub(super) reload: mpsc::Sender<Reply>,
     pub(super) life: Life,
     pub(super) process: Process,
@@ -39,6 +41,7 @@ impl Pages for Status {
         if let Some(stats) = self.counted() {
             stats::expose(&stats, &mut to);
         }
+        self.interfaces.expose(&mut to);
         if let Some(renewal) = self.now().certificates.as_ref().and_then(|held| held.renewal()) {
             renewal.expose(&mut to);
         }
@@ -86,6 +89,10 @@ impl Pages for Status {
     fn unready(&self) -> Vec<String> {
         readiness::reasons(self)
     }
+
+    fn remarks(&self) -> Vec<String> {
+        self.interfaces.remarks()
+    }
 }
 
 impl Status {
@@ -98,11 +105,13 @@ impl Status {
     }
 
     pub(super) fn stats_of(&self, now: &Generation) -> Document {
-        if let Some(stats) = self.counted() {
-            return Document::attached(&stats);
-        }
         let funnel = &now.context.metrics.funnel;
-        let mut document = Document::without_guard(clock::now(), now.mode, funnel.networks());
+        let mut document = match self.counted() {
+            Some(stats) if funnel.is_in_guard() => return Document::attached(&stats),
+            // Attached since this process started.
+            Some(stats) => Document::attached(&stats),
+            None => Document::without_guard(clock::now(), now.mode, funnel.networks()),
+        };
         document.add_funnel(funnel);
         document
     }

@@ -5,6 +5,7 @@ mod counting;
 mod crashes;
 mod flood;
 mod handshakes;
+mod interfaces;
 mod modes;
 mod peers;
 mod raw;

@@ -43,7 +43,8 @@ impl How {
 
 const EVERY: &[&str] = &[""];
 /// All but floods and rates, for which an emulated machine is too slow.
-const AT_ANY_PACE: &[&str] = &["attach::", "counting::", "handshakes::", "modes::", "traffic::counting"];
+const AT_ANY_PACE: &[&str] =
+    &["attach::", "counting::", "handshakes::", "interfaces::", "modes::", "traffic::counting"];
 /// The kernel's TLS, and its Landlock, whose versions differ in what they refuse.
 const UNIT_TESTS: &[&str] = &["sys::kernel_tls::", "net::kernel::", "server::confine::"];
 /// What has TLS by itself.
