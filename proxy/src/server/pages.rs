@@ -9,7 +9,7 @@ use super::status::Process;
 use super::{readiness, status};
 use crate::admin::{self, Pages};
 use crate::datapath::{Class, Context, Life};
-use crate::guard;
+use crate::guard::{self, Detail};
 use crate::observe::{Delivery, Exposition, UpstreamMetrics, clock};
 use crate::stats::{self, Document};
 
@@ -36,7 +36,7 @@ impl Pages for Status {
         self.context().log.expose(&mut to);
         self.connections(&mut to);
         self.upstreams(&mut to);
-        if let Some(stats) = self.counted() {
+        if let Some(stats) = self.counted(Detail::Prefixes) {
             stats::expose(&stats, &mut to);
         }
         if let Some(renewal) = self.now().certificates.as_ref().and_then(|held| held.renewal()) {
@@ -54,7 +54,7 @@ impl Pages for Status {
     }
 
     fn stats(&self) -> Document {
-        self.stats_of(&self.now())
+        self.stats_of(&self.now(), Detail::Blocks)
     }
 
     fn status(&self, upstream: Option<&[u8]>) -> Option<admin::status::Document> {
@@ -97,8 +97,8 @@ impl Status {
         Arc::clone(&self.now.borrow().context)
     }
 
-    pub(super) fn stats_of(&self, now: &Generation) -> Document {
-        if let Some(stats) = self.counted() {
+    pub(super) fn stats_of(&self, now: &Generation, detail: Detail) -> Document {
+        if let Some(stats) = self.counted(detail) {
             return Document::attached(&stats);
         }
         let funnel = &now.context.metrics.funnel;
@@ -144,7 +144,7 @@ impl Status {
     }
 
     /// `None`: the guard is not attached, or does not say.
-    fn counted(&self) -> Option<guard::Stats> {
-        self.parent.stats().ok()?
+    fn counted(&self, detail: Detail) -> Option<guard::Stats> {
+        self.parent.stats(detail).ok()?
     }
 }
