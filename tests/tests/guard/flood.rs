@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::peers::{Server, visit};
 use super::raw::{SYN, Segment, Sender};
-use super::scene::{EDGE_V4, EDGE_V6, META, Scene, Shakes, can_run, row};
+use super::scene::{EDGE_V4, EDGE_V6, META, Scene, Shakes, can_run, counts, row};
 
 const STRANGERS_SYNS: u64 = 200_000;
 const CONNECTIONS: u64 = 500;
@@ -195,6 +195,64 @@ fn a_flood_in_metas_name_is_bounded_and_hides_no_handshake() -> Result<()> {
     Ok(())
 }
 
+/// SYNs over IPv6 in Meta's name, each from a /48 of its own, of 16,384 that there are.
+fn new_blocks(scene: &Scene, count: u64) -> Result<()> {
+    let raw = Sender::new(&scene.meta)?;
+    for number in 0..count as u32 {
+        let segment = Segment::new(EDGE_V6, 40_000, EDGE_V6, 443, SYN)?;
+        let [_, _, c, d] = number.to_be_bytes();
+        let from = [0x2a, 0x03, 0x28, 0x80, c & 0x3f | 0x80, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9];
+        raw.send(&Segment { from: (from.into(), 40_000), sequence: number, ..segment })?;
+        if u64::from(number) % BURST == 0 {
+            std::thread::sleep(Duration::from_micros(200));
+        }
+    }
+    Ok(())
+}
+
+/// Rows of `seen`, each network once.
+fn distinct(stats: &Value) -> Result<&Vec<Value>> {
+    let seen = stats["seen"].as_array().context("no rows")?;
+    let networks: BTreeSet<&str> = seen.iter().filter_map(|row| row["network"].as_str()).collect();
+    ensure!(networks.len() == seen.len(), "{} rows, {} networks", seen.len(), networks.len());
+    Ok(seen)
+}
+
+#[test]
+fn figures_are_read_while_blocks_come_and_go() -> Result<()> {
+    if !can_run(&[]) {
+        return Ok(());
+    }
+    const COUNT: u64 = 300_000;
+    let scene = Scene::new()?;
+    scene.run("mode = \"strict\"", "guard attach")?;
+    let (mut took, mut most) = (Vec::new(), 0);
+    std::thread::scope(|scope| -> Result<()> {
+        let flooding = [0, 1].map(|_| scope.spawn(|| new_blocks(&scene, COUNT)));
+        while flooding.iter().any(|flood| !flood.is_finished()) {
+            let begun = Instant::now();
+            let stats = scene.stats()?;
+            took.push(begun.elapsed());
+            most = most.max(distinct(&stats)?.len());
+        }
+        flooding
+            .into_iter()
+            .try_for_each(|flood| flood.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    })?;
+    took.sort_unstable();
+    let packets = scene.stats()?["prefixes"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|row| counts(row).packets)
+        .sum::<u64>();
+    println!("{packets} packets; read {} times, in {:?} to {:?}", took.len(), took.first(), took.last());
+    ensure!(took.len() > 3, "too few readings to tell: {took:?}");
+    let capacity = abi::SEEN_CAPACITY as usize;
+    assert!((capacity / 2..=capacity + 1).contains(&most), "{most} rows");
+    Ok(())
+}
+
 #[test]
 fn a_flood_of_ever_new_blocks_hides_no_sender_and_no_figure() -> Result<()> {
     if !can_run(&[]) {
@@ -209,16 +267,7 @@ fn a_flood_of_ever_new_blocks_hides_no_sender_and_no_figure() -> Result<()> {
     scene.run("mode = \"strict\"", "guard attach")?;
     let before = (0..VISITS).try_for_each(|_| visit(&scene.meta, META[5].0, EDGE_V6, 443));
     before?;
-    let raw = Sender::new(&scene.meta)?;
-    for number in 0..COUNT as u32 {
-        let segment = Segment::new(EDGE_V6, 40_000, EDGE_V6, 443, SYN)?;
-        let [_, _, c, d] = number.to_be_bytes();
-        let from = [0x2a, 0x03, 0x28, 0x80, c | 0x80, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9];
-        raw.send(&Segment { from: (from.into(), 40_000), sequence: number, ..segment })?;
-        if u64::from(number) % BURST == 0 {
-            std::thread::sleep(Duration::from_micros(200));
-        }
-    }
+    new_blocks(&scene, COUNT)?;
     visit(&scene.meta, META[5].0, EDGE_V6, 443)?;
     let closed = |stats: &Value| Ok(Shakes::of(row(stats, SENDER)).fins == VISITS + 1);
     let stats = scene.wait_for(Duration::from_secs(5), closed)?;
@@ -226,9 +275,7 @@ fn a_flood_of_ever_new_blocks_hides_no_sender_and_no_figure() -> Result<()> {
     assert_eq!(Shakes::of(row(&stats, SENDER)), expected);
     assert_eq!(row(&stats, SENDER)["proven"], true);
 
-    let seen = stats["seen"].as_array().context("no rows")?;
-    let networks: BTreeSet<&str> = seen.iter().filter_map(|row| row["network"].as_str()).collect();
-    assert_eq!(networks.len(), seen.len(), "a row twice");
+    let seen = distinct(&stats)?;
     let capacity = abi::SEEN_CAPACITY as usize;
     // The kernel takes several at a time away.
     assert!((capacity / 2..=capacity + 1).contains(&seen.len()), "{} rows", seen.len());
