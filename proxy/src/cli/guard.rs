@@ -42,7 +42,10 @@ pub fn run(command: Command, config: &ConfigFile) -> anyhow::Result<ExitCode> {
         Command::Rehearse(options) => return rehearse::run(&options, config),
         Command::Status => {
             let document = stats::Source::new(config)?.pinned()?;
-            print(&format!("{}\n", document.guard.describe()))?;
+            let memory = guard::memory(pin(config.guard()?.as_ref()))?.map(|bytes| {
+                format!("; its maps take {:.1} MiB of the kernel's memory", bytes as f64 / f64::from(1 << 20))
+            });
+            print(&format!("{}{}\n", document.guard.describe(), memory.unwrap_or_default()))?;
         }
     }
     Ok(ExitCode::SUCCESS)

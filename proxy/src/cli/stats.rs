@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::{ConfigFile, is_read, json, pin, print, proxy};
 use crate::config::{self, Mode};
-use crate::guard;
+use crate::guard::{self, Detail};
 use crate::observe::clock;
 use crate::stats::{Counts, Document, Live, rows};
 
@@ -94,7 +94,7 @@ impl Source {
 
     /// From the pinned maps alone.
     pub fn pinned(&self) -> anyhow::Result<Document> {
-        match guard::read(pin(self.guard.as_ref()))? {
+        match guard::read(pin(self.guard.as_ref()), Detail::Blocks)? {
             Some(stats) => Ok(Document::attached(&stats)),
             None => {
                 let mode = self.guard.as_ref().map_or(Mode::Observe, |guard| guard.mode);

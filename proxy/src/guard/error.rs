@@ -94,6 +94,10 @@ pub enum Error {
     NoTimer,
     #[error("it could not be arranged when the guard was attached: `hookgate guard attach` says why")]
     HandshakesRefused,
+    #[error(
+        "the kernel's timer that ends attempts does not run: `hookgate guard attach` starts it again, or says why not"
+    )]
+    NotSwept,
     #[error("can't tell this network namespace from others (it needs Linux 5.14 or later)")]
     Netns(#[source] io::Error),
     #[error("the kernel's verifier refused the guard's program (it needs Linux 5.18 or later):\n{log}")]

@@ -26,7 +26,7 @@ pub use blocks::{Passer, Rehearsal, Sender, rehearsal};
 pub use error::Error;
 pub use holder::{Holder, holder};
 pub use link::Xdp;
-pub use stats::{Counts, DroppedBy, Stats, read};
+pub use stats::{Counts, Detail, DroppedBy, Stats, read};
 pub use support::{is_supported, locks_nobody_out};
 pub use targets::{Absence, Reason, configured, stacked};
 pub use watch::Watch;
@@ -152,7 +152,8 @@ pub fn start(config: &config::Guard, prefixes: &Table, absence: Absence) -> Resu
 
     let counters = maps::continuity(&folder)?;
     let is_kept = counters == Continuity::Kept;
-    let mut program = Program::load(object, is_kept.then_some(&folder))?;
+    let rows = maps::counters_capacity(prefixes.len())?;
+    let mut program = Program::load(object, is_kept.then_some(&folder), rows)?;
     let mut maps = Maps::of(&mut program)?;
     maps.ensure_room(config, prefixes)?;
     let netns = sys::netns_cookie().map_err(Error::Netns)?;
@@ -337,6 +338,17 @@ pub fn set_prefixes(pin: &str, prefixes: &Table) -> Result<Vec<(Network, u32)>, 
 /// Errors: no permission to look.
 pub fn is_pinned(pin: &str) -> Result<bool, Error> {
     Folder::named(pin)?.exists()
+}
+
+/// How much of the kernel's memory the maps of a guard take, in bytes, attached or not. `None`: there is none.
+///
+/// Errors: no permission, or maps in another version's layout.
+pub fn memory(pin: &str) -> Result<Option<u64>, Error> {
+    let folder = Folder::named(pin)?;
+    if !folder.exists()? {
+        return Ok(None);
+    }
+    Maps::read_only(&folder)?.memory().map(Some)
 }
 
 /// Detaches the program from every interface and removes the pin folder with all counters. The names of the interfaces

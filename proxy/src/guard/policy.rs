@@ -21,7 +21,8 @@ use crate::prefixes::{Network, Table};
 impl Maps {
     /// Errors: more is configured than there is room for. Nothing has changed then.
     pub fn ensure_room(&self, config: &config::Guard, prefixes: &Table) -> Result<(), Error> {
-        rows::changes(&self.rows()?, prefixes).ok_or(Error::TooManyPrefixes(prefixes.len()))?;
+        rows::changes(&self.rows()?, prefixes, self.capacity()?)
+            .ok_or(Error::TooManyPrefixes(prefixes.len()))?;
         match distinct(&config.allow).len() {
             count if count > abi::ALLOWED_MOST as usize => Err(Error::TooManyAllowed(count)),
             _ => Ok(()),
@@ -65,7 +66,8 @@ impl Maps {
     /// that are new, and what is in the tries beside them leaves.
     pub fn set_prefixes(&mut self, prefixes: &Table) -> Result<(), Error> {
         let known = self.rows()?;
-        let changes = rows::changes(&known, prefixes).ok_or(Error::TooManyPrefixes(prefixes.len()))?;
+        let changes = rows::changes(&known, prefixes, self.capacity()?)
+            .ok_or(Error::TooManyPrefixes(prefixes.len()))?;
         // While generations are odd, the program looks each packet up and remembers nothing.
         self.change_settings(|settings| Settings {
             generation_v4: settings.generation_v4 | 1,

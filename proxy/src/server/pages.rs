@@ -10,7 +10,7 @@ use super::status::Process;
 use super::{readiness, status};
 use crate::admin::{self, Pages};
 use crate::datapath::{Class, Context, Life};
-use crate::guard;
+use crate::guard::{self, Detail};
 use crate::observe::{Delivery, Exposition, UpstreamMetrics, clock};
 use crate::stats::{self, Document};
 
@@ -38,7 +38,7 @@ impl Pages for Status {
         self.context().log.expose(&mut to);
         self.connections(&mut to);
         self.upstreams(&mut to);
-        if let Some(stats) = self.counted() {
+        if let Some(stats) = self.counted(Detail::Prefixes) {
             stats::expose(&stats, &mut to);
         }
         self.interfaces.expose(&mut to);
@@ -57,7 +57,7 @@ impl Pages for Status {
     }
 
     fn stats(&self) -> Document {
-        self.stats_of(&self.now())
+        self.stats_of(&self.now(), Detail::Blocks)
     }
 
     fn status(&self, upstream: Option<&[u8]>) -> Option<admin::status::Document> {
@@ -104,9 +104,9 @@ impl Status {
         Arc::clone(&self.now.borrow().context)
     }
 
-    pub(super) fn stats_of(&self, now: &Generation) -> Document {
+    pub(super) fn stats_of(&self, now: &Generation, detail: Detail) -> Document {
         let funnel = &now.context.metrics.funnel;
-        let mut document = match self.counted() {
+        let mut document = match self.counted(detail) {
             Some(stats) if funnel.is_in_guard() => return Document::attached(&stats),
             // Attached since this process started.
             Some(stats) => Document::attached(&stats),
@@ -153,7 +153,7 @@ impl Status {
     }
 
     /// `None`: the guard is not attached, or does not say.
-    fn counted(&self) -> Option<guard::Stats> {
-        self.parent.stats().ok()?
+    fn counted(&self, detail: Detail) -> Option<guard::Stats> {
+        self.parent.stats(detail).ok()?
     }
 }

@@ -156,7 +156,10 @@ impl Privileged {
                 json(&self.guarding.attach_missing(guard, &table)?)
             }
             Request::Interfaces => json(&self.guarding.states(self.named.guard.as_ref())),
-            Request::Stats => json(&self.pin().map(guard::read).transpose()?.flatten()),
+            Request::Stats(detail) => {
+                let read = |pin: &str| guard::read(pin, detail);
+                json(&self.pin().map(read).transpose()?.flatten())
+            }
             Request::Refreshed(networks) => json(&self.refresh(networks)?),
             Request::Stored => match self.prefixes.load()? {
                 (_, Some(bad)) => Err(bad.into()),

@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 
 use super::order::Order;
 use crate::access::StateFile;
-use crate::guard::InterfaceState;
+use crate::guard::{Detail, InterfaceState};
 use crate::prefixes::{Network, Standing};
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -45,7 +45,8 @@ pub(super) enum Request {
     AttachMissing,
     /// The states of the configured interfaces.
     Interfaces,
-    Stats,
+    /// What the guard has counted.
+    Stats(Detail),
     /// What the routing registry has of Meta's own: check it, put it in force, store it for the next start.
     Refreshed(BTreeSet<Network>),
     /// Put in force the prefixes that lie in the state file.
