@@ -17,6 +17,7 @@ const ADMIN: &str = "127.0.0.1:9432";
 fn config(scene: &Scene, guard: &str) -> String {
     format!(
         "[listen]\nplain = [\"0.0.0.0:443\", \"[::]:443\"]\n[upstreams]\n\"a.example\" = {{ address = \"192.0.2.1:443\" }}\n\
+         [dns]\nservers = [\"127.0.0.1:1\"]\ntimeout = \"100ms\"\n\
          [admin]\nlisten = \"{ADMIN}\"\nsocket = {:?}\n[guard]\nrefresh = \"off\"\nstate = {:?}\n{guard}\n",
         scene.dir.path().join("admin.sock"),
         scene.dir.path().join("prefixes")
@@ -168,9 +169,9 @@ fn an_interface_without_ethernet_is_refused_by_name() -> Result<()> {
     scene.edge.run("ip tuntap add dev tun0 mode tun")?;
     refused_by_name(&scene, "tun0")?;
     // A start guards the others.
-    let proxy = start(&scene, "interfaces = [\"wan0\", \"tun0\"]")?;
+    let mut proxy = start(&scene, "interfaces = [\"wan0\", \"tun0\"]")?;
     let line = "guard: attached to wan0 (native); not to tun0: its packets have no Ethernet header";
-    ensure!(proxy.stderr().contains(line), "{}", proxy.stderr());
+    proxy.wait_for_stderr(line, SOON)?;
     assert_eq!((attached(&scene, "wan0")?, attached(&scene, "tun0")?), (Some("1".into()), Some("0".into())));
     let ready = page(&scene, "/ready")?;
     ensure!(ready.starts_with("ready\nguard: not on tun0: its packets have no Ethernet"), "{ready}");
@@ -291,7 +292,7 @@ fn an_interface_that_comes_back_is_filtered_again() -> Result<()> {
     let scene = Scene::new()?;
     let mut proxy = start(&scene, "interfaces = [\"wan0\", \"wan9\"]\nmode = \"strict\"")?;
     let line = "guard: attached to wan0 (native); not to wan9: there is no such interface, mode strict";
-    ensure!(proxy.stderr().contains(line), "{}", proxy.stderr());
+    proxy.wait_for_stderr(line, SOON)?;
     assert!(is_served(&scene, META[3].0) && !is_served(&scene, STRANGERS[0]));
     assert_eq!((attached(&scene, "wan0")?, attached(&scene, "wan9")?), (Some("1".into()), Some("0".into())));
     scene.edge.run("ip link del wan0")?;
@@ -327,7 +328,7 @@ fn an_interface_that_was_not_there_at_the_start_is_guarded_when_it_comes() -> Re
     let scene = Scene::new()?;
     scene.edge.run("ip link del wan0")?;
     let mut proxy = start(&scene, "interfaces = [\"wan0\"]\nmode = \"strict\"")?;
-    ensure!(proxy.stderr().contains("attached to no interface yet; not to wan0"), "{}", proxy.stderr());
+    proxy.wait_for_stderr("attached to no interface yet; not to wan0", SOON)?;
     scene.connect()?;
     proxy.wait_for_stderr("guard: attached to wan0 (native)", SOON)?;
     assert!(is_served(&scene, META[3].0) && !is_served(&scene, STRANGERS[0]));
@@ -349,7 +350,7 @@ fn default_routes_are_followed() -> Result<()> {
     NetNs::link((&other, "wan1"), (&scene.edge, "wan1"))?;
     let guard = "interfaces = \"auto\"\nmode = \"strict\"";
     let mut proxy = start(&scene, guard)?;
-    ensure!(proxy.stderr().contains("guard: attached to wan0 (native), mode strict"), "{}", proxy.stderr());
+    proxy.wait_for_stderr("guard: attached to wan0 (native), mode strict", SOON)?;
     assert_eq!((attached(&scene, "wan0")?, attached(&scene, "wan1")?), (Some("1".into()), None));
     // One family moves: both are guarded.
     scene.edge.run("ip -6 route replace default via fe80::1 dev wan1 metric 1024")?;
@@ -401,7 +402,8 @@ fn an_earlier_guard_that_goes_on_is_told_of() -> Result<()> {
     let scene = Scene::new()?;
     bridge(&scene)?;
     run(scene.hookgate("br0", "mode = \"strict\"", "guard attach")?)?;
-    let proxy = start(&scene, "interfaces = [\"br0\", \"wan0\"]")?;
+    let mut proxy = start(&scene, "interfaces = [\"br0\", \"wan0\"]")?;
+    proxy.wait_for_stderr("guard: not attached", SOON)?;
     let said = proxy.stderr();
     ensure!(
         said.contains("guard: not attached: [guard] interfaces: br0 lies above wan0")
@@ -415,7 +417,11 @@ fn an_earlier_guard_that_goes_on_is_told_of() -> Result<()> {
     let row =
         &stats["prefixes"].as_array().context("rows")?.iter().find(|row| row["prefix"] == "157.240.0.0/17");
     assert_eq!(row.map(|row| (&row["handshakes"], &row["requests"])), Some((&json!(1), &json!(1))));
-    let doctor = scene.hookgate("wan0", "", "doctor")?.output()?;
+    let said = proxy.command(&scene.edge, &["reload"]).unwrap_or_else(|error| format!("{error:#}"));
+    ensure!(said.contains("br0 lies above wan0") && !said.contains("nothing changed"), "{said}");
+    std::fs::write(proxy.config(), config(&scene, "interfaces = [\"wan0\"]"))?;
+    let mut doctor = scene.edge.command(&harness::binary()?.to_string_lossy());
+    let doctor = doctor.arg("doctor").arg("--config").arg(proxy.config()).output()?;
     let said = String::from_utf8_lossy(&doctor.stdout).into_owned();
     ensure!(said.contains("br0: the guard of an earlier start still filters here"), "{said}");
     Ok(())
@@ -427,12 +433,11 @@ fn a_reload_attaches_what_was_taken_off() -> Result<()> {
         return Ok(());
     }
     let scene = Scene::new()?;
-    let proxy = start(&scene, "interfaces = [\"wan0\"]\nmode = \"strict\"")?;
+    let mut proxy = start(&scene, "interfaces = [\"wan0\"]\nmode = \"strict\"")?;
     scene.edge.run("bpftool link detach pinned /sys/fs/bpf/hookgate/link-native-wan0")?;
-    let report = proxy.command(&scene.edge, &["reload"])?;
-    // Unless it was seen before.
-    let said = format!("{report}{}", proxy.stderr());
-    ensure!(said.contains("guard: attached to wan0 (native)\n"), "{said}");
+    proxy.command(&scene.edge, &["reload"])?;
+    // By the reload, unless it was seen before.
+    proxy.wait_for_stderr("guard: attached to wan0 (native)\n", Duration::from_secs(3))?;
     assert!(is_served(&scene, META[3].0) && !is_served(&scene, STRANGERS[0]));
     Ok(())
 }

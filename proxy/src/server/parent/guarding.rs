@@ -51,7 +51,8 @@ impl SupervisedGuard {
                 (self.pin, self.config) = (Some(guard.pin.clone()), Some(guard.clone()));
                 Ok((Attached { rows: attached.rows, words }, attached.funnel))
             }
-            Err(error) if self.config.is_none() => self.use_earlier(guard, error),
+            // To an operator who has asked for it, it is refused.
+            Err(error) if absence == Absence::Awaited => self.use_earlier(guard, error),
             Err(error) => Err(error),
         }
     }
