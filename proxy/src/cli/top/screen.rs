@@ -89,7 +89,7 @@ fn head(document: &Document, live: &Live, view: &View) -> [String; 2] {
         dropped += counts.dropped.unwrap_or(0);
     }
     [
-        format!("hookgate  {guard}{paused}"),
+        format!("hookgate{paused}  {guard}"),
         format!("{}  SYN/s {syns:.1}  requests/s {requests:.1}  dropped {dropped}", document.taken),
     ]
 }
