@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use harness::{Ca, Certs, DnsServer, Need, NetNs, Proxy, TempDir, free_port, require, run, wait_until};
@@ -284,6 +284,28 @@ fn interfaces_are_there_or_held_by_somebody_else() -> Result<()> {
         Ok(found.level("31.13.66.0/24", "1 SYN").is_ok())
     })?;
     assert!(seen, "no verdict on a prefix that sent a SYN");
+    Ok(())
+}
+
+#[test]
+fn a_firewall_on_loopback_delays_no_start() -> Result<()> {
+    if !require(&[Need::Root, Need::Program("ip"), Need::Program("nft")]) {
+        return Ok(());
+    }
+    let (ns, dir) = (NetNs::new()?, TempDir::new("doctor")?);
+    ns.run("nft add table inet silent")?;
+    ns.run("nft add chain inet silent input { type filter hook input priority 0 ; }")?;
+    ns.run("nft add rule inet silent input iif lo drop")?;
+    let config = plain("\"127.0.0.1:1\"", "")?;
+    // It is waited for no longer than any other start.
+    let mut proxy = Proxy::start_in(&ns, &config)?;
+    let silent = "the probe over loopback got no answer in 2 s (a firewall on lo?)";
+    proxy.wait_for_stderr(&format!("kernel TLS: not used: {silent}"), Duration::from_secs(10))?;
+    let begun = Instant::now();
+    let found = Examination::at(&ns, proxy.config())?;
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+    assert_eq!(found.level("kernel TLS", silent)?, "warn");
+    drop(dir);
     Ok(())
 }
 

@@ -154,6 +154,12 @@ fn kernel_tls(ktls: Ktls) -> Finding {
             format!("not used: {error}: {costs}"),
             "where the kernel was built with it: `modprobe tls`, and `echo tls >/etc/modules-load.d/tls.conf` for later",
         ),
+        (_, Err(error @ NoKernelTls::Silent)) => Finding::warn(
+            SUBJECT,
+            format!("not used: {error}: {costs}"),
+            "let loopback through (`nft list ruleset`, `iptables -S`), and is the table of connections full \
+             (`sysctl net.netfilter.nf_conntrack_count net.netfilter.nf_conntrack_max`)? then restart hookgate",
+        ),
         (_, Err(error)) => Finding::warn(
             SUBJECT,
             format!("not used: {error}: {costs}"),
