@@ -216,6 +216,14 @@ fn dns_servers_are_asked_one_by_one() -> Result<()> {
     let found = Examination::of(&here, &dir, &plain(&format!("\"{dead}\""), "")?)?;
     assert_eq!(found.level(&fails, "")?, "fail");
 
+    // Requests wait for no name then, as for /ready.
+    let named = "\"a.example\" = {}";
+    let addressed =
+        plain(&format!("\"{dead}\""), "")?.replace(named, "\"a.example\" = { address = \"192.0.2.1\" }");
+    let found = Examination::of(&here, &dir, &addressed)?;
+    found.is_consistent()?;
+    assert_eq!(found.level(&fails, "")?, "warn");
+
     let unknown = plain(&format!("\"{address}\""), "")?.replace("a.example", "gone.example");
     let found = Examination::of(&here, &dir, &unknown)?;
     assert_eq!(found.level(&works, "gone.example: the DNS says Non-Existent Domain")?, "fail");
