@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use harness::{Need, NetNs, Proxy, Running, TempDir, require, run};
+use harness::{Need, NetNs, Proxy, Running, Stopped, TempDir, require, run};
 use serde_json::Value;
 
 const ADDRESS: &str = "127.0.0.1:8443";
@@ -130,6 +130,24 @@ fn an_update_is_taken_over_by_whoever_runs() -> Result<()> {
     assert!(String::from_utf8_lossy(&refused.stderr).contains("at least half of them must"), "{refused:?}");
     scene.send()?;
     assert_eq!(scene.rows(&config)?, [row("157.240.0.0/17", 1, 1), row("157.240.1.0/24", 2, 2)]);
+
+    // Beside a proxy that hangs, the guard itself, in time.
+    let hung = Stopped::new(proxy.worker()?)?;
+    scene.register(&[
+        "31.13.24.0/21",
+        "157.240.0.0/17",
+        "157.240.1.0/24",
+        "157.240.2.0/24",
+        "2a03:2880::/32",
+    ])?;
+    let begun = Instant::now();
+    let output = scene.hookgate(&config, &["prefixes", "update"])?.output()?;
+    let (took, said) = (begun.elapsed(), String::from_utf8_lossy(&output.stdout).into_owned());
+    assert!(output.status.success() && took < 2 * SOON, "{took:?} {output:?}");
+    assert!(said.contains("+ 157.240.2.0/24") && said.contains("in force in the guard"), "{said}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("hookgate does not answer: "), "{output:?}");
+    drop(hung);
+    scene.register(&["31.13.24.0/21", "157.240.0.0/17", "157.240.1.0/24", "2a03:2880::/32"])?;
 
     // Without the proxy, the guard itself: its rows go on where they were.
     proxy.kill()?;

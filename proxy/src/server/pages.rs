@@ -3,13 +3,12 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::generation::Generation;
-use super::parent::Parent;
+use super::parent::{Parent, ParentError};
 use super::prefixes::Prefixes;
 use super::status::Process;
 use super::{readiness, status};
 use crate::admin::{self, Pages};
 use crate::datapath::{Class, Context, Life};
-use crate::guard;
 use crate::observe::{Delivery, Exposition, UpstreamMetrics, clock};
 use crate::stats::{self, Document};
 
@@ -36,7 +35,8 @@ impl Pages for Status {
         self.context().log.expose(&mut to);
         self.connections(&mut to);
         self.upstreams(&mut to);
-        if let Some(stats) = self.counted() {
+        // Absent, where the parent does not tell.
+        if let Ok(Some(stats)) = self.parent.stats() {
             stats::expose(&stats, &mut to);
         }
         if let Some(renewal) = self.now().certificates.as_ref().and_then(|held| held.renewal()) {
@@ -53,8 +53,8 @@ impl Pages for Status {
         to
     }
 
-    fn stats(&self) -> Document {
-        self.stats_of(&self.now())
+    fn stats(&self) -> Result<Document, String> {
+        self.stats_of(&self.now()).map_err(|error| error.to_string())
     }
 
     fn status(&self, upstream: Option<&[u8]>) -> Option<admin::status::Document> {
@@ -97,10 +97,18 @@ impl Status {
         Arc::clone(&self.now.borrow().context)
     }
 
-    pub(super) fn stats_of(&self, now: &Generation) -> Document {
-        if let Some(stats) = self.counted() {
-            return Document::attached(&stats);
-        }
+    /// Errors: the parent, who reads what the guard has counted, does not answer.
+    pub(super) fn stats_of(&self, now: &Generation) -> Result<Document, ParentError> {
+        let document = match self.parent.stats() {
+            Ok(Some(stats)) => Document::attached(&stats),
+            Ok(None) | Err(ParentError::Refused(_)) => Self::without_guard(now),
+            Err(error @ ParentError::Gone(_)) => return Err(error),
+        };
+        Ok(document)
+    }
+
+    /// What the proxy alone has counted.
+    pub(super) fn without_guard(now: &Generation) -> Document {
         let funnel = &now.context.metrics.funnel;
         let mut document = Document::without_guard(clock::now(), now.mode, funnel.networks());
         document.add_funnel(funnel);
@@ -141,10 +149,5 @@ impl Status {
                 to.sample(&[("upstream", &upstream.name)], in_flight);
             }
         }
-    }
-
-    /// `None`: the guard is not attached, or does not say.
-    fn counted(&self) -> Option<guard::Stats> {
-        self.parent.stats().ok()?
     }
 }

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use harness::{Need, NetNs, Origin, TempDir, binary, require, run, wait_until};
+use harness::{Need, NetNs, Origin, Stopped, TempDir, binary, require, run, wait_until};
 use serde_json::{Value, json};
 
 use crate::{OK, Relay, TIMEOUTS, get, post, proxy_line, upstream};
@@ -138,11 +138,17 @@ impl Tmux {
     /// What is on the screen, once it holds `text`.
     fn shows(&self, text: &str) -> Result<String> {
         let mut screen = String::new();
-        let shown = wait_until(Duration::from_secs(10), || {
+        let shown = wait_until(Duration::from_secs(20), || {
             screen = self.run(&["capture-pane", "-p"])?;
             Ok(screen.contains(text))
         })?;
         if shown { Ok(screen) } else { bail!("{text:?} is not on the screen:\n{screen}") }
+    }
+
+    /// Returns once `text` is on the screen no more.
+    fn gone(&self, text: &str) -> Result<()> {
+        let is_gone = || Ok(!self.run(&["capture-pane", "-p"])?.contains(text));
+        if wait_until(Duration::from_secs(10), is_gone)? { Ok(()) } else { bail!("{text:?} stays") }
     }
 }
 
@@ -169,6 +175,11 @@ fn top_works_in_a_terminal_of_80_by_24() -> Result<()> {
     terminal.shows("PREFIX")?;
     terminal.press("s")?;
     terminal.shows("order: bytes")?;
+    let hung = Stopped::new(scene.relay.proxy.worker()?)?;
+    let screen = terminal.shows("hookgate does not answer: ")?;
+    assert!(screen.contains("q quit"), "{screen}");
+    drop(hung);
+    terminal.gone("hookgate does not answer: ")?;
     terminal.press("Space")?;
     terminal.shows("PAUSED")?;
     terminal.press("q")?;
