@@ -116,11 +116,12 @@ fn a_worker_that_hangs_keeps_no_command_waiting() -> Result<()> {
     assert_eq!((before.code, &*before.stderr), (Some(0), ""), "{before:?}");
     let worker = scene.proxy.worker()?;
     let stopped = Stopped::new(worker)?;
-    let [json, text, status, deliveries, reload, add, doctor] = scene.run_all([
+    let [json, text, status, deliveries, health, reload, add, doctor] = scene.run_all([
         &["stats", "--json"],
         &["stats"],
         &["guard", "status"],
         &["deliveries"],
+        &["health"],
         &["reload"],
         &["upstream", "add", "more.example", "--no-probe"],
         &["doctor", "--json"],
@@ -143,7 +144,7 @@ fn a_worker_that_hangs_keeps_no_command_waiting() -> Result<()> {
     assert!(status.code == Some(0) && status.stdout.starts_with("attached to lo"), "{status:?}");
     assert!(status.stderr.contains("hookgate does not answer: "), "{status:?}");
 
-    for said in [&deliveries, &reload, &add] {
+    for said in [&deliveries, &health, &reload, &add] {
         assert!(said.code == Some(1) && said.stderr.contains(SILENT), "{said:?}");
     }
     assert!(
@@ -177,16 +178,18 @@ fn a_supervisor_that_hangs_keeps_no_command_waiting() -> Result<()> {
     let scene = Scene::start()?;
     let supervisor = scene.proxy.pid();
     let stopped = Stopped::new(supervisor)?;
-    let [json, status, deliveries, doctor] = scene.run_all([
+    let [json, status, deliveries, health, doctor] = scene.run_all([
         &["stats", "--json"],
         &["guard", "status"],
         &["deliveries"],
+        &["health"],
         &["doctor", "--json"],
     ])?;
     assert!(json.code == Some(0) && json.stderr.contains("from the pins"), "{json:?}");
     assert_eq!(json.json()?["guard"]["state"], "attached");
     assert!(status.code == Some(0) && status.stdout.starts_with("attached to lo"), "{status:?}");
     assert_eq!(deliveries.code, Some(0), "what serves knows them by itself: {deliveries:?}");
+    assert_eq!((health.code, &*health.stdout), (Some(0), "ready\n"), "it serves: {health:?}");
     assert_eq!(doctor.code, Some(1), "{doctor:?}");
     let (failure, _) = Scene::failure(&doctor)?;
     let expected = format!(

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,12 +18,14 @@ pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(6);
 #[derive(Clone, Debug)]
 pub enum Place {
     Socket(PathBuf),
+    Address(SocketAddr),
 }
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Socket(path) => path.display().fmt(f),
+            Self::Address(address) => address.fmt(f),
         }
     }
 }
@@ -71,6 +74,11 @@ pub fn get_within(timeout: Duration, socket: &Path, path: &str) -> Result<String
     ask(timeout, &Place::Socket(socket.to_owned()), &get_request(path))
 }
 
+/// The same from wherever it answers.
+pub fn get_from(place: &Place, path: &str) -> Result<String, AskError> {
+    ask(ANSWER_TIMEOUT, place, &get_request(path))
+}
+
 /// What came of it.
 pub fn post(socket: &Path, path: &str) -> Result<String, AskError> {
     let request =
@@ -110,6 +118,11 @@ fn connect(place: &Place, timeout: Duration) -> io::Result<Socket> {
             // It bounds connect(2) too, which waits while the queue of a proxy that hangs is full.
             socket.set_write_timeout(Some(timeout))?;
             socket.connect(&SockAddr::unix(path)?)?;
+            Ok(socket)
+        }
+        Place::Address(address) => {
+            let socket = Socket::new(Domain::for_address(*address), Type::STREAM, None)?;
+            socket.connect_timeout(&(*address).into(), timeout)?;
             Ok(socket)
         }
     }
