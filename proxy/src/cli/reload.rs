@@ -15,6 +15,6 @@ pub(super) fn run(file: &ConfigFile) -> anyhow::Result<ExitCode> {
             file.path().display()
         )
     })?;
-    print(&proxy::post(&socket, "/reload").context("not reloaded, what was in force stays")?)?;
+    print(&proxy::post(&socket, "/reload")?)?;
     Ok(ExitCode::SUCCESS)
 }

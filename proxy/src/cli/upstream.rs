@@ -174,7 +174,7 @@ fn told(config: &Config) -> anyhow::Result<String> {
         }
         Err(error @ AskError::Silent { .. }) => Err(error)
             .context("the running proxy does not answer, and may take it over only at its next start"),
-        Err(error) => Err(error).context("the running proxy keeps to what it had"),
+        Err(error) => Err(error).context("the running proxy"),
     }
 }
 
