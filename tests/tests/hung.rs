@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use harness::{Need, NetNs, Proxy, Stopped, TempDir, require, run, wait_until};
+use harness::{Need, NetNs, Proxy, Running, Stopped, TempDir, require, run, wait_until};
 use serde_json::Value;
 
 const ADDRESS: &str = "127.0.0.1:8443";
@@ -205,5 +205,34 @@ fn a_supervisor_that_hangs_keeps_no_command_waiting() -> Result<()> {
     drop(stopped);
     let goes_on = wait_until(SOON, || Ok(scene.run(&["reload"])?.code == Some(0)))?;
     assert!(goes_on, "{}", scene.proxy.stderr());
+    Ok(())
+}
+
+#[test]
+fn who_keeps_the_pins_locked_keeps_nobody_waiting() -> Result<()> {
+    if !require(&[Need::Root, Need::Guard, Need::Program("flock")]) {
+        return Ok(());
+    }
+    let (ns, dir) = (NetNs::new()?, TempDir::new("locked")?);
+    let config = dir.write(
+        "hookgate.toml",
+        "[listen]\nplain = [\"127.0.0.1:1\"]\n[upstreams]\n[guard]\ninterfaces = [\"lo\"]\nstate = \"prefixes\"\n",
+    )?;
+    let mut holder = ns.command("flock");
+    holder.args(["--no-fork", "/sys/fs/bpf", "sh", "-c", "echo locked >&2; exec sleep 60"]);
+    let mut holder = Running::start(holder)?;
+    holder.wait_for_stderr("locked", SOON)?;
+    let attach = || {
+        let mut attach = ns.command("timeout");
+        attach.arg("60").arg(harness::binary()?).args(["guard", "attach", "--config"]).arg(&config);
+        Ok::<_, anyhow::Error>(attach)
+    };
+    let begun = Instant::now();
+    let refused = attach()?.output()?;
+    let (took, said) = (begun.elapsed(), String::from_utf8_lossy(&refused.stderr).into_owned());
+    assert!(refused.status.code() == Some(1) && took < LIMIT, "{took:?}: {said}");
+    assert!(said.contains("another hookgate changes what lies in /sys/fs/bpf"), "{said}");
+    holder.stop()?;
+    assert!(run(attach()?)?.starts_with("attached to lo"));
     Ok(())
 }

@@ -33,6 +33,11 @@ pub enum Error {
     NotPermitted,
     #[error("/sys/fs/bpf is not mounted: run `mount -t bpf bpf /sys/fs/bpf`")]
     NoBpffs,
+    #[error(
+        "another hookgate changes what lies in /sys/fs/bpf, and has not done for 8 s: does it hang? `fuser -v /sys/fs/bpf` \
+         names it"
+    )]
+    Locked,
     #[error("[guard] pin {0:?} can't be a folder under /sys/fs/bpf: use letters, digits, `-` and `_`")]
     PinName(String),
     #[error("[guard] interfaces: there is no interface {name:?} here; there are: {}", present.join(", "))]
