@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -99,7 +99,7 @@ fn a_machine_that_is_well() -> Result<()> {
     for (subject, text) in [
         ("configuration", "is fine, 1 upstream"),
         ("kernel", "Linux "),
-        ("BPF", "the kernel has BPF"),
+        ("BPF", "the kernel takes the guard's program"),
         ("bpffs", "mounted at /sys/fs/bpf"),
         ("clock", "20"),
         ("wan0", "there, and up"),
@@ -314,6 +314,39 @@ fn a_firewall_on_loopback_delays_no_start() -> Result<()> {
     assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
     assert_eq!(found.level("kernel TLS", silent)?, "warn");
     drop(dir);
+    Ok(())
+}
+
+#[test]
+fn capabilities_in_a_user_namespace_are_none_for_bpf() -> Result<()> {
+    if !require(&[Need::Root, Need::Guard, Need::Program("ip"), Need::Program("unshare")]) {
+        return Ok(());
+    }
+    let (ns, dir) = (NetNs::new()?, TempDir::new("doctor")?);
+    let config = plain("\"127.0.0.1:1\"", "[guard]\ninterfaces = [\"lo\"]\nstate = \"prefixes\"")?;
+    let config = dir.write("hookgate.toml", config)?;
+    let inside = |arguments: &[&str]| -> Result<Output> {
+        let mut command = ns.command("unshare");
+        command.args(["--user", "--map-root-user", "--"]).arg(harness::binary()?);
+        Ok(command.args(arguments).arg("--config").arg(&config).output()?)
+    };
+    let output = inside(&["doctor", "--json"])?;
+    let found = Examination { code: output.status.code(), document: serde_json::from_slice(&output.stdout)? };
+    found.is_consistent()?;
+    let forbidden = "BPF is not allowed here although the process has the capabilities for it";
+    assert_eq!(found.level("BPF", forbidden)?, "fail");
+    assert_eq!(found.level("capabilities", "held in a user namespace")?, "warn");
+
+    let refused = inside(&["guard", "attach"])?;
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(refused.status.code() == Some(1) && said.contains(forbidden), "{said}");
+
+    // Without CAP_PERFMON the verifier refuses what the program does with pointers.
+    let mut weak = ns.command("setpriv");
+    weak.arg("--bounding-set=-sys_admin,-perfmon").arg(harness::binary()?);
+    let refused = weak.args(["guard", "attach", "--config"]).arg(&config).output()?;
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(refused.status.code() == Some(1) && said.contains("CAP_PERFMON"), "{said}");
     Ok(())
 }
 
