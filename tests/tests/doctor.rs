@@ -350,6 +350,65 @@ fn capabilities_in_a_user_namespace_are_none_for_bpf() -> Result<()> {
     Ok(())
 }
 
+/// A control group in the hierarchy that a namespace sees.
+struct Cgroup<'n>(&'n NetNs, String);
+
+impl<'n> Cgroup<'n> {
+    fn new(ns: &'n NetNs) -> Result<Self> {
+        let path = format!("/sys/fs/cgroup/hookgate-doctor-{}", std::process::id());
+        ns.run(&format!("mkdir {path}"))?;
+        Ok(Self(ns, path))
+    }
+
+    fn remove(&self) -> Result<()> {
+        self.0.run(&format!("rmdir {}", self.1)).map(drop)
+    }
+}
+
+impl Drop for Cgroup<'_> {
+    fn drop(&mut self) {
+        // It may have gone already.
+        let _ = self.remove();
+    }
+}
+
+#[test]
+fn handshakes_are_not_counted_once_the_control_group_is_gone() -> Result<()> {
+    /// Makes the control group the root of all that it sees, as a container does.
+    const CONTAINER: &str = "echo $$ >$0/cgroup.procs && exec unshare --cgroup --mount -- sh -c \
+        'umount /sys/fs/cgroup && mount -t cgroup2 cgroup2 /sys/fs/cgroup && exec \"$@\"' sh \"$@\"";
+    if !require(&[Need::Root, Need::Guard, Need::Program("ip"), Need::Program("unshare")]) {
+        return Ok(());
+    }
+    let (ns, dir) = (NetNs::new()?, TempDir::new("doctor")?);
+    let config = plain("\"127.0.0.1:1\"", "[guard]\ninterfaces = [\"lo\"]\nstate = \"prefixes\"")?;
+    let config = dir.write("hookgate.toml", config)?;
+    let guard = |command: &mut Command, action: &str| -> Result<String> {
+        let output =
+            command.arg(harness::binary()?).args(["guard", action, "--config"]).arg(&config).output()?;
+        ensure!(output.status.success(), "{output:?}");
+        Ok(String::from_utf8(output.stdout)?)
+    };
+    let cgroup = Cgroup::new(&ns)?;
+    let mut container = ns.command("sh");
+    container.args(["-c", CONTAINER, &cgroup.1]);
+    let attached = guard(&mut container, "attach")?;
+    assert!(!attached.contains("handshakes are not counted"), "{attached}");
+    assert!(!guard(&mut ns.command("env"), "status")?.contains("not counted"));
+
+    cgroup.remove()?;
+    // The kernel lets go of the link some time later.
+    let uncounted = "handshakes are not counted: the control group that the guard was attached in is gone";
+    let told = || Ok(guard(&mut ns.command("env"), "status")?.contains(uncounted));
+    assert!(wait_until(Duration::from_secs(10), told)?, "{}", guard(&mut ns.command("env"), "status")?);
+    let found = Examination::at(&ns, &config)?;
+    assert_eq!(found.level("traffic", uncounted)?, "warn");
+
+    guard(&mut ns.command("env"), "attach")?;
+    assert!(!guard(&mut ns.command("env"), "status")?.contains("not counted"));
+    Ok(())
+}
+
 #[test]
 fn a_refresh_that_can_not_be_used_is_a_warning() -> Result<()> {
     let dir = TempDir::new("doctor")?;

@@ -84,6 +84,10 @@ pub enum Error {
     NoTimer,
     #[error("it could not be arranged when the guard was attached: `hookgate guard attach` says why")]
     HandshakesRefused,
+    #[error(
+        "the control group that the guard was attached in is gone, as with a container: `hookgate guard attach` attaches it anew"
+    )]
+    CgroupGone,
     #[error("can't tell this network namespace from others (SO_NETNS_COOKIE, which Linux 5.14 brought)")]
     Netns(#[source] io::Error),
     #[error("the kernel's verifier refuses the guard's program; that of Linux 5.18 takes it:\n{log}")]
