@@ -280,6 +280,7 @@ mod tests {
             ],
             other: counts(1),
             seen: None,
+            hidden_sources: None,
         }
     }
 

@@ -10,7 +10,7 @@ use super::{readiness, status};
 use crate::admin::{self, Pages};
 use crate::datapath::{Class, Context, Life};
 use crate::observe::{Delivery, Exposition, UpstreamMetrics, clock};
-use crate::stats::{self, Document};
+use crate::stats::{self, Document, HiddenSources};
 
 /// Where whoever asked for a reload is told what came of it.
 pub(super) type Reply = oneshot::Sender<Result<String, String>>;
@@ -104,7 +104,9 @@ impl Status {
             Ok(None) | Err(ParentError::Refused(_)) => Self::without_guard(now),
             Err(error @ ParentError::Gone(_)) => return Err(error),
         };
-        Ok(document)
+        let hidden = now.context.metrics.hidden_sources.seen();
+        let hidden_sources = hidden.map(|(requests, source)| HiddenSources { requests, source });
+        Ok(Document { hidden_sources, ..document })
     }
 
     /// What the proxy alone has counted.
