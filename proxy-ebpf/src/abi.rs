@@ -5,16 +5,18 @@ use crate::packet::{Address, Flags};
 use crate::verdict::Limit;
 
 /// The layout of everything below.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// The XDP program's name.
 pub const PROGRAM: &str = "hookgate";
+/// The same program for kernels that do not hand over frames in fragments (before Linux 5.18).
+pub const PROGRAM_LINEAR: &str = "hookgate_linear";
 /// The name of the XDP program that is run once, by hand, to begin the sweeps through the attempts.
 pub const SWEEPS: &str = "begin_sweeps";
 /// The name of the sock_ops program, which is told of every handshake that the kernel's TCP completes.
 pub const HANDSHAKES: &str = "handshakes";
 
-/// `u32` index → [`Counters`], one set a CPU. Index 0 is [`OTHER`].
+/// `u32` index → [`Counters`], one set a CPU. Index 0 is [`OTHER`]. At most [`CAPACITY`]; as many as user space asks for.
 pub const COUNTERS: &str = "COUNTERS";
 /// Meta's IPv4 prefixes → index.
 pub const PREFIXES_V4: &str = "PREFIXES_V4";
@@ -26,17 +28,19 @@ pub const ALLOWED_V4: &str = "ALLOWED_V4";
 pub const ALLOWED_V6: &str = "ALLOWED_V6";
 /// A bit a TCP port, [`PORTS_PER_WORD`] to a `u64`, lowest first.
 pub const PORTS: &str = "PORTS";
-/// [`Endpoints`] → [`Attempt`], for Meta's sources.
+/// [`AttemptKey`] → [`Attempt`], for Meta's sources.
 pub const ATTEMPTS_META: &str = "ATTEMPTS_META";
-/// [`Endpoints`] → [`Attempt`], for everybody else's: a flood of theirs takes no room from Meta's.
+/// [`AttemptKey`] → [`Attempt`], for everybody else's: a flood of theirs takes no room from Meta's.
 pub const ATTEMPTS_OTHER: &str = "ATTEMPTS_OTHER";
 /// One [`Sweep`].
 pub const SWEEP: &str = "SWEEP";
 /// `u32` index → when a SYN last found no room among the attempts, as [`Counters::last_seen`].
 pub const UNTRACKED: &str = "UNTRACKED";
-/// [`crate::block::Block`] of Meta's → [`Seen`], one set a CPU. The least recently seen gives way.
+/// [`crate::block::Block`] of Meta's from which no handshake was completed yet → [`Seen`]. The least recently seen gives way.
 pub const SEEN: &str = "SEEN";
-/// [`crate::block::Block`] of a stranger → [`Stranger`], one set a CPU. The least recently seen gives way.
+/// [`crate::block::Block`] of Meta's from which one was → [`Seen`]. None gives way: nobody gets in by sending packets.
+pub const PROVEN: &str = "PROVEN";
+/// [`crate::block::Block`] of a stranger → [`Stranger`]. The least recently seen gives way.
 pub const STRANGERS: &str = "STRANGERS";
 /// A stranger's address → its bucket, as [`Limit::admit`] keeps it. The least recently seen gives way.
 pub const BUCKETS: &str = "BUCKETS";
@@ -64,7 +68,8 @@ pub const ALLOWED_MOST: u32 = 1024;
 pub const ALLOWED_CAPACITY: u32 = 2 * ALLOWED_MOST;
 pub const ATTEMPTS_META_CAPACITY: u32 = 16384;
 pub const ATTEMPTS_OTHER_CAPACITY: u32 = 8192;
-pub const SEEN_CAPACITY: u32 = 8192;
+pub const SEEN_CAPACITY: u32 = 4096;
+pub const PROVEN_CAPACITY: u32 = 4096;
 pub const STRANGERS_CAPACITY: u32 = 8192;
 pub const BUCKETS_CAPACITY: u32 = 16384;
 
@@ -73,13 +78,18 @@ pub const PORT_WORDS: u32 = (u16::MAX as u32 + 1) / PORTS_PER_WORD;
 
 /// How often the attempts are swept, in nanoseconds: so much later than they might they fail.
 pub const SWEEP_INTERVAL: u64 = 250_000_000;
+/// How long after the last sweep it is certain that none will come, in nanoseconds.
+pub const SWEEPS_STALLED: u64 = 5_000_000_000;
 /// How long after its last SYN an attempt that is not completed has failed, in nanoseconds.
 pub const PATIENCE: u64 = 10_000_000_000;
 /// How long after a RST that may be genuine an attempt has failed, in nanoseconds, unless the kernel's TCP thought
 /// otherwise and completes it.
 pub const AFTER_RESET: u64 = 100_000_000;
 
-/// What one CPU saw of one prefix.
+/// How long a completed attempt is kept, in nanoseconds: copies of its SYN may be under way.
+pub const AFTER_COMPLETION: u64 = 1_000_000_000;
+
+/// What was seen of one prefix, by one CPU, or of one block.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
@@ -107,15 +117,22 @@ pub struct Counters {
 const _: () = assert!(size_of::<Counters>() == 11 * size_of::<u64>());
 
 impl Counters {
+    /// Counts a packet that passes; `add` adds to a count.
     #[inline(always)]
-    pub fn pass(&mut self, flags: Flags, bytes: u64, now: u64) {
-        self.packets += 1;
-        self.bytes += bytes;
+    pub fn pass(&mut self, flags: Flags, bytes: u64, now: u64, add: impl Fn(&mut u64, u64)) {
+        add(&mut self.packets, 1);
+        add(&mut self.bytes, bytes);
         self.last_seen = now;
         if flags.is_notable() {
-            self.syns += u64::from(flags.opens());
-            self.fins += u64::from(flags.has(Flags::FIN));
-            self.rsts += u64::from(flags.has(Flags::RST));
+            if flags.opens() {
+                add(&mut self.syns, 1);
+            }
+            if flags.has(Flags::FIN) {
+                add(&mut self.fins, 1);
+            }
+            if flags.has(Flags::RST) {
+                add(&mut self.rsts, 1);
+            }
         }
     }
 
@@ -125,6 +142,35 @@ impl Counters {
         self.bytes += bytes;
         self.last_seen = now;
         self.dropped += 1;
+    }
+
+    /// All but the last packet's time.
+    pub fn counts_mut(&mut self) -> [&mut u64; 10] {
+        let Self {
+            packets,
+            bytes,
+            last_seen: _,
+            dropped,
+            syns,
+            syns_retransmitted,
+            handshakes,
+            handshakes_failed,
+            untracked,
+            fins,
+            rsts,
+        } = self;
+        [
+            packets,
+            bytes,
+            dropped,
+            syns,
+            syns_retransmitted,
+            handshakes,
+            handshakes_failed,
+            untracked,
+            fins,
+            rsts,
+        ]
     }
 
     /// Adds what another CPU saw.
@@ -143,17 +189,18 @@ impl Counters {
     }
 }
 
-/// Both ends of a connection; an IPv4 address is mapped into IPv6 (RFC 4291 §2.5.5.2).
+/// Which handshake a SYN belongs to: whose it is, and the number it begins with. Not where to, since that is rewritten on
+/// the way to the socket by whoever publishes ports (REDIRECT, DNAT). An IPv4 address is mapped into IPv6 (RFC 4291 §2.5.5.2).
 #[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Endpoints {
+pub struct AttemptKey {
     pub source: [u8; 16],
-    pub destination: [u8; 16],
+    /// Of the SYN.
+    pub sequence: u32,
     pub source_port: u16,
-    pub destination_port: u16,
-    pub reserved: u32,
+    pub reserved: u16,
 }
-const _: () = assert!(size_of::<Endpoints>() == 40);
+const _: () = assert!(size_of::<AttemptKey>() == 24);
 
 /// A handshake under way, or one that ended a moment ago.
 #[repr(C)]
@@ -164,8 +211,7 @@ pub struct Attempt {
     pub deadline: u64,
     /// Whose counters it belongs to.
     pub index: u32,
-    /// Of its SYN.
-    pub sequence: u32,
+    pub reserved: u32,
 }
 const _: () = assert!(size_of::<Attempt>() == 3 * size_of::<u64>());
 
@@ -182,7 +228,10 @@ impl Attempt {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sweep {
     pub timer: bpf_timer,
+    /// When they were swept last, as [`Counters::last_seen`]; 0: never.
+    pub last: u64,
 }
+const _: () = assert!(size_of::<Sweep>() == 24);
 
 /// The kernel's own `struct bpf_timer`; it finds the one in a map's values by this name.
 #[repr(C)]
@@ -196,11 +245,27 @@ pub struct bpf_timer {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
     pub counters: Counters,
-    /// Of the prefix in which the block lies, while `generation` is that of [`Settings`].
-    pub index: u32,
-    pub generation: u32,
+    /// In which prefix the block lies: a generation of [`Settings`], and the index in that one. One number, since other CPUs
+    /// write it too.
+    place: u64,
 }
 const _: () = assert!(size_of::<Seen>() == 12 * size_of::<u64>());
+
+impl Seen {
+    /// The index of the prefix in which it lies; `None` when that is not known of this generation.
+    #[inline(always)]
+    pub fn index(&self, generation: u32) -> Option<u32> {
+        let (known, index) = ((self.place >> 32) as u32, self.place as u32);
+        if known == generation { Some(index) } else { None }
+    }
+
+    /// What is said of an odd generation is not believed.
+    #[inline(always)]
+    pub fn set_index(&mut self, generation: u32, index: u32) {
+        let generation = if generation.is_multiple_of(2) { generation } else { 0 };
+        self.place = u64::from(generation) << 32 | u64::from(index);
+    }
+}
 
 /// A /24 or /48 of which packets passed that `strict` would have dropped.
 #[repr(C)]
@@ -292,12 +357,12 @@ impl Settings {
 mod pod {
     use crate::block::Block;
 
-    use super::{Attempt, Counters, Endpoints, Requests, Row, Seen, Settings, Stranger};
+    use super::{Attempt, AttemptKey, Counters, Requests, Row, Seen, Settings, Stranger, Sweep};
 
     // SAFETY: repr(C) of integers alone, no padding (sizes asserted above): every bit pattern is a value.
     unsafe impl aya::Pod for Counters {}
     // SAFETY: as above.
-    unsafe impl aya::Pod for Endpoints {}
+    unsafe impl aya::Pod for AttemptKey {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Attempt {}
     // SAFETY: as above.
@@ -310,6 +375,8 @@ mod pod {
     unsafe impl aya::Pod for Row {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Settings {}
+    // SAFETY: as above. The kernel shows zeros for the timer, and keeps its own when an element is written.
+    unsafe impl aya::Pod for Sweep {}
     // SAFETY: a transparent integer.
     unsafe impl aya::Pod for Block {}
 }

@@ -11,15 +11,30 @@ use aya_ebpf::bindings::BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB;
 use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_PASS};
 use aya_ebpf::macros::{sock_ops, xdp};
 use aya_ebpf::programs::{SockOpsContext, XdpContext};
-use hookgate_ebpf::packet;
+use hookgate_ebpf::packet::{self, Found, Packet};
+use hookgate_ebpf::verdict::Reason;
 
-use program::{Frame, Socket, admit, completed, is_guarded};
+use program::{Frame, Socket, admit, admit_hidden, completed, is_guarded};
 
 #[xdp(frags)]
 pub fn hookgate(ctx: XdpContext) -> u32 {
-    let frame = Frame::new(ctx);
-    match packet::parse(&frame) {
-        Some(segment) if is_guarded(segment.destination_port) => admit(&frame, &segment),
+    filter(&Frame::<true>::new(ctx))
+}
+
+/// For kernels before 5.18, which hand over no frames in fragments.
+#[xdp]
+pub fn hookgate_linear(ctx: XdpContext) -> u32 {
+    filter(&Frame::<false>::new(ctx))
+}
+
+#[inline(always)]
+fn filter(frame: &impl Packet) -> u32 {
+    match packet::parse(frame) {
+        Found::Segment(segment) if is_guarded(segment.destination_port) => admit(frame, &segment),
+        Found::ShortFragment { source, destination_port } if is_guarded(destination_port) => {
+            admit_hidden(frame, source, Reason::Fragment)
+        }
+        Found::LongChain { source } => admit_hidden(frame, source, Reason::Extensions),
         _ => XDP_PASS,
     }
 }

@@ -100,6 +100,8 @@ const VLAN_TAG: usize = 4;
 const VLAN_TAGS: usize = 2;
 
 const IPV4_HEADER: usize = 20;
+const MORE_FRAGMENTS: u16 = 0x2000;
+const FRAGMENT_OFFSET: u16 = 0x1fff;
 const IPV6_HEADER: usize = 40;
 /// The unit of IPv6 extension lengths.
 const OCTETS: usize = 8;
@@ -114,17 +116,56 @@ const AUTHENTICATION: u8 = 51;
 const DESTINATION_OPTIONS: u8 = 60;
 
 const TCP_HEADER: usize = 20;
+/// The part of it that says who talks to whom.
+const PORTS: usize = 4;
 
-/// The TCP segment in an Ethernet frame, behind up to two VLAN tags. `None` for whatever holds none or cannot be
-/// understood, also for every fragment but the first: those have no TCP header.
+/// What there is in a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    Segment(Segment),
+    /// A first fragment that ends within its TCP header: the receiver puts the flags together, unseen by us.
+    ShortFragment {
+        source: Address,
+        destination_port: u16,
+    },
+    /// More extension headers than are followed, or can be seen. There may be TCP behind them.
+    LongChain {
+        source: Address,
+    },
+    /// Nothing for the guard: no TCP, a fragment that is not the first, or what cannot be understood.
+    Nothing,
+}
+
+/// What there is in an Ethernet frame, behind up to two VLAN tags.
 #[inline(always)]
-pub fn parse<P: Packet>(packet: &P) -> Option<Segment> {
-    let (ethertype, at) = ethernet(packet)?;
-    let ip = match ethertype {
-        ETHERTYPE_IPV4 => ipv4(packet, at)?,
-        ETHERTYPE_IPV6 => ipv6(packet, at)?,
-        _ => return None,
+pub fn parse<P: Packet>(packet: &P) -> Found {
+    let Some((ethertype, at)) = ethernet(packet) else { return Found::Nothing };
+    let carried = match ethertype {
+        ETHERTYPE_IPV4 => ipv4(packet, at),
+        ETHERTYPE_IPV6 => ipv6(packet, at),
+        _ => None,
     };
+    match carried {
+        Some(Carried::Tcp(ip)) => match segment(packet, &ip) {
+            Some(segment) => Found::Segment(segment),
+            // There is one, out of sight.
+            None if packet.bytes() >= (ip.tcp + TCP_HEADER) as u64 => Found::LongChain { source: ip.source },
+            None => Found::Nothing,
+        },
+        Some(Carried::Fragment(ip)) => match packet.read::<PORTS>(ip.tcp) {
+            Some([_, _, port @ ..]) => {
+                Found::ShortFragment { source: ip.source, destination_port: u16::from_be_bytes(port) }
+            }
+            None => Found::Nothing,
+        },
+        Some(Carried::LongChain(source)) => Found::LongChain { source },
+        None => Found::Nothing,
+    }
+}
+
+/// `None`: the readable part of the frame ends before its header does.
+#[inline(always)]
+fn segment<P: Packet>(packet: &P, ip: &Ip) -> Option<Segment> {
     let header: [u8; TCP_HEADER] = packet.read(ip.tcp)?;
     Some(Segment {
         source: ip.source,
@@ -144,6 +185,14 @@ struct Ip {
     tcp: usize,
 }
 
+/// What an IP packet carries, as far as the guard is concerned.
+enum Carried {
+    Tcp(Ip),
+    /// The ports, and not all of the TCP header.
+    Fragment(Ip),
+    LongChain(Address),
+}
+
 /// The type of what the frame carries, and where that begins.
 #[inline(always)]
 fn ethernet<P: Packet>(packet: &P) -> Option<(u16, usize)> {
@@ -161,37 +210,52 @@ fn ethernet<P: Packet>(packet: &P) -> Option<(u16, usize)> {
 
 /// RFC 791 §3.1.
 #[inline(always)]
-fn ipv4<P: Packet>(packet: &P, at: usize) -> Option<Ip> {
+fn ipv4<P: Packet>(packet: &P, at: usize) -> Option<Carried> {
     let header: [u8; IPV4_HEADER] = packet.read(at)?;
     let header_bytes = usize::from(header[0] & 0x0f) * 4;
     let total_bytes = usize::from(u16::from_be_bytes([header[2], header[3]]));
-    let fragment_offset = u16::from_be_bytes([header[6], header[7]]) & 0x1fff;
+    let flags_and_offset = u16::from_be_bytes([header[6], header[7]]);
     let carries_tcp = header[0] >> 4 == 4
         && header_bytes >= IPV4_HEADER
         && header[9] == TCP
-        && fragment_offset == 0
-        && (total_bytes >= header_bytes + TCP_HEADER // else those bytes are Ethernet's padding
-            || total_bytes == 0 && is_jumbo(packet, at));
-    carries_tcp.then_some(Ip {
+        && flags_and_offset & FRAGMENT_OFFSET == 0;
+    if !carries_tcp {
+        return None;
+    }
+    let ip = Ip {
         source: Address::V4([header[12], header[13], header[14], header[15]]),
         destination: Address::V4([header[16], header[17], header[18], header[19]]),
         tcp: at + header_bytes,
-    })
+    };
+    // What lies behind the packet's own end is Ethernet's padding.
+    if total_bytes >= header_bytes + TCP_HEADER || total_bytes == 0 && is_jumbo(packet, at) {
+        return Some(Carried::Tcp(ip));
+    }
+    let has_ports = total_bytes >= header_bytes + PORTS;
+    (has_ports && flags_and_offset & MORE_FRAGMENTS != 0).then_some(Carried::Fragment(ip))
 }
 
 /// RFC 8200 §3 and §4.
 #[inline(always)]
-fn ipv6<P: Packet>(packet: &P, at: usize) -> Option<Ip> {
+fn ipv6<P: Packet>(packet: &P, at: usize) -> Option<Carried> {
     let start: [u8; 8] = packet.read(at)?;
     if start[0] >> 4 != 6 {
         return None;
     }
     let payload_bytes = usize::from(u16::from_be_bytes([start[4], start[5]]));
     let payload = at + IPV6_HEADER;
-    let tcp = skip_extensions(packet, start[6], payload)?;
-    let within = tcp + TCP_HEADER <= payload + payload_bytes || payload_bytes == 0 && is_jumbo(packet, at);
-    let (source, destination) = (Address::V6(packet.read(at + 8)?), Address::V6(packet.read(at + 24)?));
-    within.then_some(Ip { source, destination, tcp })
+    let source = Address::V6(packet.read(at + 8)?);
+    let (tcp, has_more) = match follow_chain(packet, start[6], payload) {
+        Chain::Tcp { at, has_more } => (at, has_more),
+        Chain::TooLong => return Some(Carried::LongChain(source)),
+        Chain::Elsewhere => return None,
+    };
+    let ip = Ip { source, destination: Address::V6(packet.read(at + 24)?), tcp };
+    let end = payload + payload_bytes;
+    if tcp + TCP_HEADER <= end || payload_bytes == 0 && is_jumbo(packet, at) {
+        return Some(Carried::Tcp(ip));
+    }
+    (has_more && tcp + PORTS <= end).then_some(Carried::Fragment(ip))
 }
 
 /// Whether what begins at `at` is longer than IP's length field can say. The kernel's own bundles of segments are (BIG
@@ -201,25 +265,51 @@ fn is_jumbo<P: Packet>(packet: &P, at: usize) -> bool {
     packet.bytes() > at as u64 + u64::from(u16::MAX)
 }
 
-/// Where the TCP header begins behind a chain of extension headers; `None` when the chain is too long or leads elsewhere.
+/// Where a chain of extension headers leads.
+enum Chain {
+    Tcp {
+        at: usize,
+        /// Behind a fragment header that announces more fragments.
+        has_more: bool,
+    },
+    /// Further than it is followed, or can be: its end lies behind the readable part of the frame.
+    TooLong,
+    Elsewhere,
+}
+
 #[inline(always)]
-fn skip_extensions<P: Packet>(packet: &P, first: u8, mut at: usize) -> Option<usize> {
-    let mut next = first;
+fn follow_chain<P: Packet>(packet: &P, first: u8, mut at: usize) -> Chain {
+    let (mut next, mut has_more) = (first, false);
     for _ in 0..EXTENSIONS {
         if next == TCP {
-            return Some(at);
+            return Chain::Tcp { at, has_more };
         }
-        let [following, length, offset @ ..] = packet.read::<4>(at)?;
+        let Some([following, length, offset @ ..]) = packet.read::<4>(at) else {
+            let is_there = packet.bytes() >= at as u64 + 4;
+            return if is_there && is_extension(next) { Chain::TooLong } else { Chain::Elsewhere };
+        };
         let bytes = match next {
             HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS => (usize::from(length) + 1) * OCTETS,
             AUTHENTICATION => (usize::from(length) + 2) * 4, // RFC 4302 §2.2
-            FRAGMENT if u16::from_be_bytes(offset) & 0xfff8 == 0 => OCTETS,
-            _ => return None,
+            FRAGMENT if u16::from_be_bytes(offset) & 0xfff8 == 0 => {
+                has_more |= u16::from_be_bytes(offset) & 1 != 0;
+                OCTETS
+            }
+            _ => return Chain::Elsewhere,
         };
         next = following;
         at += bytes;
     }
-    (next == TCP).then_some(at)
+    match next {
+        TCP => Chain::Tcp { at, has_more },
+        next if is_extension(next) => Chain::TooLong,
+        _ => Chain::Elsewhere,
+    }
+}
+
+#[inline(always)]
+fn is_extension(next: u8) -> bool {
+    matches!(next, HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION_OPTIONS)
 }
 
 #[inline(always)]

@@ -19,10 +19,14 @@ pub enum Reason {
     Limited = 1,
     /// Flags that no TCP sends.
     Garbage = 2,
+    /// A first fragment with the ports, and without the flags.
+    Fragment = 3,
+    /// A chain of extension headers that is longer than any honest one.
+    Extensions = 4,
 }
 
 impl Reason {
-    pub const ALL: [Self; 3] = [Self::Strict, Self::Limited, Self::Garbage];
+    pub const ALL: [Self; 5] = [Self::Strict, Self::Limited, Self::Garbage, Self::Fragment, Self::Extensions];
 }
 
 /// `admits_syn`: whether the source may send one more SYN now; asked at most once.
@@ -32,6 +36,15 @@ pub fn of_stranger(mode: u32, flags: Flags, admits_syn: impl FnOnce() -> bool) -
         Settings::LIMIT | Settings::STRICT if flags.are_garbage() => Verdict::Drop(Reason::Garbage),
         Settings::STRICT => Verdict::Drop(Reason::Strict),
         Settings::LIMIT if flags.opens() && !admits_syn() => Verdict::Drop(Reason::Limited),
+        _ => Verdict::Pass,
+    }
+}
+
+/// Of a stranger's packet whose flags we do not see and the receiver will; `reason` says why not.
+#[inline(always)]
+pub fn of_hidden(mode: u32, reason: Reason) -> Verdict {
+    match mode {
+        Settings::LIMIT | Settings::STRICT => Verdict::Drop(reason),
         _ => Verdict::Pass,
     }
 }
@@ -87,6 +100,18 @@ mod tests {
             (77, null, false, Verdict::Pass),
         ] {
             assert_eq!(of_stranger(mode, flags, || admits), expected, "mode {mode}, {flags:?}");
+        }
+    }
+
+    #[test]
+    fn what_hides_its_flags_is_dropped_where_flags_count() {
+        for (mode, expected) in [
+            (Settings::OBSERVE, Verdict::Pass),
+            (Settings::LIMIT, Verdict::Drop(Reason::Fragment)),
+            (Settings::STRICT, Verdict::Drop(Reason::Fragment)),
+            (77, Verdict::Pass),
+        ] {
+            assert_eq!(of_hidden(mode, Reason::Fragment), expected, "mode {mode}");
         }
     }
 

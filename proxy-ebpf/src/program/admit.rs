@@ -2,25 +2,24 @@ use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use hookgate_ebpf::abi::{ALLOWED, OTHER, Settings, Stranger};
 use hookgate_ebpf::block::Block;
-use hookgate_ebpf::packet::{Address, Packet as _, Segment};
-use hookgate_ebpf::verdict::{self, Limit, Verdict};
+use hookgate_ebpf::packet::{Address, Packet, Segment};
+use hookgate_ebpf::verdict::{self, Limit, Reason, Verdict};
 
-use super::Frame;
-use super::attempts;
 use super::maps::{BUCKETS, STRANGERS, coarse_now, count_drop, counters, settings};
-use super::sources::{Meta, is_allowed};
+use super::sources::{self, Meta, is_allowed};
+use super::{atomic, attempts};
 
 /// Counts a segment to a guarded port, and says what becomes of it.
 #[inline(always)]
-pub fn admit(frame: &Frame, segment: &Segment) -> u32 {
+pub fn admit(frame: &impl Packet, segment: &Segment) -> u32 {
     let Some(settings) = settings() else { return XDP_PASS };
     let (bytes, now) = (frame.bytes(), coarse_now());
     if let Some(meta) = Meta::find(segment.source, settings) {
         if let Some(counters) = counters(meta.index) {
-            counters.pass(segment.flags, bytes, now);
+            counters.pass(segment.flags, bytes, now, |count, more| *count += more);
         }
         if let Some(seen) = meta.seen {
-            seen.counters.pass(segment.flags, bytes, now);
+            seen.counters.pass(segment.flags, bytes, now, atomic::add);
         }
         attempts::follow(segment, meta.index, now);
         return XDP_PASS;
@@ -35,7 +34,7 @@ pub fn admit(frame: &Frame, segment: &Segment) -> u32 {
     let Some(counters) = counters(index) else { return XDP_PASS };
     match verdict {
         Verdict::Pass => {
-            counters.pass(segment.flags, bytes, now);
+            counters.pass(segment.flags, bytes, now, |count, more| *count += more);
             if !is_allowed {
                 remember(segment, now);
             }
@@ -48,6 +47,20 @@ pub fn admit(frame: &Frame, segment: &Segment) -> u32 {
             XDP_DROP
         }
     }
+}
+
+/// Says what becomes of a packet whose flags are not to be seen, `reason` being why; counts it when it is dropped.
+#[inline(always)]
+pub fn admit_hidden(frame: &impl Packet, source: Address, reason: Reason) -> u32 {
+    let Some(settings) = settings() else { return XDP_PASS };
+    if verdict::of_hidden(settings.mode, reason) == Verdict::Pass || sources::index(source) != OTHER {
+        return XDP_PASS;
+    }
+    if let Some(counters) = counters(OTHER) {
+        counters.drop(frame.bytes(), coarse_now());
+    }
+    count_drop(reason);
+    XDP_DROP
 }
 
 /// Takes a token from the source's bucket. Two CPUs at the same bucket may take one for two.
@@ -83,10 +96,10 @@ fn remember(segment: &Segment, now: u64) {
     let block = Block::of(segment.source);
     let syns = u64::from(segment.flags.opens());
     if let Some(stranger) = STRANGERS.get_ptr_mut(block) {
-        // SAFETY: the map's own memory, this CPU's alone while the program runs.
+        // SAFETY: the map's own memory; other CPUs add to the same counts, and write times too.
         let stranger = unsafe { &mut *stranger };
-        stranger.packets += 1;
-        stranger.syns += syns;
+        atomic::add(&mut stranger.packets, 1);
+        atomic::add(&mut stranger.syns, syns);
         stranger.last_seen = now;
     } else {
         STRANGERS.insert(block, Stranger { packets: 1, syns, last_seen: now }, 0).ok();

@@ -2,10 +2,9 @@
 //! sweeps out what has failed: no process has to, and nobody can claim a handshake by sending packets. (A timer in each
 //! attempt would be simpler. The kernel would have to allocate it while a packet waits, and since 6.18 often can't.)
 //!
-//! Each SYN either begins an attempt, or belongs to one, or is untracked; each attempt ends once, by whoever takes its
-//! phase OPEN away. So always: syns = retransmitted + completed + failed + open + untracked.
+//! Each SYN either begins an attempt, or belongs to one (same source and number), or is untracked; each attempt ends once,
+//! by whoever takes its phase OPEN away. So always: syns = retransmitted + completed + failed + open + untracked.
 
-use core::arch::asm;
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::bpf_map_delete_elem;
@@ -13,137 +12,147 @@ use aya_ebpf::helpers::generated::{
     bpf_for_each_map_elem, bpf_timer_init, bpf_timer_set_callback, bpf_timer_start,
 };
 use hookgate_ebpf::abi::{
-    AFTER_RESET, Attempt, Endpoints, FIRST_PREFIX, PATIENCE, SWEEP_INTERVAL, Settings, Sweep,
+    AFTER_COMPLETION, AFTER_RESET, Attempt, AttemptKey, FIRST_PREFIX, PATIENCE, SWEEP_INTERVAL,
+    SWEEPS_STALLED, Settings, Sweep,
 };
 use hookgate_ebpf::block::Block;
 use hookgate_ebpf::packet::{Address, Flags, Segment};
 
 use super::maps::{ATTEMPTS_META, ATTEMPTS_OTHER, Attempts, SWEEP, UNTRACKED, coarse_now, settings, tally};
 use super::socket::Socket;
-use super::{is_guarded, sources};
+use super::{atomic, is_guarded, sources};
 
 const NOEXIST: u64 = 1;
 const CLOCK_MONOTONIC: u64 = 1;
-/// The largest window that can be offered before a connection is established (RFC 7323 §2.2).
-const WINDOW: u32 = u16::MAX as u32;
 
 /// What a segment that passes says about a handshake. Few do: a function of its own keeps it out of the others' way.
 #[inline(always)]
 pub fn follow(segment: &Segment, index: u32, now: u64) {
     let opens = segment.flags.opens();
     if opens || segment.flags.has(Flags::RST) {
-        let endpoints = Endpoints {
+        let key = AttemptKey {
             source: segment.source.mapped(),
-            destination: segment.destination.mapped(),
+            // A RST that answers a SYN-ACK has the next number.
+            sequence: if opens { segment.sequence } else { segment.sequence.wrapping_sub(1) },
             source_port: segment.source_port,
-            destination_port: segment.destination_port,
             reserved: 0,
         };
         if opens {
-            opened(&endpoints, segment.sequence, index, now);
+            opened(&key, index, now);
         } else {
-            reset(&endpoints, segment.sequence, index, now);
+            reset(&key, index, now);
         }
     }
 }
 
 #[inline(never)]
-fn opened(endpoints: &Endpoints, sequence: u32, index: u32, now: u64) {
-    let is_tracked = match index >= FIRST_PREFIX {
-        true => begin_or_go_on(&ATTEMPTS_META, endpoints, sequence, index, now),
-        false => begin_or_go_on(&ATTEMPTS_OTHER, endpoints, sequence, index, now),
-    };
+fn opened(key: &AttemptKey, index: u32, now: u64) {
+    let is_tracked = is_swept(now)
+        && match index >= FIRST_PREFIX {
+            true => begin_or_go_on(&ATTEMPTS_META, key, index, now),
+            false => begin_or_go_on(&ATTEMPTS_OTHER, key, index, now),
+        };
     if !is_tracked {
-        tally(index, block(endpoints), |counters| counters.untracked += 1);
+        tally(index, block(key), 1, |counters| &mut counters.untracked);
         if let Some(last) = UNTRACKED.get_ptr_mut(index) {
             // SAFETY: the map's own memory; what another CPU writes meanwhile is a time too.
-            unsafe { *last = now };
+            let last = unsafe { &mut *last };
+            // A flood's CPUs need not fight for it.
+            if *last != now {
+                *last = now;
+            }
         }
     }
+}
+
+/// Whether attempts ever end. If not, none begins.
+#[inline(always)]
+fn is_swept(now: u64) -> bool {
+    // SAFETY: the map's own memory; the sweep writes it in one step.
+    SWEEP.get_ptr_mut(0).is_some_and(|sweep| now < unsafe { (*sweep).last } + SWEEPS_STALLED)
 }
 
 /// A SYN begins an attempt or belongs to one. False when it can do neither.
 #[inline(always)]
 fn begin_or_go_on<const N: usize>(
     attempts: &'static Attempts<N>,
-    endpoints: &Endpoints,
-    sequence: u32,
+    key: &AttemptKey,
     index: u32,
     now: u64,
 ) -> bool {
-    if let Some(attempt) = attempts.get_ptr_mut(endpoints) {
-        return go_on(attempt, block(endpoints), sequence, index, now);
+    if let Some(attempt) = attempts.get_ptr_mut(key) {
+        return go_on(attempt, block(key), now);
     }
-    let fresh = Attempt { phase: Attempt::OPEN, deadline: now + PATIENCE, index, sequence };
+    let fresh = Attempt { phase: Attempt::OPEN, deadline: now + PATIENCE, index, reserved: 0 };
     // It fails when there is no room, or when another CPU was faster.
-    attempts.insert(endpoints, fresh, NOEXIST).is_ok()
+    attempts.insert(key, fresh, NOEXIST).is_ok()
 }
 
 /// A SYN for an attempt that is there. False when that is just being removed.
 #[inline(never)]
-fn go_on(attempt: *mut Attempt, block: Block, sequence: u32, index: u32, now: u64) -> bool {
+fn go_on(attempt: *mut Attempt, block: Block, now: u64) -> bool {
     // SAFETY: the map's own memory. Other CPUs may change it meanwhile: `phase`, which decides, is only swapped.
     let attempt = unsafe { &mut *attempt };
-    attempt.deadline = now + PATIENCE;
-    if attempt.sequence == sequence && attempt.phase != Attempt::FAILED {
-        tally(index, block, |counters| counters.syns_retransmitted += 1);
-        return true;
-    }
-    let owner = attempt.index;
-    attempt.sequence = sequence;
-    attempt.index = index;
-    match swap(&mut attempt.phase, Attempt::OPEN) {
+    match attempt.phase {
         Attempt::FAILED => return false,
-        Attempt::OPEN => count_failed(owner, block),
+        Attempt::OPEN => attempt.deadline = now + PATIENCE,
         _ => {}
     }
+    tally(attempt.index, block, 1, |counters| &mut counters.syns_retransmitted);
     true
 }
 
 /// A RST ends an attempt soon, not at once: whether it is genuine only the kernel's TCP knows, which may yet complete
 /// the handshake.
 #[inline(never)]
-fn reset(endpoints: &Endpoints, sequence: u32, index: u32, now: u64) {
+fn reset(key: &AttemptKey, index: u32, now: u64) {
     let attempt = match index >= FIRST_PREFIX {
-        true => ATTEMPTS_META.get_ptr_mut(endpoints),
-        false => ATTEMPTS_OTHER.get_ptr_mut(endpoints),
+        true => ATTEMPTS_META.get_ptr_mut(key),
+        false => ATTEMPTS_OTHER.get_ptr_mut(key),
     };
     let Some(attempt) = attempt else { return };
     // SAFETY: as in `go_on`.
     let attempt = unsafe { &mut *attempt };
-    let ahead = sequence.wrapping_sub(attempt.sequence);
-    if attempt.phase == Attempt::OPEN && (1..=WINDOW).contains(&ahead) {
+    if attempt.phase == Attempt::OPEN {
         attempt.deadline = now + AFTER_RESET;
     }
 }
 
-/// The kernel's TCP has completed a handshake.
+/// The kernel's TCP has completed a handshake: of whichever socket, on whichever port, in whichever namespace the packets
+/// were led to.
 #[inline(always)]
 pub fn completed(socket: &Socket) {
-    let is_ours = |netns| settings().is_some_and(|settings| settings.netns == netns);
-    if !is_guarded(socket.local_port()) || !is_ours(socket.netns()) {
-        return;
-    }
-    let Some(endpoints) = socket.endpoints() else { return };
-    let block = block(&endpoints);
-    let known = ATTEMPTS_META.get_ptr_mut(endpoints).or_else(|| ATTEMPTS_OTHER.get_ptr_mut(endpoints));
+    let Some(key) = socket.attempt() else { return };
+    let block = block(&key);
+    let known = ATTEMPTS_META.get_ptr_mut(key).or_else(|| ATTEMPTS_OTHER.get_ptr_mut(key));
     if let Some(attempt) = known {
         // SAFETY: as in `go_on`.
         let attempt = unsafe { &mut *attempt };
-        if swap(&mut attempt.phase, Attempt::COMPLETED) == Attempt::OPEN {
-            tally(attempt.index, block, |counters| counters.handshakes += 1);
+        if atomic::swap(&mut attempt.phase, Attempt::COMPLETED) == Attempt::OPEN {
+            attempt.deadline = coarse_now() + AFTER_COMPLETION;
+            succeeded(attempt.index, block);
         }
         return;
     }
     // Its SYN found no room, then; or came before the guard, or past it.
-    let index = sources::index(Address::from_mapped(endpoints.source));
+    let is_ours = |netns| settings().is_some_and(|settings| settings.netns == netns);
+    if !is_guarded(socket.local_port()) || !is_ours(socket.netns()) {
+        return;
+    }
+    let index = sources::index(Address::from_mapped(key.source));
     let is_recent = |last: &u64| *last != 0 && coarse_now().saturating_sub(*last) < PATIENCE;
     if UNTRACKED.get(index).is_some_and(is_recent) {
-        tally(index, block, |counters| {
-            counters.handshakes += 1;
-            counters.untracked = counters.untracked.wrapping_sub(1);
-        });
+        tally(index, block, 1u64.wrapping_neg(), |counters| &mut counters.untracked);
+        succeeded(index, block);
     }
+}
+
+#[inline(always)]
+fn succeeded(index: u32, block: Block) {
+    if index >= FIRST_PREFIX {
+        sources::prove(block);
+    }
+    tally(index, block, 1, |counters| &mut counters.handshakes);
 }
 
 /// Sets the timer. Run again, by a newer version of this program, it puts that one's sweep in the place of the old.
@@ -153,6 +162,8 @@ pub fn begin_sweeps() -> bool {
     let Some(sweep) = SWEEP.get_ptr_mut(0) else { return false };
     // SAFETY: an address within the map's element; nothing is read.
     let timer = unsafe { (&raw mut (*sweep).timer).cast() };
+    // SAFETY: the map's own memory.
+    unsafe { (*sweep).last = coarse_now() };
     let callback: extern "C" fn(*mut c_void, *mut u32, *mut Sweep) -> i64 = swept;
     // SAFETY: the timer of an element of that map, and a callback that takes what the map holds. The first fails where
     // there is a timer already, which serves as well.
@@ -165,10 +176,11 @@ pub fn begin_sweeps() -> bool {
 
 extern "C" fn swept(_map: *mut c_void, _key: *mut u32, sweep: *mut Sweep) -> i64 {
     let mut now = coarse_now();
-    let callback: extern "C" fn(*mut c_void, *mut Endpoints, *mut Attempt, *mut u64) -> i64 = end_when_due;
+    let callback: extern "C" fn(*mut c_void, *mut AttemptKey, *mut Attempt, *mut u64) -> i64 = end_when_due;
     let (callback, context) = (callback as *mut c_void, (&raw mut now).cast());
-    // SAFETY: a callback that takes what those maps hold, and the timer that has called.
+    // SAFETY: the element whose timer has called, a callback that takes what those maps hold, and that timer.
     unsafe {
+        (*sweep).last = now;
         bpf_for_each_map_elem(core::ptr::from_ref(&ATTEMPTS_META).cast_mut().cast(), callback, context, 0);
         bpf_for_each_map_elem(core::ptr::from_ref(&ATTEMPTS_OTHER).cast_mut().cast(), callback, context, 0);
         bpf_timer_start((&raw mut (*sweep).timer).cast(), SWEEP_INTERVAL, 0);
@@ -178,17 +190,17 @@ extern "C" fn swept(_map: *mut c_void, _key: *mut u32, sweep: *mut Sweep) -> i64
 
 extern "C" fn end_when_due(
     map: *mut c_void,
-    key: *mut Endpoints,
+    key: *mut AttemptKey,
     attempt: *mut Attempt,
     now: *mut u64,
 ) -> i64 {
     // SAFETY: the kernel calls this with an entry of one of the maps of attempts, and with what `swept` has handed over.
-    let (attempt, endpoints, now) = unsafe { (&mut *attempt, &*key, *now) };
+    let (attempt, of, now) = unsafe { (&mut *attempt, &*key, *now) };
     if now < attempt.deadline {
         return 0;
     }
-    if swap(&mut attempt.phase, Attempt::FAILED) == Attempt::OPEN {
-        count_failed(attempt.index, block(endpoints));
+    if atomic::swap(&mut attempt.phase, Attempt::FAILED) == Attempt::OPEN {
+        count_failed(attempt.index, block(of));
     }
     // SAFETY: as above. It fails only when the entry is gone.
     unsafe { bpf_map_delete_elem(map, key.cast()) };
@@ -198,24 +210,13 @@ extern "C" fn end_when_due(
 /// Where nobody tells which were completed, it is not known that this one was not.
 fn count_failed(index: u32, block: Block) {
     if settings().is_some_and(Settings::counts_handshakes) {
-        tally(index, block, |counters| counters.handshakes_failed += 1);
+        tally(index, block, 1, |counters| &mut counters.handshakes_failed);
     } else {
-        tally(index, block, |counters| counters.untracked += 1);
+        tally(index, block, 1, |counters| &mut counters.untracked);
     }
 }
 
-/// Puts `new` there and returns what was there, in one step. (This target's atomics can only load and store.)
 #[inline(always)]
-fn swap(place: &mut u64, new: u64) -> u64 {
-    let mut value = new;
-    // SAFETY: reads and writes that number alone.
-    unsafe {
-        asm!("{value} = xchg_64({place} + 0, {value})", value = inout(reg) value, place = in(reg) place)
-    };
-    value
-}
-
-#[inline(always)]
-fn block(endpoints: &Endpoints) -> Block {
-    Block::of(Address::from_mapped(endpoints.source))
+fn block(key: &AttemptKey) -> Block {
+    Block::of(Address::from_mapped(key.source))
 }

@@ -3,18 +3,19 @@ use aya_ebpf::helpers::bpf_xdp_get_buff_len;
 use aya_ebpf::programs::XdpContext;
 use hookgate_ebpf::packet::Packet;
 
-/// A frame as XDP hands it over: its first part is readable, the rest may lie in fragments.
-pub struct Frame {
+/// A frame as XDP hands it over. With `FRAGMENTS` its first part is readable, and the rest may lie in fragments; without,
+/// all of it is.
+pub struct Frame<const FRAGMENTS: bool> {
     ctx: XdpContext,
 }
 
-impl Frame {
+impl<const FRAGMENTS: bool> Frame<FRAGMENTS> {
     pub fn new(ctx: XdpContext) -> Self {
         Self { ctx }
     }
 }
 
-impl Packet for Frame {
+impl<const FRAGMENTS: bool> Packet for Frame<FRAGMENTS> {
     #[inline(always)]
     fn read<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
         let bytes = self.ctx.data() + at;
@@ -27,6 +28,9 @@ impl Packet for Frame {
 
     #[inline(always)]
     fn bytes(&self) -> u64 {
+        if !FRAGMENTS {
+            return (self.ctx.data_end() - self.ctx.data()) as u64;
+        }
         // SAFETY: the context that the kernel gave.
         unsafe { bpf_xdp_get_buff_len(self.ctx.as_ptr().cast()) }
     }

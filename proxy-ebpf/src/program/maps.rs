@@ -1,14 +1,16 @@
 //! All maps, also those that only user space looks at: so they come from one place, with types.
 
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
-use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, LruHashMap, LruPerCpuHashMap, PerCpuArray};
+use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray};
 use aya_ebpf::helpers::bpf_ktime_get_coarse_ns;
 use aya_ebpf::macros::btf_map;
 use hookgate_ebpf::abi::{
-    self, Attempt, Counters, Endpoints, FIRST_PREFIX, Requests, Row, Seen, Settings, Stranger, Sweep,
+    self, Attempt, AttemptKey, Counters, FIRST_PREFIX, Requests, Row, Seen, Settings, Stranger, Sweep,
 };
 use hookgate_ebpf::block::Block;
 use hookgate_ebpf::verdict::Reason;
+
+use super::atomic;
 
 const CAPACITY: usize = abi::CAPACITY as usize;
 const ALLOWED: usize = abi::ALLOWED_CAPACITY as usize;
@@ -34,10 +36,11 @@ pub static SWEEP: Array<Sweep, 1> = Array::new();
 #[btf_map]
 pub static UNTRACKED: Array<u64, CAPACITY> = Array::new();
 #[btf_map]
-pub static SEEN: LruPerCpuHashMap<Block, Seen, { abi::SEEN_CAPACITY as usize }> = LruPerCpuHashMap::new();
+pub static SEEN: LruHashMap<Block, Seen, { abi::SEEN_CAPACITY as usize }> = LruHashMap::new();
 #[btf_map]
-pub static STRANGERS: LruPerCpuHashMap<Block, Stranger, { abi::STRANGERS_CAPACITY as usize }> =
-    LruPerCpuHashMap::new();
+pub static PROVEN: HashMap<Block, Seen, { abi::PROVEN_CAPACITY as usize }> = HashMap::new();
+#[btf_map]
+pub static STRANGERS: LruHashMap<Block, Stranger, { abi::STRANGERS_CAPACITY as usize }> = LruHashMap::new();
 /// An IPv4 address mapped into IPv6, or an IPv6 /64 with zeros behind.
 #[btf_map]
 pub static BUCKETS: LruHashMap<[u64; 2], u64, { abi::BUCKETS_CAPACITY as usize }> = LruHashMap::new();
@@ -50,7 +53,7 @@ static REQUESTS: Array<Requests, CAPACITY, { BPF_F_MMAPABLE as usize }> = Array:
 #[btf_map]
 static SETTINGS: Array<Settings, 1> = Array::new();
 
-pub type Attempts<const N: usize> = HashMap<Endpoints, Attempt, N>;
+pub type Attempts<const N: usize> = HashMap<AttemptKey, Attempt, N>;
 
 pub fn settings() -> Option<&'static Settings> {
     SETTINGS.get(0)
@@ -68,22 +71,32 @@ pub fn counters(index: u32) -> Option<&'static mut Counters> {
     COUNTERS.get_ptr_mut(index).map(|counters| unsafe { &mut *counters })
 }
 
+/// The entry of a block of Meta's that has proved to be a sender.
+#[inline(always)]
+pub fn proven(block: Block) -> Option<&'static mut Seen> {
+    // SAFETY: the map's own memory. Other CPUs write it too: what they count is added in one step, the rest is one number
+    // each, of which any is true.
+    PROVEN.get_ptr_mut(block).map(|seen| unsafe { &mut *seen })
+}
+
+/// The entry of any other block of Meta's.
 #[inline(always)]
 pub fn seen(block: Block) -> Option<&'static mut Seen> {
     // SAFETY: as above; an entry that gives way to another meanwhile stays memory of this map.
     SEEN.get_ptr_mut(block).map(|seen| unsafe { &mut *seen })
 }
 
-/// Counts something that is not the packet at hand, for a prefix and the block in it.
+/// Counts something that is not the packet at hand, for a prefix and the block in it: adds `more` to one of the counts.
 #[inline(never)]
-pub fn tally(index: u32, block: Block, count: impl Fn(&mut Counters)) {
+pub fn tally(index: u32, block: Block, more: u64, count: impl Fn(&mut Counters) -> &mut u64) {
     if let Some(counters) = counters(index) {
-        count(counters);
+        let count = count(counters);
+        *count = count.wrapping_add(more);
     }
     if index >= FIRST_PREFIX
-        && let Some(seen) = seen(block)
+        && let Some(seen) = proven(block).or_else(|| seen(block))
     {
-        count(&mut seen.counters);
+        atomic::add(count(&mut seen.counters), more);
     }
 }
 

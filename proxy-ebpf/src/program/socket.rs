@@ -2,7 +2,7 @@ use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::bpf_sock_ops;
 use aya_ebpf::helpers::bpf_get_netns_cookie;
 use aya_ebpf::programs::SockOpsContext;
-use hookgate_ebpf::abi::Endpoints;
+use hookgate_ebpf::abi::AttemptKey;
 use hookgate_ebpf::packet::Address;
 
 const AF_INET: u32 = 2;
@@ -30,35 +30,34 @@ impl Socket {
         unsafe { bpf_get_netns_cookie(self.ctx.as_ptr()) }
     }
 
-    /// The peer is the source. `None` for a family that is not IP's.
+    /// Of the handshake that it has just completed: the peer is the source. `None` for a family that is not IP's.
     #[inline(always)]
-    pub fn endpoints(&self) -> Option<Endpoints> {
-        let (source, destination) = match self.ctx.family() {
-            AF_INET => (v4(self.ctx.remote_ip4()), v4(self.ctx.local_ip4())),
+    pub fn attempt(&self) -> Option<AttemptKey> {
+        let ops: *const bpf_sock_ops = self.ctx.ops;
+        let source = match self.ctx.family() {
+            AF_INET => v4(self.ctx.remote_ip4()),
             // Also IPv4's, mapped, where an IPv6 socket listens for both.
-            AF_INET6 => self.v6(),
+            AF_INET6 => self.remote_ip6(),
             _ => return None,
         };
-        Some(Endpoints {
+        Some(AttemptKey {
             source,
-            destination,
+            // What came so far is the SYN, which takes one number.
+            // SAFETY: a field of the context that the kernel gave.
+            sequence: unsafe { (&raw const (*ops).rcv_nxt).read_volatile() }.wrapping_sub(1),
             source_port: u32::from_be(self.ctx.remote_port()) as u16,
-            destination_port: self.local_port(),
             reserved: 0,
         })
     }
 
     #[inline(always)]
-    fn v6(&self) -> ([u8; 16], [u8; 16]) {
+    fn remote_ip6(&self) -> [u8; 16] {
         let ops: *const bpf_sock_ops = self.ctx.ops;
+        // SAFETY: an address within the context; nothing is read.
+        let remote = unsafe { &raw const (*ops).remote_ip6 }.cast::<u32>();
         // Word by word: the kernel allows no other access, and the compiler would make it one.
         // SAFETY: fields of the context that the kernel gave.
-        let words = |words: *const [u32; 4]| unsafe {
-            [0, 1, 2, 3].map(|nth| words.cast::<u32>().add(nth).read_volatile())
-        };
-        // SAFETY: addresses within the context; nothing is read.
-        let (remote, local) = unsafe { (&raw const (*ops).remote_ip6, &raw const (*ops).local_ip6) };
-        (bytes(words(remote)), bytes(words(local)))
+        bytes([0, 1, 2, 3].map(|nth| unsafe { remote.add(nth).read_volatile() }))
     }
 }
 

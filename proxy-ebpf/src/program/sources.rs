@@ -5,7 +5,8 @@ use hookgate_ebpf::abi::{self, Seen, Settings};
 use hookgate_ebpf::block::Block;
 use hookgate_ebpf::packet::Address;
 
-use super::maps::{self, ALLOWED_V4, ALLOWED_V6, PREFIXES_V4, PREFIXES_V6, SEEN};
+use super::atomic;
+use super::maps::{self, ALLOWED_V4, ALLOWED_V6, PREFIXES_V4, PREFIXES_V6, PROVEN, SEEN};
 
 const NOEXIST: u64 = 1;
 
@@ -21,22 +22,36 @@ impl Meta {
     pub fn find(source: Address, settings: &Settings) -> Option<Self> {
         let block = Block::of(source);
         let generation = settings.generation(source);
-        let mut seen = maps::seen(block);
-        if let Some(known) = &seen
-            && known.generation == generation
+        let proven = maps::proven(block);
+        if let Some(seen) = &proven
+            && let Some(index) = seen.index(generation)
         {
-            return Some(Self { index: known.index, seen });
+            return Some(Self { index, seen: proven });
         }
         let index = prefix(source)?;
-        if seen.is_none() {
-            seen = insert(block);
+        match proven {
+            Some(seen) => {
+                seen.set_index(generation, index);
+                Some(Self { index, seen: Some(seen) })
+            }
+            None => Some(Self { index, seen: maps::seen(block).or_else(|| insert(block)) }),
         }
-        if let Some(seen) = &mut seen {
-            seen.index = index;
-            // An odd one is never compared with: see `Settings`.
-            seen.generation = if generation % 2 == 0 { generation } else { 0 };
-        }
-        Some(Self { index, seen })
+    }
+}
+
+/// A handshake was completed from there: whoever did that gets packets at this address, and no flood of others that only
+/// use it takes its place. What was counted of it so far comes along.
+#[inline(never)]
+pub fn prove(block: Block) {
+    // There, or no room: then it stays where it is.
+    if PROVEN.insert(block, Seen::default(), NOEXIST).is_err() {
+        return;
+    }
+    let (Some(seen), Some(proven)) = (maps::seen(block), maps::proven(block)) else { return };
+    proven.counters.last_seen = seen.counters.last_seen;
+    // The former entry stays: another CPU may be about to count there.
+    for (from, to) in seen.counters.counts_mut().into_iter().zip(proven.counters.counts_mut()) {
+        atomic::add(to, atomic::swap(from, 0));
     }
 }
 

@@ -41,7 +41,10 @@ pub fn run(command: Command, config: &ConfigFile) -> anyhow::Result<ExitCode> {
         Command::Rehearse(options) => return rehearse::run(&options, config),
         Command::Status => {
             let source = stats::Source::new(config)?;
-            print(&format!("{}\n", source.pinned()?.guard.describe()))?;
+            let memory = guard::memory(pin(config.guard()?.as_ref()))?.map(|bytes| {
+                format!("; its maps take {:.1} MiB of the kernel's memory", bytes as f64 / f64::from(1 << 20))
+            });
+            print(&format!("{}{}\n", source.pinned()?.guard.describe(), memory.unwrap_or_default()))?;
             if let Some(error) = source.silence() {
                 print_error(&format!("hookgate: the pins say so, but hookgate does not answer: {error}\n"));
             }

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::{ConfigFile, json, pin, print};
 use crate::config::Mode;
-use crate::guard::{self, Passer, Rehearsal, Stats};
+use crate::guard::{self, Detail, Passer, Rehearsal, Stats};
 use crate::observe::clock;
 use crate::stats::Funnel;
 
@@ -26,7 +26,7 @@ const SHOWN: usize = 50;
 pub fn run(options: &Options, config: &ConfigFile) -> anyhow::Result<ExitCode> {
     let config = config.guard()?;
     let pin = pin(config.as_ref());
-    let stats = guard::read(pin)?;
+    let stats = guard::read(pin, Detail::Prefixes)?;
     let stats =
         stats.context("the guard is not attached: there is nothing to rehearse; `hookgate guard attach`")?;
     let rehearsal = guard::rehearsal(pin)?;

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::proxy::{self, AskError};
 use super::{ConfigFile, is_read, json, pin, print, print_error};
 use crate::config::{self, Mode};
-use crate::guard;
+use crate::guard::{self, Detail};
 use crate::observe::clock;
 use crate::stats::{Counts, Document, Live, rows};
 
@@ -151,7 +151,7 @@ impl Source {
 
     /// From the pinned maps alone.
     pub fn pinned(&self) -> anyhow::Result<Document> {
-        match guard::read(pin(self.guard.as_ref()))? {
+        match guard::read(pin(self.guard.as_ref()), Detail::Blocks)? {
             Some(stats) => Ok(Document::attached(&stats)),
             None => {
                 let mode = self.guard.as_ref().map_or(Mode::Observe, |guard| guard.mode);

@@ -15,6 +15,7 @@ mod read_head;
 mod redirect;
 mod relay;
 mod route;
+mod strangers;
 mod wait;
 
 use std::cell::RefCell;
@@ -37,6 +38,7 @@ use crate::upstream::Pool;
 use connection::{Connection, Memories, Memory};
 use context::{Client, InWorker};
 use handshake::NoSession;
+use strangers::StrangersTime;
 use wait::Wait;
 
 /// What a worker spends on content on its way, beyond a buffer for each connection that has something in it: at most
@@ -51,14 +53,15 @@ pub struct Local {
     buffers: Rc<Buffers>,
     memories: Memories,
     strangers: StrangersHandshakes,
+    strangers_time: StrangersTime,
 }
 
 impl Local {
     pub fn new(context: Arc<Context>) -> Self {
         let context = RefCell::new(InWorker::new(context));
         let buffers = Buffers::new(MEMORY);
-        let (pool, memories, strangers) = Default::default();
-        Self { context, pool, buffers, memories, strangers }
+        let (pool, memories, strangers, strangers_time) = Default::default();
+        Self { context, pool, buffers, memories, strangers, strangers_time }
     }
 
     /// What the next request is served with.
@@ -71,14 +74,16 @@ impl Local {
         self.pool.sweep(|| Arc::clone(&self.context().dns)).await;
     }
 
-    /// Gives strangers' TLS handshakes their turns, for ever.
+    /// Gives strangers their turns, in TLS handshakes and in all that comes behind, for ever.
     pub async fn give_turns(&self) {
-        let is_shared = || {
-            let context = self.context();
-            let connected = |class| context.admission.count(class) > 0;
-            connected(Class::Meta) || connected(Class::Allowed)
-        };
-        self.strangers.give_turns(is_shared).await;
+        tokio::join!(self.strangers.give_turns(|| self.is_shared()), self.strangers_time.give());
+    }
+
+    /// Whether somebody is connected who is no stranger.
+    fn is_shared(&self) -> bool {
+        let context = self.context();
+        let connected = |class| context.admission.count(class) > 0;
+        connected(Class::Meta) || connected(Class::Allowed)
     }
 
     /// From now on requests are served with another.
@@ -146,5 +151,10 @@ pub async fn serve(mut tcp: TcpStream, peer: SocketAddr, protocol: Protocol, loc
     let certificate = certificate.map(Box::new);
     let mut connection =
         Connection { socket, client: &client, certificate, context, local, life: &life, wait, memory };
-    connection.serve(first_byte_due).await;
+    let serving = pin!(connection.serve(first_byte_due));
+    if is_stranger {
+        local.strangers_time.run(serving, || local.is_shared()).await;
+    } else {
+        serving.await;
+    }
 }

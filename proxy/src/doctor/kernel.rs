@@ -32,8 +32,8 @@ pub fn findings(config: &Config) -> Vec<Finding> {
         let list = read(&format!("/sys/devices/system/cpu/{set}"));
         list.and_then(|list| count_cpus(&list))
     });
-    let cpus =
-        config.guard.as_ref().and(possible.zip(online)).map(|(possible, online)| cpus(possible, online));
+    let memory = config.guard.as_ref().and_then(|guard| guard::memory(&guard.pin).ok()?);
+    let cpus = possible.zip(online).map(|(possible, online)| cpus(possible, online, memory));
     machine.into_iter().chain(jit).chain(cpus).collect()
 }
 
@@ -90,19 +90,13 @@ fn count_cpus(list: &str) -> Option<usize> {
     list.trim().split(',').map(count).sum()
 }
 
-/// The guard's counters are kept once for each possible CPU.
-fn cpus(possible: usize, online: usize) -> Finding {
-    /// What nobody minds.
-    const FEW: usize = 16;
-    let text = format!("{online} online, {possible} possible");
-    if possible <= FEW.max(2 * online) {
-        return Finding::ok("CPUs", text);
+/// The guard's counters are kept once for each possible CPU. `memory`: what its maps take, in bytes.
+fn cpus(possible: usize, online: usize, memory: Option<u64>) -> Finding {
+    let mut text = format!("{online} online, {possible} possible");
+    if let Some(memory) = memory {
+        text += &format!("; the guard's maps take {:.1} MiB", memory as f64 / f64::from(1 << 20));
     }
-    Finding::warn(
-        "CPUs",
-        format!("{text}: the guard's maps take kernel memory for each possible one"),
-        format!("where memory is short, boot with `nr_cpus={online}`"),
-    )
+    Finding::ok("CPUs", text)
 }
 
 fn bpffs(mounts: &str, level: Level) -> Finding {
@@ -256,17 +250,8 @@ mod tests {
         {
             assert_eq!(count_cpus(list), expected, "{list:?}");
         }
-        for (possible, online, expected) in [
-            (2, 2, Level::Ok),
-            (16, 1, Level::Ok),
-            (128, 64, Level::Ok),
-            (128, 1, Level::Warn),
-            (128, 4, Level::Warn),
-        ] {
-            assert_eq!(cpus(possible, online).level, expected, "{possible} {online}");
-        }
-        let warning = cpus(128, 1);
-        assert!(warning.text.starts_with("1 online, 128 possible: "), "{warning}");
+        assert_eq!(cpus(128, 1, None).text, "1 online, 128 possible");
+        assert_eq!(cpus(2, 2, Some(9 << 20)).text, "2 online, 2 possible; the guard's maps take 9.0 MiB");
     }
 
     #[test]

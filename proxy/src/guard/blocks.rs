@@ -1,14 +1,14 @@
 //! The /24s and /48s that were seen: Meta's, beneath its announced prefixes, and strangers', whom `strict` would drop.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use hookgate_ebpf::abi::{self, Seen, Stranger};
+use hookgate_ebpf::abi::{self, Counters, Seen, Stranger};
 use hookgate_ebpf::block::Block;
 use hookgate_ebpf::packet::Address;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::maps::sum;
 use super::pins::Folder;
 use super::stats::Reader;
 use super::{Counts, Error};
@@ -20,6 +20,8 @@ pub struct Sender {
     pub network: Network,
     /// The prefix in force that holds it; `None` when that was withdrawn.
     pub prefix: Option<Network>,
+    /// Whether a handshake was completed from there. Those of which that is not known give way in a flood.
+    pub is_proven: bool,
     /// What the kernel counted.
     pub counts: Counts,
 }
@@ -42,21 +44,30 @@ pub struct Passer {
     pub last_seen: Option<Timestamp>,
 }
 
-/// Meta's senders of which anything was seen, IPv4 first, by address; the latest [`abi::SEEN_CAPACITY`].
+/// Meta's senders of which anything was seen, IPv4 first, by address: all that have completed a handshake, up to
+/// [`abi::PROVEN_CAPACITY`], and the latest [`abi::SEEN_CAPACITY`] others.
 pub(super) fn seen(reader: &Reader) -> Result<Vec<Sender>, Error> {
     let in_force = reader.maps.rows()?.into_iter().filter(|row| row.in_force);
     let prefixes: Table = in_force.map(|row| row.network).collect();
-    let map = reader.maps.per_cpu_hash::<Block, Seen>(abi::SEEN)?;
-    // One that gave way to another since its key was read is not there any more.
-    let mut senders: Vec<Sender> = map
-        .iter()
-        .filter_map(Result::ok)
-        .map(|(block, per_cpu)| {
+    let entries = |name, is_proven| -> Result<_, Error> {
+        let entries = reader.maps.entries::<Block, Seen>(name)?;
+        Ok(entries.into_iter().map(move |(block, seen)| (block, seen.counters, is_proven)))
+    };
+    // One that has just proved itself is in both.
+    let mut blocks = BTreeMap::<Block, (Counters, bool)>::new();
+    for (block, more, is_proven) in entries(abi::SEEN, false)?.chain(entries(abi::PROVEN, true)?) {
+        let (counters, was_proven) = blocks.entry(block).or_default();
+        counters.add(&more);
+        *was_proven |= is_proven;
+    }
+    let senders = blocks.into_iter().filter(|(_, (counters, is_proven))| *is_proven || counters.packets > 0);
+    let mut senders: Vec<Sender> = senders
+        .map(|(block, (counters, is_proven))| {
             let network = network(block);
-            let counters = sum(per_cpu.iter().map(|seen| &seen.counters));
             Sender {
                 network,
                 prefix: prefixes.longest_match(network.address()),
+                is_proven,
                 counts: reader.counts(&counters),
             }
         })
@@ -70,19 +81,13 @@ pub(super) fn seen(reader: &Reader) -> Result<Vec<Sender>, Error> {
 /// Errors: as [`super::read`]; also when nothing is attached.
 pub fn rehearsal(pin: &str) -> Result<Rehearsal, Error> {
     let reader = Reader::open(&Folder::named(pin)?)?;
-    let map = reader.maps.per_cpu_hash::<Block, Stranger>(abi::STRANGERS)?;
-    let mut strangers: Vec<Passer> = map
-        .iter()
-        .filter_map(Result::ok)
-        .map(|(block, per_cpu)| Passer {
+    let strangers = reader.maps.entries::<Block, Stranger>(abi::STRANGERS)?.into_iter();
+    let mut strangers: Vec<Passer> = strangers
+        .map(|(block, stranger)| Passer {
             network: network(block),
-            packets: per_cpu.iter().map(|stranger| stranger.packets).sum(),
-            syns: per_cpu.iter().map(|stranger| stranger.syns).sum(),
-            last_seen: per_cpu
-                .iter()
-                .map(|stranger| stranger.last_seen)
-                .max()
-                .and_then(|last| reader.clock.wall_time(last)),
+            packets: stranger.packets,
+            syns: stranger.syns,
+            last_seen: reader.clock.wall_time(stranger.last_seen),
         })
         .collect();
     strangers.sort_by_key(|passer| (std::cmp::Reverse(passer.packets), passer.network));

@@ -18,9 +18,13 @@ impl Clock {
         Self { wall: clock::now(), monotonic: seconds + Duration::from_nanos(now.tv_nsec.unsigned_abs()) }
     }
 
+    /// How long ago that was, as below.
+    pub fn age(&self, monotonic_nanos: u64) -> Option<Duration> {
+        (monotonic_nanos != 0).then(|| self.monotonic.saturating_sub(Duration::from_nanos(monotonic_nanos)))
+    }
+
     /// The wall time of a moment that the program took from the kernel's monotonic clock, in nanoseconds; 0 is no moment.
     pub fn wall_time(&self, monotonic_nanos: u64) -> Option<Timestamp> {
-        let age = self.monotonic.saturating_sub(Duration::from_nanos(monotonic_nanos));
-        if monotonic_nanos == 0 { None } else { self.wall.checked_sub(age).ok() }
+        self.wall.checked_sub(self.age(monotonic_nanos)?).ok()
     }
 }

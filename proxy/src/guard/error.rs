@@ -36,7 +36,7 @@ pub enum Error {
     #[error(
         "BPF is not allowed here although the process has the capabilities for it: an unprivileged container (they count in \
          the machine's first user namespace alone), seccomp, a security module, or a kernel before 5.11 with a low \
-         RLIMIT_MEMLOCK (the guard needs the BPF of Linux 5.18)? run hookgate, or `hookgate guard attach`, where it is allowed"
+         RLIMIT_MEMLOCK (the guard needs the BPF of Linux 5.15)? run hookgate, or `hookgate guard attach`, where it is allowed"
     )]
     Forbidden(#[source] Box<EbpfError>),
     #[error(
@@ -88,11 +88,15 @@ pub enum Error {
         "the control group that the guard was attached in is gone, as with a container: `hookgate guard attach` attaches it anew"
     )]
     CgroupGone,
+    #[error(
+        "the kernel's timer that ends attempts does not run: `hookgate guard attach` starts it again, or says why not"
+    )]
+    NotSwept,
     #[error("can't tell this network namespace from others (SO_NETNS_COOKIE, which Linux 5.14 brought)")]
     Netns(#[source] io::Error),
-    #[error("the kernel's verifier refuses the guard's program; that of Linux 5.18 takes it:\n{log}")]
+    #[error("the kernel's verifier refuses the guard's program; that of Linux 5.15 takes it:\n{log}")]
     Verifier { log: String, source: io::Error },
-    #[error("the kernel does not take the guard's program; Linux 5.18 does")]
+    #[error("the kernel does not take the guard's program; Linux 5.15 does")]
     Load(#[source] Box<EbpfError>),
     #[error("the guard's map {name}")]
     Map { name: &'static str, source: MapError },
@@ -183,7 +187,7 @@ mod tests {
             (map(Errno::PERM), "BPF is not allowed here although the process has the capabilities"),
             (call(Errno::PERM), "BPF is not allowed here although the process has the capabilities"),
             (map(Errno::NOMEM), "no memory for the guard's maps, which take room for each of the "),
-            (map(Errno::INVAL), "the kernel does not take the guard's program; Linux 5.18 does: map error"),
+            (map(Errno::INVAL), "the kernel does not take the guard's program; Linux 5.15 does: map error"),
         ] {
             let text = Error::from_loading(error).in_a_line();
             assert!(text.starts_with(expected), "{text}");

@@ -1,12 +1,13 @@
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::path::Path;
 
 use aya::Pod;
 use aya::maps::lpm_trie::LpmTrie;
-use aya::maps::{Array, Map, MapData, MapError, PerCpuArray, PerCpuHashMap};
-use hookgate_ebpf::abi::{self, Counters, Settings};
+use aya::maps::{Array, Map, MapData, MapError, PerCpuArray};
+use aya::util::nr_cpus;
+use hookgate_ebpf::abi::{self, Counters, Settings, Sweep};
 
 use super::pins::Folder;
 use super::program::Program;
@@ -16,7 +17,7 @@ use crate::prefixes::Network;
 use crate::sys;
 
 /// Settings last: they say that the others are complete.
-pub const MAPS: [&str; 17] = [
+pub const MAPS: [&str; 18] = [
     abi::COUNTERS,
     abi::PREFIXES_V4,
     abi::PREFIXES_V6,
@@ -28,6 +29,7 @@ pub const MAPS: [&str; 17] = [
     abi::SWEEP,
     abi::UNTRACKED,
     abi::SEEN,
+    abi::PROVEN,
     abi::STRANGERS,
     abi::BUCKETS,
     abi::DROPS,
@@ -35,6 +37,19 @@ pub const MAPS: [&str; 17] = [
     abi::REQUESTS,
     abi::SETTINGS,
 ];
+
+/// How many rows of counters to ask for. Each takes memory for every processor that there may ever be, and the firmware of
+/// some virtual machines announces 128.
+///
+/// Errors: the kernel does not say how many processors that is.
+pub fn counters_capacity(prefixes: usize) -> Result<u32, Error> {
+    const MOST_BYTES: usize = 12 << 20;
+    let cpus = nr_cpus().map_err(|(_, error)| Error::map(abi::COUNTERS)(MapError::IoError(error)))?;
+    let affordable = MOST_BYTES / (cpus.max(1) * size_of::<Counters>());
+    // With room for what a registry may add.
+    let needed = abi::FIRST_PREFIX as usize + prefixes + prefixes / 2;
+    Ok(u32::try_from(affordable.max(needed)).unwrap_or(u32::MAX).min(abi::CAPACITY))
+}
 
 /// The maps that programs and user space share.
 pub struct Maps(BTreeMap<&'static str, Map>);
@@ -55,6 +70,13 @@ pub fn continuity(folder: &Folder) -> Result<Continuity, Error> {
 }
 
 impl Maps {
+    /// How much of the kernel's memory they take, in bytes, as it tells to whoever holds them.
+    ///
+    /// Errors: /proc can't be read.
+    pub fn memory(&self) -> Result<u64, Error> {
+        self.0.iter().map(|(name, map)| memory_of(map).map_err(Error::map(name))).sum()
+    }
+
     /// The maps of a loaded program.
     pub fn of(program: &mut Program) -> Result<Self, Error> {
         Self::assemble(|name| program.ebpf.take_map(name).ok_or(MapError::InvalidName { name: name.into() }))
@@ -148,6 +170,29 @@ impl Maps {
         Ok(sum(per_cpu.iter()))
     }
 
+    /// How many rows of counters there are.
+    pub fn capacity(&self) -> Result<u32, Error> {
+        Ok(self.per_cpu_array::<Counters>(abi::COUNTERS)?.len())
+    }
+
+    /// When the attempts were swept last, as [`Counters::last_seen`]; 0: never.
+    pub fn last_sweep(&self) -> Result<u64, Error> {
+        Ok(self.element::<Sweep>(abi::SWEEP, 0)?.last)
+    }
+
+    /// The entries of a hash map, each once, in bounded time.
+    pub fn entries<K, V>(&self, name: &'static str) -> Result<Vec<(K, V)>, Error>
+    where
+        K: Pod + Default,
+        V: Pod + Default,
+    {
+        let map = self.map(name)?;
+        let (Map::HashMap(data) | Map::LruHashMap(data)) = map else {
+            return Err(Error::map(name)(MapError::InvalidMapType { map_type: 0 }));
+        };
+        sys::bpf::entries(data).map_err(Error::map(name))
+    }
+
     /// One element of an array.
     pub fn element<V: Pod>(&self, name: &'static str, index: u32) -> Result<V, Error> {
         self.array(name)?.get(&index, 0).map_err(Error::map(name))
@@ -172,13 +217,6 @@ impl Maps {
         PerCpuArray::try_from(self.map_mut(name)?).map_err(Error::map(name))
     }
 
-    pub fn per_cpu_hash<K: Pod, V: Pod>(
-        &self,
-        name: &'static str,
-    ) -> Result<PerCpuHashMap<&MapData, K, V>, Error> {
-        PerCpuHashMap::try_from(self.map(name)?).map_err(Error::map(name))
-    }
-
     pub fn trie<K: Pod>(&self, name: &'static str) -> Result<LpmTrie<&MapData, K, u32>, Error> {
         LpmTrie::try_from(self.map(name)?).map_err(Error::map(name))
     }
@@ -194,6 +232,22 @@ impl Maps {
     fn map_mut(&mut self, name: &'static str) -> Result<&mut Map, Error> {
         self.0.get_mut(name).ok_or_else(|| Error::map(name)(MapError::InvalidName { name: name.into() }))
     }
+}
+
+/// `memlock` in /proc/self/fdinfo; it counts the memory of every processor that there may ever be.
+fn memory_of(map: &Map) -> Result<u64, MapError> {
+    let (Map::Array(data)
+    | Map::PerCpuArray(data)
+    | Map::HashMap(data)
+    | Map::LruHashMap(data)
+    | Map::LpmTrie(data)) = map
+    else {
+        return Err(MapError::InvalidMapType { map_type: 0 });
+    };
+    let path = format!("/proc/self/fdinfo/{}", data.fd().as_fd().as_raw_fd());
+    let text = std::fs::read_to_string(path).map_err(MapError::IoError)?;
+    let bytes = text.lines().find_map(|line| line.strip_prefix("memlock:")).map(str::trim).map(str::parse);
+    bytes.and_then(Result::ok).ok_or_else(|| MapError::IoError(ErrorKind::InvalidData.into()))
 }
 
 /// What all CPUs together counted.

@@ -22,7 +22,7 @@ pub use blocks::{Passer, Rehearsal, Sender, rehearsal};
 pub use error::Error;
 pub use holder::{Holder, holder};
 pub use link::Xdp;
-pub use stats::{Counts, DroppedBy, Stats, read};
+pub use stats::{Counts, Detail, DroppedBy, Stats, read};
 pub use support::{is_supported, locks_nobody_out, probe};
 
 use std::fmt;
@@ -102,7 +102,8 @@ pub fn start(config: &config::Guard, prefixes: &Table) -> Result<Attached, Error
     let _lock = pins::lock()?;
 
     let counters = maps::continuity(&folder)?;
-    let mut program = Program::load(object, (counters == Continuity::Kept).then_some(&folder))?;
+    let reuse = (counters == Continuity::Kept).then_some(&folder);
+    let mut program = Program::load(object, reuse, maps::counters_capacity(prefixes.len())?)?;
     let mut maps = Maps::of(&mut program)?;
     maps.set(config, prefixes)?;
     if counters != Continuity::Kept {
@@ -169,6 +170,17 @@ pub fn set_prefixes(pin: &str, prefixes: &Table) -> Result<Vec<(Network, u32)>, 
 /// Errors: no permission to look.
 pub fn is_pinned(pin: &str) -> Result<bool, Error> {
     Folder::named(pin)?.exists()
+}
+
+/// How much of the kernel's memory the maps of a guard take, in bytes, attached or not. `None`: there is none.
+///
+/// Errors: no permission, or maps in another version's layout.
+pub fn memory(pin: &str) -> Result<Option<u64>, Error> {
+    let folder = Folder::named(pin)?;
+    if !folder.exists()? {
+        return Ok(None);
+    }
+    Maps::read_only(&folder)?.memory().map(Some)
 }
 
 /// Detaches the program from every interface and removes the pin folder with all counters. The names of the interfaces

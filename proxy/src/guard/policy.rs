@@ -53,7 +53,8 @@ impl Maps {
     /// What comes in is there before what goes is gone, so that no address of a prefix that stays is ever a stranger's.
     pub fn set_prefixes(&mut self, prefixes: &Table) -> Result<(), Error> {
         let known = self.rows()?;
-        let changes = rows::changes(&known, prefixes).ok_or(Error::TooManyPrefixes(prefixes.len()))?;
+        let changes = rows::changes(&known, prefixes, self.capacity()?)
+            .ok_or(Error::TooManyPrefixes(prefixes.len()))?;
         // While generations are odd, the program looks each packet up and remembers nothing.
         self.change_settings(|settings| Settings {
             generation_v4: settings.generation_v4 | 1,

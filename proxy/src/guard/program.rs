@@ -1,3 +1,4 @@
+use std::io::ErrorKind;
 use std::thread;
 
 use aya::programs::{Program as Loaded, ProgramError, SockOps, TestRun as _, TestRunOptions, Xdp};
@@ -26,24 +27,36 @@ pub fn embedded() -> Result<&'static [u8], Error> {
 /// The programs in the kernel, not necessarily attached.
 pub struct Program {
     pub ebpf: Ebpf,
+    /// The name of the XDP program that this kernel takes.
+    entry: &'static str,
 }
 
 impl Program {
-    /// The XDP program, with the maps that lie in `reuse`, else with new ones.
-    pub fn load(object: &[u8], reuse: Option<&Folder>) -> Result<Self, Error> {
+    /// The XDP program, with the maps that lie in `reuse`, else with new ones, with counters for `rows`.
+    pub fn load(object: &[u8], reuse: Option<&Folder>, rows: u32) -> Result<Self, Error> {
         let mut loader = EbpfLoader::new();
+        loader.map_max_entries(abi::COUNTERS, rows);
         if let Some(folder) = reuse {
             for name in MAPS {
                 loader.map_pin_path(name, folder.map(name));
             }
         }
-        let mut program = Self { ebpf: loader.load(object).map_err(Error::from_loading)? };
-        program.xdp()?.load().map_err(|error| Error::from_loading(error.into()))?;
+        let ebpf = loader.load(object).map_err(Error::from_loading)?;
+        let mut program = Self { ebpf, entry: abi::PROGRAM };
+        match program.xdp()?.load() {
+            Err(ProgramError::LoadError { io_error, .. }) if io_error.kind() == ErrorKind::InvalidInput => {
+                // Kernels before 5.18 know nothing of frames in fragments, and say no more than this.
+                program.entry = abi::PROGRAM_LINEAR;
+                program.xdp()?.load()
+            }
+            loaded => loaded,
+        }
+        .map_err(|error| Error::from_loading(error.into()))?;
         Ok(program)
     }
 
     pub fn xdp(&mut self) -> Result<&mut Xdp, Error> {
-        self.named(abi::PROGRAM)
+        self.named(self.entry)
     }
 
     /// Lets the kernel look for failed handshakes from now on, or look with this program instead of an older one.

@@ -50,8 +50,9 @@ impl Known {
     }
 }
 
-/// `known`: the rows in use, by index, from [`abi::FIRST_PREFIX`] on without a gap. `None`: no index is left for one of the prefixes.
-pub fn changes(known: &[Known], wanted: &Table) -> Option<Changes> {
+/// `known`: the rows in use, by index, from [`abi::FIRST_PREFIX`] on without a gap; of `capacity`. `None`: no index is left
+/// for one of the prefixes.
+pub fn changes(known: &[Known], wanted: &Table, capacity: u32) -> Option<Changes> {
     let wanted: BTreeSet<Network> = wanted.iter().collect();
     let rows = || (abi::FIRST_PREFIX..).zip(known);
     let index_of: HashMap<Network, u32> = rows().map(|(index, row)| (row.network, index)).collect();
@@ -60,7 +61,7 @@ pub fn changes(known: &[Known], wanted: &Table) -> Option<Changes> {
 
     let leaves = |row: &Known| row.in_force && !wanted.contains(&row.network);
     let is_idle = |row: &Known| !row.in_force && !wanted.contains(&row.network);
-    let never_used = abi::FIRST_PREFIX + known.len() as u32..abi::CAPACITY;
+    let never_used = abi::FIRST_PREFIX + known.len() as u32..capacity;
     let mut idle = rows().filter(|(_, row)| is_idle(row)).map(|(index, _)| index);
     let mut never_used = never_used.into_iter();
 
@@ -109,7 +110,7 @@ mod tests {
 
     #[test]
     fn a_first_start_numbers_from_the_first() {
-        let changes = changes(&[], &table(&["2a03:2880::/32", "31.13.64.0/18"])).unwrap();
+        let changes = changes(&[], &table(&["2a03:2880::/32", "31.13.64.0/18"]), abi::CAPACITY).unwrap();
         assert_eq!(changes.enter, [(2, network("31.13.64.0/18")), (3, network("2a03:2880::/32"))]);
         assert!(changes.leave.is_empty() && changes.recycled.is_empty());
     }
@@ -117,7 +118,8 @@ mod tests {
     #[test]
     fn a_prefix_keeps_its_index_also_when_it_comes_back() {
         let known = known(&[("10.0.0.0/8", true), ("11.0.0.0/8", false), ("12.0.0.0/8", true)]);
-        let changes = changes(&known, &table(&["11.0.0.0/8", "12.0.0.0/8", "13.0.0.0/8"])).unwrap();
+        let changes =
+            changes(&known, &table(&["11.0.0.0/8", "12.0.0.0/8", "13.0.0.0/8"]), abi::CAPACITY).unwrap();
         assert_eq!(changes.enter, [(3, network("11.0.0.0/8")), (5, network("13.0.0.0/8"))]);
         assert_eq!(changes.leave, [(2, network("10.0.0.0/8"))]);
         assert!(changes.recycled.is_empty());
@@ -126,7 +128,7 @@ mod tests {
     #[test]
     fn nothing_changes_when_nothing_changed() {
         let known = known(&[("10.0.0.0/8", true), ("11.0.0.0/8", false)]);
-        assert_eq!(changes(&known, &table(&["10.0.0.0/8"])), Some(Changes::default()));
+        assert_eq!(changes(&known, &table(&["10.0.0.0/8"]), abi::CAPACITY), Some(Changes::default()));
     }
 
     #[test]
@@ -135,15 +137,15 @@ mod tests {
         let capacity = abi::CAPACITY - abi::FIRST_PREFIX;
         let mut known: Vec<_> = hosts(capacity).map(|network| Known { network, in_force: true }).collect();
         let full: Table = hosts(capacity).collect();
-        assert_eq!(changes(&known, &full), Some(Changes::default()));
+        assert_eq!(changes(&known, &full, abi::CAPACITY), Some(Changes::default()));
 
         let wanted: Table = hosts(capacity - 1).chain([network("10.0.0.0/8")]).collect();
-        assert_eq!(changes(&known, &wanted), None, "its index is still counting for another");
+        assert_eq!(changes(&known, &wanted, abi::CAPACITY), None, "its index is still counting for another");
         known[capacity as usize - 1].in_force = false;
-        let changes = changes(&known, &wanted).unwrap();
+        let changes = changes(&known, &wanted, abi::CAPACITY).unwrap();
         let last = abi::CAPACITY - 1;
         assert_eq!(changes.enter, [(last, network("10.0.0.0/8"))]);
         assert_eq!(changes.recycled, [last]);
-        assert_eq!(super::changes(&[], &hosts(capacity + 1).collect()), None);
+        assert_eq!(super::changes(&[], &hosts(capacity + 1).collect(), abi::CAPACITY), None);
     }
 }

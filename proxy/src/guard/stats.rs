@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use hookgate_ebpf::abi::{self, Counters, Requests};
 use hookgate_ebpf::verdict::Reason;
 use jiff::Timestamp;
@@ -11,6 +13,8 @@ use super::{Error, Interface, handshakes, link, policy};
 use crate::config::Mode;
 use crate::observe::FunnelCounts;
 use crate::prefixes::Network;
+
+const SWEEPS_STALLED: Duration = Duration::from_nanos(abi::SWEEPS_STALLED);
 
 /// What the guard has counted since it was first attached.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -28,8 +32,16 @@ pub struct Stats {
     pub other: Counts,
     /// Why packets of `other` were dropped.
     pub dropped_by: DroppedBy,
-    /// Meta's /24s and /48s from which something came, IPv4 first, by address.
+    /// Meta's /24s and /48s from which something came, IPv4 first, by address; none unless asked for.
     pub seen: Vec<Sender>,
+}
+
+/// How much is to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Detail {
+    Prefixes,
+    /// What was seen beneath them, too: thousands of rows, after a flood.
+    Blocks,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,8 +51,8 @@ pub struct Counts {
     pub bytes: u64,
     /// SYNs without ACK, retransmitted ones included.
     pub syns: u64,
-    /// SYNs of a handshake under way.
-    pub syns_retransmitted: u64,
+    /// SYNs of a handshake under way. `None`: none can be followed.
+    pub syns_retransmitted: Option<u64>,
     /// Completed, as the kernel's TCP sees it. `None`: nobody told.
     pub handshakes: Option<u64>,
     /// Reset before that, or not completed 10 s after the last SYN. `None`: nobody told.
@@ -62,12 +74,14 @@ pub struct DroppedBy {
     pub strict: u64,
     pub limited: u64,
     pub garbage: u64,
+    pub fragment: u64,
+    pub extensions: u64,
 }
 
 /// Reads the pinned maps; whoever attached the guard may be long gone. `None`: it is attached to no interface.
 ///
 /// Errors: no permission, or maps in another version's layout.
-pub fn read(pin: &str) -> Result<Option<Stats>, Error> {
+pub fn read(pin: &str, detail: Detail) -> Result<Option<Stats>, Error> {
     let folder = Folder::named(pin)?;
     let mut interfaces = Vec::new();
     for interface in folder.links()? {
@@ -91,7 +105,10 @@ pub fn read(pin: &str) -> Result<Option<Stats>, Error> {
         other: reader.other()?,
         dropped_by: reader.dropped_by()?,
         handshakes_uncounted: reader.uncounted.as_ref().map(Error::in_a_line),
-        seen: blocks::seen(&reader)?,
+        seen: match detail {
+            Detail::Prefixes => Vec::new(),
+            Detail::Blocks => blocks::seen(&reader)?,
+        },
     }))
 }
 
@@ -101,12 +118,19 @@ pub(super) struct Reader {
     pub clock: Clock,
     /// Why handshakes are not.
     uncounted: Option<Error>,
+    /// Whether attempts end, without which none begins.
+    is_swept: bool,
 }
 
 impl Reader {
     pub fn open(folder: &Folder) -> Result<Self, Error> {
-        let uncounted = handshakes::why_uncounted(folder)?;
-        Ok(Self { maps: Maps::read_only(folder)?, clock: Clock::read(), uncounted })
+        let (maps, clock) = (Maps::read_only(folder)?, Clock::read());
+        let is_swept = clock.age(maps.last_sweep()?).is_some_and(|age| age < SWEEPS_STALLED);
+        let uncounted = match handshakes::why_uncounted(folder)? {
+            None if !is_swept => Some(Error::NotSwept),
+            why => why,
+        };
+        Ok(Self { maps, clock, uncounted, is_swept })
     }
 
     fn by_prefix(&self) -> Result<Vec<(Network, Counts)>, Error> {
@@ -136,6 +160,8 @@ impl Reader {
             strict: of(Reason::Strict)?,
             limited: of(Reason::Limited)?,
             garbage: of(Reason::Garbage)?,
+            fragment: of(Reason::Fragment)?,
+            extensions: of(Reason::Extensions)?,
         })
     }
 
@@ -152,7 +178,7 @@ impl Reader {
             packets: counters.packets,
             bytes: counters.bytes,
             syns: counters.syns,
-            syns_retransmitted: counters.syns_retransmitted,
+            syns_retransmitted: self.is_swept.then_some(counters.syns_retransmitted),
             handshakes: told(counters.handshakes),
             handshakes_failed: told(counters.handshakes_failed),
             // Taken back on one CPU before it is counted on another, for a moment.

@@ -5,7 +5,7 @@ use std::path::Path;
 use rustix::thread::{CapabilitySet, capabilities};
 
 use super::program::Program;
-use super::{Error, pins, program};
+use super::{Error, maps, pins, program};
 use crate::config::{self, Mode};
 use crate::prefixes::Table;
 
@@ -33,7 +33,8 @@ pub fn locks_nobody_out(config: &config::Guard, prefixes: &Table) -> Result<(), 
 pub fn probe() -> Result<Option<Error>, Error> {
     is_supported()?;
     is_permitted()?;
-    let mut program = Program::load(program::embedded()?, None)?;
+    let mut program =
+        Program::load(program::embedded()?, None, maps::counters_capacity(Table::builtin().len())?)?;
     let handshakes = program.begin_sweeps().and_then(|()| program.load_handshakes().map(drop));
     Ok(handshakes.err())
 }

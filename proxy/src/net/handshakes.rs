@@ -9,13 +9,11 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 
+use super::account::Account;
+
 /// So many may wait. At a millisecond each (an RSA key's signature) and a quarter of the time, the last one is served
 /// within 4 s, before its own time is over.
 const MAX_WAITING: usize = 1000;
-/// A share of the thread's time, 1 in so many, while somebody is connected who is no stranger.
-const SHARE: u32 = 4;
-/// What a timer that rings late may be made up for.
-const MAX_CREDIT: Duration = Duration::from_millis(2);
 
 /// The queue of one worker.
 pub struct StrangersHandshakes {
@@ -76,8 +74,9 @@ impl StrangersHandshakes {
             self.turns.add_permits(1);
             // The runtime comes back here when it has run what is ready and has looked for what the sockets brought.
             yield_now().await;
-            let spent = self.spent.take();
-            if let Some(pause) = account.pause(spent, Instant::now()).filter(|_| is_shared()) {
+            let now = Instant::now();
+            account.spend(self.spent.take(), now);
+            if let Some(pause) = account.owed(now).filter(|_| is_shared()) {
                 sleep(pause).await;
             }
         }
@@ -112,24 +111,6 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// Until when the time that turns have taken is paid for.
-struct Account {
-    paid_until: Instant,
-}
-
-impl Account {
-    fn new(now: Instant) -> Self {
-        Self { paid_until: now }
-    }
-
-    /// How long to wait after turns that took `spent` and ended just now.
-    fn pause(&mut self, spent: Duration, now: Instant) -> Option<Duration> {
-        let begun = now.checked_sub(MAX_CREDIT).unwrap_or(now);
-        self.paid_until = self.paid_until.max(begun) + spent * SHARE;
-        self.paid_until.checked_duration_since(now).filter(|pause| !pause.is_zero())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::cell::RefCell;
@@ -138,23 +119,6 @@ mod tests {
     use tokio::task::{LocalSet, spawn_local};
 
     use super::*;
-
-    #[test]
-    fn turns_get_a_quarter_of_the_time() {
-        const TURN: Duration = Duration::from_millis(1);
-        let begun = Instant::now();
-        let (mut account, mut now, mut turns) = (Account::new(begun), begun, 0);
-        while now < begun + Duration::from_secs(1) {
-            now += TURN;
-            turns += 1;
-            // A timer rings up to a millisecond late.
-            now +=
-                account.pause(TURN, now).map_or(Duration::ZERO, |pause| pause + Duration::from_micros(700));
-        }
-        assert!((240..=252).contains(&turns), "{turns}");
-        // Whoever comes after a while waits for nobody.
-        assert_eq!(account.pause(TURN / 4, now + Duration::from_secs(1)), None);
-    }
 
     /// Runs `work` in a thread that gives turns.
     fn with_turns<F: Future>(work: impl FnOnce(Rc<StrangersHandshakes>) -> F) -> F::Output {

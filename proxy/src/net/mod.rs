@@ -1,5 +1,6 @@
 //! Sockets and buffers.
 
+mod account;
 mod ask;
 mod buffer;
 mod handshakes;
@@ -10,6 +11,7 @@ mod socket;
 mod sources;
 mod stream;
 
+pub use account::Account;
 pub use ask::{Answer, NoAnswer, ask, read_answer};
 pub use buffer::{Buffer, Buffers, Limits, Size};
 pub use handshakes::{QueueFull, StrangersHandshakes};

@@ -9,6 +9,7 @@ use super::status::Process;
 use super::{readiness, status};
 use crate::admin::{self, Pages};
 use crate::datapath::{Class, Context, Life};
+use crate::guard::Detail;
 use crate::observe::{Delivery, Exposition, UpstreamMetrics, clock};
 use crate::stats::{self, Document, HiddenSources};
 
@@ -36,7 +37,7 @@ impl Pages for Status {
         self.connections(&mut to);
         self.upstreams(&mut to);
         // Absent, where the parent does not tell.
-        if let Ok(Some(stats)) = self.parent.stats() {
+        if let Ok(Some(stats)) = self.parent.stats(Detail::Prefixes) {
             stats::expose(&stats, &mut to);
         }
         if let Some(renewal) = self.now().certificates.as_ref().and_then(|held| held.renewal()) {
@@ -54,7 +55,7 @@ impl Pages for Status {
     }
 
     fn stats(&self) -> Result<Document, String> {
-        self.stats_of(&self.now()).map_err(|error| error.to_string())
+        self.stats_of(&self.now(), Detail::Blocks).map_err(|error| error.to_string())
     }
 
     fn status(&self, upstream: Option<&[u8]>) -> Option<admin::status::Document> {
@@ -98,8 +99,8 @@ impl Status {
     }
 
     /// Errors: the parent, who reads what the guard has counted, does not answer.
-    pub(super) fn stats_of(&self, now: &Generation) -> Result<Document, ParentError> {
-        let document = match self.parent.stats() {
+    pub(super) fn stats_of(&self, now: &Generation, detail: Detail) -> Result<Document, ParentError> {
+        let document = match self.parent.stats(detail) {
             Ok(Some(stats)) => Document::attached(&stats),
             Ok(None) | Err(ParentError::Refused(_)) => Self::without_guard(now),
             Err(error @ ParentError::Gone(_)) => return Err(error),

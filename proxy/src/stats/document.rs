@@ -76,6 +76,9 @@ pub struct Seen {
     pub network: Network,
     /// The longest prefix in force that holds it.
     pub prefix: Option<Network>,
+    /// Whether a handshake was completed from there.
+    #[serde(default)]
+    pub proven: bool,
     #[serde(flatten)]
     pub counts: Counts,
 }
@@ -134,6 +137,8 @@ pub struct DroppedBy {
     pub strict: u64,
     pub limited: u64,
     pub garbage: u64,
+    pub fragment: u64,
+    pub extensions: u64,
 }
 
 impl Document {
@@ -167,6 +172,7 @@ impl Document {
     /// The same shape, so that a reader needs no second way to look at it.
     pub fn without_guard(taken: Timestamp, mode: Mode, prefixes: impl IntoIterator<Item = Network>) -> Self {
         let nothing = Counts::from(&guard::Counts {
+            syns_retransmitted: Some(0),
             handshakes: Some(0),
             handshakes_failed: Some(0),
             ..guard::Counts::default()
@@ -230,7 +236,7 @@ impl From<&guard::Counts> for Counts {
             packets: counts.packets,
             bytes: counts.bytes,
             syns: counts.syns,
-            syns_retransmitted: Some(counts.syns_retransmitted),
+            syns_retransmitted: counts.syns_retransmitted,
             handshakes: counts.handshakes,
             handshakes_failed: counts.handshakes_failed,
             untracked: Some(counts.untracked),
@@ -248,13 +254,14 @@ impl From<&guard::Sender> for Seen {
     fn from(sender: &guard::Sender) -> Self {
         // The proxy counts by prefix alone.
         let counts = Counts { funnel: None, ..(&sender.counts).into() };
-        Self { network: sender.network, prefix: sender.prefix, counts }
+        Self { network: sender.network, prefix: sender.prefix, proven: sender.is_proven, counts }
     }
 }
 
 impl From<guard::DroppedBy> for DroppedBy {
-    fn from(guard::DroppedBy { strict, limited, garbage }: guard::DroppedBy) -> Self {
-        Self { strict, limited, garbage }
+    fn from(by: guard::DroppedBy) -> Self {
+        let guard::DroppedBy { strict, limited, garbage, fragment, extensions } = by;
+        Self { strict, limited, garbage, fragment, extensions }
     }
 }
 

@@ -8,7 +8,7 @@ const FAMILIES: [Family; 10] = [
     ("packets", "Packets to guarded ports", |c| Some(c.packets)),
     ("bytes", "Their bytes, as frames", |c| Some(c.bytes)),
     ("syns", "SYNs, retransmitted ones included", |c| Some(c.syns)),
-    ("syns_retransmitted", "SYNs of a handshake under way", |c| Some(c.syns_retransmitted)),
+    ("syns_retransmitted", "SYNs of a handshake under way", |c| c.syns_retransmitted),
     ("handshakes", "Handshakes completed, as the kernel's TCP sees it", |c| c.handshakes),
     ("handshakes_failed", "Handshakes reset, or not completed 10 s after their last SYN", |c| {
         c.handshakes_failed
@@ -34,7 +34,13 @@ pub fn expose(stats: &Stats, to: &mut Exposition) {
     }
     to.family("hookgate_guard_dropped_total", "counter", "Packets that the guard dropped, by reason");
     let by = &stats.dropped_by;
-    for (reason, count) in [("strict", by.strict), ("limited", by.limited), ("garbage", by.garbage)] {
+    for (reason, count) in [
+        ("strict", by.strict),
+        ("limited", by.limited),
+        ("garbage", by.garbage),
+        ("fragment", by.fragment),
+        ("extensions", by.extensions),
+    ] {
         if count > 0 {
             to.sample(&[("reason", reason)], count);
         }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use anyhow::{Context as _, Result};
 use clap::Parser;
 use hookgate_ebpf::abi;
-use hookgate_ebpf::packet::{Address, Flags, Packet, Segment};
+use hookgate_ebpf::packet::{Address, Flags, Found, Packet, Segment};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use serde_json::json;
 
@@ -62,7 +62,7 @@ fn main() -> Result<()> {
 
 /// Meta's prefixes as they are, so that the tries are as deep as in earnest.
 fn set_up(object: &[u8]) -> Result<Program> {
-    let mut program = Program::of(object)?;
+    let mut program = Program::of(object, abi::PROGRAM)?;
     if program.has(abi::PREFIXES_V4) {
         let list = include_str!("../../../proxy/src/prefixes/as32934.txt");
         let networks = list.lines().map(|line| line.split('#').next().unwrap_or_default().trim());

@@ -8,7 +8,7 @@ struct counters {
 
 struct seen {
     struct counters counters;
-    u32 index, generation;
+    u64 place; // generation << 32 | index
 };
 
 struct stranger {
@@ -21,15 +21,15 @@ struct settings {
     u32 generation_v4, generation_v6;
 };
 
-struct endpoints {
-    u64 source[2], destination[2];
-    u16 source_port, destination_port;
-    u32 reserved;
+struct attempt_key {
+    u64 source[2];
+    u32 sequence;
+    u16 source_port, reserved;
 };
 
 struct attempt {
     u64 phase, deadline;
-    u32 index, sequence;
+    u32 index, reserved;
 };
 
 #define MAP(name, map_type, entries, key_type, value_type) \
@@ -43,11 +43,12 @@ struct attempt {
 MAP(COUNTERS, BPF_MAP_TYPE_PERCPU_ARRAY, 4096, u32, struct counters);
 MAP(PORTS, BPF_MAP_TYPE_ARRAY, 1024, u32, u64);
 MAP(SETTINGS, BPF_MAP_TYPE_ARRAY, 1, u32, struct settings);
-MAP(SEEN, BPF_MAP_TYPE_LRU_PERCPU_HASH, 8192, u64, struct seen);
-MAP(STRANGERS, BPF_MAP_TYPE_LRU_PERCPU_HASH, 8192, u64, struct stranger);
-MAP(ATTEMPTS_META, BPF_MAP_TYPE_HASH, 16384, struct endpoints, struct attempt);
-MAP(ATTEMPTS_OTHER, BPF_MAP_TYPE_HASH, 8192, struct endpoints, struct attempt);
-MAP(DROPS, BPF_MAP_TYPE_PERCPU_ARRAY, 3, u32, u64);
+MAP(SEEN, BPF_MAP_TYPE_LRU_HASH, 4096, u64, struct seen);
+MAP(PROVEN, BPF_MAP_TYPE_HASH, 4096, u64, struct seen);
+MAP(STRANGERS, BPF_MAP_TYPE_LRU_HASH, 8192, u64, struct stranger);
+MAP(ATTEMPTS_META, BPF_MAP_TYPE_HASH, 16384, struct attempt_key, struct attempt);
+MAP(ATTEMPTS_OTHER, BPF_MAP_TYPE_HASH, 8192, struct attempt_key, struct attempt);
+MAP(DROPS, BPF_MAP_TYPE_PERCPU_ARRAY, 5, u32, u64);
 TRIE(PREFIXES_V4, key_v4, 4096);
 TRIE(PREFIXES_V6, key_v6, 4096);
 TRIE(ALLOWED_V4, key_v4, 2048);
@@ -65,6 +66,22 @@ INLINE void count(struct counters *counters, u8 flags, u64 bytes, u64 now)
         counters->syns += (flags & (SYN | ACK)) == SYN;
         counters->fins += flags & 1;
         counters->rsts += flags >> 2 & 1;
+    }
+}
+
+// Other processors count there, too.
+INLINE void count_shared(struct counters *counters, u8 flags, u64 bytes, u64 now)
+{
+    __sync_fetch_and_add(&counters->packets, 1);
+    __sync_fetch_and_add(&counters->bytes, bytes);
+    counters->last_seen = now;
+    if (flags & NOTABLE) {
+        if ((flags & (SYN | ACK)) == SYN)
+            __sync_fetch_and_add(&counters->syns, 1);
+        if (flags & 1)
+            __sync_fetch_and_add(&counters->fins, 1);
+        if (flags >> 2 & 1)
+            __sync_fetch_and_add(&counters->rsts, 1);
     }
 }
 
@@ -93,23 +110,20 @@ INLINE u64 block(struct segment *segment)
 
 INLINE void follow(void *attempts, struct segment *segment, u32 index, struct counters *counters, struct seen *seen, u64 now)
 {
-    struct endpoints key = {
+    struct attempt_key key = {
         .source = {segment->source[0], segment->source[1]},
-        .destination = {segment->destination[0], segment->destination[1]},
+        .sequence = segment->sequence,
         .source_port = segment->source_port,
-        .destination_port = segment->destination_port,
     };
-    u32 sequence = segment->sequence;
     struct attempt *attempt = map_lookup(attempts, &key);
     if (attempt) {
-        attempt->deadline = now + 10000000000ull;
-        if (attempt->sequence == sequence) {
-            counters->syns_retransmitted++;
-            if (seen)
-                seen->counters.syns_retransmitted++;
-        }
+        if (attempt->phase == 1)
+            attempt->deadline = now + 10000000000ull;
+        counters->syns_retransmitted++;
+        if (seen)
+            __sync_fetch_and_add(&seen->counters.syns_retransmitted, 1);
     } else {
-        struct attempt fresh = {.phase = 1, .deadline = now + 10000000000ull, .index = index, .sequence = sequence};
+        struct attempt fresh = {.phase = 1, .deadline = now + 10000000000ull, .index = index};
         map_update(attempts, &key, &fresh, BPF_NOEXIST);
     }
 }
@@ -123,21 +137,22 @@ INLINE int admit(struct xdp_md *ctx, struct segment *segment)
     u8 flags = segment->flags;
     u64 bytes = xdp_get_buff_len(ctx), now = ktime_get_coarse_ns(), key = block(segment);
     u32 generation = segment->is_v6 ? settings->generation_v6 : settings->generation_v4, index = 0;
-    struct seen *seen = map_lookup(&SEEN, &key);
-    if (seen && seen->generation == generation) {
-        index = seen->index;
+    struct seen *seen = map_lookup(&PROVEN, &key);
+    if (seen && seen->place >> 32 == generation) {
+        index = seen->place;
     } else {
         u32 *found = LOOK_UP(PREFIXES_V4, PREFIXES_V6);
         if (found) {
             index = *found;
-            if (!seen) {
-                struct seen fresh = {};
-                map_update(&SEEN, &key, &fresh, BPF_NOEXIST);
-                seen = map_lookup(&SEEN, &key);
-            }
             if (seen) {
-                seen->index = index;
-                seen->generation = generation % 2 ? 0 : generation;
+                seen->place = (u64)(generation % 2 ? 0 : generation) << 32 | index;
+            } else {
+                seen = map_lookup(&SEEN, &key);
+                if (!seen) {
+                    struct seen fresh = {};
+                    map_update(&SEEN, &key, &fresh, BPF_NOEXIST);
+                    seen = map_lookup(&SEEN, &key);
+                }
             }
         }
     }
@@ -146,7 +161,7 @@ INLINE int admit(struct xdp_md *ctx, struct segment *segment)
         if (counters)
             count(counters, flags, bytes, now);
         if (seen)
-            count(&seen->counters, flags, bytes, now);
+            count_shared(&seen->counters, flags, bytes, now);
         if (counters && (flags & (SYN | ACK)) == SYN)
             follow(&ATTEMPTS_META, segment, index, counters, seen, now);
         return XDP_PASS;
@@ -169,8 +184,8 @@ INLINE int admit(struct xdp_md *ctx, struct segment *segment)
     if (index == OTHER) {
         struct stranger *stranger = map_lookup(&STRANGERS, &key);
         if (stranger) {
-            stranger->packets++;
-            stranger->syns += (flags & (SYN | ACK)) == SYN;
+            __sync_fetch_and_add(&stranger->packets, 1);
+            __sync_fetch_and_add(&stranger->syns, (flags & (SYN | ACK)) == SYN);
             stranger->last_seen = now;
         } else {
             struct stranger fresh = {.packets = 1, .last_seen = now};

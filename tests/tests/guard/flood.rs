@@ -1,14 +1,16 @@
 //! Floods: what gets in all the same, and that every packet of them is accounted for.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
+use harness::Need;
 use hookgate_ebpf::abi;
 use serde_json::{Value, json};
 
 use super::peers::{Server, visit};
 use super::raw::{SYN, Segment, Sender};
-use super::scene::{EDGE_V4, META, Scene, Shakes, can_run, row};
+use super::scene::{EDGE_V4, EDGE_V6, META, Scene, Shakes, can_run, counts, row};
 
 const STRANGERS_SYNS: u64 = 200_000;
 const CONNECTIONS: u64 = 500;
@@ -109,7 +111,7 @@ fn in_strict_a_flood_of_strangers_is_dropped_and_meta_gets_in() -> Result<()> {
     };
     assert_eq!(metas(&stats), all_in);
     assert_eq!(server.accepted(), 2 * CONNECTIONS);
-    let dropped = json!({ "strict": arrived, "limited": 0, "garbage": 0 });
+    let dropped = json!({ "strict": arrived, "limited": 0, "garbage": 0, "fragment": 0, "extensions": 0 });
     assert_eq!((&stats["other"]["dropped_by"], &stats["other"]["packets"]), (&dropped, &json!(arrived)));
     assert_eq!(Shakes::of(&stats["other"]), Shakes { dropped: arrived, ..Shakes::default() });
     let [calm, flooded] = [calm, flooded].map(|took| [took[took.len() / 2], took[took.len() * 99 / 100]]);
@@ -190,5 +192,118 @@ fn a_flood_in_metas_name_is_bounded_and_hides_no_handshake() -> Result<()> {
         ..expected
     };
     assert_eq!(of_metas(&stats), expected);
+    Ok(())
+}
+
+/// SYNs over IPv6 in Meta's name, each from a /48 of its own, of 16,384 that there are.
+fn new_blocks(scene: &Scene, count: u64) -> Result<()> {
+    let raw = Sender::new(&scene.meta)?;
+    for number in 0..count as u32 {
+        let segment = Segment::new(EDGE_V6, 40_000, EDGE_V6, 443, SYN)?;
+        let [_, _, c, d] = number.to_be_bytes();
+        let from = [0x2a, 0x03, 0x28, 0x80, c & 0x3f | 0x80, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9];
+        raw.send(&Segment { from: (from.into(), 40_000), sequence: number, ..segment })?;
+        if u64::from(number) % BURST == 0 {
+            std::thread::sleep(Duration::from_micros(200));
+        }
+    }
+    Ok(())
+}
+
+/// Rows of `seen`, each network once.
+fn distinct(stats: &Value) -> Result<&Vec<Value>> {
+    let seen = stats["seen"].as_array().context("no rows")?;
+    let networks: BTreeSet<&str> = seen.iter().filter_map(|row| row["network"].as_str()).collect();
+    ensure!(networks.len() == seen.len(), "{} rows, {} networks", seen.len(), networks.len());
+    Ok(seen)
+}
+
+#[test]
+fn figures_are_read_while_blocks_come_and_go() -> Result<()> {
+    if !can_run(&[]) {
+        return Ok(());
+    }
+    const COUNT: u64 = 300_000;
+    let scene = Scene::new()?;
+    scene.run("mode = \"strict\"", "guard attach")?;
+    let (mut took, mut most) = (Vec::new(), 0);
+    std::thread::scope(|scope| -> Result<()> {
+        let flooding = [0, 1].map(|_| scope.spawn(|| new_blocks(&scene, COUNT)));
+        while flooding.iter().any(|flood| !flood.is_finished()) {
+            let begun = Instant::now();
+            let stats = scene.stats()?;
+            took.push(begun.elapsed());
+            most = most.max(distinct(&stats)?.len());
+        }
+        flooding
+            .into_iter()
+            .try_for_each(|flood| flood.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    })?;
+    took.sort_unstable();
+    let packets = scene.stats()?["prefixes"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|row| counts(row).packets)
+        .sum::<u64>();
+    println!("{packets} packets; read {} times, in {:?} to {:?}", took.len(), took.first(), took.last());
+    ensure!(took.len() > 3, "too few readings to tell: {took:?}");
+    let capacity = abi::SEEN_CAPACITY as usize;
+    assert!((capacity / 2..=capacity + 1).contains(&most), "{most} rows");
+    Ok(())
+}
+
+#[test]
+fn a_flood_of_ever_new_blocks_hides_no_sender_and_no_figure() -> Result<()> {
+    if !can_run(&[]) {
+        return Ok(());
+    }
+    // Each from a /48 of its own: several times what the table holds.
+    const COUNT: u64 = 5 * abi::SEEN_CAPACITY as u64;
+    const VISITS: u64 = 3;
+    const SENDER: &str = "2a03:2880:1::/48";
+    let scene = Scene::new()?;
+    let _server = Server::start(&scene.edge, "[::]:443")?;
+    scene.run("mode = \"strict\"", "guard attach")?;
+    let before = (0..VISITS).try_for_each(|_| visit(&scene.meta, META[5].0, EDGE_V6, 443));
+    before?;
+    new_blocks(&scene, COUNT)?;
+    visit(&scene.meta, META[5].0, EDGE_V6, 443)?;
+    let closed = |stats: &Value| Ok(Shakes::of(row(stats, SENDER)).fins == VISITS + 1);
+    let stats = scene.wait_for(Duration::from_secs(5), closed)?;
+    let expected = Shakes { syns: VISITS + 1, handshakes: VISITS + 1, fins: VISITS + 1, ..Shakes::default() };
+    assert_eq!(Shakes::of(row(&stats, SENDER)), expected);
+    assert_eq!(row(&stats, SENDER)["proven"], true);
+
+    let seen = distinct(&stats)?;
+    let capacity = abi::SEEN_CAPACITY as usize;
+    // The kernel takes several at a time away.
+    assert!((capacity / 2..=capacity + 1).contains(&seen.len()), "{} rows", seen.len());
+    assert_eq!(seen.iter().filter(|row| row["proven"] == true).count(), 1);
+    Ok(())
+}
+
+#[test]
+fn the_maps_take_little_of_the_kernels_memory() -> Result<()> {
+    if !can_run(&[Need::Program("bpftool")]) {
+        return Ok(());
+    }
+    const MOST: u64 = 24_000_000;
+    let scene = Scene::new()?;
+    scene.run("", "guard attach")?;
+    let pins = scene.edge.run("ls /sys/fs/bpf/hookgate")?;
+    let is_map =
+        |name: &&str| name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
+    let maps = pins.lines().filter(is_map).map(|name| -> Result<u64> {
+        let shown = scene.edge.run(&format!("bpftool --json map show pinned /sys/fs/bpf/hookgate/{name}"))?;
+        let map: Value = serde_json::from_str(&shown)?;
+        map["bytes_memlock"].as_u64().with_context(|| format!("{name} tells no memory"))
+    });
+    let maps = maps.collect::<Result<Vec<_>>>()?;
+    let bytes: u64 = maps.iter().sum();
+    let possible = std::fs::read_to_string("/sys/devices/system/cpu/possible")?;
+    println!("{bytes} bytes of {} maps, processors {}", maps.len(), possible.trim());
+    assert!((1_000_000..MOST).contains(&bytes), "{bytes} bytes");
+    assert!(scene.run("", "guard status")?.contains("; its maps take "));
     Ok(())
 }

@@ -50,7 +50,10 @@ fn strict_lets_in_meta_and_the_allowed_alone() -> Result<()> {
     };
     let ((strangers, _), (allowed, _)) = (from(&STRANGERS), from(&["192.0.2.7"]));
     let other = &stats["other"];
-    assert_eq!(other["dropped_by"], json!({ "strict": strangers - 2, "limited": 0, "garbage": 2 }));
+    assert_eq!(
+        other["dropped_by"],
+        json!({ "strict": strangers - 2, "limited": 0, "garbage": 2, "fragment": 0, "extensions": 0 })
+    );
     assert_eq!(other["packets"], strangers + allowed);
     let expected = Shakes { syns: 1, handshakes: 1, fins: 1, dropped: strangers, ..Shakes::default() };
     assert_eq!(Shakes::of(other), expected, "what is dropped counts as dropped alone");
@@ -94,7 +97,10 @@ fn limit_drops_syns_beyond_the_burst_and_garbage() -> Result<()> {
     let all = |stats: &Value| Ok(by_prefix(stats).values().map(|counts| counts.packets).sum::<u64>() == 211);
     let stats = scene.wait_for(Duration::from_secs(3), all)?;
     let other = &stats["other"];
-    assert_eq!(other["dropped_by"], json!({ "strict": 0, "limited": 140, "garbage": 4 }));
+    assert_eq!(
+        other["dropped_by"],
+        json!({ "strict": 0, "limited": 140, "garbage": 4, "fragment": 0, "extensions": 0 })
+    );
     assert_eq!((&other["packets"], &other["syns"]), (&json!(157), &json!(10)));
     let meta = Shakes::of(row(&stats, "157.240.0.0/17"));
     assert_eq!((meta.syns, meta.dropped), (51, 0));

@@ -1,8 +1,8 @@
 //! TCP that does not behave: segments of our own making, from whomever.
 
-use std::io::Read as _;
+use std::io::{ErrorKind, Read as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use harness::NetNs;
@@ -54,6 +54,37 @@ impl Segment {
         }
     }
 
+    /// Over IPv4, in two fragments, of which the first ends behind the first `bytes` bytes of the TCP header.
+    pub fn in_fragments(&self, bytes: u8) -> [Vec<u8>; 2] {
+        const MORE: u8 = 0x20;
+        let packet = self.packet();
+        let (header, tcp) = packet.split_at(20);
+        let (first, rest) = tcp.split_at(bytes.into());
+        let fragment = |flags: u8, offset: u8, payload: &[u8]| {
+            let mut fragment = [header, payload].concat();
+            fragment[3] = fragment.len() as u8;
+            // The kernel gives those without an identification one each.
+            fragment[4..8].copy_from_slice(&[self.sequence as u8, self.flags, flags, offset]);
+            fragment
+        };
+        [fragment(MORE, 0, first), fragment(0, bytes / 8, rest)]
+    }
+
+    /// Over IPv6, behind `count` headers of destination options.
+    pub fn behind_options(&self, count: usize) -> Vec<u8> {
+        const OPTIONS: u8 = 60;
+        const PAD: [u8; 6] = [1, 4, 0, 0, 0, 0]; // PadN, RFC 8200 §4.2
+        let mut packet = self.packet();
+        let tcp = packet.split_off(40);
+        packet[5] += 8 * count as u8;
+        packet[6] = OPTIONS;
+        for number in 1..=count {
+            packet.extend([if number == count { 6 } else { OPTIONS }, 0]);
+            packet.extend(PAD);
+        }
+        [packet, tcp].concat()
+    }
+
     fn packet(&self) -> Vec<u8> {
         let header = match (self.from.0, self.to.0) {
             // Length and checksum are the kernel's to fill in.
@@ -98,10 +129,15 @@ impl Sender {
     }
 
     pub fn send(&self, segment: &Segment) -> Result<()> {
+        self.send_packet(segment, &segment.packet())
+    }
+
+    /// Sends `packet`, which carries `segment` in a way of its own.
+    pub fn send_packet(&self, segment: &Segment, packet: &[u8]) -> Result<()> {
         // The port stands in the packet; here it would be taken for a protocol.
         let to = SocketAddr::new(segment.to.0, 0);
         let socket = if to.is_ipv4() { &self.v4 } else { &self.v6 };
-        socket.send_to(&segment.packet(), &to.into()).with_context(|| format!("sending {segment:?}"))?;
+        socket.send_to(packet, &to.into()).with_context(|| format!("sending {segment:?}"))?;
         Ok(())
     }
 }
@@ -111,32 +147,44 @@ pub struct Listener(Socket);
 
 impl Listener {
     pub fn new(ns: &NetNs) -> Result<Self> {
-        ns.inside(|| {
-            let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::TCP))?;
-            socket.set_read_timeout(Some(Duration::from_secs(5)))?;
-            Ok(Self(socket))
-        })
+        ns.inside(|| Ok(Self(Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::TCP))?)))
     }
 
     /// The next one with exactly these flags.
     pub fn next(&self, flags: u8) -> Result<Segment> {
+        let found = self.find(Duration::from_secs(5), |segment| segment.flags == flags)?;
+        found.context("waiting for a segment")
+    }
+
+    /// The next one that is `wanted`; `None`: none came within `limit`.
+    pub fn find(&self, limit: Duration, wanted: impl Fn(&Segment) -> bool) -> Result<Option<Segment>> {
+        let until = Instant::now() + limit;
         let mut packet = [0; 2048];
         loop {
-            (&self.0).read(&mut packet).context("waiting for a segment")?;
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(None);
+            }
+            self.0.set_read_timeout(Some(left))?;
+            match (&self.0).read(&mut packet) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
+                read => read.context("waiting for a segment")?,
+            };
             let header = usize::from(packet[0] & 0x0f) * 4;
             let tcp = &packet[header..];
             let address =
                 |at: usize| Ipv4Addr::new(packet[at], packet[at + 1], packet[at + 2], packet[at + 3]);
             let word = |at: usize| u32::from_be_bytes([tcp[at], tcp[at + 1], tcp[at + 2], tcp[at + 3]]);
             let port = |at: usize| u16::from_be_bytes([tcp[at], tcp[at + 1]]);
-            if tcp[13] == flags {
-                return Ok(Segment {
-                    from: (address(12).into(), port(0)),
-                    to: (address(16).into(), port(2)),
-                    flags,
-                    sequence: word(4),
-                    acknowledged: word(8),
-                });
+            let segment = Segment {
+                from: (address(12).into(), port(0)),
+                to: (address(16).into(), port(2)),
+                flags: tcp[13],
+                sequence: word(4),
+                acknowledged: word(8),
+            };
+            if wanted(&segment) {
+                return Ok(Some(segment));
             }
         }
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use harness::{HostileUpstream, Strangers};
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::sleep;
 
@@ -14,10 +15,10 @@ use crate::scene::{Scene, Setting, UPSTREAM};
 const DRIP: Duration = Duration::from_millis(250);
 const DRIP_BYTES: usize = 64;
 
-/// Whether the proxy has taken slots of strangers back.
-fn ends_slow_bodies(seen: &Seen<'_>) -> bool {
+/// Whether the proxy has taken slots of strangers at an upstream back.
+fn ends_slow_bodies(seen: &Seen<'_>, upstream: &str) -> bool {
     let ended =
-        |code| seen.rise(&format!("hookgate_requests_total{{upstream=\"{UPSTREAM}\",code=\"{code}\"}}"));
+        |code| seen.rise(&format!("hookgate_requests_total{{upstream=\"{upstream}\",code=\"{code}\"}}"));
     ended("408") + ended("other") > 0.0
 }
 
@@ -25,26 +26,40 @@ fn ends_slow_bodies(seen: &Seen<'_>) -> bool {
 fn slow_uploads() -> Result<()> {
     let scene = Scene::start(Setting::default())?;
     let (https, count) = (scene.https, scene.slots + scene.slots / 4);
-    Row::new("slow-uploads", "bytes", ends_slow_bodies).run(&scene, move |strangers| async move {
-        let upload = move |stranger: Strangers| async move {
-            let mut tls = stranger.tls(https).await?;
-            let head = format!("POST /{UPSTREAM}/ HTTP/1.1\r\nHost: p\r\nContent-Length: 1000000\r\n\r\n");
-            tls.write_all(head.as_bytes()).await?;
-            stranger.drip(&mut tls, b"x", DRIP).await
-        };
-        strangers.crowd(count, 400, upload).await;
-    })
+    Row::new("slow-uploads", "bytes", |seen| ends_slow_bodies(seen, UPSTREAM)).run(
+        &scene,
+        move |strangers| async move {
+            let upload = move |stranger: Strangers| async move {
+                let mut tls = stranger.tls(https).await?;
+                let head =
+                    format!("POST /{UPSTREAM}/ HTTP/1.1\r\nHost: p\r\nContent-Length: 1000000\r\n\r\n");
+                tls.write_all(head.as_bytes()).await?;
+                stranger.drip(&mut tls, b"x", DRIP).await
+            };
+            strangers.crowd(count, 400, upload).await;
+        },
+    )
 }
 
 #[test]
 fn slow_downloads() -> Result<()> {
-    let scene = Scene::start(Setting::default())?;
+    const SOURCE: &str = "source.example.com";
+    // The webhooks' own would have its hands full with what it puts into the sockets of so many.
+    let source = HostileUpstream::start(|mut tcp| async move {
+        SockRef::from(&tcp).set_send_buffer_size(64 * 1024)?;
+        tcp.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n").await?;
+        loop {
+            tcp.write_all(&[b'x'; 16 * 1024]).await?;
+        }
+    })?;
+    let scene = Scene::start(Setting::with(SOURCE, &source)?)?;
     let (https, count) = (scene.https, scene.slots + scene.slots / 4);
-    Row::new("slow-downloads", "bytes", ends_slow_bodies).run(&scene, move |strangers| async move {
+    let row = Row::new("slow-downloads", "bytes", |seen| ends_slow_bodies(seen, SOURCE));
+    row.run(&scene, move |strangers| async move {
         let download = move |stranger: Strangers| async move {
             let mut tls = stranger.tls(https).await?;
             Strangers::narrow(tls.get_ref().0)?;
-            tls.write_all(format!("GET /{UPSTREAM}/ HTTP/1.1\r\nHost: p\r\n\r\n").as_bytes()).await?;
+            tls.write_all(format!("GET /{SOURCE}/ HTTP/1.1\r\nHost: p\r\n\r\n").as_bytes()).await?;
             tls.flush().await?;
             // What comes is encrypted, and not worth the trouble.
             let (mut tcp, _) = tls.into_inner();

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{Array, HashMap, Map, PerCpuArray, PerCpuHashMap};
+use aya::maps::{Array, HashMap, Map, PerCpuArray};
 use aya::programs::{TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use harness::wait_until;
-use hookgate_ebpf::abi::{self, Attempt, Counters, Endpoints, Seen, Settings, Stranger};
+use hookgate_ebpf::abi::{self, Attempt, AttemptKey, Counters, Seen, Settings, Stranger};
 use hookgate_ebpf::block::Block;
 use hookgate_ebpf::packet::Address;
 use hookgate_ebpf::verdict::{Limit, Reason};
@@ -24,23 +24,42 @@ pub const FIRST: u32 = abi::FIRST_PREFIX;
 
 pub struct Program {
     ebpf: Ebpf,
+    /// The XDP program's name.
+    name: &'static str,
 }
 
 impl Program {
     /// Looks at port 443, in mode `observe`, without a prefix. Somebody might tell of handshakes, and never does.
     pub fn load() -> Result<Self> {
-        let binary = harness::binary()?;
-        let target = binary.ancestors().nth(2).context("a binary without a target directory")?;
-        Self::of(&std::fs::read(target.join("bpf/hookgate-guard.o"))?)
+        Self::named(abi::PROGRAM)
     }
 
-    /// The same of another object file, as far as it has what there is to set.
-    pub fn of(object: &[u8]) -> Result<Self> {
-        let mut program = Self { ebpf: EbpfLoader::new().load(object)? };
-        program.xdp()?.load()?;
+    /// The one for kernels that hand over no frames in fragments.
+    pub fn linear() -> Result<Self> {
+        Self::named(abi::PROGRAM_LINEAR)
+    }
+
+    /// The same, where the timer could not be set.
+    pub fn without_sweeps() -> Result<Self> {
+        Self::prepared(&object()?, abi::PROGRAM)
+    }
+
+    fn named(name: &'static str) -> Result<Self> {
+        Self::of(&object()?, name)
+    }
+
+    /// The program `name` of an object file, with as much as it has of what there is to set.
+    pub fn of(object: &[u8], name: &'static str) -> Result<Self> {
+        let mut program = Self::prepared(object, name)?;
         if program.ebpf.program(abi::SWEEPS).is_some() {
             program.begin_sweeps()?;
         }
+        Ok(program)
+    }
+
+    fn prepared(object: &[u8], name: &'static str) -> Result<Self> {
+        let mut program = Self { ebpf: EbpfLoader::new().load(object)?, name };
+        program.xdp()?.load()?;
         if program.has(abi::PORTS) {
             let word = u32::from(PORT) / abi::PORTS_PER_WORD;
             let mut ports = Array::<_, u64>::try_from(program.map_mut(abi::PORTS)?)?;
@@ -132,25 +151,40 @@ impl Program {
 
     /// What was counted of a block of Meta's.
     pub fn seen(&self, address: Address) -> Result<Counters> {
-        let map = PerCpuHashMap::<_, Block, Seen>::try_from(self.map(abi::SEEN)?)?;
-        Ok(sum(map.get(&Block::of(address), 0)?.iter().map(|seen| &seen.counters)))
+        self.in_block(abi::SEEN, address)
+    }
+
+    /// The same of one that has completed a handshake.
+    pub fn proven(&self, address: Address) -> Result<Counters> {
+        self.in_block(abi::PROVEN, address)
+    }
+
+    fn in_block(&self, map: &str, address: Address) -> Result<Counters> {
+        let map = HashMap::<_, Block, Seen>::try_from(self.map(map)?)?;
+        Ok(sum([&map.get(&Block::of(address), 0)?.counters].into_iter()))
+    }
+
+    /// As if a handshake were completed from there.
+    pub fn prove(&mut self, address: Address) -> Result<()> {
+        let mut map = HashMap::<_, Block, Seen>::try_from(self.map_mut(abi::PROVEN)?)?;
+        Ok(map.insert(Block::of(address), Seen::default(), 0)?)
     }
 
     /// Packets and SYNs of a stranger's block.
     pub fn stranger(&self, address: Address) -> Result<(u64, u64)> {
-        let map = PerCpuHashMap::<_, Block, Stranger>::try_from(self.map(abi::STRANGERS)?)?;
-        let per_cpu = map.get(&Block::of(address), 0)?;
-        Ok(per_cpu.iter().fold((0, 0), |(packets, syns), cpu| (packets + cpu.packets, syns + cpu.syns)))
+        let map = HashMap::<_, Block, Stranger>::try_from(self.map(abi::STRANGERS)?)?;
+        let Stranger { packets, syns, .. } = map.get(&Block::of(address), 0)?;
+        Ok((packets, syns))
     }
 
     /// How many attempts are in a map.
     pub fn attempts(&self, name: &str) -> Result<usize> {
-        let map = HashMap::<_, Endpoints, Attempt>::try_from(self.map(name)?)?;
+        let map = HashMap::<_, AttemptKey, Attempt>::try_from(self.map(name)?)?;
         Ok(map.keys().collect::<Result<Vec<_>, _>>()?.len())
     }
 
     pub fn xdp(&mut self) -> Result<&mut Xdp> {
-        Ok(self.ebpf.program_mut(abi::PROGRAM).context("no program")?.try_into()?)
+        Ok(self.ebpf.program_mut(self.name).context("no program")?.try_into()?)
     }
 
     fn map(&self, name: &str) -> Result<&Map> {
@@ -160,6 +194,13 @@ impl Program {
     fn map_mut(&mut self, name: &str) -> Result<&mut Map> {
         self.ebpf.map_mut(name).with_context(|| format!("no map {name}"))
     }
+}
+
+/// The object file that the binary under test embeds.
+fn object() -> Result<Vec<u8>> {
+    let binary = harness::binary()?;
+    let target = binary.ancestors().nth(2).context("a binary without a target directory")?;
+    Ok(std::fs::read(target.join("bpf/hookgate-guard.o"))?)
 }
 
 fn sum<'a>(per_cpu: impl Iterator<Item = &'a Counters>) -> Counters {

@@ -12,4 +12,4 @@ mod frames;
 mod reference;
 
 // What `frames` takes from where it stands.
-use hookgate_ebpf::packet::{Address, Flags, Packet, Segment};
+use hookgate_ebpf::packet::{Address, Flags, Found, Packet, Segment};

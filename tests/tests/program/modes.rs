@@ -3,7 +3,7 @@
 use anyhow::Result;
 use harness::{Need, require};
 use hookgate_ebpf::abi::{self, Counters, Settings};
-use hookgate_ebpf::packet::{Address, Flags};
+use hookgate_ebpf::packet::{Address, Flags, Found};
 use hookgate_ebpf::verdict::Reason;
 
 use super::kernel::{FIRST, Program, XDP_DROP, XDP_PASS};
@@ -107,7 +107,7 @@ fn strangers_are_seen_or_dropped_by_the_mode() -> Result<()> {
             let mut expected = Counters::default();
             match reason {
                 Some(_) => expected.drop(frame.len() as u64, 0),
-                None => expected.pass(Flags(flags), frame.len() as u64, 0),
+                None => expected.pass(Flags(flags), frame.len() as u64, 0, |count, more| *count += more),
             }
             assert_eq!(program.counters(abi::OTHER)?, expected, "{case}");
             for each in Reason::ALL {
@@ -146,5 +146,62 @@ fn each_source_has_a_bucket_of_its_own() -> Result<()> {
     assert_eq!((counters.packets, counters.syns, counters.dropped), (100, 12, 88));
     let other_flags = segments::with_flags(Address::V4([203, 0, 113, 7]), ACK);
     assert_eq!(program.run(&other_flags)?, XDP_PASS, "only SYNs are limited");
+    Ok(())
+}
+
+#[test]
+fn strangers_do_not_hide_their_flags_where_these_count() -> Result<()> {
+    if !require(&[Need::Root, Need::Guard]) {
+        return Ok(());
+    }
+    // Each from a source that is nobody's, Meta's or allowed.
+    type Prepare = fn(&mut Program, Address) -> Result<()>;
+    let whose: [(Prepare, bool); 3] = [
+        (|_, _| Ok(()), true),
+        (|program, source| program.add(source, 24, FIRST), false),
+        (|program, source| program.allow(source, 24), false),
+    ];
+    let mut hidden = 0;
+    for (name, frame, found) in frames::cases() {
+        let (source, reason) = match found {
+            Found::ShortFragment { source, destination_port: 443 } => (source, Reason::Fragment),
+            Found::LongChain { source } => (source, Reason::Extensions),
+            _ => continue,
+        };
+        hidden += 1;
+        for (prepare, is_stranger) in whose {
+            for mode in [Settings::OBSERVE, Settings::LIMIT, Settings::STRICT] {
+                let mut program = Program::load()?;
+                prepare(&mut program, source)?;
+                program.set_mode(mode)?;
+                let is_dropped = is_stranger && mode != Settings::OBSERVE;
+                let verdict = if is_dropped { XDP_DROP } else { XDP_PASS };
+                assert_eq!(program.run(&frame)?, verdict, "{name}, mode {mode}");
+                let expected = u64::from(is_dropped);
+                for each in Reason::ALL {
+                    let expected = if each == reason { expected } else { 0 };
+                    assert_eq!(program.drops(each)?, expected, "{name}, mode {mode}, {each:?}");
+                }
+                let counters = program.counters(abi::OTHER)?;
+                assert_eq!((counters.packets, counters.dropped), (expected, expected), "{name}, mode {mode}");
+            }
+        }
+    }
+    assert!(hidden >= 6, "{hidden} frames");
+    Ok(())
+}
+
+#[test]
+fn a_fragment_for_another_port_passes() -> Result<()> {
+    if !require(&[Need::Root, Need::Guard]) {
+        return Ok(());
+    }
+    let mut program = Program::load()?;
+    program.set_mode(Settings::STRICT)?;
+    let case = frames::cases().into_iter().find(|(name, ..)| *name == "IPv4, fragment of 8 bytes");
+    let mut frame = case.map(|(_, frame, _)| frame).unwrap_or_default();
+    frame[14 + 20 + 3] ^= 1;
+    assert_eq!(program.run(&frame)?, XDP_PASS);
+    assert_eq!(program.counters(abi::OTHER)?, Counters::default());
     Ok(())
 }

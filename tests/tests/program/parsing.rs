@@ -3,11 +3,11 @@
 use anyhow::Result;
 use harness::{Need, require};
 use hookgate_ebpf::abi::{self, Counters};
-use hookgate_ebpf::packet::{Address, Flags, parse};
+use hookgate_ebpf::packet::{Address, Flags, Found, parse};
 
 use super::frames::{self, Bytes};
 use super::kernel::{ETHERNET_HEADER, FIRST, PORT, Program, XDP_PASS};
-use super::reference::{self, Reference};
+use super::reference::{self, Parsed, Reference};
 use super::segments;
 
 const META_V4: Address = Address::V4(frames::SOURCE_V4);
@@ -16,7 +16,7 @@ const META_V6: Address = Address::V6(frames::SOURCE_V6);
 /// What one passing packet with those flags counts.
 fn one(frame: &[u8], flags: Flags) -> Counters {
     let mut counters = Counters::default();
-    counters.pass(flags, frame.len() as u64, 0);
+    counters.pass(flags, frame.len() as u64, 0, |count, more| *count += more);
     counters
 }
 
@@ -25,11 +25,18 @@ fn counts_what_the_parser_finds_at_every_length() -> Result<()> {
     if !require(&[Need::Root, Need::Guard]) {
         return Ok(());
     }
-    let mut program = Program::load()?;
+    let all = || frames::cases().into_iter().chain(frames::jumbos());
+    finds(Program::load()?, all().collect())?;
+    // What a page can hold.
+    finds(Program::linear()?, all().filter(|(_, frame, _)| frame.len() < 3000).collect())
+}
+
+fn finds(mut program: Program, cases: Vec<(&'static str, Vec<u8>, Found)>) -> Result<()> {
     program.add(META_V4, 32, FIRST)?;
     program.add(META_V6, 128, FIRST + 1)?;
     let mut counted = 0;
-    for (name, whole, expected) in frames::cases().into_iter().chain(frames::jumbos()) {
+    let segments = cases.iter().filter(|(_, _, found)| matches!(found, Found::Segment(_))).count();
+    for (name, whole, expected) in cases {
         let shortest = if whole.len() > 60_000 { whole.len() } else { ETHERNET_HEADER };
         for length in shortest..=whole.len() {
             let frame = &whole[..length];
@@ -39,19 +46,18 @@ fn counts_what_the_parser_finds_at_every_length() -> Result<()> {
             assert_eq!(program.run(frame)?, XDP_PASS, "{name}, {length} bytes");
             for (index, (after, before)) in sums(&program).into_iter().zip(before).enumerate() {
                 let (mut expected, after) = (before?, after?);
-                if let Some(found) = found
+                if let Found::Segment(found) = found
                     && index as u32 == if matches!(found.source, Address::V4(_)) { FIRST } else { FIRST + 1 }
                 {
                     counted += 1;
-                    expected.pass(found.flags, length as u64, 0);
+                    expected.pass(found.flags, length as u64, 0, |count, more| *count += more);
                 }
                 let of_attempts = Counters { syns_retransmitted: after.syns_retransmitted, ..expected };
                 assert_eq!(after, of_attempts, "{name}, {length} bytes, index {index}");
             }
         }
     }
-    let cases = frames::cases().into_iter().chain(frames::jumbos());
-    assert_eq!(counted, cases.filter(|(_, _, found)| found.is_some()).count());
+    assert_eq!(counted, segments);
     Ok(())
 }
 
@@ -66,6 +72,7 @@ fn a_packet_counts_once_at_its_longest_match() -> Result<()> {
     let mut program = Program::load()?;
     assert_eq!(program.added_by(&frame, abi::OTHER)?, ack, "in no prefix");
     program.add(Address::V4([a, b, 0, 0]), 16, FIRST)?;
+    program.prove(META_V4)?;
     assert_eq!(program.added_by(&frame, FIRST)?, ack);
     // Prefixes that are added change the generation: what was remembered of the block is not believed any more.
     program.add(Address::V4([a, b, c, 0]), 24, FIRST + 1)?;
@@ -84,7 +91,7 @@ fn a_packet_counts_once_at_its_longest_match() -> Result<()> {
     // What was remembered while it was odd is not believed when it is even again.
     program.set(abi::Settings { generation_v4: 6, ..settings })?;
     assert_eq!(program.added_by(&segments::ack(Address::V4([a, b, c, d ^ 1])), FIRST + 1)?, ack);
-    assert_eq!(program.seen(META_V4)?.packets, 8);
+    assert_eq!(program.proven(META_V4)?.packets, 8);
     Ok(())
 }
 
@@ -152,9 +159,12 @@ fn mutate(count: u64) -> Result<()> {
             frame.truncate(ETHERNET_HEADER.max(random.below(frame.len() + 1)));
         }
         assert_eq!(program.run(&frame)?, XDP_PASS, "{}", frame.escape_ascii());
-        if let Some(found) = reference::parse(&frame).filter(|found| found.destination_port == PORT) {
+        if let Parsed::Segment(found) = reference::parse(&frame)
+            && found.destination_port == PORT
+        {
             segments += 1;
-            expected[index(&found) as usize].pass(Flags(found.flags), frame.len() as u64, 0);
+            let expected = &mut expected[index(&found) as usize];
+            expected.pass(Flags(found.flags), frame.len() as u64, 0, |count, more| *count += more);
         }
         if number % BATCH == 0 {
             for (index, expected) in (0..).zip(expected) {

@@ -61,7 +61,17 @@ pub fn measure(
     println!("{report}");
     write(&folder, &report)?;
     if publish {
-        write(&workspace.root.join("docs/performance"), &report)?;
+        let folder = workspace.root.join("docs/performance");
+        let published = folder.join("hostile.md");
+        let report = match rows {
+            [] => report,
+            rows => {
+                let published = fs::read_to_string(&published)
+                    .with_context(|| format!("{}: publish all rows first", published.display()))?;
+                renewed(&published, &report, &format!("{}: {}", setting["started"], rows.join(", ")))
+            }
+        };
+        write(&folder, &report)?;
     }
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -119,6 +129,18 @@ fn markdown(setting: &Setting, measured: &[Value]) -> Result<String> {
     Ok(text)
 }
 
+/// A report of all rows, with those of another one in their places, which were measured `when`.
+fn renewed(published: &str, again: &str, when: &str) -> String {
+    let name = |line: &str| line.strip_prefix("| ").and_then(|row| row.split(' ').next()).map(str::to_owned);
+    let fresh = |line: &str| again.lines().find(|fresh| name(line).is_some() && name(fresh) == name(line));
+    let mut lines = published.lines().map(|line| fresh(line).unwrap_or(line)).collect::<Vec<_>>();
+    let note = format!("- measured again: {when}");
+    // Behind the others of its kind.
+    let at = lines.iter().rposition(|line| line.starts_with("- ")).map_or(0, |last| last + 1);
+    lines.insert(at, &note);
+    lines.join("\n") + "\n"
+}
+
 fn verdict(figures: &Value) -> &'static str {
     let at = |path: &str| number(figures, path);
     let is_kept = at("/failed") == 0.0 && at("/memory_mib/growth") <= at("/memory_mib/plan");
@@ -154,6 +176,23 @@ mod tests {
         for missed in [figures(1.51, 0, 30.0), figures(1.0, 1, 30.0), figures(1.0, 0, 240.0), json!({})] {
             assert_eq!(verdict(&missed), "not reached", "{missed}");
         }
+    }
+
+    #[test]
+    fn rows_that_are_measured_again_take_their_old_places() -> Result<()> {
+        let row = |name: &str, ratio: f64| {
+            let mut row = figures(ratio, 0, 30.0);
+            row["row"] = json!(name);
+            row
+        };
+        let all = markdown(&Setting::new(), &[row("a", 1.0), row("b", 9.0), row("c", 1.0)])?;
+        let renewed = renewed(&all, &markdown(&Setting::new(), &[row("b", 1.25)])?, "today: b");
+        let expected = markdown(&Setting::new(), &[row("a", 1.0), row("b", 1.25), row("c", 1.0)])?;
+        let (again, rest): (Vec<_>, Vec<_>) =
+            renewed.lines().partition(|line| line.starts_with("- measured"));
+        assert_eq!(again, ["- measured again: today: b"]);
+        assert_eq!(rest, expected.lines().collect::<Vec<_>>());
+        Ok(())
     }
 
     #[test]

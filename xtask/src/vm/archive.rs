@@ -1,13 +1,36 @@
-//! Another Debian's archive than this system's, as apt reads and verifies it.
+//! Another archive of packages than this system's, as apt reads and verifies it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
 
 use crate::install;
 
-const KEYS: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+/// Where an archive is, and by whose keys it is verified.
+pub struct Origin {
+    pub url: String,
+    pub keys: PathBuf,
+}
+
+impl Origin {
+    pub fn debian() -> Self {
+        Self { url: install::mirror(), keys: "/usr/share/keyrings/debian-archive-keyring.gpg".into() }
+    }
+
+    /// Debian has Ubuntu's keys in a package, which is unpacked in `folder`.
+    ///
+    /// # Errors
+    /// apt-get's own first error.
+    pub fn ubuntu(folder: &Path) -> Result<Self> {
+        const KEYRING: &str = "ubuntu-archive-keyring";
+        let packages = folder.join("keys");
+        install::download(&[KEYRING], &packages)?;
+        super::debian::unpack(&packages, folder)?;
+        let keys = folder.join("usr/share/keyrings").join(KEYRING).with_extension("gpg");
+        Ok(Self { url: "http://archive.ubuntu.com/ubuntu".to_owned(), keys })
+    }
+}
 
 /// An archive whose lists lie in a folder of their own.
 pub struct Archive {
@@ -16,15 +39,15 @@ pub struct Archive {
 }
 
 impl Archive {
-    /// That of `suite`, whose lists are put into `folder`.
+    /// The packages of `suite`, whose lists are put into `folder`.
     ///
     /// # Errors
     /// apt-get's own first error.
-    pub fn read(suite: &str, folder: &Path) -> Result<Self> {
+    pub fn read(origin: &Origin, suite: &str, folder: &Path) -> Result<Self> {
         std::fs::create_dir_all(folder.join("lists/partial"))?;
         std::fs::create_dir_all(folder.join("cache/archives/partial"))?;
         let sources = folder.join("sources.list");
-        let line = format!("deb [signed-by={KEYS}] {} {suite} main\n", install::mirror());
+        let line = format!("deb [signed-by={}] {} {suite} main\n", origin.keys.display(), origin.url);
         std::fs::write(&sources, line).with_context(|| format!("writing {}", sources.display()))?;
         let options = [
             ("Dir::Etc::SourceList", sources),

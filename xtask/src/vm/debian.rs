@@ -1,4 +1,4 @@
-//! Debian 12's kernel and an emulator for it, fetched and verified by apt and unpacked into the cache. Nothing is
+//! Debian 12's kernel, older ones, and an emulator for them, fetched and verified by apt and unpacked into the cache. Nothing is
 //! installed: a kernel would want to be booted, and an emulator may clash with parts of a newer one.
 
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use super::archive::Archive;
+use super::archive::{Archive, Origin};
 use crate::{cache, install};
 
 /// A kernel is what this depends on.
@@ -16,6 +16,9 @@ const EMULATOR: [&str; 4] = ["qemu-system-x86", "qemu-system-common", "qemu-syst
 
 /// Debian 11, whose kernel is the newest that is too old for the guard: 5.10.
 const OLD: &str = "bullseye";
+/// Ubuntu 22.04, whose kernel is the oldest that is not: 5.15.
+const OLDEST: &str = "jammy-updates";
+const OLDEST_KERNEL: &str = "linux-image-virtual";
 
 /// Folders with what the packages hold.
 pub struct Debian {
@@ -62,17 +65,38 @@ impl Debian {
     ///
     /// # Errors
     /// It can't be fetched.
-    pub fn with_old_kernel(self) -> Result<Self> {
+    pub fn with_old_kernel(&self) -> Result<Self> {
+        self.with_kernel(KERNEL, OLD, |scratch| {
+            let archive = Archive::read(&Origin::debian(), OLD, scratch)?;
+            archive.download(kernel_package(&archive.show(KERNEL)?)?.1, scratch)
+        })
+    }
+
+    /// The same with Ubuntu 22.04's kernel, the oldest that the guard runs on.
+    ///
+    /// # Errors
+    /// It can't be fetched.
+    pub fn with_oldest_kernel(&self) -> Result<Self> {
+        self.with_kernel(OLDEST_KERNEL, OLDEST, |scratch| {
+            let archive = Archive::read(&Origin::ubuntu(scratch)?, OLDEST, scratch)?;
+            let said = archive.show(OLDEST_KERNEL)?;
+            let (_, package) = kernel_package(&said)?;
+            archive.download(package, scratch)?;
+            archive.download(&package.replace("-image-", "-modules-"), scratch)
+        })
+    }
+
+    /// `fetch` puts the packages of a kernel into a folder.
+    fn with_kernel(&self, name: &str, suite: &str, fetch: impl Fn(&Path) -> Result<()>) -> Result<Self> {
         let at = |kernel: &Path| {
             let release = release_in(kernel)?;
             Ok::<_, anyhow::Error>(Self { root: self.root.clone(), kernel: kernel.to_owned(), release })
         };
         let works = |kernel: &Path| at(kernel).is_ok_and(|debian| debian.kernel().exists());
-        let kernel = cache::find_or_make(&format!("{KERNEL}-{OLD}"), works, |aside, home| {
-            eprintln!("xtask: fetching {OLD}'s kernel once, into {} (30 MB to download)", home.display());
+        let kernel = cache::find_or_make(&format!("{name}-{suite}"), works, |aside, home| {
+            eprintln!("xtask: fetching {suite}'s kernel once, into {} (30 MB to download)", home.display());
             let scratch = aside.join("archives");
-            let archive = Archive::read(OLD, &scratch)?;
-            archive.download(kernel_package(&archive.show(KERNEL)?)?.1, &scratch)?;
+            fetch(&scratch)?;
             unpack(&scratch, aside)?;
             at(aside)?.index_modules()
         })?;
@@ -156,7 +180,7 @@ fn fetch(kernel: &str, root: &Path, home: &Path) -> Result<()> {
 }
 
 /// The packages that lie in `archives`, which go then.
-fn unpack(archives: &Path, root: &Path) -> Result<()> {
+pub(super) fn unpack(archives: &Path, root: &Path) -> Result<()> {
     for archive in std::fs::read_dir(archives)?.collect::<Result<Vec<_>, _>>()? {
         if archive.path().extension().is_some_and(|extension| extension == "deb") {
             let mut unpack = Command::new("dpkg-deb");

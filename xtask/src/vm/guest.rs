@@ -15,6 +15,7 @@ use crate::tally::Tally;
 const SOON: Duration = Duration::from_secs(10);
 /// `timeout`'s exit status when it had to end what it ran.
 const TOOK_TOO_LONG: i32 = 124;
+const POSSIBLE_PROCESSORS: u32 = 128;
 /// How much of the console is shown when something went wrong.
 const CONSOLE_LINES: usize = 40;
 
@@ -68,6 +69,8 @@ fn machine(debian: &Debian, initramfs: &Path, socket: &Path, console: &Path) -> 
     let mut qemu = debian.emulator();
     qemu.args(["-no-user-config", "-nodefaults", "-display", "none", "-no-reboot"]);
     qemu.args(["-machine", "q35", "-accel", "tcg", "-icount", "shift=2", "-cpu", "max", "-m", "1G"]);
+    // As some providers' firmware does: the kernel keeps memory for each processor that might yet be plugged in.
+    qemu.args(["-smp", &format!("1,maxcpus={POSSIBLE_PROCESSORS}")]);
     // The file server reads and writes the guest's memory.
     qemu.args(["-object", "memory-backend-memfd,id=memory,size=1G,share=on", "-numa", "node,memdev=memory"]);
     qemu.arg("-chardev").arg(format!("socket,id=files,path={}", socket.display()));

@@ -6,7 +6,7 @@ busybox mkdir -p /proc /sys /dev /host /layer /root
 busybox mount -t proc proc /proc
 busybox mount -t sysfs sysfs /sys
 busybox mount -t devtmpfs dev /dev
-busybox modprobe -a virtio_pci virtiofs overlay
+busybox modprobe -a $(busybox cat /modules)
 busybox mount -t virtiofs -o ro host /host
 busybox mount -t tmpfs layer /layer
 busybox mkdir /layer/upper /layer/work

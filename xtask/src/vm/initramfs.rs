@@ -9,7 +9,7 @@ use harness::TempDir;
 
 use super::debian::Debian;
 
-/// Those that `init.sh` asks for.
+/// Those that are asked for. Some kernels have some of them built in.
 const MODULES: [&str; 3] = ["virtio_pci", "virtiofs", "overlay"];
 
 /// An archive in `dir`, with a script for the shell that finds itself in the host's files.
@@ -23,7 +23,7 @@ pub fn write(debian: &Debian, tests: &str, dir: &TempDir) -> Result<PathBuf> {
     let init = root.join("init");
     std::fs::write(&init, include_str!("init.sh"))?;
     std::fs::set_permissions(&init, std::fs::Permissions::from_mode(0o755))?;
-    put_modules(&debian.modules(), &root)?;
+    std::fs::write(root.join("modules"), put_modules(&debian.modules(), &root)?.join(" "))?;
 
     let archive = root.with_extension("cpio");
     let mut pack = Command::new(debian.busybox());
@@ -33,22 +33,28 @@ pub fn write(debian: &Debian, tests: &str, dir: &TempDir) -> Result<PathBuf> {
     Ok(archive)
 }
 
-/// The modules, those that they need, and the list that says which these are.
-fn put_modules(from: &Path, root: &Path) -> Result<()> {
+/// The modules, those that they need, and the list that says which these are. The names of those that are not built in.
+fn put_modules(from: &Path, root: &Path) -> Result<Vec<&'static str>> {
     let to = root.join("lib/modules").join(from.file_name().context("modules without a release")?);
     let list = from.join("modules.dep");
     put(&list, &to.join("modules.dep"))?;
     let needs = std::fs::read_to_string(&list).with_context(|| format!("reading {}", list.display()))?;
+    let built_in = std::fs::read_to_string(from.join("modules.builtin")).unwrap_or_default();
+    let mut names = Vec::new();
     for name in MODULES {
-        let line = needs
-            .lines()
-            .find(|line| line.split(':').next().is_some_and(|path| path.ends_with(&format!("/{name}.ko"))));
+        let file = format!("/{name}.ko");
+        if built_in.lines().any(|path| path.ends_with(&file)) {
+            continue;
+        }
+        names.push(name);
+        let line =
+            needs.lines().find(|line| line.split(':').next().is_some_and(|path| path.ends_with(&file)));
         let line = line.with_context(|| format!("{} names no {name}.ko", list.display()))?;
         for path in line.split([':', ' ']).filter(|path| !path.is_empty()) {
             put(&from.join(path), &to.join(path))?;
         }
     }
-    Ok(())
+    Ok(names)
 }
 
 fn put(from: &Path, to: &Path) -> Result<()> {

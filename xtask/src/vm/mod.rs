@@ -1,5 +1,6 @@
-//! Tests on the kernel that most users run, Debian 12's, in an emulated machine. Its files are the host's, read through
-//! virtiofs under a layer in memory: whatever a test needs on the host it has there, at the same path.
+//! Tests on the kernel that most users run, Debian 12's, and on the oldest that the guard knows, in an emulated machine. Its
+//! files are the host's, read through virtiofs under a layer in memory: whatever a test needs on the host it has there, at
+//! the same path.
 
 mod archive;
 mod debian;
@@ -17,6 +18,7 @@ use crate::tally::Tally;
 use crate::workspace::{Workspace, is_root};
 pub use debian::Debian;
 pub use guest::run as boot;
+use suite::{Extent, Selected};
 
 /// For one test binary, by the guest's clock.
 const LIMIT: Duration = Duration::from_secs(900);
@@ -36,9 +38,34 @@ pub fn test(
     tally: &mut Tally,
 ) -> Result<()> {
     ensure!(is_root(), "an emulated machine that reads all of the host's files needs root: run it with sudo");
-    let selected = suite::select(workspace, quick, words)?;
+    let (extent, limit) = match quick {
+        true => (Extent::Quick, QUICK_MACHINE_LIMIT),
+        false => (Extent::All, MACHINE_LIMIT),
+    };
+    let selected = suite::select(workspace, extent, words)?;
+    let on_oldest = match quick {
+        true => Vec::new(),
+        false => suite::select(workspace, Extent::OnOldestKernel, words)?,
+    };
+    ensure!(
+        !selected.is_empty() || !on_oldest.is_empty(),
+        "no test that runs in the emulated machine is like {}",
+        words.join(" or ")
+    );
     let debian = Debian::find_or_fetch()?;
+    if !selected.is_empty() {
+        guest::run(&debian, &script(workspace, built, &debian, &selected), limit, tally)?;
+    }
+    if !on_oldest.is_empty() {
+        let oldest = debian.with_oldest_kernel()?;
+        guest::run(&oldest, &script(workspace, built, &oldest, &on_oldest), limit, tally)?;
+    }
+    tally.skip_elsewhere();
+    Ok(())
+}
 
+/// What a guest runs.
+fn script(workspace: &Workspace, built: &Built, debian: &Debian, selected: &[Selected]) -> String {
     let mut script = format!(
         "BUSYBOX={} MODULES={}\n{}export HOOKGATE_BIN={}\ncd {}\n",
         quoted_path(&debian.busybox()),
@@ -47,15 +74,11 @@ pub fn test(
         quoted_path(&built.binary),
         quoted_path(&workspace.root.join("tests"))
     );
-    for run in &selected {
+    for run in selected {
         let tests = run.tests.iter().map(|test| quoted(test)).collect::<Vec<_>>().join(" ");
         let (binary, limit) = (quoted_path(&run.binary), LIMIT.as_secs());
         let function = run.how.function();
         script += &format!("{function} {} {limit} {binary} --color never --exact {tests}\n", run.name);
     }
-    script += "finish\n";
-    let limit = if quick { QUICK_MACHINE_LIMIT } else { MACHINE_LIMIT };
-    guest::run(&debian, &script, limit, tally)?;
-    tally.skip_elsewhere();
-    Ok(())
+    script + "finish\n"
 }

@@ -91,7 +91,7 @@ fn head(document: &Document, live: &Live, view: &View) -> Vec<String> {
         dropped += counts.dropped.unwrap_or(0);
     }
     let mut lines = vec![
-        format!("hookgate  {guard}{paused}"),
+        format!("hookgate{paused}  {guard}"),
         format!("{}  SYN/s {syns:.1}  requests/s {requests:.1}  dropped {dropped}", document.taken),
     ];
     lines.extend(view.note.clone());

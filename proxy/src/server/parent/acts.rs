@@ -154,7 +154,10 @@ impl Privileged {
                 let (attached, map) = self.guard()?;
                 Ok((json(&attached)?.0, Some(map)))
             }
-            Request::Stats => json(&self.pin.as_deref().map(guard::read).transpose()?.flatten()),
+            Request::Stats(detail) => {
+                let read = |pin: &str| guard::read(pin, detail);
+                json(&self.pin.as_deref().map(read).transpose()?.flatten())
+            }
             Request::Refreshed(networks) => json(&self.refresh(networks)?),
             Request::Stored => match self.prefixes.load()? {
                 (_, Some(bad)) => Err(bad.into()),

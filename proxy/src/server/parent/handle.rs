@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 use super::message::{self, Attached, InForce, Refusal, Request, StateRequest, Told};
 use crate::access::{Access, MachineRoots, State, StateFile, read_state};
 use crate::config::Config;
-use crate::guard::Stats;
+use crate::guard::{Detail, Stats};
 use crate::prefixes::{Network, Standing};
 
 /// How long an answer may take: attaching the guard is the longest work.
@@ -106,8 +106,8 @@ impl Parent {
     }
 
     /// What the guard has counted; `None` while it is attached to no interface. Blocks until the answer is there.
-    pub(in super::super) fn stats(&self) -> Result<Option<Stats>, ParentError> {
-        self.ask(&Request::Stats).map(|(stats, _)| stats)
+    pub(in super::super) fn stats(&self, detail: Detail) -> Result<Option<Stats>, ParentError> {
+        self.ask(&Request::Stats(detail)).map(|(stats, _)| stats)
     }
 
     /// Puts in force what the routing registry has of Meta's own, and stores it.

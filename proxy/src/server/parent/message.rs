@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 
 use super::order::Order;
 use crate::access::StateFile;
+use crate::guard::Detail;
 use crate::prefixes::{Network, Standing};
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -40,7 +41,8 @@ pub(super) enum Request {
     State(PathBuf, StateRequest),
     /// Put in force what the configuration says of the guard.
     Guard,
-    Stats,
+    /// What the guard has counted.
+    Stats(Detail),
     /// What the routing registry has of Meta's own: check it, put it in force, store it for the next start.
     Refreshed(BTreeSet<Network>),
     /// Put in force the prefixes that lie in the state file.

@@ -16,6 +16,7 @@ use crate::admin::status::{
     Timeouts,
 };
 use crate::datapath::Class;
+use crate::guard::Detail;
 use crate::observe::clock::{self, rfc3339};
 use crate::stats::{Counts, Prefix};
 use crate::upstream::dns::DnsState;
@@ -59,7 +60,7 @@ pub(super) fn document(status: &Status, only: Option<&[u8]>) -> Option<Document>
     let now = status.now();
     let context = &now.context;
     let metrics = &context.metrics;
-    let counted = status.stats_of(&now).unwrap_or_else(|_| Status::without_guard(&now));
+    let counted = status.stats_of(&now, Detail::Prefixes).unwrap_or_else(|_| Status::without_guard(&now));
     let reasons = readiness::reasons(status);
     let only = only.map(|name| context.directory.find(name).ok_or(())).transpose().ok()?;
     let prefix_of = metrics.funnel.prefix_of();

@@ -111,7 +111,7 @@ impl Machine {
 }
 
 fn can_run() -> bool {
-    require(&[Need::Root])
+    require(&[Need::Root, Need::Program("ethtool"), Need::Program("ip")])
 }
 
 #[test]
