@@ -23,7 +23,7 @@ pub use error::Error;
 pub use holder::{Holder, holder};
 pub use link::Xdp;
 pub use stats::{Counts, Detail, DroppedBy, Stats, read};
-pub use support::{is_supported, locks_nobody_out};
+pub use support::{is_supported, locks_nobody_out, probe};
 
 use std::fmt;
 use std::os::fd::OwnedFd;
