@@ -54,7 +54,7 @@ pub use origin::{Conversation, End, Origin, over_tls};
 pub use pebble::{Pebble, Settings as PebbleSettings};
 pub use ports::free_port;
 pub use priority::prefer;
-pub use process::{Moments, Running, is_there, run, wait_until, wrapped};
+pub use process::{Moments, Running, Stopped, is_there, run, wait_until, wrapped};
 pub use proxy::{Proxy, binary, counting_binary, listens};
 pub use receiver::{APP_SECRET, Received, Receiver, VERIFY_TOKEN, signature};
 pub use records::Records;

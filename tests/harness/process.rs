@@ -146,6 +146,29 @@ impl Running {
     }
 }
 
+/// A process that is stopped for as long as this value is there.
+pub struct Stopped(Pid);
+
+impl Stopped {
+    /// # Errors
+    /// It is gone, or goes on.
+    pub fn new(pid: u32) -> Result<Self> {
+        let process = i32::try_from(pid).ok().and_then(Pid::from_raw).context("not a process id")?;
+        kill_process(process, Signal::STOP).with_context(|| format!("stopping process {pid}"))?;
+        let stopped = Self(process);
+        let is_stopped = || Ok(std::fs::read_to_string(format!("/proc/{pid}/status"))?.contains("(stopped)"));
+        ensure!(wait_until(GRACE, is_stopped)?, "process {pid} goes on");
+        Ok(stopped)
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        // It may have been killed.
+        let _ = kill_process(self.0, Signal::CONT);
+    }
+}
+
 /// Random moments, for whoever is to be killed at any.
 pub struct Moments {
     random: u32,

@@ -2,8 +2,8 @@
 
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::Command;
-use std::time::Duration;
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use harness::{Ca, Certs, DnsServer, Need, NetNs, Proxy, TempDir, free_port, require, run, wait_until};
@@ -99,7 +99,7 @@ fn a_machine_that_is_well() -> Result<()> {
     for (subject, text) in [
         ("configuration", "is fine, 1 upstream"),
         ("kernel", "Linux "),
-        ("BPF", "the kernel has BPF"),
+        ("BPF", "the kernel takes the guard's program"),
         ("bpffs", "mounted at /sys/fs/bpf"),
         ("clock", "20"),
         ("wan0", "there, and up"),
@@ -216,6 +216,14 @@ fn dns_servers_are_asked_one_by_one() -> Result<()> {
     let found = Examination::of(&here, &dir, &plain(&format!("\"{dead}\""), "")?)?;
     assert_eq!(found.level(&fails, "")?, "fail");
 
+    // Requests wait for no name then, as for /ready.
+    let named = "\"a.example\" = {}";
+    let addressed =
+        plain(&format!("\"{dead}\""), "")?.replace(named, "\"a.example\" = { address = \"192.0.2.1\" }");
+    let found = Examination::of(&here, &dir, &addressed)?;
+    found.is_consistent()?;
+    assert_eq!(found.level(&fails, "")?, "warn");
+
     let unknown = plain(&format!("\"{address}\""), "")?.replace("a.example", "gone.example");
     let found = Examination::of(&here, &dir, &unknown)?;
     assert_eq!(found.level(&works, "gone.example: the DNS says Non-Existent Domain")?, "fail");
@@ -284,6 +292,120 @@ fn interfaces_are_there_or_held_by_somebody_else() -> Result<()> {
         Ok(found.level("31.13.66.0/24", "1 SYN").is_ok())
     })?;
     assert!(seen, "no verdict on a prefix that sent a SYN");
+    Ok(())
+}
+
+#[test]
+fn a_firewall_on_loopback_delays_no_start() -> Result<()> {
+    if !require(&[Need::Root, Need::Program("ip"), Need::Program("nft")]) {
+        return Ok(());
+    }
+    let (ns, dir) = (NetNs::new()?, TempDir::new("doctor")?);
+    ns.run("nft add table inet silent")?;
+    ns.run("nft add chain inet silent input { type filter hook input priority 0 ; }")?;
+    ns.run("nft add rule inet silent input iif lo drop")?;
+    let config = plain("\"127.0.0.1:1\"", "")?;
+    // It is waited for no longer than any other start.
+    let mut proxy = Proxy::start_in(&ns, &config)?;
+    let silent = "the probe over loopback got no answer in 2 s (a firewall on lo?)";
+    proxy.wait_for_stderr(&format!("kernel TLS: not used: {silent}"), Duration::from_secs(10))?;
+    let begun = Instant::now();
+    let found = Examination::at(&ns, proxy.config())?;
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+    assert_eq!(found.level("kernel TLS", silent)?, "warn");
+    drop(dir);
+    Ok(())
+}
+
+#[test]
+fn capabilities_in_a_user_namespace_are_none_for_bpf() -> Result<()> {
+    if !require(&[Need::Root, Need::Guard, Need::Program("ip"), Need::Program("unshare")]) {
+        return Ok(());
+    }
+    let (ns, dir) = (NetNs::new()?, TempDir::new("doctor")?);
+    let config = plain("\"127.0.0.1:1\"", "[guard]\ninterfaces = [\"lo\"]\nstate = \"prefixes\"")?;
+    let config = dir.write("hookgate.toml", config)?;
+    let inside = |arguments: &[&str]| -> Result<Output> {
+        let mut command = ns.command("unshare");
+        command.args(["--user", "--map-root-user", "--"]).arg(harness::binary()?);
+        Ok(command.args(arguments).arg("--config").arg(&config).output()?)
+    };
+    let output = inside(&["doctor", "--json"])?;
+    let found = Examination { code: output.status.code(), document: serde_json::from_slice(&output.stdout)? };
+    found.is_consistent()?;
+    let forbidden = "BPF is not allowed here although the process has the capabilities for it";
+    assert_eq!(found.level("BPF", forbidden)?, "fail");
+    assert_eq!(found.level("capabilities", "held in a user namespace")?, "warn");
+
+    let refused = inside(&["guard", "attach"])?;
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(refused.status.code() == Some(1) && said.contains(forbidden), "{said}");
+
+    // Without CAP_PERFMON the verifier refuses what the program does with pointers.
+    let mut weak = ns.command("setpriv");
+    weak.arg("--bounding-set=-sys_admin,-perfmon").arg(harness::binary()?);
+    let refused = weak.args(["guard", "attach", "--config"]).arg(&config).output()?;
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(refused.status.code() == Some(1) && said.contains("CAP_PERFMON"), "{said}");
+    Ok(())
+}
+
+/// A control group in the hierarchy that a namespace sees.
+struct Cgroup<'n>(&'n NetNs, String);
+
+impl<'n> Cgroup<'n> {
+    fn new(ns: &'n NetNs) -> Result<Self> {
+        let path = format!("/sys/fs/cgroup/hookgate-doctor-{}", std::process::id());
+        ns.run(&format!("mkdir {path}"))?;
+        Ok(Self(ns, path))
+    }
+
+    fn remove(&self) -> Result<()> {
+        self.0.run(&format!("rmdir {}", self.1)).map(drop)
+    }
+}
+
+impl Drop for Cgroup<'_> {
+    fn drop(&mut self) {
+        // It may have gone already.
+        let _ = self.remove();
+    }
+}
+
+#[test]
+fn handshakes_are_not_counted_once_the_control_group_is_gone() -> Result<()> {
+    /// Makes the control group the root of all that it sees, as a container does.
+    const CONTAINER: &str = "echo $$ >$0/cgroup.procs && exec unshare --cgroup --mount -- sh -c \
+        'umount /sys/fs/cgroup && mount -t cgroup2 cgroup2 /sys/fs/cgroup && exec \"$@\"' sh \"$@\"";
+    if !require(&[Need::Root, Need::Guard, Need::Program("ip"), Need::Program("unshare")]) {
+        return Ok(());
+    }
+    let (ns, dir) = (NetNs::new()?, TempDir::new("doctor")?);
+    let config = plain("\"127.0.0.1:1\"", "[guard]\ninterfaces = [\"lo\"]\nstate = \"prefixes\"")?;
+    let config = dir.write("hookgate.toml", config)?;
+    let guard = |command: &mut Command, action: &str| -> Result<String> {
+        let output =
+            command.arg(harness::binary()?).args(["guard", action, "--config"]).arg(&config).output()?;
+        ensure!(output.status.success(), "{output:?}");
+        Ok(String::from_utf8(output.stdout)?)
+    };
+    let cgroup = Cgroup::new(&ns)?;
+    let mut container = ns.command("sh");
+    container.args(["-c", CONTAINER, &cgroup.1]);
+    let attached = guard(&mut container, "attach")?;
+    assert!(!attached.contains("handshakes are not counted"), "{attached}");
+    assert!(!guard(&mut ns.command("env"), "status")?.contains("not counted"));
+
+    cgroup.remove()?;
+    // The kernel lets go of the link some time later.
+    let uncounted = "handshakes are not counted: the control group that the guard was attached in is gone";
+    let told = || Ok(guard(&mut ns.command("env"), "status")?.contains(uncounted));
+    assert!(wait_until(Duration::from_secs(10), told)?, "{}", guard(&mut ns.command("env"), "status")?);
+    let found = Examination::at(&ns, &config)?;
+    assert_eq!(found.level("traffic", uncounted)?, "warn");
+
+    guard(&mut ns.command("env"), "attach")?;
+    assert!(!guard(&mut ns.command("env"), "status")?.contains("not counted"));
     Ok(())
 }
 

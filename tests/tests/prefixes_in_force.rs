@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use harness::{Need, NetNs, Proxy, Running, TempDir, require, run};
+use harness::{Need, NetNs, Proxy, Running, Stopped, TempDir, require, run};
 use serde_json::Value;
 
 const ADDRESS: &str = "127.0.0.1:8443";
@@ -68,8 +68,12 @@ impl Scene {
 
     /// A request of Meta's, which is refused.
     fn send(&self) -> Result<()> {
+        self.send_from(META)
+    }
+
+    fn send_from(&self, source: &str) -> Result<()> {
         let mut curl = self.ns.command("curl");
-        curl.args(["-sS", "--max-time", "5", "--interface", META, &format!("http://{ADDRESS}/")]);
+        curl.args(["-sS", "--max-time", "5", "--interface", source, &format!("http://{ADDRESS}/")]);
         run(curl).map(drop)
     }
 
@@ -127,6 +131,24 @@ fn an_update_is_taken_over_by_whoever_runs() -> Result<()> {
     scene.send()?;
     assert_eq!(scene.rows(&config)?, [row("157.240.0.0/17", 1, 1), row("157.240.1.0/24", 2, 2)]);
 
+    // Beside a proxy that hangs, the guard itself, in time.
+    let hung = Stopped::new(proxy.worker()?)?;
+    scene.register(&[
+        "31.13.24.0/21",
+        "157.240.0.0/17",
+        "157.240.1.0/24",
+        "157.240.2.0/24",
+        "2a03:2880::/32",
+    ])?;
+    let begun = Instant::now();
+    let output = scene.hookgate(&config, &["prefixes", "update"])?.output()?;
+    let (took, said) = (begun.elapsed(), String::from_utf8_lossy(&output.stdout).into_owned());
+    assert!(output.status.success() && took < 2 * SOON, "{took:?} {output:?}");
+    assert!(said.contains("+ 157.240.2.0/24") && said.contains("in force in the guard"), "{said}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("hookgate does not answer: "), "{output:?}");
+    drop(hung);
+    scene.register(&["31.13.24.0/21", "157.240.0.0/17", "157.240.1.0/24", "2a03:2880::/32"])?;
+
     // Without the proxy, the guard itself: its rows go on where they were.
     proxy.kill()?;
     scene.register(&["31.13.24.0/21", "157.240.0.0/16", "2a03:2880::/32"])?;
@@ -163,6 +185,55 @@ fn the_proxy_refreshes_by_itself_without_privileges() -> Result<()> {
     proxy.wait_for_stderr("has 3 of Meta's own: 1 added", SOON)?;
     scene.send()?;
     assert_eq!(scene.rows(&config)?, [row("157.240.1.0/24", 2, 2)]);
+    Ok(())
+}
+
+#[test]
+fn a_list_that_can_not_be_metas_comes_into_force_nowhere() -> Result<()> {
+    if !can_run() {
+        return Ok(());
+    }
+    let scene = Scene::new()?;
+    let config = scene.config("refresh = \"off\"\nmode = \"strict\"", "");
+    let proxy = Proxy::start_in(&scene.ns, &config)?;
+    let path = scene.dir.write("list", [&LIST[..], &["0.0.0.0/0", "10.0.0.0/16"]].concat().join("\n"))?;
+    for command in [&["check"][..], &["guard", "attach"], &["reload"], &["run"]] {
+        let mut command = scene.hookgate(&config, command)?;
+        if command.get_args().any(|argument| argument == "reload") {
+            command = scene.ns.command(&harness::binary()?.to_string_lossy());
+            command.args(["reload", "--config"]).arg(proxy.config());
+        }
+        let refused = command.output()?;
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(1), "{command:?}: {said}");
+        for (line, row) in [(4, "0.0.0.0/0"), (5, "10.0.0.0/16")] {
+            let expected =
+                format!("{}:{line}: {row} can't be a prefix of Meta's: not public", path.display());
+            assert!(said.contains(&expected), "{command:?}: {said}");
+        }
+    }
+    assert!(scene.send_from("127.0.0.1").is_err(), "a stranger is one as before");
+    scene.send()
+}
+
+#[test]
+fn what_the_guard_has_taken_from_the_list_stays_at_a_reload() -> Result<()> {
+    if !can_run() {
+        return Ok(());
+    }
+    let scene = Scene::new()?;
+    let config = |more: &str| scene.config(&format!("refresh = \"off\"\n{more}"), "");
+    let proxy = Proxy::start_in(&scene.ns, &config(""))?;
+    scene.dir.write("list", [&LIST[..], &["157.240.1.0/24"]].concat().join("\n"))?;
+    run(scene.hookgate(&config(""), &["guard", "attach"])?)?;
+    std::fs::write(proxy.config(), config("allow = [\"192.0.2.0/24\"]"))?;
+    let said = proxy.command(&scene.ns, &["reload"])?;
+    assert!(
+        said.contains("1 added, 0 removed, 4 in force") && said.contains("guard: attached to lo"),
+        "{said}"
+    );
+    scene.send()?;
+    assert_eq!(scene.rows(&config(""))?, [row("157.240.1.0/24", 1, 1)], "in the guard, and for the proxy");
     Ok(())
 }
 

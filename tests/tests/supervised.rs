@@ -142,6 +142,38 @@ fn a_start_waits_for_those_who_are_about_to_let_go() -> Result<()> {
 }
 
 #[test]
+fn a_guard_that_is_refused_is_no_success_of_a_reload() -> Result<()> {
+    if !can_run() {
+        return Ok(());
+    }
+    let scene = Scene::start("")?;
+    let good = fs::read_to_string(scene.proxy.config())?;
+    let native = good.replace(GUARD, &format!("{GUARD}xdp = \"native\"\n"));
+    let more = native.replace("[upstreams]\n", "[upstreams]\n\"more.example\" = {}\n");
+    fs::write(scene.proxy.config(), more)?;
+    let refusal = |scene: &Scene| -> Result<String> {
+        Ok(format!("{:#}", scene.proxy.command(&scene.ns, &["reload"]).err().context("it was reloaded")?))
+    };
+    let refused = "refused: [guard]: the program can't run on lo in native mode";
+    let said = refusal(&scene)?;
+    assert!(said.contains(refused) && said.contains("[upstreams] 1 added"), "{said}");
+    assert!(!said.contains("what was in force stays") && !said.contains("stays as it was"), "{said}");
+
+    // It is no less refused the next time, and SIGHUP tells the same.
+    let said = refusal(&scene)?;
+    assert!(said.contains(refused) && !said.contains("[upstreams]"), "{said}");
+    scene.proxy.signal(Signal::HUP)?;
+    let told = || scene.proxy.stderr().matches(&format!("not reloaded: {refused}")).count();
+    assert!(wait_until(SOON, || Ok(told() == 3))?, "{}", scene.proxy.stderr());
+    assert!(!scene.proxy.stderr().contains("nothing changed"), "{}", scene.proxy.stderr());
+
+    fs::write(scene.proxy.config(), good)?;
+    let said = scene.proxy.command(&scene.ns, &["reload"])?;
+    assert!(said.starts_with("[upstreams] 0 added, 1 removed"), "{said}");
+    Ok(())
+}
+
+#[test]
 fn a_parent_that_may_not_signal_the_one_that_serves_leads_it_all_the_same() -> Result<()> {
     if !require(&[Need::Root, Need::Program("setpriv")]) {
         return Ok(());

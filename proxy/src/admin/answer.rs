@@ -96,7 +96,10 @@ fn get(path: &[u8], query: &[u8], pages: &dyn Pages) -> String {
             reasons => response("503 Service Unavailable", TEXT, &(reasons.join("\n") + "\n")),
         },
         b"/metrics" => response("200 OK", Exposition::CONTENT_TYPE, &pages.metrics().into_text()),
-        b"/stats.json" => json(&pages.stats()),
+        b"/stats.json" => match pages.stats() {
+            Ok(stats) => json(&stats),
+            Err(why) => response("503 Service Unavailable", TEXT, &format!("{why}\n")),
+        },
         b"/status.json" => match pages.status(query.strip_prefix(b"?upstream=")) {
             Some(status) => json(&status),
             None => response("404 Not Found", TEXT, "no such upstream is allowed\n"),

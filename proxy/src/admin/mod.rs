@@ -36,7 +36,9 @@ pub trait Pages: Send + Sync {
     /// Everything that is counted.
     fn metrics(&self) -> Exposition;
     /// The document of `hookgate stats --json`.
-    fn stats(&self) -> Document;
+    ///
+    /// Errors: who has to read the guard's counters does not answer.
+    fn stats(&self) -> Result<Document, String>;
     /// The document of `/status.json`, with that upstream alone or without such a choice; `None`: it is not allowed.
     fn status(&self, upstream: Option<&[u8]>) -> Option<status::Document>;
     /// The latest requests, those after that number.

@@ -4,7 +4,7 @@ use super::holder::is_hookgate_running;
 use super::{Fault, Purpose};
 use crate::config::{Config, Guard, Interfaces, Key, Severity};
 use crate::guard::{self, Error, Holder};
-use crate::prefixes::{BadList, BadState, FileError};
+use crate::prefixes::{BadLine, BadList, BadPrefix, BadState, FileError};
 
 /// `may_lock_out`: the operator insists on a filter that will most likely lock somebody out.
 pub(super) fn faults(config: &Config, may_lock_out: bool, purpose: Purpose) -> Vec<Fault> {
@@ -86,9 +86,13 @@ fn stacked(guard: &Guard) -> Vec<Fault> {
 
 /// What is wrong with the list of prefixes.
 pub fn list(error: &FileError) -> Fault {
+    let is_unlikely = |line: &BadLine| matches!(line.error, BadPrefix::Unlikely { .. });
     let next = match &error.error {
         BadList::Unreadable(_) => "correct the path, or write \"builtin\"",
-        BadList::Empty | BadList::Line(_) => "write one network a line, such as 157.240.0.0/17",
+        BadList::Lines(lines) if lines.iter().all(is_unlikely) => {
+            "write public networks no wider than /12 (IPv6: /28); others than Meta's belong into [guard] allow"
+        }
+        BadList::Empty | BadList::Lines(_) => "write one network a line, such as 157.240.0.0/17",
     };
     Fault::new(Severity::Fatal, Key::new("guard.prefixes"), error, next)
 }

@@ -10,6 +10,14 @@ use std::path::{Path, PathBuf};
 
 use crate::config;
 
+/// Whether the scheduler runs a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunState {
+    Runs,
+    /// By a signal or a debugger.
+    Stopped,
+}
+
 /// A process that listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {
@@ -49,9 +57,25 @@ impl Holder {
 
     /// The id of the user that it runs as.
     fn user(&self) -> Option<u32> {
+        self.status("Uid:")?.parse().ok()
+    }
+
+    /// The process that has started it.
+    pub fn parent(&self) -> Option<u32> {
+        self.status("PPid:")?.parse().ok()
+    }
+
+    /// `None`: it has ended.
+    pub fn run_state(&self) -> Option<RunState> {
+        let state = self.status("State:")?;
+        Some(if matches!(&*state, "T" | "t") { RunState::Stopped } else { RunState::Runs })
+    }
+
+    /// The first word of a line of proc_pid_status(5).
+    fn status(&self, field: &str) -> Option<String> {
         let status = fs::read_to_string(self.process().join("status")).ok()?;
-        let ids = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
-        ids.split_whitespace().next()?.parse().ok()
+        let line = status.lines().find_map(|line| line.strip_prefix(field))?;
+        line.split_whitespace().next().map(str::to_owned)
     }
 
     fn process(&self) -> PathBuf {
@@ -123,7 +147,7 @@ fn hidden_hookgates(owners: &[u32]) -> Vec<Holder> {
 }
 
 /// The processes that listen at the Unix socket `path`.
-pub(super) fn socket_holders(path: &Path) -> Vec<Holder> {
+pub fn socket_holders(path: &Path) -> Vec<Holder> {
     let table = fs::read("/proc/self/net/unix").unwrap_or_default();
     let real = fs::canonicalize(path).unwrap_or_default();
     let inodes = [path, &real].map(|path| listening_at(&table, path.as_os_str().as_bytes()));

@@ -92,7 +92,7 @@ impl Source {
 
     /// Those after the number `after`, and the number of the last one.
     fn after(&self, after: u64) -> anyhow::Result<(Vec<Delivery>, u64)> {
-        let deliveries = proxy::get(proxy::connect(&self.0)?, &format!("/deliveries.json?after={after}"))?;
+        let deliveries = proxy::get(&self.0, &format!("/deliveries.json?after={after}"))?;
         let deliveries: Vec<Delivery> = serde_json::from_str(&deliveries)?;
         if let Some(first) = deliveries.first().filter(|first| after > 0 && first.number > after + 1) {
             let missed = first.number - after - 1;

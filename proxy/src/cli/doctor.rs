@@ -1,13 +1,15 @@
 //! `hookgate doctor`: what this machine can do, what is misconfigured, where messages are being lost.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
 use serde::Serialize;
 use tokio::runtime;
 
-use super::stats::Source;
+use super::proxy::{self, AskError};
+use super::stats::{Reading, Silence, Source};
 use super::{ConfigFile, counted, json, print};
 use crate::config::{Config, ConfigError};
 use crate::doctor::{self, Finding, Level};
@@ -39,12 +41,38 @@ fn examine(file: &ConfigFile) -> anyhow::Result<Vec<Finding>> {
         let runtime = runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.context("cannot start asking the DNS")?;
         findings.extend(runtime.block_on(doctor::examine_configuration(&config, file.path())));
-        findings.extend(match Source::new(file).and_then(|source| source.read()) {
-            Ok(document) => doctor::examine_traffic(&config, &document),
-            Err(error) => vec![Finding::warn("traffic", format!("{error:#}"), "run the doctor as root")],
-        });
+        findings.extend(traffic(&config, &Source::new(file)?));
     }
     Ok(findings)
+}
+
+/// Where connections are lost, by the running proxy's figures. Where it is silent, that is a failure, and the pins tell.
+fn traffic(config: &Config, source: &Source) -> Vec<Finding> {
+    match source.read() {
+        Ok(Reading { document, silence }) => {
+            let silence = silence.as_ref().map(silence_of);
+            silence.into_iter().chain(doctor::examine_traffic(config, &document)).collect()
+        }
+        Err(error) => {
+            let silence = error.downcast_ref().map(silence_of);
+            let unread = Finding::warn("traffic", format!("{error:#}"), "run the doctor as root");
+            silence.into_iter().chain([unread]).collect()
+        }
+    }
+}
+
+fn silence_of(Silence { socket, error }: &Silence) -> Finding {
+    /// Long enough for a process that serves, and short enough to end within 10 s.
+    const HEALTH_TIMEOUT: Duration = Duration::from_secs(1);
+    match error {
+        AskError::Unknown => {
+            Finding::warn("hookgate", error.to_string(), "restart it, so that the installed version runs")
+        }
+        error => {
+            let serves = || proxy::get_within(HEALTH_TIMEOUT, socket, "/health").is_ok();
+            doctor::silence(socket, &error.to_string(), serves)
+        }
+    }
 }
 
 fn nothing(file: &ConfigFile) -> Finding {

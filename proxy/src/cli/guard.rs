@@ -3,7 +3,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Subcommand;
 
-use super::{ConfigFile, Consent, pin, print, rehearse, stats};
+use super::{ConfigFile, Consent, pin, print, print_error, rehearse, stats};
 use crate::config;
 use crate::guard::{self, Absence, Attached};
 use crate::prefixes::Table;
@@ -41,11 +41,14 @@ pub fn run(command: Command, config: &ConfigFile) -> anyhow::Result<ExitCode> {
         }
         Command::Rehearse(options) => return rehearse::run(&options, config),
         Command::Status => {
-            let document = stats::Source::new(config)?.pinned()?;
+            let source = stats::Source::new(config)?;
             let memory = guard::memory(pin(config.guard()?.as_ref()))?.map(|bytes| {
                 format!("; its maps take {:.1} MiB of the kernel's memory", bytes as f64 / f64::from(1 << 20))
             });
-            print(&format!("{}{}\n", document.guard.describe(), memory.unwrap_or_default()))?;
+            print(&format!("{}{}\n", source.pinned()?.guard.describe(), memory.unwrap_or_default()))?;
+            if let Some(error) = source.silence() {
+                print_error(&format!("hookgate: the pins say so, but hookgate does not answer: {error}\n"));
+            }
         }
     }
     Ok(ExitCode::SUCCESS)

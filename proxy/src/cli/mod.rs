@@ -5,6 +5,7 @@ mod completions;
 mod deliveries;
 mod doctor;
 mod guard;
+mod health;
 mod import;
 mod man;
 mod prefixes;
@@ -68,6 +69,8 @@ enum Command {
     Top,
     /// Show the latest requests: from where, to whom, how far, how long
     Deliveries(deliveries::Options),
+    /// Say whether the running proxy is ready, as /ready does; exit code 1 when it is not
+    Health,
     /// Attach or detach the XDP program by itself
     #[command(subcommand)]
     Guard(guard::Command),
@@ -101,6 +104,7 @@ impl Cli {
             Command::Stats(options) => stats::run(&options, &config),
             Command::Deliveries(options) => deliveries::run(&options, &config),
             Command::Top => top::run(&config),
+            Command::Health => health::run(&config),
             Command::Guard(command) => guard::run(command, &config),
             Command::Prefixes(command) => prefixes::run(command, &config),
             Command::Upstream(command) => upstream::run(command, &config),

@@ -1,6 +1,5 @@
 use std::fmt::Write as _;
 use std::net::IpAddr;
-use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
@@ -8,7 +7,8 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use tokio::runtime;
 
-use super::{ConfigFile, json, pin, print, print_error, proxy, standing};
+use super::proxy::{self, AskError};
+use super::{ConfigFile, json, pin, print, print_error, standing};
 use crate::access::Disk;
 use crate::config::{Config, Registry};
 use crate::guard;
@@ -185,10 +185,13 @@ fn put_in_force(config: &Config, standing: &Standing) -> anyhow::Result<String> 
         refresh.store(path).context("the prefixes in force stay")?;
     }
     let stored = format!("stored in {}", path.display());
-    let socket = config.admin_socket();
-    if let Some(proxy) = socket.and_then(|socket| UnixStream::connect(socket).ok()) {
-        let told = proxy::post(proxy, "/prefixes").context(format!("{stored}, but the running proxy"))?;
-        return Ok(format!("{stored}; in the running proxy: {told}"));
+    match config.admin_socket().map(|socket| proxy::post(socket, "/prefixes")) {
+        Some(Ok(told)) => return Ok(format!("{stored}; in the running proxy: {told}")),
+        None | Some(Err(AskError::Unreachable { .. })) => {}
+        Some(Err(error @ AskError::Silent { .. })) => print_error(&format!(
+            "hookgate: hookgate does not answer: {error}; it takes the prefixes over at its next start\n"
+        )),
+        Some(Err(error)) => return Err(error).context(format!("{stored}, but the running proxy")),
     }
     let pin = pin(config.guard.as_ref());
     // Without permission to look there is nothing to put in force from here.

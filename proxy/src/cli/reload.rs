@@ -15,8 +15,6 @@ pub(super) fn run(file: &ConfigFile) -> anyhow::Result<ExitCode> {
             file.path().display()
         )
     })?;
-    let report =
-        proxy::post(proxy::connect(&socket)?, "/reload").context("not reloaded, what was in force stays")?;
-    print(&report)?;
+    print(&proxy::post(&socket, "/reload")?)?;
     Ok(ExitCode::SUCCESS)
 }

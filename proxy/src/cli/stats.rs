@@ -1,7 +1,7 @@
 //! `hookgate stats`: what was counted, once or again and again.
 
+use std::cell::Cell;
 use std::fmt::Write as _;
-use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::thread::sleep;
@@ -11,7 +11,8 @@ use anyhow::Context as _;
 use clap::Args;
 use tokio::time::Instant;
 
-use super::{ConfigFile, is_read, json, pin, print, proxy};
+use super::proxy::{self, AskError};
+use super::{ConfigFile, is_read, json, pin, print, print_error};
 use crate::config::{self, Mode};
 use crate::guard::{self, Detail};
 use crate::observe::clock;
@@ -37,10 +38,13 @@ pub fn run(options: &Options, config: &ConfigFile) -> anyhow::Result<ExitCode> {
     if options.watch {
         watch(options, &source)?;
     } else {
-        let document = source.read()?;
+        let reading = source.read()?;
+        if let Some(note) = reading.note() {
+            print_error(&format!("hookgate: {note}\n"));
+        }
         print(&match options.json {
-            true => json(&document)?,
-            false => table(&document, options.all, None),
+            true => json(&reading.document)?,
+            false => table(&reading.document, options.all, None),
         })?;
     }
     Ok(ExitCode::SUCCESS)
@@ -48,9 +52,14 @@ pub fn run(options: &Options, config: &ConfigFile) -> anyhow::Result<ExitCode> {
 
 #[expect(clippy::disallowed_methods, reason = "this command has one thread, which has nothing else to do")]
 fn watch(options: &Options, source: &Source) -> anyhow::Result<()> {
-    let (mut live, mut taken) = (Live::default(), Instant::now());
+    let (mut live, mut taken, mut was_silent) = (Live::default(), Instant::now(), false);
     loop {
-        let document = source.read()?;
+        let reading = source.read()?;
+        if let Some(note) = reading.note().filter(|_| !was_silent) {
+            print_error(&format!("hookgate: {note}\n"));
+        }
+        let Reading { document, silence } = reading;
+        was_silent = silence.is_some();
         let goes_on = match options.json {
             true => is_read(&(serde_json::to_string(&document)? + "\n"))?,
             false => {
@@ -72,24 +81,72 @@ pub struct Source {
     guard: Option<config::Guard>,
     prefixes: config::Prefixes,
     socket: Option<PathBuf>,
+    /// How long the proxy may take to answer.
+    timeout: Cell<Duration>,
 }
+
+/// What there is to show.
+pub struct Reading {
+    pub document: Document,
+    /// Why it is from the pins, although a proxy runs.
+    pub silence: Option<Silence>,
+}
+
+/// A proxy that should have told the figures, and did not.
+#[derive(Debug, thiserror::Error)]
+#[error("hookgate does not answer: {error}")]
+pub struct Silence {
+    pub socket: PathBuf,
+    pub error: AskError,
+}
+
+impl Reading {
+    /// Where the figures are from, where it is not the usual place.
+    pub fn note(&self) -> Option<String> {
+        self.silence.as_ref().map(|silence| format!("{silence}; the figures are from the pins"))
+    }
+}
+
+/// For a proxy that was silent the last time: whoever watches is not to wait long each time.
+const RETRY_TIMEOUT: Duration = Duration::from_millis(500);
 
 impl Source {
     pub fn new(config: &ConfigFile) -> anyhow::Result<Self> {
         let config = config.load_or_defaults()?;
         let socket = config.admin.and_then(|admin| admin.socket);
-        Ok(Self { guard: config.guard, prefixes: config.prefixes, socket })
+        let timeout = Cell::new(proxy::ANSWER_TIMEOUT);
+        Ok(Self { guard: config.guard, prefixes: config.prefixes, socket, timeout })
     }
 
-    pub fn read(&self) -> anyhow::Result<Document> {
-        if let Some(socket) = &self.socket
+    pub fn read(&self) -> anyhow::Result<Reading> {
+        let Some(socket) = &self.socket else { return self.read_pins(None) };
+        let answer = proxy::get_within(self.timeout.get(), socket, "/stats.json");
+        let is_silent = matches!(answer, Err(AskError::Silent { .. }));
+        self.timeout.set(if is_silent { RETRY_TIMEOUT } else { proxy::ANSWER_TIMEOUT });
+        match answer {
+            Ok(json) => {
+                let document = serde_json::from_str(&json);
+                let document = document.with_context(|| format!("the proxy at {}", socket.display()))?;
+                Ok(Reading { document, silence: None })
+            }
             // Nobody listens there, or this user may not ask: the pins may still be read.
-            && let Ok(proxy) = UnixStream::connect(socket)
-        {
-            let document = proxy::get(proxy, "/stats.json").and_then(|json| Ok(serde_json::from_str(&json)?));
-            return document.with_context(|| format!("the proxy at {}", socket.display()));
+            Err(AskError::Unreachable { .. }) => self.read_pins(None),
+            Err(error) => self.read_pins(Some(Silence { socket: socket.clone(), error })),
         }
-        self.pinned()
+    }
+
+    /// Of a proxy that runs and hangs.
+    pub fn silence(&self) -> Option<AskError> {
+        let answer = proxy::get(self.socket.as_deref()?, "/health");
+        answer.err().filter(|error| matches!(error, AskError::Silent { .. }))
+    }
+
+    fn read_pins(&self, silence: Option<Silence>) -> anyhow::Result<Reading> {
+        match (self.pinned(), silence) {
+            (Ok(document), silence) => Ok(Reading { document, silence }),
+            (Err(error), None) => Err(error),
+            (Err(error), Some(silence)) => Err(error.context(silence)),
+        }
     }
 
     /// From the pinned maps alone.
@@ -223,6 +280,7 @@ mod tests {
             ],
             other: counts(1),
             seen: None,
+            hidden_sources: None,
         }
     }
 

@@ -1,9 +1,7 @@
 //! `hookgate upstream`: the allowlist, as the configuration's files have it.
 
 use std::fmt::Write as _;
-use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -12,7 +10,8 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use toml_edit::InlineTable;
 
-use super::{ConfigFile, json, print, print_error, probe, proxy};
+use super::proxy::{self, AskError};
+use super::{ConfigFile, json, print, print_error, probe};
 use crate::access::Disk;
 use crate::config::{Config, EditLock, Files, Upstream, edit, host_name};
 use crate::upstream::Directory;
@@ -164,23 +163,18 @@ fn told(config: &Config) -> anyhow::Result<String> {
     let Some(socket) = config.admin_socket() else {
         return Ok("there is no [admin] socket to reach a running proxy by: send it SIGHUP\n".into());
     };
-    let proxy = match UnixStream::connect(socket) {
-        Ok(proxy) => proxy,
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
-            return Ok("no proxy is running: it counts from the next start on\n".into());
-        }
-        Err(error) => {
-            let socket = socket.display();
-            return Err(error)
-                .with_context(|| format!("the running proxy can't be told over {socket}: run this as root"));
-        }
-    };
-    match proxy::post(proxy, "/reload") {
+    match proxy::post(socket, "/reload") {
         Ok(said) => Ok(format!("the running proxy: {}\n", said.trim())),
-        Err(error) if error.is::<proxy::Unknown>() => {
-            Ok(format!("{error}: it counts from the next start on\n"))
+        Err(error) if error.is_absence() => {
+            Ok("no proxy is running: it counts from the next start on\n".into())
         }
-        Err(error) => Err(error).context("the running proxy keeps to what it had"),
+        Err(error @ AskError::Unknown) => Ok(format!("{error}: it counts from the next start on\n")),
+        Err(error @ AskError::Unreachable { .. }) => {
+            Err(error).context("the running proxy can't be told: run this as root")
+        }
+        Err(error @ AskError::Silent { .. }) => Err(error)
+            .context("the running proxy does not answer, and may take it over only at its next start"),
+        Err(error) => Err(error).context("the running proxy"),
     }
 }
 

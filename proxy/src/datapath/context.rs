@@ -96,6 +96,14 @@ impl Protocol {
     }
 }
 
+/// Whether it is used within networks alone: RFC 1918, RFC 6598 (carrier NAT), RFC 4193.
+fn is_private(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => v4.is_private() || matches!(v4.octets(), [100, 64..=127, ..]),
+        IpAddr::V6(v6) => v6.is_unique_local(),
+    }
+}
+
 /// Who a client is, and how it came in.
 #[derive(Debug)]
 pub(super) struct Client {
@@ -107,6 +115,8 @@ pub(super) struct Client {
     pub(super) scheme: Scheme,
     /// The source of a client whose address is neither Meta's nor the operator's.
     pub(super) stranger: Option<IpAddr>,
+    /// A stranger's address that no packet from the Internet can have.
+    pub(super) is_private_stranger: bool,
 }
 
 impl Client {
@@ -133,8 +143,10 @@ impl Client {
         if !context.proxy_protocol_from.iter().any(|network| network.contains(peer)) {
             let client = Self::new(peer, protocol.scheme(None), context);
             // Behind a load balancer that sends no PROXY header every client has its address.
-            let stranger = client.stranger.filter(|_| !matches!(protocol, Protocol::Plain(_)));
-            return Ok(Self { stranger, ..client });
+            return Ok(match protocol {
+                Protocol::Plain(_) => Self { stranger: None, is_private_stranger: false, ..client },
+                Protocol::Https(..) | Protocol::Redirect(_) => client,
+            });
         }
         let header = proxy_protocol::read(tcp).await?;
         let address = header.client.map_or(peer, |client| client.ip().to_canonical());
@@ -144,6 +156,7 @@ impl Client {
     fn new(address: IpAddr, scheme: Scheme, context: &Context) -> Self {
         let row = context.metrics.funnel.row(address);
         let stranger = (Class::of(address, row) == Class::Other).then(|| source_of(address));
-        Self { address, row, text: address.to_string().into(), scheme, stranger }
+        let is_private_stranger = stranger.is_some() && is_private(address);
+        Self { address, row, text: address.to_string().into(), scheme, stranger, is_private_stranger }
     }
 }

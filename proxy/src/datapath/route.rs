@@ -78,6 +78,9 @@ pub(super) fn plan(
         expects_continue: head.expects_continue() && head.framing != Framing::Empty,
         idempotent: matches!(head.method, "GET" | "HEAD" | "OPTIONS" | "PUT" | "DELETE"),
     };
+    if client.is_private_stranger && head.fields.values("x-hub-signature-256").next().is_some() {
+        note_hidden_source(client, context);
+    }
     request.body(BodyProgress { length: traits.framing.length(), acknowledged: 0 });
     match route(&head, client, has_certificate, context, request) {
         Ok(Route { slot, path, most_body_bytes }) => {
@@ -95,6 +98,19 @@ pub(super) fn plan(
             Err((NotForwarded::Refused { failure, traits: Some(traits) }, scratch))
         }
         Err(NoRoute::Options) => Err((NotForwarded::Options(traits), scratch)),
+    }
+}
+
+/// A request that looks like Meta's comes from an address that Meta can't have.
+#[cold]
+fn note_hidden_source(client: &Client, context: &Context) {
+    if context.metrics.hidden_sources.count(client.address) {
+        context.log.note(&format!(
+            "WARNING: requests that look like Meta's come from {source}: a NAT before hookgate hides their source, so that \
+             they count as a stranger's, and have a stranger's limits; keep the source (Docker: network_mode \"host\"), have \
+             what lies before hookgate send PROXY headers ([listen] proxy_protocol_from), or put {source} into [guard] allow",
+            source = client.text
+        ));
     }
 }
 

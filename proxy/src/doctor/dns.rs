@@ -12,7 +12,7 @@ use crate::upstream::ConnectError;
 use crate::upstream::dns::{Dns, NamedServers, RESOLV_CONF};
 
 pub async fn findings(config: &Config) -> Vec<Finding> {
-    let Some(name) = name(config) else {
+    let Some(Need { name, worst }) = need(config) else {
         return vec![Finding::ok("DNS", "not needed: nothing is configured by name")];
     };
     // Faults of resolv.conf are reported with the configuration.
@@ -28,28 +28,36 @@ pub async fn findings(config: &Config) -> Vec<Finding> {
         answers.push((subject, outcome, begun.elapsed()));
     }
     let are_defaults = config.dns.servers == DnsServers::default();
-    judged(name, answers, are_defaults)
+    judged(name, answers, worst, are_defaults)
 }
 
-/// A name that the configuration needs.
-fn name(config: &Config) -> Option<&str> {
+/// A name that the configuration needs, and how bad it is when no server knows it.
+struct Need<'c> {
+    name: &'c str,
+    worst: Level,
+}
+
+/// Requests wait for upstreams' names. Where each has an `address`, as `/ready` has it, nothing is asked for them: a
+/// refresh of the prefixes alone fails.
+fn need(config: &Config) -> Option<Need<'_>> {
     let upstream = config.upstreams.iter().find(|upstream| upstream.address.is_none());
     let registry = match &config.prefixes.registry.host {
-        RegistryHost::Name(name) => Some(&**name),
+        RegistryHost::Name(name) => Some(Need { name, worst: Level::Warn }),
         RegistryHost::Address(_) => None,
     };
-    upstream.map(|upstream| &*upstream.name).or(registry)
+    upstream.map(|upstream| Need { name: &upstream.name, worst: Level::Fail }).or(registry)
 }
 
-/// A failing server is a warning while another one works. `are_defaults`: the list serves machines
-/// with one address family, so a missing route is expected.
+/// A failing server is a warning while another one works; otherwise as bad as `worst`. `are_defaults`: the list serves
+/// machines with one address family, so a missing route is expected.
 fn judged(
     name: &str,
     answers: Vec<(String, Result<(), ConnectError>, Duration)>,
+    worst: Level,
     are_defaults: bool,
 ) -> Vec<Finding> {
     let one_works = answers.iter().any(|(_, outcome, _)| outcome.is_ok());
-    let level = if one_works { Level::Warn } else { Level::Fail };
+    let level = if one_works { Level::Warn } else { worst };
     let finding = |(subject, outcome, took): (String, Result<(), ConnectError>, Duration)| {
         let took = took.as_millis();
         match outcome {
@@ -85,7 +93,7 @@ mod tests {
     fn levels(outcomes: Vec<Result<(), ConnectError>>, are_defaults: bool) -> Vec<Level> {
         let took = Duration::from_millis(7);
         let answers = outcomes.into_iter().map(|outcome| ("1.1.1.1:53".to_owned(), outcome, took)).collect();
-        judged("a.example", answers, are_defaults).iter().map(|finding| finding.level).collect()
+        judged("a.example", answers, Level::Fail, are_defaults).iter().map(|finding| finding.level).collect()
     }
 
     #[test]

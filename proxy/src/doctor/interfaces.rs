@@ -8,8 +8,9 @@ use crate::check;
 use crate::config::{Config, Guard, Key, XdpMode};
 use crate::guard;
 
-/// Drivers with native XDP as of Linux 6.12. That one is not here proves nothing: attaching does.
-const NATIVE: [&str; 34] = [
+/// Drivers with native XDP as of Linux 6.12, as sysfs names them: `vif` is xen_netfront, `gvnic` what gve was called before.
+/// That one is not here proves nothing: attaching does.
+const NATIVE: [&str; 38] = [
     "atlantic",
     "bnxt_en",
     "cpsw",
@@ -20,6 +21,7 @@ const NATIVE: [&str; 34] = [
     "fsl_dpaa2_eth",
     "fsl_enetc",
     "gve",
+    "gvnic",
     "hv_netvsc",
     "i40e",
     "iavf",
@@ -35,12 +37,15 @@ const NATIVE: [&str; 34] = [
     "mvneta",
     "mvpp2",
     "nfp",
+    "nicvf",
     "octeontx2",
     "qede",
+    "rvu_nicpf",
     "sfc",
     "stmmac",
     "thunder_nic",
     "tsnep",
+    "vif",
     "virtio_net",
     "vmxnet3",
     "xen_netfront",
@@ -139,6 +144,10 @@ mod tests {
     fn what_a_driver_is_known_for() {
         for (name, driver, wanted, expected) in [
             ("eth0", Some("virtio_net"), XdpMode::Auto, Level::Ok),
+            ("eth0", Some("vif"), XdpMode::Auto, Level::Ok),
+            ("eth0", Some("gvnic"), XdpMode::Native, Level::Ok),
+            ("eth0", Some("nicvf"), XdpMode::Auto, Level::Ok),
+            ("eth0", Some("rvu_nicpf"), XdpMode::Auto, Level::Ok),
             ("eth0", Some("e1000"), XdpMode::Auto, Level::Warn),
             ("eth0", Some("e1000"), XdpMode::Native, Level::Warn),
             ("eth0", Some("e1000"), XdpMode::Generic, Level::Ok),

@@ -12,51 +12,91 @@ use crate::guard;
 use crate::net::{KernelTls, NoKernelTls};
 use crate::server::Confinement;
 
-/// The guard's program and its links need it.
-const OLDEST: (u32, u32) = (5, 18);
-
 pub fn findings(config: &Config) -> Vec<Finding> {
     // What only the guard needs is no failure where none is wanted.
     let level = if config.guard.is_some() { Level::Fail } else { Level::Warn };
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    vec![
-        version(level),
-        bpf(level),
+    let machine = [
+        version(),
+        bpf(config, level),
         bpffs(&mounts, level),
         btf(),
         control_groups(&mounts),
-        permissions(config),
+        permissions(config, is_first_user_namespace()),
         kernel_tls(config.ktls),
         confinement(config.process.confine, &Confinement::probe()),
-    ]
+    ];
+    let read = |path: &str| fs::read_to_string(path).ok();
+    let jit = read("/proc/sys/net/core/bpf_jit_enable").and_then(|setting| jit(&setting));
+    let [possible, online] = ["possible", "online"].map(|set| {
+        let list = read(&format!("/sys/devices/system/cpu/{set}"));
+        list.and_then(|list| count_cpus(&list))
+    });
+    let memory = config.guard.as_ref().and_then(|guard| guard::memory(&guard.pin).ok()?);
+    let cpus = possible.zip(online).map(|(possible, online)| cpus(possible, online, memory));
+    machine.into_iter().chain(jit).chain(cpus).collect()
 }
 
-fn version(level: Level) -> Finding {
+/// Nothing is concluded from it: distributions bring what later versions have into older ones.
+fn version() -> Finding {
     let uname = rustix::system::uname();
-    let release = uname.release().to_string_lossy();
-    let text = format!("Linux {release} {}", uname.machine().to_string_lossy());
-    let (major, minor) = OLDEST;
-    match parse_release(&release) {
-        Some(version) if version < OLDEST => {
-            Finding::wrong(level, "kernel", text, format!("the guard needs Linux {major}.{minor} or later"))
-        }
-        _ => Finding::ok("kernel", text),
+    let (release, machine) = (uname.release().to_string_lossy(), uname.machine().to_string_lossy());
+    Finding::ok("kernel", format!("Linux {release} {machine}"))
+}
+
+fn bpf(config: &Config, level: Level) -> Finding {
+    const SUBJECT: &str = "BPF";
+    // A guard that is there needs no second one, which takes as much memory for a moment.
+    if config.guard.as_ref().is_some_and(|guard| guard::is_pinned(&guard.pin).unwrap_or(false)) {
+        return Finding::ok(SUBJECT, "the kernel has the guard's program");
     }
-}
-
-/// `6.1.0-28-cloud-amd64`
-fn parse_release(release: &str) -> Option<(u32, u32)> {
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
-    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
-}
-
-fn bpf(level: Level) -> Finding {
-    match guard::is_supported() {
-        Ok(()) => Finding::ok("BPF", "the guard's program is built in, and the kernel has BPF"),
+    match guard::probe() {
+        Ok(None) => Finding::ok(SUBJECT, "the kernel takes the guard's program"),
+        Ok(Some(why)) => {
+            let text = format!(
+                "the kernel takes the guard's program, but not what counts handshakes: {}",
+                why.in_a_line()
+            );
+            Finding::warn(SUBJECT, text, "the guard counts all but handshakes; see below for what is missing")
+        }
+        Err(guard::Error::NotPermitted) => Finding::ok(
+            SUBJECT,
+            "the guard's program is built in, and the kernel has BPF; only root can try both",
+        ),
         Err(error) => {
-            Finding::wrong(level, "BPF", error.to_string(), "without it the proxy serves unguarded")
+            Finding::wrong(level, SUBJECT, error.in_a_line(), "without it the proxy serves unguarded")
         }
     }
+}
+
+/// net.core.bpf_jit_enable, which network namespaces other than the first do not show.
+fn jit(setting: &str) -> Option<Finding> {
+    (setting.trim() == "0").then(|| {
+        Finding::warn(
+            "BPF JIT",
+            "off (net.core.bpf_jit_enable = 0): handshakes can't be counted, and each packet costs more",
+            "run `sysctl -w net.core.bpf_jit_enable=1`, and write it into /etc/sysctl.d",
+        )
+    })
+}
+
+/// How many CPUs a list such as `0-3,8` names (cpuset(7)).
+fn count_cpus(list: &str) -> Option<usize> {
+    let count = |range: &str| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let (first, last) = (first.parse::<usize>().ok()?, last.parse::<usize>().ok()?);
+        Some((last + 1).saturating_sub(first))
+    };
+    list.trim().split(',').map(count).sum()
+}
+
+/// The guard's counters are kept once for each possible CPU. `memory`: what its maps take, in bytes.
+fn cpus(possible: usize, online: usize, memory: Option<u64>) -> Finding {
+    let mut text = format!("{online} online, {possible} possible");
+    if let Some(memory) = memory {
+        text += &format!("; the guard's maps take {:.1} MiB", memory as f64 / f64::from(1 << 20));
+    }
+    Finding::ok("CPUs", text)
 }
 
 fn bpffs(mounts: &str, level: Level) -> Finding {
@@ -96,7 +136,15 @@ fn mounted<'m>(mountinfo: &'m str, kind: &'m str) -> impl Iterator<Item = &'m st
     })
 }
 
-fn permissions(config: &Config) -> Finding {
+/// Capabilities for BPF count in no other.
+fn is_first_user_namespace() -> bool {
+    /// `PROC_USER_INIT_INO` of linux/proc_ns.h.
+    const FIRST: &str = "user:[4026531837]";
+    fs::read_link("/proc/self/ns/user").map_or(true, |namespace| namespace == Path::new(FIRST))
+}
+
+fn permissions(config: &Config, is_first_user_namespace: bool) -> Finding {
+    const SUBJECT: &str = "capabilities";
     let held = capabilities(None).map(|sets| sets.effective).unwrap_or(CapabilitySet::empty());
     let listen = &config.listen;
     let low = [&listen.https, &listen.http, &listen.plain].into_iter().flatten().any(|at| at.port() < 1024);
@@ -112,11 +160,22 @@ fn permissions(config: &Config) -> Finding {
     let has = |capability| held.contains(capability) || (root && covered.contains(capability));
     let missing = wanted.into_iter().filter(|(wanted, capability, _)| *wanted && !has(*capability));
     let missing: Vec<&str> = missing.map(|(.., name)| name).collect();
-    if missing.is_empty() {
-        return Finding::ok("capabilities", "all that this configuration needs");
+    if !missing.is_empty() {
+        let text = format!("this process lacks {}", missing.join(", "));
+        return Finding::warn(
+            SUBJECT,
+            text,
+            "run as root, as the shipped unit does; others may see less here",
+        );
     }
-    let text = format!("this process lacks {}", missing.join(", "));
-    Finding::warn("capabilities", text, "run as root, as the shipped unit does; others may see less here")
+    if guard && !is_first_user_namespace {
+        return Finding::warn(
+            SUBJECT,
+            "held in a user namespace, as in an unprivileged container, where CAP_BPF and CAP_PERFMON do not count",
+            "run hookgate, or `hookgate guard attach`, outside of it",
+        );
+    }
+    Finding::ok(SUBJECT, "all that this configuration needs")
 }
 
 fn confinement(wanted: Confine, found: &Confinement) -> Finding {
@@ -154,6 +213,12 @@ fn kernel_tls(ktls: Ktls) -> Finding {
             format!("not used: {error}: {costs}"),
             "where the kernel was built with it: `modprobe tls`, and `echo tls >/etc/modules-load.d/tls.conf` for later",
         ),
+        (_, Err(error @ NoKernelTls::Silent)) => Finding::warn(
+            SUBJECT,
+            format!("not used: {error}: {costs}"),
+            "let loopback through (`nft list ruleset`, `iptables -S`), and is the table of connections full \
+             (`sysctl net.netfilter.nf_conntrack_count net.netfilter.nf_conntrack_max`)? then restart hookgate",
+        ),
         (_, Err(error)) => Finding::warn(
             SUBJECT,
             format!("not used: {error}: {costs}"),
@@ -167,16 +232,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn releases_begin_with_two_numbers() {
-        for (release, expected) in [
-            ("6.1.0-28-cloud-amd64", Some((6, 1))),
-            ("5.18", Some((5, 18))),
-            ("6.18.44-fc-v595", Some((6, 18))),
-            ("next", None),
-            ("6", None),
-        ] {
-            assert_eq!(parse_release(release), expected, "{release}");
+    fn no_version_of_the_kernel_is_too_old() {
+        assert_eq!(version().level, Level::Ok);
+    }
+
+    #[test]
+    fn without_a_just_in_time_compiler_handshakes_are_not_counted() {
+        assert_eq!(jit("1\n"), None);
+        assert_eq!(jit("2\n"), None);
+        assert_eq!(jit("0\n").map(|finding| finding.level), Some(Level::Warn));
+    }
+
+    #[test]
+    fn cpus_that_are_possible_and_not_there_are_told() {
+        for (list, expected) in
+            [("0\n", Some(1)), ("0-127\n", Some(128)), ("0-3,8,10-11\n", Some(7)), ("\n", None), ("x", None)]
+        {
+            assert_eq!(count_cpus(list), expected, "{list:?}");
         }
+        assert_eq!(cpus(128, 1, None).text, "1 online, 128 possible");
+        assert_eq!(cpus(2, 2, Some(9 << 20)).text, "2 online, 2 possible; the guard's maps take 9.0 MiB");
     }
 
     #[test]

@@ -7,12 +7,14 @@ mod interfaces;
 mod kernel;
 mod ports;
 mod prefixes;
+mod process;
 mod resources;
 mod start;
 mod traffic;
 mod verdict;
 
 pub use finding::{Finding, Level};
+pub use process::silence;
 pub use verdict::{Counts, verdict};
 
 use std::path::Path;

@@ -3,7 +3,8 @@
 use super::Finding;
 use super::verdict::{Counts, verdict};
 use crate::config::{Config, Guard};
-use crate::stats::{self, Document, State};
+use crate::observe::MANY_HIDDEN;
+use crate::stats::{self, Document, HiddenSources, State};
 
 const SUBJECT: &str = "traffic";
 
@@ -17,7 +18,28 @@ pub fn findings(config: &Config, document: &Document) -> Vec<Finding> {
     let unattached = (wants_guard && !is_attached).then(unattached);
     let uncounted = document.guard.handshakes_uncounted.as_deref().map(uncounted);
     let silent = (is_attached && verdicts.is_empty()).then(silence);
-    unattached.into_iter().chain(uncounted).chain(silent).chain(verdicts).collect()
+    let hidden = document.hidden_sources.as_ref().and_then(|hidden| hidden_sources(hidden, document));
+    unattached.into_iter().chain(uncounted).chain(hidden).chain(silent).chain(verdicts).collect()
+}
+
+/// Where most of what looks like Meta's comes from an address that Meta can't have.
+fn hidden_sources(
+    HiddenSources { requests, source }: &HiddenSources,
+    document: &Document,
+) -> Option<Finding> {
+    let requests_of = |row: &stats::Prefix| row.counts.funnel.map_or(0, |funnel| funnel.requests);
+    let from_meta: u64 = document.prefixes.iter().map(requests_of).sum();
+    (*requests >= MANY_HIDDEN && *requests > from_meta).then(|| {
+        let text = format!(
+            "{requests} requests that look like Meta's came from private addresses, the first from {source}: a NAT before \
+             hookgate hides their source"
+        );
+        let next = format!(
+            "keep the source (Docker: network_mode \"host\"), have what lies before hookgate send PROXY headers ([listen] \
+             proxy_protocol_from), or put {source} into [guard] allow; until then they have a stranger's limits"
+        );
+        Finding::warn(SUBJECT, text, next)
+    })
 }
 
 fn unattached() -> Finding {

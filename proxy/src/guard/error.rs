@@ -6,6 +6,8 @@ use aya::EbpfError;
 use aya::maps::MapError;
 use aya::pin::PinError;
 use aya::programs::ProgramError;
+use aya::util::nr_cpus;
+use rustix::io::Errno;
 
 use hookgate_ebpf::abi;
 
@@ -29,10 +31,27 @@ pub enum Error {
          `prefixes`, or insist with --yes-lock-me-out"
     )]
     LocksOutMeta,
-    #[error("the guard needs CAP_BPF and CAP_NET_ADMIN: run as root")]
+    #[error("the guard needs CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN: run as root")]
     NotPermitted,
+    #[error(
+        "BPF is not allowed here although the process has the capabilities for it: an unprivileged container (they count in \
+         the machine's first user namespace alone), seccomp, a security module, or a kernel before 5.11 with a low \
+         RLIMIT_MEMLOCK (the guard needs the BPF of Linux 5.15)? run hookgate, or `hookgate guard attach`, where it is allowed"
+    )]
+    Forbidden(#[source] Box<EbpfError>),
+    #[error(
+        "no memory for the guard's maps, which take room for each of the {} possible CPUs \
+         (/sys/devices/system/cpu/possible): free some, raise the limit of hookgate's control group, or boot with `nr_cpus=`",
+        possible_cpus()
+    )]
+    NoMemory(#[source] Box<EbpfError>),
     #[error("/sys/fs/bpf is not mounted: run `mount -t bpf bpf /sys/fs/bpf`")]
     NoBpffs,
+    #[error(
+        "another hookgate changes what lies in /sys/fs/bpf, and has not done for 8 s: does it hang? `fuser -v /sys/fs/bpf` \
+         names it"
+    )]
+    Locked,
     #[error("[guard] pin {0:?} can't be a folder under /sys/fs/bpf: use letters, digits, `-` and `_`")]
     PinName(String),
     #[error("[guard] interfaces: there is no interface {name:?} here; there are: {}", present.join(", "))]
@@ -72,7 +91,7 @@ pub enum Error {
     OtherNamespace { folder: PathBuf, interface: String },
     #[error("{0}")]
     NotPutBack(String),
-    #[error("the kernel attaches XDP programs, but not through links: it needs Linux 5.18 or later")]
+    #[error("the kernel attaches XDP programs, but not through links, which Linux 5.9 brought")]
     NoLinks,
     #[error("can't ask the kernel for its interfaces")]
     Netlink(#[source] io::Error),
@@ -95,14 +114,18 @@ pub enum Error {
     #[error("it could not be arranged when the guard was attached: `hookgate guard attach` says why")]
     HandshakesRefused,
     #[error(
+        "the control group that the guard was attached in is gone, as with a container: `hookgate guard attach` attaches it anew"
+    )]
+    CgroupGone,
+    #[error(
         "the kernel's timer that ends attempts does not run: `hookgate guard attach` starts it again, or says why not"
     )]
     NotSwept,
-    #[error("can't tell this network namespace from others (it needs Linux 5.14 or later)")]
+    #[error("can't tell this network namespace from others (SO_NETNS_COOKIE, which Linux 5.14 brought)")]
     Netns(#[source] io::Error),
-    #[error("the kernel's verifier refused the guard's program (it needs Linux 5.18 or later):\n{log}")]
+    #[error("the kernel's verifier refuses the guard's program; that of Linux 5.15 takes it:\n{log}")]
     Verifier { log: String, source: io::Error },
-    #[error("can't load the guard's program (it needs Linux 5.18 or later)")]
+    #[error("the kernel does not take the guard's program; Linux 5.15 does")]
     Load(#[source] Box<EbpfError>),
     #[error("the guard's map {name}")]
     Map { name: &'static str, source: MapError },
@@ -127,16 +150,18 @@ pub enum Error {
 
 impl Error {
     pub(super) fn from_loading(error: EbpfError) -> Self {
-        match error {
-            EbpfError::ProgramError(ProgramError::LoadError { io_error, verifier_log }) => {
+        match (errno(&error), error) {
+            (Some(Errno::PERM), error) => Self::Forbidden(Box::new(error)),
+            (Some(Errno::NOMEM), error) => Self::NoMemory(Box::new(error)),
+            (_, EbpfError::ProgramError(ProgramError::LoadError { io_error, verifier_log })) => {
                 Self::Verifier { log: last_lines(&verifier_log.to_string()), source: io_error }
             }
-            error => Self::Load(Box::new(error)),
+            (_, error) => Self::Load(Box::new(error)),
         }
     }
 
     /// Causes included.
-    pub(super) fn in_a_line(&self) -> String {
+    pub fn in_a_line(&self) -> String {
         let mut text = self.to_string();
         let mut cause = self.source();
         while let Some(error) = cause {
@@ -155,6 +180,17 @@ impl Error {
     pub(super) fn map(name: &'static str) -> impl Fn(MapError) -> Self {
         move |source| Self::Map { name, source }
     }
+}
+
+/// What the kernel said, below everything that was made of it.
+fn errno(error: &(dyn std::error::Error + 'static)) -> Option<Errno> {
+    let causes = std::iter::successors(Some(error), |error| (*error).source());
+    causes.filter_map(|cause| cause.downcast_ref()).find_map(Errno::from_io_error)
+}
+
+/// How many the kernel keeps per-CPU memory for, online or not.
+fn possible_cpus() -> usize {
+    nr_cpus().unwrap_or(1)
 }
 
 /// Where the verifier says what it minds, after everything that it found right.
@@ -180,4 +216,31 @@ fn let_go(interfaces: &[String]) -> String {
 
 fn root_hint(error: &io::Error) -> &'static str {
     if error.kind() == ErrorKind::PermissionDenied { " (are you root?)" } else { "" }
+}
+
+#[cfg(test)]
+mod tests {
+    use aya::sys::SyscallError;
+
+    use super::*;
+
+    #[test]
+    fn what_keeps_the_program_from_being_loaded_is_told_with_its_likely_reason() {
+        let map = |errno: Errno| {
+            let name = abi::SEEN.to_owned();
+            EbpfError::MapError(MapError::CreateError { name, io_error: errno.into() })
+        };
+        let call = |errno: Errno| {
+            EbpfError::ProgramError(SyscallError { call: "bpf_prog_load", io_error: errno.into() }.into())
+        };
+        for (error, expected) in [
+            (map(Errno::PERM), "BPF is not allowed here although the process has the capabilities"),
+            (call(Errno::PERM), "BPF is not allowed here although the process has the capabilities"),
+            (map(Errno::NOMEM), "no memory for the guard's maps, which take room for each of the "),
+            (map(Errno::INVAL), "the kernel does not take the guard's program; Linux 5.15 does: map error"),
+        ] {
+            let text = Error::from_loading(error).in_a_line();
+            assert!(text.starts_with(expected), "{text}");
+        }
+    }
 }

@@ -1,7 +1,9 @@
 //! The program that is told of completed handshakes: on the root of the cgroup hierarchy, through a pinned link of its
 //! own. Without it the guard counts everything else.
 
-use std::os::fd::AsFd as _;
+use std::fs;
+use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::path::Path;
 
 use aya::programs::CgroupAttachMode;
 use aya::programs::links::FdLink;
@@ -48,8 +50,18 @@ impl Attachment {
 pub fn why_uncounted(folder: &Folder) -> Result<Option<Error>, Error> {
     let path = folder.handshakes();
     match path.try_exists() {
-        Ok(true) => Ok(None),
+        Ok(true) => Ok(has_lost_its_cgroup(&path).then_some(Error::CgroupGone)),
         Ok(false) => Ok(Some(cgroup::root().err().unwrap_or(Error::HandshakesRefused))),
         Err(source) => Err(Error::Folder { doing: "look for", path, source }),
     }
+}
+
+/// Whether the kernel has detached a pinned link because its cgroup, a container's for example, is gone.
+fn has_lost_its_cgroup(link: &Path) -> bool {
+    let fdinfo = bpf::open_link(link)
+        .and_then(|link| fs::read_to_string(format!("/proc/self/fdinfo/{}", link.as_raw_fd())));
+    fdinfo.is_ok_and(|fdinfo| {
+        let id = fdinfo.lines().find_map(|line| line.strip_prefix("cgroup_id:"));
+        id.is_some_and(|id| id.trim() == "0")
+    })
 }

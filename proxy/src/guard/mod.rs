@@ -27,7 +27,7 @@ pub use error::Error;
 pub use holder::{Holder, holder};
 pub use link::Xdp;
 pub use stats::{Counts, Detail, DroppedBy, Stats, read};
-pub use support::{is_supported, locks_nobody_out};
+pub use support::{is_supported, locks_nobody_out, probe};
 pub use targets::{Absence, Reason, configured, stacked};
 pub use watch::Watch;
 

@@ -1,8 +1,12 @@
 //! The pin folder: `/sys/fs/bpf/<pin>/` with a file a map, one for the program, and one a link.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::maps::MAPS;
 use super::{Error, Interface, Xdp, link};
@@ -14,14 +18,30 @@ const HANDSHAKES: &str = "handshakes";
 const LINK: &str = "link-";
 const REASON: &str = "reason-";
 
+/// How long a hookgate that changes pins may keep others waiting: attaching takes some seconds, where a driver resets.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(8);
+const LOCK_INTERVAL: Duration = Duration::from_millis(20);
+
 /// Keeps other hookgates from changing pins until it is dropped.
+///
+/// Errors: another one has it, and does not let go.
+#[expect(clippy::disallowed_methods, reason = "who changes pins does nothing else meanwhile")]
 pub fn lock() -> Result<File, Error> {
     let magic = rustix::fs::statfs(BPFFS).map(|stat| stat.f_type);
     if magic != Ok(BPFFS_MAGIC) {
         return Err(Error::NoBpffs);
     }
-    let lock = File::open(BPFFS).and_then(|folder| folder.lock().map(|()| folder));
-    lock.map_err(|source| Error::Folder { doing: "lock", path: BPFFS.into(), source })
+    let failed = |source| Error::Folder { doing: "lock", path: BPFFS.into(), source };
+    let folder = File::open(BPFFS).map_err(failed)?;
+    let deadline = Instant::now() + LOCK_TIMEOUT;
+    loop {
+        match folder.try_lock() {
+            Ok(()) => return Ok(folder),
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => thread::sleep(LOCK_INTERVAL),
+            Err(TryLockError::WouldBlock) => return Err(Error::Locked),
+        }
+    }
 }
 
 #[derive(Clone, Debug)]

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use rustix::thread::{CapabilitySet, capabilities};
 
-use super::{Error, pins, program};
+use super::program::Program;
+use super::{Error, maps, pins, program};
 use crate::config::{self, Mode};
 use crate::prefixes::Table;
 
@@ -25,8 +26,23 @@ pub fn locks_nobody_out(config: &config::Guard, prefixes: &Table) -> Result<(), 
     }
 }
 
+/// Whether the kernel takes the programs: they are loaded with maps of their own, and let go. What keeps handshakes from being
+/// counted, where that is all.
+///
+/// Errors: why it does not take them.
+pub fn probe() -> Result<Option<Error>, Error> {
+    is_supported()?;
+    is_permitted()?;
+    let mut program =
+        Program::load(program::embedded()?, None, maps::counters_capacity(Table::builtin().len())?)?;
+    let handshakes = program.begin_sweeps().and_then(|()| program.load_handshakes().map(drop));
+    Ok(handshakes.err())
+}
+
+/// Errors: a capability is missing. That they are there proves nothing: they may not count in this user namespace.
 pub fn is_permitted() -> Result<(), Error> {
     let held = capabilities(None).map(|sets| sets.effective).unwrap_or(CapabilitySet::empty());
-    let bpf = held.intersects(CapabilitySet::BPF | CapabilitySet::SYS_ADMIN);
-    if bpf && held.contains(CapabilitySet::NET_ADMIN) { Ok(()) } else { Err(Error::NotPermitted) }
+    let bpf = CapabilitySet::BPF | CapabilitySet::PERFMON;
+    let has_bpf = held.contains(bpf) || held.contains(CapabilitySet::SYS_ADMIN);
+    if has_bpf && held.contains(CapabilitySet::NET_ADMIN) { Ok(()) } else { Err(Error::NotPermitted) }
 }

@@ -16,7 +16,8 @@ pub use deliveries::{Deliveries, Delivery, Outcome};
 pub use funnel::{Counts as FunnelCounts, Funnel, Row, Step};
 pub use log::{Format, Log};
 pub use metrics::{
-    ConnectionRefusal, Counter, Exposition, Handshake, LatestFailure, Metrics, Totals, UpstreamMetrics,
+    ConnectionRefusal, Counter, Exposition, Handshake, HiddenSources, LatestFailure, MANY_HIDDEN, Metrics,
+    Totals, UpstreamMetrics,
 };
 pub use progress::BodyProgress;
 pub use request::{Request, Sender};

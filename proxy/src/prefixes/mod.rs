@@ -11,7 +11,7 @@ mod state;
 mod table;
 
 pub use cover::Family;
-pub use list::{BadLine, BadList, FileError};
+pub use list::{BadLine, BadList, BadPrefix, FileError};
 pub use network::{BadNetwork, Network};
 pub use refresh::{BadRefresh, Before, Changes, Refresh, Standing, Violation};
 pub use registered::{BadAnswer, BadObject, Fault, LeftOut, QUERY, Registered, ThirdParty};

@@ -4,15 +4,15 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::generation::Generation;
 use super::interfaces::Interfaces;
-use super::parent::Parent;
+use super::parent::{Parent, ParentError};
 use super::prefixes::Prefixes;
 use super::status::Process;
 use super::{readiness, status};
 use crate::admin::{self, Pages};
 use crate::datapath::{Class, Context, Life};
-use crate::guard::{self, Detail};
+use crate::guard::Detail;
 use crate::observe::{Delivery, Exposition, UpstreamMetrics, clock};
-use crate::stats::{self, Document};
+use crate::stats::{self, Document, HiddenSources};
 
 /// Where whoever asked for a reload is told what came of it.
 pub(super) type Reply = oneshot::Sender<Result<String, String>>;
@@ -38,7 +38,8 @@ impl Pages for Status {
         self.context().log.expose(&mut to);
         self.connections(&mut to);
         self.upstreams(&mut to);
-        if let Some(stats) = self.counted(Detail::Prefixes) {
+        // Absent, where the parent does not tell.
+        if let Ok(Some(stats)) = self.parent.stats(Detail::Prefixes) {
             stats::expose(&stats, &mut to);
         }
         self.interfaces.expose(&mut to);
@@ -56,8 +57,8 @@ impl Pages for Status {
         to
     }
 
-    fn stats(&self) -> Document {
-        self.stats_of(&self.now(), Detail::Blocks)
+    fn stats(&self) -> Result<Document, String> {
+        self.stats_of(&self.now(), Detail::Blocks).map_err(|error| error.to_string())
     }
 
     fn status(&self, upstream: Option<&[u8]>) -> Option<admin::status::Document> {
@@ -104,14 +105,29 @@ impl Status {
         Arc::clone(&self.now.borrow().context)
     }
 
-    pub(super) fn stats_of(&self, now: &Generation, detail: Detail) -> Document {
-        let funnel = &now.context.metrics.funnel;
-        let mut document = match self.counted(detail) {
-            Some(stats) if funnel.is_in_guard() => return Document::attached(&stats),
-            // Attached since this process started.
-            Some(stats) => Document::attached(&stats),
-            None => Document::without_guard(clock::now(), now.mode, funnel.networks()),
+    /// Errors: the parent, who reads what the guard has counted, does not answer.
+    pub(super) fn stats_of(&self, now: &Generation, detail: Detail) -> Result<Document, ParentError> {
+        let document = match self.parent.stats(detail) {
+            Ok(Some(stats)) => {
+                let (mut document, funnel) = (Document::attached(&stats), &now.context.metrics.funnel);
+                // Attached since this process started, which counts elsewhere.
+                if !funnel.is_in_guard() {
+                    document.add_funnel(funnel);
+                }
+                document
+            }
+            Ok(None) | Err(ParentError::Refused(_)) => Self::without_guard(now),
+            Err(error @ ParentError::Gone(_)) => return Err(error),
         };
+        let hidden = now.context.metrics.hidden_sources.seen();
+        let hidden_sources = hidden.map(|(requests, source)| HiddenSources { requests, source });
+        Ok(Document { hidden_sources, ..document })
+    }
+
+    /// What the proxy alone has counted.
+    pub(super) fn without_guard(now: &Generation) -> Document {
+        let funnel = &now.context.metrics.funnel;
+        let mut document = Document::without_guard(clock::now(), now.mode, funnel.networks());
         document.add_funnel(funnel);
         document
     }
@@ -150,10 +166,5 @@ impl Status {
                 to.sample(&[("upstream", &upstream.name)], in_flight);
             }
         }
-    }
-
-    /// `None`: the guard is not attached, or does not say.
-    fn counted(&self, detail: Detail) -> Option<guard::Stats> {
-        self.parent.stats(detail).ok()?
     }
 }

@@ -1,7 +1,6 @@
 //! Another configuration while the process runs: everything that can change does, without a request that fails for it.
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -25,6 +24,9 @@ use crate::observe::{Funnel, Log};
 use crate::sys::give_back_free_memory;
 use crate::tls::Fingerprint;
 
+const NOTHING_CHANGED: &str = "nothing changed";
+const NOT_RELOADED: &str = "not reloaded, what was in force stays";
+
 /// The configuration in force, and how it gives way to the next.
 pub(super) struct Reloader {
     config: Config,
@@ -40,14 +42,58 @@ pub(super) struct Reloader {
     reported: Vec<(String, Fingerprint)>,
     /// It was attached at the start.
     has_guard: bool,
+    /// What the last configuration says of it was refused, and may have left it other than it was.
+    is_guard_refused: bool,
     parent: Parent,
     access: Arc<dyn Access>,
+}
+
+impl Report {
+    fn change(&mut self, line: &str) {
+        self.changed += line;
+        self.changed.push('\n');
+    }
+
+    /// `why` may have several lines.
+    fn refuse(&mut self, why: &str) {
+        self.refused += "refused: ";
+        self.refused += why;
+        self.refused.push('\n');
+    }
+
+    fn is_empty(&self) -> bool {
+        self.changed.is_empty() && self.refused.is_empty()
+    }
+
+    fn log(&self, log: &Log) {
+        if self.is_empty() {
+            log.note(&format!("reloaded: {NOTHING_CHANGED}"));
+        }
+        self.changed.lines().for_each(|line| log.note(&format!("reloaded: {line}")));
+        self.refused.lines().for_each(|line| log.note(&format!("not reloaded: {line}")));
+    }
+
+    /// For who has asked.
+    fn into_outcome(self) -> Result<String, String> {
+        match (self.is_empty(), self.refused.is_empty()) {
+            (true, _) => Ok(format!("{NOTHING_CHANGED}\n")),
+            (false, true) => Ok(self.changed),
+            (false, false) => Err(self.changed + &self.refused),
+        }
+    }
 }
 
 /// Gets certificates.
 struct Renewing {
     renewal: Arc<Renewal>,
     task: JoinHandle<()>,
+}
+
+/// What a reload has changed, and what of it was refused, in lines.
+#[derive(Default)]
+struct Report {
+    changed: String,
+    refused: String,
 }
 
 /// Why the configuration that was in force still is.
@@ -84,6 +130,7 @@ impl Reloader {
             prefixes,
             reported,
             has_guard,
+            is_guard_refused: false,
             parent,
             access,
         };
@@ -102,29 +149,34 @@ impl Reloader {
     }
 
     /// Reloads and logs what came of it.
+    ///
+    /// Errors: what was refused, and what has changed all the same.
     pub(super) fn reload_and_tell(&mut self) -> Result<String, String> {
         let tell = |told: Result<(), ParentError>| told.map_err(|error| error.to_string());
         tell(self.parent.reloading())?;
-        let outcome = self.reload().map_err(|error| error.to_string());
+        let outcome = self.reload();
         // Tens of MiB with many upstreams: what was read, and what was in force.
         give_back_free_memory();
         let log = self.generations.borrow().context.log.clone();
         tell(self.parent.ready())?;
-        let (said, text) = match &outcome {
-            Ok(report) => ("reloaded", report),
-            Err(error) => ("not reloaded, what was in force stays", error),
-        };
-        for line in text.lines() {
-            log.note(&format!("{said}: {line}"));
+        match outcome {
+            Err(error) => {
+                let why = error.to_string();
+                why.lines().for_each(|line| log.note(&format!("{NOT_RELOADED}: {line}")));
+                Err(format!("{NOT_RELOADED}: {why}"))
+            }
+            Ok(report) => {
+                report.log(&log);
+                report.into_outcome()
+            }
         }
-        outcome
     }
 
-    /// Reads the file and puts it in force. What has changed, and what only a restart can change.
+    /// Reads the file and puts it in force. What has changed, what was refused, and what only a restart can change.
     ///
     /// Errors: why nothing has changed.
-    pub(super) fn reload(&mut self) -> Result<String, Refused> {
-        let config = self.parent.configuration()?;
+    fn reload(&mut self) -> Result<Report, Refused> {
+        let mut config = self.parent.configuration()?;
         let before = Arc::clone(&self.generations.borrow());
         let (certificates, new_files) = self.certificates(&config, &before)?;
         let list = self.prefixes.read_list()?;
@@ -143,17 +195,18 @@ impl Reloader {
         let context = Arc::new(context);
         // Also when only the machine's own file names others.
         let has_other_dns = !Arc::ptr_eq(&before.context.dns, &context.dns);
-        let mut report = changes(&self.config, &config, &self.fixed, has_other_dns);
+        let changed = changes(&self.config, &config, &self.fixed, has_other_dns);
+        let mut report = Report { changed, refused: String::new() };
         for line in context.directory.changed_files(&before.context.directory) {
-            report += &(line + "\n");
+            report.change(&line);
         }
         if let Some(changes) = list {
-            report += &self.take_list(&config.prefixes.source, &changes);
+            self.take_list(&config.prefixes.source, &changes, &mut report);
         }
-        if self.has_guard && self.config.guard != config.guard {
-            self.reload_guard(&context.metrics.funnel, &config, &mut report);
+        if self.has_guard && (self.is_guard_refused || self.config.guard != config.guard) {
+            self.reload_guard(&context.metrics.funnel, &mut config, &mut report);
         } else if self.has_guard {
-            report += &self.attach_missing();
+            self.attach_missing(&mut report);
         } else if let Some(guard) = config.guard.as_ref().filter(|guard| !guard.is_attached()) {
             context.metrics.funnel.set_allowed(guard.allow.clone());
         }
@@ -171,22 +224,22 @@ impl Reloader {
         self.config = config;
         self.parent.in_force()?;
         self.renew();
-        Ok(if report.is_empty() { "nothing changed\n".into() } else { report })
+        Ok(report)
     }
 
-    fn take_list(&self, source: &PrefixSource, changes: &str) -> String {
+    fn take_list(&self, source: &PrefixSource, changes: &str, report: &mut Report) {
         match self.prefixes.take_list() {
-            Ok(()) => format!("[guard] prefixes: {source}: {changes}\n"),
-            Err(error) => format!("[guard] prefixes: what was in force stays: {error}\n"),
+            Ok(()) => report.change(&format!("[guard] prefixes: {source}: {changes}")),
+            Err(error) => report.refuse(&format!("[guard] prefixes: {source}: {error}")),
         }
     }
 
     /// A line for each certificate file that is named as before and holds something else.
-    fn report_changed_files(&mut self, next: &Generation, report: &mut String) {
+    fn report_changed_files(&mut self, next: &Generation, report: &mut Report) {
         let files = files(next);
         for (file, fingerprint) in &files {
             if self.reported.iter().any(|(reported, former)| reported == file && former != fingerprint) {
-                *report += &format!("{file} changed\n");
+                report.change(&format!("{file} changed"));
             }
         }
         self.reported = files;
@@ -234,24 +287,32 @@ impl Reloader {
         protocols.into_iter().map(door).collect()
     }
 
-    fn reload_guard(&self, funnel: &Funnel, config: &Config, report: &mut String) {
-        let allowed = config.guard.as_ref().map(|guard| guard.allow.clone()).unwrap_or_default();
-        // Writing to a String does not fail.
-        let _ = match self.parent.guard() {
+    /// A section that is refused stays out of `config`.
+    fn reload_guard(&mut self, funnel: &Funnel, config: &mut Config, report: &mut Report) {
+        let Some(guard) = &config.guard else {
+            return report
+                .change("[guard] is gone, and the guard stays: `hookgate guard detach` takes it off");
+        };
+        let outcome = self.parent.guard();
+        self.is_guard_refused = outcome.is_err();
+        match outcome {
             Ok((attached, _)) => {
                 funnel.set_rows(attached.rows);
-                funnel.set_allowed(allowed);
-                writeln!(report, "guard: {}", attached.words)
+                funnel.set_allowed(guard.allow.clone());
+                report.change(&format!("guard: {}", attached.words));
             }
-            Err(error) => writeln!(report, "guard: it stays as it was: {error}"),
-        };
+            Err(error) => {
+                report.refuse(&format!("[guard]: {error}"));
+                config.guard.clone_from(&self.config.guard);
+            }
+        }
     }
 
-    /// Attaches the guard to interfaces that have come since; what came of it.
-    fn attach_missing(&self) -> String {
+    /// Attaches the guard to interfaces that have come since.
+    fn attach_missing(&self, report: &mut Report) {
         match self.parent.attach_missing() {
-            Ok(changes) => changes.iter().map(|change| format!("guard: {change}\n")).collect(),
-            Err(error) => format!("guard: it stays as it was: {error}\n"),
+            Ok(changes) => changes.iter().for_each(|change| report.change(&format!("guard: {change}"))),
+            Err(error) => report.refuse(&format!("[guard]: {error}")),
         }
     }
 

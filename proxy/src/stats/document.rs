@@ -1,4 +1,5 @@
 use std::collections::HashMap;
+use std::net::IpAddr;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,17 @@ pub struct Document {
     /// The /24s and /48s of Meta's that were actually seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seen: Option<Vec<Seen>>,
+    /// Requests that look like Meta's, whose source somebody has rewritten; absent where there were none, or no proxy tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hidden_sources: Option<HiddenSources>,
+}
+
+/// Signed requests from private addresses of strangers, since the proxy started.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HiddenSources {
+    pub requests: u64,
+    /// Of the first of them.
+    pub source: IpAddr,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -157,6 +169,7 @@ impl Document {
                 .collect(),
             other: Counts { dropped_by: Some(stats.dropped_by.into()), ..(&stats.other).into() },
             seen: Some(stats.seen.iter().map(Seen::from).collect()),
+            hidden_sources: None,
         }
     }
 
@@ -176,6 +189,7 @@ impl Document {
             prefixes: prefixes.into_iter().map(|prefix| Prefix { prefix, counts: nothing.clone() }).collect(),
             other: Counts { dropped_by: Some(DroppedBy::default()), ..nothing },
             seen: Some(Vec::new()),
+            hidden_sources: None,
         }
     }
 }

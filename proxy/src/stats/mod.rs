@@ -6,6 +6,8 @@ mod exposition;
 mod live;
 mod total;
 
-pub use document::{Counts, Document, DroppedBy, Funnel, Guard, Interface, Prefix, Seen, State, Step};
+pub use document::{
+    Counts, Document, DroppedBy, Funnel, Guard, HiddenSources, Interface, Prefix, Seen, State, Step,
+};
 pub use exposition::expose;
 pub use live::{Interval, Live, Whose, rows};

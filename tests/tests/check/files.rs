@@ -100,6 +100,7 @@ pub fn write(dir: &TempDir) -> Result<()> {
     dir.write("text.pem", "Not what was meant.\n")?;
     dir.write("large.pem", "x".repeat(10 << 20))?;
     dir.write("list.txt", "# Meta's\n157.240.0.1/17\n")?;
+    dir.write("wide-list.txt", "0.0.0.0/0\n157.240.0.0/17\n10.0.0.0/16 # ours\n8.0.0.0/8\n2a00::/27\n")?;
     dir.write("no-list.txt", "# to be filled\n")?;
     symlink("nowhere.pem", dir.path().join("dangling.pem"))?;
     symlink("/dev/zero", dir.path().join("zero"))?;

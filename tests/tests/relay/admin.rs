@@ -8,7 +8,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use harness::{Certs, Client, End, Metrics, Sample, TempDir, VERIFY_TOKEN, ask_admin, free_port, wait_until};
+use harness::{
+    Certs, Client, End, Metrics, NetNs, Sample, TempDir, VERIFY_TOKEN, ask_admin, free_port, wait_until,
+};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -301,6 +303,8 @@ fn an_expired_certificate_is_not_ready() -> Result<()> {
     let page = ask_admin(relay.admin, "/ready")?;
     assert_eq!((page.status(), &page.body[..]), (503, &b"a certificate has expired\n"[..]));
     assert_eq!(ask_admin(relay.admin, "/health")?.status(), 200);
+    let refused = relay.proxy.command(&NetNs::here(), &["health"]).err().context("it is healthy")?;
+    assert!(format!("{refused:#}").contains("not ready: a certificate has expired"), "{refused:#}");
     Ok(())
 }
 

@@ -5,10 +5,10 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use harness::{Need, NetNs, Origin, TempDir, binary, require, run, wait_until};
+use harness::{Need, NetNs, Origin, Stopped, TempDir, binary, require, run, wait_until};
 use serde_json::{Value, json};
 
-use crate::{OK, Relay, TIMEOUTS, get, post, proxy_line, upstream};
+use crate::{OK, Relay, TIMEOUTS, get, post, proxy_line, request, upstream};
 
 /// A relay with an admin socket, and what two requests of Meta's and one of somebody else's left there.
 struct Scene {
@@ -71,6 +71,50 @@ fn the_running_proxy_is_asked_first() -> Result<()> {
     let table = scene.hookgate(&["stats"])?;
     assert!(table.contains("157.240.0.0/17") && !table.contains("31.13.64.0/18"), "{table}");
     assert!(scene.hookgate(&["stats", "--all"])?.contains("31.13.64.0/18"));
+    Ok(())
+}
+
+#[test]
+fn a_nat_that_hides_metas_addresses_is_told() -> Result<()> {
+    let mut scene = Scene::start()?;
+    let send = |scene: &Scene, source: &str, fields: &[&str], count: usize| -> Result<()> {
+        let mut client = scene.relay.client()?;
+        client.wire().send(proxy_line(source))?;
+        (0..count).try_for_each(|_| {
+            client.ask(request("POST /up.example/", &[fields, &["Content-Length: 5"]].concat(), "hello"))?;
+            Ok(())
+        })
+    };
+    let hidden = |scene: &Scene| -> Result<Value> {
+        let document: Value = serde_json::from_str(&scene.hookgate(&["stats", "--json"])?)?;
+        Ok(document["hidden_sources"].clone())
+    };
+    let signed = ["X-Hub-Signature-256: sha256=00"];
+    // Neither from Meta, nor from elsewhere in the Internet, nor without a signature.
+    send(&scene, "157.240.1.1", &signed, 1)?;
+    send(&scene, "203.0.113.9", &signed, 20)?;
+    send(&scene, "172.17.0.1", &[], 20)?;
+    assert_eq!(hidden(&scene)?, Value::Null);
+    send(&scene, "172.17.0.1", &signed, 9)?;
+    assert_eq!(hidden(&scene)?, json!({ "requests": 9, "source": "172.17.0.1" }));
+    const WARNING: &str = "requests that look like Meta's come from 172.17.0.1: a NAT before hookgate hides";
+    assert!(!scene.relay.proxy.stderr().contains(WARNING), "few may be a test of the operator's");
+    send(&scene, "172.17.0.1", &signed, 9)?;
+    scene.relay.proxy.wait_for_stderr(WARNING, Duration::from_secs(5))?;
+    assert_eq!(scene.relay.proxy.stderr().matches(WARNING).count(), 1);
+
+    // The doctor's exit code is other findings' too.
+    let mut doctor = Command::new(binary()?);
+    doctor.args(["doctor", "--json", "--config"]).arg(scene.relay.proxy.config());
+    let document: Value = serde_json::from_slice(&doctor.output()?.stdout)?;
+    let findings = document["findings"].as_array().into_iter().flatten();
+    let told = findings.filter(|finding| {
+        finding["text"]
+            .as_str()
+            .is_some_and(|text| text.starts_with("18 requests that look like Meta's came from"))
+    });
+    let levels: Vec<&Value> = told.map(|finding| &finding["level"]).collect();
+    assert_eq!(levels, ["warn"], "{document:#}");
     Ok(())
 }
 
@@ -138,11 +182,17 @@ impl Tmux {
     /// What is on the screen, once it holds `text`.
     fn shows(&self, text: &str) -> Result<String> {
         let mut screen = String::new();
-        let shown = wait_until(Duration::from_secs(10), || {
+        let shown = wait_until(Duration::from_secs(20), || {
             screen = self.run(&["capture-pane", "-p"])?;
             Ok(screen.contains(text))
         })?;
         if shown { Ok(screen) } else { bail!("{text:?} is not on the screen:\n{screen}") }
+    }
+
+    /// Returns once `text` is on the screen no more.
+    fn gone(&self, text: &str) -> Result<()> {
+        let is_gone = || Ok(!self.run(&["capture-pane", "-p"])?.contains(text));
+        if wait_until(Duration::from_secs(10), is_gone)? { Ok(()) } else { bail!("{text:?} stays") }
     }
 }
 
@@ -169,6 +219,11 @@ fn top_works_in_a_terminal_of_80_by_24() -> Result<()> {
     terminal.shows("PREFIX")?;
     terminal.press("s")?;
     terminal.shows("order: bytes")?;
+    let hung = Stopped::new(scene.relay.proxy.worker()?)?;
+    let screen = terminal.shows("hookgate does not answer: ")?;
+    assert!(screen.contains("q quit"), "{screen}");
+    drop(hung);
+    terminal.gone("hookgate does not answer: ")?;
     terminal.press("Space")?;
     terminal.shows("PAUSED")?;
     terminal.press("q")?;

@@ -247,7 +247,7 @@ fn the_running_proxy_is_told() -> Result<()> {
     assert_eq!((old.code, old.stdout.contains("next start")), (Some(0), true), "{old:?}");
     let refused = scene.run(&["remove", "b.example"])?;
     assert_eq!(refused.code, Some(1));
-    let expected = "the running proxy keeps to what it had: port 443 is taken";
+    let expected = "the running proxy: port 443 is taken";
     assert!(refused.stderr.contains(expected), "{refused:?}");
     let asked = asked.join().map_err(|_| anyhow::anyhow!("the socket's thread"))??;
     assert!(asked.iter().all(|request| request.starts_with("POST /reload HTTP/1.1\r\n")), "{asked:?}");

@@ -48,7 +48,7 @@ impl Carried {
 
     /// Whether it was made of `sources` and is what its record says.
     pub fn is_of(&self, sources: &str) -> bool {
-        self.record.sources == sources && self.record.object == hash(&self.object)
+        self.record.sources == sources && self.record.object == sha256(&self.object)
     }
 
     /// What keeps it from being used with `sources`.
@@ -57,7 +57,7 @@ impl Carried {
         if self.record.sources != sources {
             findings.push(format!("proxy-ebpf has changed since {OBJECT} was compiled: {UPDATE}"));
         }
-        if self.record.object != hash(&self.object) {
+        if self.record.object != sha256(&self.object) {
             findings.push(format!("{OBJECT} is not the file that {RECORD} describes: {UPDATE}"));
         }
         findings
@@ -82,7 +82,7 @@ impl Carried {
 
 impl Record {
     pub fn new(compiled: &Compiled, sources: String) -> Self {
-        Self { sources, object: hash(&compiled.object), tools: compiled.tools.clone() }
+        Self { sources, object: sha256(&compiled.object), tools: compiled.tools.clone() }
     }
 
     fn parse(text: &str) -> Result<Self> {
@@ -182,7 +182,8 @@ fn locked(lock: &Table, root: &str) -> Result<String> {
     Ok(lines.into_iter().collect::<Vec<_>>().join("\n"))
 }
 
-fn hash(bytes: &[u8]) -> String {
+/// In hexadecimal.
+pub fn sha256(bytes: &[u8]) -> String {
     hexadecimal(digest::digest(&SHA256, bytes).as_ref())
 }
 
@@ -228,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn every_source_decides_the_hash() {
+    fn every_source_decides_the_sha256() {
         let real = Workspace::find().unwrap();
         let dir = harness::TempDir::new("sources").unwrap();
         let copy = Workspace { root: dir.path().to_owned(), target: dir.path().join("target") };

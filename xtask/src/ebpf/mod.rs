@@ -15,6 +15,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 
 use crate::tally::Tally;
 use crate::workspace::Workspace;
+pub use carried::sha256;
 use carried::{Carried, Record};
 use compile::Compiled;
 pub use toolchain::sysroot;

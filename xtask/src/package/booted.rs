@@ -40,5 +40,5 @@ fn run(debian: &Debian, tests: &str, packages: &[(&str, &Path)], tally: &mut Tal
     let (modules, busybox) = (debian.modules(), debian.busybox());
     let others = [("tests", tests.as_path()), ("modules", &modules), ("busybox", &busybox)];
     let script = assignments(packages.iter().chain(&others)) + include_str!("boot.sh");
-    vm::boot(debian, &script, LIMIT, tally)
+    vm::boot(debian, 1, &script, LIMIT, tally)
 }

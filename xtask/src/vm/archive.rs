@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
+use crate::ebpf::sha256;
 use crate::install;
 
 /// Where an archive is, and by whose keys it is verified.
@@ -18,17 +19,25 @@ impl Origin {
         Self { url: install::mirror(), keys: "/usr/share/keyrings/debian-archive-keyring.gpg".into() }
     }
 
-    /// Debian has Ubuntu's keys in a package, which is unpacked in `folder`.
+    /// Debian 12 does not have Ubuntu's keys: their package is fetched and unpacked in `folder`, if it is the one known here.
     ///
     /// # Errors
-    /// apt-get's own first error.
+    /// It can't be fetched, or is another one.
     pub fn ubuntu(folder: &Path) -> Result<Self> {
-        const KEYRING: &str = "ubuntu-archive-keyring";
+        const URL: &str = "http://archive.ubuntu.com/ubuntu";
+        const KEYRING: &str = "pool/main/u/ubuntu-keyring/ubuntu-keyring_2021.03.26_all.deb";
+        const SHA256: &str = "0d0e7ed6b112f5d03eabf3c7eb01ebdacf9c57714b279e90495cfc58c8c4520f";
         let packages = folder.join("keys");
-        install::download(&[KEYRING], &packages)?;
+        std::fs::create_dir_all(&packages)?;
+        let package = packages.join("keys.deb");
+        let mut curl = Command::new("curl");
+        curl.args(["--silent", "--show-error", "--fail", "--max-time", "60", "--output"]).arg(&package);
+        curl.arg(format!("{URL}/{KEYRING}"));
+        harness::run(curl)?;
+        let bytes = std::fs::read(&package).with_context(|| format!("reading {}", package.display()))?;
+        ensure!(sha256(&bytes) == SHA256, "{URL}/{KEYRING} is not the package that is known here");
         super::debian::unpack(&packages, folder)?;
-        let keys = folder.join("usr/share/keyrings").join(KEYRING).with_extension("gpg");
-        Ok(Self { url: "http://archive.ubuntu.com/ubuntu".to_owned(), keys })
+        Ok(Self { url: URL.to_owned(), keys: folder.join("usr/share/keyrings/ubuntu-archive-keyring.gpg") })
     }
 }
 

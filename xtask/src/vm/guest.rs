@@ -15,16 +15,15 @@ use crate::tally::Tally;
 const SOON: Duration = Duration::from_secs(10);
 /// `timeout`'s exit status when it had to end what it ran.
 const TOOK_TOO_LONG: i32 = 124;
-const POSSIBLE_PROCESSORS: u32 = 128;
 /// How much of the console is shown when something went wrong.
 const CONSOLE_LINES: usize = 40;
 
-/// Starts a guest with the script `tests`, and shows and counts what its second serial line says, for no longer than
+/// Starts a guest with one processor, and firmware that announces `processors`, with the script `tests`; shows and counts what its second serial line says, for no longer than
 /// `limit`.
 ///
 /// # Errors
 /// It can't be started.
-pub fn run(debian: &Debian, tests: &str, limit: Duration, tally: &mut Tally) -> Result<()> {
+pub fn run(debian: &Debian, processors: u32, tests: &str, limit: Duration, tally: &mut Tally) -> Result<()> {
     let dir = TempDir::new("vm")?;
     let aftermath = Aftermath::new()?;
     aftermath.add(&format!("rm -rf {}", quoted_path(dir.path())))?;
@@ -33,7 +32,7 @@ pub fn run(debian: &Debian, tests: &str, limit: Duration, tally: &mut Tally) -> 
 
     let mut files = Running::start(files(debian, &socket))?;
     files.wait_for_stderr("Waiting for vhost-user socket connection", SOON)?;
-    let machine = machine(debian, &initramfs, &socket, &console);
+    let machine = machine(debian, processors, &initramfs, &socket, &console);
     let (output, input) = std::io::pipe()?;
     let mut machine = Running::start_into(limited(limit, &machine), Stdio::from(input))?;
     let followed = tally.follow(output)?;
@@ -65,12 +64,11 @@ fn files(debian: &Debian, socket: &Path) -> Command {
 /// One processor and 1 GiB, without network or disk. Nothing of it is accelerated by the host's processor: that works
 /// everywhere. Its clock counts instructions, 2² ns each, about what an idle host needs for one: a busy host makes the
 /// guest take longer, but no time-out in it come sooner.
-fn machine(debian: &Debian, initramfs: &Path, socket: &Path, console: &Path) -> Command {
+fn machine(debian: &Debian, processors: u32, initramfs: &Path, socket: &Path, console: &Path) -> Command {
     let mut qemu = debian.emulator();
     qemu.args(["-no-user-config", "-nodefaults", "-display", "none", "-no-reboot"]);
     qemu.args(["-machine", "q35", "-accel", "tcg", "-icount", "shift=2", "-cpu", "max", "-m", "1G"]);
-    // As some providers' firmware does: the kernel keeps memory for each processor that might yet be plugged in.
-    qemu.args(["-smp", &format!("1,maxcpus={POSSIBLE_PROCESSORS}")]);
+    qemu.args(["-smp", &format!("1,maxcpus={processors}")]);
     // The file server reads and writes the guest's memory.
     qemu.args(["-object", "memory-backend-memfd,id=memory,size=1G,share=on", "-numa", "node,memdev=memory"]);
     qemu.arg("-chardev").arg(format!("socket,id=files,path={}", socket.display()));

@@ -20,7 +20,7 @@ use crossterm::{execute, queue};
 use tokio::time::Instant;
 
 use super::ConfigFile;
-use super::stats::Source;
+use super::stats::{Reading, Source};
 use crate::stats::Live;
 use screen::{View, draw};
 
@@ -34,7 +34,7 @@ pub(super) fn run(config: &ConfigFile) -> anyhow::Result<ExitCode> {
     let _terminal = Terminal::take()?;
     let (mut live, mut view) = (Live::default(), View::default());
     let mut taken = Instant::now();
-    live.push(first, Duration::ZERO);
+    take(first, Duration::ZERO, &mut live, &mut view);
     loop {
         show(&live, &view)?;
         if event::poll(INTERVAL.saturating_sub(taken.elapsed()))? {
@@ -46,10 +46,15 @@ pub(super) fn run(config: &ConfigFile) -> anyhow::Result<ExitCode> {
             let after = taken.elapsed();
             taken = Instant::now();
             if !view.paused {
-                live.push(source.read()?, after);
+                take(source.read()?, after, &mut live, &mut view);
             }
         }
     }
+}
+
+fn take(reading: Reading, after: Duration, live: &mut Live, view: &mut View) {
+    view.note = reading.note();
+    live.push(reading.document, after);
 }
 
 /// Whether to go on.

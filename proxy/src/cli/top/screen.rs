@@ -13,6 +13,8 @@ pub struct View {
     /// Whether the chosen row's way is shown instead of the list.
     pub funnel: bool,
     pub paused: bool,
+    /// Where the figures are from, where it is not the usual place.
+    pub note: Option<String>,
 }
 
 /// What stands on top.
@@ -59,7 +61,7 @@ pub fn draw(live: &Live, view: &View, width: usize, height: usize) -> Vec<Line> 
     match live.latest() {
         None => lines.push(plain("waiting for the first figures …".into())),
         Some(document) => {
-            lines.extend(head(document, live, view).map(plain));
+            lines.extend(head(document, live, view).into_iter().map(plain));
             let room = height.saturating_sub(lines.len() + 1);
             let rows = sorted(document, view.order);
             match rows.get(view.chosen.min(rows.len().saturating_sub(1))) {
@@ -78,7 +80,7 @@ pub fn draw(live: &Live, view: &View, width: usize, height: usize) -> Vec<Line> 
     lines
 }
 
-fn head(document: &Document, live: &Live, view: &View) -> [String; 2] {
+fn head(document: &Document, live: &Live, view: &View) -> Vec<String> {
     let guard = document.guard.describe();
     let paused = if view.paused { "  PAUSED" } else { "" };
     let (mut syns, mut requests, mut dropped) = (0.0, 0.0, 0);
@@ -88,10 +90,12 @@ fn head(document: &Document, live: &Live, view: &View) -> [String; 2] {
         requests += last.per_second(last.requests);
         dropped += counts.dropped.unwrap_or(0);
     }
-    [
-        format!("hookgate  {guard}{paused}"),
+    let mut lines = vec![
+        format!("hookgate{paused}  {guard}"),
         format!("{}  SYN/s {syns:.1}  requests/s {requests:.1}  dropped {dropped}", document.taken),
-    ]
+    ];
+    lines.extend(view.note.clone());
+    lines
 }
 
 /// The rows that ever had traffic, in order.

@@ -45,6 +45,7 @@ fn document(seconds: u64) -> Document {
             .collect(),
         other: counts(0),
         seen: None,
+        hidden_sources: None,
     }
 }
 

@@ -3,13 +3,16 @@
 
 use std::fmt;
 use std::io::{self, Write as _};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::io::ioctl_fionread;
 use rustls::crypto::cipher::{AeadKey, Iv};
 use rustls::{CipherSuite, ConnectionTrafficSecrets, ProtocolVersion};
+use socket2::SockRef;
+use tokio::time::Instant;
 
 use crate::sys::{KeyUse, set_kernel_tls_keys, start_kernel_tls};
 
@@ -40,13 +43,22 @@ pub enum NoKernelTls {
     Absent,
     #[error("it takes neither TLS 1.3 nor 1.2")]
     Useless,
+    #[error("the probe over loopback got no answer in {} s (a firewall on lo?)", PROBE_TIMEOUT.as_secs())]
+    Silent,
     #[error("cannot be tried: {0}")]
     Untried(Arc<io::Error>),
 }
 
+/// How long the whole probe may take: a firewall on `lo` or a full table of connections answers nothing, and the kernel
+/// alone would try for minutes.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+
 impl From<io::Error> for NoKernelTls {
     fn from(error: io::Error) -> Self {
-        Self::Untried(error.into())
+        match error.kind() {
+            io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => Self::Silent,
+            _ => Self::Untried(error.into()),
+        }
     }
 }
 
@@ -55,8 +67,8 @@ impl KernelTls {
     ///
     /// Errors: there is none, or no connection over loopback to try it with.
     pub fn probe() -> Result<Self, NoKernelTls> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        let connect = || TcpStream::connect(listener.local_addr()?);
+        let loopback = Loopback::open()?;
+        let connect = || loopback.connect();
         start_kernel_tls(connect()?.as_fd()).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => NoKernelTls::Absent,
             _ => error.into(),
@@ -80,7 +92,13 @@ impl KernelTls {
         let tcp = connect()?;
         start_kernel_tls(tcp.as_fd())?;
         let rekeys = tls13.aes_gcm && rekeys(tcp.as_fd());
-        Ok(Self { tls13, tls12, rekeys, shows_parts: shows_parts().unwrap_or(false), at_once: false })
+        Ok(Self {
+            tls13,
+            tls12,
+            rekeys,
+            shows_parts: shows_parts(&loopback).unwrap_or(false),
+            at_once: false,
+        })
     }
 
     /// Whether it takes over sessions of this version and suite.
@@ -125,16 +143,53 @@ impl KernelTls {
     }
 }
 
+/// A listener of our own, which is connected to until the probe's time is over.
+struct Loopback {
+    listener: TcpListener,
+    address: SocketAddr,
+    deadline: Instant,
+}
+
+impl Loopback {
+    fn open() -> io::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let address = listener.local_addr()?;
+        Ok(Self { listener, address, deadline: Instant::now() + PROBE_TIMEOUT })
+    }
+
+    fn connect(&self) -> io::Result<TcpStream> {
+        TcpStream::connect_timeout(&self.address, self.remaining()?)
+    }
+
+    /// The other end of `connected`.
+    fn accept(&self, connected: &TcpStream) -> io::Result<TcpStream> {
+        let address = connected.local_addr()?;
+        loop {
+            // accept(2) heeds the time-out of reads.
+            SockRef::from(&self.listener).set_read_timeout(Some(self.remaining()?))?;
+            let (peer, from) = self.listener.accept()?;
+            if from == address {
+                return Ok(peer);
+            }
+        }
+    }
+
+    /// Never zero, which would mean for ever.
+    fn remaining(&self) -> io::Result<Duration> {
+        let remaining = self.deadline.saturating_duration_since(Instant::now());
+        if remaining.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(remaining) }
+    }
+}
+
 fn rekeys(socket: BorrowedFd<'_>) -> bool {
     let set = || set_kernel_tls_keys(socket, KeyUse::Receive, ProtocolVersion::TLSv1_3, 0, &aes_gcm());
     set().and_then(|()| set()).is_ok()
 }
 
-fn shows_parts() -> io::Result<bool> {
+fn shows_parts(loopback: &Loopback) -> io::Result<bool> {
     const START_OF_RECORD: [u8; 7] = [23, 3, 3, 0, 40, 0, 0];
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    let tcp = TcpStream::connect(listener.local_addr()?)?;
-    let (mut peer, _) = listener.accept()?;
+    let tcp = loopback.connect()?;
+    let mut peer = loopback.accept(&tcp)?;
     start_kernel_tls(tcp.as_fd())?;
     set_kernel_tls_keys(tcp.as_fd(), KeyUse::Receive, ProtocolVersion::TLSv1_3, 0, &aes_gcm())?;
     peer.write_all(&START_OF_RECORD)?;

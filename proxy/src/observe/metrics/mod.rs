@@ -2,6 +2,7 @@
 //! delivered takes its upstream's lock for a moment.
 
 mod exposition;
+mod hidden;
 mod totals;
 mod upstream;
 
@@ -11,6 +12,7 @@ use super::{Deliveries, Funnel};
 use crate::http::answer::Failure;
 
 pub use exposition::Exposition;
+pub use hidden::{HiddenSources, MANY_HIDDEN};
 pub use totals::{LatestFailure, Totals};
 pub use upstream::UpstreamMetrics;
 
@@ -98,6 +100,7 @@ pub struct Metrics {
     /// Bytes of bodies that went through user space.
     pub body_bytes_copied: Counter,
     pub body_bytes_spliced: Counter,
+    pub hidden_sources: HiddenSources,
 }
 
 impl Metrics {
@@ -111,6 +114,7 @@ impl Metrics {
             without_upstream: UpstreamMetrics::default(),
             body_bytes_copied: Counter::default(),
             body_bytes_spliced: Counter::default(),
+            hidden_sources: HiddenSources::default(),
         }
     }
 

@@ -60,7 +60,7 @@ pub(super) fn document(status: &Status, only: Option<&[u8]>) -> Option<Document>
     let now = status.now();
     let context = &now.context;
     let metrics = &context.metrics;
-    let counted = status.stats_of(&now, Detail::Prefixes);
+    let counted = status.stats_of(&now, Detail::Prefixes).unwrap_or_else(|_| Status::without_guard(&now));
     let reasons = readiness::reasons(status);
     let only = only.map(|name| context.directory.find(name).ok_or(())).transpose().ok()?;
     let prefix_of = metrics.funnel.prefix_of();
