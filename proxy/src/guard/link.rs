@@ -143,6 +143,17 @@ impl<'f> Links<'f> {
         true
     }
 
+    /// Keeps every link that holds the program on an interface.
+    pub fn keep_all(&mut self) {
+        for own in std::mem::take(&mut self.pinned) {
+            let name = own.interface.name.clone();
+            match own.is_attached() {
+                true => self.kept.push((own, name)),
+                false => self.pinned.push(own),
+            }
+        }
+    }
+
     /// Puts the program on an interface, in place of a link in another mode.
     ///
     /// Errors: why it can't run there.

@@ -208,6 +208,9 @@ fn attach(
     targets: &Targets,
 ) -> Result<(), Error> {
     let program = program.xdp()?.fd().map_err(|error| Error::from_loading(error.into()))?;
+    if targets.have_no_route() {
+        links.keep_all();
+    }
     for device in &targets.devices {
         if !links.keep(device, |xdp| link::suits(config.xdp, xdp)) {
             links.attach(program.as_fd(), device, config.xdp)?;
@@ -236,6 +239,7 @@ pub fn attach_missing(config: &config::Guard) -> Result<(Vec<InterfaceState>, Ve
     let folder = Folder::named(&config.pin)?;
     let _lock = pins::lock()?;
     let mut targets = Targets::of(&config.interfaces)?;
+    let has_no_route = targets.have_no_route();
     let devices = std::mem::take(&mut targets.devices);
     let Ok(program) = bpf::open_program(&folder.program()) else {
         // Detached by an operator, who knows how to attach it.
@@ -243,6 +247,9 @@ pub fn attach_missing(config: &config::Guard) -> Result<(Vec<InterfaceState>, Ve
         return Ok((states(Vec::new(), targets.left_out.into_iter().chain(unattached)), Vec::new()));
     };
     let mut links = Links::new(&folder, &targets.machine)?;
+    if has_no_route {
+        links.keep_all();
+    }
     for device in &devices {
         let attached = match links.keep(device, |_| true) {
             true => Ok(()),
@@ -254,8 +261,10 @@ pub fn attach_missing(config: &config::Guard) -> Result<(Vec<InterfaceState>, Ve
     }
     links.pin()?;
     let added = links.added();
-    let follows = config.interfaces == config::Interfaces::DefaultRoutes && !devices.is_empty();
-    let interfaces = if follows { links.finish()? } else { links.leave() };
+    let interfaces = match config.interfaces {
+        config::Interfaces::DefaultRoutes => links.finish()?,
+        config::Interfaces::Named(_) => links.leave(),
+    };
     Ok((states(interfaces, targets.left_out), added))
 }
 

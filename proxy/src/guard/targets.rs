@@ -82,6 +82,11 @@ impl Targets {
         Ok(targets)
     }
 
+    /// Whether no interface with a default route can be guarded. The guard then stays where it is.
+    pub fn have_no_route(&self) -> bool {
+        self.is_found && self.devices.is_empty()
+    }
+
     /// Errors: what makes the configuration one that can't be meant, or, where absence is refused, can't be attached.
     pub fn ensure_attachable(&self, absence: Absence) -> Result<(), Error> {
         for (name, reason) in self.left_out.iter().filter(|_| !self.is_found) {

@@ -360,9 +360,13 @@ fn default_routes_are_followed() -> Result<()> {
     proxy.wait_for_stderr("guard: no longer on wan0: it has no default route", SOON)?;
     assert!(!scene.edge.run("ip link show wan0")?.contains("xdp"));
     assert!(scene.edge.run("ip link show wan1")?.contains("xdp"));
-    // Without any it stays where it is.
+    // Without any it stays where it is, also over a start.
     scene.edge.run("ip route del default")?;
     scene.edge.run("ip -6 route del default dev wan1")?;
+    proxy.stop()?;
+    let mut proxy = start(&scene, guard)?;
+    proxy.wait_for_stderr("guard: attached to wan1 (native), with the counters it had, mode strict", SOON)?;
+    assert_eq!(attached(&scene, "wan1")?, Some("1".into()));
     scene.edge.run("ip route add default via 198.51.100.1 dev wan0 onlink")?;
     proxy.wait_for_stderr("guard: attached to wan0 (native)\n", SOON)?;
     assert!(is_served(&scene, META[3].0) && !is_served(&scene, STRANGERS[0]));
