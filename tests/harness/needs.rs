@@ -15,6 +15,9 @@ pub enum Need {
     MemoryControl,
     /// TLS in the kernel. Tests that need it are left to the emulated machine, where it must be there.
     KernelTls,
+    /// A kernel with interfaces of that kind. Tests that need other than veth, bridge and tun are left to the emulated
+    /// machine.
+    Link(&'static str),
 }
 
 /// Whether the test can run here. If not, a line `SKIPPED: <test>: <why>` says so, and `cargo xtask test` counts it;
@@ -30,7 +33,7 @@ pub enum Need {
 pub fn require(needs: &[Need]) -> bool {
     let missing = needs.iter().find_map(|need| need.missing().map(|why| (need, why)));
     let Some((need, why)) = missing else { return true };
-    let word = if matches!(need, Need::KernelTls) { "ELSEWHERE" } else { "SKIPPED" };
+    let word = if matches!(need, Need::KernelTls | Need::Link(_)) { "ELSEWHERE" } else { "SKIPPED" };
     let line = format!("{word}: {}: {why}\n", std::thread::current().name().unwrap_or("?"));
     // Written directly: the test runner swallows what `eprintln!` says in a test that passes.
     let _ = std::io::stderr().write_all(line.as_bytes());
@@ -52,9 +55,23 @@ impl Need {
             Self::MemoryControl => {
                 memory_control().is_none().then(|| "needs control groups for memory".to_owned())
             }
+            Self::Link(kind) => (!has_link(kind)).then(|| format!("needs interfaces of the kind {kind}")),
             Self::KernelTls => KernelTlsCounts::read().is_none().then(|| "needs the kernel's TLS".to_owned()),
         }
     }
+}
+
+/// Whether an interface of that kind can be made, tried in a namespace of its own.
+fn has_link(kind: &str) -> bool {
+    let link = match kind {
+        "vlan" => "link probe0 name probe2 type vlan id 5".to_owned(),
+        "macvlan" => "link probe0 name probe2 type macvlan".to_owned(),
+        "gre" | "ipip" => format!("name probe2 type {kind} local 192.0.2.1 remote 192.0.2.2"),
+        other => format!("name probe2 type {other}"),
+    };
+    let script = format!("ip link add probe0 type veth peer name probe1 && ip link add {link}");
+    let made = std::process::Command::new("unshare").args(["--net", "sh", "-c", &script]).output();
+    made.is_ok_and(|output| output.status.success())
 }
 
 /// What the kernel's TLS has done so far, in this network namespace (Documentation/networking/tls.rst).

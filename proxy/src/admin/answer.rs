@@ -89,7 +89,10 @@ fn get(path: &[u8], query: &[u8], pages: &dyn Pages) -> String {
         }
         b"/health" => response("200 OK", TEXT, "serving\n"),
         b"/ready" => match pages.unready() {
-            reasons if reasons.is_empty() => response("200 OK", TEXT, "ready\n"),
+            reasons if reasons.is_empty() => {
+                let lines = std::iter::once("ready".to_owned()).chain(pages.remarks());
+                response("200 OK", TEXT, &lines.map(|line| line + "\n").collect::<String>())
+            }
             reasons => response("503 Service Unavailable", TEXT, &(reasons.join("\n") + "\n")),
         },
         b"/metrics" => response("200 OK", Exposition::CONTENT_TYPE, &pages.metrics().into_text()),

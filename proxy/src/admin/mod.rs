@@ -53,6 +53,8 @@ pub trait Pages: Send + Sync {
     fn reload(&self) -> Result<String, String>;
     /// What keeps the proxy from serving, a reason each; none when it is ready.
     fn unready(&self) -> Vec<String>;
+    /// What else is not as configured, though the proxy serves, a line each.
+    fn remarks(&self) -> Vec<String>;
     /// Names, in lower case, by which the address may be asked beside IP addresses and `localhost`.
     fn hosts(&self) -> Vec<String>;
 }

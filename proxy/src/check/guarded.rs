@@ -2,7 +2,7 @@
 
 use super::holder::is_hookgate_running;
 use super::{Fault, Purpose};
-use crate::config::{Config, Guard, Key, Severity};
+use crate::config::{Config, Guard, Interfaces, Key, Severity};
 use crate::guard::{self, Error, Holder};
 use crate::prefixes::{BadLine, BadList, BadPrefix, BadState, FileError};
 
@@ -24,13 +24,14 @@ pub(super) fn faults(config: &Config, may_lock_out: bool, purpose: Purpose) -> V
         let text = "the registry is everybody's, and its answer changes within weeks";
         faults.push(Fault::new(Severity::Warning, Key::new("guard.refresh"), text, "write \"1h\" or more"));
     }
-    for (number, name) in guard.interfaces.iter().enumerate() {
-        let at = Key::new("guard.interfaces").element(number);
+    for (at, name) in interfaces(guard) {
         faults.extend(match purpose {
-            Purpose::Check => candidate_interface(at, name, guard),
-            Purpose::Start { .. } => interface(at, name, guard).err(),
+            Purpose::Check => candidate_interface(at, &name, guard),
+            Purpose::Start { .. } => interface(at, &name, guard).err(),
         });
     }
+    faults.extend(stacked(guard));
+    faults.extend(no_default_route(guard));
     let table = standing.map(|standing| standing.table());
     if let Some(Err(error)) =
         table.filter(|_| !may_lock_out).map(|table| guard::locks_nobody_out(guard, &table))
@@ -38,6 +39,49 @@ pub(super) fn faults(config: &Config, may_lock_out: bool, purpose: Purpose) -> V
         faults.push(Fault::of(Severity::Error, Key::new("guard.mode"), &error));
     }
     faults
+}
+
+/// The interfaces, and where each is written. With "auto", where nothing can be asked, none.
+pub fn interfaces(guard: &Guard) -> Vec<(Key, String)> {
+    let key = || Key::new("guard.interfaces");
+    match &guard.interfaces {
+        Interfaces::Named(names) => {
+            names.iter().enumerate().map(|(number, name)| (key().element(number), name.clone())).collect()
+        }
+        found @ Interfaces::DefaultRoutes => {
+            guard::configured(found).unwrap_or_default().into_iter().map(|name| (key(), name)).collect()
+        }
+    }
+}
+
+/// Whether the program is of a guard with the configured pin folder.
+fn is_own(holder: &Holder, guard: &Guard) -> bool {
+    let Holder::Hookgate { folder, .. } = holder else { return false };
+    folder.file_name().is_some_and(|pin| pin == &*guard.pin)
+}
+
+/// "auto" without a default route.
+fn no_default_route(guard: &Guard) -> Option<Fault> {
+    let found = guard.interfaces == Interfaces::DefaultRoutes && interfaces(guard).is_empty();
+    let text = "\"auto\": there is no default route, and so no interface to guard yet";
+    let next = "name interfaces, such as [\"eth0\"], or see to a default route (`ip route`)";
+    found.then(|| Fault::new(Severity::Warning, Key::new("guard.interfaces"), text, next))
+}
+
+/// Interfaces of which one lies above another: the guard would count and limit twice.
+fn stacked(guard: &Guard) -> Vec<Fault> {
+    let Interfaces::Named(names) = &guard.interfaces else { return Vec::new() };
+    let stacked = guard::stacked(&guard.interfaces).unwrap_or_default().into_iter();
+    stacked
+        .map(|(upper, lower)| {
+            let number = names.iter().position(|name| *name == upper).unwrap_or_default();
+            let text = format!(
+                "{upper} lies above {lower}: its packets come in at {lower} first and would be counted twice"
+            );
+            let at = Key::new("guard.interfaces").element(number);
+            Fault::new(Severity::Error, at, text, format!("name {lower} alone"))
+        })
+        .collect()
 }
 
 /// What is wrong with the list of prefixes.
@@ -68,7 +112,7 @@ pub fn state(bad: &BadState) -> Fault {
 /// An interface that a running hookgate guards under another `pin` is no fault of a candidate.
 fn candidate_interface(at: Key, name: &str, guard: &Guard) -> Option<Fault> {
     match guard::holder(name) {
-        Ok(Some(holder @ Holder::Hookgate(_))) if is_hookgate_running() => {
+        Ok(Some(holder @ Holder::Hookgate { .. })) if is_hookgate_running() => {
             interface(at.clone(), name, guard).err().map(|_| {
                 let text = format!("{name} runs {holder}");
                 let next =
@@ -89,19 +133,23 @@ pub fn interface(at: Key, name: &str, guard: &Guard) -> Result<bool, Fault> {
             let text = format!("there is no interface {name:?} here; there are: {}", present.join(", "));
             Err(Fault::new(Severity::Error, at, text, "name those that packets come in at"))
         }
+        Err(Error::NoEthernet { name }) => {
+            let text = format!("{name}: its packets have no Ethernet header, which the guard needs");
+            Err(Fault::new(Severity::Error, at, text, "name the Ethernet interface below it"))
+        }
+        // A start lets go of that one.
+        Err(Error::HeldAbove { holder, .. }) if is_own(&holder, guard) => Ok(false),
+        Err(error @ Error::HeldAbove { .. }) => Err(Fault::of(Severity::Error, at, &error)),
         Err(error) => Err(Fault::new(Severity::Warning, at, error, "run this as root")),
         Ok(None) => Ok(false),
-        Ok(Some(Holder::Hookgate(folder))) if folder.file_name().is_some_and(|pin| pin == &*guard.pin) => {
-            Ok(true)
-        }
+        Ok(Some(holder)) if is_own(&holder, guard) => Ok(true),
         Ok(Some(holder @ Holder::Unknown)) => {
             let text = format!("{name} runs {holder}");
-            Err(Fault::new(Severity::Warning, at, text, "run this as root to see whose it is"))
+            Err(Fault::new(Severity::Warning, at, text, holder.remedy()))
         }
         Ok(Some(holder)) => {
             let text = format!("{name} already runs {holder}");
-            let next =
-                format!("detach that first (`ip link set dev {name} xdp off`), or leave the interface out");
+            let next = format!("{}, or leave the interface out", holder.remedy());
             Err(Fault::new(Severity::Error, at, text, next))
         }
     }

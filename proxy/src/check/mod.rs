@@ -13,7 +13,7 @@ use std::collections::HashSet;
 
 pub use certificates::{certbot, examine as certificate};
 pub use fault::Fault;
-pub use guarded::{interface, list, state};
+pub use guarded::{interface, interfaces, list, state};
 pub use holder::{Holder, RunState, socket_holders};
 pub use ports::{addresses, port};
 

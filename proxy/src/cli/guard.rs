@@ -5,7 +5,7 @@ use clap::Subcommand;
 
 use super::{ConfigFile, Consent, pin, print, print_error, rehearse, stats};
 use crate::config;
-use crate::guard::{self, Attached};
+use crate::guard::{self, Absence, Attached};
 use crate::prefixes::Table;
 
 #[derive(Debug, Subcommand)]
@@ -26,7 +26,8 @@ pub fn run(command: Command, config: &ConfigFile) -> anyhow::Result<ExitCode> {
             let config = config.load()?;
             let guard = config
                 .guard
-                .context("the configuration has no [guard] section: add one with `interfaces`")?;
+                .filter(config::Guard::is_attached)
+                .context("the configuration has no [guard] section with `interfaces`: add one")?;
             let meta = super::standing(&config.prefixes)?.table();
             print(&format!("{}\n", attach(&guard, &meta, consent)?))?;
         }
@@ -55,5 +56,5 @@ pub fn run(command: Command, config: &ConfigFile) -> anyhow::Result<ExitCode> {
 
 fn attach(config: &config::Guard, meta: &Table, consent: Consent) -> anyhow::Result<Attached> {
     consent.suffices(config, meta)?;
-    Ok(guard::start(config, meta)?)
+    Ok(guard::start(config, meta, Absence::Refused)?)
 }

@@ -118,7 +118,7 @@ impl fmt::Display for ConfigError {
 /// `[guard]`: the XDP program.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Guard {
-    pub interfaces: Vec<String>,
+    pub interfaces: Interfaces,
     /// Only TCP to these ports is looked at.
     pub ports: Vec<u16>,
     pub mode: Mode,
@@ -129,6 +129,21 @@ pub struct Guard {
     pub xdp: XdpMode,
     /// The folder under `/sys/fs/bpf`.
     pub pin: String,
+}
+
+impl Guard {
+    /// Whether the program is to run at all: without interfaces only prefixes and `allow` count.
+    pub fn is_attached(&self) -> bool {
+        self.interfaces != Interfaces::Named(Vec::new())
+    }
+}
+
+/// Where packets come in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Interfaces {
+    /// Those of the default routes, as they change.
+    DefaultRoutes,
+    Named(Vec<String>),
 }
 
 /// How many connections one stranger (an IPv4 address or an IPv6 /64) may open.

@@ -13,8 +13,8 @@ use super::value::{
     again, auto_or_number, boolean, duration, free_address, network, number, one_of, path, port, share, text,
 };
 use super::{
-    Acme, Admin, Config, Confine, Dns, Guard, Ktls, Limit, Limits, Listen, Log, LogFormat, Mode, Pair,
-    Prefixes, Process, Relay, Scheme, Timeouts, Tls, XdpMode, acme, dns, prefixes, upstreams,
+    Acme, Admin, Config, Confine, Dns, Guard, Interfaces, Ktls, Limit, Limits, Listen, Log, LogFormat, Mode,
+    Pair, Prefixes, Process, Relay, Scheme, Timeouts, Tls, XdpMode, acme, dns, prefixes, upstreams,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -221,22 +221,14 @@ impl<'d> Reading<'d> {
 
     fn guard(&mut self, acme: Option<&Acme>, listen: &Listen) -> (Option<Guard>, Prefixes) {
         let mut section = self.top.section("guard");
-        let interfaces = section.list("interfaces", interface);
+        let interfaces = interfaces(&mut section);
         let ports = section.list("ports", port);
-        for (key, is_empty) in [
-            ("interfaces", interfaces.as_ref().is_some_and(Vec::is_empty)),
-            ("ports", ports.as_ref().is_some_and(Vec::is_empty)),
-        ] {
-            if is_empty {
-                section.problem(key, "at least one");
-            }
-        }
-        if let Some(twice) = interfaces.as_deref().and_then(again) {
-            section.problem("interfaces", &format!("`{twice}` is named twice; remove one"));
+        if ports.as_ref().is_some_and(Vec::is_empty) {
+            section.problem("ports", "at least one");
         }
         let mut limit = section.section("limit");
         let guard = Guard {
-            interfaces: interfaces.unwrap_or_default(),
+            interfaces,
             ports: ports.unwrap_or_else(|| vec![443]),
             mode: section
                 .value(
@@ -274,7 +266,9 @@ impl<'d> Reading<'d> {
         }
         let prefixes = prefixes::keys(&mut section, self.base);
         if section.is_present() && !section.seems_to_have("interfaces") {
-            section.problem("interfaces", "which interfaces shall be guarded? write interfaces = [\"eth0\"]");
+            let message = "which interfaces shall be guarded? write interfaces = \"auto\" (those of the default \
+                           routes), or [\"eth0\"]";
+            section.problem("interfaces", message);
         }
         let present = section.is_present();
         self.finish(limit);
@@ -372,6 +366,22 @@ fn certificate_name(value: &toml::de::DeValue<'_>) -> Result<String, String> {
     } else {
         Ok(name.to_owned())
     }
+}
+
+/// `"auto"`, or a list of names.
+fn interfaces(section: &mut Section<'_>) -> Interfaces {
+    if section.value("interfaces", |value| Ok(value.is_str())).unwrap_or(false) {
+        let auto = section.value("interfaces", |value| match value.as_str() {
+            Some("auto") => Ok(Interfaces::DefaultRoutes),
+            _ => Err("must be a list such as [\"eth0\"], or the word \"auto\"".into()),
+        });
+        return auto.unwrap_or(Interfaces::DefaultRoutes);
+    }
+    let named = section.list("interfaces", interface).unwrap_or_default();
+    if let Some(twice) = again(&named) {
+        section.problem("interfaces", &format!("`{twice}` is named twice; remove one"));
+    }
+    Interfaces::Named(named)
 }
 
 /// A network interface's name as the kernel allows it (`dev_valid_name`).

@@ -220,6 +220,31 @@ fn files_of_upstreams_d_add_to_the_allowlist_and_name_themselves_in_problems() {
 }
 
 #[test]
+fn interfaces_are_named_or_found() {
+    let guard = |interfaces: &str| {
+        read(&format!("[listen]\nplain = [\"127.0.0.1:1\"]\n[guard]\ninterfaces = {interfaces}\n"))
+    };
+    let named = |names: &[&str]| Interfaces::Named(names.iter().map(|name| (*name).into()).collect());
+    for (written, meant, attached) in [
+        ("\"auto\"", Interfaces::DefaultRoutes, true),
+        ("[\"eth0\", \"eth1\"]", named(&["eth0", "eth1"]), true),
+        ("[]", named(&[]), false),
+    ] {
+        let (config, problems) = guard(written);
+        let guard = config.guard.unwrap();
+        assert_eq!((&guard.interfaces, guard.is_attached()), (&meant, attached), "{written}");
+        assert_eq!(problems, [""; 0], "{written}");
+    }
+    for (written, message) in [
+        ("\"eth0\"", "must be a list such as [\"eth0\"], or the word \"auto\""),
+        ("[\"eth0\", \"eth0\"]", "`eth0` is named twice"),
+    ] {
+        let problems = guard(written).1;
+        assert!(problems.len() == 1 && problems[0].contains(message), "{written}: {problems:?}");
+    }
+}
+
+#[test]
 fn strict_goes_with_challenges_that_come_to_other_ports() {
     for (challenge, mode, ports) in [
         ("http-01", "strict", "[443]"),

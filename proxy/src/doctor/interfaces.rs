@@ -6,6 +6,7 @@ use std::path::Path;
 use super::Finding;
 use crate::check;
 use crate::config::{Config, Guard, Key, XdpMode};
+use crate::guard;
 
 /// Drivers with native XDP as of Linux 6.12, as sysfs names them: `vif` is xen_netfront, `gvnic` what gve was called before.
 /// That one is not here proves nothing: attaching does.
@@ -51,15 +52,28 @@ const NATIVE: [&str; 38] = [
 ];
 
 pub fn findings(config: &Config) -> Vec<Finding> {
-    let Some(guard) = &config.guard else {
+    let Some(guard) = config.guard.as_ref().filter(|guard| guard.is_attached()) else {
         return vec![Finding::ok("guard", "not configured: nothing is counted before the proxy sees it")];
     };
-    let interfaces = guard.interfaces.iter().flat_map(|name| interface(name, guard));
-    interfaces.chain(unguarded(config, guard)).collect()
+    let named = check::interfaces(guard);
+    let attached = guard::attached(&guard.pin).unwrap_or_default();
+    let left = attached.iter().filter(|own| !named.iter().any(|(_, name)| *name == own.name)).map(|own| {
+        let text = format!("the guard of an earlier start still filters here, as {}", own.xdp);
+        let next =
+            "run `hookgate guard attach`, which lets go of it, or name the interface in [guard] interfaces";
+        Finding::warn(&own.name, text, next)
+    });
+    let none = named.is_empty().then(|| {
+        let next = "name interfaces in [guard], or see to a default route (`ip route`)";
+        Finding::warn("guard", "interfaces = \"auto\": there is no default route", next)
+    });
+    let interfaces = named.iter().flat_map(|(_, name)| interface(name, guard, &attached));
+    interfaces.chain(none).chain(left).chain(unguarded(config, guard)).collect()
 }
 
-fn interface(name: &str, guard: &Guard) -> Vec<Finding> {
+fn interface(name: &str, guard: &Guard, attached: &[guard::Interface]) -> Vec<Finding> {
     let is_ours = check::interface(Key::new("guard.interfaces"), name, guard);
+    let reason = attached.iter().find(|own| own.name == name).and_then(|own| own.reason.as_deref());
     let state = fs::read_to_string(format!("/sys/class/net/{name}/operstate")).unwrap_or_default();
     let up = match state.trim() {
         "" => None,
@@ -71,7 +85,13 @@ fn interface(name: &str, guard: &Guard) -> Vec<Finding> {
         _ => Some(Finding::ok(name, "there, and up")),
     };
     let program = match is_ours {
-        Ok(true) => Finding::ok(name, "runs this hookgate's guard"),
+        Ok(true) => match reason {
+            None => Finding::ok(name, "runs this hookgate's guard"),
+            Some(reason) => Finding::ok(
+                name,
+                format!("runs this hookgate's guard, but generic, which takes more CPU: {reason}"),
+            ),
+        },
         Ok(false) => native(name, driver(name).as_deref(), guard.xdp),
         Err(fault) => Finding::of(name, fault),
     };

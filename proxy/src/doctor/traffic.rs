@@ -2,7 +2,7 @@
 
 use super::Finding;
 use super::verdict::{Counts, verdict};
-use crate::config::Config;
+use crate::config::{Config, Guard};
 use crate::observe::MANY_HIDDEN;
 use crate::stats::{self, Document, HiddenSources, State};
 
@@ -14,7 +14,8 @@ pub fn findings(config: &Config, document: &Document) -> Vec<Finding> {
     let rows = document.prefixes.iter();
     let verdicts: Vec<Finding> =
         rows.filter_map(|row| verdict(&row.prefix.to_string(), &Counts::from(&row.counts))).collect();
-    let unattached = (config.guard.is_some() && !is_attached).then(unattached);
+    let wants_guard = config.guard.as_ref().is_some_and(Guard::is_attached);
+    let unattached = (wants_guard && !is_attached).then(unattached);
     let uncounted = document.guard.handshakes_uncounted.as_deref().map(uncounted);
     let silent = (is_attached && verdicts.is_empty()).then(silence);
     let hidden = document.hidden_sources.as_ref().and_then(|hidden| hidden_sources(hidden, document));

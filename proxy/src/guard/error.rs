@@ -6,13 +6,13 @@ use aya::EbpfError;
 use aya::maps::MapError;
 use aya::pin::PinError;
 use aya::programs::ProgramError;
-use aya::programs::links::LinkError;
 use aya::util::nr_cpus;
 use rustix::io::Errno;
 
 use hookgate_ebpf::abi;
 
-use super::{Holder, Xdp};
+use super::link::ModeRefusal;
+use super::{Holder, Reason, Xdp};
 
 /// Why the guard is not attached, not detached or not read. Each says what to do next; causes are in `source`.
 #[derive(Debug, thiserror::Error)]
@@ -57,17 +57,46 @@ pub enum Error {
     #[error("[guard] interfaces: there is no interface {name:?} here; there are: {}", present.join(", "))]
     NoInterface { name: String, present: Vec<String> },
     #[error(
-        "{interface} already runs {holder}: detach that first, or leave this interface out of [guard] interfaces"
+        "[guard] interfaces = \"auto\": there is no default route; name interfaces instead, there are: {}",
+        present.join(", ")
     )]
+    NoDefaultRoute { present: Vec<String> },
+    #[error("[guard] interfaces: {name}: {reason}", reason = Reason::NoEthernet)]
+    NoEthernet { name: String },
+    #[error(
+        "[guard] interfaces: {upper} lies above {lower}: its packets come in at {lower} first and would be counted \
+         twice: name {lower} alone"
+    )]
+    Stacked { upper: String, lower: String },
+    #[error("{interface} already runs {holder}: {}, or leave this interface out of [guard] interfaces", holder.remedy())]
     Held { interface: String, holder: Holder },
+    #[error(
+        "{interface} can't run a program while {upper}, which lies above it, runs {holder}: {}, or guard {upper} in place \
+         of {interface}",
+        holder.remedy()
+    )]
+    HeldAbove { interface: String, upper: String, holder: Holder },
     #[error("the program can't run on {interface} in {xdp} mode{}", advice(*.xdp))]
-    Attach { interface: String, xdp: Xdp, source: ProgramError },
+    Attach {
+        interface: String,
+        xdp: Xdp,
+        #[source]
+        why: ModeRefusal,
+    },
+    #[error(
+        "the guard in {} is on {interface} of another network namespace: give this one another [guard] pin, or take that \
+         off with `hookgate guard detach`",
+        folder.display()
+    )]
+    OtherNamespace { folder: PathBuf, interface: String },
+    #[error("{0}")]
+    NotPutBack(String),
     #[error("the kernel attaches XDP programs, but not through links, which Linux 5.9 brought")]
     NoLinks,
     #[error("can't ask the kernel for its interfaces")]
     Netlink(#[source] io::Error),
     #[error("can't use the pinned link {}: remove it with `hookgate guard detach`", path.display())]
-    Link { path: PathBuf, source: LinkError },
+    Link { path: PathBuf, source: io::Error },
     #[error("{0} prefixes are more than there are counters left for: `hookgate guard detach` starts anew")]
     TooManyPrefixes(usize),
     #[error("[guard] allow: {0} networks are more than the {most} that fit", most = abi::ALLOWED_MOST)]
@@ -102,6 +131,13 @@ pub enum Error {
     Map { name: &'static str, source: MapError },
     #[error("can't pin {}", path.display())]
     Pin { path: PathBuf, source: PinError },
+    #[error(
+        "{}{} holds what is not hookgate's: {}: remove it by hand (`rm`), then the folder (`rmdir`)",
+        let_go(released),
+        folder.display(),
+        files.join(", ")
+    )]
+    ForeignPins { folder: PathBuf, files: Vec<String>, released: Vec<String> },
     #[error("can't {doing} {}{}", path.display(), root_hint(source))]
     Folder { doing: &'static str, path: PathBuf, source: io::Error },
     #[error(
@@ -135,6 +171,12 @@ impl Error {
         text
     }
 
+    /// What was could not be put back for this, after something else had failed.
+    pub(super) fn after(&self, cause: Self) -> Self {
+        let (cause, error) = (cause.in_a_line(), self.in_a_line());
+        Self::NotPutBack(format!("{cause}; and what was attached before could not be put back: {error}"))
+    }
+
     pub(super) fn map(name: &'static str) -> impl Fn(MapError) -> Self {
         move |source| Self::Map { name, source }
     }
@@ -161,6 +203,14 @@ fn advice(xdp: Xdp) -> &'static str {
     match xdp {
         Xdp::Native => " (its driver may not support it): set [guard] xdp = \"auto\" or \"generic\"",
         Xdp::Generic => "",
+    }
+}
+
+fn let_go(interfaces: &[String]) -> String {
+    if interfaces.is_empty() {
+        String::new()
+    } else {
+        format!("detached from {}, but ", interfaces.join(", "))
     }
 }
 

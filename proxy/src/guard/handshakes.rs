@@ -10,19 +10,22 @@ use aya::programs::links::FdLink;
 
 use super::pins::Folder;
 use super::program::Program;
-use super::{Error, cgroup};
+use super::{Continuity, Error, cgroup};
 use crate::sys::bpf;
 
 /// Attached; goes with this value unless it is pinned.
 pub struct Attachment(Option<FdLink>);
 
-/// Puts the program in the place of the pinned link's, without a gap, or attaches it anew.
+/// Puts the program in the place of the pinned link's, without a gap, where it counts in the same maps; or attaches it anew,
+/// beside that.
 ///
 /// Errors: no cgroup2, or a kernel that refuses.
-pub fn attach(program: &mut Program, folder: &Folder) -> Result<Attachment, Error> {
+pub fn attach(program: &mut Program, folder: &Folder, counters: Continuity) -> Result<Attachment, Error> {
     program.begin_sweeps()?;
     let sock_ops = program.load_handshakes()?;
-    if let Ok(pinned) = bpf::open_link(&folder.handshakes()) {
+    if counters == Continuity::Kept
+        && let Ok(pinned) = bpf::open_link(&folder.handshakes())
+    {
         let fd = sock_ops.fd().map_err(|error| Error::from_loading(error.into()))?;
         if bpf::update_link(pinned.as_fd(), fd.as_fd()).is_ok() {
             return Ok(Attachment(None));

@@ -1,20 +1,19 @@
 //! The program on its interfaces: a link each, pinned, so that it outlives this process and can be updated in place.
 
+use std::fmt;
 use std::fs;
-use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
-use aya::programs::ProgramError;
-use aya::programs::links::{FdLink, LinkError, PinnedLink};
-use aya::programs::xdp::{XdpError, XdpLink, XdpMode};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::holder::Holder;
-use super::netdev::Device;
+use super::netdev::{self, Device};
+use super::netlink::Refusal;
 use super::pins::Folder;
-use super::program::Program;
-use super::{Error, Interface, netdev};
+use super::{Error, Interface, reason};
 use crate::config;
+use crate::sys::bpf::{self, XdpLinkInfo};
 
 /// Where in the kernel the program runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,8 +24,8 @@ pub enum Xdp {
     Generic,
 }
 
-impl std::fmt::Display for Xdp {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Xdp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Native => "native",
             Self::Generic => "generic",
@@ -34,147 +33,303 @@ impl std::fmt::Display for Xdp {
     }
 }
 
-/// The program on one interface. A link that is new goes with this value unless it is pinned.
-pub struct Attachment {
+/// Why the kernel does not run the program on an interface in some mode.
+#[derive(Debug)]
+pub struct ModeRefusal(Refusal);
+
+impl fmt::Display for ModeRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Refusal { errno, words } = &self.0;
+        match (words, *errno) {
+            (Some(words), Errno::RANGE) => write!(f, "the driver says: {words} (lower the MTU)"),
+            (Some(words), _) => write!(f, "the driver says: {words}"),
+            (None, Errno::RANGE) => f.write_str("the MTU is too large for the driver (lower it)"),
+            (None, Errno::OPNOTSUPP) => f.write_str("the driver does not support it"),
+            (None, errno) => write!(f, "{errno}"),
+        }
+    }
+}
+
+impl std::error::Error for ModeRefusal {}
+
+/// A pinned link.
+pub struct PinnedLink {
     pub interface: Interface,
-    new: Option<FdLink>,
+    link: OwnedFd,
+    info: XdpLinkInfo,
 }
 
-/// Puts the program on each interface. On an error those that are new let go again.
-pub fn attach_all(
-    program: &mut Program,
-    config: &config::Guard,
-    folder: &Folder,
-) -> Result<Vec<Attachment>, Error> {
-    let devices = config.interfaces.iter().map(|name| netdev::find(name)).collect::<Result<Vec<_>, _>>()?;
-    let pinned = folder.links()?;
-    let attachments = devices.iter().map(|device| {
-        for old in pinned.iter().filter(|old| old.name == device.name) {
-            if suits(config.xdp, old.xdp) && update(program, folder, old, device.index)? {
-                return Ok(Attachment { interface: old.clone(), new: None });
-            }
-            release(folder, old)?;
-        }
-        attach(program, device, config.xdp)
-    });
-    attachments.collect()
+impl PinnedLink {
+    /// Whether there still is an interface that it holds the program on.
+    pub fn is_attached(&self) -> bool {
+        self.info.interface.is_some()
+    }
 }
 
-/// Pins what is new, and lets go of interfaces that are no longer named.
-pub fn pin_all(attachments: Vec<Attachment>, folder: &Folder) -> Result<(), Error> {
-    let kept: Vec<Interface> = attachments.iter().map(|attachment| attachment.interface.clone()).collect();
-    for Attachment { interface, new } in attachments {
-        let path = folder.link(&interface);
-        if let Some(link) = new {
-            link.pin(&path).map_err(|source| Error::Pin { path, source })?;
-        }
-    }
-    for old in folder.links()?.iter().filter(|old| !kept.contains(old)) {
-        release(folder, old)?;
-    }
-    Ok(())
+/// The pinned links, also those whose interfaces are gone.
+pub fn pinned(folder: &Folder) -> Result<Vec<PinnedLink>, Error> {
+    folder.links()?.into_iter().map(|interface| open(folder, interface)).collect()
+}
+
+/// Errors: what is pinned there is no link of an XDP program.
+pub fn open(folder: &Folder, interface: Interface) -> Result<PinnedLink, Error> {
+    let path = folder.link(&interface);
+    let link = bpf::open_link(&path).and_then(|link| Ok((bpf::xdp_link_info(link.as_fd())?, link)));
+    let (info, link) = link.map_err(|source| Error::Link { path, source })?;
+    let reason = reason::read(folder, &interface.name).filter(|_| interface.xdp == Xdp::Generic);
+    Ok(PinnedLink { interface: Interface { reason, ..interface }, link, info })
+}
+
+/// The interfaces on which pinned links hold the program.
+pub fn attached(folder: &Folder) -> Result<Vec<Interface>, Error> {
+    let attached = pinned(folder)?.into_iter().filter(PinnedLink::is_attached);
+    Ok(attached.map(|pinned| pinned.interface).collect())
 }
 
 /// Takes a pinned link's program off its interface, if it still is on one. Done when this returns: the kernel detaches
 /// at once when a descriptor is the last to go, but some time later when a pin is.
-pub fn release(folder: &Folder, interface: &Interface) -> Result<(), Error> {
-    let path = folder.link(interface);
-    let link = PinnedLink::from_pin(&path).map_err(|source| Error::Link { path: path.clone(), source })?;
-    folder.unlink(&path)?;
-    drop(link);
+pub fn release(folder: &Folder, pinned: PinnedLink) -> Result<(), Error> {
+    folder.unlink(&folder.link(&pinned.interface))?;
+    if pinned.interface.xdp == Xdp::Generic {
+        folder.unlink(&folder.reason(&pinned.interface.name))?;
+    }
+    drop(pinned);
     Ok(())
 }
 
-/// The index of the interface on which a pinned link holds the program; `None` when that is gone.
-pub fn interface_index(folder: &Folder, interface: &Interface) -> Result<Option<u32>, Error> {
-    let path = folder.link(interface);
-    let of_link = |link: PinnedLink| {
-        let link = FdLink::from(link);
-        let id = link.info()?.id();
-        index_from_fdinfo(id).map_err(|io_error| {
-            LinkError::SyscallError(aya::sys::SyscallError { call: "read /proc/self/fdinfo", io_error })
-        })
-    };
-    PinnedLink::from_pin(&path).and_then(of_link).map_err(|source| Error::Link { path, source })
+/// A change of the links, which can be undone until [`Links::finish`].
+pub struct Links<'f> {
+    folder: &'f Folder,
+    /// All devices of this network namespace.
+    devices: &'f [Device],
+    /// The pinned program, which ran before.
+    former: Option<OwnedFd>,
+    /// Links that are neither kept nor released yet.
+    pinned: Vec<PinnedLink>,
+    /// Links that stay, and the names that their interfaces have now.
+    kept: Vec<(PinnedLink, String)>,
+    new: Vec<(Interface, OwnedFd)>,
+    /// Links that were released to make room for a new one, and their interfaces' indices.
+    released: Vec<(Interface, u32)>,
 }
 
-/// The kernel tells a link's interface to its holders, in the descriptor's own description.
-fn index_from_fdinfo(link_id: u32) -> io::Result<Option<u32>> {
-    for entry in fs::read_dir("/proc/self/fdinfo")? {
-        let text = match fs::read_to_string(entry?.path()) {
-            Err(error) if error.kind() == ErrorKind::NotFound => continue, // closed meanwhile
-            text => text?,
+impl<'f> Links<'f> {
+    /// `devices`: all of this network namespace.
+    ///
+    /// Errors: a link holds the program on an interface of another one.
+    pub fn new(folder: &'f Folder, devices: &'f [Device]) -> Result<Self, Error> {
+        let pinned = pinned(folder)?;
+        // Indices of interfaces mean something in one namespace alone.
+        let runs = |device: &Device, info: &XdpLinkInfo| {
+            Some(device.index) == info.interface
+                && device.program.is_some_and(|program| program.id == info.program)
         };
-        if field(&text, "link_id") == Some(link_id) {
-            return Ok(field(&text, "ifindex").filter(|&index| index != 0));
+        let is_here = |pinned: &&PinnedLink| devices.iter().any(|device| runs(device, &pinned.info));
+        if let Some(elsewhere) = pinned.iter().filter(|pinned| pinned.is_attached()).find(|own| !is_here(own))
+        {
+            let interface = elsewhere.interface.name.clone();
+            return Err(Error::OtherNamespace { folder: folder.path().into(), interface });
+        }
+        let former = bpf::open_program(&folder.program()).ok();
+        let (kept, new, released) = (Vec::new(), Vec::new(), Vec::new());
+        Ok(Self { folder, devices, former, pinned, kept, new, released })
+    }
+
+    /// Keeps the link that holds the program on this interface, in a mode that suits; whether there is one.
+    pub fn keep(&mut self, device: &Device, suits: impl Fn(Xdp) -> bool) -> bool {
+        let is_on = |own: &PinnedLink| own.info.interface == Some(device.index) && suits(own.interface.xdp);
+        let Some(at) = self.pinned.iter().position(is_on) else { return false };
+        self.kept.push((self.pinned.swap_remove(at), device.name.clone()));
+        true
+    }
+
+    /// Keeps every link that holds the program on an interface.
+    pub fn keep_all(&mut self) {
+        for own in std::mem::take(&mut self.pinned) {
+            let name = own.interface.name.clone();
+            match own.is_attached() {
+                true => self.kept.push((own, name)),
+                false => self.pinned.push(own),
+            }
         }
     }
-    Ok(None)
-}
 
-fn field(fdinfo: &str, name: &str) -> Option<u32> {
-    let value = fdinfo.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
-    value.trim().parse().ok()
-}
-
-/// Puts the program in place of the one that a pinned link holds. False when that link no longer is on this interface.
-fn update(program: &mut Program, folder: &Folder, old: &Interface, index: u32) -> Result<bool, Error> {
-    if interface_index(folder, old)? != Some(index) {
-        return Ok(false);
-    }
-    let path = folder.link(old);
-    let link = PinnedLink::from_pin(&path).map(FdLink::from).and_then(XdpLink::try_from);
-    let link = link.map_err(|source| Error::Link { path, source })?;
-    let xdp = program.xdp()?;
-    match xdp.attach_to_link(link).and_then(|id| xdp.take_link(id)) {
-        Ok(_) => Ok(true),                                               // the pin keeps it
-        Err(error) if errno(&error) == Some(Errno::NOLINK) => Ok(false), // gone since we looked
-        Err(source) => Err(Error::Attach { interface: old.name.clone(), xdp: old.xdp, source }),
-    }
-}
-
-fn attach(program: &mut Program, device: &Device, wanted: config::XdpMode) -> Result<Attachment, Error> {
-    match wanted {
-        config::XdpMode::Native => attach_as(program, device, Xdp::Native),
-        config::XdpMode::Generic => attach_as(program, device, Xdp::Generic),
-        config::XdpMode::Auto => match attach_as(program, device, Xdp::Native) {
-            Err(Error::Attach { .. }) => attach_as(program, device, Xdp::Generic),
-            decided => decided,
-        },
-    }
-}
-
-fn attach_as(program: &mut Program, device: &Device, mode: Xdp) -> Result<Attachment, Error> {
-    let flags = match mode {
-        Xdp::Native => XdpMode::Driver,
-        Xdp::Generic => XdpMode::Skb,
-    };
-    let xdp = program.xdp()?;
-    let link = xdp.attach_to_if_index(device.index, flags).and_then(|id| xdp.take_link(id));
-    let link = link.map_err(|source| match errno(&source) {
-        Some(Errno::BUSY | Errno::EXIST) => {
-            Error::Held { interface: device.name.clone(), holder: Holder::of(device.index) }
+    /// Puts the program on an interface, in place of a link in another mode.
+    ///
+    /// Errors: why it can't run there.
+    pub fn attach(
+        &mut self,
+        program: BorrowedFd<'_>,
+        device: &Device,
+        wanted: config::XdpMode,
+    ) -> Result<(), Error> {
+        while let Some(at) = self.pinned.iter().position(|own| self.is_in_the_way(own, device)) {
+            let own = self.pinned.swap_remove(at);
+            let former = (own.interface.clone(), own.info.interface.unwrap_or_default());
+            release(self.folder, own)?;
+            self.released.push(former);
         }
-        _ => Error::Attach { interface: device.name.clone(), xdp: mode, source },
-    })?;
-    let link = FdLink::try_from(link).map_err(|_| Error::NoLinks)?;
-    Ok(Attachment { interface: Interface { name: device.name.clone(), xdp: mode }, new: Some(link) })
+        let (interface, link) = match wanted {
+            config::XdpMode::Native => attach_as(program, device, Xdp::Native),
+            config::XdpMode::Generic => attach_as(program, device, Xdp::Generic),
+            config::XdpMode::Auto => match attach_as(program, device, Xdp::Native) {
+                Err(Error::Attach { why, .. }) => {
+                    attach_as(program, device, Xdp::Generic).map(|(interface, link)| {
+                        (Interface { reason: Some(why.to_string()), ..interface }, link)
+                    })
+                }
+                decided => decided,
+            },
+        }?;
+        self.new.push((interface, link));
+        Ok(())
+    }
+
+    /// The kernel takes one mode at a time, and no program below another.
+    fn is_in_the_way(&self, own: &PinnedLink, device: &Device) -> bool {
+        let Some(index) = own.info.interface else { return false };
+        let its = self.devices.iter().find(|device| device.index == index);
+        index == device.index || its.is_some_and(|its| netdev::is_above(self.devices, its, device))
+    }
+
+    /// Puts the program in the place of the one that ran before, where a link is kept.
+    pub fn replace(&self, program: BorrowedFd<'_>) -> Result<(), Error> {
+        for (own, _) in &self.kept {
+            match bpf::update_link(own.link.as_fd(), program) {
+                // The interface has gone meanwhile.
+                Err(error) if Errno::from_io_error(&error) == Some(Errno::NOLINK) => {}
+                updated => updated.map_err(|source| self.failed(&own.interface, source))?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Pins what is new.
+    pub fn pin(&self) -> Result<(), Error> {
+        for (own, name) in self.kept.iter().filter(|(own, name)| own.interface.name != *name) {
+            // The interface was renamed. Its reason, if any, is only words.
+            fs::rename(self.folder.reason(&own.interface.name), self.folder.reason(name)).ok();
+            let (from, to) = (self.folder.link(&own.interface), self.folder.link(&own.named(name)));
+            fs::rename(from, &to).map_err(|source| Error::Folder { doing: "rename to", path: to, source })?;
+        }
+        for (interface, link) in &self.new {
+            self.pin_one(interface, link)?;
+        }
+        Ok(())
+    }
+
+    fn pin_one(&self, interface: &Interface, link: &OwnedFd) -> Result<(), Error> {
+        let path = self.folder.link(interface);
+        // The pin of an interface that is gone, or has another name now.
+        self.folder.unlink(&path)?;
+        bpf::pin(link.as_fd(), &path).map_err(|source| self.failed(interface, source))?;
+        reason::keep(self.folder, interface);
+        Ok(())
+    }
+
+    /// The interfaces on which the program was not before.
+    pub fn added(&self) -> Vec<Interface> {
+        self.new.iter().map(|(interface, _)| interface.clone()).collect()
+    }
+
+    /// Leaves all other links as they are. Returns the interfaces that were kept or added.
+    pub fn leave(self) -> Vec<Interface> {
+        self.decided().1
+    }
+
+    /// Releases all other links. Returns the interfaces that were kept or added.
+    pub fn finish(self) -> Result<Vec<Interface>, Error> {
+        let folder = self.folder;
+        let (others, interfaces) = self.decided();
+        let is_taken = |path| interfaces.iter().any(|interface| folder.link(interface) == path);
+        for old in others {
+            if !is_taken(folder.link(&old.interface)) {
+                release(folder, old)?;
+            }
+        }
+        Ok(interfaces)
+    }
+
+    /// The other links, and the interfaces that were kept or added.
+    fn decided(self) -> (Vec<PinnedLink>, Vec<Interface>) {
+        let kept = self.kept.into_iter().map(|(own, name)| own.named(&name));
+        (self.pinned, kept.chain(self.new.into_iter().map(|(new, _)| new)).collect())
+    }
+
+    /// Restores the former links after `cause`. Returns the error to report.
+    pub fn undo(mut self, cause: Error) -> Error {
+        for (interface, link) in std::mem::take(&mut self.new) {
+            self.folder.unlink(&self.folder.link(&interface)).ok();
+            drop(link);
+        }
+        for own in &self.pinned {
+            let path = self.folder.link(&own.interface);
+            if !path.exists() {
+                bpf::pin(own.link.as_fd(), &path).ok();
+            }
+        }
+        if let Some(former) = &self.former {
+            self.replace(former.as_fd()).ok();
+        }
+        self.put_back_after(cause)
+    }
+
+    /// Attaches again what was released. Returns the error to report after `cause`.
+    pub fn put_back_after(&mut self, cause: Error) -> Error {
+        match self.put_back() {
+            Ok(()) => cause,
+            Err(error) => error.after(cause),
+        }
+    }
+
+    /// Attaches again what was released.
+    fn put_back(&mut self) -> Result<(), Error> {
+        let Some(former) = self.former.as_ref().filter(|_| !self.released.is_empty()) else { return Ok(()) };
+        for (interface, index) in std::mem::take(&mut self.released) {
+            let link = bpf::create_xdp_link(former.as_fd(), index, flags(interface.xdp));
+            self.pin_one(&interface, &link.map_err(|source| self.failed(&interface, source))?)?;
+        }
+        Ok(())
+    }
+
+    fn failed(&self, interface: &Interface, source: std::io::Error) -> Error {
+        Error::Link { path: self.folder.link(interface), source }
+    }
+}
+
+impl PinnedLink {
+    fn named(&self, name: &str) -> Interface {
+        Interface { name: name.to_owned(), ..self.interface.clone() }
+    }
+}
+
+fn attach_as(program: BorrowedFd<'_>, device: &Device, xdp: Xdp) -> Result<(Interface, OwnedFd), Error> {
+    let link =
+        bpf::create_xdp_link(program, device.index, flags(xdp)).map_err(
+            |error| match Errno::from_io_error(&error).unwrap_or(Errno::IO) {
+                Errno::BUSY | Errno::EXIST => Holder::in_the_way_of(device),
+                errno => {
+                    let asked = (xdp == Xdp::Native).then(|| netdev::why_not_native(device, program));
+                    let why = ModeRefusal(asked.flatten().unwrap_or(errno.into()));
+                    Error::Attach { interface: device.name.clone(), xdp, why }
+                }
+            },
+        )?;
+    Ok((Interface { name: device.name.clone(), xdp, reason: None }, link))
+}
+
+fn flags(xdp: Xdp) -> u32 {
+    match xdp {
+        Xdp::Native => netdev::XDP_FLAGS_DRV_MODE,
+        Xdp::Generic => netdev::XDP_FLAGS_SKB_MODE,
+    }
 }
 
 /// Whether a link in that mode is what the configuration asks for. `auto` keeps what it once found possible.
-fn suits(wanted: config::XdpMode, is: Xdp) -> bool {
+pub fn suits(wanted: config::XdpMode, is: Xdp) -> bool {
     match wanted {
         config::XdpMode::Auto => true,
         config::XdpMode::Native => is == Xdp::Native,
         config::XdpMode::Generic => is == Xdp::Generic,
     }
-}
-
-fn errno(error: &ProgramError) -> Option<Errno> {
-    let raw = match error {
-        ProgramError::SyscallError(error) => error.io_error.raw_os_error(),
-        ProgramError::XdpError(XdpError::NetlinkError(error)) => error.raw_os_error(),
-        _ => None,
-    };
-    raw.map(Errno::from_raw_os_error)
 }

@@ -11,12 +11,16 @@ mod holder;
 mod link;
 mod maps;
 mod netdev;
+mod netlink;
 mod pins;
 mod policy;
 mod program;
+mod reason;
 mod rows;
 mod stats;
 mod support;
+mod targets;
+mod watch;
 
 pub use blocks::{Passer, Rehearsal, Sender, rehearsal};
 pub use error::Error;
@@ -24,19 +28,23 @@ pub use holder::{Holder, holder};
 pub use link::Xdp;
 pub use stats::{Counts, Detail, DroppedBy, Stats, read};
 pub use support::{is_supported, locks_nobody_out, probe};
+pub use targets::{Absence, Reason, configured, stacked};
+pub use watch::Watch;
 
 use std::fmt;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 
 use serde::{Deserialize, Serialize};
 
 use crate::config;
 use crate::prefixes::{Network, Table};
-use crate::sys;
+use crate::sys::{self, bpf};
 use clock::Clock;
+use link::Links;
 use maps::Maps;
 use pins::Folder;
 use program::Program;
+use targets::Targets;
 
 /// What [`start`] has done.
 #[derive(Debug)]
@@ -46,6 +54,8 @@ pub struct Attached {
     /// Whose counts are where in it.
     pub rows: Vec<(Network, u32)>,
     pub interfaces: Vec<Interface>,
+    /// The configured interfaces that are not guarded, and why.
+    pub left_out: Vec<(String, Reason)>,
     pub counters: Continuity,
     /// Why handshakes are not counted, where they are not.
     pub handshakes_uncounted: Option<String>,
@@ -56,6 +66,27 @@ pub struct Attached {
 pub struct Interface {
     pub name: String,
     pub xdp: Xdp,
+    /// Why `auto` found no better one.
+    pub reason: Option<String>,
+}
+
+/// A configured interface.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum InterfaceState {
+    Guarded(Interface),
+    Unguarded { name: String, reason: Reason },
+}
+
+impl InterfaceState {
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Guarded(Interface { name, .. }) | Self::Unguarded { name, .. } => name,
+        }
+    }
+
+    pub fn is_guarded(&self) -> bool {
+        matches!(self, Self::Guarded(_))
+    }
 }
 
 /// Whether counting went on from an earlier start.
@@ -70,12 +101,18 @@ pub enum Continuity {
 /// To what, and what it counts.
 impl fmt::Display for Attached {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "attached to {}", in_words(&self.interfaces))?;
+        match &self.interfaces[..] {
+            [] => f.write_str("attached to no interface yet")?,
+            interfaces => write!(f, "attached to {}", in_words(interfaces))?,
+        }
         f.write_str(match self.counters {
             Continuity::New => "",
             Continuity::Kept => ", with the counters it had",
             Continuity::Discarded => "; the counters of another version's layout are gone",
         })?;
+        for (name, reason) in &self.left_out {
+            write!(f, "; not to {name}: {reason}")?;
+        }
         match &self.handshakes_uncounted {
             Some(why) => write!(f, "; handshakes are not counted: {why}"),
             None => Ok(()),
@@ -83,74 +120,214 @@ impl fmt::Display for Attached {
     }
 }
 
+/// `eth0 (native)`
+impl fmt::Display for Interface {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.reason {
+            Some(reason) => write!(f, "{} ({}: {reason})", self.name, self.xdp),
+            None => write!(f, "{} ({})", self.name, self.xdp),
+        }
+    }
+}
+
 /// `eth0 (native), eth1 (generic)`
 pub fn in_words(interfaces: &[Interface]) -> String {
-    let named = interfaces.iter().map(|interface| format!("{} ({})", interface.name, interface.xdp));
-    named.collect::<Vec<_>>().join(", ")
+    interfaces.iter().map(Interface::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// Attaches the guard, or replaces the one that this pin folder holds: without a gap, and with its counters when
 /// their layout is this version's. Whether the configuration may lock somebody out ([`locks_nobody_out`]) is the
 /// caller's to ask.
 ///
-/// Errors: whatever keeps the program from running on every one of the interfaces; then nothing is newly attached.
-pub fn start(config: &config::Guard, prefixes: &Table) -> Result<Attached, Error> {
+/// Errors: whatever keeps the program from running on every one of the interfaces that are there; then interfaces, modes,
+/// ports and tables are as they were.
+pub fn start(config: &config::Guard, prefixes: &Table, absence: Absence) -> Result<Attached, Error> {
     let object = program::embedded()?;
     is_supported()?;
     support::is_permitted()?;
     let folder = Folder::named(&config.pin)?;
     let _lock = pins::lock()?;
+    let targets = Targets::of(&config.interfaces)?;
+    targets.ensure_attachable(absence)?;
 
     let counters = maps::continuity(&folder)?;
-    let reuse = (counters == Continuity::Kept).then_some(&folder);
-    let mut program = Program::load(object, reuse, maps::counters_capacity(prefixes.len())?)?;
+    let is_kept = counters == Continuity::Kept;
+    let rows = maps::counters_capacity(prefixes.len())?;
+    let mut program = Program::load(object, is_kept.then_some(&folder), rows)?;
     let mut maps = Maps::of(&mut program)?;
-    maps.set(config, prefixes)?;
-    if counters != Continuity::Kept {
+    maps.ensure_room(config, prefixes)?;
+    let netns = sys::netns_cookie().map_err(Error::Netns)?;
+    let mut links = Links::new(&folder, &targets.machine)?;
+    // Before the first SYN can come in: one that is followed must not complete unnoticed.
+    let handshakes = handshakes::attach(&mut program, &folder, counters);
+    let netns = handshakes.is_ok().then_some(netns);
+    let set_policy = |maps: &mut Maps| {
+        maps.set_netns(netns)?;
+        maps.set(config, prefixes)
+    };
+    if !is_kept {
+        set_policy(&mut maps)?;
         maps.begin(Clock::read().wall)?;
     }
 
-    // Before the first SYN can come in: one that is followed must not complete unnoticed.
-    let netns = sys::netns_cookie().map_err(Error::Netns)?;
-    let handshakes = handshakes::attach(&mut program, &folder);
-    maps.set_netns(handshakes.is_ok().then_some(netns))?;
-    let links = link::attach_all(&mut program, config, &folder)?;
-    let interfaces = links.iter().map(|link| link.interface.clone()).collect();
-    let (funnel, rows) = (maps.funnel()?, maps.numbered()?);
     let is_first = !folder.exists()?;
-    let handshakes = pin(&folder, counters, &maps, &mut program, links, handshakes).inspect_err(|_| {
-        if is_first {
-            // The first error is the one to tell. What stays behind is unfinished: the next start makes it anew.
-            folder.remove().ok();
+    let attached = attach(&mut links, &mut program, config, &targets).and_then(|()| {
+        folder.create()?;
+        if !is_kept {
+            maps.pin(&folder)?;
         }
-    })?;
-    Ok(Attached {
-        funnel,
-        rows,
-        interfaces,
-        counters,
-        handshakes_uncounted: handshakes.err().map(|error| error.in_a_line()),
-    })
+        program.pin(&folder)?;
+        links.pin()?;
+        let handshakes = pin_handshakes(handshakes, &folder)?;
+        // Maps that are in use change last: what is refused before has changed nothing.
+        if is_kept {
+            set_policy(&mut maps)?;
+        }
+        Ok(handshakes)
+    });
+    let handshakes_uncounted = match attached {
+        Ok(handshakes) => handshakes.err().map(|error| error.in_a_line()),
+        Err(error) => {
+            let error = links.undo(error);
+            if is_first {
+                // The first error is the one to tell. What stays behind is unfinished: the next start makes it anew.
+                folder.remove().ok();
+            }
+            return Err(error);
+        }
+    };
+    let (funnel, rows) = (maps.funnel()?, maps.numbered()?);
+    let interfaces = links.finish()?;
+    Ok(Attached { funnel, rows, interfaces, left_out: targets.left_out, counters, handshakes_uncounted })
 }
 
-fn pin(
-    folder: &Folder,
-    counters: Continuity,
-    maps: &Maps,
+fn attach(
+    links: &mut Links<'_>,
     program: &mut Program,
-    links: Vec<link::Attachment>,
-    handshakes: Result<handshakes::Attachment, Error>,
-) -> Result<Result<(), Error>, Error> {
-    folder.create()?;
-    if counters != Continuity::Kept {
-        maps.pin(folder)?;
+    config: &config::Guard,
+    targets: &Targets,
+) -> Result<(), Error> {
+    let program = program.xdp()?.fd().map_err(|error| Error::from_loading(error.into()))?;
+    if targets.have_no_route() {
+        links.keep_all();
     }
-    program.pin(folder)?;
-    link::pin_all(links, folder)?;
+    for device in &targets.devices {
+        if !links.keep(device, |xdp| link::suits(config.xdp, xdp)) {
+            links.attach(program.as_fd(), device, config.xdp)?;
+        }
+    }
+    links.replace(program.as_fd())
+}
+
+fn pin_handshakes(
+    handshakes: Result<handshakes::Attachment, Error>,
+    folder: &Folder,
+) -> Result<Result<(), Error>, Error> {
     if handshakes.is_err() {
         folder.unlink(&folder.handshakes())?; // whatever it holds tells of nothing any more
     }
     Ok(handshakes.and_then(|attachment| attachment.pin(folder)))
+}
+
+/// Puts the guard that is pinned on those of the configured interfaces that have come (back), in the policy that it has; and
+/// lets go of those that have no default route any more, where it follows these.
+///
+/// Returns the interfaces' states, and those that the program was put on.
+///
+/// Errors: rtnetlink's, no permission, or links in another network namespace.
+pub fn attach_missing(config: &config::Guard) -> Result<(Vec<InterfaceState>, Vec<Interface>), Error> {
+    let folder = Folder::named(&config.pin)?;
+    let _lock = pins::lock()?;
+    let mut targets = Targets::of(&config.interfaces)?;
+    let has_no_route = targets.have_no_route();
+    let devices = std::mem::take(&mut targets.devices);
+    let Ok(program) = bpf::open_program(&folder.program()) else {
+        // Detached by an operator, who knows how to attach it.
+        let unattached = devices.into_iter().map(|device| (device.name, Reason::Unattached));
+        return Ok((states(Vec::new(), targets.left_out.into_iter().chain(unattached)), Vec::new()));
+    };
+    let mut links = Links::new(&folder, &targets.machine)?;
+    if has_no_route {
+        links.keep_all();
+    }
+    for device in &devices {
+        let attached = match links.keep(device, |_| true) {
+            true => Ok(()),
+            false => links.attach(program.as_fd(), device, config.xdp),
+        };
+        if let Err(error) = attached.map_err(|error| links.put_back_after(error)) {
+            targets.left_out.push((device.name.clone(), Reason::Refused(error.in_a_line())));
+        }
+    }
+    links.pin()?;
+    let added = links.added();
+    let interfaces = match config.interfaces {
+        config::Interfaces::DefaultRoutes => links.finish()?,
+        config::Interfaces::Named(_) => links.leave(),
+    };
+    Ok((states(interfaces, targets.left_out), added))
+}
+
+/// The states of the configured interfaces.
+///
+/// Errors: rtnetlink's, or no permission.
+pub fn interfaces(config: &config::Guard) -> Result<Vec<InterfaceState>, Error> {
+    let targets = Targets::of(&config.interfaces)?;
+    let attached = link::attached(&Folder::named(&config.pin)?)?;
+    let (mut guarded, mut left_out) = (Vec::new(), targets.left_out);
+    for device in targets.devices {
+        match attached.iter().find(|interface| interface.name == device.name) {
+            Some(interface) => guarded.push(interface.clone()),
+            None => left_out.push((device.name, Reason::Unattached)),
+        }
+    }
+    Ok(states(guarded, left_out))
+}
+
+/// The interfaces on which the guard of this folder is, whoever has attached it.
+///
+/// Errors: no permission to look.
+pub fn attached(pin: &str) -> Result<Vec<Interface>, Error> {
+    link::attached(&Folder::named(pin)?)
+}
+
+fn states(
+    guarded: Vec<Interface>,
+    left_out: impl IntoIterator<Item = (String, Reason)>,
+) -> Vec<InterfaceState> {
+    let unguarded = left_out.into_iter().map(|(name, reason)| InterfaceState::Unguarded { name, reason });
+    guarded.into_iter().map(InterfaceState::Guarded).chain(unguarded).collect()
+}
+
+/// A guard that an earlier start has left, and that goes on.
+pub struct EarlierGuard {
+    pub interfaces: Vec<Interface>,
+    pub mode: Option<config::Mode>,
+    /// As [`Attached::funnel`] and [`Attached::rows`], where its maps are of this version's layout.
+    pub maps: Option<(OwnedFd, Vec<(Network, u32)>)>,
+}
+
+/// To what it is attached.
+impl fmt::Display for EarlierGuard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the guard of an earlier start goes on, attached to {}", in_words(&self.interfaces))?;
+        self.mode.map_or(Ok(()), |mode| write!(f, ", mode {mode}"))
+    }
+}
+
+/// The guard that is attached, whoever has done that; `None`: there is none.
+///
+/// Errors: no permission to look.
+pub fn earlier(pin: &str) -> Result<Option<EarlierGuard>, Error> {
+    let folder = Folder::named(pin)?;
+    let interfaces = link::attached(&folder)?;
+    if interfaces.is_empty() {
+        return Ok(None);
+    }
+    let maps = Maps::writable(&folder).ok();
+    let mode = maps.as_ref().and_then(|maps| policy::mode(maps.settings().ok()?.mode));
+    let maps = maps.and_then(|maps| Some((maps.funnel().ok()?, maps.numbered().ok()?)));
+    Ok(Some(EarlierGuard { interfaces, mode, maps }))
 }
 
 /// Puts other prefixes in force in a guard that is pinned: without losing a count, and without a moment in which an

@@ -9,13 +9,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::maps::MAPS;
-use super::{Error, Interface, Xdp};
+use super::{Error, Interface, Xdp, link};
 
 pub const BPFFS: &str = "/sys/fs/bpf";
 const BPFFS_MAGIC: i64 = 0xcafe_4a11;
 const PROGRAM: &str = "program";
 const HANDSHAKES: &str = "handshakes";
 const LINK: &str = "link-";
+const REASON: &str = "reason-";
 
 /// How long a hookgate that changes pins may keep others waiting: attaching takes some seconds, where a driver resets.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(8);
@@ -85,6 +86,11 @@ impl Folder {
         self.path.join(link_name(interface))
     }
 
+    /// Why an interface is in a worse mode than it might be.
+    pub fn reason(&self, interface: &str) -> PathBuf {
+        self.path.join(format!("{REASON}{}", escaped(interface)))
+    }
+
     /// The pinned links, alive or not.
     pub fn links(&self) -> Result<Vec<Interface>, Error> {
         Ok(self.names()?.iter().filter_map(|name| parse_link_name(name)).collect())
@@ -112,16 +118,27 @@ impl Folder {
     }
 
     /// Removes everything that hookgate put there, links first, and the folder. The interfaces whose links it held.
+    ///
+    /// Errors: also that somebody else's files keep the folder; hookgate's are gone then.
     pub fn remove(&self) -> Result<Vec<String>, Error> {
-        let links = self.links()?;
-        for interface in &links {
-            super::link::release(self, interface)?;
+        let mut released = Vec::new();
+        for interface in self.links()? {
+            // What only has the name of a link is somebody else's.
+            if let Ok(pinned) = link::open(self, interface) {
+                released.push(pinned.interface.name.clone());
+                link::release(self, pinned)?;
+            }
         }
-        for name in MAPS.into_iter().chain([PROGRAM, HANDSHAKES]) {
+        let reasons = self.names()?.into_iter().filter(|name| name.starts_with(REASON));
+        for name in MAPS.into_iter().chain([PROGRAM, HANDSHAKES]).map(str::to_owned).chain(reasons) {
             self.unlink(&self.path.join(name))?;
         }
+        let foreign = self.names()?;
+        if !foreign.is_empty() {
+            return Err(Error::ForeignPins { folder: self.path.clone(), files: foreign, released });
+        }
         fs::remove_dir(&self.path).map_err(self.failed("remove"))?;
-        Ok(links.into_iter().map(|interface| interface.name).collect())
+        Ok(released)
     }
 
     fn names(&self) -> Result<Vec<String>, Error> {
@@ -141,14 +158,17 @@ impl Folder {
 
 /// `link-native-eth0%2E100`: interfaces may have dots in their names, files in bpffs may not.
 fn link_name(interface: &Interface) -> String {
-    let name = interface.name.replace('%', "%25").replace('.', "%2E");
-    format!("{LINK}{}-{name}", interface.xdp)
+    format!("{LINK}{}-{}", interface.xdp, escaped(&interface.name))
+}
+
+fn escaped(interface: &str) -> String {
+    interface.replace('%', "%25").replace('.', "%2E")
 }
 
 fn parse_link_name(file: &str) -> Option<Interface> {
     let (xdp, name) = file.strip_prefix(LINK)?.split_once('-')?;
     let xdp = [Xdp::Native, Xdp::Generic].into_iter().find(|mode| mode.to_string() == xdp)?;
-    Some(Interface { name: name.replace("%2E", ".").replace("%25", "%"), xdp })
+    Some(Interface { name: name.replace("%2E", ".").replace("%25", "%"), xdp, reason: None })
 }
 
 #[cfg(test)]
@@ -162,7 +182,7 @@ mod tests {
             ("eth0.100", Xdp::Generic, "link-generic-eth0%2E100"),
             ("a-b%.2E", Xdp::Native, "link-native-a-b%25%2E2E"),
         ] {
-            let interface = Interface { name: name.into(), xdp };
+            let interface = Interface { name: name.into(), xdp, reason: None };
             assert_eq!(link_name(&interface), file);
             assert_eq!(parse_link_name(file), Some(interface));
         }

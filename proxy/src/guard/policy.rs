@@ -1,6 +1,7 @@
 //! What is configured, written into the maps: who is Meta, who is allowed, which ports, which mode.
 
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::net::IpAddr;
 
 use aya::maps::lpm_trie::Key;
@@ -18,6 +19,16 @@ use crate::config::{self, Mode};
 use crate::prefixes::{Network, Table};
 
 impl Maps {
+    /// Errors: more is configured than there is room for. Nothing has changed then.
+    pub fn ensure_room(&self, config: &config::Guard, prefixes: &Table) -> Result<(), Error> {
+        rows::changes(&self.rows()?, prefixes, self.capacity()?)
+            .ok_or(Error::TooManyPrefixes(prefixes.len()))?;
+        match distinct(&config.allow).len() {
+            count if count > abi::ALLOWED_MOST as usize => Err(Error::TooManyAllowed(count)),
+            _ => Ok(()),
+        }
+    }
+
     /// Puts in force what is configured. Whoever is let in comes before whoever is shut out: the mode is last.
     pub fn set(&mut self, config: &config::Guard, prefixes: &Table) -> Result<(), Error> {
         self.set_ports(&config.ports)?;
@@ -51,6 +62,8 @@ impl Maps {
     }
 
     /// What comes in is there before what goes is gone, so that no address of a prefix that stays is ever a stranger's.
+    /// Whatever an earlier run that was killed has left half done is completed: all prefixes enter the tries, not only those
+    /// that are new, and what is in the tries beside them leaves.
     pub fn set_prefixes(&mut self, prefixes: &Table) -> Result<(), Error> {
         let known = self.rows()?;
         let changes = rows::changes(&known, prefixes, self.capacity()?)
@@ -64,9 +77,16 @@ impl Maps {
         for index in changes.recycled {
             self.clear(index)?;
         }
+        for (index, network) in changes.stay {
+            self.insert(&PREFIXES, network, index)?;
+        }
         for (index, network) in changes.enter {
             self.set_row(index, Known { network, in_force: true })?;
             self.insert(&PREFIXES, network, index)?;
+        }
+        let wanted: BTreeSet<Network> = prefixes.iter().collect();
+        for network in self.networks(&PREFIXES)?.difference(&wanted) {
+            self.remove(&PREFIXES, *network)?;
         }
         for (index, network) in changes.leave {
             self.remove(&PREFIXES, network)?;
@@ -85,11 +105,8 @@ impl Maps {
     }
 
     fn set_allowed(&mut self, networks: &[Network]) -> Result<(), Error> {
-        let wanted: BTreeSet<Network> = networks.iter().copied().collect();
-        if wanted.len() > abi::ALLOWED_MOST as usize {
-            return Err(Error::TooManyAllowed(wanted.len()));
-        }
-        let allowed = self.allowed()?;
+        let wanted = distinct(networks);
+        let allowed = self.networks(&ALLOWED)?;
         for network in wanted.difference(&allowed) {
             self.insert(&ALLOWED, *network, abi::ALLOWED)?;
         }
@@ -99,14 +116,14 @@ impl Maps {
         Ok(())
     }
 
-    /// The allowed networks in force.
-    fn allowed(&self) -> Result<BTreeSet<Network>, Error> {
-        let v4 = self.trie::<[u8; 4]>(ALLOWED.v4)?;
-        let v6 = self.trie::<[u8; 16]>(ALLOWED.v6)?;
+    /// What is in the tries.
+    fn networks(&self, tries: &Tries) -> Result<BTreeSet<Network>, Error> {
+        let v4 = self.trie::<[u8; 4]>(tries.v4)?;
+        let v6 = self.trie::<[u8; 16]>(tries.v6)?;
         let v4 = v4.keys().map(|key| key.map(|key| (IpAddr::from(key.data()), key.prefix_len())));
         let v6 = v6.keys().map(|key| key.map(|key| (IpAddr::from(key.data()), key.prefix_len())));
         let network = |(address, length)| Network::around(address, u8::try_from(length).unwrap_or(u8::MAX));
-        v4.chain(v6).map(|key| key.map(network).map_err(Error::map(ALLOWED.v4))).collect()
+        v4.chain(v6).map(|key| key.map(network).map_err(Error::map(tries.v4))).collect()
     }
 
     fn insert(&mut self, tries: &Tries, network: Network, index: u32) -> Result<(), Error> {
@@ -123,17 +140,16 @@ impl Maps {
         }
     }
 
+    /// Done also where it is not there.
     fn remove(&mut self, tries: &Tries, network: Network) -> Result<(), Error> {
         let length = network.length().into();
-        match network.address() {
-            IpAddr::V4(v4) => {
-                let removed = self.trie_mut(tries.v4)?.remove(&Key::new(length, v4.octets()));
-                removed.map_err(Error::map(tries.v4))
-            }
-            IpAddr::V6(v6) => {
-                let removed = self.trie_mut(tries.v6)?.remove(&Key::new(length, v6.octets()));
-                removed.map_err(Error::map(tries.v6))
-            }
+        let (name, removed) = match network.address() {
+            IpAddr::V4(v4) => (tries.v4, self.trie_mut(tries.v4)?.remove(&Key::new(length, v4.octets()))),
+            IpAddr::V6(v6) => (tries.v6, self.trie_mut(tries.v6)?.remove(&Key::new(length, v6.octets()))),
+        };
+        match removed {
+            Err(MapError::SyscallError(error)) if error.io_error.kind() == ErrorKind::NotFound => Ok(()),
+            removed => removed.map_err(Error::map(name)),
         }
     }
 
@@ -158,6 +174,10 @@ impl Maps {
         let settings = change(self.settings()?);
         self.array_mut(abi::SETTINGS)?.set(0, settings, 0).map_err(Error::map(abi::SETTINGS))
     }
+}
+
+fn distinct(networks: &[Network]) -> BTreeSet<Network> {
+    networks.iter().copied().collect()
 }
 
 /// A trie a family.

@@ -10,6 +10,8 @@ use crate::prefixes::{Network, Table};
 /// What has to change so that `wanted` is in force. A prefix that ever had an index keeps it, and with it its counters.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Changes {
+    /// Were in force and still are.
+    pub stay: Vec<(u32, Network)>,
     /// Come into force: their rows are written, then they enter the trie.
     pub enter: Vec<(u32, Network)>,
     /// No longer in force: they leave the trie, then their rows say so.
@@ -77,6 +79,8 @@ pub fn changes(known: &[Known], wanted: &Table, capacity: u32) -> Option<Changes
         };
         changes.enter.push((index, network));
     }
+    let stays = |row: &Known| row.in_force && wanted.contains(&row.network);
+    changes.stay = rows().filter(|(_, row)| stays(row)).map(|(index, row)| (index, row.network)).collect();
     changes.leave = rows().filter(|(_, row)| leaves(row)).map(|(index, row)| (index, row.network)).collect();
     Some(changes)
 }
@@ -121,6 +125,7 @@ mod tests {
         let changes =
             changes(&known, &table(&["11.0.0.0/8", "12.0.0.0/8", "13.0.0.0/8"]), abi::CAPACITY).unwrap();
         assert_eq!(changes.enter, [(3, network("11.0.0.0/8")), (5, network("13.0.0.0/8"))]);
+        assert_eq!(changes.stay, [(4, network("12.0.0.0/8"))]);
         assert_eq!(changes.leave, [(2, network("10.0.0.0/8"))]);
         assert!(changes.recycled.is_empty());
     }
@@ -128,7 +133,9 @@ mod tests {
     #[test]
     fn nothing_changes_when_nothing_changed() {
         let known = known(&[("10.0.0.0/8", true), ("11.0.0.0/8", false)]);
-        assert_eq!(changes(&known, &table(&["10.0.0.0/8"]), abi::CAPACITY), Some(Changes::default()));
+        let stay = vec![(2, network("10.0.0.0/8"))];
+        let unchanged = changes(&known, &table(&["10.0.0.0/8"]), abi::CAPACITY);
+        assert_eq!(unchanged, Some(Changes { stay, ..Changes::default() }));
     }
 
     #[test]
@@ -137,7 +144,9 @@ mod tests {
         let capacity = abi::CAPACITY - abi::FIRST_PREFIX;
         let mut known: Vec<_> = hosts(capacity).map(|network| Known { network, in_force: true }).collect();
         let full: Table = hosts(capacity).collect();
-        assert_eq!(changes(&known, &full, abi::CAPACITY), Some(Changes::default()));
+        let unchanged = changes(&known, &full, abi::CAPACITY).unwrap();
+        assert_eq!(unchanged.stay.len(), known.len());
+        assert_eq!(Changes { stay: Vec::new(), ..unchanged }, Changes::default());
 
         let wanted: Table = hosts(capacity - 1).chain([network("10.0.0.0/8")]).collect();
         assert_eq!(changes(&known, &wanted, abi::CAPACITY), None, "its index is still counting for another");

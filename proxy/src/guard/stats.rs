@@ -83,12 +83,7 @@ pub struct DroppedBy {
 /// Errors: no permission, or maps in another version's layout.
 pub fn read(pin: &str, detail: Detail) -> Result<Option<Stats>, Error> {
     let folder = Folder::named(pin)?;
-    let mut interfaces = Vec::new();
-    for interface in folder.links()? {
-        if link::interface_index(&folder, &interface)?.is_some() {
-            interfaces.push(interface);
-        }
-    }
+    let interfaces = link::attached(&folder)?;
     if interfaces.is_empty() {
         return Ok(None);
     }

@@ -18,6 +18,8 @@ pub struct Funnel {
     /// The operator's networks that are treated like Meta's; they count apart, as the guard has it.
     allowed: RwLock<Vec<Network>>,
     counts: Shared,
+    /// Whether `counts` are in the guard's map.
+    is_in_guard: bool,
 }
 
 /// Which prefixes are in force, and whose counts are where.
@@ -97,14 +99,21 @@ impl Funnel {
     pub fn new(table: Table, allowed: Vec<Network>) -> io::Result<Self> {
         let counts = Shared::private(Self::CELLS)?;
         let allowed = RwLock::new(allowed);
-        Ok(Self { counts, allowed, rows: RwLock::new(Arc::new(Rows::default().with(table))) })
+        let rows = RwLock::new(Arc::new(Rows::default().with(table)));
+        Ok(Self { counts, allowed, rows, is_in_guard: false })
     }
 
     /// From now on counts where the guard's readers look: `counts` are [`Funnel::CELLS`] numbers, `rows` say which
     /// belong to whom.
     pub fn move_to(&mut self, counts: Shared, rows: Vec<(Network, u32)>) {
         self.counts = counts;
+        self.is_in_guard = true;
         self.set_rows(rows);
+    }
+
+    /// Whether whoever reads the guard's maps reads these counts.
+    pub fn is_in_guard(&self) -> bool {
+        self.is_in_guard
     }
 
     /// Puts `table` in force; connections that are there already stay where they were counted.

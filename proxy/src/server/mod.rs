@@ -5,6 +5,7 @@ pub mod capacity;
 mod certificates;
 mod confine;
 mod generation;
+mod interfaces;
 mod listen;
 mod pages;
 mod parent;
@@ -38,7 +39,7 @@ pub use parent::{BadTakeover, ParentError, Start, is_given_sockets, read_and_wri
 pub use privileges::{BadUser, worker_user};
 
 use crate::access::Access;
-use crate::config::Config;
+use crate::config::{Config, Guard};
 use crate::datapath::{Life, Stage};
 use crate::net::{KernelTls, NoKernelTls};
 use crate::observe::{Funnel, Log, Metrics, clock};
@@ -50,6 +51,7 @@ use crate::upstream::dns::BadDns;
 use admin::Admin;
 use certificates::Certificates;
 use generation::{Door, Generation, Parts, kernel_tls, mode, note_missing_roots, protocols};
+use interfaces::Interfaces;
 use listen::Listener;
 use pages::{Reply, Status};
 use parent::{Order, Orders, Parent};
@@ -163,7 +165,12 @@ fn serve(
     let doors = protocols.into_iter().map(door).collect::<Result<_, ParentError>>()?;
     let admin = Admin::new(&config, &parent)?;
     // Before the first connection can come in, so that none goes uncounted.
-    let has_guard = config.guard.is_some() && attach(&mut funnel, &parent, &log);
+    let wants_guard = config.guard.as_ref().is_some_and(Guard::is_attached);
+    let has_guard = wants_guard && attach(&mut funnel, &parent, &log);
+    let interfaces = Interfaces::default();
+    if wants_guard {
+        interfaces.ask(&parent, &log);
+    }
     let kernel_tls = kernel_tls(config.ktls, &machine, &log);
     let control = runtime::Builder::new_current_thread().enable_all().build()?;
     let server = Server {
@@ -180,6 +187,7 @@ fn serve(
         doors,
         admin,
         has_guard,
+        interfaces,
     };
     LocalSet::new().block_on(&control, server.run(parent, orders))
 }
@@ -213,12 +221,13 @@ struct Server {
     doors: Vec<Door>,
     admin: Admin,
     has_guard: bool,
+    interfaces: Interfaces,
 }
 
 impl Server {
     async fn run(self, parent: Parent, orders: UnixStream) -> Result<(), StartError> {
         let Self { config, parts, funnel, machine, log, file, standing, refresher, .. } = self;
-        let Self { certificates, kernel_tls, doors, admin, has_guard, .. } = self;
+        let Self { certificates, kernel_tls, doors, admin, has_guard, interfaces, .. } = self;
         let mut orders = Orders::new(orders)?;
         let (stage, life) = watch::channel(Stage::Serving);
         let life = Life::new(life);
@@ -246,7 +255,15 @@ impl Server {
         let process = Process { since: clock::now(), file, last_reload: LastReload::default() };
         let last_reload = process.last_reload.clone();
         let own = Arc::clone(&prefixes);
-        let status = Status { now: now.clone(), parent: parent.clone(), prefixes, reload, life, process };
+        let status = Status {
+            now: now.clone(),
+            parent: parent.clone(),
+            prefixes,
+            interfaces: interfaces.clone(),
+            reload,
+            life,
+            process,
+        };
         let answering = admin.open(status, &parent, &log)?;
         let mut reloader =
             Reloader::new(config, machine, generations, answering, own, has_guard, parent.clone());
@@ -262,13 +279,18 @@ impl Server {
                         reloader.stop_answering();
                         break Stage::Replaced;
                     }
-                    Order::Reload => last_reload.note(&reloader.reload_and_tell()),
+                    Order::Reload => {
+                        last_reload.note(&reloader.reload_and_tell());
+                        interfaces.ask(&parent, &log);
+                    }
+                    Order::AskForInterfaces => interfaces.ask(&parent, &log),
                     Order::ReadCertificates => reloader.read_certificates_again(),
                 },
                 // Whoever asked may have gone; the log has it too.
                 Some(reply) = reloads.recv() => {
                     let outcome = reloader.reload_and_tell();
                     last_reload.note(&outcome);
+                    interfaces.ask(&parent, &log);
                     drop(Reply::send(reply, outcome));
                 }
             }

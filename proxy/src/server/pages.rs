@@ -3,6 +3,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::generation::Generation;
+use super::interfaces::Interfaces;
 use super::parent::{Parent, ParentError};
 use super::prefixes::Prefixes;
 use super::status::Process;
@@ -22,6 +23,7 @@ pub(super) struct Status {
     /// Who reads the guard's counters.
     pub(super) parent: Parent,
     pub(super) prefixes: Arc<Prefixes>,
+    pub(super) interfaces: Interfaces,
     pub(super) reload: mpsc::Sender<Reply>,
     pub(super) life: Life,
     pub(super) process: Process,
@@ -40,6 +42,7 @@ impl Pages for Status {
         if let Ok(Some(stats)) = self.parent.stats(Detail::Prefixes) {
             stats::expose(&stats, &mut to);
         }
+        self.interfaces.expose(&mut to);
         if let Some(renewal) = self.now().certificates.as_ref().and_then(|held| held.renewal()) {
             renewal.expose(&mut to);
         }
@@ -87,6 +90,10 @@ impl Pages for Status {
     fn unready(&self) -> Vec<String> {
         readiness::reasons(self)
     }
+
+    fn remarks(&self) -> Vec<String> {
+        self.interfaces.remarks()
+    }
 }
 
 impl Status {
@@ -101,7 +108,14 @@ impl Status {
     /// Errors: the parent, who reads what the guard has counted, does not answer.
     pub(super) fn stats_of(&self, now: &Generation, detail: Detail) -> Result<Document, ParentError> {
         let document = match self.parent.stats(detail) {
-            Ok(Some(stats)) => Document::attached(&stats),
+            Ok(Some(stats)) => {
+                let (mut document, funnel) = (Document::attached(&stats), &now.context.metrics.funnel);
+                // Attached since this process started, which counts elsewhere.
+                if !funnel.is_in_guard() {
+                    document.add_funnel(funnel);
+                }
+                document
+            }
             Ok(None) | Err(ParentError::Refused(_)) => Self::without_guard(now),
             Err(error @ ParentError::Gone(_)) => return Err(error),
         };

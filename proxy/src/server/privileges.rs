@@ -10,7 +10,7 @@ use rustix::thread::{
     set_no_new_privs,
 };
 
-use crate::config::Config;
+use crate::config::{Config, Guard};
 
 /// The package's user for the worker.
 const PACKAGED: &str = "hookgate-worker";
@@ -132,7 +132,8 @@ pub(super) fn admin_group(config: &Config, user: Option<&WorkerUser>) -> nix::Re
 /// Gives up what the parent will not need any more, also for whatever it may execute. For the calling thread alone, as
 /// [`give_up`].
 pub(super) fn keep_what_is_needed(config: &Config) -> io::Result<()> {
-    let needed = if config.guard.is_some() { KEPT | KEPT_FOR_GUARD } else { KEPT };
+    let has_guard = config.guard.as_ref().is_some_and(Guard::is_attached);
+    let needed = if has_guard { KEPT | KEPT_FOR_GUARD } else { KEPT };
     let CapabilitySets { effective, permitted, inheritable } = capabilities(None)?;
     let kept = CapabilitySets {
         effective: effective & needed,

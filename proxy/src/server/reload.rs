@@ -205,6 +205,10 @@ impl Reloader {
         }
         if self.has_guard && (self.is_guard_refused || self.config.guard != config.guard) {
             self.reload_guard(&context.metrics.funnel, &mut config, &mut report);
+        } else if self.has_guard {
+            self.attach_missing(&mut report);
+        } else if let Some(guard) = config.guard.as_ref().filter(|guard| !guard.is_attached()) {
+            context.metrics.funnel.set_allowed(guard.allow.clone());
         }
         note_what_is_missing(&context);
         let (mode, admin_hosts) = (mode(&config), config.admin_hosts().to_vec());
@@ -304,6 +308,14 @@ impl Reloader {
         }
     }
 
+    /// Attaches the guard to interfaces that have come since.
+    fn attach_missing(&self, report: &mut Report) {
+        match self.parent.attach_missing() {
+            Ok(changes) => changes.iter().for_each(|change| report.change(&format!("guard: {change}"))),
+            Err(error) => report.refuse(&format!("[guard]: {error}")),
+        }
+    }
+
     /// Reads the certificates' files, which have changed; those that do not work leave the old ones in force.
     pub(super) fn read_certificates_again(&self) {
         let now = self.generations.borrow();
@@ -359,7 +371,7 @@ impl Fixed {
             user: config.process.user.clone(),
             confine: config.process.confine,
             prefixes: config.prefixes.clone(),
-            guard: (!has_guard).then(|| config.guard.clone()),
+            guard: (!has_guard).then(|| wanted_guard(config).cloned()),
         }
     }
 
@@ -396,7 +408,13 @@ fn changes(before: &Config, after: &Config, fixed: &Fixed, has_other_dns: bool) 
         ("[admin] socket", fixed.admin_socket.as_deref() != after.admin_socket()),
         ("[process] user", fixed.user != after.process.user),
         ("[process] confine", fixed.confine != after.process.confine),
-        ("[guard]", fixed.guard.as_ref().is_some_and(|guard| guard.is_some() && *guard != after.guard)),
+        (
+            "[guard]",
+            fixed
+                .guard
+                .as_ref()
+                .is_some_and(|guard| guard.is_some() && guard.as_ref() != wanted_guard(after)),
+        ),
         ("[guard] refresh, registry or state", fixed.asks_others_than(&after.prefixes)),
     ];
     for (what, _) in needs_restart.iter().filter(|(_, differs)| *differs) {
@@ -405,10 +423,15 @@ fn changes(before: &Config, after: &Config, fixed: &Fixed, has_other_dns: bool) 
     if let (true, Some(parent)) = (needs_restart.iter().any(|(_, differs)| *differs), getppid()) {
         line(format!("`kill -USR2 {}` restarts it, and refuses no connection", parent.as_raw_nonzero()));
     }
-    if fixed.guard == Some(None) && after.guard.is_some() {
+    if fixed.guard == Some(None) && wanted_guard(after).is_some() {
         lines += NEEDS_FULL_RESTART;
     }
     lines
+}
+
+/// Where no interface is named, only prefixes and `allow` count.
+fn wanted_guard(config: &Config) -> Option<&config::Guard> {
+    config.guard.as_ref().filter(|guard| guard.is_attached())
 }
 
 fn files(generation: &Generation) -> Vec<(String, Fingerprint)> {

@@ -62,6 +62,9 @@ pub struct Interface {
     pub name: String,
     /// `native` or `generic`.
     pub xdp: String,
+    /// Why `auto` found no better mode.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -145,10 +148,11 @@ impl Document {
     pub const VERSION: u32 = 1;
 
     pub fn attached(stats: &guard::Stats) -> Self {
-        let interfaces = stats
-            .interfaces
-            .iter()
-            .map(|interface| Interface { name: interface.name.clone(), xdp: interface.xdp.to_string() });
+        let interfaces = stats.interfaces.iter().map(|interface| Interface {
+            name: interface.name.clone(),
+            xdp: interface.xdp.to_string(),
+            reason: interface.reason.clone(),
+        });
         let prefixes = stats.prefixes.iter();
         Self {
             version: Self::VERSION,
@@ -212,7 +216,10 @@ impl From<observe::FunnelCounts> for Funnel {
 impl Guard {
     /// One line: whether the guard runs, and where.
     pub fn describe(&self) -> String {
-        let interfaces = self.interfaces.iter().map(|i| format!("{} ({})", i.name, i.xdp));
+        let interfaces = self.interfaces.iter().map(|i| match &i.reason {
+            Some(reason) => format!("{} ({}: {reason})", i.name, i.xdp),
+            None => format!("{} ({})", i.name, i.xdp),
+        });
         let interfaces = interfaces.collect::<Vec<_>>().join(", ");
         match (self.state, &self.since) {
             (State::Attached, Some(since)) => {

@@ -10,9 +10,18 @@ use aya::Pod;
 use aya::maps::{MapData, MapError, MapType};
 
 // linux/bpf.h
+const BPF_MAP_CREATE: libc::c_long = 0;
+const BPF_OBJ_PIN: libc::c_long = 6;
 const BPF_OBJ_GET: libc::c_long = 7;
+const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
+const BPF_LINK_CREATE: libc::c_long = 28;
 const BPF_LINK_UPDATE: libc::c_long = 29;
+const BPF_LINK_GET_FD_BY_ID: libc::c_long = 30;
+const BPF_MAP_TYPE_ARRAY: u32 = 2;
+const BPF_LINK_TYPE_XDP: u32 = 6;
+/// The attach type.
+const BPF_XDP: u32 = 37;
 const BPF_F_RDONLY: u32 = 1 << 3;
 
 /// A pinned map, for reading alone: through this descriptor nobody can change it.
@@ -36,6 +45,49 @@ pub fn open_link(path: &Path) -> io::Result<OwnedFd> {
     open(path, 0)
 }
 
+/// A pinned program.
+///
+/// Errors: there is none, or no permission.
+pub fn open_program(path: &Path) -> io::Result<OwnedFd> {
+    open(path, 0)
+}
+
+/// Attaches an XDP program to an interface, for as long as the link is open or pinned. `flags`: `XDP_FLAGS_…`.
+///
+/// Errors: the interface has a program, or its driver does not take this one.
+pub fn create_xdp_link(program: BorrowedFd<'_>, interface: u32, flags: u32) -> io::Result<OwnedFd> {
+    /// The part of `union bpf_attr` for BPF_LINK_CREATE.
+    #[repr(C)]
+    struct Attributes {
+        prog_fd: i32,
+        target_ifindex: u32,
+        attach_type: u32,
+        flags: u32,
+    }
+    let prog_fd = program.as_raw_fd();
+    let mut attributes = Attributes { prog_fd, target_ifindex: interface, attach_type: BPF_XDP, flags };
+    // SAFETY: the attributes are this command's, and point to nothing.
+    unsafe { bpf_descriptor(BPF_LINK_CREATE, &mut attributes) }
+}
+
+/// Keeps a link, map or program at `path` in a BPF file system.
+///
+/// Errors: something is there, or no permission.
+pub fn pin(object: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    /// The part of `union bpf_attr` for BPF_OBJ_PIN.
+    #[repr(C)]
+    struct Attributes {
+        pathname: u64,
+        bpf_fd: i32,
+        file_flags: u32,
+    }
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let pathname = path.as_ptr().expose_provenance() as u64;
+    let mut attributes = Attributes { pathname, bpf_fd: object.as_raw_fd(), file_flags: 0 };
+    // SAFETY: the attributes are this command's, and `path` is a C string that outlives the call.
+    unsafe { bpf(BPF_OBJ_PIN, &mut attributes) }.map(|_| ())
+}
+
 /// Puts a program in the place of the one that a link holds, in one step.
 ///
 /// Errors: the link is gone from what it was attached to, or the program is of another kind.
@@ -52,6 +104,75 @@ pub fn update_link(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<
         Attributes { link_fd: link.as_raw_fd(), new_prog_fd: program.as_raw_fd(), flags: 0, old_prog_fd: 0 };
     // SAFETY: the attributes are this command's, and point to nothing.
     unsafe { bpf(BPF_LINK_UPDATE, &mut attributes) }.map(|_| ())
+}
+
+/// What the kernel tells of a link that holds an XDP program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct XdpLinkInfo {
+    pub link: u32,
+    pub program: u32,
+    /// The interface's index in the network namespace that it belongs to; `None`: it is gone.
+    pub interface: Option<u32>,
+}
+
+/// Errors: it holds no XDP program.
+pub fn xdp_link_info(link: BorrowedFd<'_>) -> io::Result<XdpLinkInfo> {
+    /// The part of `union bpf_attr` for BPF_OBJ_GET_INFO_BY_FD.
+    #[repr(C)]
+    struct Attributes {
+        bpf_fd: i32,
+        info_len: u32,
+        info: u64,
+    }
+    // `struct bpf_link_info` in words: type, id, program, padding, then what depends on the type.
+    let mut info = [0u32; 16];
+    let mut attributes = Attributes {
+        bpf_fd: link.as_raw_fd(),
+        info_len: size_of_val(&info) as u32,
+        info: info.as_mut_ptr().expose_provenance() as u64,
+    };
+    // SAFETY: the attributes are this command's; the kernel writes at most `info_len` bytes to `info`, which lives on.
+    unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attributes) }?;
+    let [kind, link, program, _, interface, ..] = info;
+    if kind != BPF_LINK_TYPE_XDP {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "not a link of an XDP program"));
+    }
+    Ok(XdpLinkInfo { link, program, interface: (interface != 0).then_some(interface) })
+}
+
+/// Another process's link, by its id.
+///
+/// Errors: it is gone, or no permission.
+pub fn link_by_id(id: u32) -> io::Result<OwnedFd> {
+    /// The part of `union bpf_attr` for BPF_LINK_GET_FD_BY_ID.
+    #[repr(C)]
+    struct Attributes {
+        link_id: u32,
+        next_id: u32,
+        open_flags: u32,
+    }
+    let mut attributes = Attributes { link_id: id, next_id: 0, open_flags: 0 };
+    // SAFETY: the attributes are this command's, and point to nothing.
+    unsafe { bpf_descriptor(BPF_LINK_GET_FD_BY_ID, &mut attributes) }
+}
+
+/// A new map with one element of `bytes` bytes.
+///
+/// Errors: no permission, or no memory.
+pub fn create_array(bytes: u32) -> io::Result<OwnedFd> {
+    /// The part of `union bpf_attr` for BPF_MAP_CREATE.
+    #[repr(C)]
+    struct Attributes {
+        map_type: u32,
+        key_size: u32,
+        value_size: u32,
+        max_entries: u32,
+    }
+    let key_size = size_of::<u32>() as u32;
+    let mut attributes =
+        Attributes { map_type: BPF_MAP_TYPE_ARRAY, key_size, value_size: bytes, max_entries: 1 };
+    // SAFETY: the attributes are this command's, and point to nothing.
+    unsafe { bpf_descriptor(BPF_MAP_CREATE, &mut attributes) }
 }
 
 /// Every entry of a hash map, each once, and in bounded time whatever is changed meanwhile: the kernel hands over whole
@@ -138,16 +259,25 @@ fn open(path: &Path, file_flags: u32) -> io::Result<OwnedFd> {
     let mut attributes =
         Attributes { pathname: path.as_ptr().expose_provenance() as u64, bpf_fd: 0, file_flags };
     // SAFETY: the attributes are this command's, and `path` is a C string that outlives the call.
-    let fd = unsafe { bpf(BPF_OBJ_GET, &mut attributes) }?;
+    unsafe { bpf_descriptor(BPF_OBJ_GET, &mut attributes) }
+}
+
+/// For a command that returns a new descriptor, which is close-on-exec.
+///
+/// # Safety
+/// As for [`bpf`], and `command` is such a one.
+unsafe fn bpf_descriptor<A>(command: libc::c_long, attributes: &mut A) -> io::Result<OwnedFd> {
+    // SAFETY: the caller vouches for it.
+    let fd = unsafe { bpf(command, attributes) }?;
     let fd = i32::try_from(fd).map_err(io::Error::other)?;
-    // SAFETY: a new descriptor (opened close-on-exec), nobody else's.
+    // SAFETY: a new descriptor, nobody else's.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// # Safety
 /// `attributes` are what the kernel expects of `command`; pointers in them are valid during the call.
 unsafe fn bpf<A>(command: libc::c_long, attributes: &mut A) -> io::Result<libc::c_long> {
-    // SAFETY: the kernel reads and writes `size` bytes of `attributes`, and what the caller vouches for.
+    // SAFETY: the kernel reads and writes at most `size` bytes of `attributes`, and what the caller vouches for.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut *attributes, size_of::<A>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }

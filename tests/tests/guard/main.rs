@@ -2,9 +2,11 @@
 
 mod attach;
 mod counting;
+mod crashes;
 mod flood;
 mod handshakes;
 mod hidden;
+mod interfaces;
 mod modes;
 mod peers;
 mod published;

@@ -200,8 +200,8 @@ fn connections_follow_from_the_memory_that_a_control_group_leaves() -> Result<()
 fn networks_of_the_guards_are_exempt_from_what_one_stranger_may_have() -> Result<()> {
     let origin = Origin::answering(OK)?;
     let config = format!(
-        "{PATIENT}[limits]\nconnections = 40\nper_source = 2\n[guard]\ninterfaces = [\"absent0\"]\n\
-         pin = \"hookgate-test-allow\"\nrefresh = \"off\"\nallow = [\"198.51.100.0/24\", \"2001:db8:7::/48\"]\n{}",
+        "{PATIENT}[limits]\nconnections = 40\nper_source = 2\n[guard]\ninterfaces = []\n\
+         refresh = \"off\"\nallow = [\"198.51.100.0/24\", \"2001:db8:7::/48\"]\n{}",
         upstream(origin.address(), "")
     );
     let relay = Limited::start(1000, 1000, "proxy_protocol_from = [\"127.0.0.0/8\"]", &config)?;

@@ -59,6 +59,7 @@ const AT_ANY_PACE: &[&str] = &[
     "flood::the_maps",
     "handshakes::",
     "hidden::",
+    "interfaces::",
     "modes::",
     "published::",
     "traffic::counting",

@@ -36,7 +36,7 @@ fn document(seconds: u64) -> Document {
             state: State::Attached,
             mode: Mode::Observe,
             since: Some("2026-11-24T09:00:00Z".into()),
-            interfaces: vec![Interface { name: "eth0".into(), xdp: "native".into() }],
+            interfaces: vec![Interface { name: "eth0".into(), xdp: "native".into(), reason: None }],
             handshakes_uncounted: None,
         },
         prefixes: (0..40)

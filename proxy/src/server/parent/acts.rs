@@ -8,7 +8,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, anyhow, bail, ensure};
+use anyhow::{Context as _, ensure};
 use nix::unistd::{Gid, geteuid};
 use rustix::fs::{MemfdFlags, memfd_create};
 use serde::Serialize;
@@ -17,13 +17,14 @@ use socket2::Socket;
 
 use super::Start;
 use super::Wish;
+use super::guarding::SupervisedGuard;
 use super::message::{Attached, InForce, Refusal, Request, StateRequest, Told, write_list};
 use super::named::Named;
-use super::takeover::{self, Meeting, Offered, Predecessor, Serving, Successor, UnderWay};
+use super::takeover::{Meeting, Offered, Predecessor, Serving, Successor, UnderWay};
 use crate::access::{Access as _, Disk, DiskState, MachineRoots, State as _};
 use crate::admin::AdminSocket;
 use crate::config::{self, Config, PrefixSource};
-use crate::guard;
+use crate::guard::{self, Absence};
 use crate::observe::{Log, clock};
 use crate::prefixes::{Network, Registered, Standing, Table};
 use crate::server::listen;
@@ -57,10 +58,7 @@ pub(super) struct Privileged {
     standing: Standing,
     /// The list that was read last and is not in force yet.
     next_list: Option<(PrefixSource, Table)>,
-    /// The guard's folder, once it is attached.
-    pin: Option<String>,
-    /// The guard may filter even where that will most likely lock somebody out.
-    may_lock_out: bool,
+    pub(super) guarding: SupervisedGuard,
     pub(super) log: Log,
 }
 
@@ -91,8 +89,7 @@ impl Privileged {
             prefixes: config.prefixes,
             standing,
             next_list: None,
-            pin: None,
-            may_lock_out,
+            guarding: SupervisedGuard::new(may_lock_out),
             log,
         }
     }
@@ -154,9 +151,14 @@ impl Privileged {
                 let (attached, map) = self.guard()?;
                 Ok((json(&attached)?.0, Some(map)))
             }
+            Request::AttachMissing => {
+                let (guard, table) = (self.named.guard.as_ref(), self.standing.table());
+                json(&self.guarding.attach_missing(guard, &table)?)
+            }
+            Request::Interfaces => json(&self.guarding.states(self.named.guard.as_ref())),
             Request::Stats(detail) => {
                 let read = |pin: &str| guard::read(pin, detail);
-                json(&self.pin.as_deref().map(read).transpose()?.flatten())
+                json(&self.pin().map(read).transpose()?.flatten())
             }
             Request::Refreshed(networks) => json(&self.refresh(networks)?),
             Request::Stored => match self.prefixes.load()? {
@@ -231,23 +233,14 @@ impl Privileged {
         let named = self.next.as_ref().unwrap_or(&self.named);
         let guard = named.guard.as_ref();
         let guard = guard.context("[guard] is gone: `hookgate guard detach` takes the program off")?;
-        if self.pin.as_ref().is_some_and(|pin| *pin != guard.pin) {
-            bail!("[guard] pin changed, and needs a restart");
-        }
-        let table = self.standing.table();
-        if !self.may_lock_out {
-            guard::locks_nobody_out(guard, &table)?;
-        }
-        let attached = guard::start(guard, &table).map_err(|error| match error {
-            guard::Error::NotPermitted if takeover::is_by_predecessor() => anyhow!(
-                "the process before this one ran without [guard], and has given up the capabilities for it: \
-                 restart from outside (`systemctl restart hookgate`)"
-            ),
-            error => error.into(),
-        })?;
-        self.pin = Some(guard.pin.clone());
-        let words = format!("{attached}, mode {}", guard.mode);
-        Ok((Attached { rows: attached.rows, words }, attached.funnel))
+        let absence = if self.next.is_some() { Absence::Refused } else { Absence::Awaited };
+        self.guarding.start(guard, &self.standing.table(), absence)
+    }
+
+    /// The folder in which a guard of this version is, or would be.
+    fn pin(&self) -> Option<&str> {
+        let configured = || self.named.guard.as_ref().filter(|guard| guard.is_attached());
+        self.guarding.pin.as_deref().or_else(|| configured().map(|guard| &*guard.pin))
     }
 
     /// The same checks as the worker has made: what it says is not believed. There is no way to force it from here: an
@@ -269,7 +262,8 @@ impl Privileged {
         if let Some(bad) = bad {
             self.log.note(&format!("prefixes: the configured list stands without the last refresh: {bad}"));
         }
-        if let (Some(guard), Some(_), false) = (&named.guard, &self.pin, self.may_lock_out) {
+        if let (Some(guard), Some(_), false) = (&named.guard, &self.guarding.pin, self.guarding.may_lock_out)
+        {
             guard::locks_nobody_out(guard, &standing.table())?;
         }
         self.next_list = Some((named.prefixes.clone(), configured));
@@ -285,7 +279,8 @@ impl Privileged {
     }
 
     fn put_in_force(&mut self, standing: Standing) -> anyhow::Result<InForce> {
-        let rows = self.pin.as_deref().map(|pin| guard::set_prefixes(pin, &standing.table())).transpose()?;
+        let pin = self.guarding.pin.as_deref();
+        let rows = pin.map(|pin| guard::set_prefixes(pin, &standing.table())).transpose()?;
         self.standing = standing.clone();
         Ok(InForce { standing, rows })
     }

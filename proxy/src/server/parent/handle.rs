@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 use super::message::{self, Attached, InForce, Refusal, Request, StateRequest, Told};
 use crate::access::{Access, MachineRoots, State, StateFile, read_state};
 use crate::config::Config;
-use crate::guard::{Detail, Stats};
+use crate::guard::{Detail, InterfaceState, Stats};
 use crate::prefixes::{Network, Standing};
 
 /// How long an answer may take: attaching the guard is the longest work.
@@ -103,6 +103,16 @@ impl Parent {
     pub(in super::super) fn guard(&self) -> Result<(Attached, OwnedFd), ParentError> {
         let (attached, map) = self.ask(&Request::Guard)?;
         Ok((attached, descriptor(map).map_err(ParentError::Gone)?))
+    }
+
+    /// Attaches the guard to configured interfaces that it is not on. Returns a line for each change.
+    pub(in super::super) fn attach_missing(&self) -> Result<Vec<String>, ParentError> {
+        self.ask(&Request::AttachMissing).map(|(changes, _)| changes)
+    }
+
+    /// The states of the configured interfaces.
+    pub(in super::super) fn interfaces(&self) -> Result<Vec<InterfaceState>, ParentError> {
+        self.ask(&Request::Interfaces).map(|(states, _)| states)
     }
 
     /// What the guard has counted; `None` while it is attached to no interface. Blocks until the answer is there.

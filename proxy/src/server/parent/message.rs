@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 
 use super::order::Order;
 use crate::access::StateFile;
-use crate::guard::Detail;
+use crate::guard::{Detail, InterfaceState};
 use crate::prefixes::{Network, Standing};
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -41,6 +41,10 @@ pub(super) enum Request {
     State(PathBuf, StateRequest),
     /// Put in force what the configuration says of the guard.
     Guard,
+    /// Attach the guard to configured interfaces that it is not on.
+    AttachMissing,
+    /// The states of the configured interfaces.
+    Interfaces,
     /// What the guard has counted.
     Stats(Detail),
     /// What the routing registry has of Meta's own: check it, put it in force, store it for the next start.
@@ -129,6 +133,7 @@ pub fn read_and_write(line: &[u8]) -> Vec<(String, Vec<u8>)> {
         anew::<Result<Option<String>, Refusal>>,
         anew::<Result<Attached, Refusal>>,
         anew::<Result<InForce, Refusal>>,
+        anew::<Result<Vec<InterfaceState>, Refusal>>,
     ];
     kinds.iter().filter_map(|anew| anew(line)).collect()
 }

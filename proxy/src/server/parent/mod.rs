@@ -3,6 +3,7 @@
 //! nothing else. The parent reads the worker's requests (JSON), whose strings the network may have chosen. They end together.
 
 mod acts;
+mod guarding;
 mod handle;
 mod message;
 mod named;
@@ -14,6 +15,7 @@ use std::io;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -25,7 +27,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader, Interest};
 use tokio::net::UnixStream;
 use tokio::runtime;
 use tokio::signal::unix::{self, SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::{MissedTickBehavior, interval};
 use zeroize::Zeroize as _;
 
@@ -40,7 +42,8 @@ use super::confine::Confinement;
 use super::systemd::Sockets;
 use super::{Machine, StartError, privileges, worker_user};
 use crate::access::MAX_STATE_BYTES;
-use crate::config::{Config, Confine};
+use crate::config::{Config, Confine, Guard};
+use crate::guard::Watch;
 use crate::observe::Log;
 use crate::prefixes::Standing;
 use crate::sys::{ForkResult, fork, give_back_free_memory};
@@ -196,6 +199,10 @@ async fn attend(
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // Growing would leave copies behind.
     let (mut line, mut listens) = (Vec::with_capacity(2 * MAX_STATE_BYTES), true);
+    let interfaces = Arc::new(Notify::new());
+    if privileged.named.guard.as_ref().is_some_and(Guard::is_attached) {
+        tokio::spawn(watch_interfaces(Arc::clone(&interfaces), privileged.log.clone()));
+    }
     let mut takeover = signal(SignalKind::user_defined2())?;
     let (report, mut outcomes) = mpsc::channel(1);
     let code = loop {
@@ -247,6 +254,11 @@ async fn attend(
                     }
                 }
             }
+            () = interfaces.notified(), if !privileged.is_replaced() => {
+                if privileged.guarding.follow(&privileged.log) {
+                    commander.give(Order::AskForInterfaces, &privileged.log);
+                }
+            }
             _ = look.tick() => {
                 if privileged.named.certificates.changed() {
                     commander.give(Order::ReadCertificates, &privileged.log);
@@ -259,6 +271,21 @@ async fn attend(
     };
     privileged.leave();
     Ok(u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+/// Tells when the interfaces are to be looked at again.
+async fn watch_interfaces(changed: Arc<Notify>, log: Log) {
+    let watching = async {
+        let watch = Watch::begin()?;
+        loop {
+            watch.next().await?;
+            changed.notify_one();
+        }
+    };
+    let Err::<(), io::Error>(error) = watching.await else { return };
+    log.note(&format!(
+        "guard: can't watch the interfaces, one that comes back needs `hookgate guard attach`: {error}"
+    ));
 }
 
 /// By whom this process is to be replaced.

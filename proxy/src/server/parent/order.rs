@@ -18,6 +18,8 @@ pub(in super::super) enum Order {
     Reload,
     /// Read the certificates' files again, which have changed.
     ReadCertificates,
+    /// Ask for the states of the guarded interfaces, which have changed.
+    AskForInterfaces,
     /// Another process has taken over: drain, and answer no operator any more.
     StepAside,
     /// Drain; the second one cuts.
