@@ -114,6 +114,12 @@ fn strangers_leave_slots_for_meta() -> Result<()> {
         hold(source)?;
     }
     assert_refused(&mut client_from("157.240.1.1")?)?;
+    // A request counts before its connection has arrived.
+    assert!(
+        wait_until(Duration::from_secs(5), || Ok(hole.connections() >= 9))?,
+        "{} connections",
+        hole.connections()
+    );
     assert_eq!(hole.connections(), 9);
     // What a stranger leaves can be used again.
     drop(held);
