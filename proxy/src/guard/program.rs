@@ -5,9 +5,9 @@ use aya::programs::{Program as Loaded, ProgramError, SockOps, TestRun as _, Test
 use aya::{Ebpf, EbpfLoader};
 use hookgate_ebpf::abi;
 
-use super::Error;
 use super::maps::MAPS;
 use super::pins::Folder;
+use super::{Error, support};
 
 #[cfg(embedded_guard)]
 const OBJECT: Option<&[u8]> =
@@ -61,8 +61,12 @@ impl Program {
 
     /// Lets the kernel look for failed handshakes from now on, or look with this program instead of an older one.
     ///
-    /// Errors: it has no memory for a timer, also not a little later.
+    /// Errors: it has no memory for a timer, also not a little later; or it would crash.
     pub fn begin_sweeps(&mut self) -> Result<(), Error> {
+        // Before Linux 5.18 blinding takes the address of a callback for a constant, and the timer calls what comes out.
+        if self.entry == abi::PROGRAM_LINEAR && support::jit_may_be_hardened() {
+            return Err(Error::HardenedJit);
+        }
         /// One run that fails is nothing unusual: the kernel does not wait for memory here.
         const TRIES: u32 = 10_000;
         let sweeps: &mut Xdp = self.named(abi::SWEEPS)?;

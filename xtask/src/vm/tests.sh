@@ -1,4 +1,4 @@
-# Runs the tests in the guest, on the host's programs and files; what stands before this names BUSYBOX and MODULES, what
+# Runs the tests in the guest, on the host's programs and files; what stands before this sets BUSYBOX, MODULES and JIT_HARDEN, what
 # comes after is a line for each test binary, and `finish`.
 set -e
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
@@ -13,8 +13,8 @@ mount -t bpf bpf /sys/fs/bpf
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mount -t tracefs tracefs /sys/kernel/tracing
 ulimit -Hn 524288
-# As hardened machines do, to programs of everybody: constants are blinded.
-echo 2 >/proc/sys/net/core/bpf_jit_harden
+# 2: as hardened machines do, to programs of everybody: constants are blinded.
+echo "$JIT_HARDEN" >/proc/sys/net/core/bpf_jit_harden
 ip link set lo up
 
 # The kernel asks for its modules by itself.
