@@ -11,7 +11,7 @@ use aya_ebpf::bindings::BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB;
 use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_PASS};
 use aya_ebpf::macros::{sock_ops, xdp};
 use aya_ebpf::programs::{SockOpsContext, XdpContext};
-use hookgate_ebpf::packet::{self, Found, Packet};
+use hookgate_ebpf::packet::{self, Found, Judge, Packet};
 use hookgate_ebpf::verdict::Reason;
 
 use program::{Frame, Socket, admit, admit_hidden, completed, is_guarded};
@@ -29,13 +29,24 @@ pub fn hookgate_linear(ctx: XdpContext) -> u32 {
 
 #[inline(always)]
 fn filter(frame: &impl Packet) -> u32 {
-    match packet::parse(frame) {
-        Found::Segment(segment) if is_guarded(segment.destination_port) => admit(frame, &segment),
-        Found::ShortFragment { source, destination_port } if is_guarded(destination_port) => {
-            admit_hidden(frame, source, Reason::Fragment)
+    packet::parse_and_judge(frame, &Filter(frame))
+}
+
+struct Filter<'f, F>(&'f F);
+
+impl<F: Packet> Judge for Filter<'_, F> {
+    type Verdict = u32;
+
+    #[inline(always)]
+    fn judge(&self, found: Found) -> u32 {
+        match found {
+            Found::Segment(segment) if is_guarded(segment.destination_port) => admit(self.0, &segment),
+            Found::ShortFragment { source, destination_port } if is_guarded(destination_port) => {
+                admit_hidden(self.0, source, Reason::Fragment)
+            }
+            Found::LongChain { source } => admit_hidden(self.0, source, Reason::Extensions),
+            _ => XDP_PASS,
         }
-        Found::LongChain { source } => admit_hidden(frame, source, Reason::Extensions),
-        _ => XDP_PASS,
     }
 }
 

@@ -13,6 +13,9 @@ pub trait Packet {
 
     /// The whole frame's length, of which the first part may be all that is readable.
     fn bytes(&self) -> u64;
+
+    /// Whether the frame goes on up to `end`, of which it is known that it cannot be read.
+    fn reaches(&self, end: usize) -> bool;
 }
 
 /// What the guard wants to know of a TCP segment.
@@ -103,6 +106,8 @@ const IPV4_HEADER: usize = 20;
 const MORE_FRAGMENTS: u16 = 0x2000;
 const FRAGMENT_OFFSET: u16 = 0x1fff;
 const IPV6_HEADER: usize = 40;
+/// Where source and destination begin in it.
+const IPV6_ADDRESSES: usize = 8;
 /// The unit of IPv6 extension lengths.
 const OCTETS: usize = 8;
 /// More than any honest packet has (RFC 8200 §4.1 knows seven places), and few enough for the verifier.
@@ -137,44 +142,36 @@ pub enum Found {
 }
 
 /// What there is in an Ethernet frame, behind up to two VLAN tags.
-#[inline(always)]
 pub fn parse<P: Packet>(packet: &P) -> Found {
-    let Some((ethertype, at)) = ethernet(packet) else { return Found::Nothing };
-    let carried = match ethertype {
-        ETHERTYPE_IPV4 => ipv4(packet, at),
-        ETHERTYPE_IPV6 => ipv6(packet, at),
-        _ => None,
-    };
-    match carried {
-        Some(Carried::Tcp(ip)) => match segment(packet, &ip) {
-            Some(segment) => Found::Segment(segment),
-            // There is one, out of sight.
-            None if packet.bytes() >= (ip.tcp + TCP_HEADER) as u64 => Found::LongChain { source: ip.source },
-            None => Found::Nothing,
-        },
-        Some(Carried::Fragment(ip)) => match packet.read::<PORTS>(ip.tcp) {
-            Some([_, _, port @ ..]) => {
-                Found::ShortFragment { source: ip.source, destination_port: u16::from_be_bytes(port) }
-            }
-            None => Found::Nothing,
-        },
-        Some(Carried::LongChain(source)) => Found::LongChain { source },
-        None => Found::Nothing,
+    struct Itself;
+    impl Judge for Itself {
+        type Verdict = Found;
+
+        #[inline(always)]
+        fn judge(&self, found: Found) -> Found {
+            found
+        }
     }
+    parse_and_judge(packet, &Itself)
 }
 
-/// `None`: the readable part of the frame ends before its header does.
+/// What is to be done about what there is in a frame.
+pub trait Judge {
+    type Verdict;
+
+    /// To be inlined.
+    fn judge(&self, found: Found) -> Self::Verdict;
+}
+
+/// The same, judged at each place where it is found. So nothing is put together from several places, of which each knows
+/// but a part: a verifier before Linux 6.3 takes no program that reads what was not written, even if it does not matter.
 #[inline(always)]
-fn segment<P: Packet>(packet: &P, ip: &Ip) -> Option<Segment> {
-    let header: [u8; TCP_HEADER] = packet.read(ip.tcp)?;
-    Some(Segment {
-        source: ip.source,
-        destination: ip.destination,
-        source_port: u16::from_be_bytes([header[0], header[1]]),
-        destination_port: u16::from_be_bytes([header[2], header[3]]),
-        sequence: u32::from_be_bytes([header[4], header[5], header[6], header[7]]),
-        flags: Flags(header[13]),
-    })
+pub fn parse_and_judge<P: Packet, J: Judge>(packet: &P, judge: &J) -> J::Verdict {
+    match ethernet(packet) {
+        Some((ETHERTYPE_IPV4, at)) => ipv4(packet, at, judge),
+        Some((ETHERTYPE_IPV6, at)) => ipv6(packet, at, judge),
+        _ => judge.judge(Found::Nothing),
+    }
 }
 
 /// An IP packet that carries TCP.
@@ -185,12 +182,32 @@ struct Ip {
     tcp: usize,
 }
 
-/// What an IP packet carries, as far as the guard is concerned.
-enum Carried {
-    Tcp(Ip),
-    /// The ports, and not all of the TCP header.
-    Fragment(Ip),
-    LongChain(Address),
+#[inline(always)]
+fn segment<P: Packet, J: Judge>(packet: &P, ip: &Ip, judge: &J) -> J::Verdict {
+    let Some(header) = packet.read::<TCP_HEADER>(ip.tcp) else {
+        // There is one, out of sight; or the frame was cut.
+        if packet.reaches(ip.tcp + TCP_HEADER) {
+            return judge.judge(Found::LongChain { source: ip.source });
+        }
+        return judge.judge(Found::Nothing);
+    };
+    judge.judge(Found::Segment(Segment {
+        source: ip.source,
+        destination: ip.destination,
+        source_port: u16::from_be_bytes([header[0], header[1]]),
+        destination_port: u16::from_be_bytes([header[2], header[3]]),
+        sequence: u32::from_be_bytes([header[4], header[5], header[6], header[7]]),
+        flags: Flags(header[13]),
+    }))
+}
+
+#[inline(always)]
+fn short_fragment<P: Packet, J: Judge>(packet: &P, ip: &Ip, judge: &J) -> J::Verdict {
+    match packet.read::<PORTS>(ip.tcp) {
+        Some([_, _, port @ ..]) => judge
+            .judge(Found::ShortFragment { source: ip.source, destination_port: u16::from_be_bytes(port) }),
+        None => judge.judge(Found::Nothing),
+    }
 }
 
 /// The type of what the frame carries, and where that begins.
@@ -210,8 +227,8 @@ fn ethernet<P: Packet>(packet: &P) -> Option<(u16, usize)> {
 
 /// RFC 791 §3.1.
 #[inline(always)]
-fn ipv4<P: Packet>(packet: &P, at: usize) -> Option<Carried> {
-    let header: [u8; IPV4_HEADER] = packet.read(at)?;
+fn ipv4<P: Packet, J: Judge>(packet: &P, at: usize, judge: &J) -> J::Verdict {
+    let Some(header) = packet.read::<IPV4_HEADER>(at) else { return judge.judge(Found::Nothing) };
     let header_bytes = usize::from(header[0] & 0x0f) * 4;
     let total_bytes = usize::from(u16::from_be_bytes([header[2], header[3]]));
     let flags_and_offset = u16::from_be_bytes([header[6], header[7]]);
@@ -220,7 +237,7 @@ fn ipv4<P: Packet>(packet: &P, at: usize) -> Option<Carried> {
         && header[9] == TCP
         && flags_and_offset & FRAGMENT_OFFSET == 0;
     if !carries_tcp {
-        return None;
+        return judge.judge(Found::Nothing);
     }
     let ip = Ip {
         source: Address::V4([header[12], header[13], header[14], header[15]]),
@@ -229,33 +246,43 @@ fn ipv4<P: Packet>(packet: &P, at: usize) -> Option<Carried> {
     };
     // What lies behind the packet's own end is Ethernet's padding.
     if total_bytes >= header_bytes + TCP_HEADER || total_bytes == 0 && is_jumbo(packet, at) {
-        return Some(Carried::Tcp(ip));
+        return segment(packet, &ip, judge);
     }
-    let has_ports = total_bytes >= header_bytes + PORTS;
-    (has_ports && flags_and_offset & MORE_FRAGMENTS != 0).then_some(Carried::Fragment(ip))
+    if total_bytes >= header_bytes + PORTS && flags_and_offset & MORE_FRAGMENTS != 0 {
+        return short_fragment(packet, &ip, judge);
+    }
+    judge.judge(Found::Nothing)
 }
 
 /// RFC 8200 §3 and §4.
 #[inline(always)]
-fn ipv6<P: Packet>(packet: &P, at: usize) -> Option<Carried> {
-    let start: [u8; 8] = packet.read(at)?;
+fn ipv6<P: Packet, J: Judge>(packet: &P, at: usize, judge: &J) -> J::Verdict {
+    let Some(header) = packet.read::<IPV6_HEADER>(at) else { return judge.judge(Found::Nothing) };
+    let (start, addresses) = header.split_at(IPV6_ADDRESSES);
+    let (Some(source), Some(destination)) = (addresses.first_chunk(), addresses.last_chunk()) else {
+        return judge.judge(Found::Nothing);
+    };
     if start[0] >> 4 != 6 {
-        return None;
+        return judge.judge(Found::Nothing);
     }
     let payload_bytes = usize::from(u16::from_be_bytes([start[4], start[5]]));
     let payload = at + IPV6_HEADER;
-    let source = Address::V6(packet.read(at + 8)?);
-    let (tcp, has_more) = match follow_chain(packet, start[6], payload) {
-        Chain::Tcp { at, has_more } => (at, has_more),
-        Chain::TooLong => return Some(Carried::LongChain(source)),
-        Chain::Elsewhere => return None,
-    };
-    let ip = Ip { source, destination: Address::V6(packet.read(at + 24)?), tcp };
-    let end = payload + payload_bytes;
-    if tcp + TCP_HEADER <= end || payload_bytes == 0 && is_jumbo(packet, at) {
-        return Some(Carried::Tcp(ip));
+    let chain = follow_chain(packet, start[6], payload);
+    let source = Address::V6(*source);
+    match chain.leads {
+        Leads::Elsewhere => return judge.judge(Found::Nothing),
+        Leads::OutOfSight => return judge.judge(Found::LongChain { source }),
+        Leads::ToTcp => {}
     }
-    (has_more && tcp + PORTS <= end).then_some(Carried::Fragment(ip))
+    let (ip, end) =
+        (Ip { source, destination: Address::V6(*destination), tcp: chain.at }, payload + payload_bytes);
+    if ip.tcp + TCP_HEADER <= end || payload_bytes == 0 && is_jumbo(packet, at) {
+        return segment(packet, &ip, judge);
+    }
+    if chain.has_more && ip.tcp + PORTS <= end {
+        return short_fragment(packet, &ip, judge);
+    }
+    judge.judge(Found::Nothing)
 }
 
 /// Whether what begins at `at` is longer than IP's length field can say. The kernel's own bundles of segments are (BIG
@@ -265,46 +292,56 @@ fn is_jumbo<P: Packet>(packet: &P, at: usize) -> bool {
     packet.bytes() > at as u64 + u64::from(u16::MAX)
 }
 
-/// Where a chain of extension headers leads.
-enum Chain {
-    Tcp {
-        at: usize,
-        /// Behind a fragment header that announces more fragments.
-        has_more: bool,
-    },
+/// A chain of extension headers, as far as it was followed.
+struct Chain {
+    leads: Leads,
+    at: usize,
+    /// Behind a fragment header that announces more fragments.
+    has_more: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Leads {
+    ToTcp,
     /// Further than it is followed, or can be: its end lies behind the readable part of the frame.
-    TooLong,
+    OutOfSight,
     Elsewhere,
 }
 
 #[inline(always)]
-fn follow_chain<P: Packet>(packet: &P, first: u8, mut at: usize) -> Chain {
-    let (mut next, mut has_more) = (first, false);
+fn follow_chain<P: Packet>(packet: &P, first: u8, at: usize) -> Chain {
+    let mut chain = Chain { leads: Leads::Elsewhere, at, has_more: false };
+    let mut next = first;
     for _ in 0..EXTENSIONS {
-        if next == TCP {
-            return Chain::Tcp { at, has_more };
+        if !is_extension(next) {
+            break;
         }
-        let Some([following, length, offset @ ..]) = packet.read::<4>(at) else {
-            let is_there = packet.bytes() >= at as u64 + 4;
-            return if is_there && is_extension(next) { Chain::TooLong } else { Chain::Elsewhere };
+        let Some([following, length, offset @ ..]) = packet.read::<4>(chain.at) else {
+            if packet.reaches(chain.at + 4) {
+                chain.leads = Leads::OutOfSight;
+            }
+            return chain;
         };
-        let bytes = match next {
-            HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS => (usize::from(length) + 1) * OCTETS,
+        chain.at += match next {
             AUTHENTICATION => (usize::from(length) + 2) * 4, // RFC 4302 §2.2
-            FRAGMENT if u16::from_be_bytes(offset) & 0xfff8 == 0 => {
-                has_more |= u16::from_be_bytes(offset) & 1 != 0;
+            FRAGMENT => {
+                let offset = u16::from_be_bytes(offset);
+                if offset & 0xfff8 != 0 {
+                    return chain; // not the first
+                }
+                chain.has_more |= offset & 1 != 0;
                 OCTETS
             }
-            _ => return Chain::Elsewhere,
+            _ => (usize::from(length) + 1) * OCTETS,
         };
         next = following;
-        at += bytes;
     }
-    match next {
-        TCP => Chain::Tcp { at, has_more },
-        next if is_extension(next) => Chain::TooLong,
-        _ => Chain::Elsewhere,
+    if next == TCP {
+        chain.leads = Leads::ToTcp;
+    } else if is_extension(next) {
+        chain.leads = Leads::OutOfSight;
     }
+    chain
 }
 
 #[inline(always)]

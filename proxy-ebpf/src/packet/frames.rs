@@ -28,6 +28,10 @@ impl Packet for Bytes<'_> {
     fn bytes(&self) -> u64 {
         self.0.len() as u64
     }
+
+    fn reaches(&self, _: usize) -> bool {
+        false
+    }
 }
 
 /// A VLAN tag: its type and id 7.

@@ -34,6 +34,10 @@ impl Packet for Readable<'_> {
     fn bytes(&self) -> u64 {
         self.0.len() as u64
     }
+
+    fn reaches(&self, end: usize) -> bool {
+        self.0.len() >= end
+    }
 }
 
 #[test]

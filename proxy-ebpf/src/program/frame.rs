@@ -34,4 +34,9 @@ impl<const FRAGMENTS: bool> Packet for Frame<FRAGMENTS> {
         // SAFETY: the context that the kernel gave.
         unsafe { bpf_xdp_get_buff_len(self.ctx.as_ptr().cast()) }
     }
+
+    #[inline(always)]
+    fn reaches(&self, end: usize) -> bool {
+        FRAGMENTS && self.bytes() >= end as u64
+    }
 }

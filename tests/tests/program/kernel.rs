@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, PerCpuArray};
 use aya::programs::{TestRun as _, TestRunOptions, Xdp};
@@ -31,21 +31,17 @@ pub struct Program {
 impl Program {
     /// Looks at port 443, in mode `observe`, without a prefix. Somebody might tell of handshakes, and never does.
     pub fn load() -> Result<Self> {
-        Self::named(abi::PROGRAM)
+        Self::of(&object()?, if hands_over_fragments()? { abi::PROGRAM } else { abi::PROGRAM_LINEAR })
     }
 
     /// The one for kernels that hand over no frames in fragments.
     pub fn linear() -> Result<Self> {
-        Self::named(abi::PROGRAM_LINEAR)
+        Self::of(&object()?, abi::PROGRAM_LINEAR)
     }
 
-    /// The same, where the timer could not be set.
+    /// Where the timer could not be set.
     pub fn without_sweeps() -> Result<Self> {
-        Self::prepared(&object()?, abi::PROGRAM)
-    }
-
-    fn named(name: &'static str) -> Result<Self> {
-        Self::of(&object()?, name)
+        Self::prepared(&object()?, abi::PROGRAM_LINEAR)
     }
 
     /// The program `name` of an object file, with as much as it has of what there is to set.
@@ -194,6 +190,14 @@ impl Program {
     fn map_mut(&mut self, name: &str) -> Result<&mut Map> {
         self.ebpf.map_mut(name).with_context(|| format!("no map {name}"))
     }
+}
+
+/// Whether this kernel's XDP knows frames in fragments: since Linux 5.18.
+pub fn hands_over_fragments() -> Result<bool> {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    let mut numbers = release.split(['.', '-']).map(|number| number.trim().parse::<u32>());
+    let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else { bail!("{release:?}") };
+    Ok((major, minor) >= (5, 18))
 }
 
 /// The object file that the binary under test embeds.
