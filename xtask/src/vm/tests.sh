@@ -22,8 +22,10 @@ mkdir -p "/lib/modules/$release"
 mount --bind "$MODULES" "/lib/modules/$release"
 ln -s "$BUSYBOX" /run/modprobe
 echo /run/modprobe >/proc/sys/kernel/modprobe
-# But for this one, which systemd has loaded for the processor: with it, encrypting costs what it costs elsewhere.
+# But for those that systemd has loaded: one for the processor, with which encrypting costs what it costs elsewhere, and one
+# that makes /dev/net/tun.
 /run/modprobe aesni_intel
+/run/modprobe tun
 
 # The console is the kernel's; this line is ours alone.
 exec 3>/dev/ttyS1
