@@ -38,7 +38,7 @@ pub const SWEEP: &str = "SWEEP";
 pub const UNTRACKED: &str = "UNTRACKED";
 /// [`crate::block::Block`] of Meta's from which no handshake was completed yet → [`Seen`]. The least recently seen gives way.
 pub const SEEN: &str = "SEEN";
-/// [`crate::block::Block`] of Meta's from which one was → [`Seen`]. None gives way: nobody gets in by sending packets.
+/// [`crate::block::Block`] of Meta's that has completed a handshake → [`Seen`]. No entry is evicted: packets alone make none.
 pub const PROVEN: &str = "PROVEN";
 /// [`crate::block::Block`] of a stranger → [`Stranger`]. The least recently seen gives way.
 pub const STRANGERS: &str = "STRANGERS";
@@ -189,8 +189,8 @@ impl Counters {
     }
 }
 
-/// Which handshake a SYN belongs to: whose it is, and the number it begins with. Not where to, since that is rewritten on
-/// the way to the socket by whoever publishes ports (REDIRECT, DNAT). An IPv4 address is mapped into IPv6 (RFC 4291 §2.5.5.2).
+/// Which handshake a SYN belongs to: its source address, source port and sequence number. The destination is left out,
+/// because REDIRECT and DNAT rewrite it before the packet reaches the socket. An IPv4 address is mapped into IPv6 (RFC 4291 §2.5.5.2).
 #[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AttemptKey {

@@ -121,7 +121,7 @@ const AUTHENTICATION: u8 = 51;
 const DESTINATION_OPTIONS: u8 = 60;
 
 const TCP_HEADER: usize = 20;
-/// The part of it that says who talks to whom.
+/// Source and destination port, with which it begins.
 const PORTS: usize = 4;
 
 /// What there is in a frame.
