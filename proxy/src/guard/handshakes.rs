@@ -1,8 +1,7 @@
 //! The program that is told of completed handshakes: on the root of the cgroup hierarchy, through a pinned link of its
 //! own. Without it the guard counts everything else.
 
-use std::fs;
-use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::fd::AsFd as _;
 use std::path::Path;
 
 use aya::programs::CgroupAttachMode;
@@ -10,7 +9,7 @@ use aya::programs::links::FdLink;
 
 use super::pins::Folder;
 use super::program::Program;
-use super::{Continuity, Error, cgroup};
+use super::{Continuity, Error, cgroup, fdinfo};
 use crate::sys::bpf;
 
 /// Attached; goes with this value unless it is pinned.
@@ -58,10 +57,6 @@ pub fn why_uncounted(folder: &Folder) -> Result<Option<Error>, Error> {
 
 /// Whether the kernel has detached a pinned link because its cgroup, a container's for example, is gone.
 fn has_lost_its_cgroup(link: &Path) -> bool {
-    let fdinfo = bpf::open_link(link)
-        .and_then(|link| fs::read_to_string(format!("/proc/self/fdinfo/{}", link.as_raw_fd())));
-    fdinfo.is_ok_and(|fdinfo| {
-        let id = fdinfo.lines().find_map(|line| line.strip_prefix("cgroup_id:"));
-        id.is_some_and(|id| id.trim() == "0")
-    })
+    let id = bpf::open_link(link).and_then(|link| fdinfo::field(link.as_fd(), "cgroup_id"));
+    id.is_ok_and(|id| id.as_deref() == Some("0"))
 }

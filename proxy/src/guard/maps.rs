@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 
 use aya::Pod;
@@ -12,7 +12,7 @@ use hookgate_ebpf::abi::{self, Counters, Settings, Sweep};
 use super::pins::Folder;
 use super::program::Program;
 use super::rows::Known;
-use super::{Continuity, Error};
+use super::{Continuity, Error, fdinfo};
 use crate::prefixes::Network;
 use crate::sys;
 
@@ -244,14 +244,13 @@ fn memory_of(map: &Map) -> Result<u64, MapError> {
     else {
         return Err(MapError::InvalidMapType { map_type: 0 });
     };
-    let path = format!("/proc/self/fdinfo/{}", data.fd().as_fd().as_raw_fd());
-    let text = std::fs::read_to_string(path).map_err(MapError::IoError)?;
-    let bytes = text.lines().find_map(|line| line.strip_prefix("memlock:")).map(str::trim).map(str::parse);
-    bytes.and_then(Result::ok).ok_or_else(|| MapError::IoError(ErrorKind::InvalidData.into()))
+    let bytes = fdinfo::field(data.fd().as_fd(), "memlock").map_err(MapError::IoError)?;
+    let bytes = bytes.and_then(|bytes| bytes.parse().ok());
+    bytes.ok_or_else(|| MapError::IoError(ErrorKind::InvalidData.into()))
 }
 
 /// What all CPUs together counted.
-pub fn sum<'a>(per_cpu: impl Iterator<Item = &'a Counters>) -> Counters {
+fn sum<'a>(per_cpu: impl Iterator<Item = &'a Counters>) -> Counters {
     per_cpu.fold(Counters::default(), |mut sum, cpu| {
         sum.add(cpu);
         sum

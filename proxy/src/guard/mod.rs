@@ -6,6 +6,7 @@ mod blocks;
 mod cgroup;
 mod clock;
 mod error;
+mod fdinfo;
 mod handshakes;
 mod holder;
 mod link;
@@ -120,13 +121,17 @@ impl fmt::Display for Attached {
     }
 }
 
-/// `eth0 (native)`
 impl fmt::Display for Interface {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.reason {
-            Some(reason) => write!(f, "{} ({}: {reason})", self.name, self.xdp),
-            None => write!(f, "{} ({})", self.name, self.xdp),
-        }
+        f.write_str(&interface_in_words(&self.name, self.xdp, self.reason.as_deref()))
+    }
+}
+
+/// `eth0 (native)`, or `eth0 (generic: why not native)`.
+pub fn interface_in_words(name: &str, xdp: impl fmt::Display, reason: Option<&str>) -> String {
+    match reason {
+        Some(reason) => format!("{name} ({xdp}: {reason})"),
+        None => format!("{name} ({xdp})"),
     }
 }
 

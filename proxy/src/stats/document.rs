@@ -216,10 +216,8 @@ impl From<observe::FunnelCounts> for Funnel {
 impl Guard {
     /// One line: whether the guard runs, and where.
     pub fn describe(&self) -> String {
-        let interfaces = self.interfaces.iter().map(|i| match &i.reason {
-            Some(reason) => format!("{} ({}: {reason})", i.name, i.xdp),
-            None => format!("{} ({})", i.name, i.xdp),
-        });
+        let in_words = |i: &Interface| guard::interface_in_words(&i.name, &i.xdp, i.reason.as_deref());
+        let interfaces = self.interfaces.iter().map(in_words);
         let interfaces = interfaces.collect::<Vec<_>>().join(", ");
         match (self.state, &self.since) {
             (State::Attached, Some(since)) => {
