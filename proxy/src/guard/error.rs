@@ -110,10 +110,12 @@ pub enum Error {
     #[error("the kernel can't run the program that begins to look for failed handshakes")]
     Sweeps(#[source] ProgramError),
     #[error(
-        "this kernel (before Linux 5.18) would crash, since net.core.bpf_jit_harden is on, or can't be read in this network \
-         namespace: run `sysctl -w net.core.bpf_jit_harden=0`, then `hookgate guard attach`"
+        "this kernel (before Linux 5.18) would crash, since net.core.bpf_jit_harden is on: run `sysctl -w \
+         net.core.bpf_jit_harden=0` in the machine's first network namespace, then `hookgate guard attach`"
     )]
     HardenedJit,
+    #[error("can't find out whether net.core.bpf_jit_harden is on, with which this kernel (before Linux 5.18) would crash")]
+    BlindingUnknown(#[source] io::Error),
     #[error("the kernel has no memory for a timer: free some, then `hookgate guard attach`")]
     NoTimer,
     #[error("it could not be arranged when the guard was attached: `hookgate guard attach` says why")]

@@ -5,9 +5,10 @@ use aya::programs::{Program as Loaded, ProgramError, SockOps, TestRun as _, Test
 use aya::{Ebpf, EbpfLoader};
 use hookgate_ebpf::abi;
 
+use super::Error;
 use super::maps::MAPS;
 use super::pins::Folder;
-use super::{Error, support};
+use crate::sys::bpf;
 
 #[cfg(embedded_guard)]
 const OBJECT: Option<&[u8]> =
@@ -64,7 +65,7 @@ impl Program {
     /// Errors: it has no memory for a timer, also not a little later; or it would crash.
     pub fn begin_sweeps(&mut self) -> Result<(), Error> {
         // Before Linux 5.18 blinding takes the address of a callback for a constant, and the timer calls what comes out.
-        if self.entry == abi::PROGRAM_LINEAR && support::jit_may_be_hardened() {
+        if self.entry == abi::PROGRAM_LINEAR && bpf::blinds_constants().map_err(Error::BlindingUnknown)? {
             return Err(Error::HardenedJit);
         }
         /// One run that fails is nothing unusual: the kernel does not wait for memory here.

@@ -1,11 +1,8 @@
 //! What this binary, this kernel and this process can do.
 
-use std::fs::{self, File};
-use std::os::fd::AsFd as _;
 use std::path::Path;
-use std::thread;
 
-use rustix::thread::{CapabilitySet, LinkNameSpaceType, capabilities, move_into_link_name_space};
+use rustix::thread::{CapabilitySet, capabilities};
 
 use super::program::Program;
 use super::{Error, maps, pins, program};
@@ -40,20 +37,6 @@ pub fn probe() -> Result<Option<Error>, Error> {
         Program::load(program::embedded()?, None, maps::counters_capacity(Table::builtin().len())?)?;
     let handshakes = program.begin_sweeps().and_then(|()| program.load_handshakes().map(drop));
     Ok(handshakes.err())
-}
-
-/// Whether the kernel blinds the constants in programs (net.core.bpf_jit_harden). So it is taken to do where it does not
-/// tell: only the first network namespace knows.
-pub fn jit_may_be_hardened() -> bool {
-    let read = || fs::read_to_string("/proc/sys/net/core/bpf_jit_harden");
-    let read_in_first = move || {
-        let first = File::open("/proc/1/ns/net")?;
-        move_into_link_name_space(first.as_fd(), Some(LinkNameSpaceType::Network))?;
-        read()
-    };
-    // A thread of its own: what it has moved to goes with it.
-    let setting = read().or_else(|error| thread::spawn(read_in_first).join().unwrap_or(Err(error)));
-    setting.map_or(true, |setting| setting.trim() != "0")
 }
 
 /// Errors: a capability is missing. That they are there proves nothing: they may not count in this user namespace.

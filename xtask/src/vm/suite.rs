@@ -64,8 +64,8 @@ const AT_ANY_PACE: &[&str] = &[
     "published::",
     "traffic::counting",
 ];
-/// The kernel's TLS, and its Landlock, whose versions differ in what they refuse.
-const UNIT_TESTS: &[&str] = &["sys::kernel_tls::", "net::kernel::", "server::confine::"];
+/// BPF, the kernel's TLS, and its Landlock: versions differ in what they refuse.
+const UNIT_TESTS: &[&str] = &["sys::bpf::", "sys::kernel_tls::", "net::kernel::", "server::confine::"];
 /// What has TLS by itself.
 const WITH_TLS: &[&str] =
     &["client_tls::", "upstream_tls::", "sessions::", "pooled::", "other_certificates", "funnel::"];
