@@ -131,7 +131,7 @@ impl Proxy {
         }
     }
 
-    /// SIGKILL; returns once the process that serves has gone, too, and with it its listeners.
+    /// SIGKILL; returns once the worker has gone, too, and with it its listeners.
     ///
     /// # Errors
     /// It had ended already, or something of it stays.
@@ -159,7 +159,7 @@ impl Proxy {
         self.running.ended()
     }
 
-    /// Resident memory of the process that serves in KiB: now, and the most it ever was.
+    /// Resident memory of the worker in KiB: now, and the most it ever was.
     ///
     /// # Errors
     /// The proxy is gone.
@@ -173,7 +173,7 @@ impl Proxy {
         field("VmRSS:").zip(field("VmHWM:")).context("a process without memory")
     }
 
-    /// How many descriptors the process that serves has open.
+    /// How many descriptors the worker has open.
     ///
     /// # Errors
     /// The proxy is gone.

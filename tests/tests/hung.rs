@@ -155,7 +155,7 @@ fn a_worker_that_hangs_keeps_no_command_waiting() -> Result<()> {
     assert_eq!(doctor.code, Some(1), "{doctor:?}");
     let (failure, next) = Scene::failure(&doctor)?;
     let expected =
-        format!("the process that serves hangs: it is stopped (SIGSTOP, or a debugger), pid {worker}: ");
+        format!("the worker hangs: it is stopped (SIGSTOP, or a debugger), pid {worker}: ");
     assert!(failure.starts_with(&expected), "{failure}");
     assert!(next.contains(&format!("kill -CONT {worker}")) && next.contains("systemctl restart"), "{next}");
 
@@ -193,7 +193,7 @@ fn a_supervisor_that_hangs_keeps_no_command_waiting() -> Result<()> {
     assert_eq!(doctor.code, Some(1), "{doctor:?}");
     let (failure, _) = Scene::failure(&doctor)?;
     let expected = format!(
-        "the process that started the one that serves hangs: it is stopped (SIGSTOP, or a debugger), pid {supervisor}: "
+        "the supervisor hangs: it is stopped (SIGSTOP, or a debugger), pid {supervisor}: "
     );
     assert!(failure.starts_with(&expected), "{failure}");
 

@@ -1,4 +1,4 @@
-//! Two processes, of which the one that serves has no privileges, and which end together.
+//! Two processes, of which the worker has no privileges, and which end together.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};

@@ -20,7 +20,7 @@ pub use ports::{addresses, port};
 use crate::access::Disk;
 use crate::config::{Config, ConfigError, Confine, Files, Key, Places, Problem, Reading, Severity};
 use crate::observe::{Format, Log};
-use crate::server::{self, BadUser, Confinement, Machine, Prepared};
+use crate::server::{self, Confinement, Machine, Prepared, UserError};
 
 /// What files mean, and all that is wrong.
 pub struct Checked {
@@ -38,7 +38,7 @@ enum Purpose {
     /// For a start.
     Start {
         /// The sockets come from the process that holds the ports.
-        is_given_sockets: bool,
+        inherits_sockets: bool,
     },
 }
 
@@ -61,21 +61,21 @@ pub fn check(files: &Files, may_lock_out: bool) -> Checked {
     Checked { config, problems }
 }
 
-/// The same before a start: the configuration to start with, and what is wrong with it all the same. `is_given_sockets`:
+/// The same before a start: the configuration to start with, and what is wrong with it all the same. `inherits_sockets`:
 /// whoever holds the ports hands them over.
 ///
 /// Errors: all that is wrong, when it can't start.
 pub fn before_start(
     files: &Files,
     may_lock_out: bool,
-    is_given_sockets: bool,
+    inherits_sockets: bool,
 ) -> Result<(Config, Vec<Problem>), ConfigError> {
     let reading = files.reading();
-    let to_bind = reading.config.as_ref().filter(|_| !is_given_sockets);
+    let to_bind = reading.config.as_ref().filter(|_| !inherits_sockets);
     if let Some(config) = to_bind {
         ports::wait_until_free(config);
     }
-    let mut faults = faults(&reading, files, may_lock_out, Purpose::Start { is_given_sockets });
+    let mut faults = faults(&reading, files, may_lock_out, Purpose::Start { inherits_sockets });
     if let Some(config) = to_bind {
         faults.extend(ports::already_running(config, files.path()));
     }
@@ -102,8 +102,8 @@ fn faults(reading: &Reading, files: &Files, may_lock_out: bool, purpose: Purpose
             faults.extend(ports::faults(config, Holder::is_hookgate));
             faults.extend(confinement(config));
         }
-        Purpose::Start { is_given_sockets: true } => {}
-        Purpose::Start { is_given_sockets: false } => {
+        Purpose::Start { inherits_sockets: true } => {}
+        Purpose::Start { inherits_sockets: false } => {
             faults.extend(ports::faults(config, |holder| holder.runs(files.path())));
         }
     }
@@ -126,7 +126,7 @@ fn is_fatal(problem: &Problem) -> bool {
 fn user(config: &Config) -> Vec<Fault> {
     let key = || Key::new("process.user");
     let fault = |error| match error {
-        BadUser::Unknown { name } => {
+        UserError::Unknown { name } => {
             let text = format!("{name:?}: there is no such user on this machine");
             Fault::new(Severity::Fatal, key(), text, "create it, or leave `user` out")
         }
@@ -146,7 +146,7 @@ fn confinement(config: &Config) -> Option<Fault> {
 pub fn rest(config: &Config) -> Option<String> {
     let (standing, _) = config.prefixes.load().ok()?;
     let log = Log::new(Format::Text, false);
-    Prepared::new(config, &standing, &Machine::measure(), &log, &Disk.shared())
+    Prepared::new(config, &standing, &Machine::measure(None), &log, &Disk.shared())
         .err()
         .map(|error| error.to_string())
 }

@@ -18,8 +18,8 @@ pub struct Options {
 
 pub(super) fn run(file: &ConfigFile, options: &Options) -> anyhow::Result<ExitCode> {
     let files = Files::read(file.path());
-    let is_given_sockets = options.takeover || server::is_given_sockets();
-    let (config, problems) = check::before_start(&files, options.consent.yes_lock_me_out, is_given_sockets)?;
+    let inherits_sockets = options.takeover || server::inherits_sockets();
+    let (config, problems) = check::before_start(&files, options.consent.yes_lock_me_out, inherits_sockets)?;
     drop(files);
     let log = super::log(&config.log);
     for problem in problems {

@@ -8,7 +8,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::connection::{Connection, Next};
-use super::life::Stage;
+use super::lifecycle::Stage;
 use super::route::Traits;
 use crate::http::Version;
 use crate::http::answer::{self, Failure};
@@ -48,7 +48,7 @@ impl Connection<'_, '_> {
     /// What becomes of the client's connection after an answer of ours, where the next request can be found.
     fn persistence(&mut self, traits: Option<Traits>) -> Persistence {
         let may_persist = |traits: &Traits| {
-            traits.persists && !self.life.has_reached(Stage::Replaced) && skip_body(&mut self.socket, *traits)
+            traits.persists && !self.lifecycle.has_reached(Stage::Replaced) && skip_body(&mut self.socket, *traits)
         };
         match traits.filter(may_persist) {
             None => Persistence::Ended,

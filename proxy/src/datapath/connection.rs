@@ -13,7 +13,7 @@ use super::body::Pump;
 use super::context::{Client, Context, InWorker};
 use super::delivery::{Origin, Sent, may_try_again};
 use super::exchange::{Exchange, ExchangeError, Relayed};
-use super::life::Life;
+use super::lifecycle::Lifecycle;
 use super::read_head::{Arrived, Idle, read_head};
 use super::relay::Relay;
 use super::route::{self, NotForwarded, Plan};
@@ -40,7 +40,7 @@ pub(super) struct Connection<'c, 't> {
     /// The configuration of the request under way, or of the last one.
     pub(super) context: Rc<InWorker>,
     pub(super) local: &'c Local,
-    pub(super) life: &'c Life,
+    pub(super) lifecycle: &'c Lifecycle,
     pub(super) wait: Wait<'t>,
     pub(super) memory: Memory,
 }
@@ -196,7 +196,8 @@ impl<'c> Connection<'c, '_> {
         let upstream_idle = upstream.idle.unwrap_or(context.timeouts.upstream_idle);
         let relay = Relay::new(traits, &context, upstream_idle, std::mem::take(&mut self.memory.heads[1]));
         let is_stranger = self.client.is_stranger();
-        let mut exchange = Exchange::new(pump, relay, &context.timeouts, self.life, &traits, is_stranger);
+        let mut exchange =
+            Exchange::new(pump, relay, &context.timeouts, self.lifecycle, &traits, is_stranger);
         // A body leaves together with its head.
         let all = if traits.framing == Framing::Empty { Sent::HeadWithoutBody } else { Sent::Body };
         let is_repeatable = may_try_again(Origin::Pooled, all, traits.idempotent);

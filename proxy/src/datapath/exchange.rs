@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::body::{Moved, Pump, PumpError, Side};
 use super::delivery::Sent;
-use super::life::{Life, Stage};
+use super::lifecycle::{Lifecycle, Stage};
 use super::pace::Pace;
 use super::relay::{FinalHead, Relay, RelayError};
 use super::route::Traits;
@@ -28,7 +28,7 @@ pub(super) struct Exchange<'a> {
     forward: Forward,
     relay: Relay,
     timeouts: &'a Timeouts,
-    life: &'a Life,
+    lifecycle: &'a Lifecycle,
     begun: Instant,
     /// The client allows another request on its connection.
     persists: bool,
@@ -100,7 +100,7 @@ impl<'a> Exchange<'a> {
         request: Pump,
         relay: Relay,
         timeouts: &'a Timeouts,
-        life: &'a Life,
+        lifecycle: &'a Lifecycle,
         traits: &Traits,
         is_stranger: bool,
     ) -> Self {
@@ -108,7 +108,7 @@ impl<'a> Exchange<'a> {
         let forward = Forward { pump: request, state: ForwardState::Running };
         let (persists, length) = (traits.persists, traits.framing.length());
         let pace = is_stranger.then(|| Pace::new(begun));
-        Self { forward, relay, timeouts, life, begun, persists, length, doubt: None, pace }
+        Self { forward, relay, timeouts, lifecycle, begun, persists, length, doubt: None, pace }
     }
 
     /// What comes next goes over a new connection, or one that has been `idle` for so long.
@@ -188,7 +188,7 @@ impl<'a> Exchange<'a> {
             }
         }
         let request_complete = self.request_is_complete();
-        let may_persist = self.persists && request_complete && !self.life.has_reached(Stage::Replaced);
+        let may_persist = self.persists && request_complete && !self.lifecycle.has_reached(Stage::Replaced);
         match self.relay.poll(cx, upstream, client, may_persist) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Ok(head)) => Poll::Ready(Ok(Relayed { head, request_complete })),

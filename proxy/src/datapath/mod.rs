@@ -8,7 +8,7 @@ mod context;
 mod delivery;
 mod exchange;
 mod handshake;
-mod life;
+mod lifecycle;
 mod pace;
 pub mod proxy_protocol;
 mod read_head;
@@ -29,7 +29,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 pub use admit::{Admission, Class};
 pub use context::{Context, Protocol};
-pub use life::{Life, Stage};
+pub use lifecycle::{Lifecycle, Stage};
 pub use redirect::Redirect;
 
 use crate::net::{Buffers, Limits, Socket, StrangersHandshakes};
@@ -93,10 +93,16 @@ impl Local {
 }
 
 /// Serves one client's connection to its end.
-pub async fn serve(mut tcp: TcpStream, peer: SocketAddr, protocol: Protocol, local: &Local, life: Life) {
+pub async fn serve(
+    mut tcp: TcpStream,
+    peer: SocketAddr,
+    protocol: Protocol,
+    local: &Local,
+    lifecycle: Lifecycle,
+) {
     let context = local.context();
     let first_byte_due = Instant::now() + context.timeouts.request_head.min(context.timeouts.keepalive);
-    // What happens once in a connection's life has its memory only for as long: boxed.
+    // What happens once in a connection's lifecycle has its memory only for as long: boxed.
     let identify = Box::pin(Client::identify(&mut tcp, peer, &protocol, &context));
     let identified = timeout_at(first_byte_due, identify).await;
     let Ok(Ok(client)) = identified else {
@@ -142,15 +148,23 @@ pub async fn serve(mut tcp: TcpStream, peer: SocketAddr, protocol: Protocol, loc
         context.metrics.handshake(Handshake::Completed);
     }
     let mut socket = Socket::new(stream, &local.buffers);
-    let (timer, draining) = (pin!(sleep_until(first_byte_due)), pin!(life.reaches(Stage::Draining)));
+    let (timer, draining) = (pin!(sleep_until(first_byte_due)), pin!(lifecycle.reached(Stage::Draining)));
     let mut wait = Wait { timer, drain: draining };
     if let Protocol::Redirect(to) = &protocol {
         return Box::pin(redirect::serve(&mut socket, to, &context, &mut wait, first_byte_due)).await;
     }
     let memory = Memory::default();
     let certificate = certificate.map(Box::new);
-    let mut connection =
-        Connection { socket, client: &client, certificate, context, local, life: &life, wait, memory };
+    let mut connection = Connection {
+        socket,
+        client: &client,
+        certificate,
+        context,
+        local,
+        lifecycle: &lifecycle,
+        wait,
+        memory,
+    };
     let serving = pin!(connection.serve(first_byte_due));
     if is_stranger {
         local.strangers_time.run(serving, || local.is_shared()).await;

@@ -7,7 +7,7 @@ use crate::check::{Holder, RunState, socket_holders};
 
 const SUBJECT: &str = "hookgate";
 
-/// `why`: how that was noticed. `serves`: whether `/health` is answered, which takes the process that serves alone.
+/// `why`: how that was noticed. `serves`: whether `/health` is answered, which takes the worker alone.
 pub fn silence(socket: &Path, why: &str, serves: impl FnOnce() -> bool) -> Finding {
     const RESTART: &str = "restart: `systemctl restart hookgate`; the guard and its counts stay";
     let holders = socket_holders(socket);
@@ -37,5 +37,5 @@ fn roles(holders: &[Holder]) -> [Role<'_>; 2] {
     let worker = holders.iter().find(|holder| holder.parent().is_some_and(is_held));
     let supervisor =
         worker.and_then(|worker| holders.iter().find(|holder| worker.parent() == Some(holder.pid)));
-    [("the process that serves", worker), ("the process that started the one that serves", supervisor)]
+    [("the worker", worker), ("the supervisor", supervisor)]
 }

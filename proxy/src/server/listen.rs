@@ -17,7 +17,7 @@ pub(super) struct Listener {
 /// A listener that cannot be had.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: {error}{}", remedy(error, address))]
-pub struct BadListener {
+pub struct ListenerError {
     address: SocketAddr,
     error: io::Error,
 }
@@ -76,13 +76,13 @@ pub fn can_bind(address: SocketAddr) -> io::Result<()> {
 }
 
 /// From now on clients can connect to `socket`, which has `address`.
-pub(super) fn listen(socket: &Socket, address: SocketAddr) -> Result<(), BadListener> {
-    socket.listen(BACKLOG).map_err(|error| BadListener { address, error })
+pub(super) fn listen(socket: &Socket, address: SocketAddr) -> Result<(), ListenerError> {
+    socket.listen(BACKLOG).map_err(|error| ListenerError { address, error })
 }
 
 /// Takes the address; clients are still refused.
-pub(super) fn bind(address: SocketAddr) -> Result<Socket, BadListener> {
-    socket(address).map_err(|error| BadListener { address, error })
+pub(super) fn bind(address: SocketAddr) -> Result<Socket, ListenerError> {
+    socket(address).map_err(|error| ListenerError { address, error })
 }
 
 fn socket(address: SocketAddr) -> io::Result<Socket> {
@@ -125,7 +125,7 @@ mod tests {
     #[test]
     fn a_machine_without_ipv6_says_where_to_listen() {
         let error = io::Error::from(Errno::AFNOSUPPORT);
-        let bad = BadListener { address: "[::]:443".parse().unwrap(), error };
+        let bad = ListenerError { address: "[::]:443".parse().unwrap(), error };
         assert!(bad.to_string().ends_with("this machine has no IPv6: listen on 0.0.0.0:443"), "{bad}");
     }
 }

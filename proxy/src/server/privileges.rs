@@ -1,4 +1,4 @@
-//! What the worker may do: serve, and nothing else; and what is left to its parent.
+//! What the worker may do: serve, and nothing else; and what is left to its supervisor.
 
 use std::ffi::CString;
 use std::io;
@@ -13,18 +13,18 @@ use rustix::thread::{
 use crate::config::{Config, Guard};
 
 /// The package's user for the worker.
-const PACKAGED: &str = "hookgate-worker";
+const PACKAGED_USER: &str = "hookgate-worker";
 /// The worker's user and group where the machine has no user for it: neither Debian (Policy §9.2.2) nor systemd (UIDS-GIDS.md)
 /// gives it to anybody, and no other program becomes it, as many become `nobody`.
-const UNNAMED: u32 = 65_530;
+const UNNAMED_ID: u32 = 65_530;
 /// Whose members may use the command line's socket.
 const ADMIN_GROUP: &str = "hookgate-admin";
 /// Daemons without a group of their own share it.
 const SHARED_GROUP: &str = "nogroup";
 
-/// What the parent does besides the guard: ports below 1024, the worker's user, a successor's end, and, for root, files of
+/// What the supervisor does besides the guard: ports below 1024, the worker's user, a successor's end, and, for root, files of
 /// other users.
-const KEPT: CapabilitySet = CapabilitySet::NET_BIND_SERVICE
+const SUPERVISOR_CAPABILITIES: CapabilitySet = CapabilitySet::NET_BIND_SERVICE
     .union(CapabilitySet::SETUID)
     .union(CapabilitySet::SETGID)
     .union(CapabilitySet::KILL)
@@ -33,7 +33,7 @@ const KEPT: CapabilitySet = CapabilitySet::NET_BIND_SERVICE
     .union(CapabilitySet::DAC_OVERRIDE)
     .union(CapabilitySet::DAC_READ_SEARCH);
 /// The guard's; a kernel's own cgroup2 hierarchy may have to be mounted.
-const KEPT_FOR_GUARD: CapabilitySet = CapabilitySet::BPF
+const GUARD_CAPABILITIES: CapabilitySet = CapabilitySet::BPF
     .union(CapabilitySet::PERFMON)
     .union(CapabilitySet::NET_ADMIN)
     .union(CapabilitySet::SYS_ADMIN);
@@ -49,18 +49,18 @@ pub struct WorkerUser {
 
 /// Why the process does not start with less.
 #[derive(Debug, thiserror::Error)]
-pub enum BadUser {
+pub enum UserError {
     #[error(
         "[process] user = {name:?}: there is no such user on this machine: create it, or leave `user` out"
     )]
     Unknown { name: String },
     #[error("[process] user = {name:?}: cannot look it up: {error}")]
     Lookup { name: String, error: nix::Error },
-    #[error("cannot look up who has the id {UNNAMED}: {0}")]
+    #[error("cannot look up who has the id {UNNAMED_ID}: {0}")]
     LookupId(nix::Error),
     #[error(
-        "the process that serves would take the id {UNNAMED}, which belongs to {owner:?}: create the user \
-         {PACKAGED} (`useradd --system --shell /usr/sbin/nologin {PACKAGED}`), or name another in [process] user"
+        "the worker would take the id {UNNAMED_ID}, which belongs to {owner:?}: create the user \
+         {PACKAGED_USER} (`useradd --system --shell /usr/sbin/nologin {PACKAGED_USER}`), or name another in [process] user"
     )]
     IdTaken { owner: String },
     #[error("cannot become {user}: {error}: only root can; start as root, or leave [process] user out")]
@@ -69,45 +69,45 @@ pub enum BadUser {
     Capabilities(#[from] io::Error),
 }
 
-/// The user that the worker runs as; `None`: the parent's, since it can't change users.
+/// The user that the worker runs as; `None`: the supervisor's, since it can't change users.
 ///
 /// Errors: the configured user does not exist, or the id for a machine without one is in use.
-pub fn worker_user(config: &Config) -> Result<Option<WorkerUser>, BadUser> {
+pub fn worker_user(config: &Config) -> Result<Option<WorkerUser>, UserError> {
     if let Some(name) = &config.process.user {
         let user = find(name)?;
-        return user.map(Some).ok_or_else(|| BadUser::Unknown { name: name.clone() });
+        return user.map(Some).ok_or_else(|| UserError::Unknown { name: name.clone() });
     }
     let permitted = capabilities(None).map_err(io::Error::from)?.permitted;
     if !permitted.contains(CapabilitySet::SETUID | CapabilitySet::SETGID) {
         return Ok(None);
     }
-    match find(PACKAGED)? {
+    match find(PACKAGED_USER)? {
         Some(user) => Ok(Some(user)),
-        None => unnamed(UNNAMED).map(Some),
+        None => unnamed(UNNAMED_ID).map(Some),
     }
 }
 
-fn find(name: &str) -> Result<Option<WorkerUser>, BadUser> {
-    let user = User::from_name(name).map_err(|error| BadUser::Lookup { name: name.into(), error })?;
+fn find(name: &str) -> Result<Option<WorkerUser>, UserError> {
+    let user = User::from_name(name).map_err(|error| UserError::Lookup { name: name.into(), error })?;
     Ok(user.map(|User { name, uid, gid, .. }| WorkerUser { name: Some(name), uid, gid }))
 }
 
 /// Errors: `id` is somebody's.
-fn unnamed(id: u32) -> Result<WorkerUser, BadUser> {
-    let user = User::from_uid(id.into()).map_err(BadUser::LookupId)?.map(|user| user.name);
-    let group = Group::from_gid(id.into()).map_err(BadUser::LookupId)?.map(|group| group.name);
+fn unnamed(id: u32) -> Result<WorkerUser, UserError> {
+    let user = User::from_uid(id.into()).map_err(UserError::LookupId)?.map(|user| user.name);
+    let group = Group::from_gid(id.into()).map_err(UserError::LookupId)?.map(|group| group.name);
     match user.or(group) {
-        Some(owner) => Err(BadUser::IdTaken { owner }),
+        Some(owner) => Err(UserError::IdTaken { owner }),
         None => Ok(WorkerUser { name: None, uid: id.into(), gid: id.into() }),
     }
 }
 
 /// Becomes `user` and gives up every capability, also for whatever this process may execute. For the calling thread alone:
 /// to be called before there is another.
-pub(super) fn give_up(user: Option<&WorkerUser>) -> Result<(), BadUser> {
+pub(super) fn give_up(user: Option<&WorkerUser>) -> Result<(), UserError> {
     if let Some(user) = user.filter(|user| user.uid != geteuid()) {
         let name = || user.name.clone().unwrap_or_else(|| format!("the user with the id {}", user.uid));
-        become_user(user).map_err(|error| BadUser::Become { user: name(), error })?;
+        become_user(user).map_err(|error| UserError::Become { user: name(), error })?;
     }
     let none = CapabilitySet::empty();
     clear_ambient_capability_set().map_err(io::Error::from)?;
@@ -129,11 +129,12 @@ pub(super) fn admin_group(config: &Config, user: Option<&WorkerUser>) -> nix::Re
     Ok(group.filter(|group| group.name != SHARED_GROUP).map(|group| group.gid))
 }
 
-/// Gives up what the parent will not need any more, also for whatever it may execute. For the calling thread alone, as
+/// Gives up what the supervisor will not need any more, also for whatever it may execute. For the calling thread alone, as
 /// [`give_up`].
 pub(super) fn keep_what_is_needed(config: &Config) -> io::Result<()> {
     let has_guard = config.guard.as_ref().is_some_and(Guard::is_attached);
-    let needed = if has_guard { KEPT | KEPT_FOR_GUARD } else { KEPT };
+    let needed =
+        if has_guard { SUPERVISOR_CAPABILITIES | GUARD_CAPABILITIES } else { SUPERVISOR_CAPABILITIES };
     let CapabilitySets { effective, permitted, inheritable } = capabilities(None)?;
     let kept = CapabilitySets {
         effective: effective & needed,
@@ -167,7 +168,7 @@ mod tests {
     fn an_id_that_is_somebodys_is_refused() {
         let root = unnamed(0).unwrap_err();
         assert!(root.to_string().contains("belongs to \"root\": create the user hookgate-worker"), "{root}");
-        assert_eq!(unnamed(UNNAMED).unwrap().name, None);
+        assert_eq!(unnamed(UNNAMED_ID).unwrap().name, None);
     }
 
     #[test]

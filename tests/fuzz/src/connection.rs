@@ -12,7 +12,7 @@ use std::time::Duration;
 use hookgate::config::Config;
 use hookgate::observe::{Format, Log};
 use hookgate::prefixes::Standing;
-use hookgate::server::{Start, run_unsplit};
+use hookgate::server::{Start, run_in_one_process};
 
 /// Stands between what the client sends and what the upstream answers.
 pub const AND_THE_UPSTREAM: &[u8] = b"\n==== and the upstream:\n";
@@ -71,7 +71,7 @@ impl World {
             log: Log::new(Format::Text, false),
         };
         spawn(move || {
-            run_unsplit(start).expect("the proxy runs");
+            run_in_one_process(start).expect("the proxy runs");
         });
         while TcpStream::connect(proxy).is_err() {
             sleep(Duration::from_millis(5));

@@ -230,7 +230,7 @@ fn a_start_that_requires_confinement_refuses_a_kernel_without_it() -> Result<()>
             local(free_port()?)
         ))
     };
-    let gap = "Landlock does not keep the process that serves from files";
+    let gap = "Landlock does not keep the worker from files";
     let proxy = Proxy::start_binary(&NetNs::here(), &start, &config("auto")?)?;
     assert!(proxy.stderr().contains(gap), "{}", proxy.stderr());
     drop(proxy);

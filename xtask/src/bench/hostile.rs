@@ -101,7 +101,7 @@ fn markdown(setting: &Setting, measured: &[Value]) -> Result<String> {
         writeln!(text, "- rounds: {rounds:.0}, each a calm time, an attack, and a calm time")?;
     }
     text += "\n50 webhooks/s, each from when it was due to the end of its 200; p99 in ms, the median of the rounds. \
-             Memory is what the process that serves held at most beyond what it had at rest, in MiB, and what is \
+             Memory is what the worker held at most beyond what it had at rest, in MiB, and what is \
              planned for strangers.\n\n";
     text += "| row | before | during | after | of before | goal | memory | attack | webhooks | failed | |\n\
              | --- | ---: | ---: | ---: | ---: | ---: | ---: | --- | ---: | ---: | --- |\n";

@@ -19,7 +19,7 @@ const RUNS: [(&str, &[&str]); 13] = [
     ("head", &["proxy/src/http/"]),
     (
         "message",
-        &["proxy/src/prefixes/network.rs", "proxy/src/prefixes/refresh.rs", "proxy/src/server/parent/"],
+        &["proxy/src/prefixes/network.rs", "proxy/src/prefixes/refresh.rs", "proxy/src/server/ipc/"],
     ),
     ("nginx", &["proxy/src/access", "proxy/src/nginx/"]),
     ("packet", &["proxy-ebpf/"]),

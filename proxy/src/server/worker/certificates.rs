@@ -27,7 +27,7 @@ pub(super) struct Certificates {
 
 /// Why there are none.
 #[derive(Debug, thiserror::Error)]
-pub enum BadCertificates {
+pub enum CertificatesError {
     #[error(transparent)]
     Tls(#[from] BadTls),
     #[error(transparent)]
@@ -46,7 +46,7 @@ impl Certificates {
         config: &Config,
         log: &Log,
         access: &Arc<dyn Access>,
-    ) -> Result<Option<Self>, BadCertificates> {
+    ) -> Result<Option<Self>, CertificatesError> {
         let Some(tls) = &config.tls else { return Ok(None) };
         let acme = config.acme.as_ref().filter(|acme| !acme.domains.is_empty());
         let renewal = acme.map(|acme| Renewal::new(acme, &config.dns, log.clone(), access)).transpose()?;
@@ -90,7 +90,7 @@ impl Certificates {
     }
 
     /// Makes the folder for what an authority gives.
-    pub(super) fn prepare(&self) -> Result<(), BadCertificates> {
+    pub(super) fn prepare(&self) -> Result<(), CertificatesError> {
         Ok(self.renewal.as_ref().map_or(Ok(()), |renewal| renewal.prepare())?)
     }
 
@@ -105,7 +105,7 @@ impl Certificates {
     }
 
     /// Reads the files again; nothing changes yet.
-    pub(super) fn read_again(&self) -> Result<NewFiles, BadCertificates> {
+    pub(super) fn read_again(&self) -> Result<NewFiles, CertificatesError> {
         let authority = self.renewal.as_ref().map(|renewal| renewal.read_authority(&*self.access));
         Ok(NewFiles { pairs: tls::load_pairs(&self.tls, &*self.access)?, authority: authority.transpose()? })
     }

@@ -1,22 +1,22 @@
 use tokio::sync::watch;
 
-/// How far the process has come. It never goes back.
+/// The stages of a worker's life, in order; it never goes back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
     Serving,
-    /// Another process has taken the listeners over: whoever is connected here may ask once more.
+    /// Another process has taken the listeners over: each connected client gets one more response.
     Replaced,
-    /// What is under way finishes; nothing else begins.
+    /// Requests under way finish; no other begins.
     Draining,
-    /// What is under way is cut.
+    /// Requests under way are cut.
     Ending,
 }
 
-/// The process's life, seen from any number of tasks.
+/// The stage, observed from any number of tasks.
 #[derive(Clone)]
-pub struct Life(watch::Receiver<Stage>);
+pub struct Lifecycle(watch::Receiver<Stage>);
 
-impl Life {
+impl Lifecycle {
     pub fn new(stage: watch::Receiver<Stage>) -> Self {
         Self(stage)
     }
@@ -26,10 +26,10 @@ impl Life {
     }
 
     /// Returns when `stage` is reached.
-    pub fn reaches(&self, stage: Stage) -> impl Future<Output = ()> + use<> {
+    pub fn reached(&self, stage: Stage) -> impl Future<Output = ()> + use<> {
         let mut now = self.0.clone();
         async move {
-            // An error means that the server is gone, and that every stage is over.
+            // An error: the sender is gone, and every stage is over.
             let _ = now.wait_for(|now| *now >= stage).await;
         }
     }

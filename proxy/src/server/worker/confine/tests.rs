@@ -165,31 +165,31 @@ fn what_a_kernel_lacks_is_named() {
         (
             confinement(Ok(ABI::V4), Ok(())),
             true,
-            "Landlock does not keep the process that serves from signals and abstract sockets (Linux 6.12): \
+            "Landlock does not keep the worker from signals and abstract sockets (Linux 6.12): \
              this kernel's Landlock is older; seccomp refuses the calls for it",
         ),
         (
             confinement(Ok(ABI::V1), Ok(())),
             true,
-            "Landlock does not keep the process that serves from TCP ports (Linux 6.7), signals and abstract \
+            "Landlock does not keep the worker from TCP ports (Linux 6.7), signals and abstract \
              sockets (Linux 6.12): this kernel's Landlock is older; seccomp refuses the calls for it",
         ),
         (
             confinement(none(), Ok(())),
             false,
-            "Landlock does not keep the process that serves from files, TCP ports, signals and abstract \
+            "Landlock does not keep the worker from files, TCP ports, signals and abstract \
              sockets: this kernel has no Landlock, Linux 5.13; seccomp refuses the calls for it",
         ),
         (
             confinement(Ok(ABI::V6), Err("no")),
             false,
-            "seccomp does not restrict the system calls of the process that serves: no",
+            "seccomp does not restrict the system calls of the worker: no",
         ),
         (
             confinement(Ok(ABI::V4), Err("no")),
             false,
-            "seccomp does not restrict the system calls of the process that serves: no / \
-             Landlock does not keep the process that serves from signals and abstract sockets (Linux 6.12): \
+            "seccomp does not restrict the system calls of the worker: no / \
+             Landlock does not keep the worker from signals and abstract sockets (Linux 6.12): \
              this kernel's Landlock is older; nothing else does",
         ),
     ] {

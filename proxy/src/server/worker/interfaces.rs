@@ -1,18 +1,18 @@
-//! The states of the guarded interfaces, as the parent last reported them.
+//! The states of the guarded interfaces, as the supervisor last reported them.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use super::parent::Parent;
 use crate::guard::InterfaceState;
 use crate::observe::{Exposition, Log};
+use crate::server::ipc::SupervisorClient;
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Interfaces(Arc<RwLock<Vec<InterfaceState>>>);
 
 impl Interfaces {
-    /// Asks the parent again.
-    pub(super) fn ask(&self, parent: &Parent, log: &Log) {
-        match parent.interfaces() {
+    /// Asks the supervisor again.
+    pub(super) fn refresh(&self, supervisor: &SupervisorClient, log: &Log) {
+        match supervisor.interfaces() {
             Ok(states) => *self.0.write().unwrap_or_else(PoisonError::into_inner) = states,
             Err(error) => log.note(&format!("guard: the states of its interfaces are not known: {error}")),
         }

@@ -1,15 +1,15 @@
-//! The guard as the parent keeps it: attached as the configuration says, also to interfaces that come later.
+//! The guard under the supervisor: attached as configured, also to interfaces that appear later.
 
 use std::os::fd::OwnedFd;
 
 use anyhow::{Context as _, anyhow, bail};
 
-use super::message::Attached;
 use super::takeover;
 use crate::config;
 use crate::guard::{self, Absence, EarlierGuard, Interface, InterfaceState, Reason};
 use crate::observe::Log;
 use crate::prefixes::Table;
+use crate::server::ipc::AttachedGuard;
 
 pub(super) struct SupervisedGuard {
     /// The pin folder whose maps are in use.
@@ -37,7 +37,7 @@ impl SupervisedGuard {
         guard: &config::Guard,
         table: &Table,
         absence: Absence,
-    ) -> anyhow::Result<(Attached, OwnedFd)> {
+    ) -> anyhow::Result<(AttachedGuard, OwnedFd)> {
         if self.pin.as_ref().is_some_and(|pin| *pin != guard.pin) {
             bail!("[guard] pin changed, and needs a restart");
         }
@@ -49,7 +49,7 @@ impl SupervisedGuard {
                 let guarded = attached.interfaces.into_iter().map(InterfaceState::Guarded);
                 self.states = guarded.chain(unguarded).collect();
                 (self.pin, self.config) = (Some(guard.pin.clone()), Some(guard.clone()));
-                Ok((Attached { rows: attached.rows, words }, attached.funnel))
+                Ok((AttachedGuard { rows: attached.rows, words }, attached.funnel))
             }
             // To an operator who has asked for it, it is refused.
             Err(error) if absence == Absence::Awaited => self.use_earlier(guard, error),
@@ -82,23 +82,23 @@ impl SupervisedGuard {
         &mut self,
         guard: &config::Guard,
         why: anyhow::Error,
-    ) -> anyhow::Result<(Attached, OwnedFd)> {
+    ) -> anyhow::Result<(AttachedGuard, OwnedFd)> {
         let Ok(Some(earlier)) = guard::earlier(&guard.pin) else { return Err(why) };
         let words = format!("not attached: {why:#}; {earlier}");
         let EarlierGuard { maps: Some((funnel, rows)), .. } = earlier else { bail!("{words}") };
         self.pin = Some(guard.pin.clone());
-        Ok((Attached { rows, words }, funnel))
+        Ok((AttachedGuard { rows, words }, funnel))
     }
 
-    /// Attaches to interfaces that have come (back). Returns a line for each change; `named`: what is configured.
+    /// Attaches to interfaces that have come (back). Returns a line for each change; `configured`: the section in force.
     pub(super) fn attach_missing(
         &mut self,
-        named: Option<&config::Guard>,
+        configured: Option<&config::Guard>,
         table: &Table,
     ) -> anyhow::Result<Vec<String>> {
         let Some(config) = &self.config else {
-            let named = named.context("[guard]: not in the configuration")?;
-            return Ok(vec![self.start(named, table, Absence::Refused)?.0.words]);
+            let configured = configured.context("[guard]: not in the configuration")?;
+            return Ok(vec![self.start(configured, table, Absence::Refused)?.0.words]);
         };
         let (states, added) = guard::attach_missing(config)?;
         let changes = changes(&self.states, &states, &added);
@@ -130,10 +130,10 @@ impl SupervisedGuard {
     }
 
     /// The states of the interfaces at the last look. Where this process has attached nothing: those of now.
-    pub(super) fn states(&self, named: Option<&config::Guard>) -> Vec<InterfaceState> {
-        match (&self.config, named) {
+    pub(super) fn states(&self, configured: Option<&config::Guard>) -> Vec<InterfaceState> {
+        match (&self.config, configured) {
             // Why the kernel can't be asked has been reported when attaching failed.
-            (None, Some(named)) => guard::interfaces(named).unwrap_or_default(),
+            (None, Some(configured)) => guard::interfaces(configured).unwrap_or_default(),
             _ => self.states.clone(),
         }
     }

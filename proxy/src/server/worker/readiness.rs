@@ -15,9 +15,9 @@ use crate::upstream::dns::DnsState;
 pub(super) fn reasons(status: &Status) -> Vec<String> {
     let now = status.now();
     let mut reasons = Vec::new();
-    if status.life.has_reached(Stage::Replaced) {
+    if status.lifecycle.has_reached(Stage::Replaced) {
         reasons.push("draining".to_owned());
-    } else if now.doors.is_empty() {
+    } else if now.listeners.is_empty() {
         reasons.push("no listener is open".to_owned());
     }
     if expiry(&now).is_some_and(|expiry| expiry <= clock::now().as_second()) {

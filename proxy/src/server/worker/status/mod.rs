@@ -22,9 +22,9 @@ use crate::stats::{Counts, Prefix};
 use crate::upstream::dns::DnsState;
 
 /// Prefixes that are listed.
-const MOST_PREFIXES: usize = 100;
+const MAX_PREFIXES: usize = 100;
 /// How much is kept of what a reload said, in bytes.
-const LONGEST_REPORT: usize = 4096;
+const MAX_REPORT_BYTES: usize = 4096;
 
 /// What does not change as long as the process lives.
 pub(super) struct Process {
@@ -45,7 +45,7 @@ impl LastReload {
             Err(text) => (false, text),
         };
         let mut text = text.trim_end().to_owned();
-        text.truncate(text.floor_char_boundary(LONGEST_REPORT));
+        text.truncate(text.floor_char_boundary(MAX_REPORT_BYTES));
         let reload = Reload { time: rfc3339(clock::now()), done, text };
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(reload);
     }
@@ -99,11 +99,11 @@ pub(super) fn document(status: &Status, only: Option<&[u8]>) -> Option<Document>
 }
 
 fn listeners(now: &Generation) -> Vec<Listener> {
-    let listener = |door: &super::generation::Door| Listener {
+    let listener = |door: &super::generation::BoundListener| Listener {
         address: door.listener.to_string(),
         protocol: door.protocol.to_string(),
     };
-    now.doors.iter().map(listener).collect()
+    now.listeners.iter().map(listener).collect()
 }
 
 fn connections(now: &Generation) -> Connections {
@@ -122,8 +122,8 @@ fn funnel(prefixes: Vec<Prefix>, other: Counts) -> Funnel {
     let mut used: Vec<_> = prefixes.into_iter().filter(|row| row.counts.is_used()).collect();
     let weight = |row: &Prefix| row.counts.packets + row.counts.funnel.map_or(0, |funnel| funnel.requests);
     used.sort_by_key(|row| std::cmp::Reverse(weight(row)));
-    let unlisted = used.len().saturating_sub(MOST_PREFIXES);
-    used.truncate(MOST_PREFIXES);
+    let unlisted = used.len().saturating_sub(MAX_PREFIXES);
+    used.truncate(MAX_PREFIXES);
     Funnel { meta, other, prefixes: used, unlisted, in_force }
 }
 

@@ -27,7 +27,7 @@ const ALLOWED: &[i64] = &[
     libc::SYS_statx,
     libc::SYS_write,
     libc::SYS_writev,
-    // Sockets. The parent binds and listens.
+    // Sockets. The supervisor binds and listens.
     libc::SYS_accept4,
     libc::SYS_connect,
     libc::SYS_getpeername,

@@ -1,9 +1,9 @@
-//! Whether files have changed, by what the file system knows of them.
+//! Watching files for changes, by their metadata.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// What changes when a file is replaced or written.
+/// The metadata that changes when a file is replaced or written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stamp {
     device: u64,
@@ -14,7 +14,7 @@ struct Stamp {
 }
 
 impl Stamp {
-    /// `None` while there is no such file, which is how some tools replace one.
+    /// `None` while there is no such file: some tools delete a file before they write the new one.
     fn of(path: &Path) -> Option<Self> {
         let meta = std::fs::metadata(path).ok()?;
         Some(Self {
@@ -26,23 +26,23 @@ impl Stamp {
     }
 }
 
-/// Some files, and how they were when they were last looked at.
-pub(super) struct Watch {
+/// Some files, and their stamps at the last check.
+pub(super) struct FileWatch {
     list: Box<dyn Fn() -> Vec<PathBuf>>,
     seen: Vec<(Option<Stamp>, PathBuf)>,
-    /// They have changed, and may change further: whoever writes may need a moment.
-    is_unsettled: bool,
+    /// They changed at the last check, and may still be written to.
+    is_changing: bool,
 }
 
-impl Watch {
-    /// `list` tells which files there are, each time anew.
+impl FileWatch {
+    /// `list` names the files; it is called at each check.
     pub(super) fn new(list: impl Fn() -> Vec<PathBuf> + 'static) -> Self {
-        let mut watch = Self { list: Box::new(list), seen: Vec::new(), is_unsettled: false };
+        let mut watch = Self { list: Box::new(list), seen: Vec::new(), is_changing: false };
         watch.changed();
         watch
     }
 
-    /// Whether they have changed since the last look.
+    /// Whether they have changed since the last check.
     pub(super) fn changed(&mut self) -> bool {
         let now: Vec<_> = (self.list)().into_iter().map(|path| (Stamp::of(&path), path)).collect();
         let changed = now != self.seen;
@@ -50,11 +50,11 @@ impl Watch {
         changed
     }
 
-    /// Whether they have changed, and then stayed so from one look to the next.
-    pub(super) fn settled(&mut self) -> bool {
+    /// Whether they have changed, and were the same in the last two checks.
+    pub(super) fn changed_and_stable(&mut self) -> bool {
         let changed = self.changed();
-        let settled = self.is_unsettled && !changed;
-        self.is_unsettled = changed;
-        settled
+        let is_stable = self.is_changing && !changed;
+        self.is_changing = changed;
+        is_stable
     }
 }

@@ -8,19 +8,19 @@ use rustix::process::getppid;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_local};
 
-use super::admin::Answering;
-use super::certificates::{BadCertificates, Certificates, NewFiles};
+use super::admin::AdminServer;
+use super::certificates::{Certificates, CertificatesError, NewFiles};
 use super::generation::{
-    Door, Generation, Parts, kernel_tls, log_format, mode, note_what_is_missing, protocols,
+    BoundListener, Generation, Parts, kernel_tls, log_format, mode, note_what_is_missing, protocols,
 };
-use super::listen::Listener;
-use super::parent::{Parent, ParentError};
 use super::prefixes::Prefixes;
-use super::{Machine, StartError};
 use crate::access::Access;
 use crate::acme::Renewal;
 use crate::config::{self, Config, PrefixSource};
 use crate::observe::{Funnel, Log};
+use crate::server::ipc::{SupervisorClient, SupervisorError, WorkerEvent};
+use crate::server::listen::Listener;
+use crate::server::{Machine, StartError};
 use crate::sys::give_back_free_memory;
 use crate::tls::Fingerprint;
 
@@ -30,13 +30,13 @@ const NOT_RELOADED: &str = "not reloaded, what was in force stays";
 /// The configuration in force, and how it gives way to the next.
 pub(super) struct Reloader {
     config: Config,
-    /// What stays as it was at the start.
-    fixed: Fixed,
+    /// What stays as it was at the start, whatever the configuration says.
+    startup: StartupSettings,
     machine: Machine,
     generations: watch::Sender<Arc<Generation>>,
-    /// `None`: another process answers.
-    answering: Option<Answering>,
-    renewing: Option<Renewing>,
+    /// `None`: another process serves operators.
+    admin_server: Option<AdminServer>,
+    renewal_task: Option<RenewalTask>,
     prefixes: Arc<Prefixes>,
     /// The certificate files as last reported; they are also read when they change by themselves.
     reported: Vec<(String, Fingerprint)>,
@@ -44,7 +44,7 @@ pub(super) struct Reloader {
     has_guard: bool,
     /// What the last configuration says of it was refused, and may have left it other than it was.
     is_guard_refused: bool,
-    parent: Parent,
+    supervisor: SupervisorClient,
     access: Arc<dyn Access>,
 }
 
@@ -83,8 +83,8 @@ impl Report {
     }
 }
 
-/// Gets certificates.
-struct Renewing {
+/// Renews certificates.
+struct RenewalTask {
     renewal: Arc<Renewal>,
     task: JoinHandle<()>,
 }
@@ -100,11 +100,11 @@ struct Report {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Refused {
     #[error(transparent)]
-    Parent(#[from] ParentError),
+    Supervisor(#[from] SupervisorError),
     #[error(transparent)]
     Start(#[from] StartError),
     #[error(transparent)]
-    Certificates(#[from] BadCertificates),
+    Certificates(#[from] CertificatesError),
 }
 
 impl Reloader {
@@ -112,53 +112,54 @@ impl Reloader {
         config: Config,
         machine: Machine,
         generations: watch::Sender<Arc<Generation>>,
-        answering: Answering,
+        admin_server: AdminServer,
         prefixes: Arc<Prefixes>,
         has_guard: bool,
-        parent: Parent,
+        supervisor: SupervisorClient,
     ) -> Self {
-        let access: Arc<dyn Access> = Arc::new(parent.clone());
-        let (fixed, answering) = (Fixed::of(&config, has_guard), Some(answering));
+        let access: Arc<dyn Access> = Arc::new(supervisor.clone());
+        let (startup, admin_server) = (StartupSettings::of(&config, has_guard), Some(admin_server));
         let reported = files(&generations.borrow());
         let mut reloader = Self {
             config,
-            fixed,
+            startup,
             machine,
             generations,
-            answering,
-            renewing: None,
+            admin_server,
+            renewal_task: None,
             prefixes,
             reported,
             has_guard,
             is_guard_refused: false,
-            parent,
+            supervisor,
             access,
         };
         reloader.renew();
         reloader
     }
 
-    /// Lets go of the listeners' sockets: once the workers have too, new clients are refused.
-    pub(super) fn close_doors(&self) {
-        self.generations.send_modify(|now| Arc::make_mut(now).doors.clear());
+    /// Closes the listeners: once the threads have, too, new clients are refused.
+    pub(super) fn close_listeners(&self) {
+        self.generations.send_modify(|now| Arc::make_mut(now).listeners.clear());
     }
 
-    /// Leaves the operator to another process.
-    pub(super) fn stop_answering(&mut self) {
-        self.answering = None;
+    /// Leaves operators to another process.
+    pub(super) fn close_admin(&mut self) {
+        self.admin_server = None;
     }
 
     /// Reloads and logs what came of it.
     ///
     /// Errors: what was refused, and what has changed all the same.
-    pub(super) fn reload_and_tell(&mut self) -> Result<String, String> {
-        let tell = |told: Result<(), ParentError>| told.map_err(|error| error.to_string());
-        tell(self.parent.reloading())?;
+    pub(super) fn reload_and_report(&mut self) -> Result<String, String> {
+        let supervisor = self.supervisor.clone();
+        let notify = |event| supervisor.notify(event).map_err(|error| error.to_string());
+        notify(WorkerEvent::Reloading)?;
         let outcome = self.reload();
         // Tens of MiB with many upstreams: what was read, and what was in force.
         give_back_free_memory();
         let log = self.generations.borrow().context.log.clone();
-        tell(self.parent.ready())?;
+        notify(WorkerEvent::Ready)?;
         match outcome {
             Err(error) => {
                 let why = error.to_string();
@@ -176,16 +177,19 @@ impl Reloader {
     ///
     /// Errors: why nothing has changed.
     fn reload(&mut self) -> Result<Report, Refused> {
-        let mut config = self.parent.configuration()?;
+        let mut config = self.supervisor.read_configuration()?;
         let before = Arc::clone(&self.generations.borrow());
         let (certificates, new_files) = self.certificates(&config, &before)?;
         let list = self.prefixes.read_list()?;
         let access = &*self.access;
         let parts = Parts::renewed(&before.context, &config, &self.machine, access)?;
         let log = before.context.log.with(log_format(config.log.format), config.log.access);
-        let doors = self.doors(&config, certificates.as_deref(), &before, &log)?;
-        let place = self.answering.as_ref().map(|answering| answering.place(&config, &self.parent, &log));
-        let place = place.transpose()?;
+        let listeners = self.listeners(&config, certificates.as_deref(), &before, &log)?;
+        let endpoint = self
+            .admin_server
+            .as_ref()
+            .map(|admin_server| admin_server.endpoint(&config, &self.supervisor, &log));
+        let endpoint = endpoint.transpose()?;
         let kernel_tls = match self.config.ktls == config.ktls {
             true => before.context.kernel_tls,
             false => kernel_tls(config.ktls, &self.machine, &log),
@@ -195,7 +199,7 @@ impl Reloader {
         let context = Arc::new(context);
         // Also when only the machine's own file names others.
         let has_other_dns = !Arc::ptr_eq(&before.context.dns, &context.dns);
-        let changed = changes(&self.config, &config, &self.fixed, has_other_dns);
+        let changed = changes(&self.config, &config, &self.startup, has_other_dns);
         let mut report = Report { changed, refused: String::new() };
         for line in context.directory.changed_files(&before.context.directory) {
             report.change(&line);
@@ -215,14 +219,14 @@ impl Reloader {
         if let Some((certificates, new_files)) = certificates.as_ref().zip(new_files) {
             certificates.put_in_force(new_files);
         }
-        let generation = Generation { context, doors, certificates, mode, admin_hosts };
+        let generation = Generation { context, listeners, certificates, mode, admin_hosts };
         self.report_changed_files(&generation, &mut report);
         self.generations.send_replace(Arc::new(generation));
-        if let (Some(answering), Some(place)) = (&mut self.answering, place) {
-            answering.move_to(place);
+        if let (Some(admin_server), Some(endpoint)) = (&mut self.admin_server, endpoint) {
+            admin_server.move_to(endpoint);
         }
         self.config = config;
-        self.parent.in_force()?;
+        self.supervisor.activate_configuration()?;
         self.renew();
         Ok(report)
     }
@@ -252,7 +256,7 @@ impl Reloader {
         before: &Generation,
     ) -> Result<(Option<Arc<Certificates>>, Option<NewFiles>), Refused> {
         if let Some(certificates) = &before.certificates
-            && certificates.serve(config).map_err(BadCertificates::from)?
+            && certificates.serve(config).map_err(CertificatesError::from)?
         {
             return Ok((Some(Arc::clone(certificates)), Some(certificates.read_again()?)));
         }
@@ -264,24 +268,24 @@ impl Reloader {
     }
 
     /// Addresses that stay keep their sockets, and with them who waits there.
-    fn doors(
+    fn listeners(
         &self,
         config: &Config,
         certificates: Option<&Certificates>,
         before: &Generation,
         log: &Log,
-    ) -> Result<Vec<Door>, StartError> {
+    ) -> Result<Vec<BoundListener>, StartError> {
         let door = |(address, protocol)| {
-            let former = before.doors.iter().find(|door| door.listener.address() == address);
+            let former = before.listeners.iter().find(|door| door.listener.address() == address);
             let listener = match former {
                 Some(door) => Arc::clone(&door.listener),
                 None => {
-                    let listener = Listener::new(self.parent.bind(address)?, address);
-                    self.parent.listen(address)?;
+                    let listener = Listener::new(self.supervisor.bind(address)?, address);
+                    self.supervisor.listen(address)?;
                     Arc::new(listener)
                 }
             };
-            Ok(Door { listener, protocol })
+            Ok(BoundListener { listener, protocol })
         };
         let protocols = protocols(config, certificates, &self.access, &self.machine, log);
         protocols.into_iter().map(door).collect()
@@ -293,7 +297,7 @@ impl Reloader {
             return report
                 .change("[guard] is gone, and the guard stays: `hookgate guard detach` takes it off");
         };
-        let outcome = self.parent.guard();
+        let outcome = self.supervisor.start_guard();
         self.is_guard_refused = outcome.is_err();
         match outcome {
             Ok((attached, _)) => {
@@ -310,7 +314,7 @@ impl Reloader {
 
     /// Attaches the guard to interfaces that have come since.
     fn attach_missing(&self, report: &mut Report) {
-        match self.parent.attach_missing() {
+        match self.supervisor.attach_missing() {
             Ok(changes) => changes.iter().for_each(|change| report.change(&format!("guard: {change}"))),
             Err(error) => report.refuse(&format!("[guard]: {error}")),
         }
@@ -334,27 +338,29 @@ impl Reloader {
         let now = self.generations.borrow();
         let log: Log = now.context.log.clone();
         let renewal = now.certificates.as_ref().and_then(|certificates| certificates.renewal());
-        match (&self.renewing, renewal) {
-            (Some(renewing), Some(renewal)) if Arc::ptr_eq(&renewing.renewal, renewal) => renewal.wake(log),
+        match (&self.renewal_task, renewal) {
+            (Some(renewal_task), Some(renewal)) if Arc::ptr_eq(&renewal_task.renewal, renewal) => {
+                renewal.wake(log)
+            }
             _ => {
-                if let Some(renewing) = self.renewing.take() {
-                    renewing.task.abort();
+                if let Some(renewal_task) = self.renewal_task.take() {
+                    renewal_task.task.abort();
                 }
-                self.renewing = now.certificates.as_ref().zip(renewal).map(|(certificates, renewal)| {
+                self.renewal_task = now.certificates.as_ref().zip(renewal).map(|(certificates, renewal)| {
                     let task = spawn_local(Arc::clone(renewal).run(certificates.resolver()));
-                    Renewing { renewal: Arc::clone(renewal), task }
+                    RenewalTask { renewal: Arc::clone(renewal), task }
                 });
             }
         }
     }
 }
 
-/// The parent has no capabilities for a guard that was not configured, nor has a process that it starts.
+/// The supervisor has no capabilities for a guard that was not configured, nor has a process that it starts.
 const NEEDS_FULL_RESTART: &str = "[guard] changed, and needs a restart from outside (`systemctl restart hookgate`): \
                                   this process has given up the capabilities for it\n";
 
 /// What only a restart can change.
-struct Fixed {
+struct StartupSettings {
     admin_socket: Option<PathBuf>,
     user: Option<String>,
     confine: config::Confine,
@@ -364,7 +370,7 @@ struct Fixed {
     guard: Option<Option<config::Guard>>,
 }
 
-impl Fixed {
+impl StartupSettings {
     fn of(config: &Config, has_guard: bool) -> Self {
         Self {
             admin_socket: config.admin_socket().map(Path::to_owned),
@@ -382,7 +388,7 @@ impl Fixed {
 }
 
 /// A line for each section that differs.
-fn changes(before: &Config, after: &Config, fixed: &Fixed, has_other_dns: bool) -> String {
+fn changes(before: &Config, after: &Config, startup: &StartupSettings, has_other_dns: bool) -> String {
     let mut lines = String::new();
     let mut line = |text: String| lines += &(text + "\n");
     let admin = |config: &Config| (config.admin_listen(), config.admin_hosts().to_vec());
@@ -405,25 +411,25 @@ fn changes(before: &Config, after: &Config, fixed: &Fixed, has_other_dns: bool) 
         line(text);
     }
     let needs_restart = [
-        ("[admin] socket", fixed.admin_socket.as_deref() != after.admin_socket()),
-        ("[process] user", fixed.user != after.process.user),
-        ("[process] confine", fixed.confine != after.process.confine),
+        ("[admin] socket", startup.admin_socket.as_deref() != after.admin_socket()),
+        ("[process] user", startup.user != after.process.user),
+        ("[process] confine", startup.confine != after.process.confine),
         (
             "[guard]",
-            fixed
+            startup
                 .guard
                 .as_ref()
                 .is_some_and(|guard| guard.is_some() && guard.as_ref() != wanted_guard(after)),
         ),
-        ("[guard] refresh, registry or state", fixed.asks_others_than(&after.prefixes)),
+        ("[guard] refresh, registry or state", startup.asks_others_than(&after.prefixes)),
     ];
     for (what, _) in needs_restart.iter().filter(|(_, differs)| *differs) {
         line(format!("{what} changed, and needs a restart"));
     }
-    if let (true, Some(parent)) = (needs_restart.iter().any(|(_, differs)| *differs), getppid()) {
-        line(format!("`kill -USR2 {}` restarts it, and refuses no connection", parent.as_raw_nonzero()));
+    if let (true, Some(supervisor)) = (needs_restart.iter().any(|(_, differs)| *differs), getppid()) {
+        line(format!("`kill -USR2 {}` restarts it, and refuses no connection", supervisor.as_raw_nonzero()));
     }
-    if fixed.guard == Some(None) && wanted_guard(after).is_some() {
+    if startup.guard == Some(None) && wanted_guard(after).is_some() {
         lines += NEEDS_FULL_RESTART;
     }
     lines

@@ -1,4 +1,4 @@
-//! What a configuration names: all that the worker may ask its parent for.
+//! What the worker may ask its supervisor for: all that the configuration names, and nothing else.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -6,32 +6,32 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use super::file_watch::FileWatch;
 use crate::access::{open, open_below};
-use crate::config::{self, Config, DnsServers, PrefixSource};
-use crate::server::stamp::Watch;
+use crate::acme;
+use crate::config::{self, Config, DnsServers, Guard, PrefixSource};
 use crate::tls::is_answer;
 use crate::upstream::RESOLV_CONF;
-use crate::{acme, config::Guard};
 
-pub(super) struct Named {
+pub(super) struct Allowed {
     files: HashSet<PathBuf>,
     addresses: HashSet<SocketAddr>,
     webroot: Option<PathBuf>,
-    /// What an authority gave lies there.
+    /// The folder of what a certificate authority issued.
     state: Option<PathBuf>,
-    pub(super) socket: Option<PathBuf>,
+    pub(super) admin_socket: Option<PathBuf>,
     pub(super) guard: Option<Guard>,
     /// Where Meta's prefixes come from.
     pub(super) prefixes: PrefixSource,
     /// The certificates' files.
-    pub(super) certificates: Watch,
-    /// The configuration's own, where it is to be read again by itself.
-    pub(super) configuration: Option<Watch>,
+    pub(super) certificates: FileWatch,
+    /// The configuration's own, where a change is to be read without being asked to (`[process] watch`).
+    pub(super) configuration: Option<FileWatch>,
 }
 
-impl Named {
-    /// Of `config`, whose files are to be read from now on.
-    pub(super) fn of(config: &Config, file: &Path) -> Self {
+impl Allowed {
+    /// All that `config`, read from `file`, names. Watching its files begins.
+    pub(super) fn by(config: &Config, file: &Path) -> Self {
         let pairs = config.tls.iter().flat_map(|tls| &tls.pairs);
         let pairs: Vec<PathBuf> = pairs.flat_map(|pair| [pair.cert.clone(), pair.key.clone()]).collect();
         let listen = &config.listen;
@@ -48,11 +48,11 @@ impl Named {
             addresses: addresses.copied().chain(config.admin_listen()).collect(),
             webroot: acme.and_then(|acme| acme.webroot.clone()),
             state: acme.filter(|acme| !acme.domains.is_empty()).map(acme::folder),
-            socket: config.admin_socket().map(Path::to_owned),
+            admin_socket: config.admin_socket().map(Path::to_owned),
             guard: config.guard.clone(),
             prefixes: config.prefixes.source.clone(),
-            certificates: Watch::new(move || pairs.clone()),
-            configuration: config.process.watch.then(|| Watch::new(move || config::files(&watched))),
+            certificates: FileWatch::new(move || pairs.clone()),
+            configuration: config.process.watch.then(|| FileWatch::new(move || config::files(&watched))),
         }
     }
 
@@ -61,7 +61,7 @@ impl Named {
         if self.files.contains(path) {
             return Some(open(path));
         }
-        // Others may write in a webroot, and anybody may ask for what lies there.
+        // Other users may write in a webroot, and its files are served to anyone.
         let webroot = self.webroot.as_ref().filter(|webroot| is_answer(path, webroot))?;
         Some(open_below(webroot, path))
     }

@@ -1,12 +1,12 @@
-//! Meta's prefixes while the proxy runs: asked for from time to time, put in force without a restart.
+//! Meta's prefixes while the proxy runs: refreshed from the registry, and put in force without a restart.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::parent::{InForce, Parent, ParentError};
 use crate::config;
 use crate::observe::{Log, Metrics};
 use crate::prefixes::{Changes, Standing};
 use crate::registry::{Refreshed, Refresher};
+use crate::server::ipc::{ActivePrefixes, SupervisorClient, SupervisorError};
 
 /// The prefixes in force.
 pub(super) struct Prefixes {
@@ -14,7 +14,7 @@ pub(super) struct Prefixes {
     standing: Mutex<Standing>,
     metrics: Arc<Metrics>,
     log: Log,
-    parent: Parent,
+    supervisor: SupervisorClient,
 }
 
 impl Prefixes {
@@ -23,9 +23,9 @@ impl Prefixes {
         standing: Standing,
         metrics: Arc<Metrics>,
         log: Log,
-        parent: Parent,
+        supervisor: SupervisorClient,
     ) -> Self {
-        Self { settings, standing: Mutex::new(standing), metrics, log, parent }
+        Self { settings, standing: Mutex::new(standing), metrics, log, supervisor }
     }
 
     /// Asks the registry for ever, as often as `refresher` says.
@@ -33,7 +33,7 @@ impl Prefixes {
         loop {
             let refreshed = refresher.next(|| self.standing()).await;
             let own = Arc::clone(&self);
-            // The parent may be busy.
+            // The supervisor may be busy for a while.
             let taken = tokio::task::spawn_blocking(move || own.take(&refreshed)).await;
             match taken {
                 Ok(Ok(message)) => self.note(&message),
@@ -41,22 +41,22 @@ impl Prefixes {
                     self.note(&format!("not refreshed, what is in force stays: {error}"));
                     refresher.failed();
                 }
-                // It has panicked, and the panic was reported.
+                // The blocking task panicked; tokio has already reported it.
                 Err(_) => refresher.failed(),
             }
         }
     }
 
     /// Puts in force what `hookgate prefixes update` has stored. How many there are then.
-    pub(super) fn take_stored(&self) -> Result<usize, ParentError> {
-        Ok(self.put_in_force(self.parent.stored()?))
+    pub(super) fn take_stored(&self) -> Result<usize, SupervisorError> {
+        Ok(self.put_in_force(self.supervisor.activate_stored()?))
     }
 
     /// Reads the configured list again and says what it changes; `None` if it is the same.
     ///
     /// Errors: the list cannot be used.
-    pub(super) fn read_list(&self) -> Result<Option<String>, ParentError> {
-        let (before, next) = (self.standing(), self.parent.list()?);
+    pub(super) fn read_list(&self) -> Result<Option<String>, SupervisorError> {
+        let (before, next) = (self.standing(), self.supervisor.read_prefix_list()?);
         let (old, new) = (before.table(), next.table());
         let Changes { added, removed } = old.changes_to(&new);
         Ok((before.configured != next.configured)
@@ -64,14 +64,14 @@ impl Prefixes {
     }
 
     /// Puts in force what [`Prefixes::read_list`] has read.
-    pub(super) fn take_list(&self) -> Result<(), ParentError> {
-        self.put_in_force(self.parent.list_in_force()?);
+    pub(super) fn take_list(&self) -> Result<(), SupervisorError> {
+        self.put_in_force(self.supervisor.activate_prefix_list()?);
         Ok(())
     }
 
-    fn take(&self, refreshed: &Refreshed) -> Result<String, ParentError> {
+    fn take(&self, refreshed: &Refreshed) -> Result<String, SupervisorError> {
         let Refreshed { changes, registered, .. } = refreshed;
-        let in_force = self.put_in_force(self.parent.refreshed(registered)?);
+        let in_force = self.put_in_force(self.supervisor.activate_refresh(registered)?);
         Ok(format!(
             "{} has {} of Meta's own: {} added, {} removed, {in_force} in force",
             self.settings.registry,
@@ -81,7 +81,7 @@ impl Prefixes {
         ))
     }
 
-    fn put_in_force(&self, InForce { standing, rows }: InForce) -> usize {
+    fn put_in_force(&self, ActivePrefixes { standing, rows }: ActivePrefixes) -> usize {
         let table = standing.table();
         let count = table.len();
         match rows {

@@ -1,5 +1,5 @@
-//! One thread a core, each with its own runtime, connections and buffers: nothing that a request needs is
-//! shared between cores.
+//! One thread a core, each with its own runtime, connections and buffers. Shared between cores are atomic counters, and what
+//! a reload replaces.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -16,11 +16,11 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
 use tokio::time::{Instant, sleep};
 
-use super::generation::{Door, Generation};
-use super::listen::Listener;
-use super::pulse::{Beat, Pulse};
-use crate::datapath::{Life, Local, Protocol, Stage, serve};
+use super::generation::{BoundListener, Generation};
+use super::watchdog::{Heartbeat, Watchdog};
+use crate::datapath::{Lifecycle, Local, Protocol, Stage, serve};
 use crate::observe::{Deliveries, Log};
+use crate::server::listen::Listener;
 
 /// How long accepting pauses when the process is out of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -29,69 +29,76 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const ACCEPT_NOTE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The worker threads.
-pub(super) struct Workers(Vec<oneshot::Receiver<usize>>);
+pub(super) struct WorkerThreads(Vec<oneshot::Receiver<usize>>);
 
-impl Workers {
-    /// Starts one for each beat. They serve with whatever is in `generations`.
+impl WorkerThreads {
+    /// Starts one for each heartbeat. They serve with what is in `generations`.
     pub(super) fn start(
-        pulse: &Pulse,
+        watchdog: &Watchdog,
         generations: &watch::Receiver<Arc<Generation>>,
-        life: &Life,
+        lifecycle: &Lifecycle,
     ) -> io::Result<Self> {
-        let start = |(index, beat)| Worker::start(index, beat, generations.clone(), life.clone());
-        Ok(Self(pulse.beats().enumerate().map(start).collect::<Result<_, _>>()?))
+        let start = |(index, heartbeat)| {
+            WorkerThread::start(index, heartbeat, generations.clone(), lifecycle.clone())
+        };
+        Ok(Self(watchdog.heartbeats().enumerate().map(start).collect::<Result<_, _>>()?))
     }
 
     /// Waits for all of them to end; returns how many connections they cut.
     pub(super) async fn finished(self) -> usize {
         let mut cut = 0;
         for worker in self.0 {
-            // A worker that ended without a word has panicked, and the panic was reported.
+            // An error: the thread panicked; tokio has already reported it.
             cut += worker.await.unwrap_or(0);
         }
         cut
     }
 }
 
-struct Worker {
-    life: Life,
+struct WorkerThread {
+    lifecycle: Lifecycle,
     active: Rc<Active>,
     local: Local,
 }
 
-/// A listener that this worker accepts from.
-struct Accepting {
+/// Accepts from one listener.
+struct AcceptTask {
     task: JoinHandle<()>,
-    /// What is spoken with whoever comes next.
+    /// The protocol for new connections.
     protocol: Rc<RefCell<Protocol>>,
     listener: Arc<Listener>,
 }
 
-impl Worker {
+impl WorkerThread {
     fn start(
         index: usize,
-        beat: Beat,
+        heartbeat: Heartbeat,
         generations: watch::Receiver<Arc<Generation>>,
-        life: Life,
+        lifecycle: Lifecycle,
     ) -> io::Result<oneshot::Receiver<usize>> {
         let runtime =
             runtime::Builder::new_current_thread().enable_all().on_thread_park(Log::write_batch).build()?;
-        let (say, finished) = oneshot::channel();
+        let (report, finished) = oneshot::channel();
         thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
             let context = Arc::clone(&generations.borrow().context);
             context.log.batch_on_this_thread();
             #[cfg(feature = "count-allocations")]
             crate::sys::count_on_this_thread();
             Deliveries::use_part(index);
-            let worker = Self { life, active: Rc::default(), local: Local::new(context) };
-            let cut = worker.run(&runtime, beat, generations);
-            // Nobody listens any more when the process is ending at once.
-            let _ = say.send(cut);
+            let worker = Self { lifecycle, active: Rc::default(), local: Local::new(context) };
+            let cut = worker.run(&runtime, heartbeat, generations);
+            // An error: the process is ending at once.
+            let _ = report.send(cut);
         })?;
         Ok(finished)
     }
 
-    fn run(self, runtime: &Runtime, beat: Beat, mut generations: watch::Receiver<Arc<Generation>>) -> usize {
+    fn run(
+        self,
+        runtime: &Runtime,
+        heartbeat: Heartbeat,
+        mut generations: watch::Receiver<Arc<Generation>>,
+    ) -> usize {
         let tasks = LocalSet::new();
         let active = Rc::clone(&self.active);
         tasks.block_on(runtime, async move {
@@ -100,24 +107,24 @@ impl Worker {
             drop(spawn_local(async move { sweeper.local.sweep().await }));
             let giver = Rc::clone(&worker);
             drop(spawn_local(async move { giver.local.give_turns().await }));
-            drop(spawn_local(beat.keep()));
+            drop(spawn_local(heartbeat.run()));
             let mut accepting = Vec::new();
-            let mut served = pin!(worker.life.reaches(Stage::Replaced));
+            let mut served = pin!(worker.lifecycle.reached(Stage::Replaced));
             loop {
                 let generation = Arc::clone(&generations.borrow_and_update());
                 accepting = worker.adopt(&generation, accepting);
                 drop(generation);
                 tokio::select! {
-                    // An error: there will be no other one, and the process is about to end.
+                    // An error: the process is about to end.
                     Ok(()) = generations.changed() => {}
                     () = &mut served => break,
                 }
             }
-            // The tasks that accept end by themselves; with these the sockets are closed.
+            // The accept tasks end by themselves; this closes the sockets.
             drop(accepting);
             tokio::select! {
                 () = worker.active.none() => {}
-                () = worker.life.reaches(Stage::Ending) => {}
+                () = worker.lifecycle.reached(Stage::Ending) => {}
             }
         });
         // Dropping the tasks drops their connections.
@@ -127,11 +134,11 @@ impl Worker {
         cut
     }
 
-    /// Serves with `generation` from now on: listeners that are there already go on, those that are no longer named end.
-    fn adopt(self: &Rc<Self>, generation: &Generation, mut former: Vec<Accepting>) -> Vec<Accepting> {
+    /// Serves with `generation` from now on: listeners that it keeps go on, others end.
+    fn adopt(self: &Rc<Self>, generation: &Generation, mut former: Vec<AcceptTask>) -> Vec<AcceptTask> {
         self.local.set_context(Arc::clone(&generation.context));
         let mut accepting = Vec::new();
-        for Door { listener, protocol } in &generation.doors {
+        for BoundListener { listener, protocol } in &generation.listeners {
             let same = former.iter().position(|one| Arc::ptr_eq(&one.listener, listener));
             match same.map(|at| former.swap_remove(at)) {
                 Some(one) => {
@@ -142,7 +149,7 @@ impl Worker {
                     Ok(socket) => {
                         let protocol = Rc::new(RefCell::new(protocol.clone()));
                         let task = spawn_local(Rc::clone(self).accept(socket, Rc::clone(&protocol)));
-                        accepting.push(Accepting { task, protocol, listener: Arc::clone(listener) });
+                        accepting.push(AcceptTask { task, protocol, listener: Arc::clone(listener) });
                     }
                     Err(error) => {
                         generation.context.log.note(&format!("cannot accept on {listener}: {error}"));
@@ -156,9 +163,9 @@ impl Worker {
         accepting
     }
 
-    /// Accepts while the process serves.
+    /// Accepts connections while the worker serves.
     async fn accept(self: Rc<Self>, listener: TcpListener, protocol: Rc<RefCell<Protocol>>) {
-        let mut served = pin!(self.life.reaches(Stage::Replaced));
+        let mut served = pin!(self.lifecycle.reached(Stage::Replaced));
         let mut noted: Option<Instant> = None;
         loop {
             let accepted = tokio::select! {
@@ -168,7 +175,7 @@ impl Worker {
             match accepted {
                 Ok((tcp, peer)) => {
                     let protocol = protocol.borrow().clone();
-                    // Counted at once: the process must not end between here and the task's first turn.
+                    // Counted at once: the process must not end before the task runs first.
                     let counted = Counted::new(&self.active);
                     drop(spawn_local(Rc::clone(&self).serve(tcp, peer, protocol, counted)));
                 }
@@ -185,9 +192,9 @@ impl Worker {
     }
 
     async fn serve(self: Rc<Self>, tcp: TcpStream, peer: SocketAddr, protocol: Protocol, _counted: Counted) {
-        // Without it an answer may wait for an acknowledgement; with an error the connection is dead already.
+        // Else a response may wait for an acknowledgement. An error: the connection is dead already.
         let _ = tcp.set_nodelay(true);
-        serve(tcp, peer, protocol, &self.local, self.life.clone()).await;
+        serve(tcp, peer, protocol, &self.local, self.lifecycle.clone()).await;
     }
 }
 

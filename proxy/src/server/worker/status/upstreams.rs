@@ -10,7 +10,7 @@ use crate::upstream::{self, Directory};
 /// Upstreams that are listed.
 const MOST: usize = 50;
 /// So long a failure puts an upstream before others.
-const LATELY: Duration = Duration::from_secs(3600);
+const RECENT_FAILURE: Duration = Duration::from_secs(3600);
 
 /// Of all that were used, the worst. Of those that are not listed no more than a number is made.
 pub(super) fn worst_first(directory: &Directory) -> Upstreams {
@@ -40,7 +40,7 @@ fn none(directory: &Directory) -> Upstreams {
 /// When it failed, if lately; then how much it is used.
 fn rank(upstream: &upstream::Upstream, now: Timestamp) -> (Option<Timestamp>, usize, u64) {
     let failed = upstream.metrics.latest_failure().map(|latest| latest.time);
-    let lately = failed.filter(|failed| now.duration_since(*failed).unsigned_abs() < LATELY);
+    let lately = failed.filter(|failed| now.duration_since(*failed).unsigned_abs() < RECENT_FAILURE);
     (lately, upstream.in_flight(), upstream.metrics.requests())
 }
 

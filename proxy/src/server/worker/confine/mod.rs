@@ -27,14 +27,14 @@ pub struct Confinement {
     calls: Result<(), String>,
 }
 
-/// The process that serves would not be confined as `[process] confine` requires.
+/// The worker would not be confined as `[process] confine` requires.
 #[derive(Debug, thiserror::Error)]
 #[error("[process] confine = \"required\": {0}; use another kernel, or confine = \"auto\"")]
-pub struct Unconfined(String);
+pub struct ConfinementError(String);
 
 impl Confinement {
     /// Confines this thread, and those that it will start, as far as the kernel can.
-    pub(super) fn enter() -> Self {
+    pub(in crate::server) fn enter() -> Self {
         let landlock = restrict_files().map_err(|error| error.to_string()).and_then(granted);
         Self { landlock, calls: calls::restrict().map_err(|error| error.to_string()) }
     }
@@ -50,9 +50,7 @@ impl Confinement {
     pub fn gaps(&self) -> Vec<String> {
         let mut gaps = Vec::new();
         if let Err(error) = &self.calls {
-            gaps.push(format!(
-                "seccomp does not restrict the system calls of the process that serves: {error}"
-            ));
+            gaps.push(format!("seccomp does not restrict the system calls of the worker: {error}"));
         }
         let (what, why) = match &self.landlock {
             Err(error) => ("files, TCP ports, signals and abstract sockets".to_owned(), error.clone()),
@@ -67,14 +65,14 @@ impl Confinement {
                 Ok(()) => "seccomp refuses the calls for it",
                 Err(_) => "nothing else does",
             };
-            gaps.push(format!("Landlock does not keep the process that serves from {what}: {why}; {rest}"));
+            gaps.push(format!("Landlock does not keep the worker from {what}: {why}; {rest}"));
         }
         gaps
     }
 
     /// Errors: Landlock or seccomp is missing altogether.
-    pub fn ensure_required(&self) -> Result<(), Unconfined> {
-        let gaps = || Err(Unconfined(self.gaps().join("; ")));
+    pub fn ensure_required(&self) -> Result<(), ConfinementError> {
+        let gaps = || Err(ConfinementError(self.gaps().join("; ")));
         if self.landlock.is_err() || self.calls.is_err() { gaps() } else { Ok(()) }
     }
 }

@@ -4,28 +4,28 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::generation::Generation;
 use super::interfaces::Interfaces;
-use super::parent::{Parent, ParentError};
 use super::prefixes::Prefixes;
 use super::status::Process;
 use super::{readiness, status};
 use crate::admin::{self, Pages};
-use crate::datapath::{Class, Context, Life};
+use crate::datapath::{Class, Context, Lifecycle};
 use crate::guard::Detail;
 use crate::observe::{Delivery, Exposition, UpstreamMetrics, clock};
+use crate::server::ipc::{SupervisorClient, SupervisorError};
 use crate::stats::{self, Document, HiddenSources};
 
-/// Where whoever asked for a reload is told what came of it.
+/// Sends the outcome of a reload to the client that asked for it.
 pub(super) type Reply = oneshot::Sender<Result<String, String>>;
 
 /// What the admin listener tells of a running proxy.
 pub(super) struct Status {
     pub(super) now: watch::Receiver<Arc<Generation>>,
-    /// Who reads the guard's counters.
-    pub(super) parent: Parent,
+    /// Reads the guard's counters.
+    pub(super) supervisor: SupervisorClient,
     pub(super) prefixes: Arc<Prefixes>,
     pub(super) interfaces: Interfaces,
     pub(super) reload: mpsc::Sender<Reply>,
-    pub(super) life: Life,
+    pub(super) lifecycle: Lifecycle,
     pub(super) process: Process,
 }
 
@@ -38,8 +38,8 @@ impl Pages for Status {
         self.context().log.expose(&mut to);
         self.connections(&mut to);
         self.upstreams(&mut to);
-        // Absent, where the parent does not tell.
-        if let Ok(Some(stats)) = self.parent.stats(Detail::Prefixes) {
+        // Absent where the supervisor can't read them.
+        if let Ok(Some(stats)) = self.supervisor.stats(Detail::Prefixes) {
             stats::expose(&stats, &mut to);
         }
         self.interfaces.expose(&mut to);
@@ -105,9 +105,9 @@ impl Status {
         Arc::clone(&self.now.borrow().context)
     }
 
-    /// Errors: the parent, who reads what the guard has counted, does not answer.
-    pub(super) fn stats_of(&self, now: &Generation, detail: Detail) -> Result<Document, ParentError> {
-        let document = match self.parent.stats(detail) {
+    /// Errors: the supervisor, who reads what the guard has counted, does not answer.
+    pub(super) fn stats_of(&self, now: &Generation, detail: Detail) -> Result<Document, SupervisorError> {
+        let document = match self.supervisor.stats(detail) {
             Ok(Some(stats)) => {
                 let (mut document, funnel) = (Document::attached(&stats), &now.context.metrics.funnel);
                 // Attached since this process started, which counts elsewhere.
@@ -116,8 +116,8 @@ impl Status {
                 }
                 document
             }
-            Ok(None) | Err(ParentError::Refused(_)) => Self::without_guard(now),
-            Err(error @ ParentError::Gone(_)) => return Err(error),
+            Ok(None) | Err(SupervisorError::Refused(_)) => Self::without_guard(now),
+            Err(error @ SupervisorError::Gone(_)) => return Err(error),
         };
         let hidden = now.context.metrics.hidden_sources.seen();
         let hidden_sources = hidden.map(|(requests, source)| HiddenSources { requests, source });

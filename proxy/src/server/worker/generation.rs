@@ -1,23 +1,23 @@
-//! A configuration made ready to serve with; the next one takes its place while the process goes on.
+//! A configuration ready to serve with. A reload replaces it as a whole.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::certificates::{Certificates, challenges};
-use super::listen::{Listener, is_optional};
-use super::{Machine, StartError};
 use crate::access::Access;
 use crate::config::{self, Config, Ktls, Mode};
 use crate::datapath::{Admission, Context, Protocol, Redirect};
 use crate::net::{KernelTls, NoKernelTls};
 use crate::observe::{Format, Log, Metrics};
+use crate::server::listen::{Listener, is_optional};
+use crate::server::{Machine, StartError};
 use crate::upstream::{Directory, Dns};
 
-/// What workers serve with.
+/// Everything that threads serve with.
 #[derive(Clone)]
 pub(super) struct Generation {
     pub(super) context: Arc<Context>,
-    pub(super) doors: Vec<Door>,
+    pub(super) listeners: Vec<BoundListener>,
     pub(super) certificates: Option<Arc<Certificates>>,
     /// The guard's, as configured.
     pub(super) mode: Mode,
@@ -25,14 +25,15 @@ pub(super) struct Generation {
     pub(super) admin_hosts: Vec<String>,
 }
 
-/// Where clients come in, and what is spoken there.
+/// A listener, and the protocol of its connections.
 #[derive(Clone)]
-pub(super) struct Door {
+pub(super) struct BoundListener {
     pub(super) listener: Arc<Listener>,
     pub(super) protocol: Protocol,
 }
 
-/// What is spoken at each address. The shipped ones are for machines with IPv6 and for those without; says what it leaves out.
+/// The protocol at each address. Addresses that this machine can do without are left out and logged: the shipped
+/// configuration is for machines with IPv6 and for those without.
 pub(super) fn protocols(
     config: &Config,
     certificates: Option<&Certificates>,
@@ -57,11 +58,11 @@ pub(super) fn protocols(
     if !machine.has_ipv6 {
         let all: Vec<SocketAddr> = protocols.iter().map(|(address, _)| *address).collect();
         protocols.retain(|(address, _)| {
-            let is_missed = !is_optional(*address, &all);
-            if !is_missed {
+            let is_kept = !is_optional(*address, &all);
+            if !is_kept {
                 log.note(&format!("not listening on {address}: this machine has no IPv6"));
             }
-            is_missed
+            is_kept
         });
     }
     protocols

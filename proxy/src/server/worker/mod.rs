@@ -1,0 +1,264 @@
+//! The worker: it parses everything that comes from the network, serves, and may do nothing else. What it needs besides, its
+//! supervisor does for it.
+
+mod admin;
+mod certificates;
+mod confine;
+mod generation;
+mod interfaces;
+mod pages;
+mod prefixes;
+mod readiness;
+mod reload;
+mod status;
+mod threads;
+mod watchdog;
+
+use std::io;
+use std::os::fd::AsFd as _;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::runtime;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{LocalSet, spawn_local};
+
+pub use certificates::CertificatesError;
+pub use confine::{Confinement, ConfinementError};
+pub use generation::log_format;
+
+use super::ipc::{Command, CommandReceiver, SupervisorClient, SupervisorError, WorkerEvent};
+use super::listen::Listener;
+use super::{Machine, StartError};
+use crate::access::Access;
+use crate::config::{Config, Guard};
+use crate::datapath::{Lifecycle, Stage};
+use crate::net::KernelTls;
+use crate::observe::{Funnel, Log, Metrics, clock};
+use crate::prefixes::Standing;
+use crate::registry::Refresher;
+use crate::sys::Shared;
+use admin::Admin;
+use certificates::Certificates;
+use generation::{BoundListener, Generation, Parts, kernel_tls, mode, note_missing_roots, protocols};
+use interfaces::Interfaces;
+use pages::{Reply, Status};
+use prefixes::Prefixes;
+use reload::Reloader;
+use status::{LastReload, Process};
+use threads::WorkerThreads;
+use watchdog::Watchdog;
+
+/// Everything that a configuration needs, read and checked; nothing listens yet.
+pub struct Prepared {
+    parts: Parts,
+    funnel: Funnel,
+    certificates: Option<Certificates>,
+    refresher: Option<Refresher>,
+}
+
+impl Prepared {
+    /// `standing`: the prefixes whose connections go before others'. `access`: how the files that `config` names are
+    /// reached.
+    pub fn new(
+        config: &Config,
+        standing: &Standing,
+        machine: &Machine,
+        log: &Log,
+        access: &Arc<dyn Access>,
+    ) -> Result<Self, StartError> {
+        let allowed = config.guard.as_ref().map(|guard| guard.allow.clone()).unwrap_or_default();
+        Ok(Self {
+            certificates: Certificates::load(config, log, access)?,
+            parts: Parts::new(config, machine, &**access)?,
+            funnel: Funnel::new(standing.table(), allowed)?,
+            refresher: Refresher::new(config, log.clone(), &**access)?,
+        })
+    }
+}
+
+/// Serves until a command ends it; `commands`: the worker's end of their channel.
+///
+/// Errors: it does not start, or the supervisor has ended.
+pub(super) fn serve(
+    config: Config,
+    standing: Standing,
+    machine: Machine,
+    supervisor: SupervisorClient,
+    commands: UnixStream,
+    log: Log,
+    file: PathBuf,
+) -> Result<(), StartError> {
+    let access: Arc<dyn Access> = Arc::new(supervisor.clone());
+    let Prepared { parts, mut funnel, certificates, refresher } =
+        Prepared::new(&config, &standing, &machine, &log, &access)?;
+    let certificates = certificates.map(Arc::new);
+    if let Some(certificates) = &certificates {
+        certificates.prepare()?;
+    }
+    let bind = |(address, protocol)| {
+        let listener = Listener::new(supervisor.bind(address)?, address);
+        Ok(BoundListener { listener: listener.into(), protocol })
+    };
+    let protocols = protocols(&config, certificates.as_deref(), &access, &machine, &log);
+    let listeners = protocols.into_iter().map(bind).collect::<Result<_, SupervisorError>>()?;
+    let admin = Admin::new(&config, &supervisor)?;
+    // Before the first connection can come in, so that none goes uncounted.
+    let wants_guard = config.guard.as_ref().is_some_and(Guard::is_attached);
+    let has_guard = wants_guard && start_guard(&mut funnel, &supervisor, &log);
+    let interfaces = Interfaces::default();
+    if wants_guard {
+        interfaces.refresh(&supervisor, &log);
+    }
+    let kernel_tls = kernel_tls(config.ktls, &machine, &log);
+    let control = runtime::Builder::new_current_thread().enable_all().build()?;
+    let server = Server {
+        config,
+        parts,
+        funnel,
+        machine,
+        log,
+        file,
+        standing,
+        refresher,
+        certificates,
+        kernel_tls,
+        listeners,
+        admin,
+        has_guard,
+        interfaces,
+    };
+    LocalSet::new().block_on(&control, server.run(supervisor, commands))
+}
+
+/// Whether the guard is attached; that it cannot be never stops the proxy.
+fn start_guard(funnel: &mut Funnel, supervisor: &SupervisorClient, log: &Log) -> bool {
+    let attached = supervisor.start_guard().map_err(io::Error::from).and_then(|(attached, map)| {
+        funnel.move_to(Shared::map(map.as_fd(), Funnel::CELLS)?, attached.rows);
+        Ok(attached.words)
+    });
+    log.note(&match &attached {
+        Ok(words) => format!("guard: {words}"),
+        Err(error) => format!("guard: not attached, serving without it: {error}"),
+    });
+    attached.is_ok()
+}
+
+/// A proxy that holds its addresses, and opens them when it runs.
+struct Server {
+    config: Config,
+    parts: Parts,
+    funnel: Funnel,
+    machine: Machine,
+    log: Log,
+    /// The configuration's.
+    file: PathBuf,
+    standing: Standing,
+    refresher: Option<Refresher>,
+    certificates: Option<Arc<Certificates>>,
+    kernel_tls: Option<KernelTls>,
+    listeners: Vec<BoundListener>,
+    admin: Admin,
+    has_guard: bool,
+    interfaces: Interfaces,
+}
+
+impl Server {
+    async fn run(self, supervisor: SupervisorClient, commands: UnixStream) -> Result<(), StartError> {
+        let Self { config, parts, funnel, machine, log, file, standing, refresher, .. } = self;
+        let Self { certificates, kernel_tls, listeners, admin, has_guard, interfaces, .. } = self;
+        let mut commands = CommandReceiver::new(commands)?;
+        let (stage, lifecycle) = watch::channel(Stage::Serving);
+        let lifecycle = Lifecycle::new(lifecycle);
+        let metrics = Arc::new(Metrics::new(funnel));
+        let context =
+            parts.context(&config, certificates.as_deref(), kernel_tls, log.clone(), Arc::clone(&metrics));
+        let context = Arc::new(context);
+        for BoundListener { listener, protocol } in &listeners {
+            supervisor.listen(listener.address())?;
+            log.note(&format!("listening on {listener} ({protocol})"));
+        }
+        note_missing_roots(&context);
+        let (mode, admin_hosts) = (mode(&config), config.admin_hosts().to_vec());
+        let generation = Generation { context, listeners, certificates, mode, admin_hosts };
+        let (generations, now) = watch::channel(Arc::new(generation));
+        let watchdog = Watchdog::new(machine.threads, machine.watchdog);
+        let threads = WorkerThreads::start(&watchdog, &now, &lifecycle)?;
+        let prefixes =
+            Prefixes::new(config.prefixes.clone(), standing, metrics, log.clone(), supervisor.clone());
+        let prefixes = Arc::new(prefixes);
+        if let Some(refresher) = refresher {
+            // Connecting, as the relay does it, keeps to one thread.
+            drop(spawn_local(Arc::clone(&prefixes).follow(refresher)));
+        }
+        let (reload, mut reloads) = mpsc::channel(1);
+        let process = Process { since: clock::now(), file, last_reload: LastReload::default() };
+        let last_reload = process.last_reload.clone();
+        let status = Status {
+            now: now.clone(),
+            supervisor: supervisor.clone(),
+            prefixes: Arc::clone(&prefixes),
+            interfaces: interfaces.clone(),
+            reload,
+            lifecycle,
+            process,
+        };
+        let admin_server = admin.open(status, &supervisor, &log)?;
+        let mut reloader = Reloader::new(
+            config,
+            machine,
+            generations,
+            admin_server,
+            prefixes,
+            has_guard,
+            supervisor.clone(),
+        );
+        supervisor.notify(WorkerEvent::Ready)?;
+        let notified = supervisor.clone();
+        drop(spawn_local(async move { watchdog.run(|| notified.notify(WorkerEvent::Alive)).await }));
+        let last_stage = loop {
+            tokio::select! {
+                command = commands.next() => match command? {
+                    Command::Stop => break Stage::Draining,
+                    Command::Retire => {
+                        // The other process answers operators.
+                        reloader.close_admin();
+                        break Stage::Replaced;
+                    }
+                    Command::Reload => {
+                        last_reload.note(&reloader.reload_and_report());
+                        interfaces.refresh(&supervisor, &log);
+                    }
+                    Command::RefreshInterfaces => interfaces.refresh(&supervisor, &log),
+                    Command::ReadCertificates => reloader.read_certificates_again(),
+                },
+                Some(reply) = reloads.recv() => {
+                    let outcome = reloader.reload_and_report();
+                    last_reload.note(&outcome);
+                    interfaces.refresh(&supervisor, &log);
+                    // An error: the client has gone. The log has the outcome too.
+                    drop(Reply::send(reply, outcome));
+                }
+            }
+        };
+        let limit = now.borrow().context.timeouts.drain;
+        drop(now);
+        log.note(&format!("draining: what is under way has {} s", limit.as_secs_f64()));
+        reloader.close_listeners();
+        if let Err(error) = supervisor.notify(WorkerEvent::Stopping) {
+            // Requests under way are still worth finishing.
+            log.note(&error.to_string());
+        }
+        stage.send_replace(last_stage);
+        let mut finished = std::pin::pin!(threads.finished());
+        let cut = tokio::select! {
+            cut = &mut finished => cut,
+            stopped = commands.stop() => { stopped?; stage.send_replace(Stage::Ending); finished.await }
+            () = tokio::time::sleep(limit) => { stage.send_replace(Stage::Ending); finished.await }
+        };
+        let connections = if cut == 1 { "connection was" } else { "connections were" };
+        log.note(&format!("drained; {cut} {connections} cut"));
+        Ok(())
+    }
+}
