@@ -1,15 +1,18 @@
-//! Two processes, of which the worker has no privileges, and which end together.
+//! Two processes: a worker without privileges, and its supervisor, with which it ends and which replaces it after a crash.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixListener;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use harness::{Client, Need, NetNs, Proxy, TempDir, free_port, is_there, require, run, wait_until};
+use harness::{
+    Client, Metrics, Need, NetNs, Origin, Proxy, TempDir, free_port, is_there, require, run, wait_until,
+};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -72,14 +75,14 @@ fn kill(pid: u32, signal: Signal) -> Result<()> {
 }
 
 #[test]
-fn the_one_that_serves_holds_neither_privileges_nor_the_guard() -> Result<()> {
+fn a_worker_holds_neither_privileges_nor_the_guard() -> Result<()> {
     if !can_run() {
         return Ok(());
     }
     let scene = Scene::start("")?;
     let worker = scene.proxy.worker()?;
     assert_eq!(capabilities(worker)?, 0);
-    // linux/capability.h: of what loads programs and what controls the whole machine, the parent has the first alone.
+    // linux/capability.h: of what loads programs and what controls the whole machine, the supervisor has the first alone.
     let (bpf, ptrace, module) = (1 << 39, 1 << 19, 1 << 16);
     assert_eq!(capabilities(scene.proxy.pid())? & (bpf | ptrace | module), bpf);
     for descriptor in fs::read_dir(format!("/proc/{worker}/fd"))? {
@@ -90,31 +93,146 @@ fn the_one_that_serves_holds_neither_privileges_nor_the_guard() -> Result<()> {
     let metrics = scene.curl(&format!("http://{ADMIN}/metrics"))?;
     let packets =
         metrics.lines().find_map(|l| l.strip_prefix("hookgate_prefix_packets_total{prefix=\"other\"} "));
-    let packets: u64 = packets.context("the parent has not told")?.parse()?;
+    let packets: u64 = packets.context("the supervisor has not reported it")?.parse()?;
     assert_eq!(scene.stats()?["other"]["packets"].as_u64(), Some(packets), "and it told the truth");
     assert!(packets > 5);
     Ok(())
 }
 
 #[test]
-fn neither_outlives_the_other_and_the_guard_outlives_both() -> Result<()> {
+fn no_worker_outlives_its_supervisor_and_the_guard_outlives_both() -> Result<()> {
     if !can_run() {
         return Ok(());
     }
-    // The parent is killed.
     let mut scene = Scene::start("")?;
     let worker = scene.proxy.worker()?;
     scene.proxy.signal(Signal::KILL)?;
     assert!(wait_until(SOON, || Ok(scene.proxy.ended()?.is_some() && !is_there(worker)))?);
     assert_eq!(scene.stats()?["guard"]["state"], "attached");
+    Ok(())
+}
 
-    // The child is killed: the parent ends too, and says so.
+#[test]
+fn a_worker_has_an_address_layout_of_its_own() -> Result<()> {
+    if !require(&[Need::Root]) {
+        return Ok(());
+    }
+    let proxy = Proxy::start(&format!("[listen]\nplain = [\"127.0.0.1:{}\"]\n[upstreams]\n", free_port()?))?;
+    let stack = |pid: u32| -> Result<String> {
+        let maps = fs::read_to_string(format!("/proc/{pid}/maps"))?;
+        Ok(maps.lines().find(|line| line.ends_with("[stack]")).context("no stack")?.to_owned())
+    };
+    assert_ne!(stack(proxy.worker()?)?, stack(proxy.pid())?);
+    let environment = fs::read(format!("/proc/{}/environ", proxy.worker()?))?;
+    assert_eq!(String::from_utf8(environment)?, "HOOKGATE_WORKER=stdin\0");
+    Ok(())
+}
+
+/// Twenty times, under 200 requests a second: clients that connect wait, and only requests under way fail.
+#[test]
+fn a_worker_that_crashes_is_replaced_and_no_connection_refused() -> Result<()> {
+    if !can_run() {
+        return Ok(());
+    }
+    const CRASHES: u64 = 20;
+    const PACE: Duration = Duration::from_millis(5);
+    let origin = Origin::answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")?;
+    let (plain, admin) = (free_port()?, free_port()?);
+    let plain = SocketAddr::from(([127, 0, 0, 1], plain));
+    let dir = TempDir::new("supervised")?;
+    let proxy = Proxy::start(&format!(
+        "[listen]\nplain = [\"{plain}\"]\n[admin]\nlisten = \"127.0.0.1:{admin}\"\nsocket = {:?}\n\
+         [upstreams]\n\"up.example\" = {{ address = \"{}\", tls = false }}\n",
+        dir.path().join("admin.sock"),
+        origin.address(),
+    ))?;
+    let supervisor = proxy.pid();
+    let is_over = AtomicBool::new(false);
+    let (delivered, failed) = (AtomicU64::new(0), AtomicU64::new(0));
+    let deliver = || -> Result<()> {
+        let mut client = Client::plain(plain).context("a connection was refused")?;
+        let answer = client.ask("GET /up.example/x HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        let is_delivered = answer.is_ok_and(|answer| answer.start.starts_with("HTTP/1.1 200 "));
+        let count = if is_delivered { &delivered } else { &failed };
+        count.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    };
+    thread::scope(|scope| -> Result<()> {
+        let clients: Vec<_> = (0..8)
+            .map(|_| {
+                scope.spawn(|| {
+                    while !is_over.load(Ordering::Relaxed) {
+                        deliver()?;
+                        thread::sleep(8 * PACE);
+                    }
+                    Ok::<_, anyhow::Error>(())
+                })
+            })
+            .collect();
+        let crash = || -> Result<()> {
+            for _ in 0..CRASHES {
+                let (worker, before) = (proxy.worker()?, delivered.load(Ordering::Relaxed));
+                kill(worker, Signal::KILL)?;
+                let is_back = || {
+                    let serves = delivered.load(Ordering::Relaxed) >= before + 20;
+                    Ok(serves && proxy.worker().is_ok_and(|next| next != worker))
+                };
+                ensure!(wait_until(SOON, is_back)?, "{}", proxy.stderr());
+            }
+            Ok(())
+        };
+        let crashed = crash();
+        is_over.store(true, Ordering::Relaxed);
+        for client in clients {
+            client.join().map_err(|_| anyhow!("a client panicked"))??;
+        }
+        crashed
+    })?;
+    let (delivered, failed) = (delivered.into_inner(), failed.into_inner());
+    // At most one request of each client was under way at each crash.
+    assert!(delivered >= 20 * CRASHES && failed <= 8 * CRASHES, "{delivered} delivered, {failed} failed");
+    assert_eq!(proxy.pid(), supervisor);
+    let metrics = Metrics::read(SocketAddr::from(([127, 0, 0, 1], admin)))?;
+    assert_eq!(metrics.value("hookgate_worker_restarts_total") as u64, CRASHES);
+    let said = proxy.stderr();
+    assert_eq!(
+        said.matches("the worker was ended by SIGKILL; another one takes its place").count() as u64,
+        CRASHES
+    );
+    Ok(())
+}
+
+#[test]
+fn a_worker_that_follows_a_crash_serves_with_what_was_in_force() -> Result<()> {
+    if !can_run() {
+        return Ok(());
+    }
     let mut scene = Scene::start("")?;
-    kill(scene.proxy.worker()?, Signal::KILL)?;
+    assert!(scene.curl(&format!("http://{ADDRESS}/"))?.contains("names no upstream"));
+    let before = scene.stats()?;
+    // What lies on the disk is not what is in force.
+    let text = fs::read_to_string(scene.proxy.config())?;
+    fs::write(scene.proxy.config(), text.replace("[upstreams]\n", "[upstreams]\n\"more.example\" = {}\n"))?;
+    let worker = scene.proxy.worker()?;
+    kill(worker, Signal::ABORT)?;
+    scene.proxy.wait_for_stderr("the worker was ended by SIGABRT; another one takes its place", SOON)?;
+    let metrics = || scene.curl(&format!("http://{ADMIN}/metrics"));
+    assert!(wait_until(SOON, || Ok(metrics().is_ok()))?, "{}", scene.proxy.stderr());
+    let guard = "guard: attached to lo (generic";
+    assert!(
+        wait_until(SOON, || Ok(scene.proxy.stderr().matches(guard).count() == 2))?,
+        "{}",
+        scene.proxy.stderr()
+    );
+    let packets = |stats: &Value| stats["other"]["packets"].as_u64();
+    assert!(scene.curl(&format!("http://{ADDRESS}/more.example/x"))?.contains("not allowed"));
+    assert!(packets(&scene.stats()?) > packets(&before), "the guard goes on counting");
+    // The command line's socket is still there, and a later end takes it away.
+    assert!(scene.proxy.command(&scene.ns, &["reload"])?.starts_with("[upstreams] 1 added"));
+    scene.proxy.signal(Signal::TERM)?;
     assert!(wait_until(SOON, || Ok(scene.proxy.ended()?.is_some()))?);
-    assert_eq!(scene.proxy.ended()?.and_then(|status| status.code()), Some(1));
-    assert!(wait_until(SOON, || Ok(scene.proxy.stderr().contains("ended by SIGKILL")))?);
-    assert_eq!(scene.stats()?["guard"]["state"], "attached");
+    assert_eq!(scene.proxy.ended()?.and_then(|status| status.code()), Some(0));
+    assert!(!scene.dir.path().join("admin.sock").exists());
     Ok(())
 }
 
@@ -174,7 +292,7 @@ fn a_guard_that_is_refused_is_no_success_of_a_reload() -> Result<()> {
 }
 
 #[test]
-fn a_parent_that_may_not_signal_the_one_that_serves_leads_it_all_the_same() -> Result<()> {
+fn a_supervisor_that_may_not_signal_its_worker_commands_it_all_the_same() -> Result<()> {
     if !require(&[Need::Root, Need::Program("setpriv")]) {
         return Ok(());
     }
@@ -201,7 +319,7 @@ fn a_parent_that_may_not_signal_the_one_that_serves_leads_it_all_the_same() -> R
 }
 
 #[test]
-fn a_signal_to_the_parent_or_to_both_drains_once() -> Result<()> {
+fn a_signal_to_the_supervisor_or_to_both_drains_once() -> Result<()> {
     if !can_run() {
         return Ok(());
     }
@@ -260,7 +378,7 @@ fn inject(pid: u32, calls: &[&str]) -> Result<Vec<i64>> {
 const PASSWD: &str = "(long)2, \"/etc/passwd\", (long)0";
 
 #[test]
-fn the_one_that_serves_cannot_read_files_or_execute_or_bind() -> Result<()> {
+fn a_worker_cannot_read_files_or_execute_or_bind() -> Result<()> {
     if !require(&[Need::Root, Need::Program("gdb")]) {
         return Ok(());
     }

@@ -29,11 +29,15 @@ use serde::Serialize;
 use crate::config::{self, Config};
 use crate::observe::Log;
 use crate::prefixes::{BadState, Standing, Table};
-use crate::server::log_format;
+use crate::server::{self, log_format};
 
 /// The whole program. 0 fine, 1 it failed, 2 usage (clap's own exit).
 pub fn main() -> ExitCode {
-    match Cli::parse().run() {
+    let outcome = match server::is_worker() {
+        true => server::run_worker().map(|()| ExitCode::SUCCESS).map_err(Into::into),
+        false => Cli::parse().run(),
+    };
+    match outcome {
         Ok(code) => code,
         Err(error) => {
             print_error(&format!("hookgate: {error:#}\n"));

@@ -114,7 +114,9 @@ pub enum Error {
          net.core.bpf_jit_harden=0` in the machine's first network namespace, then `hookgate guard attach`"
     )]
     HardenedJit,
-    #[error("can't find out whether net.core.bpf_jit_harden is on, with which this kernel (before Linux 5.18) would crash")]
+    #[error(
+        "can't find out whether net.core.bpf_jit_harden is on, with which this kernel (before Linux 5.18) would crash"
+    )]
     BlindingUnknown(#[source] io::Error),
     #[error("the kernel has no memory for a timer: free some, then `hookgate guard attach`")]
     NoTimer,

@@ -17,7 +17,9 @@ pub use ipc::{SupervisorError, read_and_write};
 pub use listen::{ListenerError, can_bind, has_ipv6, is_optional};
 pub use privileges::{UserError, worker_user};
 pub use supervisor::{TakeoverError, inherits_sockets, run, run_in_one_process};
-pub use worker::{CertificatesError, Confinement, ConfinementError, Prepared, log_format};
+pub use worker::{
+    CertificatesError, Confinement, ConfinementError, Prepared, is_worker, log_format, run_worker,
+};
 
 use crate::config::Config;
 use crate::net::{KernelTls, NoKernelTls};

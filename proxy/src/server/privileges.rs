@@ -10,6 +10,8 @@ use rustix::thread::{
     set_no_new_privs,
 };
 
+use serde::{Deserialize, Serialize};
+
 use crate::config::{Config, Guard};
 
 /// The package's user for the worker.
@@ -39,12 +41,12 @@ const GUARD_CAPABILITIES: CapabilitySet = CapabilitySet::BPF
     .union(CapabilitySet::SYS_ADMIN);
 
 /// The user that the worker runs as.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkerUser {
     /// `None`: the ids belong to no user.
     name: Option<String>,
-    uid: Uid,
-    gid: Gid,
+    uid: u32,
+    gid: u32,
 }
 
 /// Why the process does not start with less.
@@ -89,7 +91,11 @@ pub fn worker_user(config: &Config) -> Result<Option<WorkerUser>, UserError> {
 
 fn find(name: &str) -> Result<Option<WorkerUser>, UserError> {
     let user = User::from_name(name).map_err(|error| UserError::Lookup { name: name.into(), error })?;
-    Ok(user.map(|User { name, uid, gid, .. }| WorkerUser { name: Some(name), uid, gid }))
+    Ok(user.map(|User { name, uid, gid, .. }| WorkerUser {
+        name: Some(name),
+        uid: uid.as_raw(),
+        gid: gid.as_raw(),
+    }))
 }
 
 /// Errors: `id` is somebody's.
@@ -98,14 +104,14 @@ fn unnamed(id: u32) -> Result<WorkerUser, UserError> {
     let group = Group::from_gid(id.into()).map_err(UserError::LookupId)?.map(|group| group.name);
     match user.or(group) {
         Some(owner) => Err(UserError::IdTaken { owner }),
-        None => Ok(WorkerUser { name: None, uid: id.into(), gid: id.into() }),
+        None => Ok(WorkerUser { name: None, uid: id, gid: id }),
     }
 }
 
 /// Becomes `user` and gives up every capability, also for whatever this process may execute. For the calling thread alone:
 /// to be called before there is another.
 pub(super) fn give_up(user: Option<&WorkerUser>) -> Result<(), UserError> {
-    if let Some(user) = user.filter(|user| user.uid != geteuid()) {
+    if let Some(user) = user.filter(|user| user.uid != geteuid().as_raw()) {
         let name = || user.name.clone().unwrap_or_else(|| format!("the user with the id {}", user.uid));
         become_user(user).map_err(|error| UserError::Become { user: name(), error })?;
     }
@@ -125,7 +131,7 @@ pub(super) fn admin_group(config: &Config, user: Option<&WorkerUser>) -> nix::Re
         return Ok(Some(group.gid));
     }
     let Some(user) = user.filter(|_| config.process.user.is_some()) else { return Ok(None) };
-    let group = Group::from_gid(user.gid)?;
+    let group = Group::from_gid(user.gid.into())?;
     Ok(group.filter(|group| group.name != SHARED_GROUP).map(|group| group.gid))
 }
 
@@ -152,12 +158,13 @@ pub(super) fn keep_memory_private() -> io::Result<()> {
 }
 
 fn become_user(user: &WorkerUser) -> nix::Result<()> {
+    let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
     match &user.name {
-        Some(name) => initgroups(&CString::new(name.as_str()).map_err(|_| nix::Error::EINVAL)?, user.gid)?,
-        None => setgroups(&[user.gid])?,
+        Some(name) => initgroups(&CString::new(name.as_str()).map_err(|_| nix::Error::EINVAL)?, gid)?,
+        None => setgroups(&[gid])?,
     }
-    setgid(user.gid)?;
-    setuid(user.uid)
+    setgid(gid)?;
+    setuid(uid)
 }
 
 #[cfg(test)]

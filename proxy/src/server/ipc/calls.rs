@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -13,6 +14,7 @@ use zeroize::Zeroizing;
 use crate::access::StateFile;
 use crate::guard::{Detail, InterfaceState, Stats};
 use crate::prefixes::{Network, Standing};
+use crate::server::privileges::WorkerUser;
 
 /// A call of the worker.
 pub(in crate::server) trait Call: Into<Request> {
@@ -96,6 +98,10 @@ macro_rules! calls {
 }
 
 calls! {
+    /// The first call. The worker's end of the channel of commands is beside the reply.
+    Begin => Startup;
+    /// The configuration in force, beside the reply as one JSON text.
+    OpenConfiguration => ();
     /// Reads the configuration's files again. They are beside the reply, as one JSON text; what they name may be asked for
     /// from now on.
     ReadConfiguration => ();
@@ -141,6 +147,23 @@ calls! {
     ActivatePrefixList => ActivePrefixes;
     /// Something that the supervisor has to know.
     Notify(WorkerEvent) => ();
+}
+
+/// What a worker begins with.
+#[derive(Debug, Serialize, Deserialize)]
+pub(in crate::server) struct Startup {
+    /// The supervisor's process id.
+    pub(in crate::server) supervisor: u32,
+    /// The user that the worker becomes; `None`: it keeps its own.
+    pub(in crate::server) user: Option<WorkerUser>,
+    /// The configuration's file.
+    pub(in crate::server) file: PathBuf,
+    /// Meta's prefixes.
+    pub(in crate::server) standing: Standing,
+    /// How often the service manager has to hear that all is well.
+    pub(in crate::server) watchdog: Option<Duration>,
+    /// How many workers this one follows that have crashed.
+    pub(in crate::server) restarts: u64,
 }
 
 /// What happens to the worker.

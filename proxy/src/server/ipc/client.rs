@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::File;
-use std::io::{self, BufReader, Read as _, Write as _};
+use std::io::{self, BufReader, Read as _, Seek as _, Write as _};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -72,13 +72,21 @@ impl SupervisorClient {
         Ok(Self(Arc::new(Mutex::new(Some(socket)))))
     }
 
+    /// What this worker begins with, and its end of the channel of commands.
+    pub(in crate::server) fn begin(&self) -> Result<(Startup, UnixStream), SupervisorError> {
+        self.call_with_descriptor(Begin).map(|(startup, commands)| (startup, commands.into()))
+    }
+
+    /// The configuration in force.
+    pub(in crate::server) fn configuration(&self) -> Result<Config, SupervisorError> {
+        self.call_with_descriptor(OpenConfiguration).and_then(|((), file)| parse(file))
+    }
+
     /// What the configuration's files say now.
     ///
     /// Errors: whatever is wrong with them.
     pub(in crate::server) fn read_configuration(&self) -> Result<Config, SupervisorError> {
-        let ((), file) = self.call_with_descriptor(ReadConfiguration)?;
-        serde_json::from_reader(BufReader::new(File::from(file)))
-            .map_err(|error| SupervisorError::Gone(error.into()))
+        self.call_with_descriptor(ReadConfiguration).and_then(|((), file)| parse(file))
     }
 
     /// The configuration that was read last is in force.
@@ -165,8 +173,10 @@ impl SupervisorClient {
         let socket =
             held.as_ref().ok_or_else(|| SupervisorError::Gone(io::ErrorKind::NotConnected.into()))?;
         match exchange(socket, call) {
-            Ok((Ok(reply), descriptor)) => Ok(Served { reply, descriptor }),
-            Ok((Err(Refusal { code, why }), _)) => Err(SupervisorError::Refused(Refused { why, code })),
+            Ok(Served { reply: Ok(reply), descriptor }) => Ok(Served { reply, descriptor }),
+            Ok(Served { reply: Err(Refusal { code, why }), .. }) => {
+                Err(SupervisorError::Refused(Refused { why, code }))
+            }
             Err(error) => {
                 // A reply that comes later would belong to another call.
                 *held = None;
@@ -176,15 +186,19 @@ impl SupervisorClient {
     }
 }
 
-fn exchange<C: Call>(
-    mut socket: &UnixStream,
-    call: C,
-) -> io::Result<(Result<C::Reply, Refusal>, Option<OwnedFd>)> {
+fn parse(file: OwnedFd) -> Result<Config, SupervisorError> {
+    let mut file = File::from(file);
+    // A worker before this one may have read it, and descriptors share their place.
+    file.rewind().map_err(SupervisorError::Gone)?;
+    serde_json::from_reader(BufReader::new(file)).map_err(|error| SupervisorError::Gone(error.into()))
+}
+
+fn exchange<C: Call>(mut socket: &UnixStream, call: C) -> io::Result<Served<Result<C::Reply, Refusal>>> {
     // A key may be in it.
     let request = Zeroizing::new(message::line(&call.into())?);
     socket.write_all(&request)?;
     let (line, descriptor) = message::receive(socket, MAX_REPLY_BYTES)?;
-    Ok((serde_json::from_slice(&line)?, descriptor))
+    Ok(Served { reply: serde_json::from_slice(&line)?, descriptor })
 }
 
 impl Access for SupervisorClient {

@@ -1,8 +1,10 @@
 //! Messages as bytes: one line of JSON each, and lists of byte strings in files.
 
+use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 
 use rustix::io::Errno;
 use rustix::net::{
@@ -27,6 +29,14 @@ impl Refusal {
     pub(super) fn into_io(self) -> io::Error {
         self.code.map_or_else(|| io::Error::other(self.why), io::Error::from_raw_os_error)
     }
+}
+
+/// Takes the socket that this process was started with as its standard input.
+pub(in crate::server) fn socket_on_stdin() -> io::Result<UnixStream> {
+    let socket = io::stdin().as_fd().try_clone_to_owned()?;
+    // Nothing else in this process may keep it open.
+    rustix::stdio::dup2_stdin(File::open("/dev/null")?).map_err(io::Error::from)?;
+    Ok(socket.into())
 }
 
 /// Errors: a path in it is not UTF-8.
@@ -107,8 +117,6 @@ pub(in crate::server) fn receive(socket: impl AsFd, limit: usize) -> io::Result<
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::net::UnixStream;
-
     use super::*;
 
     #[test]

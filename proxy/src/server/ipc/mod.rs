@@ -10,7 +10,7 @@ pub(super) use calls::*;
 pub(super) use client::SupervisorClient;
 pub use client::SupervisorError;
 pub(super) use command::{Command, CommandReceiver, CommandSender, channel};
-pub(super) use message::{Refusal, line, receive, send, write_list};
+pub(super) use message::{Refusal, line, receive, send, socket_on_stdin, write_list};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;

@@ -4,9 +4,11 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use super::file_watch::FileWatch;
+use super::grants::in_memory;
 use crate::access::{open, open_below};
 use crate::acme;
 use crate::config::{self, Config, DnsServers, Guard, PrefixSource};
@@ -14,6 +16,8 @@ use crate::tls::is_answer;
 use crate::upstream::RESOLV_CONF;
 
 pub(super) struct Allowed {
+    /// The configuration itself, as JSON.
+    pub(super) configuration: OwnedFd,
     files: HashSet<PathBuf>,
     addresses: HashSet<SocketAddr>,
     webroot: Option<PathBuf>,
@@ -26,12 +30,14 @@ pub(super) struct Allowed {
     /// The certificates' files.
     pub(super) certificates: FileWatch,
     /// The configuration's own, where a change is to be read without being asked to (`[process] watch`).
-    pub(super) configuration: Option<FileWatch>,
+    pub(super) configuration_files: Option<FileWatch>,
 }
 
 impl Allowed {
     /// All that `config`, read from `file`, names. Watching its files begins.
-    pub(super) fn by(config: &Config, file: &Path) -> Self {
+    ///
+    /// Errors: no memory for its text.
+    pub(super) fn by(config: &Config, file: &Path) -> io::Result<Self> {
         let pairs = config.tls.iter().flat_map(|tls| &tls.pairs);
         let pairs: Vec<PathBuf> = pairs.flat_map(|pair| [pair.cert.clone(), pair.key.clone()]).collect();
         let listen = &config.listen;
@@ -43,7 +49,8 @@ impl Allowed {
         files.extend((config.dns.servers == DnsServers::System).then(|| RESOLV_CONF.into()));
         let addresses = [&listen.https, &listen.http, &listen.plain].into_iter().flatten();
         let watched = file.to_owned();
-        Self {
+        Ok(Self {
+            configuration: in_memory("configuration", |file| Ok(serde_json::to_writer(file, config)?))?,
             files,
             addresses: addresses.copied().chain(config.admin_listen()).collect(),
             webroot: acme.and_then(|acme| acme.webroot.clone()),
@@ -52,8 +59,11 @@ impl Allowed {
             guard: config.guard.clone(),
             prefixes: config.prefixes.source.clone(),
             certificates: FileWatch::new(move || pairs.clone()),
-            configuration: config.process.watch.then(|| FileWatch::new(move || config::files(&watched))),
-        }
+            configuration_files: config
+                .process
+                .watch
+                .then(|| FileWatch::new(move || config::files(&watched))),
+        })
     }
 
     /// Opens a file that the configuration names. `None`: it names no such file.

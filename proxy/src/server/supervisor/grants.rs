@@ -24,15 +24,34 @@ use crate::sys::give_back_free_memory;
 
 type Reply<R> = anyhow::Result<Served<R>>;
 
+impl Serve<Begin> for Supervisor {
+    fn serve(&mut self, _: Begin) -> Reply<Startup> {
+        let commands = self.worker_commands.take().context("the worker has begun already")?;
+        let startup = Startup {
+            supervisor: std::process::id(),
+            user: self.worker_user.clone(),
+            file: self.file.clone(),
+            standing: self.standing.clone(),
+            watchdog: self.watchdog,
+            restarts: self.restarts.count(),
+        };
+        Ok(Served::with(startup, commands.into()))
+    }
+}
+
+impl Serve<OpenConfiguration> for Supervisor {
+    fn serve(&mut self, _: OpenConfiguration) -> Reply<()> {
+        Ok(Served::descriptor(self.allowed.configuration.try_clone()?))
+    }
+}
+
 impl Serve<ReadConfiguration> for Supervisor {
     fn serve(&mut self, _: ReadConfiguration) -> Reply<()> {
-        let config = Config::load(&self.file)?;
-        self.next_allowed = Some(Allowed::by(&config, &self.file));
-        let text = in_memory("configuration", |file| Ok(serde_json::to_writer(file, &config)?));
-        drop(config);
+        let next = Allowed::by(&Config::load(&self.file)?, &self.file);
         // Tens of MiB with many upstreams.
         give_back_free_memory();
-        Ok(Served::descriptor(text?))
+        let next = self.next_allowed.insert(next?);
+        Ok(Served::descriptor(next.configuration.try_clone()?))
     }
 }
 
@@ -88,7 +107,11 @@ impl Serve<Listen> for Supervisor {
 }
 
 impl Serve<OpenAdminSocket> for Supervisor {
+    /// The one that is there already is handed out again.
     fn serve(&mut self, _: OpenAdminSocket) -> Reply<()> {
+        if let Some(socket) = &self.admin_socket {
+            return Ok(Served::descriptor(socket.share()?.into()));
+        }
         let path =
             self.allowed.admin_socket.as_deref().context("[admin] socket: not in the configuration")?;
         let handed_over = self.predecessor.as_mut().and_then(|(_, socket)| socket.take());
@@ -231,6 +254,7 @@ impl Serve<Notify> for Supervisor {
             // The service is another process, which speaks for itself.
             _ if self.is_replaced => {}
             WorkerEvent::Ready => {
+                self.restarts.worker_serves();
                 // What was read is in force now, or was refused.
                 (self.next_allowed, self.next_list) = (None, None);
                 self.keep_allowed_sockets();
@@ -242,6 +266,7 @@ impl Serve<Notify> for Supervisor {
             WorkerEvent::Alive => systemd::alive(&self.log),
             WorkerEvent::Stopping => {
                 systemd::stopping(&self.log);
+                self.restarts.stop();
                 self.sockets.clear();
                 if let Some(pending) = self.pending_takeover.take() {
                     pending.cancel();

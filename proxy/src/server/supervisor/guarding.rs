@@ -41,6 +41,11 @@ impl SupervisedGuard {
         if self.pin.as_ref().is_some_and(|pin| *pin != guard.pin) {
             bail!("[guard] pin changed, and needs a restart");
         }
+        if absence == Absence::Awaited
+            && let Some(attached) = self.attached_already(guard)
+        {
+            return Ok(attached);
+        }
         match self.attach(guard, table, absence) {
             Ok(attached) => {
                 let words = format!("{attached}, mode {}", guard.mode);
@@ -55,6 +60,15 @@ impl SupervisedGuard {
             Err(error) if absence == Absence::Awaited => self.use_earlier(guard, error),
             Err(error) => Err(error),
         }
+    }
+
+    /// What this process has attached with the same configuration, for a worker that follows a crashed one.
+    fn attached_already(&self, guard: &config::Guard) -> Option<(AttachedGuard, OwnedFd)> {
+        self.config.as_ref().filter(|config| *config == guard)?;
+        let EarlierGuard { interfaces, maps, .. } = guard::earlier(&guard.pin).ok()??;
+        let (funnel, rows) = maps?;
+        let words = format!("attached to {}, mode {}", guard::in_words(&interfaces), guard.mode);
+        Some((AttachedGuard { rows, words }, funnel))
     }
 
     fn attach(

@@ -1,6 +1,6 @@
 //! The supervisor: it may bind, read keys, attach the guard and talk to the service manager, and does so for its worker as
 //! far as the configuration names it. The worker's calls may hold strings that the network has chosen; nothing else
-//! from the network is read here. Both processes end together.
+//! from the network is read here. A worker that crashes is replaced, and the listeners stay open meanwhile.
 
 mod allowed;
 mod file_watch;
@@ -9,6 +9,7 @@ mod guarding;
 mod supervise;
 mod systemd;
 mod takeover;
+mod worker_process;
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -16,12 +17,11 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{ExitCode, ExitStatus};
 use std::thread;
+use std::time::Duration;
 
-use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::Gid;
-use rustix::process::{getpid, getppid, set_parent_process_death_signal};
 use socket2::Socket;
 use tokio::io::BufReader;
 use tokio::net::UnixStream;
@@ -30,10 +30,10 @@ use tokio::runtime;
 pub use takeover::{TakeoverError, inherits_sockets};
 
 use super::ipc::{SupervisorClient, channel};
-use super::worker::{self, Confinement};
-use super::{Machine, Start, StartError, listen, privileges};
+use super::privileges::{self, WorkerUser};
+use super::{Start, StartError, listen, worker};
 use crate::admin::AdminSocket;
-use crate::config::{self, Confine, PrefixSource};
+use crate::config::{self, PrefixSource};
 use crate::observe::Log;
 use crate::prefixes::{Standing, Table};
 use crate::sys::{ForkResult, fork, give_back_free_memory};
@@ -44,11 +44,19 @@ use systemd::Sockets;
 use takeover::{
     Handover, InheritedSockets, PendingTakeover, Predecessor, Successor, SuccessorReady, TakeoverListener,
 };
+use worker_process::{Restarts, WorkerProcess};
 
 /// What the supervisor keeps.
 struct Supervisor {
     /// The configuration's file.
     file: PathBuf,
+    /// The user that the worker becomes; `None`: it keeps this process's.
+    worker_user: Option<WorkerUser>,
+    /// The worker's end of the channel of commands, until it has taken it.
+    worker_commands: Option<StdUnixStream>,
+    restarts: Restarts,
+    /// How often the service manager has to hear that all is well.
+    watchdog: Option<Duration>,
     allowed: Allowed,
     /// What the configuration allows that was read last and is not in force yet.
     next_allowed: Option<Allowed>,
@@ -96,7 +104,6 @@ pub fn run(start: Start) -> Result<ExitCode, StartError> {
     privileges::keep_memory_private()?;
     let user = privileges::worker_user(&start.config)?;
     let admin_group = privileges::admin_group(&start.config, user.as_ref()).map_err(io::Error::from)?;
-    let machine = Machine::measure(systemd::watchdog());
     let mut inherited = Sockets::inherited()?;
     let predecessor = match Predecessor::find(&start.config, start.takes_over)? {
         None => None,
@@ -107,35 +114,11 @@ pub fn run(start: Start) -> Result<ExitCode, StartError> {
             Some((predecessor, admin_socket))
         }
     };
-    let (ours, theirs) = StdUnixStream::pair()?;
-    let (commands, receiver) = channel()?;
-    let supervisor = getpid();
-    match fork()? {
-        ForkResult::Child => {
-            drop((ours, commands, inherited, predecessor));
-            leave_signals_to_supervisor()?;
-            privileges::give_up(user.as_ref())?;
-            end_with(supervisor)?;
-            let Start { file, config, standing, log, .. } = start;
-            let confinement = Confinement::enter();
-            if config.process.confine == Confine::Required {
-                confinement.ensure_required()?;
-            }
-            for gap in confinement.gaps() {
-                log.note(&gap);
-            }
-            worker::serve(config, standing, machine, SupervisorClient::new(theirs)?, receiver, log, file)?;
-            Ok(ExitCode::SUCCESS)
-        }
-        ForkResult::Parent { child } => {
-            drop((theirs, receiver));
-            privileges::keep_what_is_needed(&start.config)?;
-            let supervisor = Supervisor::new(start, inherited, predecessor, admin_group);
-            give_back_free_memory();
-            let control = runtime::Builder::new_current_thread().enable_all().build()?;
-            Ok(control.block_on(supervise(ours, supervisor, child, commands))?)
-        }
-    }
+    privileges::keep_what_is_needed(&start.config)?;
+    let supervisor = Supervisor::new(start, inherited, predecessor, user, admin_group)?;
+    give_back_free_memory();
+    let control = runtime::Builder::new_current_thread().enable_all().build()?;
+    Ok(control.block_on(supervise(supervisor))?)
 }
 
 /// Runs supervisor and worker in this process, which keeps its privileges, until it ends: for tools that look inside, as a
@@ -147,43 +130,18 @@ pub fn run_in_one_process(start: Start) -> Result<(), StartError> {
     ours.set_nonblocking(true)?;
     // No command will come.
     let (_commands, receiver) = channel()?;
-    let (config, standing, log) = (start.config.clone(), start.standing.clone(), start.log.clone());
-    let file = start.file.clone();
+    let log = start.log.clone();
+    let mut supervisor = Supervisor::new(start, Sockets::default(), None, None, None)?;
+    supervisor.worker_commands = Some(receiver);
     let control = runtime::Builder::new_current_thread().enable_all().build()?;
-    thread::spawn(move || {
-        let mut supervisor = Supervisor::new(start, Sockets::default(), None, None);
+    thread::scope(|scope| {
+        let worker = scope.spawn(|| worker::run_unconfined(SupervisorClient::new(theirs)?, log));
         control.block_on(async {
-            let mut socket = BufReader::new(UnixStream::from_std(ours)?);
-            supervise::serve_calls(&mut socket, &mut supervisor).await
-        })
-    });
-    worker::serve(
-        config,
-        standing,
-        Machine::measure(None),
-        SupervisorClient::new(theirs)?,
-        receiver,
-        log,
-        file,
-    )
-}
-
-/// Signals to every process of this name or terminal are meant for the supervisor, and must be heard once.
-fn leave_signals_to_supervisor() -> io::Result<()> {
-    let all = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM, Signal::SIGUSR2];
-    Ok(all.into_iter().collect::<SigSet>().thread_block()?)
-}
-
-/// From now on this process ends with `supervisor`, if that may signal it; if not, its commands end. The kernel forgets this
-/// when the process's user changes, so call it afterwards.
-///
-/// Errors: the supervisor has ended already.
-fn end_with(supervisor: rustix::process::Pid) -> io::Result<()> {
-    set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
-    match getppid() {
-        Some(parent) if parent == supervisor => Ok(()),
-        _ => Err(io::Error::other("the supervisor has ended")),
-    }
+            let mut calls = BufReader::new(UnixStream::from_std(ours)?);
+            supervise::serve_calls(&mut calls, &mut supervisor).await
+        })?;
+        worker.join().unwrap_or_else(|_| Err(io::Error::other("the worker panicked").into()))
+    })
 }
 
 impl Supervisor {
@@ -191,11 +149,16 @@ impl Supervisor {
         start: Start,
         inherited: Sockets,
         predecessor: Option<(Predecessor, Option<UnixListener>)>,
+        worker_user: Option<WorkerUser>,
         admin_group: Option<Gid>,
-    ) -> Self {
+    ) -> io::Result<Self> {
         let Start { file, config, standing, may_lock_out, log, .. } = start;
-        Self {
-            allowed: Allowed::by(&config, &file),
+        Ok(Self {
+            allowed: Allowed::by(&config, &file)?,
+            worker_user,
+            worker_commands: None,
+            restarts: Restarts::default(),
+            watchdog: systemd::watchdog(),
             file,
             next_allowed: None,
             sockets: Vec::new(),
@@ -211,7 +174,25 @@ impl Supervisor {
             next_list: None,
             guard: SupervisedGuard::new(may_lock_out),
             log,
+        })
+    }
+
+    fn start_worker(&mut self) -> io::Result<WorkerProcess> {
+        let (worker, commands) = WorkerProcess::start()?;
+        self.worker_commands = Some(commands);
+        Ok(worker)
+    }
+
+    /// How long to wait before another worker is started in place of one that has ended; `None`: there will be none.
+    fn restart_delay(&mut self, status: ExitStatus) -> Option<Duration> {
+        let delay = self.restarts.after(status);
+        if !status.success() && (delay.is_some() || status.code().is_none()) {
+            let next = if delay.is_some() { "; another one takes its place" } else { "" };
+            self.log.note(&format!("the worker was ended by {}{next}", worker_process::in_words(status)));
         }
+        // What it has read and not put in force yet.
+        (self.next_allowed, self.next_list) = (None, None);
+        delay
     }
 
     /// Ends the predecessor's service, at the first time that the worker serves; from then on a successor may come.
@@ -258,6 +239,7 @@ impl Supervisor {
         self.log.note(&format!("process {pid} has taken over"));
         systemd::replaced_by(pid, &self.log);
         self.is_replaced = true;
+        self.restarts.stop();
         self.sockets.clear();
         // The file belongs to the other process now, if that answers there.
         self.admin_socket.take_if(|socket| admin_socket.as_deref() == Some(socket.path()));

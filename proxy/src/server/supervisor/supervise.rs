@@ -1,78 +1,65 @@
-//! The supervisor's loop: signals, the worker's calls, files, interfaces and successors, until the worker has ended.
+//! The supervisor's loop: signals, the worker's calls and its end, files, interfaces, and successors.
 
 use std::future::pending;
 use std::io;
 use std::os::fd::AsFd as _;
-use std::os::unix::net::UnixStream as StdUnixStream;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::Pid;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader, Interest};
 use tokio::net::UnixStream;
-use tokio::signal::unix::{self, SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 use zeroize::Zeroize as _;
 
+use super::file_watch::FileWatch;
 use super::takeover::TakeoverListener;
 use super::{SuccessorSource, Supervisor};
 use crate::access::MAX_STATE_BYTES;
 use crate::config::Guard;
 use crate::guard::Watch;
 use crate::observe::Log;
-use crate::server::ipc::{Command, CommandSender, Refusal, Request, Served, line, send};
+use crate::server::ipc::{Command, Refusal, Request, Served, line, send};
 
-/// The signals that become commands.
-const SIGNALS: [(SignalKind, Command); 3] = [
-    (SignalKind::hangup(), Command::Reload),
-    (SignalKind::interrupt(), Command::Stop),
-    (SignalKind::terminate(), Command::Stop),
-];
 const FILE_CHECK_INTERVAL: Duration = Duration::from_secs(2);
 /// Room for every prefix that there may be.
 const MAX_REQUEST_BYTES: u64 = 1 << 20;
 
-/// Serves the worker until it has ended. Returns the exit code.
-pub(super) async fn supervise(
-    socket: StdUnixStream,
-    mut supervisor: Supervisor,
-    worker: Pid,
-    commands: CommandSender,
-) -> io::Result<ExitCode> {
-    for (kind, command) in SIGNALS {
-        let mut caught = signal(kind)?;
-        let (commands, log) = (commands.clone(), supervisor.log.clone());
-        tokio::spawn(async move {
-            while caught.recv().await.is_some() {
-                commands.send(command, &log);
-            }
-        });
-    }
-    socket.set_nonblocking(true)?;
-    let mut socket = BufReader::new(UnixStream::from_std(socket)?);
+/// Serves the worker, and those that follow it after a crash, until the last one has ended. Returns the exit code.
+///
+/// Errors: no worker can be started, or the kernel reports no signals.
+pub(super) async fn supervise(mut supervisor: Supervisor) -> io::Result<ExitCode> {
+    let mut signals = Signals::new()?;
     let mut child_ended = signal(SignalKind::child())?;
+    let mut takeover = signal(SignalKind::user_defined2())?;
     let mut file_check = interval(FILE_CHECK_INTERVAL);
     file_check.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    // Growing would leave copies of keys behind.
-    let (mut line, mut listens) = (Vec::with_capacity(2 * MAX_STATE_BYTES), true);
     let interfaces = Arc::new(Notify::new());
     if supervisor.allowed.guard.as_ref().is_some_and(Guard::is_attached) {
         tokio::spawn(watch_interfaces(Arc::clone(&interfaces), supervisor.log.clone()));
     }
-    let mut takeover = signal(SignalKind::user_defined2())?;
     let (report, mut handovers) = mpsc::channel(1);
+    let mut worker = supervisor.start_worker()?;
+    // Growing would leave copies of keys behind.
+    let (mut line, mut listens) = (Vec::with_capacity(2 * MAX_STATE_BYTES), true);
     let code = loop {
-        if let Some(code) = exit_code(worker, &supervisor.log)? {
-            break code;
+        if let Some(status) = worker.ended()? {
+            let Some(delay) = supervisor.restart_delay(status) else { break status.code() };
+            tokio::select! {
+                () = sleep(delay) => {}
+                () = signals.stop() => break None,
+            }
+            worker = supervisor.start_worker()?;
+            line.zeroize();
+            listens = true;
         }
         tokio::select! {
-            request = read_call(&mut socket, &mut line), if listens => {
+            request = read_call(&mut worker.calls, &mut line), if listens => {
                 let served = match request {
-                    Ok(request) => reply(&mut socket, request.served_by(&mut supervisor)).await,
+                    Ok(request) => reply(&mut worker.calls, request.served_by(&mut supervisor)).await,
                     Err(error) => Err(error),
                 };
                 if let Err(error) = served {
@@ -84,6 +71,12 @@ pub(super) async fn supervise(
                 }
             }
             _ = child_ended.recv() => {}
+            command = signals.next() => {
+                if command == Command::Stop {
+                    supervisor.restarts.stop();
+                }
+                worker.commands.send(command, &supervisor.log);
+            }
             source = next_takeover(&mut takeover, supervisor.takeover_listener.as_ref()), if !supervisor.is_replaced => {
                 match source.and_then(|source| supervisor.successor(source)) {
                     Ok((successor, handover)) => {
@@ -100,7 +93,7 @@ pub(super) async fn supervise(
                     Ok((successor, ready)) => {
                         let pid = ready.pid;
                         supervisor.retire(ready);
-                        commands.send(Command::Retire, &supervisor.log);
+                        worker.commands.send(Command::Retire, &supervisor.log);
                         if let Err(error) = successor.confirm() {
                             supervisor.log.note(&format!("process {pid} does not listen: {error}"));
                         }
@@ -112,21 +105,52 @@ pub(super) async fn supervise(
             }
             () = interfaces.notified(), if !supervisor.is_replaced => {
                 if supervisor.guard.follow(&supervisor.log) {
-                    commands.send(Command::RefreshInterfaces, &supervisor.log);
+                    worker.commands.send(Command::RefreshInterfaces, &supervisor.log);
                 }
             }
             _ = file_check.tick() => {
                 if supervisor.allowed.certificates.changed() {
-                    commands.send(Command::ReadCertificates, &supervisor.log);
+                    worker.commands.send(Command::ReadCertificates, &supervisor.log);
                 }
-                if supervisor.allowed.configuration.as_mut().is_some_and(|files| files.changed_and_stable()) {
-                    commands.send(Command::Reload, &supervisor.log);
+                if supervisor.allowed.configuration_files.as_mut().is_some_and(FileWatch::changed_and_stable) {
+                    worker.commands.send(Command::Reload, &supervisor.log);
                 }
             }
         }
     };
     supervisor.clean_up();
-    Ok(u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from))
+    Ok(code.and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+/// The signals that become commands.
+struct Signals {
+    hangup: Signal,
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    /// The next command. Cancelling loses none.
+    async fn next(&mut self) -> Command {
+        tokio::select! {
+            _ = self.hangup.recv() => Command::Reload,
+            _ = self.interrupt.recv() => Command::Stop,
+            _ = self.terminate.recv() => Command::Stop,
+        }
+    }
+
+    /// Returns at the next [`Command::Stop`].
+    async fn stop(&mut self) {
+        while self.next().await != Command::Stop {}
+    }
 }
 
 /// Notifies of changes of interfaces and routes.
@@ -145,7 +169,7 @@ async fn watch_interfaces(changed: Arc<Notify>, log: Log) {
 }
 
 async fn next_takeover(
-    takeover: &mut unix::Signal,
+    takeover: &mut Signal,
     listener: Option<&TakeoverListener>,
 ) -> io::Result<SuccessorSource> {
     let connected = async {
@@ -157,17 +181,6 @@ async fn next_takeover(
     tokio::select! {
         _ = takeover.recv() => Ok(SuccessorSource::Start),
         successor = connected => successor.map(SuccessorSource::Connected),
-    }
-}
-
-fn exit_code(worker: Pid, log: &Log) -> io::Result<Option<i32>> {
-    match waitpid(worker, Some(WaitPidFlag::WNOHANG))? {
-        WaitStatus::Exited(_, code) => Ok(Some(code)),
-        WaitStatus::Signaled(_, signal, _) => {
-            log.note(&format!("the worker was ended by {signal}"));
-            Ok(Some(1))
-        }
-        _ => Ok(None),
     }
 }
 

@@ -4,7 +4,7 @@
 //! The old process starts its successor (SIGUSR2), whose standard input is a socket between them; or an operator does
 //! (`hookgate run --takeover`), and the successor connects to a socket beside `[admin] socket`.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, ErrorKind};
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use socket2::Socket;
 
 use crate::config::Config;
-use crate::server::ipc::{line, receive, send};
+use crate::server::ipc::{line, receive, send, socket_on_stdin};
 
 /// Tells a successor that its standard input is the socket to its predecessor.
 const TAKEOVER_VARIABLE: &str = "HOOKGATE_TAKEOVER";
@@ -266,14 +266,6 @@ impl TakeoverListener {
         // A user who may not do so leaves a file that the next start removes.
         let _ = fs::remove_file(&self.path);
     }
-}
-
-/// Takes the socket that is on standard input.
-fn socket_on_stdin() -> io::Result<UnixStream> {
-    let socket = io::stdin().as_fd().try_clone_to_owned()?;
-    // Nothing else in this process may keep it open.
-    rustix::stdio::dup2_stdin(File::open("/dev/null")?).map_err(io::Error::from)?;
-    Ok(socket.into())
 }
 
 fn beside(admin_socket: &Path) -> PathBuf {

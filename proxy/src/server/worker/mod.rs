@@ -14,12 +14,16 @@ mod status;
 mod threads;
 mod watchdog;
 
+use std::env;
 use std::io;
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use nix::sys::signal::{SigSet, Signal};
+use rustix::process::{getppid, set_parent_process_death_signal};
+use rustix::thread::set_name;
 use tokio::runtime;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{LocalSet, spawn_local};
@@ -28,11 +32,13 @@ pub use certificates::CertificatesError;
 pub use confine::{Confinement, ConfinementError};
 pub use generation::log_format;
 
-use super::ipc::{Command, CommandReceiver, SupervisorClient, SupervisorError, WorkerEvent};
+use super::ipc::{
+    Command, CommandReceiver, Startup, SupervisorClient, SupervisorError, WorkerEvent, socket_on_stdin,
+};
 use super::listen::Listener;
-use super::{Machine, StartError};
+use super::{Machine, StartError, privileges};
 use crate::access::Access;
-use crate::config::{Config, Guard};
+use crate::config::{Config, Confine, Guard};
 use crate::datapath::{Lifecycle, Stage};
 use crate::net::KernelTls;
 use crate::observe::{Funnel, Log, Metrics, clock};
@@ -78,18 +84,76 @@ impl Prepared {
     }
 }
 
-/// Serves until a command ends it; `commands`: the worker's end of their channel.
+/// Tells this process that it is a worker, and its standard input the socket to its supervisor.
+pub(super) const VARIABLE: &str = "HOOKGATE_WORKER";
+
+/// Whether this process was started as a worker.
+pub fn is_worker() -> bool {
+    env::var_os(VARIABLE).is_some()
+}
+
+/// Serves until a command ends it, with no more privileges than that takes.
 ///
 /// Errors: it does not start, or the supervisor has ended.
-pub(super) fn serve(
+pub fn run_worker() -> Result<(), StartError> {
+    // It would be that of /proc/self/exe.
+    set_name(c"hookgate").map_err(io::Error::from)?;
+    privileges::keep_memory_private()?;
+    leave_signals_to_supervisor()?;
+    let supervisor = SupervisorClient::new(socket_on_stdin()?)?;
+    let (startup, commands) = supervisor.begin()?;
+    let machine = Machine::measure(startup.watchdog);
+    privileges::give_up(startup.user.as_ref())?;
+    end_with(startup.supervisor)?;
+    let config = supervisor.configuration()?;
+    let log = Log::new(log_format(config.log.format), config.log.access);
+    let confinement = Confinement::enter();
+    if config.process.confine == Confine::Required {
+        confinement.ensure_required()?;
+    }
+    for gap in confinement.gaps() {
+        log.note(&gap);
+    }
+    serve(startup, config, machine, supervisor, commands, log)
+}
+
+/// The same in a process that keeps its privileges.
+///
+/// Errors: as [`run_worker`].
+pub(super) fn run_unconfined(supervisor: SupervisorClient, log: Log) -> Result<(), StartError> {
+    let (startup, commands) = supervisor.begin()?;
+    let (config, machine) = (supervisor.configuration()?, Machine::measure(startup.watchdog));
+    serve(startup, config, machine, supervisor, commands, log)
+}
+
+/// Signals to every process of this name or terminal are meant for the supervisor, and must be heard once.
+fn leave_signals_to_supervisor() -> io::Result<()> {
+    let all = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM, Signal::SIGUSR2];
+    Ok(all.into_iter().collect::<SigSet>().thread_block()?)
+}
+
+/// From now on this process ends with its supervisor, if that may signal it; if not, its commands end. The kernel forgets
+/// this when the process's user changes, so call it afterwards.
+///
+/// Errors: the supervisor has ended already.
+fn end_with(supervisor: u32) -> io::Result<()> {
+    set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+    match getppid() {
+        Some(parent) if parent.as_raw_nonzero().get().cast_unsigned() == supervisor => Ok(()),
+        _ => Err(io::Error::other("the supervisor has ended")),
+    }
+}
+
+/// Errors: it does not start, or the supervisor has ended.
+fn serve(
+    startup: Startup,
     config: Config,
-    standing: Standing,
     machine: Machine,
     supervisor: SupervisorClient,
     commands: UnixStream,
     log: Log,
-    file: PathBuf,
 ) -> Result<(), StartError> {
+    let Startup { file, standing, restarts, .. } = startup;
     let access: Arc<dyn Access> = Arc::new(supervisor.clone());
     let Prepared { parts, mut funnel, certificates, refresher } =
         Prepared::new(&config, &standing, &machine, &log, &access)?;
@@ -128,6 +192,7 @@ pub(super) fn serve(
         admin,
         has_guard,
         interfaces,
+        restarts,
     };
     LocalSet::new().block_on(&control, server.run(supervisor, commands))
 }
@@ -162,12 +227,14 @@ struct Server {
     admin: Admin,
     has_guard: bool,
     interfaces: Interfaces,
+    /// How many workers before this one have crashed.
+    restarts: u64,
 }
 
 impl Server {
     async fn run(self, supervisor: SupervisorClient, commands: UnixStream) -> Result<(), StartError> {
         let Self { config, parts, funnel, machine, log, file, standing, refresher, .. } = self;
-        let Self { certificates, kernel_tls, listeners, admin, has_guard, interfaces, .. } = self;
+        let Self { certificates, kernel_tls, listeners, admin, has_guard, interfaces, restarts, .. } = self;
         let mut commands = CommandReceiver::new(commands)?;
         let (stage, lifecycle) = watch::channel(Stage::Serving);
         let lifecycle = Lifecycle::new(lifecycle);
@@ -193,7 +260,7 @@ impl Server {
             drop(spawn_local(Arc::clone(&prefixes).follow(refresher)));
         }
         let (reload, mut reloads) = mpsc::channel(1);
-        let process = Process { since: clock::now(), file, last_reload: LastReload::default() };
+        let process = Process { since: clock::now(), restarts, file, last_reload: LastReload::default() };
         let last_reload = process.last_reload.clone();
         let status = Status {
             now: now.clone(),

@@ -34,6 +34,12 @@ impl Pages for Status {
         let mut to = Exposition::default();
         to.family("hookgate_build_info", "gauge", "Which hookgate this is");
         to.sample(&[("version", env!("CARGO_PKG_VERSION"))], 1);
+        to.family(
+            "hookgate_worker_restarts_total",
+            "counter",
+            "Workers that have taken the place of a crashed one",
+        );
+        to.sample(&[], self.process.restarts);
         self.context().metrics.expose(&mut to);
         self.context().log.expose(&mut to);
         self.connections(&mut to);

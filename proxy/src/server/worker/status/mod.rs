@@ -29,6 +29,8 @@ const MAX_REPORT_BYTES: usize = 4096;
 /// What does not change as long as the process lives.
 pub(super) struct Process {
     pub(super) since: Timestamp,
+    /// How many workers before this one have crashed.
+    pub(super) restarts: u64,
     /// The configuration's.
     pub(super) file: PathBuf,
     pub(super) last_reload: LastReload,
