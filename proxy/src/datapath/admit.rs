@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::net::{SourceCounts, SourcePlace, source_of};
-use crate::observe::{ConnectionRefusal, Row};
+use crate::observe::ConnectionRefusal;
+use crate::prefixes::Class;
 
 /// How many connections there may be, in all workers.
 pub struct Admission {
@@ -25,30 +26,6 @@ struct Counts {
     sources: Arc<SourceCounts>,
 }
 
-/// Whose an address is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Class {
-    Meta,
-    /// In one of the operator's networks, or on this machine.
-    Allowed,
-    Other,
-}
-
-impl Class {
-    /// As in the metrics' labels.
-    pub const ALL: [(Self, &str); 3] =
-        [(Self::Meta, "meta"), (Self::Allowed, "allowed"), (Self::Other, "other")];
-
-    pub(super) fn of(client: IpAddr, row: Row) -> Self {
-        match row {
-            Row::ALLOWED => Self::Allowed,
-            Row::OTHER if client.is_loopback() => Self::Allowed,
-            Row::OTHER => Self::Other,
-            _ => Self::Meta,
-        }
-    }
-}
-
 impl Admission {
     /// `reserved_for_meta`: a share of `most`; `per_source`: `None` for a quarter of what strangers may use.
     pub fn new(most: usize, reserved_for_meta: f64, per_source: Option<usize>) -> Self {
@@ -66,9 +43,9 @@ impl Admission {
         Self { counts: Arc::clone(&former.counts), ..self }
     }
 
-    /// A place for a connection of `client`'s, whose prefix is `row`'s.
-    pub fn admit(&self, client: IpAddr, row: Row) -> Result<Slot, ConnectionRefusal> {
-        let (class, counts) = (Class::of(client, row), &self.counts);
+    /// A place for a connection of `client`'s.
+    pub fn admit(&self, client: IpAddr, class: Class) -> Result<Slot, ConnectionRefusal> {
+        let counts = &self.counts;
         // What others than strangers may have is only bounded in total.
         let most = if class == Class::Other { self.most_of_strangers } else { usize::MAX };
         let of_class = Place::take(counts, Counts::of_class, class, most);
@@ -132,8 +109,7 @@ impl Drop for Place {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observe::Funnel;
-    use crate::prefixes::Table;
+    use crate::prefixes::{Classifier, Table};
 
     fn admission(most: usize, reserved: f64, per_source: Option<usize>) -> Admission {
         Admission::new(most, reserved, per_source)
@@ -141,10 +117,11 @@ mod tests {
 
     fn many(admission: &Admission, client: &str, count: usize) -> (Vec<Slot>, Vec<ConnectionRefusal>) {
         let client = client.parse().unwrap();
-        let row = Funnel::new(Table::builtin(), vec!["192.0.2.0/24".parse().unwrap()]).unwrap().row(client);
+        let classifier = Classifier::new(Table::builtin(), vec!["192.0.2.0/24".parse().unwrap()]);
+        let class = classifier.classify(client).class;
         let (mut slots, mut refused) = (Vec::new(), Vec::new());
         for _ in 0..count {
-            match admission.admit(client, row) {
+            match admission.admit(client, class) {
                 Ok(slot) => slots.push(slot),
                 Err(why) => refused.push(why),
             }

@@ -8,14 +8,14 @@ use std::sync::Arc;
 use rustls::ServerConfig;
 use tokio::net::TcpStream;
 
-use super::admit::{Admission, Class};
+use super::admit::Admission;
 use super::proxy_protocol;
 use super::redirect::Redirect;
 use crate::config::{Limits, Scheme, Timeouts};
 use crate::http::head::HeadLimits;
 use crate::net::{KernelTls, source_of};
-use crate::observe::{Log, Metrics, Row, Sender};
-use crate::prefixes::Network;
+use crate::observe::{Log, Metrics, Sender};
+use crate::prefixes::{Class, Classifier, CounterIndex, Network, Source};
 use crate::tls::ClientAuthority;
 use crate::upstream::{Directory, Dns};
 
@@ -36,6 +36,7 @@ pub struct Context {
     pub kernel_tls: Option<KernelTls>,
     pub log: Log,
     pub metrics: Arc<Metrics>,
+    pub classifier: Arc<Classifier>,
 }
 
 /// A context in one worker. In an `Rc`, so that taking it for a request touches no memory that other cores write.
@@ -108,8 +109,8 @@ fn is_private(address: IpAddr) -> bool {
 #[derive(Debug)]
 pub(super) struct Client {
     pub(super) address: IpAddr,
-    /// Where what it does is counted.
-    pub(super) row: Row,
+    pub(super) class: Class,
+    pub(super) counter: CounterIndex,
     /// The address in text, as every request is sent on and logged with it.
     pub(super) text: Box<str>,
     pub(super) scheme: Scheme,
@@ -127,7 +128,7 @@ impl Client {
 
     /// As what it asks for is logged.
     pub(super) fn sender(&self) -> Sender<'_> {
-        Sender { source: &self.text, row: self.row, is_stranger: self.is_stranger() }
+        Sender { source: &self.text, counter: self.counter, is_stranger: self.is_stranger() }
     }
 
     /// Believes the PROXY header of those who must send one.
@@ -154,9 +155,17 @@ impl Client {
     }
 
     fn new(address: IpAddr, scheme: Scheme, context: &Context) -> Self {
-        let row = context.metrics.funnel.row(address);
-        let stranger = (Class::of(address, row) == Class::Other).then(|| source_of(address));
+        let Source { class, counter } = context.classifier.classify(address);
+        let stranger = (class == Class::Other).then(|| source_of(address));
         let is_private_stranger = stranger.is_some() && is_private(address);
-        Self { address, row, text: address.to_string().into(), scheme, stranger, is_private_stranger }
+        Self {
+            address,
+            class,
+            counter,
+            text: address.to_string().into(),
+            scheme,
+            stranger,
+            is_private_stranger,
+        }
     }
 }

@@ -27,13 +27,14 @@ use std::sync::Arc;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-pub use admit::{Admission, Class};
+pub use admit::Admission;
 pub use context::{Context, Protocol};
 pub use lifecycle::{Lifecycle, Stage};
 pub use redirect::Redirect;
 
 use crate::net::{Buffers, Limits, Socket, StrangersHandshakes};
 use crate::observe::{ConnectionRefusal, Handshake, Step};
+use crate::prefixes::Class;
 use crate::upstream::Pool;
 use connection::{Connection, Memories, Memory};
 use context::{Client, InWorker};
@@ -111,11 +112,11 @@ pub async fn serve(
     // Who is only led to https is on no way to an upstream.
     let count = |step| {
         if !matches!(protocol, Protocol::Redirect(_)) {
-            context.metrics.funnel.count(client.row, step);
+            context.metrics.funnel.count(client.counter, step);
         }
     };
     count(Step::Accepted);
-    let _slot = match context.admission.admit(client.address, client.row) {
+    let _slot = match context.admission.admit(client.address, client.class) {
         Ok(slot) => slot,
         Err(why) => return context.metrics.refused_connection(why),
     };

@@ -11,9 +11,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::funnel::{Row, Step};
+use super::funnel::Step;
 use super::words::{MAX_ID_BYTES, MAX_METHOD_BYTES, MAX_PATH_BYTES, MAX_SOURCE_BYTES, start_of};
 use super::{BodyProgress, UpstreamMetrics, clock};
+use crate::prefixes::CounterIndex;
 
 /// How many are kept.
 pub const KEPT: usize = 10_000;
@@ -54,7 +55,7 @@ pub(super) struct Record {
     /// Id, method, path and source, one after the other.
     words: String,
     ends: [usize; 3],
-    pub(super) row: Row,
+    pub(super) counter: CounterIndex,
     pub(super) upstream: Option<Arc<UpstreamMetrics>>,
     pub(super) end: Step,
     pub(super) stage: &'static str,
@@ -155,14 +156,14 @@ impl Deliveries {
         record.write(words);
         fill(record);
         if record.end != Step::Delivered {
-            let failures = if record.row.is_meta() { failures_of_meta } else { failures_of_others };
+            let failures = if record.counter.is_meta() { failures_of_meta } else { failures_of_others };
             failures.next().clone_from(record);
         }
     }
 
     /// Those after the number `after`, at most [`KEPT`], in the order of their numbers. A caller
-    /// that goes on after the last number misses none. `prefix` tells whose a row is.
-    pub fn after(&self, after: u64, prefix: impl Fn(Row) -> Option<String>) -> Vec<Delivery> {
+    /// that goes on after the last number misses none. `prefix`: the prefix that counters belong to.
+    pub fn after(&self, after: u64, prefix: impl Fn(CounterIndex) -> Option<String>) -> Vec<Delivery> {
         // Numbers are given under the parts' locks: those below `end` are written down. A number
         // beyond may be there while a smaller one is still coming to a part that was read before.
         let end = self.next.load(Ordering::Relaxed);
@@ -180,7 +181,7 @@ impl Deliveries {
 
     /// The latest that were not delivered, the newest first: at most [`KEPT_FAILURES`] of Meta's and as many of everybody
     /// else's, also those that [`Deliveries::after`] has forgotten. `prefix` as there.
-    pub fn failures(&self, prefix: impl Fn(Row) -> Option<String>) -> Vec<Delivery> {
+    pub fn failures(&self, prefix: impl Fn(CounterIndex) -> Option<String>) -> Vec<Delivery> {
         let of_meta = self.latest(|part| &part.failures_of_meta, |_| true);
         let of_others = self.latest(|part| &part.failures_of_others, |_| true);
         told(&[of_meta, of_others].concat(), prefix)
@@ -190,7 +191,7 @@ impl Deliveries {
     pub fn failures_of(
         &self,
         upstream: &UpstreamMetrics,
-        prefix: impl Fn(Row) -> Option<String>,
+        prefix: impl Fn(CounterIndex) -> Option<String>,
     ) -> Vec<Delivery> {
         let is_its = |record: &Record| record.upstream.as_deref().is_some_and(|its| ptr::eq(its, upstream));
         told(&self.latest(|part| &part.all, |record| record.end != Step::Delivered && is_its(record)), prefix)
@@ -211,7 +212,7 @@ impl Deliveries {
 }
 
 /// In words, the newest first.
-fn told(records: &[Record], prefix: impl Fn(Row) -> Option<String>) -> Vec<Delivery> {
+fn told(records: &[Record], prefix: impl Fn(CounterIndex) -> Option<String>) -> Vec<Delivery> {
     let mut told = records.iter().map(|record| record.told(&prefix)).collect::<Vec<_>>();
     told.sort_unstable_by_key(|delivery| Reverse(delivery.number));
     told
@@ -262,7 +263,7 @@ impl Default for Record {
             time: Timestamp::UNIX_EPOCH,
             words: String::new(),
             ends: [0; 3],
-            row: Row::OTHER,
+            counter: CounterIndex::OTHER,
             upstream: None,
             end: Step::Failed,
             stage: "",
@@ -298,14 +299,14 @@ impl Record {
         }
     }
 
-    fn told(&self, prefix: impl Fn(Row) -> Option<String>) -> Delivery {
+    fn told(&self, prefix: impl Fn(CounterIndex) -> Option<String>) -> Delivery {
         let [id, method, path] = self.ends;
         Delivery {
             number: self.number,
             time: format!("{:.3}", self.time),
             id: self.words[..id].into(),
             source: self.words[path..].into(),
-            prefix: prefix(self.row),
+            prefix: prefix(self.counter),
             upstream: self.upstream.as_ref().map(|upstream| upstream.name().into()),
             method: self.words[id..method].into(),
             path: self.words[method..path].into(),

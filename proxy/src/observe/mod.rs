@@ -13,7 +13,7 @@ mod sink;
 mod words;
 
 pub use deliveries::{Deliveries, Delivery, Outcome};
-pub use funnel::{Counts as FunnelCounts, Funnel, Row, Step};
+pub use funnel::{Counts as FunnelCounts, Funnel, Step};
 pub use log::{Format, Log};
 pub use metrics::{
     ConnectionRefusal, Counter, Exposition, Handshake, HiddenSources, LatestFailure, MANY_HIDDEN, Metrics,

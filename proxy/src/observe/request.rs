@@ -10,8 +10,9 @@ use tokio::time::Instant;
 
 use super::log::Priority;
 use super::words::{MAX_ID_BYTES, MAX_METHOD_BYTES, MAX_PATH_BYTES, start_of};
-use super::{BodyProgress, Log, Metrics, Row, Step, UpstreamMetrics, redact};
+use super::{BodyProgress, Log, Metrics, Step, UpstreamMetrics, redact};
 use crate::http::answer::Failure;
+use crate::prefixes::CounterIndex;
 
 /// The longest `detail` in bytes; a peer may have written it.
 const MAX_DETAIL_BYTES: usize = 500;
@@ -24,7 +25,7 @@ pub struct Request<'m> {
     log: &'m Log,
     metrics: &'m Metrics,
     source: &'m str,
-    row: Row,
+    counter: CounterIndex,
     /// Whether its refusals can come in any number.
     is_stranger: bool,
     /// What it is counted as when it ends.
@@ -57,8 +58,7 @@ pub struct Request<'m> {
 pub struct Sender<'s> {
     /// The client's address.
     pub source: &'s str,
-    /// Its prefix's.
-    pub row: Row,
+    pub counter: CounterIndex,
     /// It is neither Meta's nor the operator's.
     pub is_stranger: bool,
 }
@@ -86,15 +86,15 @@ impl Stage {
 impl<'m> Request<'m> {
     /// A request from `sender`, whose head has arrived. `words`: memory for what it says of itself.
     pub fn new(sender: Sender<'m>, words: &'m mut String, log: &'m Log, metrics: &'m Metrics) -> Self {
-        let Sender { source, row, is_stranger } = sender;
-        metrics.funnel.count(row, Step::Requests);
+        let Sender { source, counter, is_stranger } = sender;
+        metrics.funnel.count(counter, Step::Requests);
         words.clear();
         append_new_id(words);
         Self {
             log,
             metrics,
             source,
-            row,
+            counter,
             is_stranger,
             end: Step::Failed,
             begun: Instant::now(),
@@ -261,7 +261,7 @@ impl Drop for Request<'_> {
         if let Some(upstream) = self.upstream.as_deref().filter(|_| self.end != Step::Delivered) {
             upstream.failed(self.code, self.error);
         }
-        self.metrics.funnel.count(self.row, self.end);
+        self.metrics.funnel.count(self.counter, self.end);
         let is_refused_stranger = self.is_stranger && self.end == Step::Refused;
         if self.log.wants_access(is_refused_stranger) {
             let is_lost_message = self.end != Step::Delivered && !self.is_stranger;
@@ -271,7 +271,7 @@ impl Drop for Request<'_> {
         let upstream = self.upstream.take();
         let words = [self.id(), self.method(), self.path(), self.source];
         self.metrics.deliveries.add(words, |record| {
-            record.row = self.row;
+            record.counter = self.counter;
             record.upstream = upstream;
             record.end = self.end;
             record.stage = self.stage.name();

@@ -1,5 +1,6 @@
 //! CIDR networks, and which of them are Meta's: as built in, and as the routing registry says.
 
+mod classifier;
 mod cover;
 mod list;
 mod network;
@@ -10,6 +11,7 @@ mod special;
 mod state;
 mod table;
 
+pub use classifier::{Class, Classifier, CounterIndex, Source};
 pub use cover::Family;
 pub use list::{BadLine, BadList, BadPrefix, FileError};
 pub use network::{BadNetwork, Network};

@@ -195,14 +195,17 @@ impl Document {
 }
 
 impl Document {
-    /// Puts in what a proxy without a guard has counted.
-    pub fn add_funnel(&mut self, funnel: &observe::Funnel) {
-        let (by_prefix, other) = funnel.counts();
-        let by_prefix: HashMap<Network, observe::FunnelCounts> = by_prefix.into_iter().collect();
+    /// Puts in what a proxy without a guard has counted, as [`observe::Funnel::counts`] returns it.
+    pub fn add_funnel(
+        &mut self,
+        (by_prefix, other): &(Vec<(Network, observe::FunnelCounts)>, observe::FunnelCounts),
+    ) {
+        let by_prefix: HashMap<&Network, &observe::FunnelCounts> =
+            by_prefix.iter().map(|(network, counts)| (network, counts)).collect();
         for row in &mut self.prefixes {
-            row.counts.funnel = by_prefix.get(&row.prefix).copied().map(Funnel::from);
+            row.counts.funnel = by_prefix.get(&row.prefix).map(|counts| Funnel::from(**counts));
         }
-        self.other.funnel = Some(other.into());
+        self.other.funnel = Some((*other).into());
     }
 }
 

@@ -86,16 +86,16 @@ fn failures_outlast_what_went_well_and_metas_the_strangers() {
     let up = Arc::new(UpstreamMetrics::new("up.example"));
     let add = |end, row, path: &str| {
         deliveries.add(["id", "POST", path, "192.0.2.1"], |record| {
-            (record.end, record.row, record.upstream) = (end, row, Some(Arc::clone(&up)));
+            (record.end, record.counter, record.upstream) = (end, row, Some(Arc::clone(&up)));
         });
     };
-    let meta = Row::numbered(7);
+    let meta = CounterIndex::numbered(7);
     add(Step::Failed, meta, "/lost");
     for n in 0..KEPT + 5 {
         Deliveries::use_part(n);
         add(Step::Delivered, meta, "/");
         if n < 3 * KEPT_FAILURES {
-            add(Step::Refused, Row::OTHER, &format!("/stranger/{n}"));
+            add(Step::Refused, CounterIndex::OTHER, &format!("/stranger/{n}"));
         }
     }
     Deliveries::use_part(0);

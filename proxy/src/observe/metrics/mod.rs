@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Deliveries, Funnel};
 use crate::http::answer::Failure;
+use crate::prefixes::Classifier;
 
 pub use exposition::Exposition;
 pub use hidden::{HiddenSources, MANY_HIDDEN};
@@ -143,7 +144,7 @@ impl Metrics {
     }
 
     /// Appends what has been counted; series appear at first use.
-    pub fn expose(&self, to: &mut Exposition) {
+    pub fn expose(&self, classifier: &Classifier, to: &mut Exposition) {
         to.family("hookgate_tls_handshakes_total", "counter", "TLS handshakes with clients, by outcome");
         for (outcome, count) in self.handshakes() {
             to.sample(&[("reason", outcome)], count);
@@ -159,7 +160,7 @@ impl Metrics {
         to.family("hookgate_body_bytes_total", "counter", "Bytes of bodies, by the way that they took");
         to.used_sample(&[("path", "copy")], &self.body_bytes_copied);
         to.used_sample(&[("path", "splice")], &self.body_bytes_spliced);
-        self.funnel.expose(to);
+        self.funnel.expose(classifier, to);
         #[cfg(feature = "count-allocations")]
         {
             to.family(
@@ -190,12 +191,12 @@ mod tests {
         for (index, (why, _)) in ConnectionRefusal::ALL.iter().enumerate() {
             assert_eq!(*why as usize, index);
         }
-        let metrics = Metrics::new(Funnel::new(Table::default(), Vec::new()).unwrap());
+        let metrics = Metrics::new(Funnel::new().unwrap());
         metrics.handshake(Handshake::Closed);
         metrics.refused_connection(ConnectionRefusal::PerSource);
         metrics.refused_request(Failure::NotAllowed);
         let mut exposition = Exposition::default();
-        metrics.expose(&mut exposition);
+        metrics.expose(&Classifier::new(Table::default(), Vec::new()), &mut exposition);
         let text = exposition.into_text();
         for line in [
             "hookgate_tls_handshakes_total{reason=\"closed\"} 1\n",

@@ -9,6 +9,7 @@ use crate::config::{self, Config, Ktls, Mode};
 use crate::datapath::{Admission, Context, Protocol, Redirect};
 use crate::net::{KernelTls, NoKernelTls};
 use crate::observe::{Format, Log, Metrics};
+use crate::prefixes::Classifier;
 use crate::server::listen::{Listener, is_optional};
 use crate::server::{Machine, StartError};
 use crate::upstream::{Directory, Dns};
@@ -106,6 +107,7 @@ impl Parts {
         kernel_tls: Option<KernelTls>,
         log: Log,
         metrics: Arc<Metrics>,
+        classifier: Arc<Classifier>,
     ) -> Context {
         Context {
             name: config.relay.name.clone(),
@@ -119,6 +121,7 @@ impl Parts {
             kernel_tls,
             log,
             metrics,
+            classifier,
         }
     }
 }

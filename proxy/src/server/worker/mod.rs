@@ -42,7 +42,7 @@ use crate::config::{Config, Confine, Guard};
 use crate::datapath::{Lifecycle, Stage};
 use crate::net::KernelTls;
 use crate::observe::{Funnel, Log, Metrics, clock};
-use crate::prefixes::Standing;
+use crate::prefixes::{Classifier, Standing};
 use crate::registry::Refresher;
 use crate::sys::Shared;
 use admin::Admin;
@@ -59,7 +59,7 @@ use watchdog::Watchdog;
 /// Everything that a configuration needs, read and checked; nothing listens yet.
 pub struct Prepared {
     parts: Parts,
-    funnel: Funnel,
+    classifier: Classifier,
     certificates: Option<Certificates>,
     refresher: Option<Refresher>,
 }
@@ -78,7 +78,7 @@ impl Prepared {
         Ok(Self {
             certificates: Certificates::load(config, log, access)?,
             parts: Parts::new(config, machine, &**access)?,
-            funnel: Funnel::new(standing.table(), allowed)?,
+            classifier: Classifier::new(standing.table(), allowed),
             refresher: Refresher::new(config, log.clone(), &**access)?,
         })
     }
@@ -155,7 +155,7 @@ fn serve(
 ) -> Result<(), StartError> {
     let Startup { file, standing, restarts, .. } = startup;
     let access: Arc<dyn Access> = Arc::new(supervisor.clone());
-    let Prepared { parts, mut funnel, certificates, refresher } =
+    let Prepared { parts, classifier, certificates, refresher } =
         Prepared::new(&config, &standing, &machine, &log, &access)?;
     let certificates = certificates.map(Arc::new);
     if let Some(certificates) = &certificates {
@@ -170,7 +170,8 @@ fn serve(
     let admin = Admin::new(&config, &supervisor)?;
     // Before the first connection can come in, so that none goes uncounted.
     let wants_guard = config.guard.as_ref().is_some_and(Guard::is_attached);
-    let has_guard = wants_guard && start_guard(&mut funnel, &supervisor, &log);
+    let mut funnel = Funnel::new()?;
+    let has_guard = wants_guard && start_guard(&mut funnel, &classifier, &supervisor, &log);
     let interfaces = Interfaces::default();
     if wants_guard {
         interfaces.refresh(&supervisor, &log);
@@ -181,6 +182,7 @@ fn serve(
         config,
         parts,
         funnel,
+        classifier: Arc::new(classifier),
         machine,
         log,
         file,
@@ -198,9 +200,15 @@ fn serve(
 }
 
 /// Whether the guard is attached; that it cannot be never stops the proxy.
-fn start_guard(funnel: &mut Funnel, supervisor: &SupervisorClient, log: &Log) -> bool {
+fn start_guard(
+    funnel: &mut Funnel,
+    classifier: &Classifier,
+    supervisor: &SupervisorClient,
+    log: &Log,
+) -> bool {
     let attached = supervisor.start_guard().map_err(io::Error::from).and_then(|(attached, map)| {
-        funnel.move_to(Shared::map(map.as_fd(), Funnel::CELLS)?, attached.rows);
+        funnel.move_to(Shared::map(map.as_fd(), Funnel::CELLS)?);
+        classifier.set_numbered(attached.rows);
         Ok(attached.words)
     });
     log.note(&match &attached {
@@ -215,6 +223,7 @@ struct Server {
     config: Config,
     parts: Parts,
     funnel: Funnel,
+    classifier: Arc<Classifier>,
     machine: Machine,
     log: Log,
     /// The configuration's.
@@ -233,14 +242,20 @@ struct Server {
 
 impl Server {
     async fn run(self, supervisor: SupervisorClient, commands: UnixStream) -> Result<(), StartError> {
-        let Self { config, parts, funnel, machine, log, file, standing, refresher, .. } = self;
+        let Self { config, parts, funnel, classifier, machine, log, file, standing, refresher, .. } = self;
         let Self { certificates, kernel_tls, listeners, admin, has_guard, interfaces, restarts, .. } = self;
         let mut commands = CommandReceiver::new(commands)?;
         let (stage, lifecycle) = watch::channel(Stage::Serving);
         let lifecycle = Lifecycle::new(lifecycle);
         let metrics = Arc::new(Metrics::new(funnel));
-        let context =
-            parts.context(&config, certificates.as_deref(), kernel_tls, log.clone(), Arc::clone(&metrics));
+        let context = parts.context(
+            &config,
+            certificates.as_deref(),
+            kernel_tls,
+            log.clone(),
+            metrics,
+            Arc::clone(&classifier),
+        );
         let context = Arc::new(context);
         for BoundListener { listener, protocol } in &listeners {
             supervisor.listen(listener.address())?;
@@ -253,7 +268,7 @@ impl Server {
         let watchdog = Watchdog::new(machine.threads, machine.watchdog);
         let threads = WorkerThreads::start(&watchdog, &now, &lifecycle)?;
         let prefixes =
-            Prefixes::new(config.prefixes.clone(), standing, metrics, log.clone(), supervisor.clone());
+            Prefixes::new(config.prefixes.clone(), standing, classifier, log.clone(), supervisor.clone());
         let prefixes = Arc::new(prefixes);
         if let Some(refresher) = refresher {
             // Connecting, as the relay does it, keeps to one thread.

@@ -8,9 +8,10 @@ use super::prefixes::Prefixes;
 use super::status::Process;
 use super::{readiness, status};
 use crate::admin::{self, Pages};
-use crate::datapath::{Class, Context, Lifecycle};
+use crate::datapath::{Context, Lifecycle};
 use crate::guard::Detail;
 use crate::observe::{Delivery, Exposition, UpstreamMetrics, clock};
+use crate::prefixes::Class;
 use crate::server::ipc::{SupervisorClient, SupervisorError};
 use crate::stats::{self, Document, HiddenSources};
 
@@ -40,7 +41,7 @@ impl Pages for Status {
             "Workers that have taken the place of a crashed one",
         );
         to.sample(&[], self.process.restarts);
-        self.context().metrics.expose(&mut to);
+        self.context().metrics.expose(&self.context().classifier, &mut to);
         self.context().log.expose(&mut to);
         self.connections(&mut to);
         self.upstreams(&mut to);
@@ -76,8 +77,8 @@ impl Pages for Status {
     }
 
     fn deliveries(&self, after: u64) -> Vec<Delivery> {
-        let metrics = &self.context().metrics;
-        metrics.deliveries.after(after, metrics.funnel.prefix_of())
+        let context = self.context();
+        context.metrics.deliveries.after(after, context.classifier.prefix_of())
     }
 
     fn take_prefixes(&self) -> Result<usize, String> {
@@ -118,7 +119,7 @@ impl Status {
                 let (mut document, funnel) = (Document::attached(&stats), &now.context.metrics.funnel);
                 // Attached since this process started, which counts elsewhere.
                 if !funnel.is_in_guard() {
-                    document.add_funnel(funnel);
+                    document.add_funnel(&funnel.counts(&now.context.classifier));
                 }
                 document
             }
@@ -132,9 +133,10 @@ impl Status {
 
     /// What the proxy alone has counted.
     pub(super) fn without_guard(now: &Generation) -> Document {
-        let funnel = &now.context.metrics.funnel;
-        let mut document = Document::without_guard(clock::now(), now.mode, funnel.networks());
-        document.add_funnel(funnel);
+        let counts = now.context.metrics.funnel.counts(&now.context.classifier);
+        let networks = counts.0.iter().map(|(network, _)| *network);
+        let mut document = Document::without_guard(clock::now(), now.mode, networks);
+        document.add_funnel(&counts);
         document
     }
 

@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::config;
-use crate::observe::{Log, Metrics};
-use crate::prefixes::{Changes, Standing};
+use crate::observe::Log;
+use crate::prefixes::{Changes, Classifier, Standing};
 use crate::registry::{Refreshed, Refresher};
 use crate::server::ipc::{ActivePrefixes, SupervisorClient, SupervisorError};
 
@@ -12,7 +12,7 @@ use crate::server::ipc::{ActivePrefixes, SupervisorClient, SupervisorError};
 pub(super) struct Prefixes {
     settings: config::Prefixes,
     standing: Mutex<Standing>,
-    metrics: Arc<Metrics>,
+    classifier: Arc<Classifier>,
     log: Log,
     supervisor: SupervisorClient,
 }
@@ -21,11 +21,11 @@ impl Prefixes {
     pub(super) fn new(
         settings: config::Prefixes,
         standing: Standing,
-        metrics: Arc<Metrics>,
+        classifier: Arc<Classifier>,
         log: Log,
         supervisor: SupervisorClient,
     ) -> Self {
-        Self { settings, standing: Mutex::new(standing), metrics, log, supervisor }
+        Self { settings, standing: Mutex::new(standing), classifier, log, supervisor }
     }
 
     /// Asks the registry for ever, as often as `refresher` says.
@@ -85,8 +85,8 @@ impl Prefixes {
         let table = standing.table();
         let count = table.len();
         match rows {
-            Some(rows) => self.metrics.funnel.set_rows(rows),
-            None => self.metrics.funnel.set_table(table),
+            Some(rows) => self.classifier.set_numbered(rows),
+            None => self.classifier.set_table(table),
         }
         *self.standing.lock().unwrap_or_else(PoisonError::into_inner) = standing;
         count

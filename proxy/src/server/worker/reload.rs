@@ -17,7 +17,8 @@ use super::prefixes::Prefixes;
 use crate::access::Access;
 use crate::acme::Renewal;
 use crate::config::{self, Config, PrefixSource};
-use crate::observe::{Funnel, Log};
+use crate::observe::Log;
+use crate::prefixes::Classifier;
 use crate::server::ipc::{SupervisorClient, SupervisorError, WorkerEvent};
 use crate::server::listen::Listener;
 use crate::server::{Machine, StartError};
@@ -195,7 +196,8 @@ impl Reloader {
             false => kernel_tls(config.ktls, &self.machine, &log),
         };
         let metrics = Arc::clone(&before.context.metrics);
-        let context = parts.context(&config, certificates.as_deref(), kernel_tls, log, metrics);
+        let classifier = Arc::clone(&before.context.classifier);
+        let context = parts.context(&config, certificates.as_deref(), kernel_tls, log, metrics, classifier);
         let context = Arc::new(context);
         // Also when only the machine's own file names others.
         let has_other_dns = !Arc::ptr_eq(&before.context.dns, &context.dns);
@@ -208,11 +210,11 @@ impl Reloader {
             self.take_list(&config.prefixes.source, &changes, &mut report);
         }
         if self.has_guard && (self.is_guard_refused || self.config.guard != config.guard) {
-            self.reload_guard(&context.metrics.funnel, &mut config, &mut report);
+            self.reload_guard(&context.classifier, &mut config, &mut report);
         } else if self.has_guard {
             self.attach_missing(&mut report);
         } else if let Some(guard) = config.guard.as_ref().filter(|guard| !guard.is_attached()) {
-            context.metrics.funnel.set_allowed(guard.allow.clone());
+            context.classifier.set_allowed(guard.allow.clone());
         }
         note_what_is_missing(&context);
         let (mode, admin_hosts) = (mode(&config), config.admin_hosts().to_vec());
@@ -292,7 +294,7 @@ impl Reloader {
     }
 
     /// A section that is refused stays out of `config`.
-    fn reload_guard(&mut self, funnel: &Funnel, config: &mut Config, report: &mut Report) {
+    fn reload_guard(&mut self, classifier: &Classifier, config: &mut Config, report: &mut Report) {
         let Some(guard) = &config.guard else {
             return report
                 .change("[guard] is gone, and the guard stays: `hookgate guard detach` takes it off");
@@ -301,8 +303,8 @@ impl Reloader {
         self.is_guard_refused = outcome.is_err();
         match outcome {
             Ok((attached, _)) => {
-                funnel.set_rows(attached.rows);
-                funnel.set_allowed(guard.allow.clone());
+                classifier.set_numbered(attached.rows);
+                classifier.set_allowed(guard.allow.clone());
                 report.change(&format!("guard: {}", attached.words));
             }
             Err(error) => {

@@ -15,9 +15,9 @@ use crate::admin::status::{
     Acme, Certificate, Configuration, Connections, Dns, Document, Funnel, Limits, Listener, Reload, Source,
     Timeouts,
 };
-use crate::datapath::Class;
 use crate::guard::Detail;
 use crate::observe::clock::{self, rfc3339};
+use crate::prefixes::Class;
 use crate::stats::{Counts, Prefix};
 use crate::upstream::dns::DnsState;
 
@@ -65,7 +65,7 @@ pub(super) fn document(status: &Status, only: Option<&[u8]>) -> Option<Document>
     let counted = status.stats_of(&now, Detail::Prefixes).unwrap_or_else(|_| Status::without_guard(&now));
     let reasons = readiness::reasons(status);
     let only = only.map(|name| context.directory.find(name).ok_or(())).transpose().ok()?;
-    let prefix_of = metrics.funnel.prefix_of();
+    let prefix_of = context.classifier.prefix_of();
     Some(Document {
         version: Document::VERSION,
         taken: rfc3339(clock::now()),
