@@ -43,116 +43,274 @@ pub enum Failure {
     ResponseTimeout,
 }
 
+/// A row of the contract's table: how a failure is answered.
+struct Row {
+    status: Status,
+    error: ErrorType,
+    /// For a person; without anything that a peer sent.
+    sentence: &'static str,
+    afterwards: Afterwards,
+    /// A field line that only this answer has.
+    field_line: Option<&'static str>,
+}
+
+/// What becomes of the client's connection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Afterwards {
+    Keep,
+    /// What follows on it cannot be understood or trusted.
+    Close,
+}
+
+/// A status code and its phrase (RFC 9110 §15, and RFC 5842 §7.2 for 508).
+struct Status(u16, &'static str);
+
+impl Status {
+    const BAD_REQUEST: Self = Self(400, "Bad Request");
+    const FORBIDDEN: Self = Self(403, "Forbidden");
+    const NOT_FOUND: Self = Self(404, "Not Found");
+    const METHOD_NOT_ALLOWED: Self = Self(405, "Method Not Allowed");
+    const REQUEST_TIMEOUT: Self = Self(408, "Request Timeout");
+    const CONTENT_TOO_LARGE: Self = Self(413, "Content Too Large");
+    const URI_TOO_LONG: Self = Self(414, "URI Too Long");
+    const FIELDS_TOO_LARGE: Self = Self(431, "Request Header Fields Too Large");
+    const BAD_GATEWAY: Self = Self(502, "Bad Gateway");
+    const SERVICE_UNAVAILABLE: Self = Self(503, "Service Unavailable");
+    const GATEWAY_TIMEOUT: Self = Self(504, "Gateway Timeout");
+    const HTTP_VERSION_NOT_SUPPORTED: Self = Self(505, "HTTP Version Not Supported");
+    const LOOP_DETECTED: Self = Self(508, "Loop Detected");
+}
+
+macro_rules! error_types {
+    ($($variant:ident = $name:literal,)+) => {
+        /// The error types in `Proxy-Status` (RFC 9209 §2.3).
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum ErrorType {
+            $($variant,)+
+        }
+
+        impl ErrorType {
+            /// The names, in the order of the enum.
+            pub const NAMES: &[&str] = &[$($name),+];
+
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)+
+                }
+            }
+        }
+    };
+}
+
+error_types! {
+    HttpRequestError = "http_request_error",
+    HttpRequestDenied = "http_request_denied",
+    DestinationNotFound = "destination_not_found",
+    ProxyLoopDetected = "proxy_loop_detected",
+    ConnectionLimitReached = "connection_limit_reached",
+    DnsError = "dns_error",
+    DnsTimeout = "dns_timeout",
+    DestinationIpProhibited = "destination_ip_prohibited",
+    ConnectionRefused = "connection_refused",
+    ConnectionTerminated = "connection_terminated",
+    ConnectionTimeout = "connection_timeout",
+    TlsCertificateError = "tls_certificate_error",
+    TlsProtocolError = "tls_protocol_error",
+    TlsAlertReceived = "tls_alert_received",
+    HttpProtocolError = "http_protocol_error",
+    HttpResponseIncomplete = "http_response_incomplete",
+    HttpResponseHeaderSectionSize = "http_response_header_section_size",
+    HttpResponseTimeout = "http_response_timeout",
+}
+
 impl Failure {
-    /// (status, RFC 9209 error type, sentence), each row as in the contract.
-    fn row(self) -> (u16, &'static str, &'static str) {
+    fn row(self) -> Row {
+        use Afterwards::{Close, Keep};
+        use ErrorType::*;
+        let row = |status, error, sentence, afterwards, field_line| Row {
+            status,
+            error,
+            sentence,
+            afterwards,
+            field_line,
+        };
         match self {
-            Self::BadRequest(why) => (400, "http_request_error", why),
-            Self::VersionNotSupported => {
-                (505, "http_request_error", "only HTTP/1.1 and HTTP/1.0 are spoken here")
+            Self::BadRequest(why) => row(Status::BAD_REQUEST, HttpRequestError, why, Close, None),
+            Self::VersionNotSupported => row(
+                Status::HTTP_VERSION_NOT_SUPPORTED,
+                HttpRequestError,
+                "only HTTP/1.1 and HTTP/1.0 are spoken here",
+                Close,
+                None,
+            ),
+            Self::TargetTooLong => {
+                row(Status::URI_TOO_LONG, HttpRequestError, "the request target is too long", Close, None)
             }
-            Self::TargetTooLong => (414, "http_request_error", "the request target is too long"),
-            Self::HeadTooLarge => (431, "http_request_error", "the request head is too large"),
-            Self::ClientTimeout => (408, "http_request_error", "the request took too long to arrive"),
-            Self::BodyTooLarge => (413, "http_request_error", "the request body is too large"),
-            Self::MethodNotAllowed => (405, "http_request_error", "this method is not forwarded"),
-            Self::NoUpstreamInPath => {
-                (404, "destination_not_found", "the path names no upstream: /host/path is expected")
+            Self::HeadTooLarge => {
+                row(Status::FIELDS_TOO_LARGE, HttpRequestError, "the request head is too large", Close, None)
             }
-            Self::NotAllowed => (403, "http_request_denied", "this upstream is not allowed here"),
-            Self::NoClientCertificate => {
-                (403, "http_request_denied", "this upstream asks for a client certificate")
+            Self::ClientTimeout => row(
+                Status::REQUEST_TIMEOUT,
+                HttpRequestError,
+                "the request took too long to arrive",
+                Close,
+                None,
+            ),
+            Self::BodyTooLarge => {
+                row(Status::CONTENT_TOO_LARGE, HttpRequestError, "the request body is too large", Close, None)
             }
-            Self::TooManyInFlight => {
-                (503, "connection_limit_reached", "too many requests are under way to this upstream")
+            Self::MethodNotAllowed => row(
+                Status::METHOD_NOT_ALLOWED,
+                HttpRequestError,
+                "this method is not forwarded",
+                Keep,
+                Some(ALLOW),
+            ),
+            Self::NoUpstreamInPath => row(
+                Status::NOT_FOUND,
+                DestinationNotFound,
+                "the path names no upstream: /host/path is expected",
+                Keep,
+                None,
+            ),
+            Self::NotAllowed => {
+                row(Status::FORBIDDEN, HttpRequestDenied, "this upstream is not allowed here", Keep, None)
             }
-            Self::Loop => (508, "proxy_loop_detected", "this request has come through this proxy already"),
-            Self::DnsError => (502, "dns_error", "the upstream's name does not resolve"),
-            Self::DnsTimeout => (504, "dns_timeout", "no DNS server answered in time"),
-            Self::DestinationProhibited => {
-                (502, "destination_ip_prohibited", "the upstream's name leads to no public address")
+            Self::NoClientCertificate => row(
+                Status::FORBIDDEN,
+                HttpRequestDenied,
+                "this upstream asks for a client certificate",
+                Keep,
+                None,
+            ),
+            Self::TooManyInFlight => row(
+                Status::SERVICE_UNAVAILABLE,
+                ConnectionLimitReached,
+                "too many requests are under way to this upstream",
+                Keep,
+                Some(RETRY_AFTER),
+            ),
+            Self::Loop => row(
+                Status::LOOP_DETECTED,
+                ProxyLoopDetected,
+                "this request has come through this proxy already",
+                Keep,
+                None,
+            ),
+            Self::DnsError => {
+                row(Status::BAD_GATEWAY, DnsError, "the upstream's name does not resolve", Keep, None)
             }
-            Self::ConnectionRefused => (502, "connection_refused", "the upstream could not be connected to"),
-            Self::ConnectionTerminated => {
-                (502, "connection_terminated", "the upstream closed without a response")
+            Self::DnsTimeout => {
+                row(Status::GATEWAY_TIMEOUT, DnsTimeout, "no DNS server answered in time", Keep, None)
             }
-            Self::ConnectionTimeout => {
-                (504, "connection_timeout", "connecting to the upstream took too long")
-            }
-            Self::Unacknowledged => {
-                (504, "connection_timeout", "the upstream acknowledges nothing that is sent to it")
-            }
-            Self::TlsCertificate => (502, "tls_certificate_error", "the upstream's certificate is not valid"),
-            Self::TlsProtocol => (502, "tls_protocol_error", "the TLS handshake with the upstream failed"),
-            Self::TlsAlert => (502, "tls_alert_received", "the upstream refused the TLS handshake"),
-            Self::BadResponse(why) => (502, "http_protocol_error", why),
-            Self::ResponseIncomplete => {
-                (502, "http_response_incomplete", "the upstream closed within its response")
-            }
-            Self::ResponseHeadTooLarge => {
-                (502, "http_response_header_section_size", "the upstream's response head is too large")
-            }
-            Self::ResponseTimeout => (504, "http_response_timeout", "the upstream did not respond in time"),
+            Self::DestinationProhibited => row(
+                Status::BAD_GATEWAY,
+                DestinationIpProhibited,
+                "the upstream's name leads to no public address",
+                Keep,
+                None,
+            ),
+            Self::ConnectionRefused => row(
+                Status::BAD_GATEWAY,
+                ConnectionRefused,
+                "the upstream could not be connected to",
+                Keep,
+                None,
+            ),
+            Self::ConnectionTerminated => row(
+                Status::BAD_GATEWAY,
+                ConnectionTerminated,
+                "the upstream closed without a response",
+                Keep,
+                None,
+            ),
+            Self::ConnectionTimeout => row(
+                Status::GATEWAY_TIMEOUT,
+                ConnectionTimeout,
+                "connecting to the upstream took too long",
+                Keep,
+                None,
+            ),
+            Self::Unacknowledged => row(
+                Status::GATEWAY_TIMEOUT,
+                ConnectionTimeout,
+                "the upstream acknowledges nothing that is sent to it",
+                Keep,
+                None,
+            ),
+            Self::TlsCertificate => row(
+                Status::BAD_GATEWAY,
+                TlsCertificateError,
+                "the upstream's certificate is not valid",
+                Keep,
+                None,
+            ),
+            Self::TlsProtocol => row(
+                Status::BAD_GATEWAY,
+                TlsProtocolError,
+                "the TLS handshake with the upstream failed",
+                Keep,
+                None,
+            ),
+            Self::TlsAlert => row(
+                Status::BAD_GATEWAY,
+                TlsAlertReceived,
+                "the upstream refused the TLS handshake",
+                Keep,
+                None,
+            ),
+            Self::BadResponse(why) => row(Status::BAD_GATEWAY, HttpProtocolError, why, Keep, None),
+            Self::ResponseIncomplete => row(
+                Status::BAD_GATEWAY,
+                HttpResponseIncomplete,
+                "the upstream closed within its response",
+                Keep,
+                None,
+            ),
+            Self::ResponseHeadTooLarge => row(
+                Status::BAD_GATEWAY,
+                HttpResponseHeaderSectionSize,
+                "the upstream's response head is too large",
+                Keep,
+                None,
+            ),
+            Self::ResponseTimeout => row(
+                Status::GATEWAY_TIMEOUT,
+                HttpResponseTimeout,
+                "the upstream did not respond in time",
+                Keep,
+                None,
+            ),
         }
     }
 
-    /// The types in `Proxy-Status`, each once (RFC 9209 §2.3).
-    pub const ERRORS: [&str; 18] = [
-        "http_request_error",
-        "http_request_denied",
-        "destination_not_found",
-        "proxy_loop_detected",
-        "connection_limit_reached",
-        "dns_error",
-        "dns_timeout",
-        "destination_ip_prohibited",
-        "connection_refused",
-        "connection_terminated",
-        "connection_timeout",
-        "tls_certificate_error",
-        "tls_protocol_error",
-        "tls_alert_received",
-        "http_protocol_error",
-        "http_response_incomplete",
-        "http_response_header_section_size",
-        "http_response_timeout",
-    ];
-
-    /// Where its type stands in [`Self::ERRORS`].
-    pub fn error_index(self) -> usize {
-        // A test finds every failure's type there.
-        Self::ERRORS.iter().position(|error| *error == self.error()).unwrap_or_default()
-    }
-
     pub fn status(self) -> u16 {
-        self.row().0
+        self.row().status.0
     }
 
     /// The type in `Proxy-Status`.
+    pub fn error_type(self) -> ErrorType {
+        self.row().error
+    }
+
+    /// The name of the type in `Proxy-Status`.
     pub fn error(self) -> &'static str {
-        self.row().1
+        self.error_type().name()
     }
 
     /// A sentence for a person, without anything that a peer sent.
     pub fn reason(self) -> &'static str {
-        self.row().2
+        self.row().sentence
     }
 
     /// Whether what follows on the client's connection cannot be understood or trusted.
     pub fn ends_connection(self) -> bool {
-        matches!(
-            self,
-            Self::BadRequest(_)
-                | Self::VersionNotSupported
-                | Self::TargetTooLong
-                | Self::HeadTooLarge
-                | Self::ClientTimeout
-                | Self::BodyTooLarge
-        )
+        self.row().afterwards == Afterwards::Close
     }
 }
 
 const ALLOW: &str = "Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n";
+const RETRY_AFTER: &str = "Retry-After: 1\r\n";
 
 /// Appends the answer to an OPTIONS request that may not be forwarded any further (RFC 9110 §7.6.2): what may be sent
 /// through here. `date`: an IMF-fixdate.
@@ -182,46 +340,20 @@ pub fn write(
     body: bool,
     out: &mut Vec<u8>,
 ) {
-    let (status, error, sentence) = failure.row();
-    let length = sentence.len() + 1;
+    let Row { status: Status(code, phrase), error, sentence, field_line, .. } = failure.row();
+    let (error, length) = (error.name(), sentence.len() + 1);
     let quote = quote(proxy);
     write!(
         out,
-        "HTTP/1.1 {status} {}\r\nDate: {date}\r\nContent-Type: text/plain; charset=utf-8\r\n\
+        "HTTP/1.1 {code} {phrase}\r\nDate: {date}\r\nContent-Type: text/plain; charset=utf-8\r\n\
          Content-Length: {length}\r\nProxy-Status: {quote}{proxy}{quote}; error={error}\r\n",
-        reason_phrase(status),
     )
     .expect("a Vec takes every write");
-    if failure == Failure::MethodNotAllowed {
-        out.extend_from_slice(ALLOW.as_bytes());
-    }
-    if failure == Failure::TooManyInFlight {
-        out.extend_from_slice(b"Retry-After: 1\r\n");
-    }
+    out.extend_from_slice(field_line.unwrap_or_default().as_bytes());
     out.extend_from_slice(persistence.field_line());
     out.extend_from_slice(b"\r\n");
     if body {
         out.extend_from_slice(sentence.as_bytes());
         out.push(b'\n');
-    }
-}
-
-/// RFC 9110 §15, and 508 of RFC 5842.
-fn reason_phrase(status: u16) -> &'static str {
-    match status {
-        400 => "Bad Request",
-        403 => "Forbidden",
-        404 => "Not Found",
-        405 => "Method Not Allowed",
-        408 => "Request Timeout",
-        413 => "Content Too Large",
-        414 => "URI Too Long",
-        431 => "Request Header Fields Too Large",
-        502 => "Bad Gateway",
-        503 => "Service Unavailable",
-        504 => "Gateway Timeout",
-        505 => "HTTP Version Not Supported",
-        508 => "Loop Detected",
-        _ => "",
     }
 }

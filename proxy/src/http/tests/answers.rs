@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 
 use super::cases::{self, same};
-use crate::http::answer::{self, Failure};
+use crate::http::answer::{self, ErrorType, Failure};
 use crate::http::encode::Persistence;
 
 /// All failures and their names; one that is missing here does not compile.
@@ -60,7 +60,7 @@ fn every_failure_has_the_contracts_answer() {
         )
     });
     for failure in ALL {
-        assert_eq!(Failure::ERRORS[failure.error_index()], failure.error());
+        assert_eq!(ErrorType::NAMES[failure.error_type() as usize], failure.error());
     }
     let named: Vec<&str> = ALL.iter().map(|failure| name(*failure)).collect();
     assert_eq!(rows.into_inner(), named, "a row for every failure, in the order of the code");

@@ -9,7 +9,7 @@ mod upstream;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Deliveries, Funnel};
-use crate::http::answer::Failure;
+use crate::http::answer::{ErrorType, Failure};
 use crate::prefixes::Classifier;
 
 pub use exposition::Exposition;
@@ -95,7 +95,7 @@ pub struct Metrics {
     pub deliveries: Deliveries,
     handshakes: [Counter; Handshake::ALL.len()],
     refused_connections: [Counter; ConnectionRefusal::ALL.len()],
-    refused_requests: [Counter; Failure::ERRORS.len()],
+    refused_requests: [Counter; ErrorType::NAMES.len()],
     /// Of requests that name no upstream.
     pub without_upstream: UpstreamMetrics,
     /// Bytes of bodies that went through user space.
@@ -128,7 +128,7 @@ impl Metrics {
     }
 
     pub(super) fn refused_request(&self, failure: Failure) {
-        self.refused_requests[failure.error_index()].add(1);
+        self.refused_requests[failure.error_type() as usize].add(1);
     }
 
     /// TLS handshakes with clients, by outcome, as far as there were such.
@@ -140,7 +140,7 @@ impl Metrics {
     pub fn refused(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let connections = ConnectionRefusal::ALL.into_iter().map(|(_, reason)| reason);
         let connections = connections.zip(&self.refused_connections);
-        used(connections.chain(Failure::ERRORS.into_iter().zip(&self.refused_requests)))
+        used(connections.chain(ErrorType::NAMES.iter().copied().zip(&self.refused_requests)))
     }
 
     /// Appends what has been counted; series appear at first use.

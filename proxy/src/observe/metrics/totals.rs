@@ -5,7 +5,7 @@ use jiff::Timestamp;
 
 use super::upstream::{BOUNDS, Counts};
 use super::{Counter, UpstreamMetrics, used};
-use crate::http::answer::Failure;
+use crate::http::answer::ErrorType;
 
 /// What has become of one upstream's requests since the process started.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -59,7 +59,7 @@ impl Counts {
         Totals {
             requests,
             codes: used(codes.chain([(None, &self.other)])).collect(),
-            errors: used(Failure::ERRORS.into_iter().zip(&self.errors)).collect(),
+            errors: used(ErrorType::NAMES.iter().copied().zip(&self.errors)).collect(),
             latest_failure: self.latest_failure(),
             p50: quantile(&buckets, requests, 0.5),
             p99: quantile(&buckets, requests, 0.99),
@@ -85,6 +85,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::http::answer::Failure;
 
     #[test]
     fn totals_are_what_was_counted() {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::totals::LatestFailure;
 use super::{Counter, Exposition};
-use crate::http::answer::Failure;
+use crate::http::answer::{ErrorType, Failure};
 use crate::observe::clock;
 
 /// Upper bounds of the histogram's buckets, in seconds; Meta expects an answer in 250 ms, and in 1 s at the most.
@@ -25,7 +25,7 @@ pub(super) struct Counts {
     /// Statuses in the order of their first use, 0 where none has come yet.
     pub(super) statuses: [(AtomicU16, Counter); STATUSES],
     pub(super) other: Counter,
-    pub(super) errors: [Counter; Failure::ERRORS.len()],
+    pub(super) errors: [Counter; ErrorType::NAMES.len()],
     pub(super) buckets: [Counter; BOUNDS.len()],
     pub(super) requests: Counter,
     microseconds: Counter,
@@ -56,7 +56,7 @@ impl UpstreamMetrics {
 
     /// One request for which the upstream was asked in vain.
     pub fn error(&self, failure: Failure) {
-        self.counts().errors[failure.error_index()].add(1);
+        self.counts().errors[failure.error_type() as usize].add(1);
     }
 
     /// One of [`UpstreamMetrics::request`]'s was not delivered. `error`: the type, where it was not the upstream's answer.
@@ -88,7 +88,7 @@ impl UpstreamMetrics {
     /// Appends samples of `hookgate_upstream_errors_total`.
     pub fn expose_errors(&self, to: &mut Exposition) {
         let Some(counts) = self.counts.get() else { return };
-        for (reason, count) in Failure::ERRORS.iter().zip(&counts.errors) {
+        for (reason, count) in ErrorType::NAMES.iter().zip(&counts.errors) {
             to.used_sample(&[("upstream", &self.name), ("reason", reason)], count);
         }
     }
