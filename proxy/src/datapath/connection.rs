@@ -194,7 +194,9 @@ impl<'c> Connection<'c, '_> {
         let decoder = Decoder::new(traits.framing, most_body_bytes);
         let pump = Pump::new(head_out, decoder.clone(), traits.framing == Framing::Chunked, now);
         let upstream_idle = upstream.idle.unwrap_or(context.timeouts.upstream_idle);
-        let relay = Relay::new(traits, &context, upstream_idle, std::mem::take(&mut self.memory.heads[1]));
+        let most_head_bytes = context.limits.response_head_bytes;
+        let scratch = std::mem::take(&mut self.memory.heads[1]);
+        let relay = Relay::new(traits, most_head_bytes, upstream_idle, scratch);
         let is_stranger = self.client.is_stranger();
         let mut exchange =
             Exchange::new(pump, relay, &context.timeouts, self.lifecycle, &traits, is_stranger);

@@ -77,6 +77,7 @@ enum ForwardState {
 }
 
 /// An exchange that went through: the client has the whole response.
+#[derive(Debug)]
 pub(super) struct Relayed {
     pub(super) head: FinalHead,
     /// The upstream took the whole request.
@@ -84,6 +85,7 @@ pub(super) struct Relayed {
 }
 
 /// An exchange that did not.
+#[derive(Debug)]
 pub(super) enum ExchangeError {
     /// The upstream's connection ended, or was found to lead nowhere, before a byte of a response.
     UpstreamGone(Failure),
@@ -344,3 +346,6 @@ enum Due {
     /// The client takes nothing.
     ClientGone,
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,6 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::body::{Moved, Pump, PumpError, Side};
-use super::context::Context;
 use super::route::Traits;
 use crate::http::answer::Failure;
 use crate::http::decoder::{BodyError, Decoder};
@@ -67,12 +66,18 @@ pub(super) enum RelayError {
 }
 
 impl Relay {
-    /// `upstream_idle`: for how long the upstream's connection may be kept, if it does not say less.
-    pub(super) fn new(traits: Traits, context: &Context, upstream_idle: Duration, scratch: Vec<u8>) -> Self {
+    /// `most_head_bytes`: of each response head. `upstream_idle`: for how long the upstream's connection may be kept, if it
+    /// does not say less.
+    pub(super) fn new(
+        traits: Traits,
+        most_head_bytes: usize,
+        upstream_idle: Duration,
+        scratch: Vec<u8>,
+    ) -> Self {
         Self {
             state: State::Head(EndOfHead::default()),
             traits,
-            most_head_bytes: context.limits.response_head_bytes,
+            most_head_bytes,
             upstream_idle,
             interim_seen: 0,
             continue_wanted: traits.expects_continue,

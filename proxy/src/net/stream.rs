@@ -20,27 +20,26 @@ pub enum Stream {
     Kernel(Box<KernelSession>),
     /// The kernel did not take a session's keys, and its socket is closed.
     Lost,
+    /// Without a socket, for tests in paused time.
+    #[cfg(test)]
+    Memory(tokio::io::DuplexStream),
 }
 
 impl Stream {
     /// Reads once, behind what lies in `buffer`, which must have space. Ready with 0 at the end of the input. Only
     /// whoever has something to read takes memory for it.
     pub fn poll_fill(&mut self, cx: &mut Context<'_>, buffer: &mut Buffer) -> Poll<io::Result<usize>> {
-        let tcp = match self {
-            Self::Plain(tcp) => tcp,
-            Self::Tls(tls) => return tls.poll_fill(cx, buffer),
-            Self::Kernel(tls) => return tls.poll_fill(cx, buffer),
-            Self::Lost => return Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
-        };
-        ready!(tcp.poll_read_ready(cx))?;
-        let space = buffer.space();
-        debug_assert!(!space.is_empty());
-        let mut to = ReadBuf::new(space);
-        let outcome = Pin::new(tcp).poll_read(cx, &mut to);
-        let count = to.filled().len();
-        buffer.filled_more(count);
-        buffer.release_if_empty();
-        outcome.map_ok(|()| count)
+        match self {
+            Self::Plain(tcp) => {
+                ready!(tcp.poll_read_ready(cx))?;
+                poll_read_into(tcp, cx, buffer)
+            }
+            Self::Tls(tls) => tls.poll_fill(cx, buffer),
+            Self::Kernel(tls) => tls.poll_fill(cx, buffer),
+            Self::Lost => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+            #[cfg(test)]
+            Self::Memory(stream) => poll_read_into(stream, cx, buffer),
+        }
     }
 
     /// The socket, where what comes from it may be spliced: it is content, or must be read for once.
@@ -49,6 +48,8 @@ impl Stream {
             Self::Plain(tcp) => Some(tcp),
             Self::Kernel(tls) => tls.source(),
             Self::Tls(_) | Self::Lost => None,
+            #[cfg(test)]
+            Self::Memory(_) => None,
         }
     }
 
@@ -70,6 +71,8 @@ impl Stream {
             Self::Plain(tcp) => pipe.poll_drain(cx, tcp),
             Self::Kernel(tls) => tls.poll_drain(cx, pipe),
             Self::Tls(_) | Self::Lost => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+            #[cfg(test)]
+            Self::Memory(_) => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
         }
     }
 
@@ -79,6 +82,8 @@ impl Stream {
             Self::Plain(_) | Self::Kernel(_) => true,
             Self::Tls(tls) => tls.may_be_handed_over(),
             Self::Lost => false,
+            #[cfg(test)]
+            Self::Memory(_) => false,
         }
     }
 
@@ -101,6 +106,8 @@ impl Stream {
             Self::Tls(tls) => Some(tls.tcp()),
             Self::Kernel(tls) => Some(tls.tcp()),
             Self::Lost => None,
+            #[cfg(test)]
+            Self::Memory(_) => None,
         }
     }
 
@@ -112,6 +119,9 @@ impl Stream {
         let in_session = match self {
             Self::Tls(tls) => tls.unsent_bytes(),
             Self::Plain(_) | Self::Kernel(_) | Self::Lost => 0,
+            // What was written has arrived.
+            #[cfg(test)]
+            Self::Memory(_) => return 0,
         };
         // Where the kernel does not tell, nothing is known to have arrived.
         queued.and_then(Result::ok).map_or(u64::MAX, |queued| u64::from(queued) + in_session)
@@ -123,6 +133,8 @@ impl Stream {
             Self::Plain(_) | Self::Tls(_) => true,
             Self::Kernel(tls) => tls.may_be_kept(),
             Self::Lost => false,
+            #[cfg(test)]
+            Self::Memory(_) => true,
         }
     }
 }
@@ -135,6 +147,8 @@ impl Stream {
             Self::Tls(tls) => tls.holds_nothing(),
             Self::Kernel(tls) => tls.holds_nothing(),
             Self::Lost => false,
+            #[cfg(test)]
+            Self::Memory(_) => true,
         }
     }
 
@@ -145,6 +159,8 @@ impl Stream {
             Self::Tls(tls) => tls.has_ended(),
             Self::Kernel(tls) => tls.has_ended(),
             Self::Lost => true,
+            #[cfg(test)]
+            Self::Memory(_) => false,
         }
     }
 
@@ -156,6 +172,8 @@ impl Stream {
             Self::Tls(tls) => tls.is_quiet(),
             Self::Kernel(tls) => tls.is_quiet(),
             Self::Lost => false,
+            #[cfg(test)]
+            Self::Memory(_) => true,
         }
     }
 
@@ -174,6 +192,22 @@ impl Stream {
         let news = tcp.try_io(Interest::READABLE, || peek(tcp));
         !matches!(news, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
+}
+
+/// Reads once into the buffer's space.
+fn poll_read_into(
+    stream: &mut (impl AsyncRead + Unpin),
+    cx: &mut Context<'_>,
+    buffer: &mut Buffer,
+) -> Poll<io::Result<usize>> {
+    let space = buffer.space();
+    debug_assert!(!space.is_empty());
+    let mut to = ReadBuf::new(space);
+    let outcome = Pin::new(stream).poll_read(cx, &mut to);
+    let count = to.filled().len();
+    buffer.filled_more(count);
+    buffer.release_if_empty();
+    outcome.map_ok(|()| count)
 }
 
 /// Looks for a byte to read, and leaves it there.
@@ -195,6 +229,8 @@ impl AsyncRead for Stream {
                 Poll::Ready(Ok(()))
             }
             Self::Lost => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+            #[cfg(test)]
+            Self::Memory(stream) => Pin::new(stream).poll_read(cx, to),
         }
     }
 }
@@ -214,6 +250,8 @@ impl AsyncWrite for Stream {
             Self::Tls(tls) => tls.poll_write(cx, from),
             Self::Kernel(tls) => tls.poll_write(cx, from),
             Self::Lost => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+            #[cfg(test)]
+            Self::Memory(stream) => Pin::new(stream).poll_write_vectored(cx, from),
         }
     }
 
@@ -227,6 +265,8 @@ impl AsyncWrite for Stream {
             Self::Plain(_) | Self::Kernel(_) => Poll::Ready(Ok(())),
             Self::Tls(tls) => tls.poll_flush(cx),
             Self::Lost => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+            #[cfg(test)]
+            Self::Memory(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
@@ -236,6 +276,8 @@ impl AsyncWrite for Stream {
             Self::Tls(tls) => tls.poll_shutdown(cx),
             Self::Kernel(tls) => tls.poll_shutdown(cx),
             Self::Lost => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+            #[cfg(test)]
+            Self::Memory(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

@@ -313,17 +313,34 @@ impl Upstream {
 
     /// Whether it has the configured settings and `tls`.
     fn is_as(&self, configured: &config::Upstream, tls: Option<&Arc<ClientConfig>>) -> bool {
+        // Without `..`, so that a new key can't be forgotten. `tls` stands for `ca` and `verify`.
+        let config::Upstream {
+            name,
+            address,
+            port,
+            tls: has_tls,
+            ca: _,
+            verify: _,
+            allow_private,
+            require_client_cert,
+            in_flight,
+            body_bytes,
+            upstream_idle,
+        } = configured;
         let trusts = match (&self.tls, tls) {
             (Some(own), Some(config)) => Arc::ptr_eq(&own.config, config),
             (own, tls) => own.is_none() && tls.is_none(),
         };
         trusts
-            && self.is_at_place_of(configured)
-            && self.allow_private == configured.allow_private
-            && self.require_client_cert == configured.require_client_cert
-            && self.body_bytes == configured.body_bytes
-            && self.idle == configured.upstream_idle
-            && self.in_flight.most() == configured.in_flight
+            && *self.name == **name
+            && self.address == *address
+            && self.port == *port
+            && self.tls.is_some() == *has_tls
+            && self.allow_private == *allow_private
+            && self.require_client_cert == *require_client_cert
+            && self.in_flight.most() == *in_flight
+            && self.body_bytes == *body_bytes
+            && self.idle == *upstream_idle
     }
 }
 

@@ -394,17 +394,35 @@ fn changes(before: &Config, after: &Config, startup: &StartupSettings, has_other
     let mut lines = String::new();
     let mut line = |text: String| lines += &(text + "\n");
     let admin = |config: &Config| (config.admin_listen(), config.admin_hosts().to_vec());
+    // Without `..`, so that a new section can't be forgotten.
+    let Config {
+        listen,
+        tls,
+        ktls,
+        acme,
+        dns: _,
+        upstreams: _,
+        relay,
+        prefixes,
+        guard: _,
+        admin: _,
+        process: config::Process { user, watch, confine },
+        timeouts,
+        limits,
+        log,
+    } = after;
     let sections = [
-        ("listen", before.listen != after.listen),
-        ("tls", before.tls != after.tls || before.ktls != after.ktls),
-        ("acme", before.acme != after.acme),
+        ("listen", before.listen != *listen),
+        ("tls", before.tls != *tls || before.ktls != *ktls),
+        ("acme", before.acme != *acme),
+        // The machine's own file may name other servers.
         ("dns", has_other_dns),
-        ("relay", before.relay != after.relay),
-        ("timeouts", before.timeouts != after.timeouts),
-        ("limits", before.limits != after.limits),
-        ("process", before.process.watch != after.process.watch),
+        ("relay", before.relay != *relay),
+        ("timeouts", before.timeouts != *timeouts),
+        ("limits", before.limits != *limits),
+        ("process", before.process.watch != *watch),
         ("admin", admin(before) != admin(after)),
-        ("log", before.log != after.log),
+        ("log", before.log != *log),
     ];
     for (section, _) in sections.into_iter().filter(|(_, differs)| *differs) {
         line(format!("[{section}] changed"));
@@ -414,8 +432,8 @@ fn changes(before: &Config, after: &Config, startup: &StartupSettings, has_other
     }
     let needs_restart = [
         ("[admin] socket", startup.admin_socket.as_deref() != after.admin_socket()),
-        ("[process] user", startup.user != after.process.user),
-        ("[process] confine", startup.confine != after.process.confine),
+        ("[process] user", startup.user != *user),
+        ("[process] confine", startup.confine != *confine),
         (
             "[guard]",
             startup
@@ -423,7 +441,7 @@ fn changes(before: &Config, after: &Config, startup: &StartupSettings, has_other
                 .as_ref()
                 .is_some_and(|guard| guard.is_some() && guard.as_ref() != wanted_guard(after)),
         ),
-        ("[guard] refresh, registry or state", startup.asks_others_than(&after.prefixes)),
+        ("[guard] refresh, registry or state", startup.asks_others_than(prefixes)),
     ];
     for (what, _) in needs_restart.iter().filter(|(_, differs)| *differs) {
         line(format!("{what} changed, and needs a restart"));
