@@ -4,10 +4,10 @@ use http::Request;
 use instant_acme::{Account, AccountCredentials, BodyWrapper, Error, HttpClient as _, NewAccount, Problem};
 use serde_json::Value;
 
-use super::messenger::Client;
 use super::order::Failure;
 use super::refusal::{Refusal, is};
 use super::store::{self, Store};
+use super::transport::Client;
 use crate::config::Acme;
 
 /// The account that is kept, else a new one.

@@ -5,17 +5,17 @@ use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
 use super::account::{account, existing, is_unknown_account, register};
-use super::messenger::Client;
 use super::order::{Failure, issue};
 use super::renewal::Renewal;
+use super::renewal_info::RenewalInfo;
 use super::schedule::{Lifetime, due, random_share};
 use super::store::Attempts;
-use super::suggestion::Suggestion;
+use super::transport::Client;
 use crate::observe::clock::{self, date};
 use crate::tls::{Certificate, Resolver};
 
 /// For everything that one certificate takes.
-const WHOLE: Duration = Duration::from_secs(600);
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(600);
 /// The clock is looked at so often: it may be set, and the machine may sleep.
 const LOOK: Duration = Duration::from_secs(3600);
 /// A certificate that could not be kept is tried to be kept again so often.
@@ -31,7 +31,7 @@ struct Run<'r> {
 #[derive(Default)]
 struct Memory {
     attempts: Attempts,
-    suggestion: Option<Suggestion>,
+    renewal_info: Option<RenewalInfo>,
     /// Key and chain that could not be kept yet.
     unkept: Option<String>,
     /// Nothing was tried since the operator started or reloaded.
@@ -76,7 +76,7 @@ impl Run<'_> {
     fn due(&self, now: i64, random: f64) -> i64 {
         let mut memory = self.memory.borrow_mut();
         memory.attempts = memory.attempts.as_of(now);
-        let suggested = memory.suggestion.as_ref().and_then(|suggestion| suggestion.renew_at);
+        let suggested = memory.renewal_info.as_ref().and_then(|renewal_info| renewal_info.renew_at);
         due(self.current().map(|now| lifetime(&now)), suggested, memory.attempts, memory.eager, random)
     }
 
@@ -112,7 +112,7 @@ impl Run<'_> {
                     renewal.acme.directory
                 ));
                 renewal.tell(|progress| progress.failure = Some(why));
-                let not_before = renewal.messenger.take_not_before();
+                let not_before = renewal.transport.take_not_before();
                 let is_final = match &failure {
                     Failure::Refused(refusal) => !refusal.may_say_when() || not_before.is_none(),
                     _ => false,
@@ -141,7 +141,7 @@ impl Run<'_> {
     }
 
     async fn get(&self) -> Result<Certificate, Failure> {
-        let Renewal { acme, store, messenger, .. } = self.renewal;
+        let Renewal { acme, store, transport, .. } = self.renewal;
         let _lock = store.lock()?;
         if let Some(certificate) = self.got_by_another() {
             return Ok(certificate);
@@ -162,8 +162,9 @@ impl Run<'_> {
             acme.domains.join(", "),
             acme.challenge
         ));
-        let ordered = timeout(WHOLE, messenger.serve(async |client| self.order(&client).await)).await;
-        let pem = ordered.map_err(|_| Failure::Slow(WHOLE))??;
+        let ordered =
+            timeout(ATTEMPT_TIMEOUT, transport.serve(async |client| self.order(&client).await)).await;
+        let pem = ordered.map_err(|_| Failure::Slow(ATTEMPT_TIMEOUT))??;
         let certificate = Certificate::from_pem(pem.as_bytes(), &store.certificate_path())?;
         self.renewal.issued.add(1);
         self.memory.borrow_mut().unkept = Some(pem);
@@ -186,7 +187,7 @@ impl Run<'_> {
         let Renewal { acme, store, challenges, .. } = self.renewal;
         let replaced = || {
             let current = self.current()?;
-            self.memory.borrow().suggestion.as_ref()?.replaced(&current)
+            self.memory.borrow().renewal_info.as_ref()?.replaced(&current)
         };
         let known = account(acme, store, client).await?;
         match issue(&known, acme, challenges, replaced()).await {
@@ -213,23 +214,23 @@ impl Run<'_> {
     async fn ask_when_to_renew(&self) {
         let Some(current) = self.current() else { return };
         let now = clock::now().as_second();
-        let known = self.memory.borrow_mut().suggestion.take().filter(|known| known.is_of(&current));
-        let suggestion = match known {
+        let known = self.memory.borrow_mut().renewal_info.take().filter(|known| known.is_of(&current));
+        let renewal_info = match known {
             Some(known) if known.ask_again > now => known,
-            known => self.suggestion(&current, known, now).await,
+            known => self.renewal_info(&current, known, now).await,
         };
-        self.memory.borrow_mut().suggestion = Some(suggestion);
+        self.memory.borrow_mut().renewal_info = Some(renewal_info);
     }
 
-    async fn suggestion(&self, current: &Certificate, known: Option<Suggestion>, now: i64) -> Suggestion {
-        let Renewal { acme, store, messenger, .. } = self.renewal;
-        let asked = messenger.serve(async |client| match existing(acme, store, &client).await? {
-            Some(account) => Ok(Suggestion::ask(&account, current, known.clone(), now).await?),
-            None => Ok(Suggestion::none(current, now)),
+    async fn renewal_info(&self, current: &Certificate, known: Option<RenewalInfo>, now: i64) -> RenewalInfo {
+        let Renewal { acme, store, transport, .. } = self.renewal;
+        let asked = transport.serve(async |client| match existing(acme, store, &client).await? {
+            Some(account) => Ok(RenewalInfo::ask(&account, current, known.clone(), now).await?),
+            None => Ok(RenewalInfo::none(current, now)),
         });
         let failed = |why: Failure| {
             self.renewal.note(&format!("{} does not say when to renew: {why}", acme.directory));
-            known.clone().map_or_else(|| Suggestion::none(current, now), |known| known.asked_in_vain(now))
+            known.clone().map_or_else(|| RenewalInfo::none(current, now), |known| known.asked_in_vain(now))
         };
         asked.await.unwrap_or_else(failed)
     }

@@ -2,15 +2,15 @@
 
 mod account;
 mod attempt;
-mod messenger;
 mod order;
 mod refusal;
 mod renewal;
+mod renewal_info;
 mod schedule;
 mod store;
-mod suggestion;
+mod transport;
 
-pub use messenger::{not_before, response};
 pub use refusal::explain;
 pub use renewal::{BadAcme, Progress, Renewal, TrustedAuthority};
 pub use store::{BadState, Store, folder};
+pub use transport::{not_before, response};

@@ -3,8 +3,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustls::ClientConfig;
 use tokio::sync::Notify;
 
-use super::messenger::Messenger;
 use super::store::{BadState, Store};
+use super::transport::AcmeTransport;
 use crate::access::Access;
 use crate::config::{self, Acme};
 use crate::observe::{Counter, Exposition, Log, clock};
@@ -30,7 +30,7 @@ pub struct Renewal {
     pub(super) acme: Acme,
     pub(super) store: Store,
     pub(super) challenges: Arc<Challenges>,
-    pub(super) messenger: Messenger,
+    pub(super) transport: AcmeTransport,
     pub(super) wake: Notify,
     /// Fingerprint of the certificates in `[acme] ca`.
     ca: Mutex<Fingerprint>,
@@ -71,7 +71,7 @@ impl Renewal {
         Ok(Self {
             store: Store::new(acme, &**access),
             challenges: Arc::new(Challenges::new(acme.webroot.clone(), access)),
-            messenger: Messenger::new(dns, config),
+            transport: AcmeTransport::new(dns, config),
             ca: Mutex::new(ca),
             wake: Notify::new(),
             log: Mutex::new(log),
@@ -98,7 +98,7 @@ impl Renewal {
             Err(BadState::Certificate(bad)) => self.note(&format!("the certificate that was kept: {bad}")),
             Err(error) => return Err(error.into()),
         }
-        match self.store.stand_in(&self.acme.domains, clock::now().as_second()) {
+        match self.store.fallback_certificate(&self.acme.domains, clock::now().as_second()) {
             Some(other) => Ok(other),
             None => Ok(placeholder(&self.acme.domains)?),
         }
@@ -116,7 +116,7 @@ impl Renewal {
 
     /// Verifies the authority like this from now on.
     pub fn trust(&self, TrustedAuthority { config, ca }: TrustedAuthority) {
-        self.messenger.trust(config);
+        self.transport.trust(config);
         *self.ca.lock().unwrap_or_else(PoisonError::into_inner) = ca;
     }
 

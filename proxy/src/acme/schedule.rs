@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use super::store::Attempts;
 
-/// After the first failure; doubled by each further one, up to [`LONGEST`].
+/// After the first failure; doubled by each further one, up to [`MAX_DELAY`].
 const RETRY: Duration = Duration::from_secs(60);
-const LONGEST: Duration = Duration::from_secs(6 * 3600);
+const MAX_DELAY: Duration = Duration::from_secs(6 * 3600);
 /// So long after a certificate no other is asked for, or a quarter of its lifetime if that is shorter.
-const BETWEEN: i64 = 3600;
+const MIN_DELAY_SECONDS: i64 = 3600;
 
 /// A certificate's lifetime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,11 +53,11 @@ pub(super) fn due(
 fn spacing(current: Option<Lifetime>, attempts: Attempts, eager: bool, random: f64) -> i64 {
     match (attempts.failures, current) {
         (0, None) => 0,
-        (0, Some(lifetime)) => BETWEEN.min(lifetime.seconds() / 4),
+        (0, Some(lifetime)) => MIN_DELAY_SECONDS.min(lifetime.seconds() / 4),
         (failures, _) => {
             let retry = match (eager, attempts.refused_settings) {
                 (true, _) => RETRY,
-                (false, Some(_)) => LONGEST,
+                (false, Some(_)) => MAX_DELAY,
                 (false, None) => backoff(failures, random),
             };
             i64::try_from(retry.as_secs()).unwrap_or(i64::MAX)
@@ -67,7 +67,7 @@ fn spacing(current: Option<Lifetime>, attempts: Attempts, eager: bool, random: f
 
 fn backoff(failures: u32, random: f64) -> Duration {
     let doubled = RETRY.saturating_mul(1 << (failures - 1).min(16));
-    doubled.min(LONGEST).mul_f64(0.5 + random / 2.0)
+    doubled.min(MAX_DELAY).mul_f64(0.5 + random / 2.0)
 }
 
 /// From 0 to 1.

@@ -25,9 +25,9 @@ use answer::{LIMITS, is_probe, respond};
 use waiting::{Registration, Waiting};
 
 /// How long one request may take altogether.
-const PATIENCE: Duration = Duration::from_secs(5);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// Requests answered at once, but for `/health` and `/ready`, whose answers are short; more wait.
-const MOST_AT_ONCE: usize = 16;
+const MAX_CONNECTIONS: usize = 16;
 /// How long accepting pauses when the process is out of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -96,14 +96,15 @@ impl Listener {
 
 /// Serves for ever.
 pub async fn serve(listener: Listener, pages: Arc<dyn Pages>) {
-    let (places, waiting) = (Arc::new(Semaphore::new(MOST_AT_ONCE)), Waiting::default());
+    let (places, waiting) = (Arc::new(Semaphore::new(MAX_CONNECTIONS)), Waiting::default());
     loop {
         match listener.accept().await {
             Ok(stream) => {
                 let (pages, origin, places) = (Arc::clone(&pages), listener.origin(), Arc::clone(&places));
                 waiting.add(|registration| async move {
                     // A monitor that goes away or is too slow has nobody else to tell.
-                    let _ = timeout(PATIENCE, answer(stream, pages, origin, &places, registration)).await;
+                    let _ =
+                        timeout(REQUEST_TIMEOUT, answer(stream, pages, origin, &places, registration)).await;
                 });
                 // It reads what it is sent before so many others are accepted that it has to make room.
                 yield_now().await;

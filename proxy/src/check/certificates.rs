@@ -11,7 +11,7 @@ use crate::tls::{self, Certificate};
 
 const DAY: i64 = 24 * 3600;
 /// Less than that left, and whoever renews has missed more than one chance.
-const SOON: i64 = 14 * DAY;
+const EXPIRY_WARNING_SECONDS: i64 = 14 * DAY;
 
 /// Domains that receive no mail (RFC 2606, RFC 6762).
 const REFUSED_MAIL_DOMAINS: [&str; 9] = [
@@ -81,7 +81,7 @@ fn validity(certificate: &Certificate, now: Timestamp) -> Option<Wrong> {
             Some((Severity::Error, text, "renew it; Meta delivers nothing"))
         }
         // What is short-lived is renewed late.
-        left if left < SOON.min((end - begin) / 4) => {
+        left if left < EXPIRY_WARNING_SECONDS.min((end - begin) / 4) => {
             let text = format!("the certificate expires on {}, in {} days", date(end), left / DAY);
             Some((Severity::Warning, text, "renew it; does what should renew it run?"))
         }

@@ -34,7 +34,7 @@ pub(super) fn faults(config: &Config, may_lock_out: bool, purpose: Purpose) -> V
     faults.extend(no_default_route(guard));
     let table = standing.map(|standing| standing.table());
     if let Some(Err(error)) =
-        table.filter(|_| !may_lock_out).map(|table| guard::locks_nobody_out(guard, &table))
+        table.filter(|_| !may_lock_out).map(|table| guard::ensure_nobody_is_locked_out(guard, &table))
     {
         faults.push(Fault::of(Severity::Error, Key::new("guard.mode"), &error));
     }

@@ -55,6 +55,6 @@ pub fn run(command: Command, config: &ConfigFile) -> anyhow::Result<ExitCode> {
 }
 
 fn attach(config: &config::Guard, meta: &Table, consent: Consent) -> anyhow::Result<Attached> {
-    consent.suffices(config, meta)?;
+    consent.ensure_given(config, meta)?;
     Ok(guard::start(config, meta, Absence::Refused)?)
 }

@@ -28,7 +28,7 @@ use serde::Serialize;
 
 use crate::config::{self, Config};
 use crate::observe::Log;
-use crate::prefixes::{BadState, Standing, Table};
+use crate::prefixes::{BadState, PrefixState, Table};
 use crate::server::{self, log_format};
 
 /// The whole program. 0 fine, 1 it failed, 2 usage (clap's own exit).
@@ -136,8 +136,8 @@ struct Consent {
 
 impl Consent {
     /// Errors: it is needed, and was not given.
-    fn suffices(self, guard: &config::Guard, meta: &Table) -> Result<(), crate::guard::Error> {
-        if self.yes_lock_me_out { Ok(()) } else { crate::guard::locks_nobody_out(guard, meta) }
+    fn ensure_given(self, guard: &config::Guard, meta: &Table) -> Result<(), crate::guard::Error> {
+        if self.yes_lock_me_out { Ok(()) } else { crate::guard::ensure_nobody_is_locked_out(guard, meta) }
     }
 }
 
@@ -175,7 +175,7 @@ fn pin(guard: Option<&config::Guard>) -> &str {
 }
 
 /// Meta's prefixes as they stand; says so where the last refresh can't be used.
-fn standing(prefixes: &config::Prefixes) -> anyhow::Result<Standing> {
+fn standing(prefixes: &config::Prefixes) -> anyhow::Result<PrefixState> {
     let (standing, bad) = prefixes.load()?;
     if let Some(bad) = bad {
         print_error(&format!("hookgate: {}\n", without_refresh(&bad)));

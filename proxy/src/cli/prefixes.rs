@@ -13,7 +13,7 @@ use crate::access::Disk;
 use crate::config::{Config, Registry};
 use crate::guard;
 use crate::observe::clock;
-use crate::prefixes::{BadAnswer, LeftOut, Network, Standing};
+use crate::prefixes::{BadAnswer, LeftOut, Network, PrefixState};
 use crate::registry::{self, Refreshed, Refused};
 use crate::upstream::Dns;
 
@@ -151,7 +151,7 @@ fn diff(config: &Config, output: Output) -> anyhow::Result<ExitCode> {
 }
 
 /// The prefixes as they stand, and what the registry makes of them.
-fn ask(config: &Config) -> anyhow::Result<(Standing, Result<Refreshed, Refused>)> {
+fn ask(config: &Config) -> anyhow::Result<(PrefixState, Result<Refreshed, Refused>)> {
     let standing = standing(&config.prefixes)?;
     let registry = &config.prefixes.registry;
     let dns = Dns::new(&config.dns, &Disk)?;
@@ -164,7 +164,7 @@ fn ask(config: &Config) -> anyhow::Result<(Standing, Result<Refreshed, Refused>)
 /// Says why an answer is not used.
 fn refuse(
     config: &Config,
-    standing: &Standing,
+    standing: &PrefixState,
     objects: &[LeftOut],
     why: &str,
     output: Output,
@@ -179,7 +179,7 @@ fn refuse(
 }
 
 /// Stores the refresh, so that every later start begins with it, and has whoever runs now take it over.
-fn put_in_force(config: &Config, standing: &Standing) -> anyhow::Result<String> {
+fn put_in_force(config: &Config, standing: &PrefixState) -> anyhow::Result<String> {
     let path = &config.prefixes.state;
     if let Some(refresh) = &standing.refresh {
         refresh.store(path).context("the prefixes in force stay")?;
@@ -251,7 +251,7 @@ struct Row {
 }
 
 impl Row {
-    fn new(network: Network, standing: &Standing) -> Self {
+    fn new(network: Network, standing: &PrefixState) -> Self {
         let refresh = standing.refresh.as_ref();
         let registered = refresh.is_some_and(|refresh| refresh.registered.contains(&network));
         Self { prefix: network.to_string(), registered }
@@ -295,7 +295,7 @@ impl Answer {
         Self { added, removed, ..Self::new(registry, &refreshed.standing, &refreshed.left_out) }
     }
 
-    fn new(registry: &Registry, standing: &Standing, left_out: &[LeftOut]) -> Self {
+    fn new(registry: &Registry, standing: &PrefixState, left_out: &[LeftOut]) -> Self {
         let object = |of: &LeftOut| LeftOutObject { object: of.object.clone(), reason: of.why.to_string() };
         Self {
             version: 1,

@@ -15,7 +15,7 @@ use super::value::{again, one_of, path, text};
 const LETS_ENCRYPT: &str = "https://acme-v02.api.letsencrypt.org/directory";
 const STATE: &str = "/var/lib/hookgate/acme";
 /// The most names that authorities put in one certificate.
-const MOST_DOMAINS: usize = 100;
+const MAX_DOMAINS: usize = 100;
 
 /// `[acme]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,8 +92,8 @@ pub(super) fn keys(section: &mut Section<'_>, base: &Path, listen: &Listen) -> A
     if let Some(twice) = again(domains) {
         section.problem("domains", &format!("`{twice}` is named twice; remove one"));
     }
-    if domains.len() > MOST_DOMAINS {
-        section.problem("domains", &format!("at most {MOST_DOMAINS}, as many as a certificate can have"));
+    if domains.len() > MAX_DOMAINS {
+        section.problem("domains", &format!("at most {MAX_DOMAINS}, as many as a certificate can have"));
     }
     let is_wrong = |key| section.document().is_wrong(key);
     if listen.https.is_empty() && !is_wrong("listen.https") {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::document::Section;
 use super::upstreams::check_name;
 use super::value::{address_with_port, duration, path, text};
-use crate::prefixes::{BadState, FileError, Network, Standing, Table};
+use crate::prefixes::{BadState, FileError, Network, PrefixState, Table};
 
 /// Where Meta's prefixes come from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,11 +82,11 @@ impl Prefixes {
     /// stands alone then.
     ///
     /// Errors: the configured list can't be read.
-    pub fn load(&self) -> Result<(Standing, Option<BadState>), FileError> {
+    pub fn load(&self) -> Result<(PrefixState, Option<BadState>), FileError> {
         let configured = self.source.read()?;
-        Ok(match Standing::load(configured.clone(), &self.state) {
+        Ok(match PrefixState::load(configured.clone(), &self.state) {
             Ok(standing) => (standing, None),
-            Err(bad) => (Standing { configured, refresh: None }, Some(bad)),
+            Err(bad) => (PrefixState { configured, refresh: None }, Some(bad)),
         })
     }
 }

@@ -321,7 +321,7 @@ impl<'d> Reading<'d> {
         let limits = Limits {
             head_bytes: read("head_bytes", 512..=MIB, 32768) as usize,
             uri_bytes: read("uri_bytes", 64..=MIB, 8192) as usize,
-            headers: read("headers", 4..=crate::http::MOST_FIELD_LINES as u64, 100) as usize,
+            headers: read("headers", 4..=crate::http::MAX_FIELD_LINES as u64, 100) as usize,
             response_head_bytes: read("response_head_bytes", 512..=MIB, 65536) as usize,
             body_bytes: read("body_bytes", 0..=u64::MAX, 0),
             connections: count(section.value("connections", auto_or_number(1..=10_000_000))),

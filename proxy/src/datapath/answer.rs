@@ -30,7 +30,7 @@ impl Connection<'_, '_> {
         let is_head = traits.is_some_and(|traits| traits.is_head);
         let persistence = self.persistence(traits.filter(|_| !failure.ends_connection()));
         let (name, date) = (&self.context.name, clock::imf_fixdate());
-        let out = &mut self.memory.heads[0];
+        let out = &mut self.scratch.heads[0];
         out.clear();
         answer::write(failure, name, &date, persistence, !is_head, out);
         self.write_answer(persistence).await.unwrap_or(Next::Abort)
@@ -39,7 +39,7 @@ impl Connection<'_, '_> {
     /// Answers an OPTIONS request that must not be forwarded, and none of whose body was taken.
     pub(super) async fn answer_options(&mut self, traits: Traits) -> Next {
         let persistence = self.persistence(Some(traits));
-        let out = &mut self.memory.heads[0];
+        let out = &mut self.scratch.heads[0];
         out.clear();
         answer::write_options(&self.context.name, &clock::imf_fixdate(), persistence, out);
         self.write_answer(persistence).await.unwrap_or(Next::Abort)
@@ -66,7 +66,7 @@ impl Connection<'_, '_> {
 
     /// Writes the answer that was made in the memory for heads.
     async fn write_answer(&mut self, persistence: Persistence) -> Option<Next> {
-        let out = &self.memory.heads[0];
+        let out = &self.scratch.heads[0];
         let stream = &mut self.socket.stream;
         let written = timeout(self.context.timeouts.body_idle, async {
             stream.write_all(out).await?;

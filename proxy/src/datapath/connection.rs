@@ -7,10 +7,10 @@ use std::time::Duration;
 use tokio::task::yield_now;
 use tokio::time::Instant;
 
-use super::Local;
+use super::Worker;
 use super::answer;
 use super::body::Pump;
-use super::context::{Client, Context, InWorker};
+use super::context::{Client, Context, WorkerContext};
 use super::delivery::{Origin, Sent, may_try_again};
 use super::exchange::{Exchange, ExchangeError, Relayed};
 use super::lifecycle::Lifecycle;
@@ -25,11 +25,11 @@ use crate::http::framing::Framing;
 use crate::net::Socket;
 use crate::observe::Request;
 use crate::tls::VerifiedClient;
-use crate::upstream::{Usage, Wanted, Way, connect};
+use crate::upstream::{Checkout, Usage, Wanted, connect};
 
 /// The most memory of one request that is lent to another, and of how many a worker keeps it: 2 MiB at most.
-const MOST_MEMORY_BYTES: usize = 8 * 1024;
-const MOST_FREE_MEMORIES: usize = 256;
+const MAX_SCRATCH_BYTES: usize = 8 * 1024;
+const MAX_FREE_SCRATCHES: usize = 256;
 
 /// A client's connection.
 pub(super) struct Connection<'c, 't> {
@@ -37,38 +37,38 @@ pub(super) struct Connection<'c, 't> {
     pub(super) client: &'c Client,
     /// What the client has shown in its handshake. Boxed: few do, and every idle connection has room for it.
     pub(super) certificate: Option<Box<VerifiedClient>>,
-    /// The configuration of the request under way, or of the last one.
-    pub(super) context: Rc<InWorker>,
-    pub(super) local: &'c Local,
+    /// The configuration of the request under checkout, or of the last one.
+    pub(super) context: Rc<WorkerContext>,
+    pub(super) local: &'c Worker,
     pub(super) lifecycle: &'c Lifecycle,
     pub(super) wait: Wait<'t>,
-    pub(super) memory: Memory,
+    pub(super) scratch: Scratch,
 }
 
-/// Memory that a request needs, lent from one to the next.
+/// Scratch that a request needs, lent from one to the next.
 #[derive(Default)]
-pub(super) struct Memory {
+pub(super) struct Scratch {
     /// The request's head and the response's, as they are sent on.
     pub(super) heads: [Vec<u8>; 2],
     /// What the log says of it.
     words: String,
 }
 
-/// Memory of connections that have no request under way, for one worker.
+/// Scratch of connections that have no request under checkout, for one worker.
 #[derive(Default)]
-pub(super) struct Memories(RefCell<Vec<Memory>>);
+pub(super) struct ScratchPool(RefCell<Vec<Scratch>>);
 
-impl Memories {
-    fn take(&self) -> Memory {
+impl ScratchPool {
+    fn take(&self) -> Scratch {
         self.0.borrow_mut().pop().unwrap_or_default()
     }
 
     /// Takes memory back; what has grown much is let go.
-    fn give(&self, memory: Memory) {
+    fn give(&self, scratch: Scratch) {
         let mut free = self.0.borrow_mut();
-        let bytes = memory.heads.iter().map(Vec::capacity).sum::<usize>() + memory.words.capacity();
-        if bytes <= MOST_MEMORY_BYTES && free.len() < MOST_FREE_MEMORIES {
-            free.push(memory);
+        let bytes = scratch.heads.iter().map(Vec::capacity).sum::<usize>() + scratch.words.capacity();
+        if bytes <= MAX_SCRATCH_BYTES && free.len() < MAX_FREE_SCRATCHES {
+            free.push(scratch);
         }
     }
 }
@@ -96,9 +96,9 @@ impl<'c> Connection<'c, '_> {
             let next = match arrived {
                 Arrived::Nothing => Next::Leave,
                 Arrived::Head { length } => {
-                    self.memory = self.local.memories.take();
+                    self.scratch = self.local.scratch_pool.take();
                     let next = self.request(length).await;
-                    self.local.memories.give(std::mem::take(&mut self.memory));
+                    self.local.scratch_pool.give(std::mem::take(&mut self.scratch));
                     next
                 }
                 Arrived::Bad(failure) => {
@@ -138,11 +138,11 @@ impl<'c> Connection<'c, '_> {
 
     /// One request, whose head is the first `length` bytes of the buffer.
     async fn request(&mut self, length: usize) -> Next {
-        let (context, mut words) = (Rc::clone(&self.context), std::mem::take(&mut self.memory.words));
+        let (context, mut words) = (Rc::clone(&self.context), std::mem::take(&mut self.scratch.words));
         let mut request = self.begin(&context, &mut words);
         let next = self.route(length, &mut request).await;
         drop(request);
-        self.memory.words = words;
+        self.scratch.words = words;
         next
     }
 
@@ -161,7 +161,7 @@ impl<'c> Connection<'c, '_> {
 
     async fn route(&mut self, length: usize, request: &mut Request<'_>) -> Next {
         let head = &self.socket.buffer.filled()[..length];
-        let mut scratch = std::mem::take(&mut self.memory.heads[0]);
+        let mut scratch = std::mem::take(&mut self.scratch.heads[0]);
         // An answer may have been made in it.
         scratch.clear();
         let has_certificate = self.has_valid_certificate();
@@ -170,7 +170,7 @@ impl<'c> Connection<'c, '_> {
         match planned {
             Ok(plan) => self.forward(plan, request).await,
             Err((not_forwarded, scratch)) => {
-                self.memory.heads[0] = scratch;
+                self.scratch.heads[0] = scratch;
                 match not_forwarded {
                     NotForwarded::Refused { failure, traits } => {
                         request.refused(failure);
@@ -195,7 +195,7 @@ impl<'c> Connection<'c, '_> {
         let pump = Pump::new(head_out, decoder.clone(), traits.framing == Framing::Chunked, now);
         let upstream_idle = upstream.idle.unwrap_or(context.timeouts.upstream_idle);
         let most_head_bytes = context.limits.response_head_bytes;
-        let scratch = std::mem::take(&mut self.memory.heads[1]);
+        let scratch = std::mem::take(&mut self.scratch.heads[1]);
         let relay = Relay::new(traits, most_head_bytes, upstream_idle, scratch);
         let is_stranger = self.client.is_stranger();
         let mut exchange =
@@ -203,23 +203,24 @@ impl<'c> Connection<'c, '_> {
         // A body leaves together with its head.
         let all = if traits.framing == Framing::Empty { Sent::HeadWithoutBody } else { Sent::Body };
         let is_repeatable = may_try_again(Origin::Pooled, all, traits.idempotent);
-        let mut way = local.pool.take_or_dial(Wanted { upstream, dns: &context.dns, is_repeatable }).await;
+        let mut checkout =
+            local.pool.take_or_dial(Wanted { upstream, dns: &context.dns, is_repeatable }).await;
         loop {
             request.attempt();
-            let (usage, stream) = match way {
-                Way::Reuse(stream, usage) => (usage, stream),
-                Way::Dial { place, waited } => {
+            let (usage, stream) = match checkout {
+                Checkout::Reused(stream, usage) => (usage, stream),
+                Checkout::Dial { permit, waited } => {
                     let made = Instant::now();
                     let limit = context.timeouts.connect.saturating_sub(waited);
                     // Boxed: rare, and large.
                     let connected =
                         Box::pin(connect(upstream, &context.dns, limit, context.kernel_tls, &local.buffers))
                             .await;
-                    drop(place);
+                    drop(permit);
                     match connected {
                         Ok(stream) => (Usage::of_new(&stream, made), stream),
                         Err(error) => {
-                            self.memory.heads = exchange.into_scratch();
+                            self.scratch.heads = exchange.into_scratch();
                             let failure = Failure::from(&error);
                             request.failed(failure, &error);
                             return self.answer(failure, Some(traits)).await;
@@ -240,7 +241,7 @@ impl<'c> Connection<'c, '_> {
                 let sent = exchange.sent(traits.framing != Framing::Empty);
                 if may_try_again(origin, sent, traits.idempotent) {
                     exchange.rewind(decoder.clone());
-                    way = Way::Dial { place: local.pool.dial(upstream), waited: Duration::ZERO };
+                    checkout = Checkout::Dial { permit: local.pool.dial(upstream), waited: Duration::ZERO };
                     continue;
                 }
             }
@@ -249,7 +250,7 @@ impl<'c> Connection<'c, '_> {
             context.metrics.body_bytes_spliced.add(moved.spliced);
             let request_is_complete = exchange.request_is_complete();
             request.body(exchange.body_progress(&stream, &outcome));
-            self.memory.heads = exchange.into_scratch();
+            self.scratch.heads = exchange.into_scratch();
             return match outcome {
                 Ok(Relayed { head, request_complete }) => {
                     request.relayed(head.status, head.at);

@@ -40,15 +40,15 @@ pub struct Context {
 }
 
 /// A context in one worker. In an `Rc`, so that taking it for a request touches no memory that other cores write.
-pub struct InWorker(Arc<Context>);
+pub struct WorkerContext(Arc<Context>);
 
-impl InWorker {
+impl WorkerContext {
     pub(super) fn new(context: Arc<Context>) -> Rc<Self> {
         Rc::new(Self(context))
     }
 }
 
-impl Deref for InWorker {
+impl Deref for WorkerContext {
     type Target = Context;
 
     fn deref(&self) -> &Context {

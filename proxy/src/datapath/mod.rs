@@ -36,8 +36,8 @@ use crate::net::{Buffers, Limits, Socket, StrangersHandshakes};
 use crate::observe::{ConnectionRefusal, Handshake, Step};
 use crate::prefixes::Class;
 use crate::upstream::Pool;
-use connection::{Connection, Memories, Memory};
-use context::{Client, InWorker};
+use connection::{Connection, Scratch, ScratchPool};
+use context::{Client, WorkerContext};
 use handshake::NoSession;
 use strangers::StrangersTime;
 use wait::Wait;
@@ -47,26 +47,26 @@ use wait::Wait;
 const MEMORY: Limits = Limits { free: 32, large: 8, pipes: 16 };
 
 /// What the connections of one worker share.
-pub struct Local {
+pub struct Worker {
     /// Counted for this worker alone: each request takes it.
-    context: RefCell<Rc<InWorker>>,
+    context: RefCell<Rc<WorkerContext>>,
     pool: Pool,
     buffers: Rc<Buffers>,
-    memories: Memories,
+    scratch_pool: ScratchPool,
     strangers: StrangersHandshakes,
     strangers_time: StrangersTime,
 }
 
-impl Local {
+impl Worker {
     pub fn new(context: Arc<Context>) -> Self {
-        let context = RefCell::new(InWorker::new(context));
+        let context = RefCell::new(WorkerContext::new(context));
         let buffers = Buffers::new(MEMORY);
-        let (pool, memories, strangers, strangers_time) = Default::default();
-        Self { context, pool, buffers, memories, strangers, strangers_time }
+        let (pool, scratch_pool, strangers, strangers_time) = Default::default();
+        Self { context, pool, buffers, scratch_pool, strangers, strangers_time }
     }
 
     /// What the next request is served with.
-    pub fn context(&self) -> Rc<InWorker> {
+    pub fn context(&self) -> Rc<WorkerContext> {
         Rc::clone(&self.context.borrow())
     }
 
@@ -89,7 +89,7 @@ impl Local {
 
     /// From now on requests are served with another.
     pub fn set_context(&self, context: Arc<Context>) {
-        *self.context.borrow_mut() = InWorker::new(context);
+        *self.context.borrow_mut() = WorkerContext::new(context);
     }
 }
 
@@ -98,7 +98,7 @@ pub async fn serve(
     mut tcp: TcpStream,
     peer: SocketAddr,
     protocol: Protocol,
-    local: &Local,
+    local: &Worker,
     lifecycle: Lifecycle,
 ) {
     let context = local.context();
@@ -154,7 +154,7 @@ pub async fn serve(
     if let Protocol::Redirect(to) = &protocol {
         return Box::pin(redirect::serve(&mut socket, to, &context, &mut wait, first_byte_due)).await;
     }
-    let memory = Memory::default();
+    let scratch = Scratch::default();
     let certificate = certificate.map(Box::new);
     let mut connection = Connection {
         socket,
@@ -164,7 +164,7 @@ pub async fn serve(
         local,
         lifecycle: &lifecycle,
         wait,
-        memory,
+        scratch,
     };
     let serving = pin!(connection.serve(first_byte_due));
     if is_stranger {

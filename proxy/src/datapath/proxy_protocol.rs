@@ -8,9 +8,9 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 /// What begins a header of version 2.
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 /// The longest header of version 1, CR LF included.
-const LONGEST_V1: usize = 107;
+const MAX_V1_BYTES: usize = 107;
 /// The most bytes that addresses and further fields of version 2 may have.
-const LONGEST_V2: usize = 4096;
+const MAX_V2_BYTES: usize = 4096;
 /// The type of the field that says whether the client used TLS, and the bit that says it did.
 const TLV_SSL: u8 = 0x20;
 const CLIENT_SSL: u8 = 0x01;
@@ -49,7 +49,7 @@ async fn read_v1(from: &mut (impl AsyncRead + Unpin), start: &[u8]) -> io::Resul
     }
     let mut line = start.to_vec();
     while !line.ends_with(b"\n") {
-        if line.len() == LONGEST_V1 {
+        if line.len() == MAX_V1_BYTES {
             return Err(BadHeader.into());
         }
         line.push(from.read_u8().await?);
@@ -64,7 +64,7 @@ async fn read_v2(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Header> {
         fixed
     };
     let length = usize::from(u16::from_be_bytes(length));
-    if length > LONGEST_V2 {
+    if length > MAX_V2_BYTES {
         return Err(BadHeader.into());
     }
     let mut rest = vec![0; length];
@@ -214,7 +214,7 @@ mod tests {
             v2(0x21, 0x11, &v4[..11]),
             v2(0x21, 0x11, &[&v4[..], &[TLV_SSL, 0, 9, 0]].concat()),
             v2(0x21, 0x11, &[&v4[..], &[TLV_SSL, 0]].concat()),
-            v2(0x21, 0x11, &[0; LONGEST_V2 + 1]),
+            v2(0x21, 0x11, &[0; MAX_V2_BYTES + 1]),
         ] {
             assert_eq!(read_all(&bytes).await, Err(io::ErrorKind::InvalidData), "{:?}", bytes.escape_ascii());
         }

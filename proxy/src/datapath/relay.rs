@@ -18,7 +18,7 @@ use crate::http::{CONTINUE, Version};
 use crate::net::Socket;
 
 /// The most interim responses that one request may have.
-const MOST_INTERIM: u8 = 16;
+const MAX_INTERIM: u8 = 16;
 
 pub(super) struct Relay {
     state: State,
@@ -143,7 +143,7 @@ impl Relay {
         let mut out = std::mem::take(&mut self.scratch);
         self.state = if head.is_interim() {
             self.interim_seen += 1;
-            if head.status == 101 || self.interim_seen > MOST_INTERIM {
+            if head.status == 101 || self.interim_seen > MAX_INTERIM {
                 let why = "a 101 that nobody asked for, or too many interim responses";
                 return Err(RelayError::Upstream(Failure::BadResponse(why)));
             }

@@ -8,7 +8,7 @@ use super::Finding;
 use crate::check;
 use crate::config::{Config, Prefixes};
 use crate::observe::clock;
-use crate::prefixes::Standing;
+use crate::prefixes::PrefixState;
 
 const SUBJECT: &str = "prefixes";
 /// So many refreshes in a row that did not work are no accident.
@@ -22,7 +22,7 @@ pub fn findings(config: &Config) -> Vec<Finding> {
     }
 }
 
-fn age(settings: &Prefixes, standing: &Standing, now: Timestamp) -> Finding {
+fn age(settings: &Prefixes, standing: &PrefixState, now: Timestamp) -> Finding {
     let rows = standing.table().len();
     let Some(refresh) = &standing.refresh else {
         return Finding::ok(SUBJECT, format!("{rows} of the list {}, never refreshed", settings.source));
@@ -51,7 +51,7 @@ mod tests {
             removed: [].into(),
             forced: [].into(),
         };
-        let standing = Standing { configured: Table::builtin(), refresh: Some(refresh) };
+        let standing = PrefixState { configured: Table::builtin(), refresh: Some(refresh) };
         let day = Duration::from_secs(24 * 3600);
         for (every, now, expected) in [
             (Some(day), "2026-11-23T15:59:59Z", Level::Ok),

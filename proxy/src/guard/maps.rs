@@ -43,9 +43,9 @@ pub const MAPS: [&str; 18] = [
 ///
 /// Errors: the kernel does not say how many processors that is.
 pub fn counters_capacity(prefixes: usize) -> Result<u32, Error> {
-    const MOST_BYTES: usize = 12 << 20;
+    const MAX_BYTES: usize = 12 << 20;
     let cpus = nr_cpus().map_err(|(_, error)| Error::map(abi::COUNTERS)(MapError::IoError(error)))?;
-    let affordable = MOST_BYTES / (cpus.max(1) * size_of::<Counters>());
+    let affordable = MAX_BYTES / (cpus.max(1) * size_of::<Counters>());
     // With room for what a registry may add.
     let needed = abi::FIRST_PREFIX as usize + prefixes + prefixes / 2;
     Ok(u32::try_from(affordable.max(needed)).unwrap_or(u32::MAX).min(abi::CAPACITY))

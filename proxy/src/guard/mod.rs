@@ -28,7 +28,7 @@ pub use error::Error;
 pub use holder::{Holder, holder};
 pub use link::Xdp;
 pub use stats::{Counts, Detail, DroppedBy, Stats, read};
-pub use support::{is_supported, locks_nobody_out, probe};
+pub use support::{ensure_nobody_is_locked_out, ensure_supported, probe};
 pub use targets::{Absence, Reason, configured, stacked};
 pub use watch::Watch;
 
@@ -141,15 +141,15 @@ pub fn in_words(interfaces: &[Interface]) -> String {
 }
 
 /// Attaches the guard, or replaces the one that this pin folder holds: without a gap, and with its counters when
-/// their layout is this version's. Whether the configuration may lock somebody out ([`locks_nobody_out`]) is the
+/// their layout is this version's. Whether the configuration may lock somebody out ([`ensure_nobody_is_locked_out`]) is the
 /// caller's to ask.
 ///
 /// Errors: whatever keeps the program from running on every one of the interfaces that are there; then interfaces, modes,
 /// ports and tables are as they were.
 pub fn start(config: &config::Guard, prefixes: &Table, absence: Absence) -> Result<Attached, Error> {
     let object = program::embedded()?;
-    is_supported()?;
-    support::is_permitted()?;
+    ensure_supported()?;
+    support::ensure_permitted()?;
     let folder = Folder::named(&config.pin)?;
     let _lock = pins::lock()?;
     let targets = Targets::of(&config.interfaces)?;

@@ -11,13 +11,13 @@ use crate::prefixes::Table;
 
 /// Errors: what keeps any guard from running here, whoever asks: a binary without the program, a kernel without BPF
 /// (it makes the folder for pins itself, mounted or not).
-pub fn is_supported() -> Result<(), Error> {
+pub fn ensure_supported() -> Result<(), Error> {
     program::embedded()?;
     if Path::new(pins::BPFFS).exists() { Ok(()) } else { Err(Error::NoBpf) }
 }
 
 /// Errors: a configuration by which whoever has made it would most likely shut out himself, or Meta.
-pub fn locks_nobody_out(config: &config::Guard, prefixes: &Table) -> Result<(), Error> {
+pub fn ensure_nobody_is_locked_out(config: &config::Guard, prefixes: &Table) -> Result<(), Error> {
     const SSH: u16 = 22;
     match config.mode {
         Mode::Strict if config.ports.contains(&SSH) => Err(Error::LocksOutSsh),
@@ -31,8 +31,8 @@ pub fn locks_nobody_out(config: &config::Guard, prefixes: &Table) -> Result<(), 
 ///
 /// Errors: why it does not take them.
 pub fn probe() -> Result<Option<Error>, Error> {
-    is_supported()?;
-    is_permitted()?;
+    ensure_supported()?;
+    ensure_permitted()?;
     let mut program =
         Program::load(program::embedded()?, None, maps::counters_capacity(Table::builtin().len())?)?;
     let handshakes = program.begin_sweeps().and_then(|()| program.load_handshakes().map(drop));
@@ -40,7 +40,7 @@ pub fn probe() -> Result<Option<Error>, Error> {
 }
 
 /// Errors: a capability is missing. That they are there proves nothing: they may not count in this user namespace.
-pub fn is_permitted() -> Result<(), Error> {
+pub fn ensure_permitted() -> Result<(), Error> {
     let held = capabilities(None).map(|sets| sets.effective).unwrap_or(CapabilitySet::empty());
     let bpf = CapabilitySet::BPF | CapabilitySet::PERFMON;
     let has_bpf = held.contains(bpf) || held.contains(CapabilitySet::SYS_ADMIN);

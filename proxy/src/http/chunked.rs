@@ -6,11 +6,11 @@ use super::fields::is_forbidden_trailer;
 use super::head::EndOfHead;
 
 /// The most bytes that all chunk extensions of a body may have together.
-const MOST_EXTENSION_BYTES: u32 = 4096;
+const MAX_EXTENSION_BYTES: u32 = 4096;
 /// The most bytes that a trailer section may have.
-const MOST_TRAILER_BYTES: usize = 8192;
+const MAX_TRAILER_BYTES: usize = 8192;
 /// The most lines that a trailer section may have.
-const MOST_TRAILER_LINES: usize = 32;
+const MAX_TRAILER_LINES: usize = 32;
 
 /// A body that is not what the chunked coding allows; the text says where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +86,7 @@ impl Chunked {
                 State::Trailers(end) => {
                     let section = &input[skip..];
                     let too_long = |_| BadChunk("a trailer section that is too long or not lines");
-                    let Some(length) = end.find(section, MOST_TRAILER_BYTES).map_err(too_long)? else {
+                    let Some(length) = end.find(section, MAX_TRAILER_BYTES).map_err(too_long)? else {
                         return Ok(Step::More { skip });
                     };
                     check_trailers(&section[..length], self.is_response)?;
@@ -133,7 +133,7 @@ impl Chunked {
             (State::Extension { size }, b'\r') => State::SizeLf { size },
             (State::Extension { size }, b'\t' | 0x20..=0x7e | 0x80..) => {
                 self.extension_bytes += 1;
-                if self.extension_bytes > MOST_EXTENSION_BYTES {
+                if self.extension_bytes > MAX_EXTENSION_BYTES {
                     return Err(BadChunk("chunk extensions that are too long"));
                 }
                 State::Extension { size }
@@ -165,7 +165,7 @@ fn check_trailers(section: &[u8], is_response: bool) -> Result<(), BadChunk> {
         }
         false => section,
     };
-    let mut slots = [httparse::EMPTY_HEADER; MOST_TRAILER_LINES];
+    let mut slots = [httparse::EMPTY_HEADER; MAX_TRAILER_LINES];
     match httparse::parse_headers(section, &mut slots) {
         Ok(httparse::Status::Complete((length, _))) if length == section.len() => Ok(()),
         _ => Err(BadChunk("a trailer section that is not field lines")),

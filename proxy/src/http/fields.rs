@@ -89,11 +89,11 @@ pub enum RequestField {
 
 /// One more than the longest names that mean anything here have, such as `x-original-forwarded-for`: what is longer
 /// must not look like one of them when it is cut.
-const LONGEST_KNOWN: usize = 24 + 1;
+const MAX_KNOWN_BYTES: usize = 24 + 1;
 
 impl RequestField {
     pub fn of(name: &str) -> Self {
-        let mut folded = [0; LONGEST_KNOWN];
+        let mut folded = [0; MAX_KNOWN_BYTES];
         match fold(name, &mut folded) {
             b"host" => Self::Host,
             // Servers whose fields become CGI's variables would take these for framing.
@@ -196,8 +196,8 @@ pub fn is_forbidden_trailer(name: &str) -> bool {
 }
 
 /// `name` in lower case with `-` for `_`, cut where it is longer than any known name.
-fn fold<'f>(name: &str, folded: &'f mut [u8; LONGEST_KNOWN]) -> &'f [u8] {
-    let length = name.len().min(LONGEST_KNOWN);
+fn fold<'f>(name: &str, folded: &'f mut [u8; MAX_KNOWN_BYTES]) -> &'f [u8] {
+    let length = name.len().min(MAX_KNOWN_BYTES);
     for (to, from) in folded.iter_mut().zip(name.bytes()) {
         *to = if from == b'_' { b'-' } else { from.to_ascii_lowercase() };
     }

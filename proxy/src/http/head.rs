@@ -10,11 +10,11 @@ use super::target::{self, Target};
 use super::{Version, is_token_byte};
 
 /// Room for the parser's table of field lines.
-pub type Slots<'b> = [MaybeUninit<httparse::Header<'b>>; super::MOST_FIELD_LINES];
+pub type Slots<'b> = [MaybeUninit<httparse::Header<'b>>; super::MAX_FIELD_LINES];
 
 /// An empty table.
 pub fn slots<'b>() -> Slots<'b> {
-    [const { MaybeUninit::uninit() }; super::MOST_FIELD_LINES]
+    [const { MaybeUninit::uninit() }; super::MAX_FIELD_LINES]
 }
 
 /// What a head may measure; every limit is inclusive.
@@ -24,7 +24,7 @@ pub struct HeadLimits {
     pub bytes: usize,
     /// Of the request target alone.
     pub target_bytes: usize,
-    /// At most [`super::MOST_FIELD_LINES`].
+    /// At most [`super::MAX_FIELD_LINES`].
     pub field_lines: usize,
 }
 

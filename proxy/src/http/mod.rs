@@ -12,7 +12,7 @@ pub mod response;
 pub mod target;
 
 /// The most field lines that a head may be allowed to have: the parser's table of them lies on the stack.
-pub const MOST_FIELD_LINES: usize = 512;
+pub const MAX_FIELD_LINES: usize = 512;
 
 /// The interim response that lets a client send its body (RFC 9110 §15.2.1).
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";

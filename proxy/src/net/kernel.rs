@@ -40,7 +40,7 @@ pub struct KernelSession {
     shows_parts: bool,
     control: Control,
     /// The peer is owed other keys for what we send.
-    owes_key_update: bool,
+    key_update_pending: bool,
     /// Records sent with these keys, at most.
     sent_records: u64,
     /// So many may be (RFC 8446 §5.5).
@@ -60,7 +60,7 @@ enum End {
 }
 
 /// What a read gives.
-enum Got {
+enum Incoming {
     Nothing,
     /// Something that is no application data.
     Control,
@@ -71,7 +71,7 @@ enum Got {
 /// With so many records left that may be sent, no other request is begun.
 const SPARE_RECORDS: u64 = 1 << 20;
 /// More do not come of one write or pipe.
-const MOST_RECORDS_AT_ONCE: u64 = 1 << 10;
+const MAX_RECORDS_AT_ONCE: u64 = 1 << 10;
 /// Records of a pipe's that end early: they take 16 pieces of memory each, and a pipe of 1 MiB has 256.
 const SHORT_RECORDS: usize = 256 / 16 + 1;
 
@@ -117,7 +117,7 @@ impl KernelSession {
             rekeys: kernel.rekeys() && version == ProtocolVersion::TLSv1_3,
             shows_parts: kernel.shows_parts(),
             control: Control::default(),
-            owes_key_update: false,
+            key_update_pending: false,
             sent_records: 0,
             most_records: match suite {
                 SupportedCipherSuite::Tls12(suite) => suite.common.confidentiality_limit,
@@ -173,7 +173,7 @@ impl KernelSession {
     pub fn poll_fill(&mut self, cx: &mut Context<'_>, content: &mut Buffer) -> Poll<io::Result<usize>> {
         self.poll_content(cx, |session| {
             let received = session.receive(content.space());
-            if let Ok(Got::Content(count)) = received {
+            if let Ok(Incoming::Content(count)) = received {
                 content.filled_more(count);
             }
             content.release_if_empty();
@@ -189,26 +189,26 @@ impl KernelSession {
     fn poll_content(
         &mut self,
         cx: &mut Context<'_>,
-        mut receive: impl FnMut(&mut Self) -> io::Result<Got>,
+        mut receive: impl FnMut(&mut Self) -> io::Result<Incoming>,
     ) -> Poll<io::Result<usize>> {
         loop {
             if self.has_ended {
                 return Poll::Ready(Ok(0));
             }
             ready!(self.tcp.poll_read_ready(cx))?;
-            if let Got::Content(count) = receive(self)? {
+            if let Incoming::Content(count) = receive(self)? {
                 return Poll::Ready(Ok(count));
             }
         }
     }
 
-    fn receive(&mut self, to: &mut [u8]) -> io::Result<Got> {
+    fn receive(&mut self, to: &mut [u8]) -> io::Result<Incoming> {
         debug_assert!(!to.is_empty());
         let received = self.tcp.try_io(Interest::READABLE, || receive_record(self.tcp.as_fd(), to));
         self.look_at(received, to)
     }
 
-    fn look_at(&mut self, received: io::Result<Option<Received>>, bytes: &[u8]) -> io::Result<Got> {
+    fn look_at(&mut self, received: io::Result<Option<Received>>, bytes: &[u8]) -> io::Result<Incoming> {
         if let Some(error) = &self.failure {
             return Err(invalid(error.clone()));
         }
@@ -218,16 +218,16 @@ impl KernelSession {
             Ok(Some(Received { content_type: ContentType::ApplicationData, length })) => match length {
                 _ if !self.control.is_empty() => Err(unexpected(ContentType::ApplicationData)),
                 // Empty records may come, and mean nothing.
-                0 => return Ok(Got::Control),
+                0 => return Ok(Incoming::Control),
                 length => {
                     self.control.passed_content();
-                    return Ok(Got::Content(length));
+                    return Ok(Incoming::Content(length));
                 }
             },
             Ok(Some(Received { content_type, length })) => {
-                self.control(content_type, &bytes[..length]).map(|()| Got::Control)
+                self.control(content_type, &bytes[..length]).map(|()| Incoming::Control)
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Got::Nothing),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Incoming::Nothing),
             Err(error) => match error.raw_os_error() {
                 Some(libc::EBADMSG) => Err((AlertDescription::BadRecordMac, Error::DecryptError)),
                 Some(libc::EMSGSIZE) => {
@@ -285,21 +285,21 @@ impl KernelSession {
         };
         let next = next.map_err(internal)?;
         self.set_keys(KeyUse::Receive, &next).map_err(internal)?;
-        self.owes_key_update |= is_requested;
+        self.key_update_pending |= is_requested;
         Ok(())
     }
 
     /// Tells the peer of other keys for what we send, and uses them.
     fn poll_key_update(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         const UPDATE_NOT_REQUESTED: [u8; 5] = [24, 0, 0, 1, 0];
-        while self.owes_key_update {
+        while self.key_update_pending {
             ready!(self.tcp.poll_write_ready(cx))?;
             let send = || send_record(self.tcp.as_fd(), ContentType::Handshake, &UPDATE_NOT_REQUESTED);
             match self.tcp.try_io(Interest::WRITABLE, send) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
                 sent => sent?,
             }
-            self.owes_key_update = false;
+            self.key_update_pending = false;
             let next = match &mut self.end {
                 End::Client(client) => client.update_tx_secret(),
                 End::Server(server) => server.update_tx_secret(),
@@ -317,12 +317,12 @@ impl KernelSession {
         if let Some(error) = &self.failure {
             return Poll::Ready(Err(invalid(error.clone())));
         }
-        if self.sent_records + MOST_RECORDS_AT_ONCE > self.most_records {
+        if self.sent_records + MAX_RECORDS_AT_ONCE > self.most_records {
             if !self.rekeys {
                 let error = internal("as much has been sent as may be with one key");
                 return Poll::Ready(Err(self.fail(error)));
             }
-            self.owes_key_update = true;
+            self.key_update_pending = true;
         }
         self.poll_key_update(cx)
     }

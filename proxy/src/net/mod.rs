@@ -1,9 +1,9 @@
 //! Sockets and buffers.
 
 mod account;
-mod ask;
 mod buffer;
 mod handshakes;
+pub mod http_client;
 mod kernel;
 mod pipe;
 mod session;
@@ -12,7 +12,6 @@ mod sources;
 mod stream;
 
 pub use account::Account;
-pub use ask::{Answer, NoAnswer, ask, read_answer};
 pub use buffer::{Buffer, Buffers, Limits, Size};
 pub use handshakes::{QueueFull, StrangersHandshakes};
 pub use kernel::control;

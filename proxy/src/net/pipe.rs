@@ -17,7 +17,7 @@ const PIPE_BYTES: usize = 1 << 20;
 const LEAST_BYTES: usize = 64 * 1024;
 
 /// Pipes that are kept while nobody uses them; each has two descriptors, which connections may need.
-const MOST_FREE: usize = 4;
+const MAX_FREE: usize = 4;
 
 /// One that is lent to whoever has content in it.
 #[derive(Debug)]
@@ -136,7 +136,7 @@ impl Pipes {
     /// Takes one back; what has not been emptied belongs to nobody else.
     pub fn give(&self, pipe: Pipe) {
         let mut free = self.free.borrow_mut();
-        if pipe.filled == 0 && free.len() < MOST_FREE {
+        if pipe.filled == 0 && free.len() < MAX_FREE {
             free.push(pipe);
         }
     }

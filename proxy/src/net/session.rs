@@ -21,7 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::{Buffer, Buffers, KernelTls, Size, StrangersHandshakes};
-use end::{End, Step, Wish, content_that_fits};
+use end::{Intent, Progress, RustlsConnection, content_that_fits};
 use handover::rest_of_record;
 pub use pass::PassError;
 
@@ -29,12 +29,12 @@ pub use pass::PassError;
 pub(super) const RECORD_CONTENT_BYTES: usize = 16 * 1024;
 /// A handshake message may take so much until it is whole; rustls itself refuses messages longer than 64 KiB. A stranger's
 /// has to fit into what a record takes.
-const MOST_HANDSHAKE_BYTES: usize = 80 * 1024;
+const MAX_HANDSHAKE_BYTES: usize = 80 * 1024;
 
 /// One end of a TLS session and its socket.
 pub struct Session {
     tcp: TcpStream,
-    end: End,
+    end: RustlsConnection,
     /// Read and not decrypted yet: part of a record, once all records have been looked at.
     incoming: Buffer,
     /// Encrypted and not sent yet.
@@ -69,7 +69,7 @@ impl Session {
         strangers: Option<&StrangersHandshakes>,
     ) -> io::Result<Self> {
         let end = UnbufferedServerConnection::new(config).map_err(invalid)?;
-        let mut session = Self::new(tcp, End::Server(end), kernel, buffers);
+        let mut session = Self::new(tcp, RustlsConnection::Server(end), kernel, buffers);
         if strangers.is_some() {
             session.most_handshake_bytes = Size::Record.bytes();
         }
@@ -87,10 +87,10 @@ impl Session {
         buffers: &Rc<Buffers>,
     ) -> io::Result<Self> {
         let end = UnbufferedClientConnection::new(config, name).map_err(invalid)?;
-        Self::new(tcp, End::Client(end), kernel, buffers).handshake(None).await
+        Self::new(tcp, RustlsConnection::Client(end), kernel, buffers).handshake(None).await
     }
 
-    fn new(tcp: TcpStream, end: End, kernel: Option<KernelTls>, buffers: &Rc<Buffers>) -> Self {
+    fn new(tcp: TcpStream, end: RustlsConnection, kernel: Option<KernelTls>, buffers: &Rc<Buffers>) -> Self {
         let [incoming, outgoing, ahead] = std::array::from_fn(|_| Buffer::new(buffers));
         let buffers = Rc::clone(buffers);
         Self {
@@ -104,7 +104,7 @@ impl Session {
             failure: None,
             kernel,
             one_by_one: false,
-            most_handshake_bytes: MOST_HANDSHAKE_BYTES,
+            most_handshake_bytes: MAX_HANDSHAKE_BYTES,
             buffers,
         }
     }
@@ -115,7 +115,7 @@ impl Session {
                 Some(strangers) => Some(strangers.turn().await.map_err(io::Error::other)?),
                 None => None,
             };
-            while self.step_ahead(Wish::Receive)? == Step::Onward {}
+            while self.step_ahead(Intent::Receive)? == Progress::Continue {}
             drop(turn);
             poll_fn(|cx| self.poll_flush(cx)).await?;
             if !self.state().is_handshaking() {
@@ -129,8 +129,8 @@ impl Session {
     /// What was negotiated, and whom the peer has shown to be.
     pub fn state(&self) -> &CommonState {
         match &self.end {
-            End::Client(client) => client,
-            End::Server(server) => server,
+            RustlsConnection::Client(client) => client,
+            RustlsConnection::Server(server) => server,
         }
     }
 
@@ -162,10 +162,10 @@ impl Session {
         }
         loop {
             while !self.has_ended && (content.len() == before || self.fits_another(content)) {
-                match self.step(Wish::Receive, &mut |bytes| content.extend(bytes)) {
-                    Ok(Step::Onward) => {}
-                    Ok(Step::Waits | Step::Granted) => break,
-                    Ok(Step::Ended) => self.has_ended = true,
+                match self.step(Intent::Receive, &mut |bytes| content.extend(bytes)) {
+                    Ok(Progress::Continue) => {}
+                    Ok(Progress::NeedsInput | Progress::Done) => break,
+                    Ok(Progress::PeerClosed) => self.has_ended = true,
                     // What came before the fault comes first; the fault is remembered.
                     Err(_) if content.len() > before => break,
                     Err(error) => return Poll::Ready(Err(error)),
@@ -206,7 +206,7 @@ impl Session {
         if first.len() >= RECORD_CONTENT_BYTES || parts.peek().is_none() {
             self.outgoing.want(if first.len() > RECORD_CONTENT_BYTES { Size::Large } else { Size::Record });
             let taken = first.len().min(content_that_fits(self.outgoing.space().len()));
-            return self.grant(Wish::Send(&first[..taken])).map(|()| taken);
+            return self.grant(Intent::Send(&first[..taken])).map(|()| taken);
         }
         // What belongs together goes in one record.
         let mut gathered = Buffer::new(&self.buffers);
@@ -214,46 +214,46 @@ impl Session {
             let taken = part.len().min(RECORD_CONTENT_BYTES - gathered.len());
             gathered.extend(&part[..taken]);
         }
-        self.grant(Wish::Send(gathered.filled())).map(|()| gathered.len())
+        self.grant(Intent::Send(gathered.filled())).map(|()| gathered.len())
     }
 
     /// Says that nothing more will come: close_notify, then the end of the stream.
     pub fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.has_closed && self.failure.is_none() {
             self.has_closed = true;
-            self.grant(Wish::Close)?;
+            self.grant(Intent::Close)?;
         }
         ready!(self.poll_flush(cx))?;
         Pin::new(&mut self.tcp).poll_shutdown(cx)
     }
 
-    /// Goes on until the wish is fulfilled.
-    fn grant(&mut self, wish: Wish<'_>) -> io::Result<()> {
+    /// Goes on until the intent is fulfilled.
+    fn grant(&mut self, intent: Intent<'_>) -> io::Result<()> {
         loop {
-            match self.step_ahead(wish)? {
-                Step::Onward => {}
-                Step::Ended => self.has_ended = true,
-                Step::Granted => return Ok(()),
-                Step::Waits => return Err(io::ErrorKind::NotConnected.into()),
+            match self.step_ahead(intent)? {
+                Progress::Continue => {}
+                Progress::PeerClosed => self.has_ended = true,
+                Progress::Done => return Ok(()),
+                Progress::NeedsInput => return Err(io::ErrorKind::NotConnected.into()),
             }
         }
     }
 
     /// A step during which content may come that nobody has asked for.
-    fn step_ahead(&mut self, wish: Wish<'_>) -> io::Result<Step> {
+    fn step_ahead(&mut self, intent: Intent<'_>) -> io::Result<Progress> {
         let mut ahead = std::mem::replace(&mut self.ahead, Buffer::new(&self.buffers));
-        let step = self.step(wish, &mut |bytes| ahead.extend(bytes));
+        let step = self.step(intent, &mut |bytes| ahead.extend(bytes));
         self.ahead = ahead;
         step
     }
 
     /// Has rustls look at what was read, as far as it goes at once; `take` is given what was decrypted.
-    fn step(&mut self, wish: Wish<'_>, take: &mut dyn FnMut(&[u8])) -> io::Result<Step> {
+    fn step(&mut self, intent: Intent<'_>, take: &mut dyn FnMut(&[u8])) -> io::Result<Progress> {
         if let Some(error) = &self.failure {
             return Err(invalid(error.clone()));
         }
         let records = self.incoming.filled_mut();
-        let (used, step) = self.end.process(records, wish, take, &mut self.outgoing);
+        let (used, step) = self.end.process(records, intent, take, &mut self.outgoing);
         self.incoming.consume(used);
         step.map_err(|error| {
             self.failure = Some(error.clone());
@@ -265,8 +265,8 @@ impl Session {
     /// Tells the peer what went wrong, if rustls has something to tell and the socket takes it.
     fn tell(&mut self) {
         while self.state().wants_write() {
-            let (_, step) = self.end.process(&mut [], Wish::Receive, &mut |_| {}, &mut self.outgoing);
-            if step != Ok(Step::Onward) {
+            let (_, step) = self.end.process(&mut [], Intent::Receive, &mut |_| {}, &mut self.outgoing);
+            if step != Ok(Progress::Continue) {
                 break;
             }
         }

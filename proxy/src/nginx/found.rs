@@ -57,9 +57,9 @@ pub struct Note {
 
 impl Found {
     pub fn note(&mut self, directive: &Directive, why: impl Into<String>) {
-        const LONGEST: usize = 60;
+        const MAX_BYTES: usize = 60;
         let mut written = directive.to_string().replace(|c: char| c.is_control(), " ");
-        if let Some((cut, _)) = written.char_indices().nth(LONGEST) {
+        if let Some((cut, _)) = written.char_indices().nth(MAX_BYTES) {
             written.truncate(cut);
             written.push('…');
         }

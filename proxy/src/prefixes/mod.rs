@@ -15,7 +15,7 @@ pub use classifier::{Class, Classifier, CounterIndex, Source};
 pub use cover::Family;
 pub use list::{BadLine, BadList, BadPrefix, FileError};
 pub use network::{BadNetwork, Network};
-pub use refresh::{BadRefresh, Before, Changes, Refresh, Standing, Violation};
+pub use refresh::{BadRefresh, Before, Changes, PrefixState, Refresh, Violation};
 pub use registered::{BadAnswer, BadObject, Fault, LeftOut, QUERY, Registered, ThirdParty};
 pub use state::{BadState, StateFault};
 pub use table::Table;

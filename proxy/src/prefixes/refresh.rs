@@ -8,7 +8,7 @@ use super::cover::{Cover, Family};
 use super::{Network, Registered, Table};
 
 /// Rows that the guard has counters for, but for some that stay free for prefixes that come and go.
-const MOST_ROWS: usize = 3000;
+const MAX_ROWS: usize = 3000;
 
 /// The shortest row that refreshes may add.
 const MIN_LENGTH_V4: u8 = 14;
@@ -31,7 +31,7 @@ pub struct Refresh {
 
 /// Meta's prefixes as they stand: the configured list, and the last good refresh if there was one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Standing {
+pub struct PrefixState {
     pub configured: Table,
     pub refresh: Option<Refresh>,
 }
@@ -43,7 +43,7 @@ pub struct BadRefresh {
     /// Never empty.
     pub violations: Vec<Violation>,
     /// What an operator may put in force nevertheless; `None`: it can't be used at all.
-    pub forced: Option<Box<Standing>>,
+    pub forced: Option<Box<PrefixState>>,
 }
 
 /// A bound that a refresh exceeds.
@@ -61,7 +61,7 @@ pub enum Violation {
     TooMuch { family: Family, added: u128, built_in: u128 },
     #[error("a refresh may add no {family} row shorter than /{min_length}: {}", some(.rows))]
     TooShort { family: Family, min_length: u8, rows: Vec<Network> },
-    #[error("{0} prefixes are more than the {MOST_ROWS} that a guard has room for")]
+    #[error("{0} prefixes are more than the {MAX_ROWS} that a guard has room for")]
     TooMany(usize),
 }
 
@@ -86,7 +86,7 @@ impl Changes {
     }
 }
 
-impl Standing {
+impl PrefixState {
     /// The prefixes in force.
     pub fn table(&self) -> Table {
         let Some(Refresh { registered, removed, .. }) = &self.refresh else { return self.configured.clone() };
@@ -161,7 +161,7 @@ impl Standing {
     fn violations(&self, former: &Table) -> Vec<Violation> {
         let after = self.table();
         let mut violations = Vec::new();
-        if after.len() > MOST_ROWS {
+        if after.len() > MAX_ROWS {
             violations.push(Violation::TooMany(after.len()));
         }
         let (built_in, forced) = (Table::builtin(), self.forced());
@@ -256,7 +256,7 @@ mod tests {
         list.split_whitespace().map(|text| text.parse::<Network>().unwrap()).collect()
     }
 
-    fn refreshed(standing: &Standing, registered: &str) -> Result<Standing, BadRefresh> {
+    fn refreshed(standing: &PrefixState, registered: &str) -> Result<PrefixState, BadRefresh> {
         let answer = Registered { networks: networks(registered), left_out: Vec::new() };
         standing.refreshed(&answer, Timestamp::UNIX_EPOCH, "whois.example:43")
     }
@@ -267,8 +267,8 @@ mod tests {
 
     const V6: &str = "2a03:2880::/32";
 
-    fn standing(configured: &str) -> Standing {
-        Standing { configured: networks(&format!("{configured} {V6}")), refresh: None }
+    fn standing(configured: &str) -> PrefixState {
+        PrefixState { configured: networks(&format!("{configured} {V6}")), refresh: None }
     }
 
     #[test]
@@ -318,25 +318,25 @@ mod tests {
     fn a_newer_configured_list_counts_whatever_the_refresh_said_before_it() {
         let old =
             refreshed(&standing("157.240.0.0/16 31.13.24.0/21"), &format!("157.240.0.0/16 {V6}")).unwrap();
-        let new = Standing { configured: networks("31.13.24.0/21 57.144.0.0/14"), ..old };
+        let new = PrefixState { configured: networks("31.13.24.0/21 57.144.0.0/14"), ..old };
         assert_eq!(shown(&new.table()), format!("57.144.0.0/14 157.240.0.0/16 {V6}"));
     }
 
     /// What exceeds the bounds, in words.
-    fn refusals(standing: &Standing, registered: &str) -> Vec<String> {
+    fn refusals(standing: &PrefixState, registered: &str) -> Vec<String> {
         let outcome = refreshed(standing, registered);
         outcome.map_or_else(|bad| bad.violations.iter().map(Violation::to_string).collect(), |_| Vec::new())
     }
 
     /// What `--force` makes of an answer that is refused.
-    fn forced(standing: &Standing, registered: &str) -> Standing {
+    fn forced(standing: &PrefixState, registered: &str) -> PrefixState {
         *refreshed(standing, registered).unwrap_err().forced.unwrap()
     }
 
     #[test]
     fn half_of_the_addresses_must_stay_in_each_family() {
         let both = "157.240.0.0/17 157.240.128.0/17 2a03:2880::/33 2a03:2880:8000::/33";
-        let standing = Standing { configured: networks(both), refresh: None };
+        let standing = PrefixState { configured: networks(both), refresh: None };
         let outcome = |registered| refusals(&standing, registered);
         assert_eq!(outcome("157.240.0.0/17 2a03:2880::/33"), [""; 0]);
         let less = "157.240.0.0/18 157.240.64.0/19 157.240.96.0/20 157.240.112.0/24 2a03:2880::/32";
@@ -389,7 +389,7 @@ mod tests {
 
     #[test]
     fn all_refreshes_together_may_add_half_of_what_is_built_in() {
-        let first = Standing { configured: Table::builtin(), refresh: None };
+        let first = PrefixState { configured: Table::builtin(), refresh: None };
         let built_in = Cover::of(&first.configured).addresses(Family::V4);
         let most = u32::try_from((built_in / 2) >> 18).unwrap();
         let second = refreshed(&first, &builtin_and_14s(0..most)).unwrap();
@@ -480,12 +480,12 @@ mod tests {
     #[test]
     fn rows_are_bounded() {
         let many: BTreeSet<Network> =
-            (0..=MOST_ROWS as u128).map(|n| Network::around(v6(0x2a03_2880 << 96 | n << 64), 64)).collect();
+            (0..=MAX_ROWS as u128).map(|n| Network::around(v6(0x2a03_2880 << 96 | n << 64), 64)).collect();
         let answer = Registered { networks: many, left_out: Vec::new() };
-        let standing = Standing { configured: networks(V6), refresh: None };
+        let standing = PrefixState { configured: networks(V6), refresh: None };
         let outcome = standing.refreshed(&answer, Timestamp::UNIX_EPOCH, "");
         let BadRefresh { violations, forced } = outcome.unwrap_err();
-        assert!(violations.contains(&Violation::TooMany(MOST_ROWS + 1)), "{violations:?}");
+        assert!(violations.contains(&Violation::TooMany(MAX_ROWS + 1)), "{violations:?}");
         assert_eq!(forced, None, "a guard has no room for them");
     }
 }

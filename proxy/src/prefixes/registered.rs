@@ -204,9 +204,9 @@ fn name(object: &Object) -> String {
 
 /// What a server sent, for a terminal or a log: short, and without characters that either would act on.
 fn printable(text: &str) -> String {
-    const MOST: usize = 80;
+    const MAX_CHARACTERS: usize = 80;
     let printed = |c: char| if c.is_ascii_graphic() || c == ' ' { c } else { '?' };
-    text.chars().take(MOST).map(printed).collect()
+    text.chars().take(MAX_CHARACTERS).map(printed).collect()
 }
 
 fn named(objects: &[BadObject]) -> String {

@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-use super::{BadRefresh, Fault, Network, Refresh, Standing, Table};
+use super::{BadRefresh, Fault, Network, PrefixState, Refresh, Table};
 use crate::access;
 
 const FIRST_LINE: &str = "hookgate prefixes 1";
 /// The largest file that is read, in bytes: more than the longest list can take.
-const MOST_BYTES: u64 = 1 << 20;
+const MAX_BYTES: u64 = 1 << 20;
 
 /// A state file that can't be used, or not be written.
 #[derive(Debug, thiserror::Error)]
@@ -26,7 +26,7 @@ pub struct BadState {
 pub enum StateFault {
     #[error(transparent)]
     Io(#[from] io::Error),
-    #[error("larger than {MOST_BYTES} bytes")]
+    #[error("larger than {MAX_BYTES} bytes")]
     TooLarge,
     #[error("it does not begin with `{FIRST_LINE}`")]
     Version,
@@ -40,7 +40,7 @@ pub enum StateFault {
     Bounds(#[from] BadRefresh),
 }
 
-impl Standing {
+impl PrefixState {
     /// What the configured list and the file make together. `None` for the refresh: there is no such file.
     ///
     /// Errors: the file can't be used, or what it says exceeds the bounds that refreshes have.
@@ -140,8 +140,8 @@ impl Refresh {
 fn read(path: &Path) -> Result<String, StateFault> {
     use std::io::Read as _;
     let mut text = String::new();
-    let read = access::open(path)?.take(MOST_BYTES + 1).read_to_string(&mut text)?;
-    if read as u64 > MOST_BYTES { Err(StateFault::TooLarge) } else { Ok(text) }
+    let read = access::open(path)?.take(MAX_BYTES + 1).read_to_string(&mut text)?;
+    if read as u64 > MAX_BYTES { Err(StateFault::TooLarge) } else { Ok(text) }
 }
 
 fn write_new(path: &Path, text: &str) -> io::Result<()> {

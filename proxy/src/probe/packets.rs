@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout};
 use super::report::{Failure, Packets};
 use super::{handshake, sockets};
 use crate::config::{Timeouts, Upstream};
-use crate::net::{Stream, ask};
+use crate::net::{Stream, http_client};
 use crate::sys::send_queue_bytes;
 
 /// The length of the field that fills the packets: two and more of Ethernet's, and within what
@@ -49,7 +49,7 @@ pub async fn send_large(
     };
     let request = request(upstream);
     let begun = Instant::now();
-    let answer = timeout(LIMIT, ask(&mut stream, request.as_bytes())).await;
+    let answer = timeout(LIMIT, http_client::request(&mut stream, request.as_bytes())).await;
     let took = begun.elapsed();
     let status = answer.ok().and_then(Result::ok).map(|answer| answer.status);
     let acknowledged = status.is_some() || is_acknowledged(&socket);

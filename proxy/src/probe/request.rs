@@ -4,7 +4,7 @@ use tokio::time::{Instant, timeout};
 
 use super::report::{Failure, Request};
 use crate::config::Upstream;
-use crate::net::{Stream, ask};
+use crate::net::{Stream, http_client};
 
 /// `GET /`.
 pub async fn get(
@@ -20,7 +20,7 @@ pub async fn get(
     );
     let begun = Instant::now();
     let failed = |error, next: &str| Failure { step: "HTTP", error, next: next.into() };
-    match timeout(limit, ask(stream, request.as_bytes())).await {
+    match timeout(limit, http_client::request(stream, request.as_bytes())).await {
         Ok(Ok(answer)) => {
             *report = Some(Request { took: begun.elapsed(), status: answer.status });
             Ok(())

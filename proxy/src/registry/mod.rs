@@ -10,13 +10,13 @@ use std::collections::BTreeSet;
 
 use crate::config::Registry;
 use crate::observe::clock;
-use crate::prefixes::{BadAnswer, BadRefresh, Changes, LeftOut, Network, Registered, Standing};
+use crate::prefixes::{BadAnswer, BadRefresh, Changes, LeftOut, Network, PrefixState, Registered};
 use crate::upstream::Dns;
 
 /// What a refresh would bring, checked; nothing is in force or stored yet.
 #[derive(Debug)]
 pub struct Refreshed {
-    pub standing: Standing,
+    pub standing: PrefixState,
     pub changes: Changes,
     /// What Meta has registered.
     pub registered: BTreeSet<Network>,
@@ -36,12 +36,12 @@ pub enum Refused {
 }
 
 /// Asks the registry what it has of AS32934, and checks what that would make of the prefixes as they stand.
-pub async fn refresh(standing: &Standing, registry: &Registry, dns: &Dns) -> Result<Refreshed, Refused> {
+pub async fn refresh(standing: &PrefixState, registry: &Registry, dns: &Dns) -> Result<Refreshed, Refused> {
     let answer = whois::ask(registry, dns).await?;
     let answer = Registered::read(&answer)?;
     let outcome = standing.refreshed(&answer, clock::now(), &registry.to_string());
     let Registered { networks: registered, left_out } = answer;
-    let refreshed = |next: Standing| Refreshed {
+    let refreshed = |next: PrefixState| Refreshed {
         changes: standing.table().changes_to(&next.table()),
         standing: next,
         registered,

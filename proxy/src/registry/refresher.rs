@@ -10,15 +10,15 @@ use super::{Refreshed, refresh};
 use crate::access::Access;
 use crate::config::{Config, Registry};
 use crate::observe::{Log, clock};
-use crate::prefixes::Standing;
+use crate::prefixes::PrefixState;
 use crate::upstream::Dns;
 use crate::upstream::dns::BadDns;
 
 /// The first question comes within this time after a start, so that many that start at once do not ask at once.
-const START: Duration = Duration::from_secs(60);
-/// After the first failure; doubled by each further one, up to [`LONGEST`] and never beyond the interval.
+const FIRST_RETRY_DELAY: Duration = Duration::from_secs(60);
+/// After the first failure; doubled by each further one, up to [`MAX_RETRY_DELAY`] and never beyond the interval.
 const RETRY: Duration = Duration::from_secs(60);
-const LONGEST: Duration = Duration::from_secs(3600);
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(3600);
 
 /// When the registry is asked, and what it says.
 pub struct Refresher {
@@ -42,7 +42,7 @@ impl Refresher {
 
     /// The next good answer, once one was due; whatever fails is logged, and tried again later. `standing` tells how the
     /// prefixes stand at the moment. Cancelled, it loses only the time that it waited.
-    pub async fn next(&mut self, standing: impl Fn() -> Standing) -> Refreshed {
+    pub async fn next(&mut self, standing: impl Fn() -> PrefixState) -> Refreshed {
         loop {
             let asked = standing().refresh.map(|refresh| refresh.asked);
             sleep(self.wait(asked, clock::now(), random_share())).await;
@@ -77,10 +77,10 @@ impl Refresher {
 fn wait(every: Duration, age: Option<Duration>, failures: u32, random: f64) -> Duration {
     if failures > 0 {
         let doubled = RETRY.saturating_mul(1 << (failures - 1).min(16));
-        return doubled.min(LONGEST).min(every).mul_f64(0.5 + random / 2.0);
+        return doubled.min(MAX_RETRY_DELAY).min(every).mul_f64(0.5 + random / 2.0);
     }
     let left = age.map_or(Duration::ZERO, |age| every.mul_f64(1.0 - random / 10.0).saturating_sub(age));
-    left.max(START.min(every).mul_f64(random))
+    left.max(FIRST_RETRY_DELAY.min(every).mul_f64(random))
 }
 
 fn random_share() -> f64 {
@@ -119,7 +119,7 @@ mod tests {
             |prefixes: &[&str]| prefixes.iter().map(|prefix| prefix.parse().unwrap()).collect::<Table>();
         let before = ["157.240.0.0/17", "2a03:2880::/32"];
         let after = ["157.240.0.0/17", "157.240.128.0/17", "2a03:2880::/32"];
-        let standing = Standing { configured: list(&before), refresh: None };
+        let standing = PrefixState { configured: list(&before), refresh: None };
         let mut refresher = Refresher::new(&config, Log::new(Format::Text, false), &Disk).unwrap().unwrap();
 
         let serve = async {

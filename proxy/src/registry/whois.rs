@@ -17,10 +17,10 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// The longest that a server may say nothing.
 const SILENCE: Duration = Duration::from_secs(10);
 /// For the whole answer.
-const WHOLE: Duration = Duration::from_secs(30);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// The longest answer. RADB's, mirrors of every other registry included, stays below one.
 const MIB: usize = 1 << 20;
-const MOST_BYTES: usize = 8 * MIB;
+const MAX_BYTES: usize = 8 * MIB;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -35,9 +35,9 @@ pub enum Unanswered {
     Broken(#[from] io::Error),
     #[error("it said nothing for {} s", SILENCE.as_secs())]
     Silence,
-    #[error("its answer was not whole after {} s", WHOLE.as_secs())]
+    #[error("its answer was not whole after {} s", ANSWER_TIMEOUT.as_secs())]
     Slow,
-    #[error("its answer goes on after {} MiB", MOST_BYTES / MIB)]
+    #[error("its answer goes on after {} MiB", MAX_BYTES / MIB)]
     Endless,
 }
 
@@ -61,7 +61,7 @@ async fn connect(addresses: &[SocketAddr]) -> Result<TcpStream, Unanswered> {
 }
 
 async fn exchange(stream: impl AsyncRead + AsyncWrite + Unpin) -> Result<Vec<u8>, Unanswered> {
-    timeout(WHOLE, query_and_answer(stream)).await.unwrap_or(Err(Unanswered::Slow))
+    timeout(ANSWER_TIMEOUT, query_and_answer(stream)).await.unwrap_or(Err(Unanswered::Slow))
 }
 
 async fn query_and_answer(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> Result<Vec<u8>, Unanswered> {
@@ -72,7 +72,7 @@ async fn query_and_answer(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> Re
         if read? == 0 {
             return Ok(answer);
         }
-        if answer.len() > MOST_BYTES {
+        if answer.len() > MAX_BYTES {
             return Err(Unanswered::Endless);
         }
     }
@@ -136,7 +136,7 @@ mod tests {
         })
         .await;
         assert!(matches!(outcome, Err(Unanswered::Slow)), "{outcome:?}");
-        assert_eq!(took, WHOLE);
+        assert_eq!(took, ANSWER_TIMEOUT);
     }
 
     #[tokio::test(start_paused = true)]

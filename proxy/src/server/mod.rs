@@ -24,7 +24,7 @@ pub use worker::{
 use crate::config::Config;
 use crate::net::{KernelTls, NoKernelTls};
 use crate::observe::Log;
-use crate::prefixes::Standing;
+use crate::prefixes::PrefixState;
 use crate::upstream::BadUpstream;
 use crate::upstream::dns::BadDns;
 
@@ -34,7 +34,7 @@ pub struct Start {
     pub file: PathBuf,
     pub config: Config,
     /// Meta's prefixes.
-    pub standing: Standing,
+    pub standing: PrefixState,
     /// The guard may filter even where that will most likely lock somebody out.
     pub may_lock_out: bool,
     /// In place of the process that runs with this configuration.

@@ -181,7 +181,7 @@ impl Document {
             handshakes_failed: Some(0),
             ..guard::Counts::default()
         });
-        let state = if guard::is_supported().is_ok() { State::Detached } else { State::Unsupported };
+        let state = if guard::ensure_supported().is_ok() { State::Detached } else { State::Unsupported };
         Self {
             version: Self::VERSION,
             taken: clock::rfc3339(taken),
@@ -230,7 +230,7 @@ impl Guard {
                 format!("attached to {interfaces}, mode {}, counting since {since}{without}", self.mode)
             }
             (State::Attached | State::Detached, _) => "detached: packets are not counted".into(),
-            (State::Unsupported, _) => match guard::is_supported() {
+            (State::Unsupported, _) => match guard::ensure_supported() {
                 Ok(()) => "unsupported".into(),
                 Err(error) => format!("unsupported: {error}"),
             },

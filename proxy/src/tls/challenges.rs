@@ -16,7 +16,7 @@ pub const ACME_TLS: &[u8] = b"acme-tls/1";
 /// Where challenges are asked for over HTTP, and lie below a webroot (RFC 8555 §8.3).
 const FOLDER: &str = ".well-known/acme-challenge/";
 /// The longest answer that is taken from a webroot, in bytes.
-const MOST_ANSWER_BYTES: usize = 4096;
+const MAX_ANSWER_BYTES: usize = 4096;
 
 /// The answers that are ready now.
 #[derive(Debug, Default)]
@@ -82,7 +82,7 @@ impl Challenges {
     /// What lies in a file of the webroot. May block.
     pub fn read(&self, path: &Path) -> Asked {
         let text = self.webroot.as_ref().and_then(|(_, access)| access.read(path).ok());
-        text.filter(|text| text.len() <= MOST_ANSWER_BYTES).map_or(Asked::Unknown, Asked::Answered)
+        text.filter(|text| text.len() <= MAX_ANSWER_BYTES).map_or(Asked::Unknown, Asked::Answered)
     }
 
     pub(super) fn certificate(&self, name: &str) -> Option<Arc<CertifiedKey>> {

@@ -17,7 +17,7 @@ use crate::observe::UpstreamMetrics;
 use crate::tls::BadTls;
 
 /// The longest DNS name in text (RFC 1035 §2.3.4).
-const LONGEST_NAME: usize = 253;
+const MAX_NAME_BYTES: usize = 253;
 
 /// The allowlist: every upstream that may be forwarded to, by name.
 #[derive(Debug, Default)]
@@ -242,7 +242,7 @@ impl Directory {
 
     /// The upstream that `segment` names, ignoring ASCII case only.
     pub fn find(&self, segment: &[u8]) -> Option<&Arc<Upstream>> {
-        let mut lower = [0; LONGEST_NAME];
+        let mut lower = [0; MAX_NAME_BYTES];
         let lower = lower.get_mut(..segment.len())?;
         lower.copy_from_slice(segment);
         lower.make_ascii_lowercase();

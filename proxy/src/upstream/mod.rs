@@ -15,5 +15,5 @@ pub use directory::{BadUpstream, Directory, Upstream};
 pub use dns::{Dns, RESOLV_CONF};
 pub use error::ConnectError;
 pub use in_flight::InFlightSlot;
-pub use pool::{Pool, Usage, Wanted, Way};
+pub use pool::{Checkout, Pool, Usage, Wanted};
 pub use tls::{client_config_and_ca, client_config_of};

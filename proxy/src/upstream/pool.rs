@@ -21,7 +21,7 @@ use idle::Idle;
 pub use idle::Usage;
 
 /// The most idle connections that one upstream may have in one worker.
-const MOST_IDLE: usize = 256;
+const MAX_IDLE: usize = 256;
 /// How often idle connections are looked at: those that have been idle for too long, those that their upstream has closed, and
 /// those whose name leads elsewhere.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(100);
@@ -30,9 +30,9 @@ const FORGOTTEN_AFTER: Duration = Duration::from_secs(5);
 
 /// So many connections are made to one upstream at the same time without asking. Whoever comes then waits a little:
 /// in a burst, connections that come back are worth more than as many handshakes as there are requests.
-const MOST_DIALS: usize = 8;
+const MAX_DIALS: usize = 8;
 /// How long: too short for anybody to notice if the upstream is far away and nothing comes back.
-const PATIENCE: Duration = Duration::from_millis(20);
+const DIAL_WAIT: Duration = Duration::from_millis(20);
 
 /// Connections by upstream's serial: what was connected under one configuration does not serve another.
 #[derive(Default)]
@@ -65,18 +65,18 @@ pub struct Wanted<'w> {
 }
 
 /// How a request gets its connection.
-pub enum Way<'p> {
-    Reuse(Stream, Usage),
-    Dial { place: DialPlace<'p>, waited: Duration },
+pub enum Checkout<'p> {
+    Reused(Stream, Usage),
+    Dial { permit: DialPermit<'p>, waited: Duration },
 }
 
 /// A connection that is being made; its end makes place for another.
-pub struct DialPlace<'p> {
+pub struct DialPermit<'p> {
     pool: &'p Pool,
     upstream: u64,
 }
 
-impl Drop for DialPlace<'_> {
+impl Drop for DialPermit<'_> {
     fn drop(&mut self) {
         if let Some(connections) = self.pool.upstreams.borrow_mut().get_mut(&self.upstream) {
             connections.dialing -= 1;
@@ -87,42 +87,42 @@ impl Drop for DialPlace<'_> {
 
 impl Pool {
     /// An idle connection, or leave to make one: at once, unless many are being made already.
-    pub async fn take_or_dial(&self, wanted: Wanted<'_>) -> Way<'_> {
+    pub async fn take_or_dial(&self, wanted: Wanted<'_>) -> Checkout<'_> {
         if let Some((stream, usage)) = self.take(wanted).await {
-            return Way::Reuse(stream, usage);
+            return Checkout::Reused(stream, usage);
         }
         match self.dial_if_few(wanted.upstream) {
-            Some(place) => Way::Dial { place, waited: Duration::ZERO },
+            Some(permit) => Checkout::Dial { permit, waited: Duration::ZERO },
             // Boxed: rare, and has a timer.
             None => Box::pin(self.wait(wanted)).await,
         }
     }
 
     /// Leave to make a connection to that upstream, however many are being made.
-    pub fn dial(&self, upstream: &Arc<Upstream>) -> DialPlace<'_> {
+    pub fn dial(&self, upstream: &Arc<Upstream>) -> DialPermit<'_> {
         self.with(upstream, |connections| connections.dialing += 1);
-        DialPlace { pool: self, upstream: upstream.serial }
+        DialPermit { pool: self, upstream: upstream.serial }
     }
 
-    fn dial_if_few(&self, upstream: &Arc<Upstream>) -> Option<DialPlace<'_>> {
+    fn dial_if_few(&self, upstream: &Arc<Upstream>) -> Option<DialPermit<'_>> {
         let dialing = self.with(upstream, |connections| connections.dialing);
-        (dialing < MOST_DIALS).then(|| self.dial(upstream))
+        (dialing < MAX_DIALS).then(|| self.dial(upstream))
     }
 
-    async fn wait(&self, wanted: Wanted<'_>) -> Way<'_> {
+    async fn wait(&self, wanted: Wanted<'_>) -> Checkout<'_> {
         let begun = Instant::now();
-        let mut patience = pin!(sleep(PATIENCE));
+        let mut dial_wait = pin!(sleep(DIAL_WAIT));
         loop {
             let freed = self.with(wanted.upstream, |connections| Rc::clone(&connections.freed));
             tokio::select! {
                 () = freed.notified() => {}
-                () = &mut patience => return Way::Dial { place: self.dial(wanted.upstream), waited: PATIENCE },
+                () = &mut dial_wait => return Checkout::Dial { permit: self.dial(wanted.upstream), waited: DIAL_WAIT },
             }
             if let Some((stream, usage)) = self.take(wanted).await {
-                return Way::Reuse(stream, usage);
+                return Checkout::Reused(stream, usage);
             }
-            if let Some(place) = self.dial_if_few(wanted.upstream) {
-                return Way::Dial { place, waited: begun.elapsed() };
+            if let Some(permit) = self.dial_if_few(wanted.upstream) {
+                return Checkout::Dial { permit, waited: begun.elapsed() };
             }
         }
     }
@@ -143,7 +143,7 @@ impl Pool {
         let Some(idle) = Idle::new(stream, usage, age, &upstream.keep_alive) else { return };
         self.with(upstream, |connections| {
             if connections.addresses.have(idle.usage()) {
-                if connections.idle.len() == MOST_IDLE {
+                if connections.idle.len() == MAX_IDLE {
                     connections.idle.pop_front();
                 }
                 connections.idle.push_back(idle);
@@ -248,11 +248,11 @@ mod tests {
     }
 
     /// As many dials as there may be without asking.
-    async fn dials<'p>(pool: &'p Pool, wanted: Wanted<'_>) -> Vec<Way<'p>> {
+    async fn dials<'p>(pool: &'p Pool, wanted: Wanted<'_>) -> Vec<Checkout<'p>> {
         let mut ways = Vec::new();
-        for _ in 0..MOST_DIALS {
+        for _ in 0..MAX_DIALS {
             let way = pool.take_or_dial(wanted).await;
-            assert!(matches!(way, Way::Dial { waited: Duration::ZERO, .. }));
+            assert!(matches!(way, Checkout::Dial { waited: Duration::ZERO, .. }));
             ways.push(way);
         }
         ways
@@ -265,10 +265,10 @@ mod tests {
         let dials = dials(&pool, wanted(&a)).await;
         let begun = Instant::now();
         let late = pool.take_or_dial(wanted(&a)).await;
-        assert!(matches!(late, Way::Dial { waited: PATIENCE, .. }));
-        assert_eq!(begun.elapsed(), PATIENCE);
+        assert!(matches!(late, Checkout::Dial { waited: DIAL_WAIT, .. }));
+        assert_eq!(begun.elapsed(), DIAL_WAIT);
         let other = pool.take_or_dial(wanted(&b)).await;
-        assert!(matches!(other, Way::Dial { waited: Duration::ZERO, .. }), "nobody waits for another's");
+        assert!(matches!(other, Checkout::Dial { waited: Duration::ZERO, .. }), "nobody waits for another's");
         drop((dials, late, other));
         let later = Instant::now() + FORGOTTEN_AFTER;
         assert!(pool.upstreams.borrow().values().all(|connections| !connections.is_in_use(later)));
@@ -284,6 +284,6 @@ mod tests {
             sleep(milliseconds(5)).await;
             dials.pop();
         });
-        assert!(matches!(way, Way::Dial { waited, .. } if waited == milliseconds(5)));
+        assert!(matches!(way, Checkout::Dial { waited, .. } if waited == milliseconds(5)));
     }
 }

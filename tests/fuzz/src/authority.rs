@@ -3,7 +3,7 @@ use std::task::{Context, Poll, Waker};
 
 use hookgate::acme::{explain, not_before, response};
 use hookgate::http::framing::Framing;
-use hookgate::net::{Answer, NoAnswer, read_answer};
+use hookgate::net::http_client::{RequestError, Response, read_response};
 
 use crate::chunked::{End, decode_response};
 use crate::pieces::{self, Pieces};
@@ -35,7 +35,7 @@ pub fn check(bytes: &[u8]) {
 }
 
 /// Whether the connection can be used again is left out: what follows an answer may not have come yet.
-fn shown(answer: &Result<Answer, NoAnswer>) -> String {
+fn shown(answer: &Result<Response, RequestError>) -> String {
     match answer {
         Ok(answer) => format!("{} {}", answer.status, answer.body.escape_ascii()),
         Err(why) => why.to_string(),
@@ -43,14 +43,14 @@ fn shown(answer: &Result<Answer, NoAnswer>) -> String {
 }
 
 /// Pieces never let wait.
-fn read_now(pieces: Vec<&[u8]>, to_head: bool) -> Result<Answer, NoAnswer> {
-    match pin!(read_answer(&mut Pieces::new(pieces), to_head)).poll(&mut Context::from_waker(Waker::noop())) {
+fn read_now(pieces: Vec<&[u8]>, to_head: bool) -> Result<Response, RequestError> {
+    match pin!(read_response(&mut Pieces::new(pieces), to_head)).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(answer) => answer,
         Poll::Pending => panic!("it waits although everything is there"),
     }
 }
 
-fn understood(bytes: &[u8], to_head: bool, answer: Answer) {
+fn understood(bytes: &[u8], to_head: bool, answer: Response) {
     let (head, rest) = final_head(bytes);
     let plain = plain::response_head(head);
     assert_eq!(status(head), answer.status);

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use hookgate::config::Config;
 use hookgate::observe::{Format, Log};
-use hookgate::prefixes::Standing;
+use hookgate::prefixes::PrefixState;
 use hookgate::server::{Start, run_in_one_process};
 
 /// Stands between what the client sends and what the upstream answers.
@@ -65,7 +65,7 @@ impl World {
         let start = Start {
             file: "hookgate.toml".into(),
             config,
-            standing: Standing::default(),
+            standing: PrefixState::default(),
             may_lock_out: false,
             takes_over: false,
             log: Log::new(Format::Text, false),

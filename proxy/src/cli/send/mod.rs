@@ -30,7 +30,7 @@ use self::verification::Verification;
 use super::{json, print, print_error};
 
 /// Deliveries that may be under way at once when a rate is asked for.
-const MOST_AT_ONCE: usize = 64;
+const MAX_AT_ONCE: usize = 64;
 /// The largest payload that is sent. Meta's are 3 MB at most.
 const MAX_PAYLOAD_BYTES: u64 = 64 << 20;
 /// What stands for the verify token where none is given.
@@ -165,7 +165,7 @@ async fn deliver(receiver: &Rc<Receiver>, request: Rc<[u8]>, options: &Options) 
         line.map_or(Ok(()), |line| print(&line))
     };
     let (pause, most) = match options.rate {
-        Some(rate) => (Duration::from_secs_f64(1.0 / rate), MOST_AT_ONCE),
+        Some(rate) => (Duration::from_secs_f64(1.0 / rate), MAX_AT_ONCE),
         None => (Duration::ZERO, 1),
     };
     let mut under_way = JoinSet::new();

@@ -13,7 +13,8 @@ use tokio::time::{Instant, timeout};
 
 use super::url::Url;
 use crate::access::Disk;
-use crate::net::{Answer, Buffers, Limits, Session, Stream, ask};
+use crate::net::http_client::{self, Response};
+use crate::net::{Buffers, Limits, Session, Stream};
 use crate::tls;
 use crate::upstream::{client_config_of, connect_to_any};
 
@@ -40,7 +41,7 @@ pub struct Trust<'p> {
 
 /// What became of a request.
 pub struct Outcome {
-    pub answer: Result<Answer, String>,
+    pub answer: Result<Response, String>,
     /// Connecting included.
     pub took: Duration,
 }
@@ -81,7 +82,7 @@ impl Receiver {
         Outcome { answer, took: begun.elapsed() }
     }
 
-    async fn exchange(&self, request: &[u8]) -> Result<Answer, String> {
+    async fn exchange(&self, request: &[u8]) -> Result<Response, String> {
         let mut stream = match self.take_idle() {
             Some(stream) => stream,
             None => {
@@ -89,7 +90,7 @@ impl Receiver {
                 connected.unwrap_or_else(|_| Err(self.unreachable()))?
             }
         };
-        let answer = ask(&mut stream, request).await.map_err(|error| error.to_string())?;
+        let answer = http_client::request(&mut stream, request).await.map_err(|error| error.to_string())?;
         if answer.persists && stream.holds_nothing() {
             self.idle.borrow_mut().push((stream, Instant::now()));
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::receiver::Outcome;
-use crate::net::Answer;
+use crate::net::http_client::Response;
 
 /// How much of an answer is shown, in bytes.
 const SHOWN_BYTES: usize = 60;
@@ -73,7 +73,7 @@ impl fmt::Display for Row {
 
 /// The start of an answer's content, as far as it is text; `None` where there is none, or it cannot
 /// be decoded.
-pub fn start_of(answer: &Answer) -> Option<String> {
+pub fn start_of(answer: &Response) -> Option<String> {
     let content = answer.content().ok().filter(|content| !content.is_empty())?;
     let start = &content[..content.len().min(SHOWN_BYTES)];
     Some(String::from_utf8_lossy(start).into_owned())

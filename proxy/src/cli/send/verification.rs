@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::receiver::Outcome;
 use super::report::{Row, start_of};
-use crate::net::Answer;
+use crate::net::http_client::Response;
 
 /// The answer to the verification request.
 #[derive(Clone, Debug, Serialize)]
@@ -60,7 +60,7 @@ impl fmt::Display for Verification {
 const REFUSED: &str = "Meta would refuse this callback URL";
 
 /// Whether `answer` is the challenge, and what that means.
-fn verdict(answer: &Answer, challenge: &str, is_200: bool) -> (bool, String) {
+fn verdict(answer: &Response, challenge: &str, is_200: bool) -> (bool, String) {
     let content = match answer.content() {
         Ok(content) => content,
         Err(error) if is_200 => return (false, did_not_come_back(&error.to_string())),

@@ -166,7 +166,7 @@ fn every_version_command_and_family_is_judged_as_the_document_says() {
 /// Proven for every length that a header can name: up to 4096 bytes are taken, all beyond is refused.
 #[test]
 fn every_length_is_taken_or_refused() {
-    let mut bytes = header_v2(0x20, 0, &[0; LONGEST_V2]);
+    let mut bytes = header_v2(0x20, 0, &[0; MAX_V2_BYTES]);
     bytes.push(0);
     for length in 0..=u16::MAX {
         bytes[14..16].copy_from_slice(&length.to_be_bytes());

@@ -4,7 +4,7 @@ use crate::http::fields::via_names;
 use crate::http::framing::Framing;
 use crate::http::head::{EndOfHead, HeadError, HeadLimits, RequestHead, slots};
 use crate::http::target::{self, Target};
-use crate::http::{MOST_FIELD_LINES, Version};
+use crate::http::{MAX_FIELD_LINES, Version};
 
 const KEYS: &[&str] =
     &["name", "head", "bytes", "target_bytes", "lines", "reads", "refused", "forwarded", "loop", "rest"];
@@ -48,8 +48,7 @@ fn request_heads_as_they_are_forwarded() {
         encode::request_head(&parsed, rest, &ADDED, &mut out);
         let expected = expected.replace('\n', "\r\n") + "\r\n";
         same("forwarded", &latin1(&out), &expected)?;
-        let limits =
-            HeadLimits { bytes: usize::MAX, target_bytes: usize::MAX, field_lines: MOST_FIELD_LINES };
+        let limits = HeadLimits { bytes: usize::MAX, target_bytes: usize::MAX, field_lines: MAX_FIELD_LINES };
         let mut slots = self::slots();
         let again = RequestHead::parse(&out, &mut slots, &limits).map_err(|e| format!("  again: {e:?}"))?;
         if again.framing == parsed.framing && again.method == parsed.method {
@@ -69,7 +68,7 @@ fn fields_that_connection_names_are_removed_by_few_options_and_by_many() {
             "POST /up.example/x HTTP/1.1\r\nHost: p\r\nX-Hop: 1\r\nX-Kept: 2\r\nx-MIX: 3\r\nX-Real-IP: 9.9.9.9\r\n\
              Connection: close, X-HOP{others}\r\nContent-Length: 0\r\nConnection: Host, Content-Length, X-Mix\r\n\r\n"
         );
-        let limits = HeadLimits { bytes: 65536, target_bytes: 8192, field_lines: MOST_FIELD_LINES };
+        let limits = HeadLimits { bytes: 65536, target_bytes: 8192, field_lines: MAX_FIELD_LINES };
         let mut slots = slots();
         let parsed = RequestHead::parse(head.as_bytes(), &mut slots, &limits).unwrap();
         let mut out = Vec::new();

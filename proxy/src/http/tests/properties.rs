@@ -14,9 +14,9 @@ use crate::http::framing::Framing;
 use crate::http::head::{EndOfHead, HeadLimits, RequestHead, slots};
 use crate::http::response::ResponseHead;
 use crate::http::target::{self, Target};
-use crate::http::{MOST_FIELD_LINES, Version};
+use crate::http::{MAX_FIELD_LINES, Version};
 
-const LIMITS: HeadLimits = HeadLimits { bytes: 32768, target_bytes: 8192, field_lines: MOST_FIELD_LINES };
+const LIMITS: HeadLimits = HeadLimits { bytes: 32768, target_bytes: 8192, field_lines: MAX_FIELD_LINES };
 const ADDED: Added<'static> = Added {
     host: "chatwoot.example.com",
     client: "157.240.1.1",

@@ -3,11 +3,11 @@
 use rustls::{AlertDescription, ContentType, Error, HandshakeType, InvalidMessage, PeerMisbehaved};
 
 /// No handshake message that may come after the handshake is longer (as rustls has it).
-const MOST_MESSAGE_BYTES: usize = 64 * 1024;
+const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 /// Warnings that are ignored; there is no need for any.
-const MOST_WARNINGS: u8 = 4;
+const MAX_WARNINGS: u8 = 4;
 /// Key updates between two pieces of content (as rustls has it): each costs new keys for the kernel.
-const MOST_KEY_UPDATES: u8 = 32;
+const MAX_KEY_UPDATES: u8 = 32;
 
 /// A peer's fault, and what it is told.
 pub type Fault = (AlertDescription, Error);
@@ -92,7 +92,7 @@ impl Control {
             }
             [kind, a, b, c, ..] if !self.is_alert => {
                 let length = u32::from_be_bytes([0, a, b, c]) as usize;
-                if length > MOST_MESSAGE_BYTES {
+                if length > MAX_MESSAGE_BYTES {
                     return Err((
                         AlertDescription::DecodeError,
                         InvalidMessage::HandshakePayloadTooLarge.into(),
@@ -155,7 +155,7 @@ impl Control {
             return Err(unexpected_message(HandshakeType::KeyUpdate));
         }
         self.key_updates += 1;
-        if self.key_updates > MOST_KEY_UPDATES {
+        if self.key_updates > MAX_KEY_UPDATES {
             let error = PeerMisbehaved::TooManyKeyUpdateRequests.into();
             return Err((AlertDescription::UnexpectedMessage, error));
         }
@@ -170,7 +170,7 @@ impl Control {
     /// One more that is ignored, or declined.
     fn warned(&mut self, demand: Demand) -> Result<Demand, Fault> {
         self.warnings += 1;
-        if self.warnings <= MOST_WARNINGS {
+        if self.warnings <= MAX_WARNINGS {
             return Ok(demand);
         }
         Err((AlertDescription::UnexpectedMessage, PeerMisbehaved::TooManyWarningAlertsReceived.into()))
@@ -243,14 +243,14 @@ mod tests {
     fn key_updates_have_an_end_unless_content_comes_between() {
         let role = Role { is_client: false, is_tls13: true };
         let mut control = Control::default();
-        for number in 1..=3 * MOST_KEY_UPDATES {
+        for number in 1..=3 * MAX_KEY_UPDATES {
             control.add(ContentType::Handshake, &[24, 0, 0, 1, 0]).unwrap();
             assert!(control.next_demand(role).is_ok(), "update {number}");
-            if number % MOST_KEY_UPDATES == 0 {
+            if number % MAX_KEY_UPDATES == 0 {
                 control.passed_content();
             }
         }
-        let mut control = Control { key_updates: MOST_KEY_UPDATES, ..Control::default() };
+        let mut control = Control { key_updates: MAX_KEY_UPDATES, ..Control::default() };
         control.add(ContentType::Handshake, &[24, 0, 0, 1, 0]).unwrap();
         assert!(control.next_demand(role).is_err());
     }
@@ -258,7 +258,7 @@ mod tests {
     #[test]
     fn warnings_have_an_end() {
         let mut control = Control::default();
-        for _ in 0..MOST_WARNINGS {
+        for _ in 0..MAX_WARNINGS {
             assert_eq!(control.warned(Demand::Nothing).unwrap(), Demand::Nothing);
         }
         assert!(control.warned(Demand::Nothing).is_err());

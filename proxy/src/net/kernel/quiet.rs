@@ -2,7 +2,7 @@ use std::os::fd::AsFd as _;
 
 use rustix::io::ioctl_fionread;
 
-use super::{Got, KernelSession};
+use super::{Incoming, KernelSession};
 use crate::sys::receive_record;
 
 /// How often an idle session is read from: a few session tickets are well meant, and come in so many pieces at most.
@@ -30,9 +30,9 @@ impl KernelSession {
             // The kernel is asked: the runtime learns of what has come only when it next polls.
             let received = receive_record(self.tcp.as_fd(), &mut to);
             match self.look_at(received, &to) {
-                Ok(Got::Nothing) => return self.holds_nothing() && !self.has_part_of_record(),
-                Ok(Got::Control) => {}
-                Ok(Got::Content(_)) | Err(_) => return false,
+                Ok(Incoming::Nothing) => return self.holds_nothing() && !self.has_part_of_record(),
+                Ok(Incoming::Control) => {}
+                Ok(Incoming::Content(_)) | Err(_) => return false,
             }
         }
         false

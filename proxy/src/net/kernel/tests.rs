@@ -69,7 +69,7 @@ async fn one_key_encrypts_no_more_than_it_may() {
     let Stream::Kernel(tls) = &mut stream else { panic!("the kernel has not taken over") };
     assert!(tls.may_be_kept());
     // The handshake's own count, too.
-    tls.most_records = tls.sent_records + MOST_RECORDS_AT_ONCE + 2;
+    tls.most_records = tls.sent_records + MAX_RECORDS_AT_ONCE + 2;
     assert_eq!(tls.may_be_kept(), tls.rekeys);
     let mut written = 0;
     let failed = loop {

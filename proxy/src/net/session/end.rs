@@ -11,14 +11,14 @@ use crate::net::Buffer;
 /// What a record is longer than its content, at most, as rustls makes them: header, explicit nonce, type and tag.
 const RECORD_OVERHEAD_BYTES: usize = 5 + 8 + 1 + 16;
 
-pub(super) enum End {
+pub(super) enum RustlsConnection {
     Client(UnbufferedClientConnection),
     Server(UnbufferedServerConnection),
 }
 
 /// What is to be done as soon as rustls is ready for it.
 #[derive(Clone, Copy)]
-pub(super) enum Wish<'a> {
+pub(super) enum Intent<'a> {
     Receive,
     Send(&'a [u8]),
     Close,
@@ -26,23 +26,23 @@ pub(super) enum Wish<'a> {
 
 /// What rustls has done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum Progress {
     /// Something on the way; there is more to do before the next read.
-    Onward,
-    /// It wants more to read, or a wish to fulfil.
-    Waits,
-    /// The wish is fulfilled.
-    Granted,
+    Continue,
+    /// It wants more to read, or a intent to fulfil.
+    NeedsInput,
+    /// The intent is fulfilled.
+    Done,
     /// The peer has closed.
-    Ended,
+    PeerClosed,
 }
 
-impl End {
+impl RustlsConnection {
     /// Has rustls queue what it would send with the next content.
-    pub(super) fn say_what_is_owed(&mut self) {
+    pub(super) fn queue_pending_records(&mut self) {
         match self {
-            Self::Client(client) => queue_what_is_owed(client.process_tls_records(&mut [])),
-            Self::Server(server) => queue_what_is_owed(server.process_tls_records(&mut [])),
+            Self::Client(client) => queue_pending(client.process_tls_records(&mut [])),
+            Self::Server(server) => queue_pending(server.process_tls_records(&mut [])),
         }
     }
 
@@ -51,18 +51,18 @@ impl End {
     pub(super) fn process(
         &mut self,
         records: &mut [u8],
-        wish: Wish<'_>,
+        intent: Intent<'_>,
         take: &mut dyn FnMut(&[u8]),
         outgoing: &mut Buffer,
-    ) -> (usize, Result<Step, Error>) {
+    ) -> (usize, Result<Progress, Error>) {
         match self {
-            Self::Client(client) => handle(client.process_tls_records(records), wish, take, outgoing),
-            Self::Server(server) => handle(server.process_tls_records(records), wish, take, outgoing),
+            Self::Client(client) => handle(client.process_tls_records(records), intent, take, outgoing),
+            Self::Server(server) => handle(server.process_tls_records(records), intent, take, outgoing),
         }
     }
 }
 
-fn queue_what_is_owed<Data>(status: UnbufferedStatus<'_, '_, Data>) {
+fn queue_pending<Data>(status: UnbufferedStatus<'_, '_, Data>) {
     if let Ok(ConnectionState::WriteTraffic(mut traffic)) = status.state {
         // Refused for want of room, after what goes before it has been queued.
         let _ = traffic.encrypt(b"?", &mut []);
@@ -71,10 +71,10 @@ fn queue_what_is_owed<Data>(status: UnbufferedStatus<'_, '_, Data>) {
 
 fn handle<Data>(
     status: UnbufferedStatus<'_, '_, Data>,
-    wish: Wish<'_>,
+    intent: Intent<'_>,
     take: &mut dyn FnMut(&[u8]),
     outgoing: &mut Buffer,
-) -> (usize, Result<Step, Error>) {
+) -> (usize, Result<Progress, Error>) {
     let UnbufferedStatus { mut discard, state } = status;
     let step = state.and_then(|state| match state {
         ConnectionState::ReadTraffic(mut traffic) => {
@@ -83,7 +83,7 @@ fn handle<Data>(
                 take(record.payload);
                 discard += record.discard;
             }
-            Ok(Step::Onward)
+            Ok(Progress::Continue)
         }
         ConnectionState::EncodeTlsData(mut data) => {
             match data.encode(outgoing.space()) {
@@ -94,37 +94,37 @@ fn handle<Data>(
                 }
                 Err(error) => return Err(refused(error)),
             }
-            Ok(Step::Onward)
+            Ok(Progress::Continue)
         }
         // It lies in `outgoing`, whose order is the order of sending.
         ConnectionState::TransmitTlsData(data) => {
             data.done();
-            Ok(Step::Onward)
+            Ok(Progress::Continue)
         }
-        ConnectionState::PeerClosed => Ok(Step::Ended),
+        ConnectionState::PeerClosed => Ok(Progress::PeerClosed),
         ConnectionState::WriteTraffic(mut traffic) => {
-            let mut length_needed = match wish {
-                Wish::Receive => return Ok(Step::Waits),
-                Wish::Send(text) => encrypted_bytes(text.len()),
-                Wish::Close => RECORD_OVERHEAD_BYTES,
+            let mut length_needed = match intent {
+                Intent::Receive => return Ok(Progress::NeedsInput),
+                Intent::Send(text) => encrypted_bytes(text.len()),
+                Intent::Close => RECORD_OVERHEAD_BYTES,
             };
             loop {
                 let space = outgoing.space_for(length_needed);
-                let written = match wish {
-                    Wish::Receive | Wish::Close => traffic.queue_close_notify(space),
-                    Wish::Send(text) => traffic.encrypt(text, space),
+                let written = match intent {
+                    Intent::Receive | Intent::Close => traffic.queue_close_notify(space),
+                    Intent::Send(text) => traffic.encrypt(text, space),
                 };
                 match written {
                     Ok(length) => {
                         outgoing.filled_more(length);
-                        return Ok(Step::Granted);
+                        return Ok(Progress::Done);
                     }
                     Err(EncryptError::InsufficientSize(needs)) => length_needed = needs.required_size,
                     Err(error) => return Err(refused(error)),
                 }
             }
         }
-        ConnectionState::BlockedHandshake | ConnectionState::Closed => Ok(Step::Waits),
+        ConnectionState::BlockedHandshake | ConnectionState::Closed => Ok(Progress::NeedsInput),
         other => Err(Error::General(format!("{other:?} was not asked for"))),
     });
     (discard, step)

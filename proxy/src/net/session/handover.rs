@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::AsFd as _;
 
 use super::Session;
-use super::end::{End, Wish};
+use super::end::{Intent, RustlsConnection};
 use crate::net::{Buffer, KernelSession, KernelTls, Stream};
 use crate::sys::start_kernel_tls;
 
@@ -39,9 +39,9 @@ impl Session {
             return Ok(None);
         }
         // A key update that it owes the peer would come with what is sent next, and the kernel knows nothing of it.
-        self.end.say_what_is_owed();
+        self.end.queue_pending_records();
         if self.state().wants_write() {
-            self.step_ahead(Wish::Receive)?;
+            self.step_ahead(Intent::Receive)?;
         }
         Ok(self.is_between_records().then_some(kernel))
     }
@@ -57,8 +57,8 @@ impl Session {
             return Ok(Stream::Tls(Box::new(self)));
         }
         let session = match self.end {
-            End::Client(client) => KernelSession::of_client(self.tcp, client, kernel),
-            End::Server(server) => KernelSession::of_server(self.tcp, server, kernel),
+            RustlsConnection::Client(client) => KernelSession::of_client(self.tcp, client, kernel),
+            RustlsConnection::Server(server) => KernelSession::of_server(self.tcp, server, kernel),
         };
         Ok(Stream::Kernel(Box::new(session?)))
     }

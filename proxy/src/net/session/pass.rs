@@ -3,7 +3,7 @@
 use std::io;
 use std::task::{Context, Poll, ready};
 
-use super::end::{Step, Wish, content_that_fits};
+use super::end::{Intent, Progress, content_that_fits};
 use super::{RECORD_CONTENT_BYTES, Session};
 use crate::net::{Buffer, Size};
 
@@ -31,11 +31,11 @@ impl Session {
                 && passed < most
                 && (passed == 0 || !self.incoming.is_empty() && passed + RECORD_CONTENT_BYTES <= fits)
             {
-                let step = self.step(Wish::Receive, &mut |bytes| {
+                let step = self.step(Intent::Receive, &mut |bytes| {
                     let (content, other) = bytes.split_at(bytes.len().min(most - passed));
                     to.outgoing.want(Size::Large);
                     fits = content_that_fits(to.outgoing.space().len() + to.outgoing.len());
-                    refused = refused.take().or(to.grant(Wish::Send(content)).err());
+                    refused = refused.take().or(to.grant(Intent::Send(content)).err());
                     passed += content.len();
                     rest.extend(other);
                 });
@@ -43,9 +43,9 @@ impl Session {
                     return Poll::Ready(Err(PassError::Write(error)));
                 }
                 match step {
-                    Ok(Step::Onward) => {}
-                    Ok(Step::Waits | Step::Granted) => break,
-                    Ok(Step::Ended) => self.has_ended = true,
+                    Ok(Progress::Continue) => {}
+                    Ok(Progress::NeedsInput | Progress::Done) => break,
+                    Ok(Progress::PeerClosed) => self.has_ended = true,
                     // As with filling.
                     Err(_) if passed > 0 => break,
                     Err(error) => return Poll::Ready(Err(PassError::Read(error))),

@@ -5,7 +5,7 @@ use std::io;
 use rustix::net::{RecvFlags, recv};
 
 use super::Session;
-use super::end::{Step, Wish};
+use super::end::{Intent, Progress};
 
 /// How often an idle session is read from: a few session tickets are well meant.
 const MAX_READS: usize = 4;
@@ -45,10 +45,10 @@ impl Session {
     /// Decrypts the whole records that were read; whether the session can go on, and none of them had content.
     fn look_at_what_was_read(&mut self) -> bool {
         while !self.incoming.is_empty() && !self.has_ended {
-            match self.step_ahead(Wish::Receive) {
-                Ok(Step::Onward) => {}
-                Ok(Step::Ended) => self.has_ended = true,
-                Ok(Step::Waits | Step::Granted) => break,
+            match self.step_ahead(Intent::Receive) {
+                Ok(Progress::Continue) => {}
+                Ok(Progress::PeerClosed) => self.has_ended = true,
+                Ok(Progress::NeedsInput | Progress::Done) => break,
                 Err(_) => return false,
             }
         }

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::access::StateFile;
 use crate::guard::{Detail, InterfaceState, Stats};
-use crate::prefixes::{Network, Standing};
+use crate::prefixes::{Network, PrefixState};
 use crate::server::privileges::WorkerUser;
 
 /// A call of the worker.
@@ -142,7 +142,7 @@ calls! {
     /// Puts in force the prefixes of the state file.
     ActivateStored => ActivePrefixes;
     /// Reads the configured list of prefixes again and checks it.
-    ReadPrefixList => Standing;
+    ReadPrefixList => PrefixState;
     /// Puts in force what [`ReadPrefixList`] has read.
     ActivatePrefixList => ActivePrefixes;
     /// Something that the supervisor has to know.
@@ -159,7 +159,7 @@ pub(in crate::server) struct Startup {
     /// The configuration's file.
     pub(in crate::server) file: PathBuf,
     /// Meta's prefixes.
-    pub(in crate::server) standing: Standing,
+    pub(in crate::server) standing: PrefixState,
     /// How often the service manager has to hear that all is well.
     pub(in crate::server) watchdog: Option<Duration>,
     /// How many workers this one follows that have crashed.
@@ -182,7 +182,7 @@ pub(in crate::server) enum WorkerEvent {
 /// The prefixes from now on, and where the guard, if it is there, counts for each.
 #[derive(Debug, Serialize, Deserialize)]
 pub(in crate::server) struct ActivePrefixes {
-    pub(in crate::server) standing: Standing,
+    pub(in crate::server) standing: PrefixState,
     pub(in crate::server) rows: Option<Vec<(Network, u32)>>,
 }
 

@@ -20,7 +20,7 @@ use super::message::{self, Refusal};
 use crate::access::{Access, MachineRoots, State, StateFile, read_state};
 use crate::config::Config;
 use crate::guard::{Detail, InterfaceState, Stats};
-use crate::prefixes::{Network, Standing};
+use crate::prefixes::{Network, PrefixState};
 
 /// How long a reply may take: attaching the guard is the longest work.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -145,7 +145,7 @@ impl SupervisorClient {
     /// Reads the configured list of prefixes again, with the last refresh; nothing changes yet.
     ///
     /// Errors: the list cannot be used.
-    pub(in crate::server) fn read_prefix_list(&self) -> Result<Standing, SupervisorError> {
+    pub(in crate::server) fn read_prefix_list(&self) -> Result<PrefixState, SupervisorError> {
         self.call(ReadPrefixList)
     }
 

@@ -18,7 +18,7 @@ use crate::admin::AdminSocket;
 use crate::config::Config;
 use crate::guard::{self, Absence, InterfaceState, Stats};
 use crate::observe::clock;
-use crate::prefixes::{Registered, Standing};
+use crate::prefixes::{PrefixState, Registered};
 use crate::server::ipc::*;
 use crate::sys::give_back_free_memory;
 
@@ -223,7 +223,7 @@ impl Serve<ActivateStored> for Supervisor {
 }
 
 impl Serve<ReadPrefixList> for Supervisor {
-    fn serve(&mut self, _: ReadPrefixList) -> Reply<Standing> {
+    fn serve(&mut self, _: ReadPrefixList) -> Reply<PrefixState> {
         let allowed = self.next_allowed.as_ref().unwrap_or(&self.allowed);
         let configured = allowed.prefixes.read().context("[guard] prefixes")?;
         let (standing, bad) = self.standing.with_list(configured.clone());
@@ -231,7 +231,7 @@ impl Serve<ReadPrefixList> for Supervisor {
             self.log.note(&format!("prefixes: the configured list stands without the last refresh: {bad}"));
         }
         if let (Some(guard), Some(_), false) = (&allowed.guard, &self.guard.pin, self.guard.may_lock_out) {
-            guard::locks_nobody_out(guard, &standing.table())?;
+            guard::ensure_nobody_is_locked_out(guard, &standing.table())?;
         }
         self.next_list = Some((allowed.prefixes.clone(), configured));
         Ok(standing.into())
@@ -296,7 +296,7 @@ impl Supervisor {
         Ok(DiskState::new(folder.to_owned()))
     }
 
-    fn activate(&mut self, standing: Standing) -> anyhow::Result<ActivePrefixes> {
+    fn activate(&mut self, standing: PrefixState) -> anyhow::Result<ActivePrefixes> {
         let pin = self.guard.pin.as_deref();
         let rows = pin.map(|pin| guard::set_prefixes(pin, &standing.table())).transpose()?;
         self.standing = standing.clone();

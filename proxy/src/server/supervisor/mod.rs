@@ -35,7 +35,7 @@ use super::{Start, StartError, listen, worker};
 use crate::admin::AdminSocket;
 use crate::config::{self, PrefixSource};
 use crate::observe::Log;
-use crate::prefixes::{Standing, Table};
+use crate::prefixes::{PrefixState, Table};
 use crate::sys::{ForkResult, fork, give_back_free_memory};
 use allowed::Allowed;
 use guarding::SupervisedGuard;
@@ -75,7 +75,7 @@ struct Supervisor {
     admin_group: Option<Gid>,
     /// Where prefixes come from, and are stored.
     prefixes: config::Prefixes,
-    standing: Standing,
+    standing: PrefixState,
     /// The list that was read last and is not in force yet.
     next_list: Option<(PrefixSource, Table)>,
     guard: SupervisedGuard,

@@ -42,7 +42,7 @@ use crate::config::{Config, Confine, Guard};
 use crate::datapath::{Lifecycle, Stage};
 use crate::net::KernelTls;
 use crate::observe::{Funnel, Log, Metrics, clock};
-use crate::prefixes::{Classifier, Standing};
+use crate::prefixes::{Classifier, PrefixState};
 use crate::registry::Refresher;
 use crate::sys::Shared;
 use admin::Admin;
@@ -69,7 +69,7 @@ impl Prepared {
     /// reached.
     pub fn new(
         config: &Config,
-        standing: &Standing,
+        standing: &PrefixState,
         machine: &Machine,
         log: &Log,
         access: &Arc<dyn Access>,
@@ -228,7 +228,7 @@ struct Server {
     log: Log,
     /// The configuration's.
     file: PathBuf,
-    standing: Standing,
+    standing: PrefixState,
     refresher: Option<Refresher>,
     certificates: Option<Arc<Certificates>>,
     kernel_tls: Option<KernelTls>,

@@ -4,14 +4,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::config;
 use crate::observe::Log;
-use crate::prefixes::{Changes, Classifier, Standing};
+use crate::prefixes::{Changes, Classifier, PrefixState};
 use crate::registry::{Refreshed, Refresher};
 use crate::server::ipc::{ActivePrefixes, SupervisorClient, SupervisorError};
 
 /// The prefixes in force.
 pub(super) struct Prefixes {
     settings: config::Prefixes,
-    standing: Mutex<Standing>,
+    standing: Mutex<PrefixState>,
     classifier: Arc<Classifier>,
     log: Log,
     supervisor: SupervisorClient,
@@ -20,7 +20,7 @@ pub(super) struct Prefixes {
 impl Prefixes {
     pub(super) fn new(
         settings: config::Prefixes,
-        standing: Standing,
+        standing: PrefixState,
         classifier: Arc<Classifier>,
         log: Log,
         supervisor: SupervisorClient,
@@ -92,7 +92,7 @@ impl Prefixes {
         count
     }
 
-    fn standing(&self) -> Standing {
+    fn standing(&self) -> PrefixState {
         self.standing.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 

@@ -54,7 +54,7 @@ pub(super) fn dns(now: &Generation) -> Option<DnsState> {
     let mut upstreams = now.context.directory.iter();
     upstreams.find(|upstream| upstream.address.is_none())?;
     let dns = &now.context.dns;
-    if dns.is_to_be_asked() {
+    if dns.begin_query() {
         drop(Handle::current().spawn(Arc::clone(dns).ask_servers()));
     }
     Some(dns.state())

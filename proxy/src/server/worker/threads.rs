@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep};
 
 use super::generation::{BoundListener, Generation};
 use super::watchdog::{Heartbeat, Watchdog};
-use crate::datapath::{Lifecycle, Local, Protocol, Stage, serve};
+use crate::datapath::{Lifecycle, Protocol, Stage, Worker, serve};
 use crate::observe::{Deliveries, Log};
 use crate::server::listen::Listener;
 
@@ -58,7 +58,7 @@ impl WorkerThreads {
 struct WorkerThread {
     lifecycle: Lifecycle,
     active: Rc<Active>,
-    local: Local,
+    local: Worker,
 }
 
 /// Accepts from one listener.
@@ -85,7 +85,7 @@ impl WorkerThread {
             #[cfg(feature = "count-allocations")]
             crate::sys::count_on_this_thread();
             Deliveries::use_part(index);
-            let worker = Self { lifecycle, active: Rc::default(), local: Local::new(context) };
+            let worker = Self { lifecycle, active: Rc::default(), local: Worker::new(context) };
             let cut = worker.run(&runtime, heartbeat, generations);
             // An error: the process is ending at once.
             let _ = report.send(cut);

@@ -17,9 +17,9 @@ use crate::observe::clock;
 /// How long the other servers are waited for once one has answered with an error.
 const OTHER_SERVERS_LIMIT: Duration = Duration::from_secs(2);
 /// So long an answer is taken to hold for the servers as such.
-const FRESH: Duration = Duration::from_secs(10);
+const ANSWER_LIFETIME: Duration = Duration::from_secs(10);
 /// They are asked no more often than that.
-const BETWEEN: Duration = Duration::from_secs(1);
+const QUERY_INTERVAL: Duration = Duration::from_secs(1);
 /// How often they are asked in vain before it counts: one question may be lost on the way.
 const TRIES: usize = 2;
 
@@ -62,7 +62,7 @@ impl Dns {
     }
 
     /// Whether it is time for [`Dns::ask_servers`]; whoever is told so has to call it.
-    pub fn is_to_be_asked(&self) -> bool {
+    pub fn begin_query(&self) -> bool {
         self.servers.heard().begin(Instant::now())
     }
 
@@ -173,8 +173,8 @@ impl Heard {
     }
 
     fn begin(&mut self, now: Instant) -> bool {
-        let is_fresh = self.answer.is_some_and(|(at, _)| now.duration_since(at) < FRESH);
-        let was_just_asked = self.asked.is_some_and(|at| now.duration_since(at) < BETWEEN);
+        let is_fresh = self.answer.is_some_and(|(at, _)| now.duration_since(at) < ANSWER_LIFETIME);
+        let was_just_asked = self.asked.is_some_and(|at| now.duration_since(at) < QUERY_INTERVAL);
         if is_fresh || was_just_asked || self.is_being_asked {
             return false;
         }
@@ -192,17 +192,17 @@ mod tests {
         let servers = Servers::new(Vec::new(), Duration::from_secs(1));
         let begin = || servers.heard().begin(Instant::now());
         assert!(begin());
-        tokio::time::advance(FRESH).await;
+        tokio::time::advance(ANSWER_LIFETIME).await;
         assert!(!begin(), "they are being asked");
         servers.heard().is_being_asked = false;
         assert!(begin());
         servers.heard().is_being_asked = false;
-        tokio::time::advance(BETWEEN / 2).await;
+        tokio::time::advance(QUERY_INTERVAL / 2).await;
         assert!(!begin(), "they were asked a moment ago");
-        tokio::time::advance(BETWEEN).await;
+        tokio::time::advance(QUERY_INTERVAL).await;
         servers.heard().note_answer();
         assert!(!begin(), "one has answered, if only that it cannot tell");
-        tokio::time::advance(FRESH).await;
+        tokio::time::advance(ANSWER_LIFETIME).await;
         assert!(begin());
     }
 

@@ -8,7 +8,7 @@ use crate::observe::clock::{self, rfc3339};
 use crate::upstream::{self, Directory};
 
 /// Upstreams that are listed.
-const MOST: usize = 50;
+const MAX_UPSTREAMS: usize = 50;
 /// So long a failure puts an upstream before others.
 const RECENT_FAILURE: Duration = Duration::from_secs(3600);
 
@@ -21,8 +21,8 @@ pub(super) fn worst_first(directory: &Directory) -> Upstreams {
     used.sort_unstable_by_key(|(rank, upstream)| (Reverse(*rank), &*upstream.name));
     Upstreams {
         used: used.len(),
-        unlisted: used.len().saturating_sub(MOST),
-        list: used.iter().take(MOST).map(|(_, upstream)| row(upstream)).collect(),
+        unlisted: used.len().saturating_sub(MAX_UPSTREAMS),
+        list: used.iter().take(MAX_UPSTREAMS).map(|(_, upstream)| row(upstream)).collect(),
         ..none(directory)
     }
 }

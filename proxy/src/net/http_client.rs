@@ -11,13 +11,13 @@ use crate::http::head::{EndOfHead, slots};
 use crate::http::response::{BadResponse, ResponseHead};
 
 /// The longest head of an answer.
-const MOST_HEAD_BYTES: usize = 64 * 1024;
+const MAX_HEAD_BYTES: usize = 64 * 1024;
 /// How much of an answer's body is read.
-const MOST_BODY_BYTES: usize = 64 * 1024;
+const MAX_BODY_BYTES: usize = 64 * 1024;
 
 /// The final answer to a request.
 #[derive(Debug)]
-pub struct Answer {
+pub struct Response {
     pub status: u16,
     /// Its first 64 KiB, without transfer coding.
     pub body: Vec<u8>,
@@ -28,7 +28,7 @@ pub struct Answer {
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
-pub enum NoAnswer {
+pub enum RequestError {
     #[error("closed without an answer")]
     Closed,
     #[error("closed in the middle of the answer")]
@@ -39,20 +39,20 @@ pub enum NoAnswer {
     Io(#[from] io::Error),
 }
 
-impl From<BadResponse> for NoAnswer {
+impl From<BadResponse> for RequestError {
     fn from(BadResponse(why): BadResponse) -> Self {
         Self::Malformed(why)
     }
 }
 
 /// Sends a whole request and reads the answer, which may come before all is sent.
-pub async fn ask(stream: &mut Stream, request: &[u8]) -> Result<Answer, NoAnswer> {
+pub async fn request(stream: &mut Stream, request: &[u8]) -> Result<Response, RequestError> {
     let (mut reader, mut writer) = split(stream);
     let sending = async {
         writer.write_all(request).await?;
         writer.flush().await
     };
-    let reading = read_answer(&mut reader, request.starts_with(b"HEAD "));
+    let reading = read_response(&mut reader, request.starts_with(b"HEAD "));
     tokio::pin!(sending, reading);
     let mut is_sent = None;
     loop {
@@ -60,7 +60,7 @@ pub async fn ask(stream: &mut Stream, request: &[u8]) -> Result<Answer, NoAnswer
             answer = &mut reading => {
                 let answer = answer?;
                 let persists = answer.persists && is_sent == Some(true);
-                return Ok(Answer { persists, ..answer });
+                return Ok(Response { persists, ..answer });
             }
             // Whoever refuses to read on may have said why.
             sent = &mut sending, if is_sent.is_none() => is_sent = Some(sent.is_ok()),
@@ -69,7 +69,10 @@ pub async fn ask(stream: &mut Stream, request: &[u8]) -> Result<Answer, NoAnswer
 }
 
 /// Reads the answer to a request that has been sent; `to_head`: a HEAD request.
-pub async fn read_answer(stream: &mut (impl AsyncRead + Unpin), to_head: bool) -> Result<Answer, NoAnswer> {
+pub async fn read_response(
+    stream: &mut (impl AsyncRead + Unpin),
+    to_head: bool,
+) -> Result<Response, RequestError> {
     let mut buffer = Vec::new();
     loop {
         let mut answer = read_head(stream, &mut buffer, to_head).await?;
@@ -79,26 +82,26 @@ pub async fn read_answer(stream: &mut (impl AsyncRead + Unpin), to_head: bool) -
         let framing = with_head(&answer.head, to_head, |head| head.framing)?;
         let mut decoder = Decoder::of_response(framing);
         loop {
-            match decoder.step(&buffer).map_err(|_| NoAnswer::Malformed("a chunk's size or end"))? {
+            match decoder.step(&buffer).map_err(|_| RequestError::Malformed("a chunk's size or end"))? {
                 Step::Data { skip, length } => {
                     answer.body.extend_from_slice(&buffer[skip..skip + length]);
                     buffer.drain(..skip + length);
-                    if answer.body.len() > MOST_BODY_BYTES {
-                        answer.body.truncate(MOST_BODY_BYTES);
-                        return Ok(Answer { persists: false, ..answer });
+                    if answer.body.len() > MAX_BODY_BYTES {
+                        answer.body.truncate(MAX_BODY_BYTES);
+                        return Ok(Response { persists: false, ..answer });
                     }
                 }
                 Step::More { skip } => {
                     buffer.drain(..skip);
                     if stream.read_buf(&mut buffer).await? == 0 {
-                        decoder.end_of_input().map_err(|_| NoAnswer::Cut)?;
+                        decoder.end_of_input().map_err(|_| RequestError::Cut)?;
                         return Ok(answer);
                     }
                 }
                 Step::End { skip, .. } => {
                     // What comes unasked makes the connection useless.
                     let persists = answer.persists && buffer.len() == skip;
-                    return Ok(Answer { persists, ..answer });
+                    return Ok(Response { persists, ..answer });
                 }
             }
         }
@@ -110,21 +113,23 @@ async fn read_head(
     stream: &mut (impl AsyncRead + Unpin),
     buffer: &mut Vec<u8>,
     to_head: bool,
-) -> Result<Answer, NoAnswer> {
+) -> Result<Response, RequestError> {
     let mut end = EndOfHead::default();
     let length = loop {
-        let found = end.find(buffer, MOST_HEAD_BYTES);
-        match found.map_err(|_| NoAnswer::Malformed("a line ends without CR, or the head is too large"))? {
+        let found = end.find(buffer, MAX_HEAD_BYTES);
+        match found
+            .map_err(|_| RequestError::Malformed("a line ends without CR, or the head is too large"))?
+        {
             Some(length) => break length,
             None if stream.read_buf(buffer).await? > 0 => {}
-            None if buffer.is_empty() => return Err(NoAnswer::Closed),
-            None => return Err(NoAnswer::Cut),
+            None if buffer.is_empty() => return Err(RequestError::Closed),
+            None => return Err(RequestError::Cut),
         }
     };
     let rest = buffer.split_off(length);
     let head = std::mem::replace(buffer, rest);
     let (status, persists) = with_head(&head, to_head, |head| (head.status, head.persists()))?;
-    Ok(Answer { status, persists, body: Vec::new(), head })
+    Ok(Response { status, persists, body: Vec::new(), head })
 }
 
 fn with_head<T>(
@@ -136,7 +141,7 @@ fn with_head<T>(
     Ok(look(&ResponseHead::parse(head, &mut slots, to_head)?))
 }
 
-impl Answer {
+impl Response {
     /// The first value of the field `name` (in lower case), control characters escaped.
     pub fn field(&self, name: &'static str) -> Option<String> {
         let first = |fields: &Fields<'_, '_>| Some(printable(fields.values(name).next()?));
@@ -156,7 +161,7 @@ impl Answer {
     ///
     /// Errors: a coding other than those that Meta offers, or content that does not fit its coding.
     pub fn content(&self) -> Result<Vec<u8>, CodingError> {
-        coding::decode(&self.codings(), &self.body, MOST_BODY_BYTES)
+        coding::decode(&self.codings(), &self.body, MAX_BODY_BYTES)
     }
 }
 
@@ -170,13 +175,13 @@ mod tests {
     use super::*;
 
     /// Reads `bytes` as they come in pieces of `size`.
-    async fn read_in_pieces(bytes: &[u8], size: usize) -> Result<Answer, NoAnswer> {
+    async fn read_in_pieces(bytes: &[u8], size: usize) -> Result<Response, RequestError> {
         let (mut ours, mut theirs) = tokio::io::duplex(1 << 20);
         for piece in bytes.chunks(size) {
             theirs.write_all(piece).await?;
         }
         drop(theirs);
-        read_answer(&mut ours, false).await
+        read_response(&mut ours, false).await
     }
 
     #[tokio::test]
@@ -211,14 +216,14 @@ mod tests {
         let bytes =
             [&b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\nX: a\x80\r\n\r\n"[..], &[b'x'; 99_000]].concat();
         let answer = read_in_pieces(&bytes, 4096).await.unwrap();
-        assert_eq!((answer.body.len(), answer.persists), (MOST_BODY_BYTES, false));
+        assert_eq!((answer.body.len(), answer.persists), (MAX_BODY_BYTES, false));
         assert_eq!(answer.field("x").as_deref(), Some("a\\x80"));
     }
     #[tokio::test]
     async fn an_answer_to_head_has_no_body() {
         let (mut ours, mut theirs) = tokio::io::duplex(1 << 10);
         theirs.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\nX: y\r\n\r\n").await.unwrap();
-        let answer = read_answer(&mut ours, true).await.unwrap();
+        let answer = read_response(&mut ours, true).await.unwrap();
         assert_eq!((answer.status, answer.body.len(), answer.persists), (200, 0, true));
         assert_eq!(answer.field("x").as_deref(), Some("y"));
     }

@@ -13,7 +13,7 @@ const UNKNOWN: i64 = 6 * 3600;
 
 /// What the authority said about one certificate. Times are seconds of Unix time.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Suggestion {
+pub(super) struct RenewalInfo {
     /// The certificate, in DER.
     of: Vec<u8>,
     /// The time that it proposes; `None`: it does not say.
@@ -23,7 +23,7 @@ pub(super) struct Suggestion {
     pub(super) ask_again: i64,
 }
 
-impl Suggestion {
+impl RenewalInfo {
     /// What an authority that said nothing has said.
     pub(super) fn none(certificate: &Certificate, now: i64) -> Self {
         Self { of: der(certificate), window: None, renew_at: None, ask_again: now + UNKNOWN }

@@ -16,17 +16,18 @@ use rustls::pki_types::ServerName;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-use crate::net::{Answer, Buffers, Limits, NoAnswer, Session, Stream, ask};
+use crate::net::http_client::{self, RequestError};
+use crate::net::{Buffers, Limits, Session, Stream};
 use crate::observe::clock;
 use crate::upstream::addresses::interleave;
 use crate::upstream::{ConnectError, Dns, connect_to_any};
 
 /// For connecting, TLS included.
-const CONNECT: Duration = Duration::from_secs(15);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// For a request and its answer.
-const EXCHANGE: Duration = Duration::from_secs(60);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 /// The longest that an authority may keep us waiting.
-const LONGEST_WAIT: i64 = 24 * 3600;
+const MAX_WAIT_SECONDS: i64 = 24 * 3600;
 const AGENT: &str = concat!("hookgate/", env!("CARGO_PKG_VERSION"));
 
 /// Why an authority does not answer.
@@ -39,7 +40,7 @@ enum Unanswered {
     #[error("cannot make a TLS connection to {host}: {why}")]
     Tls { host: String, why: String },
     #[error("{host} does not answer: {error}")]
-    Silent { host: String, error: NoAnswer },
+    Silent { host: String, error: RequestError },
     #[error("{host} did not answer within {} s", .limit.as_secs())]
     Slow { host: String, limit: Duration },
     #[error("what was to be sent, or came, is no HTTP: {0}")]
@@ -49,7 +50,7 @@ enum Unanswered {
 }
 
 /// Carries requests to the authority, one after the other.
-pub(super) struct Messenger {
+pub(super) struct AcmeTransport {
     dns: Dns,
     tls: Mutex<Arc<ClientConfig>>,
     /// Before that the authority does not want to be asked, in Unix time.
@@ -57,11 +58,11 @@ pub(super) struct Messenger {
 }
 
 /// A request on its way, and where its answer goes.
-type Errand = (Request<BodyWrapper<Bytes>>, oneshot::Sender<Result<Response<Bytes>, Unanswered>>);
+type PendingRequest = (Request<BodyWrapper<Bytes>>, oneshot::Sender<Result<Response<Bytes>, Unanswered>>);
 
-/// What hands requests to a [`Messenger`]; it may be on another thread, which connections may not.
+/// What hands requests to a [`AcmeTransport`]; it may be on another thread, which connections may not.
 #[derive(Clone)]
-pub(super) struct Client(mpsc::Sender<Errand>);
+pub(super) struct Client(mpsc::Sender<PendingRequest>);
 
 impl Client {
     pub(super) fn boxed(&self) -> Box<dyn HttpClient> {
@@ -86,7 +87,7 @@ impl HttpClient for Client {
     }
 }
 
-impl Messenger {
+impl AcmeTransport {
     pub(super) fn new(dns: Dns, tls: Arc<ClientConfig>) -> Self {
         Self { dns, tls: Mutex::new(tls), not_before: Mutex::default() }
     }
@@ -103,21 +104,21 @@ impl Messenger {
 
     /// Does `work` with a client whose requests are carried meanwhile.
     pub(super) async fn serve<T>(&self, work: impl AsyncFnOnce(Client) -> T) -> T {
-        let (sender, mut errands) = mpsc::channel::<Errand>(1);
-        let carry = async {
-            while let Some((request, reply)) = errands.recv().await {
+        let (sender, mut requests) = mpsc::channel::<PendingRequest>(1);
+        let send = async {
+            while let Some((request, reply)) = requests.recv().await {
                 // Whoever asked may have given up.
-                let _ = reply.send(self.carry(request).await);
+                let _ = reply.send(self.send(request).await);
             }
             pending().await
         };
         tokio::select! {
             done = work(Client(sender)) => done,
-            never = carry => never,
+            never = send => never,
         }
     }
 
-    async fn carry(&self, request: Request<BodyWrapper<Bytes>>) -> Result<Response<Bytes>, Unanswered> {
+    async fn send(&self, request: Request<BodyWrapper<Bytes>>) -> Result<Response<Bytes>, Unanswered> {
         let (parts, body) = request.into_parts();
         let not_https = || Unanswered::Url(parts.uri.to_string());
         let authority = parts.uri.authority().filter(|_| parts.uri.scheme_str() == Some("https"));
@@ -138,8 +139,9 @@ impl Messenger {
         let host = authority.host().trim_start_matches('[').trim_end_matches(']');
         let mut stream = self.connect(host, authority.port_u16().unwrap_or(443)).await?;
         let request = [text.as_bytes(), &body].concat();
-        let slow = |_| Unanswered::Slow { host: host.into(), limit: EXCHANGE };
-        let answer = timeout(EXCHANGE, ask(&mut stream, &request)).await.map_err(slow)?;
+        let slow = |_| Unanswered::Slow { host: host.into(), limit: REQUEST_TIMEOUT };
+        let answer =
+            timeout(REQUEST_TIMEOUT, http_client::request(&mut stream, &request)).await.map_err(slow)?;
         let answer = answer.map_err(|error| Unanswered::Silent { host: host.into(), error })?;
         self.note_wait(&answer);
         Ok(response(answer)?)
@@ -153,7 +155,7 @@ impl Messenger {
             Err(_) => interleave(&self.dns.lookup(host).await.map_err(unreachable)?),
         };
         let addresses = addresses.into_iter().map(|ip| SocketAddr::new(ip, port)).collect::<Vec<_>>();
-        let connecting = timeout(CONNECT, async {
+        let connecting = timeout(CONNECT_TIMEOUT, async {
             let tcp = connect_to_any(&addresses).await.map_err(unreachable)?;
             // There is but one connection at a time, and it is used once.
             let buffers = Buffers::new(Limits { free: 0, large: 0, pipes: 0 });
@@ -166,7 +168,7 @@ impl Messenger {
         connecting.await.unwrap_or(Err(unreachable(ConnectError::TimedOut)))
     }
 
-    fn note_wait(&self, answer: &Answer) {
+    fn note_wait(&self, answer: &http_client::Response) {
         if let Some(until) = not_before(answer, clock::now().as_second()) {
             *self.not_before.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
         }
@@ -175,19 +177,19 @@ impl Messenger {
 
 /// When an authority that refuses wants to be asked again, if it says so: at most a day after `now`. Times are seconds of
 /// Unix time.
-pub fn not_before(answer: &Answer, now: i64) -> Option<i64> {
+pub fn not_before(answer: &http_client::Response, now: i64) -> Option<i64> {
     let after = answer.field("retry-after").filter(|_| answer.status >= 400)?;
     let until = match after.parse::<i64>() {
         Ok(seconds) => now.saturating_add(seconds),
         Err(_) => rfc2822::parse(&after).map_or(now, |time| time.timestamp().as_second()),
     };
-    Some(until.min(now + LONGEST_WAIT))
+    Some(until.min(now + MAX_WAIT_SECONDS))
 }
 
 /// An answer with the fields that the protocol has a meaning for.
 ///
 /// Errors: one of them can't stand in a head.
-pub fn response(answer: Answer) -> Result<Response<Bytes>, http::Error> {
+pub fn response(answer: http_client::Response) -> Result<Response<Bytes>, http::Error> {
     const FIELDS: [&str; 5] = ["content-type", "link", "location", "replay-nonce", "retry-after"];
     let mut response = Response::builder().status(answer.status);
     for name in FIELDS {
