@@ -16,6 +16,7 @@ use crate::http::decoder::{BodyError, Decoder};
 use crate::http::framing::Framing;
 use crate::net::{PassError, Pipe, Socket, Stream};
 pub use moved::Moved;
+use read::Read;
 
 /// Up to so many bytes of chunks are copied together, so that a small body leaves in one write with its head.
 const GATHER_BYTES: usize = 4096;
@@ -30,22 +31,8 @@ const CHUNK_BYTES: u64 = 256;
 pub struct Pump {
     decoder: Decoder,
     chunked: bool,
-    /// Goes out first. Kept to the end: it may have to go out once more, on another connection.
-    head: Vec<u8>,
-    head_written: usize,
-    /// Framing, and small chunks whole: goes out after the head.
-    frame: Vec<u8>,
-    frame_written: usize,
-    /// How many bytes of content, at the front of the source's buffer, follow the frame.
-    content: usize,
-    /// Has content that follows the frame, instead of the buffer.
-    pipe: Option<Pipe>,
-    /// Goes out after the content.
-    tail: &'static [u8],
-    /// Everything is decoded.
-    ended: bool,
-    /// Something is written that may lie in the TLS session still.
-    unflushed: bool,
+    phase: Phase,
+    outgoing: Outgoing,
     /// Something of the body was taken out of the source's buffer.
     has_consumed: bool,
     waits_for: Side,
@@ -53,6 +40,89 @@ pub struct Pump {
     moved: Moved,
     /// Chunks, or parts of them, that were looked at one by one.
     chunks: u64,
+}
+
+/// What a pump does next. `is_last`: nothing of the body comes after it.
+#[derive(Clone, Copy, Debug)]
+enum Phase {
+    /// Decodes, and reads where there is nothing to decode.
+    Gathering,
+    Writing {
+        is_last: bool,
+    },
+    /// What was written may still lie in the sink's TLS session.
+    Flushing {
+        is_last: bool,
+    },
+    Done,
+}
+
+/// What is to be written, in this order.
+#[derive(Debug)]
+struct Outgoing {
+    /// Kept to the end: it may have to go out once more, on another connection.
+    head: Vec<u8>,
+    head_written: usize,
+    /// Framing, and small chunks whole.
+    frame: Vec<u8>,
+    frame_written: usize,
+    content: Content,
+    tail: &'static [u8],
+}
+
+/// Content that follows the frame.
+#[derive(Debug)]
+enum Content {
+    None,
+    /// So many bytes at the front of the source's buffer; at least one.
+    Buffered(usize),
+    Piped(Pipe),
+}
+
+impl Content {
+    fn buffered(length: usize) -> Self {
+        if length == 0 { Self::None } else { Self::Buffered(length) }
+    }
+
+    fn length(&self) -> usize {
+        match self {
+            Self::None => 0,
+            Self::Buffered(length) => *length,
+            Self::Piped(pipe) => pipe.filled(),
+        }
+    }
+}
+
+impl Outgoing {
+    fn new(head: Vec<u8>) -> Self {
+        let (head_written, frame_written) = (0, 0);
+        Self { head, head_written, frame: Vec::new(), frame_written, content: Content::None, tail: b"" }
+    }
+
+    fn is_empty(&self) -> bool {
+        let [head, frame] = self.unwritten();
+        head.is_empty() && frame.is_empty() && matches!(self.content, Content::None) && self.tail.is_empty()
+    }
+
+    /// Whether it is enough for a write.
+    fn is_enough(&self) -> bool {
+        !matches!(self.content, Content::None) || !self.tail.is_empty() || self.frame.len() >= GATHER_BYTES
+    }
+
+    /// Of head and frame.
+    fn unwritten(&self) -> [&[u8]; 2] {
+        [&self.head[self.head_written..], &self.frame[self.frame_written..]]
+    }
+}
+
+/// Why gathering ended.
+enum Gathered {
+    /// The source has nothing more at the moment.
+    Dry,
+    /// Enough for a write, or the end.
+    Batch { is_last: bool },
+    /// Content went right into the sink's session.
+    Passed { is_last: bool },
 }
 
 /// Whom a pump is waiting for.
@@ -68,6 +138,16 @@ pub enum PumpError {
     Read(io::Error),
     Body(BodyError),
     Write(io::Error),
+}
+
+impl PumpError {
+    /// A TLS peer that closes without saying so has cut its body short.
+    fn of_read(self) -> Self {
+        match self {
+            Self::Read(error) if error.kind() == io::ErrorKind::UnexpectedEof => BodyError::Truncated.into(),
+            error => error,
+        }
+    }
 }
 
 impl From<BodyError> for PumpError {
@@ -91,15 +171,8 @@ impl Pump {
         Self {
             decoder,
             chunked,
-            head,
-            head_written: 0,
-            frame: Vec::new(),
-            frame_written: 0,
-            content: 0,
-            pipe: None,
-            tail: b"",
-            ended: false,
-            unflushed: false,
+            phase: Phase::Gathering,
+            outgoing: Outgoing::new(head),
             has_consumed: false,
             waits_for: Side::Source,
             progress: now,
@@ -122,46 +195,45 @@ impl Pump {
     ) -> Poll<Result<(), PumpError>> {
         let turn_ends = self.work() + TURN_BYTES;
         loop {
-            let source_is_dry = self.gather(cx, source, sink)?;
-            if self.has_something_to_write() {
-                self.waits_for = Side::Sink;
-                ready!(self.poll_write(cx, source, sink)).map_err(PumpError::Write)?;
-                continue;
-            }
-            if self.unflushed {
-                self.waits_for = Side::Sink;
-                ready!(Pin::new(&mut *sink).poll_flush(cx)).map_err(PumpError::Write)?;
-                self.unflushed = false;
-            }
-            if self.ended {
-                return Poll::Ready(Ok(()));
-            }
-            if source_is_dry {
-                self.waits_for = Side::Source;
-                return Poll::Pending;
-            }
-            if self.work() >= turn_ends {
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
+            match self.phase {
+                Phase::Gathering => match self.gather(cx, source, sink)? {
+                    Gathered::Dry if self.outgoing.is_empty() => {
+                        self.waits_for = Side::Source;
+                        return Poll::Pending;
+                    }
+                    Gathered::Dry => self.phase = Phase::Writing { is_last: false },
+                    Gathered::Batch { is_last } => self.phase = Phase::Writing { is_last },
+                    Gathered::Passed { is_last } => self.phase = Phase::Flushing { is_last },
+                },
+                Phase::Writing { is_last } if self.outgoing.is_empty() => {
+                    self.phase = Phase::Flushing { is_last };
+                }
+                Phase::Writing { .. } => {
+                    self.waits_for = Side::Sink;
+                    ready!(self.poll_write(cx, source, sink)).map_err(PumpError::Write)?;
+                }
+                Phase::Flushing { is_last } => {
+                    self.waits_for = Side::Sink;
+                    ready!(Pin::new(&mut *sink).poll_flush(cx)).map_err(PumpError::Write)?;
+                    self.phase = if is_last { Phase::Done } else { Phase::Gathering };
+                    if !is_last && self.work() >= turn_ends {
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
+                }
+                Phase::Done => return Poll::Ready(Ok(())),
             }
         }
     }
 
-    /// Decodes until there is enough for a write, reading what is there to be read; says whether the source
-    /// had nothing more.
+    /// Decodes until there is enough for a write, reading what is there to be read.
     fn gather(
         &mut self,
         cx: &mut Context<'_>,
         source: &mut Socket,
         sink: &mut Stream,
-    ) -> Result<bool, PumpError> {
-        while self.content == 0
-            && !self.unflushed
-            && self.pipe.is_none()
-            && self.tail.is_empty()
-            && !self.ended
-            && self.frame.len() < GATHER_BYTES
-        {
+    ) -> Result<Gathered, PumpError> {
+        while !self.outgoing.is_enough() {
             match self.decoder.step(source.buffer.filled())? {
                 Step::Data { skip, length } => {
                     self.chunks += u64::from(self.chunked);
@@ -170,29 +242,37 @@ impl Pump {
                 }
                 Step::End { skip, trailers } => {
                     if self.chunked {
-                        self.frame.extend_from_slice(b"0\r\n");
-                        relay_trailers(&source.buffer.filled()[trailers], &mut self.frame);
+                        self.outgoing.frame.extend_from_slice(b"0\r\n");
+                        relay_trailers(&source.buffer.filled()[trailers], &mut self.outgoing.frame);
                     }
                     self.consume(skip, source);
-                    self.ended = true;
+                    return Ok(Gathered::Batch { is_last: true });
                 }
                 Step::More { skip } => {
                     self.consume(skip, source);
-                    match self.poll_read(cx, source, sink) {
-                        Poll::Pending => return Ok(true),
-                        Poll::Ready(Ok(0)) => self.end_of_input()?,
-                        Poll::Ready(Ok(_)) => self.progress = Instant::now(),
-                        Poll::Ready(Err(PumpError::Read(error)))
-                            if error.kind() == io::ErrorKind::UnexpectedEof =>
-                        {
-                            return Err(BodyError::Truncated.into());
+                    let Poll::Ready(read) = self.poll_read(cx, source, sink) else {
+                        return Ok(Gathered::Dry);
+                    };
+                    match read.map_err(PumpError::of_read)? {
+                        Read::End => {
+                            self.end_of_input()?;
+                            return Ok(Gathered::Batch { is_last: true });
                         }
-                        Poll::Ready(Err(error)) => return Err(error),
+                        Read::Buffered | Read::Spliced => self.progress = Instant::now(),
+                        Read::Passed => {
+                            self.progress = Instant::now();
+                            return Ok(Gathered::Passed { is_last: self.is_decoded() });
+                        }
                     }
                 }
             }
         }
-        Ok(false)
+        Ok(Gathered::Batch { is_last: self.is_decoded() })
+    }
+
+    /// Whether nothing of the body is left to be decoded. The end of a chunked body is a step of its own.
+    fn is_decoded(&self) -> bool {
+        !self.chunked && self.decoder.is_at_end()
     }
 
     /// What was done so far, as bytes of content.
@@ -205,14 +285,6 @@ impl Pump {
         self.has_consumed |= count > 0;
     }
 
-    fn has_something_to_write(&self) -> bool {
-        self.head_written < self.head.len()
-            || self.frame_written < self.frame.len()
-            || self.content > 0
-            || self.pipe.is_some()
-            || !self.tail.is_empty()
-    }
-
     /// Writes once.
     fn poll_write(
         &mut self,
@@ -220,50 +292,60 @@ impl Pump {
         source: &mut Socket,
         sink: &mut Stream,
     ) -> Poll<io::Result<()>> {
-        let (head, frame) = (&self.head[self.head_written..], &self.frame[self.frame_written..]);
+        let outgoing = &mut self.outgoing;
+        let [head, frame] = outgoing.unwritten();
         let is_framed = head.is_empty() && frame.is_empty();
-        if let (true, Some(pipe)) = (is_framed, &mut self.pipe) {
+        if let (true, Content::Piped(pipe)) = (is_framed, &mut outgoing.content) {
             ready!(sink.poll_drain(cx, pipe))?;
             self.progress = Instant::now();
             if pipe.filled() == 0
-                && let Some(pipe) = self.pipe.take()
+                && let Content::Piped(pipe) = std::mem::replace(&mut outgoing.content, Content::None)
             {
                 source.buffer.pipes().give(pipe);
             }
             return Poll::Ready(Ok(()));
         }
-        let (content, tail) = if self.pipe.is_some() { (0, &b""[..]) } else { (self.content, self.tail) };
+        let [head, frame] = outgoing.unwritten();
+        let (content, tail) = match outgoing.content {
+            // What follows a pipe's content has to wait for it.
+            Content::Piped(_) => (0, &b""[..]),
+            Content::None => (0, outgoing.tail),
+            Content::Buffered(length) => (length, outgoing.tail),
+        };
         let slices = [head, frame, &source.buffer.filled()[..content], tail].map(IoSlice::new);
         let count = ready!(Pin::new(sink).poll_write_vectored(cx, &slices))?;
         if count == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
-        self.wrote(count, source);
+        self.wrote(count, content, source);
         Poll::Ready(Ok(()))
     }
 
-    /// `count` bytes went out: of the head, then of the frame, the content, the tail.
-    fn wrote(&mut self, count: usize, source: &mut Socket) {
-        let of_head = count.min(self.head.len() - self.head_written);
-        let of_frame = (count - of_head).min(self.frame.len() - self.frame_written);
-        let of_content = (count - of_head - of_frame).min(self.content);
+    /// `count` bytes went out: of the head, then of the frame, `content` bytes of content, the tail.
+    fn wrote(&mut self, count: usize, content: usize, source: &mut Socket) {
+        let outgoing = &mut self.outgoing;
+        let [head, frame] = outgoing.unwritten();
+        let of_head = count.min(head.len());
+        let of_frame = (count - of_head).min(frame.len());
+        let of_content = (count - of_head - of_frame).min(content);
         let of_tail = count - of_head - of_frame - of_content;
-        self.head_written += of_head;
-        self.frame_written += of_frame;
-        self.consume(of_content, source);
-        self.content -= of_content;
-        self.tail = &self.tail[of_tail..];
-        if self.frame_written == self.frame.len() {
-            self.frame.clear();
-            self.frame_written = 0;
+        outgoing.head_written += of_head;
+        outgoing.frame_written += of_frame;
+        outgoing.tail = &outgoing.tail[of_tail..];
+        if outgoing.frame_written == outgoing.frame.len() {
+            outgoing.frame.clear();
+            outgoing.frame_written = 0;
         }
-        self.unflushed = true;
+        if content > 0 {
+            outgoing.content = Content::buffered(content - of_content);
+            self.consume(of_content, source);
+        }
         self.progress = Instant::now();
     }
 
     /// Whether the sink has been given anything.
     pub fn has_written(&self) -> bool {
-        self.head_written > 0
+        self.outgoing.head_written > 0
     }
 
     /// Whether nothing of the body was taken out of the source's buffer, so that all could be sent anew.
@@ -274,7 +356,7 @@ impl Pump {
     /// The same head and body from the start, whose decoder is `decoder`; nothing may have been consumed.
     pub fn rewind(&mut self, decoder: Decoder) {
         debug_assert!(self.can_rewind());
-        let head = std::mem::take(&mut self.head);
+        let head = std::mem::take(&mut self.outgoing.head);
         *self = Self::new(head, decoder, self.chunked, Instant::now());
     }
 
@@ -296,14 +378,14 @@ impl Pump {
     /// How many bytes of content the sink has been given. Framing that still waits counts as
     /// content that waits.
     pub fn given(&self) -> u64 {
-        let in_pipe = self.pipe.as_ref().map_or(0, Pipe::filled);
-        let waiting = self.content + in_pipe + (self.frame.len() - self.frame_written);
+        let [_, frame] = self.outgoing.unwritten();
+        let waiting = self.outgoing.content.length() + frame.len();
         self.moved.bytes().saturating_sub(waiting as u64)
     }
 
     /// Gives back the head's memory, empty.
     pub fn take_scratch(&mut self) -> Vec<u8> {
-        let mut scratch = std::mem::take(&mut self.head);
+        let mut scratch = std::mem::take(&mut self.outgoing.head);
         scratch.clear();
         scratch
     }
