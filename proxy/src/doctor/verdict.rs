@@ -95,12 +95,16 @@ fn network(counts: &Counts) -> Option<Lost> {
     match (again, unfinished) {
         (_, true) => Some(Lost {
             level: Level::Fail,
-            where_to: "packets between Meta and this machine are being lost before they reach it",
-            next: "show this to your provider (its DDoS filter?), or run hookgate in another network",
+            // A SYN that was counted has arrived: what follows it is lost here or on the way back.
+            where_to: "SYNs arrive here whose handshakes are not completed: this machine does not answer them, or its \
+                       answers do not reach Meta",
+            next: "does this machine drop them (`nstat -az TcpExtListenOverflows TcpExtListenDrops`, `nft list ruleset`, \
+                   `dmesg | grep conntrack`)? if not, its answers are lost behind it: show this to your provider",
         }),
         (true, false) => Some(Lost {
             level: Level::Warn,
-            where_to: "packets between Meta and this machine are being lost, but the handshakes complete in the end",
+            where_to: "SYNs come again before they are answered, or their answers are lost on the way to Meta; the \
+                       handshakes complete in the end",
             next: "watch it with `hookgate stats`; deliveries are late, not lost",
         }),
         (false, false) => None,
@@ -183,9 +187,10 @@ mod tests {
 
     #[test]
     fn the_first_step_with_losses_is_named() {
-        const LOST: &str = "packets between Meta and this machine are being lost before they reach it";
-        const LATE: &str =
-            "packets between Meta and this machine are being lost, but the handshakes complete in the end";
+        const LOST: &str = "SYNs arrive here whose handshakes are not completed: this machine does not answer them, or \
+                            its answers do not reach Meta";
+        const LATE: &str = "SYNs come again before they are answered, or their answers are lost on the way to Meta; the \
+                            handshakes complete in the end";
         // SYNs, again, handshakes, failed; accepted, failed in TLS; requests, delivered, refused, failed
         for (numbers, level, expected) in [
             ("212 85 96 31", Level::Fail, format!("212 SYNs, 40 % retransmitted, 31 handshakes never completed: {LOST}")),
