@@ -48,7 +48,9 @@ impl Connection<'_, '_> {
     /// What becomes of the client's connection after an answer of ours, where the next request can be found.
     fn persistence(&mut self, traits: Option<Traits>) -> Persistence {
         let may_persist = |traits: &Traits| {
-            traits.persists && !self.lifecycle.has_reached(Stage::Replaced) && skip_body(&mut self.socket, *traits)
+            traits.persists
+                && !self.lifecycle.has_reached(Stage::Replaced)
+                && skip_body(&mut self.socket, *traits)
         };
         match traits.filter(may_persist) {
             None => Persistence::Ended,

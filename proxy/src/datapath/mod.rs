@@ -1,4 +1,5 @@
-//! One connection's way: identify → admit → handshake → read head → route → connect → forward and relay → count.
+//! The way of a request: accept → identify → admit → handshake → read head → route → connect or reuse → forward and relay →
+//! count. Each stage has a file; this one is the way itself. Accepting is the listener's (`server/worker/threads.rs`).
 
 mod admit;
 mod answer;
@@ -17,100 +18,57 @@ mod relay;
 mod route;
 mod strangers;
 mod wait;
+mod worker;
 
-use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::TcpStream;
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 pub use admit::Admission;
 pub use context::{Context, Protocol};
 pub use lifecycle::{Lifecycle, Stage};
 pub use redirect::Redirect;
+pub use worker::Worker;
 
-use crate::net::{Buffers, Limits, Socket, StrangersHandshakes};
-use crate::observe::{ConnectionRefusal, Handshake, Step};
-use crate::prefixes::Class;
-use crate::upstream::Pool;
-use connection::{Connection, Scratch, ScratchPool};
-use context::{Client, WorkerContext};
+use crate::http::answer::Failure;
+use crate::http::decoder::Decoder;
+use crate::http::framing::Framing;
+use crate::net::Socket;
+use crate::observe::{ConnectionRefusal, Handshake, Request, Step};
+use crate::upstream::{Checkout, Wanted};
+use body::Pump;
+use connection::{Connection, Next, Scratch, Used};
+use context::Client;
+use delivery::{Origin, Sent, may_try_again};
+use exchange::{Exchange, ExchangeError};
 use handshake::NoSession;
-use strangers::StrangersTime;
+use read_head::{Arrived, Idle, read_head};
+use relay::Relay;
+use route::Plan;
 use wait::Wait;
-
-/// What a worker spends on content on its way, beyond a buffer for each connection that has something in it: at most
-/// 0.6 MiB of free small buffers, as much in large ones, and 16 MiB of the kernel's in pipes.
-const MEMORY: Limits = Limits { free: 32, large: 8, pipes: 16 };
-
-/// What the connections of one worker share.
-pub struct Worker {
-    /// Counted for this worker alone: each request takes it.
-    context: RefCell<Rc<WorkerContext>>,
-    pool: Pool,
-    buffers: Rc<Buffers>,
-    scratch_pool: ScratchPool,
-    strangers: StrangersHandshakes,
-    strangers_time: StrangersTime,
-}
-
-impl Worker {
-    pub fn new(context: Arc<Context>) -> Self {
-        let context = RefCell::new(WorkerContext::new(context));
-        let buffers = Buffers::new(MEMORY);
-        let (pool, scratch_pool, strangers, strangers_time) = Default::default();
-        Self { context, pool, buffers, scratch_pool, strangers, strangers_time }
-    }
-
-    /// What the next request is served with.
-    pub fn context(&self) -> Rc<WorkerContext> {
-        Rc::clone(&self.context.borrow())
-    }
-
-    /// Looks after idle connections to upstreams, for ever.
-    pub async fn sweep(&self) {
-        self.pool.sweep(|| Arc::clone(&self.context().dns)).await;
-    }
-
-    /// Gives strangers their turns, in TLS handshakes and in all that comes behind, for ever.
-    pub async fn give_turns(&self) {
-        tokio::join!(self.strangers.give_turns(|| self.is_shared()), self.strangers_time.give());
-    }
-
-    /// Whether somebody is connected who is no stranger.
-    fn is_shared(&self) -> bool {
-        let context = self.context();
-        let connected = |class| context.admission.count(class) > 0;
-        connected(Class::Meta) || connected(Class::Allowed)
-    }
-
-    /// From now on requests are served with another.
-    pub fn set_context(&self, context: Arc<Context>) {
-        *self.context.borrow_mut() = WorkerContext::new(context);
-    }
-}
 
 /// Serves one client's connection to its end.
 pub async fn serve(
     mut tcp: TcpStream,
     peer: SocketAddr,
     protocol: Protocol,
-    local: &Worker,
+    worker: &Worker,
     lifecycle: Lifecycle,
 ) {
-    let context = local.context();
+    let context = worker.context();
     let first_byte_due = Instant::now() + context.timeouts.request_head.min(context.timeouts.keepalive);
-    // What happens once in a connection's lifecycle has its memory only for as long: boxed.
+    // Boxed: what happens once in a connection's life needs memory only for as long.
     let identify = Box::pin(Client::identify(&mut tcp, peer, &protocol, &context));
-    let identified = timeout_at(first_byte_due, identify).await;
-    let Ok(Ok(client)) = identified else {
+    let Ok(Ok(client)) = timeout_at(first_byte_due, identify).await else {
         return context.metrics.refused_connection(ConnectionRefusal::ProxyProtocol);
     };
-    // Who is only led to https is on no way to an upstream.
     let count = |step| {
+        // A client that is redirected to https is not on the way to an upstream.
         if !matches!(protocol, Protocol::Redirect(_)) {
             context.metrics.funnel.count(client.counter, step);
         }
@@ -121,17 +79,16 @@ pub async fn serve(
         Err(why) => return context.metrics.refused_connection(why),
     };
     let is_stranger = client.is_stranger();
-    let (stream, certificate) = match Box::pin(handshake::handshake(
+    let handshake = Box::pin(handshake::handshake(
         tcp,
         &protocol,
         first_byte_due,
         // A stranger has no use for it, and need not reach that part of the kernel.
         context.kernel_tls.filter(|_| !is_stranger),
-        &local.buffers,
-        is_stranger.then_some(&local.strangers),
-    ))
-    .await
-    {
+        &worker.buffers,
+        is_stranger.then_some(&worker.strangers),
+    ));
+    let (stream, certificate) = match handshake.await {
         Ok(done) => done,
         Err(NoSession::Refused) => {
             count(Step::TlsFailed);
@@ -148,28 +105,138 @@ pub async fn serve(
         count(Step::Tls);
         context.metrics.handshake(Handshake::Completed);
     }
-    let mut socket = Socket::new(stream, &local.buffers);
-    let (timer, draining) = (pin!(sleep_until(first_byte_due)), pin!(lifecycle.reached(Stage::Draining)));
-    let mut wait = Wait { timer, drain: draining };
+    let mut socket = Socket::new(stream, &worker.buffers);
+    let (timer, drain) = (pin!(sleep_until(first_byte_due)), pin!(lifecycle.reached(Stage::Draining)));
+    let mut wait = Wait { timer, drain };
     if let Protocol::Redirect(to) = &protocol {
         return Box::pin(redirect::serve(&mut socket, to, &context, &mut wait, first_byte_due)).await;
     }
-    let scratch = Scratch::default();
-    let certificate = certificate.map(Box::new);
-    let mut connection = Connection {
-        socket,
-        client: &client,
-        certificate,
-        context,
-        local,
-        lifecycle: &lifecycle,
-        wait,
-        scratch,
-    };
-    let serving = pin!(connection.serve(first_byte_due));
+    let (client, lifecycle) = (&client, &lifecycle);
+    let (certificate, scratch) = (certificate.map(Box::new), Scratch::default());
+    let mut connection =
+        Connection { socket, client, certificate, context, worker, lifecycle, wait, scratch };
+    let requests = pin!(connection.serve(first_byte_due));
     if is_stranger {
-        local.strangers_time.run(serving, || local.is_shared()).await;
+        worker.strangers_time.run(requests, || worker.is_shared()).await;
     } else {
-        serving.await;
+        requests.await;
+    }
+}
+
+impl Connection<'_, '_> {
+    /// Serves request after request. `first_byte_due`: when a connection that sends nothing is closed.
+    async fn serve(&mut self, first_byte_due: Instant) {
+        let mut idle = Idle::Fresh { until: first_byte_due };
+        loop {
+            let arrived = read_head(&mut self.socket, &self.context, &mut self.wait, idle).await;
+            // What came in the meantime belongs to the configuration in force by now.
+            self.context = self.worker.context();
+            let next = match arrived {
+                Arrived::Nothing => Next::Leave,
+                Arrived::Head { length } => {
+                    self.scratch = self.worker.scratch_pool.take();
+                    let next = self.request(length).await;
+                    self.worker.scratch_pool.give(std::mem::take(&mut self.scratch));
+                    next
+                }
+                Arrived::Bad(failure) => {
+                    let (context, mut words) = (Rc::clone(&self.context), String::new());
+                    let mut request = self.begin(&context, &mut words);
+                    request.refused(failure);
+                    request.finish();
+                    self.answer(failure, None).await
+                }
+            };
+            match next {
+                // The client may show its certificate again on another connection.
+                Next::Persist if self.certificate.is_some() && !self.has_valid_certificate() => {
+                    return answer::close(&mut self.socket).await;
+                }
+                Next::Persist => {
+                    idle = Idle::Kept { until: Instant::now() + self.context.timeouts.keepalive };
+                    // The next request is there already: without this, over a hundred would go before anybody else's.
+                    if !self.socket.buffer.is_empty() {
+                        yield_now().await;
+                    }
+                }
+                Next::Close => return answer::close(&mut self.socket).await,
+                Next::Leave => return answer::leave(&mut self.socket).await,
+                Next::Abort => return answer::abort(&self.socket),
+            }
+        }
+    }
+
+    /// One request, whose head is the first `length` bytes of the buffer.
+    async fn request(&mut self, length: usize) -> Next {
+        let (context, mut words) = (Rc::clone(&self.context), std::mem::take(&mut self.scratch.words));
+        let mut request = self.begin(&context, &mut words);
+        let next = match self.route(length, &mut request) {
+            Ok(plan) => self.forward(plan, &mut request).await,
+            Err(why) => self.refuse(why, &mut request).await,
+        };
+        request.finish();
+        self.scratch.words = words;
+        next
+    }
+
+    /// Sends the request on and the response back; on a second connection if the first was a pooled one that had died, and
+    /// the request allows it.
+    async fn forward(&mut self, plan: Plan, request: &mut Request<'_>) -> Next {
+        let Plan { slot, most_body_bytes, traits, head_out } = plan;
+        let (context, worker, upstream) = (Rc::clone(&self.context), self.worker, slot.upstream());
+        let decoder = Decoder::new(traits.framing, most_body_bytes);
+        let is_chunked = traits.framing == Framing::Chunked;
+        let pump = Pump::new(head_out, decoder.clone(), is_chunked, Instant::now());
+        let relay = Relay::new(
+            traits,
+            context.limits.response_head_bytes,
+            upstream.idle.unwrap_or(context.timeouts.upstream_idle),
+            std::mem::take(&mut self.scratch.heads[1]),
+        );
+        let is_stranger = self.client.is_stranger();
+        let mut exchange =
+            Exchange::new(pump, relay, &context.timeouts, self.lifecycle, &traits, is_stranger);
+        // A body leaves together with its head.
+        let all = if traits.framing == Framing::Empty { Sent::HeadWithoutBody } else { Sent::Body };
+        let is_repeatable = may_try_again(Origin::Pooled, all, traits.idempotent);
+        let mut checkout =
+            worker.pool.take_or_dial(Wanted { upstream, dns: &context.dns, is_repeatable }).await;
+        loop {
+            request.attempt();
+            let (stream, usage) = match self.connect_or_reuse(checkout, upstream).await {
+                Ok(connected) => connected,
+                Err(error) => {
+                    self.scratch.heads = exchange.into_scratch();
+                    let failure = Failure::from(&error);
+                    request.failed(failure, &error);
+                    return self.answer(failure, Some(traits)).await;
+                }
+            };
+            request.connected(usage.idle());
+            let origin = if usage.idle().is_some() { Origin::Pooled } else { Origin::Fresh };
+            exchange.begin_on(usage.idle());
+            let mut socket = Socket::new(stream, &worker.buffers);
+            let outcome = exchange.run(&mut self.socket, &mut socket, &mut self.wait).await;
+            let Socket { stream, buffer } = socket;
+            let has_more = !buffer.is_empty();
+            drop(buffer);
+            if matches!(outcome, Err(ExchangeError::UpstreamGone(_))) {
+                upstream.note_death(&usage);
+                let sent = exchange.sent(traits.framing != Framing::Empty);
+                if may_try_again(origin, sent, traits.idempotent) {
+                    exchange.rewind(decoder.clone());
+                    checkout = Checkout::Dial { permit: worker.pool.dial(upstream), waited: Duration::ZERO };
+                    continue;
+                }
+            }
+            let moved = exchange.moved();
+            context.metrics.body_bytes_copied.add(moved.copied);
+            context.metrics.body_bytes_spliced.add(moved.spliced);
+            request.body(exchange.body_progress(&stream, &outcome));
+            let request_is_complete = exchange.request_is_complete();
+            self.scratch.heads = exchange.into_scratch();
+            let used = Used { upstream, stream, usage, has_more };
+            return self.conclude(outcome, used, traits, request_is_complete, request).await;
+        }
     }
 }

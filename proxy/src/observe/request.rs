@@ -19,7 +19,7 @@ const MAX_DETAIL_BYTES: usize = 500;
 /// The only status after which Meta does not send a message again.
 const DELIVERED: u16 = 200;
 
-/// What is known of one request; it is counted and logged when the value is dropped, however it ended.
+/// What is known of one request. [`Request::finish`] counts and logs it; so does dropping it, when its task is cancelled.
 #[derive(Debug)]
 pub struct Request<'m> {
     log: &'m Log,
@@ -51,6 +51,7 @@ pub struct Request<'m> {
     body: BodyProgress,
     /// Over which kind of connection it was last tried, once there was one.
     connection: Option<&'static str>,
+    is_recorded: bool,
 }
 
 /// Who sends a request.
@@ -112,6 +113,7 @@ impl<'m> Request<'m> {
             attempts: 0,
             body: BodyProgress::default(),
             connection: None,
+            is_recorded: false,
         }
     }
 
@@ -253,8 +255,14 @@ impl<'m> Request<'m> {
     }
 }
 
-impl Drop for Request<'_> {
-    fn drop(&mut self) {
+impl Request<'_> {
+    /// Counts and logs the request.
+    pub fn finish(mut self) {
+        self.record();
+        self.is_recorded = true;
+    }
+
+    fn record(&mut self) {
         let upstream = self.upstream.as_deref().unwrap_or(&self.metrics.without_upstream);
         let duration = self.begun.elapsed();
         upstream.request(self.code, duration);
@@ -284,6 +292,14 @@ impl Drop for Request<'_> {
             record.connection = self.connection;
             record.duration = duration;
         });
+    }
+}
+
+impl Drop for Request<'_> {
+    fn drop(&mut self) {
+        if !self.is_recorded {
+            self.record();
+        }
     }
 }
 
