@@ -265,7 +265,7 @@ impl<'c> Row<'c> {
             allow_private: upstream.allow_private,
             require_client_cert: upstream.require_client_cert,
             in_flight: upstream.in_flight,
-            body_bytes: upstream.body_bytes,
+            body_bytes: upstream.body_bytes.map(u64::from),
             upstream_idle_seconds: upstream.upstream_idle.map(|idle| idle.as_secs_f64()),
         }
     }

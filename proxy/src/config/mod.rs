@@ -11,6 +11,7 @@ use crate::prefixes::Network;
 
 mod acme;
 mod attributes;
+mod body_limit;
 mod dns;
 mod document;
 pub mod edit;
@@ -30,6 +31,7 @@ mod upstreams;
 mod value;
 
 pub use acme::{Acme, Challenge, contact_domain};
+pub use body_limit::BodyLimit;
 pub use dns::{Dns, DnsServer, DnsServers};
 pub use document::{Problem, Severity};
 pub use files::{Files, Reading, files};
@@ -258,7 +260,7 @@ pub struct Upstream {
     /// The most requests that may be under way to it at once.
     pub in_flight: usize,
     /// In place of `[limits] body_bytes`.
-    pub body_bytes: Option<u64>,
+    pub body_bytes: Option<BodyLimit>,
     /// In place of `[timeouts] upstream_idle`.
     pub upstream_idle: Option<Duration>,
 }
@@ -320,8 +322,7 @@ pub struct Limits {
     /// Field lines in a head.
     pub headers: usize,
     pub response_head_bytes: usize,
-    /// 0: no limit.
-    pub body_bytes: u64,
+    pub body_bytes: BodyLimit,
     /// Client connections; `None`: as many as memory and descriptors allow.
     pub connections: Option<usize>,
     /// The share of them that only Meta's prefixes can use, from 0 to 1.

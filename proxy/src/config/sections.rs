@@ -13,8 +13,9 @@ use super::value::{
     again, auto_or_number, boolean, duration, free_address, network, number, one_of, path, port, share, text,
 };
 use super::{
-    Acme, Admin, Config, Confine, Dns, Guard, Interfaces, Ktls, Limit, Limits, Listen, Log, LogFormat, Mode,
-    Pair, Prefixes, Process, Relay, Scheme, Timeouts, Tls, XdpMode, acme, dns, prefixes, upstreams,
+    Acme, Admin, BodyLimit, Config, Confine, Dns, Guard, Interfaces, Ktls, Limit, Limits, Listen, Log,
+    LogFormat, Mode, Pair, Prefixes, Process, Relay, Scheme, Timeouts, Tls, XdpMode, acme, dns, prefixes,
+    upstreams,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -323,7 +324,7 @@ impl<'d> Reading<'d> {
             uri_bytes: read("uri_bytes", 64..=MIB, 8192) as usize,
             headers: read("headers", 4..=crate::http::MAX_FIELD_LINES as u64, 100) as usize,
             response_head_bytes: read("response_head_bytes", 512..=MIB, 65536) as usize,
-            body_bytes: read("body_bytes", 0..=u64::MAX, 0),
+            body_bytes: BodyLimit::from(read("body_bytes", 0..=u64::MAX, 0)),
             connections: count(section.value("connections", auto_or_number(1..=10_000_000))),
             reserved_for_meta: section.value("reserved_for_meta", share).unwrap_or(0.5),
             per_source: count(section.value("per_source", auto_or_number(1..=10_000_000))),

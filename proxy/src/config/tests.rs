@@ -131,7 +131,7 @@ fn defaults_are_the_contracts() {
     assert_eq!((t.upstream_idle, t.drain), (seconds(15), seconds(65)));
     let l = config.limits;
     assert_eq!((l.head_bytes, l.uri_bytes, l.headers), (32768, 8192, 100));
-    assert_eq!((l.response_head_bytes, l.body_bytes), (65536, 0));
+    assert_eq!((l.response_head_bytes, l.body_bytes.most()), (65536, u64::MAX));
     assert!(config.log.format == LogFormat::Text && config.log.access);
 }
 

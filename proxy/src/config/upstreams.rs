@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use toml::de::DeValue;
 
-use super::Upstream;
 use super::document::{Document, Problem, Section};
 use super::value::{address_with_port, boolean, duration, number, path, port, text};
+use super::{BodyLimit, Upstream};
 
 /// The keys that an upstream can have.
 #[cfg(test)]
@@ -130,7 +130,7 @@ fn upstream(name: &str, mut entry: Section<'_>, base: &Path) -> Upstream {
             .value("require_client_cert", boolean)
             .unwrap_or(default.require_client_cert),
         in_flight: in_flight.map_or(default.in_flight, |number| number as usize),
-        body_bytes: entry.value("body_bytes", number(0..=u64::MAX)),
+        body_bytes: entry.value("body_bytes", number(0..=u64::MAX)).map(BodyLimit::from),
         upstream_idle: entry.value("upstream_idle", duration),
         name: default.name,
     };

@@ -151,10 +151,7 @@ fn route<'b>(
     if head.max_forwards() == Some(0) {
         return Err(NoRoute::Options);
     }
-    let most_body_bytes = match upstream.body_bytes.unwrap_or(context.limits.body_bytes) {
-        0 => u64::MAX,
-        most => most,
-    };
+    let most_body_bytes = upstream.body_bytes.unwrap_or(context.limits.body_bytes).most();
     if matches!(head.framing, Framing::Length(length) if length.get() > most_body_bytes) {
         return Err(Failure::BodyTooLarge.into());
     }

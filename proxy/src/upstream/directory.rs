@@ -45,7 +45,7 @@ pub struct Upstream {
     pub allow_private: bool,
     pub require_client_cert: bool,
     /// The most bytes that a request's body may have; `None`: as `[limits]` says.
-    pub body_bytes: Option<u64>,
+    pub body_bytes: Option<config::BodyLimit>,
     /// How long an idle connection is kept; `None`: as `[timeouts]` says.
     pub idle: Option<Duration>,
     pub tls: Option<UpstreamTls>,

@@ -168,7 +168,7 @@ fn limits(now: &Generation) -> Limits {
         uri_bytes: limits.uri_bytes,
         headers: limits.headers,
         response_head_bytes: limits.response_head_bytes,
-        body_bytes: limits.body_bytes,
+        body_bytes: limits.body_bytes.into(),
     }
 }
 
