@@ -4,7 +4,6 @@
 mod answer;
 mod host;
 mod page;
-mod socket;
 pub mod status;
 mod waiting;
 
@@ -58,8 +57,6 @@ pub trait Pages: Send + Sync {
     /// Names, in lower case, by which the address may be asked beside IP addresses and `localhost`.
     fn hosts(&self) -> Vec<String>;
 }
-
-pub use socket::{AdminSocket, BadSocket};
 
 /// Where the pages are asked for.
 pub enum Listener {

@@ -10,11 +10,11 @@ use nix::unistd::geteuid;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 
 use super::Supervisor;
+use super::admin_socket::AdminSocket;
 use super::allowed::Allowed;
 use super::listen;
 use super::systemd;
 use crate::access::{Access as _, Disk, DiskState, MachineRoots, State as _};
-use crate::admin::AdminSocket;
 use crate::config::Config;
 use crate::guard::{self, Absence, InterfaceState, Stats};
 use crate::observe::clock;

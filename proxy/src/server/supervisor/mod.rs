@@ -2,6 +2,7 @@
 //! far as the configuration names it. The worker's calls may hold strings that the network has chosen; nothing else
 //! from the network is read here. A worker that crashes is replaced, and the listeners stay open meanwhile.
 
+mod admin_socket;
 mod allowed;
 mod file_watch;
 mod grants;
@@ -32,11 +33,11 @@ pub use takeover::{TakeoverError, inherits_sockets};
 use super::ipc::{SupervisorClient, channel};
 use super::privileges::{self, WorkerUser};
 use super::{Start, StartError, listen, worker};
-use crate::admin::AdminSocket;
 use crate::config::{self, PrefixSource};
 use crate::observe::Log;
 use crate::prefixes::{PrefixState, Table};
 use crate::sys::{ForkResult, fork, give_back_free_memory};
+use admin_socket::AdminSocket;
 use allowed::Allowed;
 use guarding::SupervisedGuard;
 use supervise::supervise;

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::env::consts::ARCH;
-use std::process;
 
+use rustix::process::getpid;
 use seccompiler::SeccompCmpArgLen::{Dword, Qword};
 use seccompiler::SeccompCmpOp::{Eq, MaskedEq};
 use seccompiler::{
@@ -96,7 +96,7 @@ pub(super) fn restrict() -> Result<(), Error> {
     rules.insert(libc::SYS_socketpair, vec![SeccompRule::new(stream.to_vec())?]);
     rules.insert(libc::SYS_prctl, vec![rule(0, Dword, Eq, number(libc::PR_SET_NAME))?]);
     // Threads of this process alone: its user may have others.
-    rules.insert(libc::SYS_tgkill, vec![rule(0, Dword, Eq, process::id().into())?]);
+    rules.insert(libc::SYS_tgkill, vec![rule(0, Dword, Eq, number(getpid().as_raw_nonzero().get()))?]);
     // Whether to wait, how much there is to read, and what the peer has not acknowledged.
     let requests = [libc::FIONBIO, libc::FIONREAD, libc::TIOCOUTQ];
     let requests = requests.map(|request| rule(1, Dword, Eq, request));

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// The socket that the command line talks to: for the user that has started the proxy, and for one group.
 #[derive(Debug)]
-pub struct AdminSocket {
+pub(super) struct AdminSocket {
     listener: UnixListener,
     path: PathBuf,
     /// Another process answers there still.
@@ -15,7 +15,7 @@ pub struct AdminSocket {
 
 /// A socket that cannot be had.
 #[derive(Debug, thiserror::Error)]
-pub enum BadSocket {
+pub(super) enum AdminSocketError {
     #[error("[admin] socket {}: another hookgate listens there: give this one another `socket`", .0.display())]
     Taken(PathBuf),
     #[error("[admin] socket {}: that is there, and no socket: remove it, or choose another path", .0.display())]
@@ -26,11 +26,13 @@ pub enum BadSocket {
 
 impl AdminSocket {
     /// Listens at `path`, whose folder is made if need be; a socket file that nobody listens at any more gives way.
-    pub fn listen(path: &Path) -> Result<Self, BadSocket> {
-        let failed = |error| BadSocket::Listen { path: path.into(), error };
+    pub(super) fn listen(path: &Path) -> Result<Self, AdminSocketError> {
+        let failed = |error| AdminSocketError::Listen { path: path.into(), error };
         match fs::symlink_metadata(path) {
-            Ok(found) if !found.file_type().is_socket() => return Err(BadSocket::NoSocket(path.into())),
-            Ok(_) if UnixStream::connect(path).is_ok() => return Err(BadSocket::Taken(path.into())),
+            Ok(found) if !found.file_type().is_socket() => {
+                return Err(AdminSocketError::NoSocket(path.into()));
+            }
+            Ok(_) if UnixStream::connect(path).is_ok() => return Err(AdminSocketError::Taken(path.into())),
             Ok(_) => fs::remove_file(path).map_err(failed)?,
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 path.parent().map_or(Ok(()), fs::create_dir_all).map_err(failed)?;
@@ -46,35 +48,35 @@ impl AdminSocket {
 
     /// One that another process listens at, and whose file is that one's until [`AdminSocket::keep`]; `None`: it has another
     /// path.
-    pub fn taken_over(listener: UnixListener, path: &Path) -> Option<Self> {
+    pub(super) fn taken_over(listener: UnixListener, path: &Path) -> Option<Self> {
         let is_there = listener.local_addr().is_ok_and(|address| address.as_pathname() == Some(path));
         is_there.then(|| Self { listener, path: path.into(), is_lent: true })
     }
 
     /// The other process answers there no more.
-    pub fn keep(&mut self) {
+    pub(super) fn keep(&mut self) {
         self.is_lent = false;
     }
 
     /// Gives the socket's file to a group.
     ///
     /// Errors: chown(2).
-    pub fn give_to(&self, gid: u32) -> Result<(), BadSocket> {
+    pub(super) fn give_to(&self, gid: u32) -> Result<(), AdminSocketError> {
         let given = std::os::unix::fs::chown(&self.path, None, Some(gid));
-        given.map_err(|error| BadSocket::Listen { path: self.path.clone(), error })
+        given.map_err(|error| AdminSocketError::Listen { path: self.path.clone(), error })
     }
 
     /// The same socket, to accept from.
-    pub fn share(&self) -> io::Result<UnixListener> {
+    pub(super) fn share(&self) -> io::Result<UnixListener> {
         self.listener.try_clone()
     }
 
-    pub fn path(&self) -> &Path {
+    pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Removes its file. Not left to a destructor: a process that was split has two of this value.
-    pub fn remove(self) {
+    pub(super) fn remove(self) {
         if self.is_lent {
             return;
         }
