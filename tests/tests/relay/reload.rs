@@ -344,3 +344,15 @@ fn watched_files_are_read_when_they_change_and_bad_ones_change_nothing() -> Resu
     assert_eq!(answered(&scene, "two.example")?, 200);
     Ok(())
 }
+
+#[test]
+fn a_watched_list_of_prefixes_is_read_when_it_changes() -> Result<()> {
+    let dir = TempDir::new("watched")?;
+    let list = dir.write("prefixes", "157.240.0.0/17\n")?;
+    let more = format!("[process]\nwatch = true\n[guard]\ninterfaces = []\nprefixes = {list:?}\n");
+    let mut scene = Scene::start("", &more, "")?;
+    dir.write("prefixes", "157.240.0.0/17\n31.13.64.0/18\n")?;
+    scene.proxy.wait_for_stderr("[guard] prefixes: ", 2 * SOON)?;
+    assert!(scene.proxy.stderr().contains("1 added, 0 removed, 2 in force"), "{}", scene.proxy.stderr());
+    Ok(())
+}

@@ -48,7 +48,14 @@ impl Allowed {
         files.extend(config.upstreams.iter().filter_map(|upstream| upstream.ca.clone()));
         files.extend((config.dns.servers == DnsServers::System).then(|| RESOLV_CONF.into()));
         let addresses = [&listen.https, &listen.http, &listen.plain].into_iter().flatten();
-        let watched = file.to_owned();
+        let (file, source) = (file.to_owned(), config.prefixes.source.clone());
+        let watched = move || {
+            let mut files = config::files(&file);
+            if let PrefixSource::File(list) = &source {
+                files.push(list.clone());
+            }
+            files
+        };
         Ok(Self {
             configuration: in_memory("configuration", |file| Ok(serde_json::to_writer(file, config)?))?,
             files,
@@ -59,10 +66,7 @@ impl Allowed {
             guard: config.guard.clone(),
             prefixes: config.prefixes.source.clone(),
             certificates: FileWatch::new(move || pairs.clone()),
-            configuration_files: config
-                .process
-                .watch
-                .then(|| FileWatch::new(move || config::files(&watched))),
+            configuration_files: config.process.watch.then(|| FileWatch::new(watched)),
         })
     }
 
