@@ -125,6 +125,6 @@ fn holds_together(config: &Config) {
     }
     let limits = &config.limits;
     assert!((0.0..=1.0).contains(&limits.reserved_for_meta));
-    assert!(limits.headers <= hookgate::http::MOST_FIELD_LINES);
+    assert!(limits.headers <= hookgate::http::MAX_FIELD_LINES);
     assert!(config.relay.name.bytes().all(hookgate::http::is_token_byte) && !config.relay.name.is_empty());
 }
