@@ -347,11 +347,11 @@ pub fn set_prefixes(pin: &str, prefixes: &Table) -> Result<Vec<(Network, u32)>, 
     maps.numbered()
 }
 
-/// Whether a guard is pinned there, attached or not.
+/// Whether a guard is pinned there, attached or not. The package makes the folder before there is one.
 ///
 /// Errors: no permission to look.
 pub fn is_pinned(pin: &str) -> Result<bool, Error> {
-    Folder::named(pin)?.exists()
+    Folder::named(pin)?.has_program()
 }
 
 /// How much of the kernel's memory the maps of a guard take, in bytes, attached or not. `None`: there is none.

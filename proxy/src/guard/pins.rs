@@ -100,6 +100,10 @@ impl Folder {
         self.path.try_exists().map_err(self.failed("look into"))
     }
 
+    pub fn has_program(&self) -> Result<bool, Error> {
+        self.program().try_exists().map_err(self.failed("look into"))
+    }
+
     pub fn create(&self) -> Result<(), Error> {
         match fs::create_dir(&self.path) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(self.failed("create")(error)),
