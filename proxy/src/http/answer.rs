@@ -320,7 +320,8 @@ pub fn write_options(proxy: &str, date: &str, persistence: Persistence, out: &mu
         out,
         "HTTP/1.1 200 OK\r\nDate: {date}\r\n{ALLOW}Content-Length: 0\r\nProxy-Status: {quote}{proxy}{quote}\r\n",
     )
-    .expect("a Vec takes every write");
+    // A Vec takes every write.
+    .ok();
     out.extend_from_slice(persistence.field_line());
     out.extend_from_slice(b"\r\n");
 }
@@ -341,14 +342,16 @@ pub fn write(
     out: &mut Vec<u8>,
 ) {
     let Row { status: Status(code, phrase), error, sentence, field_line, .. } = failure.row();
-    let (error, length) = (error.name(), sentence.len() + 1);
+    // With its line end.
+    let (error, length) = (error.name(), sentence.len().saturating_add(1));
     let quote = quote(proxy);
     write!(
         out,
         "HTTP/1.1 {code} {phrase}\r\nDate: {date}\r\nContent-Type: text/plain; charset=utf-8\r\n\
          Content-Length: {length}\r\nProxy-Status: {quote}{proxy}{quote}; error={error}\r\n",
     )
-    .expect("a Vec takes every write");
+    // A Vec takes every write.
+    .ok();
     out.extend_from_slice(field_line.unwrap_or_default().as_bytes());
     out.extend_from_slice(persistence.field_line());
     out.extend_from_slice(b"\r\n");

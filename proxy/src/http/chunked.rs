@@ -75,29 +75,30 @@ impl Chunked {
             match &mut self.state {
                 State::Data { left: 0 } => self.state = State::DataCr,
                 State::Data { left } => {
-                    let available = input.len() - skip;
+                    let available = input.len().saturating_sub(skip);
                     if available == 0 {
                         return Ok(Step::More { skip });
                     }
                     let length = usize::try_from(*left).map_or(available, |left| left.min(available));
-                    *left -= length as u64;
+                    *left = left.saturating_sub(length as u64);
                     return Ok(Step::Data { skip, length });
                 }
                 State::Trailers(end) => {
-                    let section = &input[skip..];
+                    let section = input.get(skip..).unwrap_or_default();
                     let too_long = |_| BadChunk("a trailer section that is too long or not lines");
                     let Some(length) = end.find(section, MAX_TRAILER_BYTES).map_err(too_long)? else {
                         return Ok(Step::More { skip });
                     };
-                    check_trailers(&section[..length], self.is_response)?;
+                    check_trailers(section.get(..length).unwrap_or_default(), self.is_response)?;
                     self.state = State::Done;
-                    return Ok(Step::End { skip: skip + length, trailers: skip..skip + length });
+                    let end = skip.saturating_add(length);
+                    return Ok(Step::End { skip: end, trailers: skip..end });
                 }
                 State::Done => return Ok(Step::End { skip, trailers: skip..skip }),
                 _ => {
                     let Some(byte) = input.get(skip) else { return Ok(Step::More { skip }) };
                     self.framing_byte(*byte)?;
-                    skip += 1;
+                    skip = skip.saturating_add(1);
                 }
             }
         }
@@ -114,7 +115,7 @@ impl Chunked {
     /// `count` bytes of that content were taken by other means.
     pub fn take(&mut self, count: u64) {
         if let State::Data { left } = &mut self.state {
-            *left -= count;
+            *left = left.saturating_sub(count);
         }
     }
 
@@ -125,14 +126,14 @@ impl Chunked {
                 if digits == 16 {
                     return Err(BadChunk("a chunk size of more than 16 digits"));
                 }
-                State::Size { digits: digits + 1, size: size << 4 | u64::from(digit) }
+                State::Size { digits: digits.saturating_add(1), size: size << 4 | u64::from(digit) }
             }
             (State::Size { digits: 1.., size }, b'\r') => State::SizeLf { size },
             (State::Size { digits: 1.., size }, b';') => State::Extension { size },
             (State::Size { .. }, _) => return Err(BadChunk("a chunk size that is not hexadecimal")),
             (State::Extension { size }, b'\r') => State::SizeLf { size },
             (State::Extension { size }, b'\t' | 0x20..=0x7e | 0x80..) => {
-                self.extension_bytes += 1;
+                self.extension_bytes = self.extension_bytes.saturating_add(1);
                 if self.extension_bytes > MAX_EXTENSION_BYTES {
                     return Err(BadChunk("chunk extensions that are too long"));
                 }
@@ -177,8 +178,8 @@ fn has_space_before_colon(section: &[u8]) -> bool {
 }
 
 fn without_last_spaces(name: &[u8]) -> &[u8] {
-    let last = name.iter().rposition(|b| !matches!(b, b' ' | b'\t'));
-    &name[..last.map_or(0, |last| last + 1)]
+    let spaces = name.iter().rev().take_while(|b| matches!(b, b' ' | b'\t')).count();
+    name.get(..name.len().saturating_sub(spaces)).unwrap_or_default()
 }
 
 /// What is before the colon of each line, and the rest with the colon and the line's end. The blank line is all rest.
@@ -202,8 +203,9 @@ pub fn relay_trailers(section: &[u8], out: &mut Vec<u8>) {
 /// Appends the line that opens a chunk of `length` bytes; zero would end the body.
 pub fn open_chunk(length: usize, out: &mut Vec<u8>) {
     debug_assert_ne!(length, 0);
-    let digits = (usize::BITS - length.leading_zeros()).div_ceil(4);
-    out.extend((0..digits).rev().map(|digit| b"0123456789abcdef"[(length >> (4 * digit)) & 15]));
+    let digits = (0..usize::BITS).step_by(4).rev().map(|shift| length >> shift & 15);
+    let digits = digits.skip_while(|digit| *digit == 0);
+    out.extend(digits.filter_map(|digit| char::from_digit(digit as u32, 16)).map(|digit| digit as u8));
     out.extend_from_slice(b"\r\n");
 }
 

@@ -35,7 +35,7 @@ pub fn decode(codings: &str, content: &[u8], max_bytes: usize) -> Result<Vec<u8>
     if applied.len() > MAX_CODINGS {
         return Err(CodingError::TooMany);
     }
-    let mut content = content[..content.len().min(max_bytes)].to_vec();
+    let mut content = content.get(..max_bytes).unwrap_or(content).to_vec();
     // The last one that was applied is undone first.
     for coding in applied.into_iter().rev() {
         content = coding.decode(&content, max_bytes)?;

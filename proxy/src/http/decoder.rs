@@ -56,7 +56,7 @@ impl Decoder {
             State::Length { .. } | State::UntilClose if input.is_empty() => Step::More { skip: 0 },
             State::Length { left } => {
                 let length = usize::try_from(*left).map_or(input.len(), |left| left.min(input.len()));
-                *left -= length as u64;
+                *left = left.saturating_sub(length as u64);
                 Step::Data { skip: 0, length }
             }
             State::Chunked(chunked) => chunked.step(input).map_err(BodyError::Chunk)?,
@@ -80,7 +80,7 @@ impl Decoder {
     /// `count` bytes of that content were taken without being looked at.
     pub fn take(&mut self, count: u64) -> Result<(), BodyError> {
         match &mut self.state {
-            State::Length { left } => *left -= count,
+            State::Length { left } => *left = left.saturating_sub(count),
             State::Chunked(chunked) => chunked.take(count),
             State::UntilClose => {}
         }

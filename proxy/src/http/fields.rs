@@ -1,7 +1,5 @@
 //! Field lines (RFC 9110 §5), and which of them travel on.
 
-use memchr::memchr;
-
 /// The field lines of a valid head, borrowed from it.
 #[derive(Clone, Copy, Debug)]
 pub struct Fields<'h, 'b> {
@@ -27,21 +25,21 @@ impl<'h, 'b> Fields<'h, 'b> {
     /// Whether there is whitespace before the colon of a line named `name`, as only responses may have it.
     pub(super) fn has_space_before_colon(&self, name: &'static str) -> bool {
         let mut lines = self.lines.iter().filter(|line| line.name.eq_ignore_ascii_case(name));
-        lines.any(|line| self.head.get(self.start_of(line) + name.len()) != Some(&b':'))
+        lines.any(|line| self.head.get(self.start_of(line).saturating_add(name.len())) != Some(&b':'))
     }
 
     /// Where in the head a line begins.
     fn start_of(&self, line: &httparse::Header<'_>) -> usize {
-        line.name.as_ptr().addr() - self.head.as_ptr().addr()
+        line.name.as_ptr().addr().saturating_sub(self.head.as_ptr().addr())
     }
 
     /// Every line: its name, its value, and its bytes as they came, CR LF included.
     pub fn lines(&self) -> impl Iterator<Item = Line<'b>> + use<'h, 'b> {
         let fields = *self;
         self.lines.iter().map(move |line| {
-            let raw = &fields.head[fields.start_of(line)..];
-            let length = memchr(b'\n', raw).map_or(raw.len(), |newline| newline + 1);
-            Line { name: line.name, value: line.value, raw: &raw[..length] }
+            let raw = fields.head.get(fields.start_of(line)..).unwrap_or_default();
+            let raw = raw.split_inclusive(|b| *b == b'\n').next().unwrap_or_default();
+            Line { name: line.name, value: line.value, raw }
         })
     }
 
@@ -64,7 +62,7 @@ impl Line<'_> {
     /// Appends the line as it came, but for whitespace before its colon, which no proxy may pass on (RFC 9112 §5.1).
     pub fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(self.name.as_bytes());
-        out.extend_from_slice(self.raw[self.name.len()..].trim_ascii_start());
+        out.extend_from_slice(self.raw.get(self.name.len()..).unwrap_or_default().trim_ascii_start());
     }
 }
 
@@ -197,11 +195,10 @@ pub fn is_forbidden_trailer(name: &str) -> bool {
 
 /// `name` in lower case with `-` for `_`, cut where it is longer than any known name.
 fn fold<'f>(name: &str, folded: &'f mut [u8; MAX_KNOWN_BYTES]) -> &'f [u8] {
-    let length = name.len().min(MAX_KNOWN_BYTES);
     for (to, from) in folded.iter_mut().zip(name.bytes()) {
         *to = if from == b'_' { b'-' } else { from.to_ascii_lowercase() };
     }
-    &folded[..length]
+    folded.get(..name.len()).unwrap_or(folded)
 }
 
 /// Whether a Via field names `pseudonym` as a proxy that the message came through (RFC 9110 §7.6.3).

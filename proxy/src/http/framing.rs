@@ -81,7 +81,8 @@ fn parse_length(value: &[u8]) -> Result<u64, BadFraming> {
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
         return Err(BadFraming("Content-Length is not a number of bytes"));
     }
-    let add = |length: u64, digit: &u8| length.checked_mul(10)?.checked_add(u64::from(digit - b'0'));
+    let add =
+        |length: u64, digit: &u8| length.checked_mul(10)?.checked_add(u64::from(digit.wrapping_sub(b'0')));
     let length = value.iter().try_fold(0, add).filter(|length| *length <= MAX_LENGTH);
     length.ok_or(BadFraming("Content-Length is more than 2^63 - 1"))
 }

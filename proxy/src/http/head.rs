@@ -54,10 +54,10 @@ impl EndOfHead {
     ///
     /// Errors: a line that does not end in CR LF, or more than `most` bytes.
     pub fn find(&mut self, buffered: &[u8], most: usize) -> Result<Option<usize>, HeadError> {
-        let allowed = &buffered[..buffered.len().min(most)];
-        while let Some(newline) = memchr(b'\n', &allowed[self.seen..]) {
-            let end = self.seen + newline + 1;
-            let line = &allowed[self.line..end];
+        let allowed = buffered.get(..most).unwrap_or(buffered);
+        while let Some(newline) = memchr(b'\n', allowed.get(self.seen..).unwrap_or_default()) {
+            let end = self.seen.saturating_add(newline).saturating_add(1);
+            let line = allowed.get(self.line..end).unwrap_or_default();
             if !line.ends_with(b"\r\n") {
                 return Err(HeadError::Malformed("a line ends without CR"));
             }
@@ -75,7 +75,10 @@ impl EndOfHead {
     pub fn find_request(&mut self, buffered: &[u8], limits: &HeadLimits) -> Result<Option<usize>, HeadError> {
         match self.find(buffered, limits.bytes) {
             Ok(None) => ensure_method_may_follow(buffered).map(|()| None),
-            Err(HeadError::TooLarge) => Err(refusal_of_too_large(&buffered[..limits.bytes], limits)),
+            Err(HeadError::TooLarge) => {
+                let allowed = buffered.get(..limits.bytes).unwrap_or(buffered);
+                Err(refusal_of_too_large(allowed, limits))
+            }
             found => found,
         }
     }
@@ -85,7 +88,7 @@ impl EndOfHead {
 /// that goes before some requests. Only the first bytes are looked at, since this is asked again with each read.
 fn ensure_method_may_follow(buffered: &[u8]) -> Result<(), HeadError> {
     ensure_method_is_short(buffered)?;
-    let start = &buffered[..buffered.len().min(MAX_METHOD_BYTES)];
+    let start = buffered.get(..MAX_METHOD_BYTES).unwrap_or(buffered);
     let method = start.split(|b| *b == b' ').next().unwrap_or_default();
     let is_token = method.iter().all(|b| is_token_byte(*b));
     if is_token || buffered == b"\r" { Ok(()) } else { Err(BAD_REQUEST_LINE) }
@@ -159,7 +162,9 @@ impl<'b> RequestHead<'b> {
         let mut values = self.fields.values("max-forwards").filter(|_| self.method == "OPTIONS");
         let (value, None) = (values.next()?, values.next()) else { return None };
         let is_number = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
-        let add = |number: u64, digit: &u8| number.saturating_mul(10).saturating_add(u64::from(digit - b'0'));
+        let add = |number: u64, digit: &u8| {
+            number.saturating_mul(10).saturating_add(u64::from(digit.wrapping_sub(b'0')))
+        };
         is_number.then(|| value.iter().fold(0, add))
     }
 

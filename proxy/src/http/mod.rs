@@ -1,5 +1,8 @@
 //! HTTP/1.1 as bytes (RFC 9110, RFC 9112): knows neither sockets nor clocks.
 
+// Peers decide every length here.
+#![cfg_attr(not(test), warn(clippy::arithmetic_side_effects, clippy::expect_used, clippy::indexing_slicing))]
+
 pub mod answer;
 pub mod chunked;
 pub mod coding;

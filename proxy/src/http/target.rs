@@ -55,13 +55,16 @@ fn strip_scheme(target: &[u8]) -> Option<&[u8]> {
 pub fn split(path_and_query: &[u8]) -> Option<(&[u8], &[u8])> {
     let after_slash = path_and_query.strip_prefix(b"/")?;
     let end = after_slash.iter().position(|b| matches!(b, b'/' | b'?'))?;
-    (after_slash[end] == b'/').then(|| after_slash.split_at(end))
+    let (segment, rest) = after_slash.split_at_checked(end)?;
+    rest.starts_with(b"/").then_some((segment, rest))
 }
 
 /// Whether `authority` is `host` or `host:port` (RFC 3986 §3.2, without user info).
 pub fn is_authority(authority: &[u8]) -> bool {
-    let (host, port) = match authority.iter().rposition(|b| matches!(b, b':' | b']')) {
-        Some(colon) if authority[colon] == b':' => (&authority[..colon], &authority[colon + 1..]),
+    let mut from_behind = authority.rsplitn(2, |b| *b == b':');
+    let (host, port) = match (from_behind.next(), from_behind.next()) {
+        // Colons before a `]` are an IPv6 address's.
+        (Some(port), Some(host)) if !port.contains(&b']') => (host, port),
         _ => (authority, &b""[..]),
     };
     port.iter().all(u8::is_ascii_digit) && port.len() <= 5 && is_host(host)
