@@ -61,8 +61,15 @@ pub enum StartError {
     Upstream(#[from] BadUpstream),
     #[error(transparent)]
     Dns(#[from] BadDns),
+    /// Without a source: its text has it already.
     #[error("cannot start: {0}")]
-    System(#[from] io::Error),
+    System(io::Error),
+}
+
+impl From<io::Error> for StartError {
+    fn from(error: io::Error) -> Self {
+        Self::System(error)
+    }
 }
 
 /// What this machine can do, measured before the worker loses the means to.

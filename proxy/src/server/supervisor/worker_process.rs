@@ -43,7 +43,10 @@ impl WorkerProcess {
             command.arg0(name);
         }
         command.args(arguments).env_clear().env(worker::VARIABLE, "stdin");
-        let child = command.stdin(Stdio::from(OwnedFd::from(theirs))).spawn()?;
+        let child = command.stdin(Stdio::from(OwnedFd::from(theirs))).spawn().map_err(|error| {
+            let text = format!("the worker, which is {OWN_BINARY} once more: {error} (is /proc mounted?)");
+            io::Error::new(error.kind(), text)
+        })?;
         Ok((Self { child, calls: BufReader::new(UnixStream::from_std(ours)?), commands }, receiver))
     }
 
