@@ -22,7 +22,9 @@ pub struct Admission {
 #[derive(Default)]
 struct Counts {
     total: AtomicUsize,
-    by_class: [AtomicUsize; Class::ALL.len()],
+    of_meta: AtomicUsize,
+    of_allowed: AtomicUsize,
+    of_others: AtomicUsize,
     sources: Arc<SourceCounts>,
 }
 
@@ -71,7 +73,11 @@ impl Admission {
 
 impl Counts {
     fn of_class(&self, class: Class) -> &AtomicUsize {
-        &self.by_class[class as usize]
+        match class {
+            Class::Meta => &self.of_meta,
+            Class::Allowed => &self.of_allowed,
+            Class::Other => &self.of_others,
+        }
     }
 }
 

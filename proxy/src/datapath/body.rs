@@ -111,7 +111,8 @@ impl Outgoing {
 
     /// Of head and frame.
     fn unwritten(&self) -> [&[u8]; 2] {
-        [&self.head[self.head_written..], &self.frame[self.frame_written..]]
+        [(&self.head, self.head_written), (&self.frame, self.frame_written)]
+            .map(|(bytes, written)| bytes.get(written..).unwrap_or_default())
     }
 }
 
@@ -243,7 +244,8 @@ impl Pump {
                 Step::End { skip, trailers } => {
                     if self.chunked {
                         self.outgoing.frame.extend_from_slice(b"0\r\n");
-                        relay_trailers(&source.buffer.filled()[trailers], &mut self.outgoing.frame);
+                        let trailers = source.buffer.filled().get(trailers).unwrap_or_default();
+                        relay_trailers(trailers, &mut self.outgoing.frame);
                     }
                     self.consume(skip, source);
                     return Ok(Gathered::Batch { is_last: true });
@@ -312,7 +314,7 @@ impl Pump {
             Content::None => (0, outgoing.tail),
             Content::Buffered(length) => (length, outgoing.tail),
         };
-        let slices = [head, frame, &source.buffer.filled()[..content], tail].map(IoSlice::new);
+        let slices = [head, frame, source.buffer.first(content), tail].map(IoSlice::new);
         let count = ready!(Pin::new(sink).poll_write_vectored(cx, &slices))?;
         if count == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
@@ -331,7 +333,7 @@ impl Pump {
         let of_tail = count - of_head - of_frame - of_content;
         outgoing.head_written += of_head;
         outgoing.frame_written += of_frame;
-        outgoing.tail = &outgoing.tail[of_tail..];
+        outgoing.tail = outgoing.tail.get(of_tail..).unwrap_or_default();
         if outgoing.frame_written == outgoing.frame.len() {
             outgoing.frame.clear();
             outgoing.frame_written = 0;

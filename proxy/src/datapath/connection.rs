@@ -94,7 +94,7 @@ impl<'c> Connection<'c, '_> {
 
     /// The stage *route*. `length`: of the head at the front of the buffer, which is used up.
     pub(super) fn route(&mut self, length: usize, request: &mut Request<'_>) -> Result<Plan, NotForwarded> {
-        let head = &self.socket.buffer.filled()[..length];
+        let head = self.socket.buffer.first(length);
         let mut scratch = std::mem::take(&mut self.scratch.heads[0]);
         // An answer may have been made in it.
         scratch.clear();

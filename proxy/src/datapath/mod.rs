@@ -1,6 +1,9 @@
 //! The way of a request: accept → identify → admit → handshake → read head → route → connect or reuse → forward and relay →
 //! count. Each stage has a file; this one is the way itself. Accepting is the listener's (`server/worker/threads.rs`).
 
+// Peers decide most lengths here.
+#![cfg_attr(not(test), warn(clippy::expect_used, clippy::indexing_slicing))]
+
 mod admit;
 mod answer;
 mod body;

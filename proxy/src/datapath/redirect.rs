@@ -44,11 +44,11 @@ pub(super) async fn serve(
         Arrived::Nothing => return,
         Arrived::Bad(failure) => Some((failure, false)),
         Arrived::Head { length } => {
-            let asked = match redirect.asked(&client.buffer.filled()[..length], context) {
+            let asked = match redirect.asked(client.buffer.first(length), context) {
                 Asked::Kept(path) => redirect.read(path).await,
                 asked => asked,
             };
-            redirect.answer(&client.buffer.filled()[..length], asked, context, &mut out).err()
+            redirect.answer(client.buffer.first(length), asked, context, &mut out).err()
         }
     };
     if let Some((failure, is_head)) = failure {
@@ -121,7 +121,8 @@ impl Redirect {
             clock::imf_fixdate(),
             String::from_utf8_lossy(path),
         )
-        .expect("a Vec takes every write");
+        // A Vec takes every write.
+        .ok();
         Ok(())
     }
 
@@ -140,7 +141,8 @@ fn write_text(text: &[u8], to_head: bool, out: &mut Vec<u8>) {
         clock::imf_fixdate(),
         text.len(),
     )
-    .expect("a Vec takes every write");
+    // A Vec takes every write.
+    .ok();
     if !to_head {
         out.extend_from_slice(text);
     }

@@ -136,7 +136,7 @@ impl Relay {
 
     /// A whole head of `length` bytes lies at the front of the upstream's buffer.
     fn head(&mut self, length: usize, upstream: &mut Socket, may_persist: bool) -> Result<(), RelayError> {
-        let bytes = &upstream.buffer.filled()[..length];
+        let bytes = upstream.buffer.first(length);
         let mut slots = slots();
         let head = ResponseHead::parse(bytes, &mut slots, self.traits.is_head)
             .map_err(|BadResponse(why)| RelayError::Upstream(Failure::BadResponse(why)))?;

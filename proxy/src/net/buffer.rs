@@ -26,11 +26,11 @@ impl Buffer {
     }
 
     pub fn filled(&self) -> &[u8] {
-        &self.bytes[self.start..self.end]
+        self.bytes.get(self.start..self.end).unwrap_or_default()
     }
 
     pub fn filled_mut(&mut self) -> &mut [u8] {
-        &mut self.bytes[self.start..self.end]
+        self.bytes.get_mut(self.start..self.end).unwrap_or_default()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -54,6 +54,11 @@ impl Buffer {
     /// Where it can be spliced through.
     pub fn pipes(&self) -> &Pipes {
         self.buffers.pipes()
+    }
+
+    /// The first `length` bytes; there must be so many.
+    pub fn first(&self, length: usize) -> &[u8] {
+        self.filled().get(..length).unwrap_or_default()
     }
 
     /// Drops `count` bytes from the front; there must be so many.
@@ -80,7 +85,7 @@ impl Buffer {
 
     fn move_to(&mut self, size: Size) {
         let (mut bytes, size) = self.buffers.take(size);
-        bytes[..self.len()].copy_from_slice(self.filled());
+        bytes.split_at_mut(self.len()).0.copy_from_slice(self.filled());
         self.buffers.give(std::mem::replace(&mut self.bytes, bytes), self.size);
         (self.start, self.end, self.size) = (0, self.len(), size);
     }
@@ -98,7 +103,7 @@ impl Buffer {
             self.bytes.copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, self.end - self.start);
         }
-        &mut self.bytes[self.end..]
+        self.bytes.get_mut(self.end..).unwrap_or_default()
     }
 
     /// Room for at least `count` bytes behind the filled ones.
@@ -106,12 +111,12 @@ impl Buffer {
         if self.space().len() < count {
             self.bytes.grow(self.end + count);
         }
-        &mut self.bytes[self.end..]
+        self.bytes.get_mut(self.end..).unwrap_or_default()
     }
 
     /// Copies `bytes` behind the filled ones.
     pub fn extend(&mut self, bytes: &[u8]) {
-        self.space_for(bytes.len())[..bytes.len()].copy_from_slice(bytes);
+        self.space_for(bytes.len()).split_at_mut(bytes.len()).0.copy_from_slice(bytes);
         self.filled_more(bytes.len());
     }
 

@@ -225,7 +225,8 @@ impl KernelSession {
                 }
             },
             Ok(Some(Received { content_type, length })) => {
-                self.control(content_type, &bytes[..length]).map(|()| Incoming::Control)
+                let payload = bytes.get(..length).unwrap_or_default();
+                self.control(content_type, payload).map(|()| Incoming::Control)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Incoming::Nothing),
             Err(error) => match error.raw_os_error() {

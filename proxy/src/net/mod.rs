@@ -1,5 +1,8 @@
 //! Sockets and buffers.
 
+// Peers decide most lengths here.
+#![cfg_attr(not(test), warn(clippy::expect_used, clippy::indexing_slicing))]
+
 mod account;
 mod buffer;
 mod handshakes;

@@ -206,13 +206,13 @@ impl Session {
         if first.len() >= RECORD_CONTENT_BYTES || parts.peek().is_none() {
             self.outgoing.want(if first.len() > RECORD_CONTENT_BYTES { Size::Large } else { Size::Record });
             let taken = first.len().min(content_that_fits(self.outgoing.space().len()));
-            return self.grant(Intent::Send(&first[..taken])).map(|()| taken);
+            return self.grant(Intent::Send(first.get(..taken).unwrap_or_default())).map(|()| taken);
         }
         // What belongs together goes in one record.
         let mut gathered = Buffer::new(&self.buffers);
         for part in [first].into_iter().chain(parts) {
             let taken = part.len().min(RECORD_CONTENT_BYTES - gathered.len());
-            gathered.extend(&part[..taken]);
+            gathered.extend(part.get(..taken).unwrap_or_default());
         }
         self.grant(Intent::Send(gathered.filled())).map(|()| gathered.len())
     }
@@ -306,7 +306,7 @@ impl Session {
             return Poll::Ready(Err(invalid(Error::General("a handshake message is too long".into()))));
         }
         let most = most.min(space.len());
-        let mut to = ReadBuf::new(&mut space[..most]);
+        let mut to = ReadBuf::new(space.split_at_mut(most).0);
         let polled = Pin::new(&mut self.tcp).poll_read(cx, &mut to);
         let count = to.filled().len();
         self.incoming.filled_more(count);
@@ -331,7 +331,7 @@ impl AsyncRead for Session {
             false => Poll::Ready(Ok(())),
         };
         let count = content.len().min(to.remaining());
-        to.put_slice(&content.filled()[..count]);
+        to.put_slice(content.first(count));
         content.consume(count);
         session.ahead = content;
         filled

@@ -124,7 +124,7 @@ impl Pump {
             outgoing.content = Content::buffered(length);
         } else if length <= GATHER_BYTES {
             open_chunk(length, &mut outgoing.frame);
-            outgoing.frame.extend_from_slice(&source.buffer.filled()[..length]);
+            outgoing.frame.extend_from_slice(source.buffer.first(length));
             outgoing.frame.extend_from_slice(b"\r\n");
             self.consume(length, source);
         } else {
