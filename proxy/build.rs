@@ -1,4 +1,5 @@
-//! Embeds the XDP program that `cargo xtask build` left in cargo's target directory, when there is one.
+//! Embeds the XDP program that `cargo xtask build` left in cargo's target directory, when there is
+//! one.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,8 @@ fn main() -> io::Result<()> {
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or(io::ErrorKind::NotFound)?);
     let triple = env::var_os("TARGET").unwrap_or_default();
     let folder = target_dir(&out, &triple).ok_or(io::ErrorKind::NotFound)?.join("bpf");
-    // The folder is watched, not the file: cargo takes a missing file for one that has just changed, every time.
+    // The folder is watched, not the file: cargo takes a missing file for one that has just
+    // changed, every time.
     fs::create_dir_all(&folder)?;
     println!("cargo::rerun-if-changed={}", folder.display());
     let object = folder.join("hookgate-guard.o");

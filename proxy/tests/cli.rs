@@ -1,5 +1,5 @@
-//! The command line's exit codes: 0 fine, 1 it failed, 2 usage. That these tests are here also makes
-//! `cargo test` build the binary, which the tests in `tests/` drive.
+//! The command line's exit codes: 0 fine, 1 it failed, 2 usage. That these tests are here also
+//! makes `cargo test` build the binary, which the tests in `tests/` drive.
 
 use std::path::Path;
 use std::process::{Command, Output};

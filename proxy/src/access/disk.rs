@@ -12,7 +12,8 @@ use zeroize::Zeroizing;
 
 use super::{Access, MAX_STATE_BYTES, MachineRoots, State, StateFile};
 
-/// Where distributions keep all of their roots in one file: Debian and its kin, Fedora and its kin, others.
+/// Where distributions keep all of their roots in one file: Debian and its kin, Fedora and its kin,
+/// others.
 const BUNDLES: [&str; 3] =
     ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 
@@ -80,8 +81,9 @@ pub fn open(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// The same for a file below `folder` where others may write: no link below it is followed, and no file that has a second
-/// name is opened. Either could lead to a file that they may not read themselves.
+/// The same for a file below `folder` where others may write: no link below it is followed, and no
+/// file that has a second name is opened. Either could lead to a file that they may not read
+/// themselves.
 ///
 /// Errors: also when `path` is not below `folder`.
 pub fn open_below(folder: &Path, path: &Path) -> io::Result<File> {
@@ -202,8 +204,8 @@ fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Creates a file in place of whatever has its name: a process that was killed has left it, or another user of the folder
-/// put a link there, through which nothing may be written.
+/// Creates a file in place of whatever has its name: a process that was killed has left it, or
+/// another user of the folder put a link there, through which nothing may be written.
 pub fn create_anew(path: &Path, mode: u32) -> io::Result<File> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),

@@ -40,7 +40,8 @@ impl MachineRoots {
     }
 }
 
-/// A folder whose files outlive the process: nobody else reads them, and each is replaced as a whole. May block.
+/// A folder whose files outlive the process: nobody else reads them, and each is replaced as a
+/// whole. May block.
 pub trait State: Send + Sync {
     /// Makes the folder, and that one above it, where they are missing.
     fn prepare(&self) -> io::Result<()>;

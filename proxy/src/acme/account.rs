@@ -18,7 +18,8 @@ pub(super) async fn account(acme: &Acme, store: &Store, client: &Client) -> Resu
     }
 }
 
-/// The account that is kept; `None` where there is none, or the authority does not know it any more.
+/// The account that is kept; `None` where there is none, or the authority does not know it any
+/// more.
 pub(super) async fn existing(
     acme: &Acme,
     store: &Store,

@@ -136,7 +136,8 @@ impl Run<'_> {
         let attempts = Attempts { last: Some(clock::now().as_second()), ..attempts };
         let mut memory = self.memory.borrow_mut();
         (memory.attempts, memory.eager) = (attempts, false);
-        // That nothing can be kept is told where it matters: before the next order, and of the certificate.
+        // That nothing can be kept is told where it matters: before the next order, and of the
+        // certificate.
         let _ = self.renewal.store.store_attempts(attempts);
     }
 
@@ -146,8 +147,8 @@ impl Run<'_> {
         if let Some(certificate) = self.got_by_another() {
             return Ok(certificate);
         }
-        // Until it has gone well it counts as gone wrong: whoever is killed on the way does not ask again at once. And
-        // where nothing can be kept, nothing is asked for.
+        // Until it has gone well it counts as gone wrong: whoever is killed on the way does not ask
+        // again at once. And where nothing can be kept, nothing is asked for.
         let before = self.memory.borrow().attempts;
         let failures = before.failures.saturating_add(1);
         store.store_attempts(Attempts {
@@ -172,7 +173,8 @@ impl Run<'_> {
         Ok(certificate)
     }
 
-    /// What another process has kept since this one looked, a takeover's for example. One that cannot be used is none.
+    /// What another process has kept since this one looked, a takeover's for example. One that
+    /// cannot be used is none.
     fn got_by_another(&self) -> Option<Certificate> {
         let kept = self.renewal.store.certificate().ok()??;
         let is_newer = self.current().is_none_or(|current| kept.not_after > current.not_after);
@@ -199,7 +201,8 @@ impl Run<'_> {
         }
     }
 
-    /// Keeps what was got. A full disk takes no certificate away, and makes nobody ask for another one.
+    /// Keeps what was got. A full disk takes no certificate away, and makes nobody ask for another
+    /// one.
     fn keep(&self) {
         let mut memory = self.memory.borrow_mut();
         let Some(pem) = memory.unkept.take() else { return };
@@ -210,7 +213,8 @@ impl Run<'_> {
         }
     }
 
-    /// Asks the authority when it wants the certificate renewed, if there is one and it is time to ask.
+    /// Asks the authority when it wants the certificate renewed, if there is one and it is time to
+    /// ask.
     async fn ask_when_to_renew(&self) {
         let Some(current) = self.current() else { return };
         let now = clock::now().as_second();

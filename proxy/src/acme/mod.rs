@@ -1,4 +1,5 @@
-//! Certificates from an authority that speaks ACME (RFC 8555): got, kept and renewed without anybody doing anything.
+//! Certificates from an authority that speaks ACME (RFC 8555): got, kept and renewed without
+//! anybody doing anything.
 
 mod account;
 mod attempt;

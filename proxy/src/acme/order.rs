@@ -49,8 +49,8 @@ fn remedy(challenge: &Challenge) -> &'static str {
     }
 }
 
-/// Gets a certificate: its key and chain, in one PEM text. `replaces`: the one in whose place it comes, where the
-/// authority wants to know.
+/// Gets a certificate: its key and chain, in one PEM text. `replaces`: the one in whose place it
+/// comes, where the authority wants to know.
 pub(super) async fn issue(
     account: &Account,
     acme: &Acme,

@@ -77,7 +77,8 @@ pub(super) fn printable(text: &impl ToString) -> String {
     if characters.next().is_some() { shown + "…" } else { shown }
 }
 
-/// What is said of an authority's problem document, and whether only the operator can mend it; `None`: it is none.
+/// What is said of an authority's problem document, and whether only the operator can mend it;
+/// `None`: it is none.
 pub fn explain(document: &[u8]) -> Option<(String, bool)> {
     let problem: Problem = serde_json::from_slice(document).ok()?;
     let failure = Failure::from(Error::Api(problem));

@@ -38,7 +38,8 @@ impl RenewalInfo {
         self.of == der(certificate)
     }
 
-    /// Asks the authority; `before` is what it said last. A moment that was chosen stays while its window does.
+    /// Asks the authority; `before` is what it said last. A moment that was chosen stays while its
+    /// window does.
     pub(super) async fn ask(
         account: &Account,
         certificate: &Certificate,
@@ -62,7 +63,8 @@ impl RenewalInfo {
         })
     }
 
-    /// The name by which the authority knows the certificate, where it wants to hear that it is being replaced.
+    /// The name by which the authority knows the certificate, where it wants to hear that it is
+    /// being replaced.
     pub(super) fn replaced(&self, certificate: &Certificate) -> Option<CertificateIdentifier<'static>> {
         self.window.and_then(|_| identifier(certificate))
     }

@@ -8,7 +8,8 @@ use super::store::Attempts;
 /// After the first failure; doubled by each further one, up to [`MAX_DELAY`].
 const RETRY: Duration = Duration::from_secs(60);
 const MAX_DELAY: Duration = Duration::from_secs(6 * 3600);
-/// So long after a certificate no other is asked for, or a quarter of its lifetime if that is shorter.
+/// So long after a certificate no other is asked for, or a quarter of its lifetime if that is
+/// shorter.
 const MIN_DELAY_SECONDS: i64 = 3600;
 
 /// A certificate's lifetime.
@@ -34,9 +35,9 @@ impl Lifetime {
     }
 }
 
-/// When the authority is to be asked for a certificate. `current`: the one in force, if it has every name; `suggested`:
-/// when its authority wants it renewed; `eager`: the operator has started or reloaded, and may have mended what failed;
-/// `random`: from 0 to 1.
+/// When the authority is to be asked for a certificate. `current`: the one in force, if it has
+/// every name; `suggested`: when its authority wants it renewed; `eager`: the operator has started
+/// or reloaded, and may have mended what failed; `random`: from 0 to 1.
 pub(super) fn due(
     current: Option<Lifetime>,
     suggested: Option<i64>,
@@ -106,7 +107,8 @@ mod tests {
             (Some(LIFETIME), Some(1001 * DAY), never, false, 1001 * DAY),
             (Some(LIFETIME), Some(1070 * DAY), never, false, 1070 * DAY),
             (Some(LIFETIME), Some(2000 * DAY), never, false, 1090 * DAY - 90 * DAY / 8),
-            // One was just got and seems due again: a wrong clock, or an authority that says so each time.
+            // One was just got and seems due again: a wrong clock, or an authority that says so
+            // each time.
             (Some(LIFETIME), Some(0), attempts(1000 * DAY, 0, None), true, 1000 * DAY + 3600),
             (Some(short), Some(0), attempts(0, 0, None), false, 5),
             // Other names than before.

@@ -110,8 +110,8 @@ impl Store {
         Ok(pem.map(|pem| Certificate::from_pem(&pem, &self.certificate_path())).transpose()?)
     }
 
-    /// The longest-lived certificate for all of `names` that another authority has given: it serves until this one
-    /// gives one. Those that cannot be used are left out.
+    /// The longest-lived certificate for all of `names` that another authority has given: it serves
+    /// until this one gives one. Those that cannot be used are left out.
     pub(super) fn fallback_certificate(&self, names: &[String], now: i64) -> Option<Certificate> {
         let others = self.state.certificates_beside().ok()?;
         let others = others.iter().filter_map(|pem| Certificate::from_pem(pem, &self.folder).ok());
@@ -181,8 +181,8 @@ fn at(path: &Path) -> impl Fn(io::Error) -> BadState {
     move |error| BadState::Io { path: path.to_owned(), error }
 }
 
-/// Where that authority's part of `[acme] state` lies: accounts and certificates of one are nothing to another, also
-/// when they take turns.
+/// Where that authority's part of `[acme] state` lies: accounts and certificates of one are nothing
+/// to another, also when they take turns.
 pub fn folder(acme: &config::Acme) -> PathBuf {
     acme.state.join(folder_name(&acme.directory))
 }

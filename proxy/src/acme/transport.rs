@@ -60,7 +60,8 @@ pub(super) struct AcmeTransport {
 /// A request on its way, and where its answer goes.
 type PendingRequest = (Request<BodyWrapper<Bytes>>, oneshot::Sender<Result<Response<Bytes>, Unanswered>>);
 
-/// What hands requests to a [`AcmeTransport`]; it may be on another thread, which connections may not.
+/// What hands requests to a [`AcmeTransport`]; it may be on another thread, which connections may
+/// not.
 #[derive(Clone)]
 pub(super) struct Client(mpsc::Sender<PendingRequest>);
 
@@ -97,7 +98,8 @@ impl AcmeTransport {
         *self.tls.lock().unwrap_or_else(PoisonError::into_inner) = tls;
     }
 
-    /// When the authority wants to be asked again, in Unix time, if it has said so since this was asked last.
+    /// When the authority wants to be asked again, in Unix time, if it has said so since this was
+    /// asked last.
     pub(super) fn take_not_before(&self) -> Option<i64> {
         self.not_before.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -175,8 +177,8 @@ impl AcmeTransport {
     }
 }
 
-/// When an authority that refuses wants to be asked again, if it says so: at most a day after `now`. Times are seconds of
-/// Unix time.
+/// When an authority that refuses wants to be asked again, if it says so: at most a day after
+/// `now`. Times are seconds of Unix time.
 pub fn not_before(answer: &http_client::Response, now: i64) -> Option<i64> {
     let after = answer.field("retry-after").filter(|_| answer.status >= 400)?;
     let until = match after.parse::<i64>() {

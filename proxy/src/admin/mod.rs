@@ -1,5 +1,5 @@
-//! Health, metrics and status over plain HTTP: on an address, for this machine, its monitoring and a browser; on a socket,
-//! for the command line.
+//! Health, metrics and status over plain HTTP: on an address, for this machine, its monitoring and
+//! a browser; on a socket, for the command line.
 
 mod answer;
 mod host;
@@ -38,7 +38,8 @@ pub trait Pages: Send + Sync {
     ///
     /// Errors: who has to read the guard's counters does not answer.
     fn stats(&self) -> Result<Document, String>;
-    /// The document of `/status.json`, with that upstream alone or without such a choice; `None`: it is not allowed.
+    /// The document of `/status.json`, with that upstream alone or without such a choice; `None`:
+    /// it is not allowed.
     fn status(&self, upstream: Option<&[u8]>) -> Option<status::Document>;
     /// The latest requests, those after that number.
     fn deliveries(&self, after: u64) -> Vec<Delivery>;
@@ -103,7 +104,8 @@ pub async fn serve(listener: Listener, pages: Arc<dyn Pages>) {
                     let _ =
                         timeout(REQUEST_TIMEOUT, answer(stream, pages, origin, &places, registration)).await;
                 });
-                // It reads what it is sent before so many others are accepted that it has to make room.
+                // It reads what it is sent before so many others are accepted that it has to make
+                // room.
                 yield_now().await;
             }
             Err(_) => sleep(ACCEPT_PAUSE).await,

@@ -11,7 +11,8 @@ pub(super) fn html() -> String {
     PAGE.replacen("{style}", STYLE, 1).replacen("{script}", SCRIPT, 1)
 }
 
-/// Its Content-Security-Policy: nothing but this very style and script, and no other place than this one.
+/// Its Content-Security-Policy: nothing but this very style and script, and no other place than
+/// this one.
 pub(super) fn policy() -> String {
     format!(
         "default-src 'none'; style-src '{}'; script-src '{}'; connect-src 'self'; img-src data:; base-uri 'none'; \

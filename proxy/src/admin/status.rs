@@ -5,7 +5,8 @@ use serde::Serialize;
 use crate::observe::Delivery;
 use crate::stats;
 
-/// `/status.json`, version 1: fields are added, never renamed or removed. Times are RFC 3339 in UTC.
+/// `/status.json`, version 1: fields are added, never renamed or removed. Times are RFC 3339 in
+/// UTC.
 #[derive(Debug, Serialize)]
 pub struct Document {
     pub version: u32,

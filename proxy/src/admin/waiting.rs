@@ -3,8 +3,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::task::AbortHandle;
 
-/// Connections that have no place yet, most of them silent. There are at most so many: the oldest makes room for a new
-/// one, so that none has to wait until others say something or give up.
+/// Connections that have no place yet, most of them silent. There are at most so many: the oldest
+/// makes room for a new one, so that none has to wait until others say something or give up.
 const MAX_WAITING: usize = 128;
 
 #[derive(Clone, Default)]

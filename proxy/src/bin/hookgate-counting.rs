@@ -1,4 +1,5 @@
-//! The `hookgate` binary with an allocator that counts: for the test that a warm request takes no memory.
+//! The `hookgate` binary with an allocator that counts: for the test that a warm request takes no
+//! memory.
 
 use std::process::ExitCode;
 

@@ -46,7 +46,8 @@ fn clients(config: &Config) -> Vec<Fault> {
     wildcards.collect()
 }
 
-/// The certificate of a pair, if it can be used, and all that is wrong with it. `at`: the table that has the pair's keys.
+/// The certificate of a pair, if it can be used, and all that is wrong with it. `at`: the table
+/// that has the pair's keys.
 pub fn examine(at: &Key, pair: &Pair, now: Timestamp) -> (Option<Certificate>, Vec<Fault>) {
     match tls::load(pair, &Disk) {
         Ok(certificate) => {

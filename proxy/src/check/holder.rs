@@ -137,7 +137,8 @@ pub(super) fn holders(address: SocketAddr) -> Vec<Holder> {
     if seen.is_empty() { hidden_hookgates(&owners) } else { seen }
 }
 
-/// The hookgates of these users that show their descriptors to root alone, as each does once it runs.
+/// The hookgates of these users that show their descriptors to root alone, as each does once it
+/// runs.
 fn hidden_hookgates(owners: &[u32]) -> Vec<Holder> {
     let is_hidden = |holder: &Holder| {
         let hides = fs::read_dir(holder.process().join("fd")).is_err();
@@ -169,7 +170,8 @@ fn pids() -> impl Iterator<Item = u32> {
     processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
-/// The sockets that listen on a matching address and their owners' user ids, from a table of proc_net_tcp(5).
+/// The sockets that listen on a matching address and their owners' user ids, from a table of
+/// proc_net_tcp(5).
 fn listening(table: &str, is_it: impl Fn(SocketAddr) -> bool) -> Vec<(String, u32)> {
     const LISTEN: &str = "0A";
     let rows = table.lines().skip(1).filter_map(|row| {

@@ -1,4 +1,5 @@
-//! What keeps a configuration from working, without starting: in its text, in the files that it names, on this machine.
+//! What keeps a configuration from working, without starting: in its text, in the files that it
+//! names, on this machine.
 
 mod certificates;
 mod dns;
@@ -61,8 +62,8 @@ pub fn check(files: &Files, may_lock_out: bool) -> Checked {
     Checked { config, problems }
 }
 
-/// The same before a start: the configuration to start with, and what is wrong with it all the same. `inherits_sockets`:
-/// whoever holds the ports hands them over.
+/// The same before a start: the configuration to start with, and what is wrong with it all the
+/// same. `inherits_sockets`: whoever holds the ports hands them over.
 ///
 /// Errors: all that is wrong, when it can't start.
 pub fn before_start(
@@ -151,7 +152,8 @@ pub fn rest(config: &Config) -> Option<String> {
         .map(|error| error.to_string())
 }
 
-/// Those of the text, and `faults` in their places; without what may only follow from a value that is wrong.
+/// Those of the text, and `faults` in their places; without what may only follow from a value that
+/// is wrong.
 fn merged(files: &Files, mut problems: Vec<Problem>, faults: Vec<Fault>) -> Vec<Problem> {
     let told: HashSet<String> = problems.iter().filter_map(|problem| problem.key.clone()).collect();
     let mut faults = faults.into_iter().filter(|fault| !fault.key.is_in(&told)).peekable();

@@ -15,7 +15,8 @@ use super::holder::{Holder, holders, socket_holders};
 use crate::config::{Config, Key, Severity};
 use crate::server;
 
-/// A hookgate that was killed lets go of its listeners a moment after it is gone for those who waited for its end.
+/// A hookgate that was killed lets go of its listeners a moment after it is gone for those who
+/// waited for its end.
 const LETTING_GO: Duration = Duration::from_secs(2);
 
 /// Returns once nobody has what this configuration listens on, or after [`LETTING_GO`].
@@ -42,8 +43,8 @@ pub(super) fn faults(config: &Config, is_accepted: impl Fn(&Holder) -> bool) -> 
     addresses.filter_map(|(key, address)| port(key, address, &is_accepted).err()).chain(socket).collect()
 }
 
-/// Of the first address at which this configuration's hookgate listens already: nothing that is wrong, unless one is to
-/// start. `file`: the configuration's, by which that is known.
+/// Of the first address at which this configuration's hookgate listens already: nothing that is
+/// wrong, unless one is to start. `file`: the configuration's, by which that is known.
 pub(super) fn already_running(config: &Config, file: &Path) -> Option<Fault> {
     addresses(config).into_iter().find_map(|(key, address)| {
         let ours = port(key.clone(), address, |holder| holder.runs(file)).ok();
@@ -55,7 +56,8 @@ pub(super) fn already_running(config: &Config, file: &Path) -> Option<Fault> {
     })
 }
 
-/// All of TCP that the proxy listens on, and where it is written; without what it leaves out on a machine without IPv6.
+/// All of TCP that the proxy listens on, and where it is written; without what it leaves out on a
+/// machine without IPv6.
 pub fn addresses(config: &Config) -> Vec<(Key, SocketAddr)> {
     let listen = &config.listen;
     let admin = config.admin_listen();

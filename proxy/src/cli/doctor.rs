@@ -1,4 +1,5 @@
-//! `hookgate doctor`: what this machine can do, what is misconfigured, where messages are being lost.
+//! `hookgate doctor`: what this machine can do, what is misconfigured, where messages are being
+//! lost.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -46,7 +47,8 @@ fn examine(file: &ConfigFile) -> anyhow::Result<Vec<Finding>> {
     Ok(findings)
 }
 
-/// Where connections are lost, by the running proxy's figures. Where it is silent, that is a failure, and the pins tell.
+/// Where connections are lost, by the running proxy's figures. Where it is silent, that is a
+/// failure, and the pins tell.
 fn traffic(config: &Config, source: &Source) -> Vec<Finding> {
     match source.read() {
         Ok(Reading { document, silence }) => {

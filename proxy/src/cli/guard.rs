@@ -10,7 +10,8 @@ use crate::prefixes::Table;
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Attach the program, or replace the running one without a gap; it stays when this command ends
+    /// Attach the program, or replace the running one without a gap; it stays when this command
+    /// ends
     Attach(Consent),
     /// Detach the program and forget its counters
     Detach,

@@ -11,9 +11,11 @@ use crate::nginx::{Imported, import};
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Print the hookgate.toml that nginx's configuration amounts to, and what could not be carried over
+    /// Print the hookgate.toml that nginx's configuration amounts to, and what could not be carried
+    /// over
     Nginx {
-        /// nginx.conf, or the files of the sites and maps that matter; what they include is read too
+        /// nginx.conf, or the files of the sites and maps that matter; what they include is read
+        /// too
         #[arg(value_name = "FILE", required = true)]
         files: Vec<PathBuf>,
     },

@@ -10,7 +10,8 @@ use super::{Cli, print};
 
 #[derive(Debug, Args)]
 pub struct Options {
-    /// Write hookgate.1 and a page for each command into this folder, instead of printing hookgate.1
+    /// Write hookgate.1 and a page for each command into this folder, instead of printing
+    /// hookgate.1
     #[arg(value_name = "FOLDER")]
     folder: Option<PathBuf>,
 }

@@ -149,13 +149,14 @@ impl ConfigFile {
         self.0.as_deref().unwrap_or(Path::new(config::DEFAULT_PATH))
     }
 
-    /// Errors: the file can't be read or is no valid configuration, also when it is the default one.
+    /// Errors: the file can't be read or is no valid configuration, also when it is the default
+    /// one.
     fn load(&self) -> anyhow::Result<Config> {
         Ok(Config::load(self.path())?)
     }
 
-    /// For commands that also work without a configuration: where there is neither `--config` nor a file at the
-    /// default path, the defaults hold.
+    /// For commands that also work without a configuration: where there is neither `--config` nor a
+    /// file at the default path, the defaults hold.
     fn load_or_defaults(&self) -> anyhow::Result<Config> {
         if self.is_absent()? { Ok(Config::absent()) } else { self.load() }
     }
@@ -204,7 +205,8 @@ fn print(text: &str) -> io::Result<()> {
     is_read(text).map(drop)
 }
 
-/// To standard error, where a command reports what is not its result. A closed one is ignored: there is no other place.
+/// To standard error, where a command reports what is not its result. A closed one is ignored:
+/// there is no other place.
 fn print_error(text: &str) {
     io::stderr().write_all(text.as_bytes()).ok();
 }

@@ -178,7 +178,8 @@ fn refuse(
     bail!("{registry}: the prefixes in force stay: {why}")
 }
 
-/// Stores the refresh, so that every later start begins with it, and has whoever runs now take it over.
+/// Stores the refresh, so that every later start begins with it, and has whoever runs now take it
+/// over.
 fn put_in_force(config: &Config, standing: &PrefixState) -> anyhow::Result<String> {
     let path = &config.prefixes.state;
     if let Some(refresh) = &standing.refresh {

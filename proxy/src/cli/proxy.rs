@@ -1,5 +1,5 @@
-//! What the command line asks of the running proxy, over its admin socket. Whatever state that is in, the answer is there in
-//! time, or an error.
+//! What the command line asks of the running proxy, over its admin socket. Whatever state that is
+//! in, the answer is there in time, or an error.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Read as _, Write as _};
@@ -10,8 +10,8 @@ use std::time::Duration;
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::time::Instant;
 
-/// How long the proxy may take to answer: longer than it gives itself, and short enough for a command that has something
-/// else to ask to end within 10 s.
+/// How long the proxy may take to answer: longer than it gives itself, and short enough for a
+/// command that has something else to ask to end within 10 s.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(6);
 
 /// Where the proxy answers.
@@ -130,7 +130,8 @@ fn connect(place: &Place, timeout: Duration) -> io::Result<Socket> {
 
 /// All that comes before the other end closes.
 ///
-/// Errors: [`ErrorKind::TimedOut`] or [`ErrorKind::WouldBlock`] when that is not done at `deadline`, however much has come.
+/// Errors: [`ErrorKind::TimedOut`] or [`ErrorKind::WouldBlock`] when that is not done at
+/// `deadline`, however much has come.
 fn read_to_end(stream: &mut Socket, deadline: Instant) -> io::Result<String> {
     let (mut answer, mut part) = (Vec::new(), vec![0; 64 * 1024]);
     loop {

@@ -11,7 +11,8 @@ use crate::server::{self, Start};
 pub struct Options {
     #[command(flatten)]
     consent: Consent,
-    /// Take the place of the hookgate that runs with this configuration, without a refused connection
+    /// Take the place of the hookgate that runs with this configuration, without a refused
+    /// connection
     #[arg(long)]
     takeover: bool,
 }

@@ -128,8 +128,9 @@ fn remove(host: &str, path: &Path) -> anyhow::Result<()> {
     Ok(print(&told(&config)?)?)
 }
 
-/// Edits one of the configuration's files, for `host` alone, if what comes of it is a valid configuration; which that
-/// is, and the file's path. `edit` returns all files, and the path and new text of the one that it has changed.
+/// Edits one of the configuration's files, for `host` alone, if what comes of it is a valid
+/// configuration; which that is, and the file's path. `edit` returns all files, and the path and
+/// new text of the one that it has changed.
 fn change(
     path: &Path,
     host: &str,
@@ -178,7 +179,8 @@ fn told(config: &Config) -> anyhow::Result<String> {
     }
 }
 
-/// Goes the way to `host` once; a way that is not open is no failure, since the upstream may come later.
+/// Goes the way to `host` once; a way that is not open is no failure, since the upstream may come
+/// later.
 fn try_out(host: &str, config: &Config) -> anyhow::Result<()> {
     let Some(upstream) = config.upstreams.iter().find(|upstream| upstream.name == host) else {
         return Ok(());

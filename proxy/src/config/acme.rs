@@ -20,7 +20,8 @@ const MAX_DOMAINS: usize = 100;
 /// `[acme]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Acme {
-    /// The names that the certificate has, in lower case. Empty: none is asked for, and only `webroot` counts.
+    /// The names that the certificate has, in lower case. Empty: none is asked for, and only
+    /// `webroot` counts.
     pub domains: Vec<String>,
     pub contact: Vec<String>,
     /// The authority's directory, an https URL.

@@ -2,7 +2,8 @@ use std::num::NonZeroU64;
 
 use serde::{Deserialize, Serialize};
 
-/// The most bytes that a request's body may have. As a number, also in a configuration, 0 is no limit.
+/// The most bytes that a request's body may have. As a number, also in a configuration, 0 is no
+/// limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "u64", into = "u64")]
 pub struct BodyLimit(Option<NonZeroU64>);

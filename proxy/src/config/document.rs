@@ -1,4 +1,5 @@
-//! Reads TOML tables key by key, and collects every problem with its place instead of stopping at the first.
+//! Reads TOML tables key by key, and collects every problem with its place instead of stopping at
+//! the first.
 
 use std::borrow::Cow;
 use std::cell::{Cell, OnceCell, RefCell};
@@ -108,7 +109,8 @@ impl<'t> Document<'t> {
         });
     }
 
-    /// Whether `key` was found wrong so far: what follows from its default may only follow from that.
+    /// Whether `key` was found wrong so far: what follows from its default may only follow from
+    /// that.
     pub(super) fn is_wrong(&self, key: &str) -> bool {
         self.problems.borrow().iter().any(|problem| problem.key.as_deref() == Some(key))
     }
@@ -159,8 +161,8 @@ impl<'d> Section<'d> {
         }
     }
 
-    /// All of a table's entries as (key, its place, its own section), in the order of the file: for tables whose
-    /// keys are the user's.
+    /// All of a table's entries as (key, its place, its own section), in the order of the file: for
+    /// tables whose keys are the user's.
     pub(super) fn entries(&mut self) -> Vec<(&'d str, Range<usize>, Section<'d>)> {
         let Some(table) = self.table.take() else { return Vec::new() };
         let mut entries: Vec<_> = table.iter().collect();
@@ -180,7 +182,8 @@ impl<'d> Section<'d> {
         entries.into_iter().map(entry).collect()
     }
 
-    /// The keys of the tables inside this one, each the first in the one before it, with dots between them.
+    /// The keys of the tables inside this one, each the first in the one before it, with dots
+    /// between them.
     pub(super) fn tables_inside(&self) -> String {
         let first = |table: &'d DeTable<'d>| {
             table.iter().find_map(|(key, value)| Some((key.get_ref(), value.get_ref().as_table()?)))
@@ -223,14 +226,15 @@ impl<'d> Section<'d> {
         self.table.is_some_and(|table| table.contains_key(key))
     }
 
-    /// Whether `key` is written in it, or a slip of it, which is told as an unknown key. Whatever else may be written has
-    /// to be asked for before.
+    /// Whether `key` is written in it, or a slip of it, which is told as an unknown key. Whatever
+    /// else may be written has to be asked for before.
     pub(super) fn seems_to_have(&self, key: &str) -> bool {
         let is_slip = |name: &str| !self.asked.contains(&name) && nearest(name, &[key]).is_some();
         self.has(key) || self.table.is_some_and(|table| table.iter().any(|(name, _)| is_slip(name.get_ref())))
     }
 
-    /// The value under `key` as `read` makes it out; `None` when absent or wrong (which is then a problem).
+    /// The value under `key` as `read` makes it out; `None` when absent or wrong (which is then a
+    /// problem).
     pub(super) fn value<T>(
         &mut self,
         key: &'static str,
@@ -240,7 +244,8 @@ impl<'d> Section<'d> {
         self.checked(key, value.span(), read(value.get_ref()))
     }
 
-    /// The array under `key`, each element as `read` makes it out; `None` when one of them is wrong.
+    /// The array under `key`, each element as `read` makes it out; `None` when one of them is
+    /// wrong.
     pub(super) fn list<T>(
         &mut self,
         key: &'static str,

@@ -1,5 +1,5 @@
-//! Puts a host into the text of a configuration file, or takes it out. Every other byte stays as it is: the parser only
-//! says where things lie.
+//! Puts a host into the text of a configuration file, or takes it out. Every other byte stays as it
+//! is: the parser only says where things lie.
 
 use std::ops::Range;
 
@@ -39,8 +39,8 @@ pub fn add(text: &str, host: &str, keys: &InlineTable) -> Result<String, TomlErr
     }
 }
 
-/// `text` without `host`, in whatever case it is written; `None` when it is not in it. Comments above the host stay,
-/// those on its own lines go.
+/// `text` without `host`, in whatever case it is written; `None` when it is not in it. Comments
+/// above the host stay, those on its own lines go.
 ///
 /// Errors: it is not TOML.
 pub fn remove(text: &str, host: &str) -> Result<Option<String>, TomlError> {
@@ -79,7 +79,8 @@ fn rewritten(
     Ok([&text[..at.start], value.to_string().trim(), &text[at.end..]].concat())
 }
 
-/// Where the last statement in the table's own body ends; tables below it that have headers are not in its body.
+/// Where the last statement in the table's own body ends; tables below it that have headers are not
+/// in its body.
 fn last_end(table: &Table) -> usize {
     let end = |item: &Item| match item {
         Item::Table(below) if below.position().is_some() => 0,

@@ -24,7 +24,8 @@ impl Lines {
         Self { starts: std::iter::once(0).chain(newlines.map(|at| at + 1)).collect() }
     }
 
-    /// The place of a byte of the same text; the end of the text, if that is nearer or it is none that a character begins with.
+    /// The place of a byte of the same text; the end of the text, if that is nearer or it is none
+    /// that a character begins with.
     pub(super) fn place(&self, text: &str, offset: usize) -> Place {
         let before = text.get(..offset).unwrap_or(text);
         let line = self.starts.partition_point(|start| *start <= before.len());

@@ -31,7 +31,8 @@ impl<'f> Places<'f> {
         Self { main: files.path(), files: files.all().map(Text::of).collect() }
     }
 
-    /// The file that has `key`, and where its value lies; where it is not written, the table that would have it.
+    /// The file that has `key`, and where its value lies; where it is not written, the table that
+    /// would have it.
     pub fn find(&self, key: &Key) -> (PathBuf, Option<Place>) {
         let nearest = self.files.iter().map(|text| (text, text.find(key)));
         // Of several that come as near, the first.

@@ -78,8 +78,8 @@ impl Prefixes {
         self.refresh.is_some_and(|every| every < HOUR) && !self.registry.is_own()
     }
 
-    /// The prefixes as they stand, and what is wrong with the state file if it can't be used: the configured list
-    /// stands alone then.
+    /// The prefixes as they stand, and what is wrong with the state file if it can't be used: the
+    /// configured list stands alone then.
     ///
     /// Errors: the configured list can't be read.
     pub fn load(&self) -> Result<(PrefixState, Option<BadState>), FileError> {

@@ -10,8 +10,8 @@ use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
 use super::attributes;
 use crate::access;
 
-/// The right to edit, until it is dropped. It lies on the configuration's folder: that stays the same file when those
-/// in it are replaced.
+/// The right to edit, until it is dropped. It lies on the configuration's folder: that stays the
+/// same file when those in it are replaced.
 #[derive(Debug)]
 pub struct EditLock {
     _folder: File,

@@ -51,7 +51,8 @@ pub(super) fn share(value: &DeValue<'_>) -> Result<f64, String> {
     share.filter(|s| (0.0..=1.0).contains(s)).ok_or_else(|| "must be between 0.0 and 1.0".into())
 }
 
-/// A duration such as `"250ms"`, `"5s"`, `"1m30s"`, `"24h"` or `"7d"`; zero and more than a year are refused.
+/// A duration such as `"250ms"`, `"5s"`, `"1m30s"`, `"24h"` or `"7d"`; zero and more than a year
+/// are refused.
 pub(super) fn duration(value: &DeValue<'_>) -> Result<Duration, String> {
     const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
     let wrong = || "must be a duration such as \"250ms\", \"5s\", \"2m\" or \"24h\"".to_owned();

@@ -1,4 +1,5 @@
-//! Which connections may proceed: never more than the machine can carry, and Meta's always before others'.
+//! Which connections may proceed: never more than the machine can carry, and Meta's always before
+//! others'.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -29,7 +30,8 @@ struct Counts {
 }
 
 impl Admission {
-    /// `reserved_for_meta`: a share of `most`; `per_source`: `None` for a quarter of what strangers may use.
+    /// `reserved_for_meta`: a share of `most`; `per_source`: `None` for a quarter of what strangers
+    /// may use.
     pub fn new(most: usize, reserved_for_meta: f64, per_source: Option<usize>) -> Self {
         let most_of_strangers = most - (most as f64 * reserved_for_meta).ceil() as usize;
         Self {
@@ -59,7 +61,8 @@ impl Admission {
                 Some(place.ok_or(ConnectionRefusal::PerSource)?)
             }
         };
-        // Last: a stranger who is refused must not have had, for a moment, what a connection of Meta's needed.
+        // Last: a stranger who is refused must not have had, for a moment, what a connection of
+        // Meta's needed.
         let total = Place::take(counts, |counts, _| &counts.total, class, self.most);
         let total = total.ok_or(ConnectionRefusal::Connections)?;
         Ok(Slot { _total: total, _of_class: of_class, _of_source: of_source })

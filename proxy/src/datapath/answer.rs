@@ -45,7 +45,8 @@ impl Connection<'_, '_> {
         self.write_answer(persistence).await.unwrap_or(Next::Abort)
     }
 
-    /// What becomes of the client's connection after an answer of ours, where the next request can be found.
+    /// What becomes of the client's connection after an answer of ours, where the next request can
+    /// be found.
     fn persistence(&mut self, traits: Option<Traits>) -> Persistence {
         let may_persist = |traits: &Traits| {
             traits.persists
@@ -59,7 +60,8 @@ impl Connection<'_, '_> {
         }
     }
 
-    /// Answers a request that was forwarded, `whole` or in part; in part, its connection cannot go on.
+    /// Answers a request that was forwarded, `whole` or in part; in part, its connection cannot go
+    /// on.
     pub(super) async fn answer_forwarded(&mut self, failure: Failure, traits: Traits, whole: bool) -> Next {
         let persists = traits.persists && whole;
         // Nothing of a body is left to be skipped.
@@ -94,8 +96,8 @@ fn skip_body(client: &mut Socket, traits: Traits) -> bool {
     }
 }
 
-/// An orderly close: says that nothing more will come, then lets the client finish reading. A close with
-/// unread input would reset the connection and could take the last answer with it.
+/// An orderly close: says that nothing more will come, then lets the client finish reading. A close
+/// with unread input would reset the connection and could take the last answer with it.
 pub(super) async fn close(client: &mut Socket) {
     let deadline = Instant::now() + LINGER;
     if !shutdown(client, deadline).await {
@@ -122,7 +124,8 @@ async fn shutdown(client: &mut Socket, deadline: Instant) -> bool {
     matches!(timeout_at(deadline, said).await, Ok(Ok(())))
 }
 
-/// A close that no client can take for the end of a body: a reset. With TLS, too: some clients do without close_notify.
+/// A close that no client can take for the end of a body: a reset. With TLS, too: some clients do
+/// without close_notify.
 pub(super) fn abort(client: &Socket) {
     if let Some(tcp) = client.stream.tcp() {
         // When it cannot be set, the close is an ordinary one: there is nothing better left to do.

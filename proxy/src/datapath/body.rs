@@ -1,5 +1,5 @@
-//! One body's way, from one socket to the other, behind the head that goes before it: through the source's buffer, or
-//! through a pipe where neither socket's bytes need looking at.
+//! One body's way, from one socket to the other, behind the head that goes before it: through the
+//! source's buffer, or through a pipe where neither socket's bytes need looking at.
 
 mod moved;
 mod read;
@@ -18,15 +18,16 @@ use crate::net::{PassError, Pipe, Socket, Stream};
 pub use moved::Moved;
 use read::Read;
 
-/// Up to so many bytes of chunks are copied together, so that a small body leaves in one write with its head.
+/// Up to so many bytes of chunks are copied together, so that a small body leaves in one write with
+/// its head.
 const GATHER_BYTES: usize = 4096;
 /// After so much, others get their turn.
 const TURN_BYTES: u64 = 1 << 20;
 /// What a chunk costs beside its content, as bytes of content.
 const CHUNK_BYTES: u64 = 256;
 
-/// Moves a head and its body. Nothing is read while something waits to be written, so one read buffer bounds
-/// what lies here, and back-pressure goes through.
+/// Moves a head and its body. Nothing is read while something waits to be written, so one read
+/// buffer bounds what lies here, and back-pressure goes through.
 #[derive(Debug)]
 pub struct Pump {
     decoder: Decoder,
@@ -272,7 +273,8 @@ impl Pump {
         Ok(Gathered::Batch { is_last: self.is_decoded() })
     }
 
-    /// Whether nothing of the body is left to be decoded. The end of a chunked body is a step of its own.
+    /// Whether nothing of the body is left to be decoded. The end of a chunked body is a step of
+    /// its own.
     fn is_decoded(&self) -> bool {
         !self.chunked && self.decoder.is_at_end()
     }
@@ -323,7 +325,8 @@ impl Pump {
         Poll::Ready(Ok(()))
     }
 
-    /// `count` bytes went out: of the head, then of the frame, `content` bytes of content, the tail.
+    /// `count` bytes went out: of the head, then of the frame, `content` bytes of content, the
+    /// tail.
     fn wrote(&mut self, count: usize, content: usize, source: &mut Socket) {
         let outgoing = &mut self.outgoing;
         let [head, frame] = outgoing.unwritten();
@@ -350,12 +353,14 @@ impl Pump {
         self.outgoing.head_written > 0
     }
 
-    /// Whether nothing of the body was taken out of the source's buffer, so that all could be sent anew.
+    /// Whether nothing of the body was taken out of the source's buffer, so that all could be sent
+    /// anew.
     pub fn can_rewind(&self) -> bool {
         !self.has_consumed
     }
 
-    /// The same head and body from the start, whose decoder is `decoder`; nothing may have been consumed.
+    /// The same head and body from the start, whose decoder is `decoder`; nothing may have been
+    /// consumed.
     pub fn rewind(&mut self, decoder: Decoder) {
         debug_assert!(self.can_rewind());
         let head = std::mem::take(&mut self.outgoing.head);

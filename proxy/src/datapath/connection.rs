@@ -20,7 +20,8 @@ use crate::observe::Request;
 use crate::tls::VerifiedClient;
 use crate::upstream::{Checkout, ConnectError, Upstream, Usage, connect};
 
-/// The most memory of one request that is lent to another, and of how many a worker keeps it: 2 MiB at most.
+/// The most memory of one request that is lent to another, and of how many a worker keeps it: 2 MiB
+/// at most.
 const MAX_SCRATCH_BYTES: usize = 8 * 1024;
 const MAX_FREE_SCRATCHES: usize = 256;
 
@@ -145,8 +146,8 @@ impl<'c> Connection<'c, '_> {
         }
     }
 
-    /// What a request comes to whose exchange has ended: its upstream's connection may be kept, its client may have to be
-    /// answered. `request_is_complete`: all of it was sent.
+    /// What a request comes to whose exchange has ended: its upstream's connection may be kept, its
+    /// client may have to be answered. `request_is_complete`: all of it was sent.
     pub(super) async fn conclude(
         &mut self,
         outcome: Result<Relayed, ExchangeError>,
@@ -195,7 +196,8 @@ pub(super) struct Used<'u> {
     pub(super) has_more: bool,
 }
 
-/// The upstream's connection has gone; `idle`: for how long it had been idle before the request, if it had.
+/// The upstream's connection has gone; `idle`: for how long it had been idle before the request, if
+/// it had.
 fn note_gone(request: &mut Request<'_>, failure: Failure, idle: Option<Duration>) {
     let reason = failure.reason();
     match idle.map(|idle| idle.as_secs_f64()) {

@@ -39,7 +39,8 @@ pub struct Context {
     pub classifier: Arc<Classifier>,
 }
 
-/// A context in one worker. In an `Rc`, so that taking it for a request touches no memory that other cores write.
+/// A context in one worker. In an `Rc`, so that taking it for a request touches no memory that
+/// other cores write.
 pub struct WorkerContext(Arc<Context>);
 
 impl WorkerContext {

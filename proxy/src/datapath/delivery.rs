@@ -9,7 +9,8 @@ pub(super) enum Origin {
     Pooled,
 }
 
-/// What of a request the kernel had accepted when the connection died, before a byte of the response.
+/// What of a request the kernel had accepted when the connection died, before a byte of the
+/// response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sent {
     Nothing,
@@ -21,7 +22,8 @@ pub(super) enum Sent {
     Body,
 }
 
-/// Whether a request whose connection died may be sent on another one. `idempotent`: RFC 9110 §9.2.2.
+/// Whether a request whose connection died may be sent on another one. `idempotent`: RFC 9110
+/// §9.2.2.
 pub(super) fn may_try_again(origin: Origin, sent: Sent, idempotent: bool) -> bool {
     match (origin, sent) {
         (Origin::Fresh, _) => false,

@@ -1,4 +1,5 @@
-//! One request and its response between two connections, both directions at once, with every deadline.
+//! One request and its response between two connections, both directions at once, with every
+//! deadline.
 
 use std::future::poll_fn;
 use std::io;
@@ -20,7 +21,8 @@ use crate::http::decoder::{BodyError, Decoder};
 use crate::net::{Socket, Stream};
 use crate::observe::BodyProgress;
 
-/// When the client is told to go on if the upstream has not done so; the contract says within a second.
+/// When the client is told to go on if the upstream has not done so; the contract says within a
+/// second.
 const CONTINUE_DELAY: Duration = Duration::from_millis(700);
 
 /// One exchange under way.
@@ -53,8 +55,8 @@ struct Doubt {
 
 /// No firewall forgets a connection sooner.
 const LONG_IDLE: Duration = Duration::from_secs(5);
-/// What fits into one packet on any path (RFC 8200 §5: 1280 bytes with its headers). Larger packets may be lost for their
-/// size, until the kernel has found out which pass (RFC 4821).
+/// What fits into one packet on any path (RFC 8200 §5: 1280 bytes with its headers). Larger packets
+/// may be lost for their size, until the kernel has found out which pass (RFC 4821).
 const MAX_SMALL_BYTES: u64 = 1200;
 
 /// The request's way.
@@ -287,7 +289,8 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    /// Makes ready to send the request on another connection; nothing of its body may have been taken.
+    /// Makes ready to send the request on another connection; nothing of its body may have been
+    /// taken.
     pub(super) fn rewind(&mut self, decoder: Decoder) {
         self.forward.pump.rewind(decoder);
         self.forward.state = ForwardState::Running;

@@ -18,8 +18,8 @@ pub(super) enum NoSession {
     Refused,
 }
 
-/// TLS with a client, where its listener speaks TLS; and the certificate that the client has shown. A stranger's takes its
-/// turns among `strangers`.
+/// TLS with a client, where its listener speaks TLS; and the certificate that the client has shown.
+/// A stranger's takes its turns among `strangers`.
 ///
 /// Errors: the connection is closed.
 pub(super) async fn handshake(

@@ -1,5 +1,6 @@
-//! The way of a request: accept → identify → admit → handshake → read head → route → connect or reuse → forward and relay →
-//! count. Each stage has a file; this one is the way itself. Accepting is the listener's (`server/worker/threads.rs`).
+//! The way of a request: accept → identify → admit → handshake → read head → route → connect or
+//! reuse → forward and relay → count. Each stage has a file; this one is the way itself. Accepting
+//! is the listener's (`server/worker/threads.rs`).
 
 // Peers decide most lengths here.
 #![cfg_attr(not(test), warn(clippy::expect_used, clippy::indexing_slicing))]
@@ -127,7 +128,8 @@ pub async fn serve(
 }
 
 impl Connection<'_, '_> {
-    /// Serves request after request. `first_byte_due`: when a connection that sends nothing is closed.
+    /// Serves request after request. `first_byte_due`: when a connection that sends nothing is
+    /// closed.
     async fn serve(&mut self, first_byte_due: Instant) {
         let mut idle = Idle::Fresh { until: first_byte_due };
         loop {
@@ -157,7 +159,8 @@ impl Connection<'_, '_> {
                 }
                 Next::Persist => {
                     idle = Idle::Kept { until: Instant::now() + self.context.timeouts.keepalive };
-                    // The next request is there already: without this, over a hundred would go before anybody else's.
+                    // The next request is there already: without this, over a hundred would go
+                    // before anybody else's.
                     if !self.socket.buffer.is_empty() {
                         yield_now().await;
                     }
@@ -182,8 +185,8 @@ impl Connection<'_, '_> {
         next
     }
 
-    /// Sends the request on and the response back; on a second connection if the first was a pooled one that had died, and
-    /// the request allows it.
+    /// Sends the request on and the response back; on a second connection if the first was a pooled
+    /// one that had died, and the request allows it.
     async fn forward(&mut self, plan: Plan, request: &mut Request<'_>) -> Next {
         let Plan { slot, most_body_bytes, traits, head_out } = plan;
         let (context, worker, upstream) = (Rc::clone(&self.context), self.worker, slot.upstream());

@@ -1,4 +1,5 @@
-//! The least rate of a stranger's bodies: without one, a byte now and then would hold a slot in flight for ever.
+//! The least rate of a stranger's bodies: without one, a byte now and then would hold a slot in
+//! flight for ever.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! The PROXY protocol, versions 1 and 2 (HAProxy's proxy-protocol.txt): who a load balancer says its client is.
+//! The PROXY protocol, versions 1 and 2 (HAProxy's proxy-protocol.txt): who a load balancer says
+//! its client is.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

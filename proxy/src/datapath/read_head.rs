@@ -20,7 +20,8 @@ pub(super) enum Arrived {
 
 /// When a connection without a byte of the next request is closed.
 pub(super) enum Idle {
-    /// Its first request may be on its way, and is served even by a process that drains: its client was let in.
+    /// Its first request may be on its way, and is served even by a process that drains: its client
+    /// was let in.
     Fresh { until: Instant },
     /// Its next request may never come: a process that drains does not wait for it.
     Kept { until: Instant },

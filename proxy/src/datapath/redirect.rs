@@ -1,5 +1,5 @@
-//! The `http` listener: answers certificate authorities and sends everybody else to https, to nothing but this proxy's
-//! own names.
+//! The `http` listener: answers certificate authorities and sends everybody else to https, to
+//! nothing but this proxy's own names.
 
 use std::io::Write;
 use std::path::PathBuf;

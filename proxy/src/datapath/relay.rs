@@ -66,8 +66,8 @@ pub(super) enum RelayError {
 }
 
 impl Relay {
-    /// `most_head_bytes`: of each response head. `upstream_idle`: for how long the upstream's connection may be kept, if it
-    /// does not say less.
+    /// `most_head_bytes`: of each response head. `upstream_idle`: for how long the upstream's
+    /// connection may be kept, if it does not say less.
     pub(super) fn new(
         traits: Traits,
         most_head_bytes: usize,
@@ -86,8 +86,8 @@ impl Relay {
         }
     }
 
-    /// Ready when the whole response has been handed to the client's kernel. `may_persist`: whether the
-    /// client's connection could take another request after it.
+    /// Ready when the whole response has been handed to the client's kernel. `may_persist`: whether
+    /// the client's connection could take another request after it.
     pub(super) fn poll(
         &mut self,
         cx: &mut TaskContext<'_>,
@@ -183,7 +183,8 @@ impl Relay {
         said.map_or(self.upstream_idle, |said| shorter(said).min(self.upstream_idle))
     }
 
-    /// A body without a length goes in chunks to those who know them, so that a truncated one shows.
+    /// A body without a length goes in chunks to those who know them, so that a truncated one
+    /// shows.
     fn framing_out(&self, head: &ResponseHead<'_>) -> Framing {
         match (head.framing, self.traits.version) {
             (Framing::Chunked | Framing::UntilClose, Version::Http11) => Framing::Chunked,

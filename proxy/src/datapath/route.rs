@@ -1,4 +1,5 @@
-//! From a head to where it goes, in one synchronous call: nothing borrowed from the buffer outlives it.
+//! From a head to where it goes, in one synchronous call: nothing borrowed from the buffer outlives
+//! it.
 
 use super::context::{Client, Context};
 use crate::http::Version;
@@ -53,8 +54,9 @@ impl From<Failure> for NoRoute {
     }
 }
 
-/// Reads one whole head and decides. `has_certificate`: the client has shown one, and it was verified. What is known of the request for the log goes into `request`; `scratch`
-/// is memory for the head that goes out.
+/// Reads one whole head and decides. `has_certificate`: the client has shown one, and it was
+/// verified. What is known of the request for the log goes into `request`; `scratch` is memory for
+/// the head that goes out.
 pub(super) fn plan(
     head: &[u8],
     client: &Client,

@@ -1,5 +1,6 @@
-//! Strangers' share of a worker's time. While somebody is connected who is no stranger, their connections together get no
-//! more than an [`Account`] allows, whatever they make us do: bodies in chunks of a byte, records without content.
+//! Strangers' share of a worker's time. While somebody is connected who is no stranger, their
+//! connections together get no more than an [`Account`] allows, whatever they make us do: bodies in
+//! chunks of a byte, records without content.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -71,7 +72,8 @@ impl StrangersTime {
         !self.queue.borrow().is_empty() || self.account.borrow().owed(now).is_some()
     }
 
-    /// Calls those that wait, for ever: one after another, each when what the others took is paid for.
+    /// Calls those that wait, for ever: one after another, each when what the others took is paid
+    /// for.
     pub(super) async fn give(&self) {
         loop {
             while self.queue.borrow().is_empty() {

@@ -17,8 +17,8 @@ pub(super) struct Wait<'t> {
 pub(super) struct Elapsed;
 
 impl Wait<'_> {
-    /// Ready when `deadline` has passed. The timer is moved only when it would ring too late: progress is frequent,
-    /// and moving is not free.
+    /// Ready when `deadline` has passed. The timer is moved only when it would ring too late:
+    /// progress is frequent, and moving is not free.
     pub(super) fn poll_deadline(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
         loop {
             if self.timer.is_elapsed() || deadline < self.timer.deadline() {

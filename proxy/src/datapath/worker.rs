@@ -11,8 +11,9 @@ use crate::net::{Buffers, Limits, StrangersHandshakes};
 use crate::prefixes::Class;
 use crate::upstream::Pool;
 
-/// What a worker spends on content on its way, beyond a buffer for each connection that has something in it: at most
-/// 0.6 MiB of free small buffers, as much in large ones, and 16 MiB of the kernel's in pipes.
+/// What a worker spends on content on its way, beyond a buffer for each connection that has
+/// something in it: at most 0.6 MiB of free small buffers, as much in large ones, and 16 MiB of the
+/// kernel's in pipes.
 const MEMORY: Limits = Limits { free: 32, large: 8, pipes: 16 };
 
 /// What the connections of one worker share.

@@ -37,8 +37,8 @@ struct Need<'c> {
     worst: Level,
 }
 
-/// Requests wait for upstreams' names. Where each has an `address`, as `/ready` has it, nothing is asked for them: a
-/// refresh of the prefixes alone fails.
+/// Requests wait for upstreams' names. Where each has an `address`, as `/ready` has it, nothing is
+/// asked for them: a refresh of the prefixes alone fails.
 fn need(config: &Config) -> Option<Need<'_>> {
     let upstream = config.upstreams.iter().find(|upstream| upstream.address.is_none());
     let registry = match &config.prefixes.registry.host {
@@ -48,8 +48,9 @@ fn need(config: &Config) -> Option<Need<'_>> {
     upstream.map(|upstream| Need { name: &upstream.name, worst: Level::Fail }).or(registry)
 }
 
-/// A failing server is a warning while another one works; otherwise as bad as `worst`. `are_defaults`: the list serves
-/// machines with one address family, so a missing route is expected.
+/// A failing server is a warning while another one works; otherwise as bad as `worst`.
+/// `are_defaults`: the list serves machines with one address family, so a missing route is
+/// expected.
 fn judged(
     name: &str,
     answers: Vec<(String, Result<(), ConnectError>, Duration)>,

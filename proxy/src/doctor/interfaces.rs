@@ -1,4 +1,5 @@
-//! The guarded interfaces: there, up, whose XDP program sits on them, and in which mode one can run.
+//! The guarded interfaces: there, up, whose XDP program sits on them, and in which mode one can
+//! run.
 
 use std::fs;
 use std::path::Path;
@@ -8,8 +9,8 @@ use crate::check;
 use crate::config::{Config, Guard, Key, XdpMode};
 use crate::guard;
 
-/// Drivers with native XDP as of Linux 6.12, as sysfs names them: `vif` is xen_netfront, `gvnic` what gve was called before.
-/// That one is not here proves nothing: attaching does.
+/// Drivers with native XDP as of Linux 6.12, as sysfs names them: `vif` is xen_netfront, `gvnic`
+/// what gve was called before. That one is not here proves nothing: attaching does.
 const NATIVE: [&str; 38] = [
     "atlantic",
     "bnxt_en",

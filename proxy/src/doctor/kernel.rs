@@ -90,7 +90,8 @@ fn count_cpus(list: &str) -> Option<usize> {
     list.trim().split(',').map(count).sum()
 }
 
-/// The guard's counters are kept once for each possible CPU. `memory`: what its maps take, in bytes.
+/// The guard's counters are kept once for each possible CPU. `memory`: what its maps take, in
+/// bytes.
 fn cpus(possible: usize, online: usize, memory: Option<u64>) -> Finding {
     let mut text = format!("{online} online, {possible} possible");
     if let Some(memory) = memory {

@@ -1,4 +1,5 @@
-//! What this machine can do, what is wrong with it or with the configuration, and where connections are being lost.
+//! What this machine can do, what is wrong with it or with the configuration, and where connections
+//! are being lost.
 
 mod certificates;
 mod dns;

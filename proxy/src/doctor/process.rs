@@ -7,7 +7,8 @@ use crate::check::{Holder, RunState, socket_holders};
 
 const SUBJECT: &str = "hookgate";
 
-/// `why`: how that was noticed. `serves`: whether `/health` is answered, which takes the worker alone.
+/// `why`: how that was noticed. `serves`: whether `/health` is answered, which takes the worker
+/// alone.
 pub fn silence(socket: &Path, why: &str, serves: impl FnOnce() -> bool) -> Finding {
     const RESTART: &str = "restart: `systemctl restart hookgate`; the guard and its counts stay";
     let holders = socket_holders(socket);

@@ -22,7 +22,8 @@ const MANY_PERCENT: u64 = 5;
 /// Fewer than these prove nothing.
 const ENOUGH: u64 = 5;
 
-/// The first step of the way at which a good part of the connections is lost. `None`: nothing came from there.
+/// The first step of the way at which a good part of the connections is lost. `None`: nothing came
+/// from there.
 pub fn verdict(prefix: &str, counts: &Counts) -> Option<Finding> {
     let came = counts.syns.unwrap_or(0) + counts.accepted.unwrap_or(0) + counts.requests.unwrap_or(0);
     if came == 0 {
@@ -191,7 +192,8 @@ mod tests {
                             its answers do not reach Meta";
         const LATE: &str = "SYNs come again before they are answered, or their answers are lost on the way to Meta; the \
                             handshakes complete in the end";
-        // SYNs, again, handshakes, failed; accepted, failed in TLS; requests, delivered, refused, failed
+        // SYNs, again, handshakes, failed; accepted, failed in TLS; requests, delivered, refused,
+        // failed
         for (numbers, level, expected) in [
             ("212 85 96 31", Level::Fail, format!("212 SYNs, 40 % retransmitted, 31 handshakes never completed: {LOST}")),
             ("212 85 127 0", Level::Warn, format!("212 SYNs, 40 % retransmitted, 127 handshakes completed: {LATE}")),

@@ -1,4 +1,5 @@
-//! The /24s and /48s that were seen: Meta's, beneath its announced prefixes, and strangers', whom `strict` would drop.
+//! The /24s and /48s that were seen: Meta's, beneath its announced prefixes, and strangers', whom
+//! `strict` would drop.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -20,7 +21,8 @@ pub struct Sender {
     pub network: Network,
     /// The prefix in force that holds it; `None` when that was withdrawn.
     pub prefix: Option<Network>,
-    /// Whether a handshake was completed from there. Those of which that is not known give way in a flood.
+    /// Whether a handshake was completed from there. Those of which that is not known give way in a
+    /// flood.
     pub is_proven: bool,
     /// What the kernel counted.
     pub counts: Counts,
@@ -44,8 +46,8 @@ pub struct Passer {
     pub last_seen: Option<Timestamp>,
 }
 
-/// Meta's senders of which anything was seen, IPv4 first, by address: all that have completed a handshake, up to
-/// [`abi::PROVEN_CAPACITY`], and the latest [`abi::SEEN_CAPACITY`] others.
+/// Meta's senders of which anything was seen, IPv4 first, by address: all that have completed a
+/// handshake, up to [`abi::PROVEN_CAPACITY`], and the latest [`abi::SEEN_CAPACITY`] others.
 pub(super) fn seen(reader: &Reader) -> Result<Vec<Sender>, Error> {
     let in_force = reader.maps.rows()?.into_iter().filter(|row| row.in_force);
     let prefixes: Table = in_force.map(|row| row.network).collect();

@@ -12,8 +12,9 @@ use super::Error;
 /// `CGROUP2_SUPER_MAGIC` of linux/magic.h.
 const MAGIC: i64 = 0x6367_7270;
 
-/// The root of the hierarchy, as far as this process sees it. Where none is mounted within its reach (`ip netns exec`
-/// covers /sys with another one), it is mounted for this process alone, at no path.
+/// The root of the hierarchy, as far as this process sees it. Where none is mounted within its
+/// reach (`ip netns exec` covers /sys with another one), it is mounted for this process alone, at
+/// no path.
 ///
 /// Errors: there is neither, or no permission.
 pub fn root() -> Result<File, Error> {

@@ -23,7 +23,8 @@ impl Clock {
         (monotonic_nanos != 0).then(|| self.monotonic.saturating_sub(Duration::from_nanos(monotonic_nanos)))
     }
 
-    /// The wall time of a moment that the program took from the kernel's monotonic clock, in nanoseconds; 0 is no moment.
+    /// The wall time of a moment that the program took from the kernel's monotonic clock, in
+    /// nanoseconds; 0 is no moment.
     pub fn wall_time(&self, monotonic_nanos: u64) -> Option<Timestamp> {
         self.wall.checked_sub(self.age(monotonic_nanos)?).ok()
     }

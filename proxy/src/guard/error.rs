@@ -14,7 +14,8 @@ use hookgate_ebpf::abi;
 use super::link::ModeRefusal;
 use super::{Holder, Reason, Xdp};
 
-/// Why the guard is not attached, not detached or not read. Each says what to do next; causes are in `source`.
+/// Why the guard is not attached, not detached or not read. Each says what to do next; causes are
+/// in `source`.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("this hookgate was built without the guard's program: build it with `cargo xtask build`")]

@@ -1,5 +1,5 @@
-//! The program that is told of completed handshakes: on the root of the cgroup hierarchy, through a pinned link of its
-//! own. Without it the guard counts everything else.
+//! The program that is told of completed handshakes: on the root of the cgroup hierarchy, through a
+//! pinned link of its own. Without it the guard counts everything else.
 
 use std::os::fd::AsFd as _;
 use std::path::Path;
@@ -15,8 +15,8 @@ use crate::sys::bpf;
 /// Attached; goes with this value unless it is pinned.
 pub struct Attachment(Option<FdLink>);
 
-/// Puts the program in the place of the pinned link's, without a gap, where it counts in the same maps; or attaches it anew,
-/// beside that.
+/// Puts the program in the place of the pinned link's, without a gap, where it counts in the same
+/// maps; or attaches it anew, beside that.
 ///
 /// Errors: no cgroup2, or a kernel that refuses.
 pub fn attach(program: &mut Program, folder: &Folder, counters: Continuity) -> Result<Attachment, Error> {
@@ -55,7 +55,8 @@ pub fn why_uncounted(folder: &Folder) -> Result<Option<Error>, Error> {
     }
 }
 
-/// Whether the kernel has detached a pinned link because its cgroup, a container's for example, is gone.
+/// Whether the kernel has detached a pinned link because its cgroup, a container's for example, is
+/// gone.
 fn has_lost_its_cgroup(link: &Path) -> bool {
     let id = bpf::open_link(link).and_then(|link| fdinfo::field(link.as_fd(), "cgroup_id"));
     id.is_ok_and(|id| id.as_deref() == Some("0"))

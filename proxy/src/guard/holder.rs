@@ -29,7 +29,8 @@ pub enum Holder {
 
 /// Whose XDP program an interface runs, if any.
 ///
-/// Errors: no such interface here, or one that can't be guarded; also since another above it runs a program.
+/// Errors: no such interface here, or one that can't be guarded; also since another above it runs a
+/// program.
 pub fn holder(interface: &str) -> Result<Option<Holder>, Error> {
     let device = netdev::find(interface)?;
     if !device.has_ethernet() {

@@ -1,4 +1,5 @@
-//! The program on its interfaces: a link each, pinned, so that it outlives this process and can be updated in place.
+//! The program on its interfaces: a link each, pinned, so that it outlives this process and can be
+//! updated in place.
 
 use std::fmt;
 use std::fs;
@@ -86,8 +87,9 @@ pub fn attached(folder: &Folder) -> Result<Vec<Interface>, Error> {
     Ok(attached.map(|pinned| pinned.interface).collect())
 }
 
-/// Takes a pinned link's program off its interface, if it still is on one. Done when this returns: the kernel detaches
-/// at once when a descriptor is the last to go, but some time later when a pin is.
+/// Takes a pinned link's program off its interface, if it still is on one. Done when this returns:
+/// the kernel detaches at once when a descriptor is the last to go, but some time later when a pin
+/// is.
 pub fn release(folder: &Folder, pinned: PinnedLink) -> Result<(), Error> {
     folder.unlink(&folder.link(&pinned.interface))?;
     if pinned.interface.xdp == Xdp::Generic {
@@ -135,7 +137,8 @@ impl<'f> Links<'f> {
         Ok(Self { folder, devices, former, pinned, kept, new, released })
     }
 
-    /// Keeps the link that holds the program on this interface, in a mode that suits; whether there is one.
+    /// Keeps the link that holds the program on this interface, in a mode that suits; whether there
+    /// is one.
     pub fn keep(&mut self, device: &Device, suits: impl Fn(Xdp) -> bool) -> bool {
         let is_on = |own: &PinnedLink| own.info.interface == Some(device.index) && suits(own.interface.xdp);
         let Some(at) = self.pinned.iter().position(is_on) else { return false };
@@ -325,7 +328,8 @@ fn flags(xdp: Xdp) -> u32 {
     }
 }
 
-/// Whether a link in that mode is what the configuration asks for. `auto` keeps what it once found possible.
+/// Whether a link in that mode is what the configuration asks for. `auto` keeps what it once found
+/// possible.
 pub fn suits(wanted: config::XdpMode, is: Xdp) -> bool {
     match wanted {
         config::XdpMode::Auto => true,

@@ -38,8 +38,8 @@ pub const MAPS: [&str; 18] = [
     abi::SETTINGS,
 ];
 
-/// How many rows of counters to ask for. Each takes memory for every processor that there may ever be, and the firmware of
-/// some virtual machines announces 128.
+/// How many rows of counters to ask for. Each takes memory for every processor that there may ever
+/// be, and the firmware of some virtual machines announces 128.
 ///
 /// Errors: the kernel does not say how many processors that is.
 pub fn counters_capacity(prefixes: usize) -> Result<u32, Error> {

@@ -1,6 +1,8 @@
-//! The XDP guard's user side: loads the program, attaches it, keeps it pinned, and reads what it counted.
+//! The XDP guard's user side: loads the program, attaches it, keeps it pinned, and reads what it
+//! counted.
 //!
-//! Everything lives in pins under `/sys/fs/bpf/<pin>/`, nothing in this process: the guard goes on when it ends.
+//! Everything lives in pins under `/sys/fs/bpf/<pin>/`, nothing in this process: the guard goes on
+//! when it ends.
 
 mod blocks;
 mod cgroup;
@@ -140,12 +142,12 @@ pub fn in_words(interfaces: &[Interface]) -> String {
     interfaces.iter().map(Interface::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// Attaches the guard, or replaces the one that this pin folder holds: without a gap, and with its counters when
-/// their layout is this version's. Whether the configuration may lock somebody out ([`ensure_nobody_is_locked_out`]) is the
-/// caller's to ask.
+/// Attaches the guard, or replaces the one that this pin folder holds: without a gap, and with its
+/// counters when their layout is this version's. Whether the configuration may lock somebody out
+/// ([`ensure_nobody_is_locked_out`]) is the caller's to ask.
 ///
-/// Errors: whatever keeps the program from running on every one of the interfaces that are there; then interfaces, modes,
-/// ports and tables are as they were.
+/// Errors: whatever keeps the program from running on every one of the interfaces that are there;
+/// then interfaces, modes, ports and tables are as they were.
 pub fn start(config: &config::Guard, prefixes: &Table, absence: Absence) -> Result<Attached, Error> {
     let object = program::embedded()?;
     ensure_supported()?;
@@ -195,7 +197,8 @@ pub fn start(config: &config::Guard, prefixes: &Table, absence: Absence) -> Resu
         Err(error) => {
             let error = links.undo(error);
             if is_first {
-                // The first error is the one to tell. What stays behind is unfinished: the next start makes it anew.
+                // The first error is the one to tell. What stays behind is unfinished: the next
+                // start makes it anew.
                 folder.remove().ok();
             }
             return Err(error);
@@ -234,8 +237,9 @@ fn pin_handshakes(
     Ok(handshakes.and_then(|attachment| attachment.pin(folder)))
 }
 
-/// Puts the guard that is pinned on those of the configured interfaces that have come (back), in the policy that it has; and
-/// lets go of those that have no default route any more, where it follows these.
+/// Puts the guard that is pinned on those of the configured interfaces that have come (back), in
+/// the policy that it has; and lets go of those that have no default route any more, where it
+/// follows these.
 ///
 /// Returns the interfaces' states, and those that the program was put on.
 ///
@@ -335,8 +339,8 @@ pub fn earlier(pin: &str) -> Result<Option<EarlierGuard>, Error> {
     Ok(Some(EarlierGuard { interfaces, mode, maps }))
 }
 
-/// Puts other prefixes in force in a guard that is pinned: without losing a count, and without a moment in which an
-/// address that stays is a stranger's. Whose counts are where from now on.
+/// Puts other prefixes in force in a guard that is pinned: without losing a count, and without a
+/// moment in which an address that stays is a stranger's. Whose counts are where from now on.
 ///
 /// Errors: no permission, or maps in another version's layout.
 pub fn set_prefixes(pin: &str, prefixes: &Table) -> Result<Vec<(Network, u32)>, Error> {
@@ -347,14 +351,16 @@ pub fn set_prefixes(pin: &str, prefixes: &Table) -> Result<Vec<(Network, u32)>, 
     maps.numbered()
 }
 
-/// Whether a guard is pinned there, attached or not. The package makes the folder before there is one.
+/// Whether a guard is pinned there, attached or not. The package makes the folder before there is
+/// one.
 ///
 /// Errors: no permission to look.
 pub fn is_pinned(pin: &str) -> Result<bool, Error> {
     Folder::named(pin)?.has_program()
 }
 
-/// How much of the kernel's memory the maps of a guard take, in bytes, attached or not. `None`: there is none.
+/// How much of the kernel's memory the maps of a guard take, in bytes, attached or not. `None`:
+/// there is none.
 ///
 /// Errors: no permission, or maps in another version's layout.
 pub fn memory(pin: &str) -> Result<Option<u64>, Error> {
@@ -365,8 +371,8 @@ pub fn memory(pin: &str) -> Result<Option<u64>, Error> {
     Maps::read_only(&folder)?.memory().map(Some)
 }
 
-/// Detaches the program from every interface and removes the pin folder with all counters. The names of the interfaces
-/// that were let go; none when there was nothing to detach.
+/// Detaches the program from every interface and removes the pin folder with all counters. The
+/// names of the interfaces that were let go; none when there was nothing to detach.
 ///
 /// Errors: no permission, or a file in the folder that hookgate did not put there.
 pub fn detach(pin: &str) -> Result<Vec<String>, Error> {

@@ -14,7 +14,8 @@ pub struct Device {
     pub name: String,
     /// What its frames begin with: `ARPHRD_…` of linux/if_arp.h.
     hardware: u16,
-    /// The index of the interface whose frames it takes some of: that below a VLAN, a macvlan, an ipvlan.
+    /// The index of the interface whose frames it takes some of: that below a VLAN, a macvlan, an
+    /// ipvlan.
     lower: Option<u32>,
     /// The index of the bond or bridge that takes its frames.
     master: Option<u32>,
@@ -58,7 +59,8 @@ pub fn list() -> io::Result<Vec<Device>> {
     Ok(devices)
 }
 
-/// Whether what comes in at `lower` reaches `upper` too, over whatever is between them. `devices`: all there are.
+/// Whether what comes in at `lower` reaches `upper` too, over whatever is between them. `devices`:
+/// all there are.
 pub fn is_above(devices: &[Device], upper: &Device, lower: &Device) -> bool {
     let (mut reached, mut to_visit) = (BTreeSet::from([lower.index]), vec![lower]);
     while let Some(below) = to_visit.pop() {
@@ -91,8 +93,8 @@ pub fn matters(message: &Message<'_>) -> bool {
 /// Groups of rtnetlink(7) that [`matters`] is about: links, and routes of both families.
 pub const GROUPS: u32 = 1 | 1 << 6 | 1 << 10;
 
-/// Why the kernel does not put a program on an interface in native mode, in its own words: it has them for those alone who
-/// ask through netlink. `None`: it would put it there.
+/// Why the kernel does not put a program on an interface in native mode, in its own words: it has
+/// them for those alone who ask through netlink. `None`: it would put it there.
 pub fn why_not_native(device: &Device, program: BorrowedFd<'_>) -> Option<Refusal> {
     const XDP_FLAGS_UPDATE_IF_NOEXIST: u32 = 1;
     const NONE: i32 = -1;
@@ -132,8 +134,8 @@ const IFLA_XDP_FLAGS: u16 = 3;
 const IFLA_XDP_PROGRAMS: [(u16, &str); 3] = [(5, "xdpdrv"), (6, "xdpgeneric"), (7, "xdpoffload")];
 const NLA_F_NESTED: u16 = 1 << 15;
 
-/// Kinds whose IFLA_LINK is the interface below. Of tunnels it is what carries them, and of a veth its peer: their frames are
-/// not those of that one.
+/// Kinds whose IFLA_LINK is the interface below. Of tunnels it is what carries them, and of a veth
+/// its peer: their frames are not those of that one.
 const KINDS_ABOVE: [&[u8]; 5] = [b"vlan", b"macvlan", b"macvtap", b"ipvlan", b"ipvtap"];
 
 /// `struct rtmsg`.
@@ -165,7 +167,8 @@ fn device(payload: &[u8]) -> Option<Device> {
     Some(Device { index, name, hardware, lower, master: number(attributes, IFLA_MASTER), program })
 }
 
-/// From the payload of an RTM_NEWROUTE or RTM_DELROUTE: the interfaces of a default route; `None`: it is another route.
+/// From the payload of an RTM_NEWROUTE or RTM_DELROUTE: the interfaces of a default route; `None`:
+/// it is another route.
 fn default_route(payload: &[u8]) -> Option<Vec<u32>> {
     let [_family, length, _, _, table, _, _, kind] = *payload.first_chunk()?;
     if (length, table, kind) != (0, RT_TABLE_MAIN, RTN_UNICAST) {

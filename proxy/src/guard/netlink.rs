@@ -1,4 +1,5 @@
-//! rtnetlink as bytes (RFC 3549, rtnetlink(7)): messages, their attributes, and the socket for them.
+//! rtnetlink as bytes (RFC 3549, rtnetlink(7)): messages, their attributes, and the socket for
+//! them.
 
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -140,7 +141,8 @@ fn message(kind: u16, flags: u16, body: &[u8]) -> Vec<u8> {
         .concat()
 }
 
-/// From an NLMSG_ERROR: a negative errno or 0 for none, the request, and what the kernel has to say.
+/// From an NLMSG_ERROR: a negative errno or 0 for none, the request, and what the kernel has to
+/// say.
 fn refusal(message: &Message<'_>) -> Result<(), Refusal> {
     let errno = match message.payload.first_chunk().copied().map(i32::from_ne_bytes) {
         Some(0) => return Ok(()),

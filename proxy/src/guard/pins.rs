@@ -18,7 +18,8 @@ const HANDSHAKES: &str = "handshakes";
 const LINK: &str = "link-";
 const REASON: &str = "reason-";
 
-/// How long a hookgate that changes pins may keep others waiting: attaching takes some seconds, where a driver resets.
+/// How long a hookgate that changes pins may keep others waiting: attaching takes some seconds,
+/// where a driver resets.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(8);
 const LOCK_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -121,7 +122,8 @@ impl Folder {
         }
     }
 
-    /// Removes everything that hookgate put there, links first, and the folder. The interfaces whose links it held.
+    /// Removes everything that hookgate put there, links first, and the folder. The interfaces
+    /// whose links it held.
     ///
     /// Errors: also that somebody else's files keep the folder; hookgate's are gone then.
     pub fn remove(&self) -> Result<Vec<String>, Error> {

@@ -29,7 +29,8 @@ impl Maps {
         }
     }
 
-    /// Puts in force what is configured. Whoever is let in comes before whoever is shut out: the mode is last.
+    /// Puts in force what is configured. Whoever is let in comes before whoever is shut out: the
+    /// mode is last.
     pub fn set(&mut self, config: &config::Guard, prefixes: &Table) -> Result<(), Error> {
         self.set_ports(&config.ports)?;
         self.set_prefixes(prefixes)?;
@@ -61,9 +62,10 @@ impl Maps {
         Ok(())
     }
 
-    /// What comes in is there before what goes is gone, so that no address of a prefix that stays is ever a stranger's.
-    /// Whatever an earlier run that was killed has left half done is completed: all prefixes enter the tries, not only those
-    /// that are new, and what is in the tries beside them leaves.
+    /// What comes in is there before what goes is gone, so that no address of a prefix that stays
+    /// is ever a stranger's. Whatever an earlier run that was killed has left half done is
+    /// completed: all prefixes enter the tries, not only those that are new, and what is in the
+    /// tries beside them leaves.
     pub fn set_prefixes(&mut self, prefixes: &Table) -> Result<(), Error> {
         let known = self.rows()?;
         let changes = rows::changes(&known, prefixes, self.capacity()?)

@@ -33,7 +33,8 @@ pub struct Program {
 }
 
 impl Program {
-    /// The XDP program, with the maps that lie in `reuse`, else with new ones, with counters for `rows`.
+    /// The XDP program, with the maps that lie in `reuse`, else with new ones, with counters for
+    /// `rows`.
     pub fn load(object: &[u8], reuse: Option<&Folder>, rows: u32) -> Result<Self, Error> {
         let mut loader = EbpfLoader::new();
         loader.map_max_entries(abi::COUNTERS, rows);
@@ -46,7 +47,8 @@ impl Program {
         let mut program = Self { ebpf, entry: abi::PROGRAM };
         match program.xdp()?.load() {
             Err(ProgramError::LoadError { io_error, .. }) if io_error.kind() == ErrorKind::InvalidInput => {
-                // Kernels before 5.18 know nothing of frames in fragments, and say no more than this.
+                // Kernels before 5.18 know nothing of frames in fragments, and say no more than
+                // this.
                 program.entry = abi::PROGRAM_LINEAR;
                 program.xdp()?.load()
             }
@@ -60,11 +62,13 @@ impl Program {
         self.named(self.entry)
     }
 
-    /// Lets the kernel look for failed handshakes from now on, or look with this program instead of an older one.
+    /// Lets the kernel look for failed handshakes from now on, or look with this program instead of
+    /// an older one.
     ///
     /// Errors: it has no memory for a timer, also not a little later; or it would crash.
     pub fn begin_sweeps(&mut self) -> Result<(), Error> {
-        // Before Linux 5.18 blinding takes the address of a callback for a constant, and the timer calls what comes out.
+        // Before Linux 5.18 blinding takes the address of a callback for a constant, and the timer
+        // calls what comes out.
         if self.entry == abi::PROGRAM_LINEAR && bpf::blinds_constants().map_err(Error::BlindingUnknown)? {
             return Err(Error::HardenedJit);
         }

@@ -1,5 +1,5 @@
-//! Why an interface is in a worse mode than it might be. In a pin of its own, for readers that come later: a map with one
-//! element, which is text.
+//! Why an interface is in a worse mode than it might be. In a pin of its own, for readers that come
+//! later: a map with one element, which is text.
 
 use aya::maps::{Array, Map, MapData};
 

@@ -7,7 +7,8 @@ use hookgate_ebpf::abi::{self, Row};
 
 use crate::prefixes::{Network, Table};
 
-/// What has to change so that `wanted` is in force. A prefix that ever had an index keeps it, and with it its counters.
+/// What has to change so that `wanted` is in force. A prefix that ever had an index keeps it, and
+/// with it its counters.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Changes {
     /// Were in force and still are.
@@ -52,8 +53,8 @@ impl Known {
     }
 }
 
-/// `known`: the rows in use, by index, from [`abi::FIRST_PREFIX`] on without a gap; of `capacity`. `None`: no index is left
-/// for one of the prefixes.
+/// `known`: the rows in use, by index, from [`abi::FIRST_PREFIX`] on without a gap; of `capacity`.
+/// `None`: no index is left for one of the prefixes.
 pub fn changes(known: &[Known], wanted: &Table, capacity: u32) -> Option<Changes> {
     let wanted: BTreeSet<Network> = wanted.iter().collect();
     let rows = || (abi::FIRST_PREFIX..).zip(known);

@@ -32,7 +32,8 @@ pub struct Stats {
     pub other: Counts,
     /// Why packets of `other` were dropped.
     pub dropped_by: DroppedBy,
-    /// Meta's /24s and /48s from which something came, IPv4 first, by address; none unless asked for.
+    /// Meta's /24s and /48s from which something came, IPv4 first, by address; none unless asked
+    /// for.
     pub seen: Vec<Sender>,
 }
 
@@ -57,7 +58,8 @@ pub struct Counts {
     pub handshakes: Option<u64>,
     /// Reset before that, or not completed 10 s after the last SYN. `None`: nobody told.
     pub handshakes_failed: Option<u64>,
-    /// SYNs of which it is not known what became of them: more handshakes were under way than can be followed.
+    /// SYNs of which it is not known what became of them: more handshakes were under way than can
+    /// be followed.
     pub untracked: u64,
     pub fins: u64,
     pub rsts: u64,
@@ -78,7 +80,8 @@ pub struct DroppedBy {
     pub extensions: u64,
 }
 
-/// Reads the pinned maps; whoever attached the guard may be long gone. `None`: it is attached to no interface.
+/// Reads the pinned maps; whoever attached the guard may be long gone. `None`: it is attached to no
+/// interface.
 ///
 /// Errors: no permission, or maps in another version's layout.
 pub fn read(pin: &str, detail: Detail) -> Result<Option<Stats>, Error> {

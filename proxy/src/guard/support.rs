@@ -9,14 +9,15 @@ use super::{Error, maps, pins, program};
 use crate::config::{self, Mode};
 use crate::prefixes::Table;
 
-/// Errors: what keeps any guard from running here, whoever asks: a binary without the program, a kernel without BPF
-/// (it makes the folder for pins itself, mounted or not).
+/// Errors: what keeps any guard from running here, whoever asks: a binary without the program, a
+/// kernel without BPF (it makes the folder for pins itself, mounted or not).
 pub fn ensure_supported() -> Result<(), Error> {
     program::embedded()?;
     if Path::new(pins::BPFFS).exists() { Ok(()) } else { Err(Error::NoBpf) }
 }
 
-/// Errors: a configuration by which whoever has made it would most likely shut out himself, or Meta.
+/// Errors: a configuration by which whoever has made it would most likely shut out himself, or
+/// Meta.
 pub fn ensure_nobody_is_locked_out(config: &config::Guard, prefixes: &Table) -> Result<(), Error> {
     const SSH: u16 = 22;
     match config.mode {
@@ -26,8 +27,8 @@ pub fn ensure_nobody_is_locked_out(config: &config::Guard, prefixes: &Table) -> 
     }
 }
 
-/// Whether the kernel takes the programs: they are loaded with maps of their own, and let go. What keeps handshakes from being
-/// counted, where that is all.
+/// Whether the kernel takes the programs: they are loaded with maps of their own, and let go. What
+/// keeps handshakes from being counted, where that is all.
 ///
 /// Errors: why it does not take them.
 pub fn probe() -> Result<Option<Error>, Error> {
@@ -39,7 +40,8 @@ pub fn probe() -> Result<Option<Error>, Error> {
     Ok(handshakes.err())
 }
 
-/// Errors: a capability is missing. That they are there proves nothing: they may not count in this user namespace.
+/// Errors: a capability is missing. That they are there proves nothing: they may not count in this
+/// user namespace.
 pub fn ensure_permitted() -> Result<(), Error> {
     let held = capabilities(None).map(|sets| sets.effective).unwrap_or(CapabilitySet::empty());
     let bpf = CapabilitySet::BPF | CapabilitySet::PERFMON;

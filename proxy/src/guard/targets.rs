@@ -87,7 +87,8 @@ impl Targets {
         self.is_found && self.devices.is_empty()
     }
 
-    /// Errors: what makes the configuration one that can't be meant, or, where absence is refused, can't be attached.
+    /// Errors: what makes the configuration one that can't be meant, or, where absence is refused,
+    /// can't be attached.
     pub fn ensure_attachable(&self, absence: Absence) -> Result<(), Error> {
         for (name, reason) in self.left_out.iter().filter(|_| !self.is_found) {
             match reason {

@@ -1,4 +1,5 @@
-//! What went wrong → what the client is told: status, `Proxy-Status` type (RFC 9209) and a sentence.
+//! What went wrong → what the client is told: status, `Proxy-Status` type (RFC 9209) and a
+//! sentence.
 
 use std::io::Write;
 
@@ -312,8 +313,8 @@ impl Failure {
 const ALLOW: &str = "Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n";
 const RETRY_AFTER: &str = "Retry-After: 1\r\n";
 
-/// Appends the answer to an OPTIONS request that may not be forwarded any further (RFC 9110 §7.6.2): what may be sent
-/// through here. `date`: an IMF-fixdate.
+/// Appends the answer to an OPTIONS request that may not be forwarded any further (RFC 9110
+/// §7.6.2): what may be sent through here. `date`: an IMF-fixdate.
 pub fn write_options(proxy: &str, date: &str, persistence: Persistence, out: &mut Vec<u8>) {
     let quote = quote(proxy);
     write!(
@@ -326,8 +327,8 @@ pub fn write_options(proxy: &str, date: &str, persistence: Persistence, out: &mu
     out.extend_from_slice(b"\r\n");
 }
 
-/// What a proxy's name needs around it in Proxy-Status: a name is a token of RFC 9110; one of RFC 8941 begins with a
-/// letter or `*`, and a string does for the rest.
+/// What a proxy's name needs around it in Proxy-Status: a name is a token of RFC 9110; one of RFC
+/// 8941 begins with a letter or `*`, and a string does for the rest.
 fn quote(proxy: &str) -> &'static str {
     if proxy.starts_with(|c: char| c.is_ascii_alphabetic() || c == '*') { "" } else { "\"" }
 }

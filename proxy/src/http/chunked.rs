@@ -1,4 +1,5 @@
-//! The chunked transfer coding (RFC 9112 §7.1), decoded byte by byte: a body may arrive in any pieces.
+//! The chunked transfer coding (RFC 9112 §7.1), decoded byte by byte: a body may arrive in any
+//! pieces.
 
 use std::ops::Range;
 
@@ -23,7 +24,8 @@ pub enum Step {
     More { skip: usize },
     /// `skip` bytes of framing, then `length` bytes of content; they count as taken.
     Data { skip: usize, length: usize },
-    /// The body is over after `skip` bytes; the trailer section, with its blank line, lies at `trailers`.
+    /// The body is over after `skip` bytes; the trailer section, with its blank line, lies at
+    /// `trailers`.
     End { skip: usize, trailers: Range<usize> },
 }
 
@@ -63,7 +65,8 @@ impl State {
 }
 
 impl Chunked {
-    /// Of a response: in its trailers whitespace before a colon is taken away, not refused (RFC 9112 §5.1).
+    /// Of a response: in its trailers whitespace before a colon is taken away, not refused (RFC
+    /// 9112 §5.1).
     pub fn of_response() -> Self {
         Self { is_response: true, ..Self::default() }
     }
@@ -182,7 +185,8 @@ fn without_last_spaces(name: &[u8]) -> &[u8] {
     name.get(..name.len().saturating_sub(spaces)).unwrap_or_default()
 }
 
-/// What is before the colon of each line, and the rest with the colon and the line's end. The blank line is all rest.
+/// What is before the colon of each line, and the rest with the colon and the line's end. The blank
+/// line is all rest.
 fn trailer_lines(section: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     let lines = section.split_inclusive(|b| *b == b'\n');
     lines.map(|line| line.split_at(line.iter().position(|b| *b == b':').unwrap_or_default()))

@@ -1,4 +1,5 @@
-//! Heads as they are sent on: what travels keeps its bytes, what concerns one connection is written anew.
+//! Heads as they are sent on: what travels keeps its bytes, what concerns one connection is written
+//! anew.
 
 use std::collections::HashSet;
 use std::io::Write;
@@ -90,7 +91,8 @@ pub fn request_head(head: &RequestHead<'_>, path: &[u8], added: &Added<'_>, out:
     out.extend_from_slice(b"\r\n");
 }
 
-/// Appends a response head for a client that speaks `version`; `framing_out` is how its body will be sent.
+/// Appends a response head for a client that speaks `version`; `framing_out` is how its body will
+/// be sent.
 pub fn response_head(
     head: &ResponseHead<'_>,
     version: Version,
@@ -100,7 +102,8 @@ pub fn response_head(
 ) {
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(head.status_and_reason);
-    // The space before the reason is not optional (RFC 9112 §4), though some upstreams leave it out.
+    // The space before the reason is not optional (RFC 9112 §4), though some upstreams leave it
+    // out.
     out.extend_from_slice(if head.status_and_reason.contains(&b' ') { b"\r\n" } else { b" \r\n" });
     let nominated = Nominated::by(&head.fields);
     let bodiless = head.framing == Framing::Empty;
@@ -152,7 +155,8 @@ enum Nominated<'h, 'b> {
     None,
     /// By few options: each is compared with each name.
     Few(Fields<'h, 'b>),
-    /// In lower case. Comparing would take time in proportion to options times fields, both of which a peer chooses.
+    /// In lower case. Comparing would take time in proportion to options times fields, both of
+    /// which a peer chooses.
     Many(HashSet<Vec<u8>>),
 }
 

@@ -12,7 +12,8 @@ impl<'h, 'b> Fields<'h, 'b> {
         Self { head, lines }
     }
 
-    /// The values of every line named `name` (in lower case), in order, without surrounding white space.
+    /// The values of every line named `name` (in lower case), in order, without surrounding white
+    /// space.
     pub fn values(&self, name: &'static str) -> impl Iterator<Item = &'b [u8]> + use<'h, 'b> {
         self.lines.iter().filter(move |line| line.name.eq_ignore_ascii_case(name)).map(|line| line.value)
     }
@@ -22,7 +23,8 @@ impl<'h, 'b> Fields<'h, 'b> {
         self.lines.len()
     }
 
-    /// Whether there is whitespace before the colon of a line named `name`, as only responses may have it.
+    /// Whether there is whitespace before the colon of a line named `name`, as only responses may
+    /// have it.
     pub(super) fn has_space_before_colon(&self, name: &'static str) -> bool {
         let mut lines = self.lines.iter().filter(|line| line.name.eq_ignore_ascii_case(name));
         lines.any(|line| self.head.get(self.start_of(line).saturating_add(name.len())) != Some(&b':'))
@@ -59,14 +61,16 @@ pub struct Line<'b> {
 }
 
 impl Line<'_> {
-    /// Appends the line as it came, but for whitespace before its colon, which no proxy may pass on (RFC 9112 §5.1).
+    /// Appends the line as it came, but for whitespace before its colon, which no proxy may pass on
+    /// (RFC 9112 §5.1).
     pub fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(self.name.as_bytes());
         out.extend_from_slice(self.raw.get(self.name.len()..).unwrap_or_default().trim_ascii_start());
     }
 }
 
-/// The elements of a comma-separated list (RFC 9110 §5.6.1), without white space, empty ones left out.
+/// The elements of a comma-separated list (RFC 9110 §5.6.1), without white space, empty ones left
+/// out.
 pub fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|b| *b == b',').map(<[u8]>::trim_ascii).filter(|element| !element.is_empty())
 }
@@ -85,8 +89,8 @@ pub enum RequestField {
     Passed,
 }
 
-/// One more than the longest names that mean anything here have, such as `x-original-forwarded-for`: what is longer
-/// must not look like one of them when it is cut.
+/// One more than the longest names that mean anything here have, such as
+/// `x-original-forwarded-for`: what is longer must not look like one of them when it is cut.
 const MAX_KNOWN_BYTES: usize = 24 + 1;
 
 impl RequestField {
@@ -126,7 +130,8 @@ impl RequestField {
         }
     }
 
-    /// Whether `Connection` can have this field removed: never one that frames, routes, or is set here.
+    /// Whether `Connection` can have this field removed: never one that frames, routes, or is set
+    /// here.
     pub fn can_be_nominated(self) -> bool {
         matches!(self, Self::Passed | Self::MaxForwards)
     }
@@ -159,8 +164,9 @@ impl ResponseField {
     }
 }
 
-/// Fields that may not be sent as trailers (RFC 9110 §6.5.1): those that frame, route, authenticate, control
-/// the response or describe the content, and those that a head could not have passed either.
+/// Fields that may not be sent as trailers (RFC 9110 §6.5.1): those that frame, route,
+/// authenticate, control the response or describe the content, and those that a head could not have
+/// passed either.
 pub fn is_forbidden_trailer(name: &str) -> bool {
     const FORBIDDEN: &[&str] = &[
         "age",
@@ -201,7 +207,8 @@ fn fold<'f>(name: &str, folded: &'f mut [u8; MAX_KNOWN_BYTES]) -> &'f [u8] {
     folded.get(..name.len()).unwrap_or(folded)
 }
 
-/// Whether a Via field names `pseudonym` as a proxy that the message came through (RFC 9110 §7.6.3).
+/// Whether a Via field names `pseudonym` as a proxy that the message came through (RFC 9110
+/// §7.6.3).
 pub fn via_names(value: &[u8], pseudonym: &str) -> bool {
     let mut elements = list(value);
     elements.any(|element| {

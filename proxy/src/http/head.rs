@@ -49,8 +49,8 @@ pub struct EndOfHead {
 }
 
 impl EndOfHead {
-    /// The head's length with its blank line, or `None` while that has not arrived. Only the first `most` bytes
-    /// are judged, so the outcome does not depend on the pieces in which they arrived.
+    /// The head's length with its blank line, or `None` while that has not arrived. Only the first
+    /// `most` bytes are judged, so the outcome does not depend on the pieces in which they arrived.
     ///
     /// Errors: a line that does not end in CR LF, or more than `most` bytes.
     pub fn find(&mut self, buffered: &[u8], most: usize) -> Result<Option<usize>, HeadError> {
@@ -70,8 +70,8 @@ impl EndOfHead {
         if buffered.len() > most { Err(HeadError::TooLarge) } else { Ok(None) }
     }
 
-    /// [`Self::find`] for a request: refuses at once what no further byte can make valid, and says of a head
-    /// that is too large what it would have said of the whole.
+    /// [`Self::find`] for a request: refuses at once what no further byte can make valid, and says
+    /// of a head that is too large what it would have said of the whole.
     pub fn find_request(&mut self, buffered: &[u8], limits: &HeadLimits) -> Result<Option<usize>, HeadError> {
         match self.find(buffered, limits.bytes) {
             Ok(None) => ensure_method_may_follow(buffered).map(|()| None),
@@ -84,8 +84,9 @@ impl EndOfHead {
     }
 }
 
-/// Refuses a head that is incomplete if its method is invalid already. A lone CR may still become the empty line
-/// that goes before some requests. Only the first bytes are looked at, since this is asked again with each read.
+/// Refuses a head that is incomplete if its method is invalid already. A lone CR may still become
+/// the empty line that goes before some requests. Only the first bytes are looked at, since this is
+/// asked again with each read.
 fn ensure_method_may_follow(buffered: &[u8]) -> Result<(), HeadError> {
     ensure_method_is_short(buffered)?;
     let start = buffered.get(..MAX_METHOD_BYTES).unwrap_or(buffered);
@@ -156,8 +157,9 @@ impl<'b> RequestHead<'b> {
         }
     }
 
-    /// How many proxies may still forward it (RFC 9110 §7.6.2); `None` where that is not said, not a number, or said of
-    /// another method than OPTIONS. A number that is too large for a `u64` counts as the largest.
+    /// How many proxies may still forward it (RFC 9110 §7.6.2); `None` where that is not said, not
+    /// a number, or said of another method than OPTIONS. A number that is too large for a `u64`
+    /// counts as the largest.
     pub fn max_forwards(&self) -> Option<u64> {
         let mut values = self.fields.values("max-forwards").filter(|_| self.method == "OPTIONS");
         let (value, None) = (values.next()?, values.next()) else { return None };
@@ -175,7 +177,8 @@ impl<'b> RequestHead<'b> {
     }
 }
 
-/// What a head beyond its limits is refused with, of which `start` was read: 400 and 505 go before 414 and 431.
+/// What a head beyond its limits is refused with, of which `start` was read: 400 and 505 go before
+/// 414 and 431.
 fn refusal_of_too_large(start: &[u8], limits: &HeadLimits) -> HeadError {
     if let Err(error) = ensure_method_is_short(start) {
         return error;

@@ -14,7 +14,8 @@ pub mod head;
 pub mod response;
 pub mod target;
 
-/// The most field lines that a head may be allowed to have: the parser's table of them lies on the stack.
+/// The most field lines that a head may be allowed to have: the parser's table of them lies on the
+/// stack.
 pub const MAX_FIELD_LINES: usize = 512;
 
 /// The interim response that lets a client send its body (RFC 9110 §15.2.1).

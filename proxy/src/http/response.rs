@@ -22,7 +22,8 @@ pub struct ResponseHead<'b> {
 pub struct BadResponse(pub &'static str);
 
 impl<'b> ResponseHead<'b> {
-    /// Parses one whole head, as [`super::head::EndOfHead`] found it; `to_head`: the request was a HEAD.
+    /// Parses one whole head, as [`super::head::EndOfHead`] found it; `to_head`: the request was a
+    /// HEAD.
     pub fn parse(head: &'b [u8], slots: &'b mut Slots<'b>, to_head: bool) -> Result<Self, BadResponse> {
         let mut parsed = httparse::Response::new(&mut []);
         let mut parser = httparse::ParserConfig::default();

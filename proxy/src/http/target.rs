@@ -5,7 +5,8 @@ use super::head::HeadError;
 /// A request target in one of the forms that are understood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target<'b> {
-    /// Path and query of an origin- or absolute-form, byte for byte; the path may be empty in the latter.
+    /// Path and query of an origin- or absolute-form, byte for byte; the path may be empty in the
+    /// latter.
     Path(&'b [u8]),
     /// `*`, of OPTIONS.
     Asterisk,
@@ -51,7 +52,8 @@ fn strip_scheme(target: &[u8]) -> Option<&[u8]> {
     after(b"https://").or_else(|| after(b"http://"))
 }
 
-/// The first path segment, and the path and query that travel on; `None` without a second `/` in the path.
+/// The first path segment, and the path and query that travel on; `None` without a second `/` in
+/// the path.
 pub fn split(path_and_query: &[u8]) -> Option<(&[u8], &[u8])> {
     let after_slash = path_and_query.strip_prefix(b"/")?;
     let end = after_slash.iter().position(|b| matches!(b, b'/' | b'?'))?;

@@ -7,8 +7,8 @@ const SHARE: u32 = 4;
 /// What a timer that rings late may be made up for.
 const MAX_CREDIT: Duration = Duration::from_millis(2);
 
-/// What strangers may take of a thread's time while somebody is connected who is no stranger: until when what they took
-/// is paid for, by time that others could have.
+/// What strangers may take of a thread's time while somebody is connected who is no stranger: until
+/// when what they took is paid for, by time that others could have.
 #[derive(Debug)]
 pub struct Account {
     paid_until: Instant,

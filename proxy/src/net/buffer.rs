@@ -4,8 +4,9 @@ use std::rc::Rc;
 use super::pipe::Pipes;
 use crate::sys::Pages;
 
-/// Bytes that were read and not used up yet: `filled` lies in `bytes[start..end]`. It has memory only while
-/// there are any: most connections wait most of the time, and what few need lies warm in the cache.
+/// Bytes that were read and not used up yet: `filled` lies in `bytes[start..end]`. It has memory
+/// only while there are any: most connections wait most of the time, and what few need lies warm in
+/// the cache.
 ///
 /// Invariant: `start <= end <= bytes.len()`.
 pub struct Buffer {
@@ -147,8 +148,8 @@ pub enum Size {
     /// For most: a whole TLS record (RFC 8446 §5.2, RFC 5246 §6.2.3), and enough for most heads.
     #[default]
     Record,
-    /// For long bodies, while there are not too many at once: four records as rustls makes them. Fewer and larger reads
-    /// and writes cost less.
+    /// For long bodies, while there are not too many at once: four records as rustls makes them.
+    /// Fewer and larger reads and writes cost less.
     Large,
 }
 
@@ -161,7 +162,8 @@ impl Size {
     }
 }
 
-/// What content needs on its way, for one worker: the memory of buffers that need none at the moment, and pipes.
+/// What content needs on its way, for one worker: the memory of buffers that need none at the
+/// moment, and pipes.
 pub struct Buffers {
     records: RefCell<Vec<Pages>>,
     large: RefCell<Vec<Pages>>,

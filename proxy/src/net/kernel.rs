@@ -1,5 +1,5 @@
-//! A TLS session whose records the kernel encrypts and decrypts. What is not application data stays ours: alerts, session
-//! tickets, key updates.
+//! A TLS session whose records the kernel encrypts and decrypts. What is not application data stays
+//! ours: alerts, session tickets, key updates.
 
 pub mod control;
 mod quiet;
@@ -72,12 +72,13 @@ enum Incoming {
 const SPARE_RECORDS: u64 = 1 << 20;
 /// More do not come of one write or pipe.
 const MAX_RECORDS_AT_ONCE: u64 = 1 << 10;
-/// Records of a pipe's that end early: they take 16 pieces of memory each, and a pipe of 1 MiB has 256.
+/// Records of a pipe's that end early: they take 16 pieces of memory each, and a pipe of 1 MiB has
+/// 256.
 const SHORT_RECORDS: usize = 256 / 16 + 1;
 
 impl KernelSession {
-    /// Gives a client's keys to `tcp`, which has been put under the kernel's TLS. Nothing may have been read that is not
-    /// decrypted, nor encrypted that is not sent.
+    /// Gives a client's keys to `tcp`, which has been put under the kernel's TLS. Nothing may have
+    /// been read that is not decrypted, nor encrypted that is not sent.
     ///
     /// Errors: the kernel does not take them, and the connection cannot go on.
     pub(super) fn of_client(
@@ -151,7 +152,8 @@ impl KernelSession {
         &self.tcp
     }
 
-    /// The socket, which gives content as if there were no TLS, and an error for what only [`Self::poll_fill`] understands.
+    /// The socket, which gives content as if there were no TLS, and an error for what only
+    /// [`Self::poll_fill`] understands.
     pub fn source(&self) -> Option<&TcpStream> {
         (!self.has_ended && self.failure.is_none()).then_some(&self.tcp)
     }
@@ -166,10 +168,11 @@ impl KernelSession {
         self.failure.is_none() && (self.rekeys || self.sent_records + SPARE_RECORDS < self.most_records)
     }
 
-    /// Appends what the peer has sent to `content`: at least a byte, or ready with 0 when it has closed.
+    /// Appends what the peer has sent to `content`: at least a byte, or ready with 0 when it has
+    /// closed.
     ///
-    /// Errors: `UnexpectedEof` where the connection ends without close_notify; `InvalidData` with a [`rustls::Error`]
-    /// within where TLS failed; otherwise the socket's.
+    /// Errors: `UnexpectedEof` where the connection ends without close_notify; `InvalidData` with a
+    /// [`rustls::Error`] within where TLS failed; otherwise the socket's.
     pub fn poll_fill(&mut self, cx: &mut Context<'_>, content: &mut Buffer) -> Poll<io::Result<usize>> {
         self.poll_content(cx, |session| {
             let received = session.receive(content.space());
@@ -358,7 +361,8 @@ impl KernelSession {
                 }
             }
         }
-        // The kernel may have taken more than the socket had room for: the end of the stream would overtake it.
+        // The kernel may have taken more than the socket had room for: the end of the stream would
+        // overtake it.
         loop {
             ready!(self.tcp.poll_write_ready(cx))?;
             match self.tcp.try_io(Interest::WRITABLE, || has_room(&self.tcp)) {
@@ -373,7 +377,8 @@ impl KernelSession {
 
     /// The session cannot go on: tells the peer, if the socket takes it.
     fn fail(&mut self, (alert, error): Fault) -> io::Error {
-        // What the kernel found wrong stays with the socket, and would be told to whoever sends next.
+        // What the kernel found wrong stays with the socket, and would be told to whoever sends
+        // next.
         let _ = self.tcp.take_error();
         self.say([2, alert.into()]);
         invalid(self.failure.insert(error).clone())
@@ -386,7 +391,8 @@ impl KernelSession {
     }
 }
 
-/// Whether a good part of the socket's memory is free, so that nothing lies before it any more; `WouldBlock` if not.
+/// Whether a good part of the socket's memory is free, so that nothing lies before it any more;
+/// `WouldBlock` if not.
 fn has_room(tcp: &TcpStream) -> io::Result<()> {
     let mut asked = [PollFd::new(tcp, PollFlags::OUT)];
     poll(&mut asked, Some(&Timespec::default()))?;

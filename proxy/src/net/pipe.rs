@@ -10,13 +10,15 @@ use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_getpipe_size, fcntl_setpipe_siz
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
-/// What a pipe is to hold: the most that Linux gives anybody (`pipe-max-size`), since few large moves cost a third of
-/// many small ones.
+/// What a pipe is to hold: the most that Linux gives anybody (`pipe-max-size`), since few large
+/// moves cost a third of many small ones.
 const PIPE_BYTES: usize = 1 << 20;
-/// With less, copying is as good. Users who have many pipes already get no more than this, and then 8 KiB (pipe(7)).
+/// With less, copying is as good. Users who have many pipes already get no more than this, and then
+/// 8 KiB (pipe(7)).
 const LEAST_BYTES: usize = 64 * 1024;
 
-/// Pipes that are kept while nobody uses them; each has two descriptors, which connections may need.
+/// Pipes that are kept while nobody uses them; each has two descriptors, which connections may
+/// need.
 const MAX_FREE: usize = 4;
 
 /// One that is lent to whoever has content in it.
@@ -45,8 +47,8 @@ impl Pipe {
         self.filled
     }
 
-    /// Moves up to `most` bytes in, and only while nothing lies in it: then it is the socket that has no more, never the
-    /// pipe that is full. Ready with 0 at the end of the input.
+    /// Moves up to `most` bytes in, and only while nothing lies in it: then it is the socket that
+    /// has no more, never the pipe that is full. Ready with 0 at the end of the input.
     ///
     /// Errors: `InvalidInput` where only a read can tell what is there; otherwise the socket's.
     pub fn poll_fill(
@@ -117,7 +119,8 @@ impl Pipes {
         Self { free: RefCell::default(), made: Rc::default(), most: Cell::new(most) }
     }
 
-    /// An empty one; `None` when there are enough, or the system gives no more: then content is copied.
+    /// An empty one; `None` when there are enough, or the system gives no more: then content is
+    /// copied.
     pub fn take(&self) -> Option<Pipe> {
         if let Some(pipe) = self.free.borrow_mut().pop() {
             return Some(pipe);

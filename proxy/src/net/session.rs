@@ -1,5 +1,5 @@
-//! A TLS session over TCP. rustls keeps state and keys; the memory for records is lent by the worker, and only while
-//! something lies in it.
+//! A TLS session over TCP. rustls keeps state and keys; the memory for records is lent by the
+//! worker, and only while something lies in it.
 
 mod end;
 mod handover;
@@ -27,8 +27,8 @@ pub use pass::PassError;
 
 /// The most content that a record has (RFC 8446 §5.1).
 pub(super) const RECORD_CONTENT_BYTES: usize = 16 * 1024;
-/// A handshake message may take so much until it is whole; rustls itself refuses messages longer than 64 KiB. A stranger's
-/// has to fit into what a record takes.
+/// A handshake message may take so much until it is whole; rustls itself refuses messages longer
+/// than 64 KiB. A stranger's has to fit into what a record takes.
 const MAX_HANDSHAKE_BYTES: usize = 80 * 1024;
 
 /// One end of a TLS session and its socket.
@@ -59,8 +59,8 @@ pub struct Session {
 impl Session {
     /// A server's handshake; a stranger's takes its turns among `strangers`.
     ///
-    /// Errors: `InvalidData` with a [`rustls::Error`] within where TLS failed; `Other` with a [`super::QueueFull`] within;
-    /// otherwise the socket's.
+    /// Errors: `InvalidData` with a [`rustls::Error`] within where TLS failed; `Other` with a
+    /// [`super::QueueFull`] within; otherwise the socket's.
     pub async fn accept(
         tcp: TcpStream,
         config: Arc<ServerConfig>,
@@ -151,9 +151,11 @@ impl Session {
         self.incoming.want(size);
     }
 
-    /// Appends what the peer has sent to `content`: at least a byte, or ready with 0 when it has closed.
+    /// Appends what the peer has sent to `content`: at least a byte, or ready with 0 when it has
+    /// closed.
     ///
-    /// Errors: `UnexpectedEof` where the connection ends without close_notify; as with [`Session::accept`].
+    /// Errors: `UnexpectedEof` where the connection ends without close_notify; as with
+    /// [`Session::accept`].
     pub fn poll_fill(&mut self, cx: &mut Context<'_>, content: &mut Buffer) -> Poll<io::Result<usize>> {
         let before = content.len();
         if !self.ahead.is_empty() {
@@ -187,7 +189,8 @@ impl Session {
         !self.incoming.is_empty() && content.room() >= RECORD_CONTENT_BYTES
     }
 
-    /// Encrypts what is in `parts`, or the start of it, and sends it; what cannot be sent at once flushing sends.
+    /// Encrypts what is in `parts`, or the start of it, and sends it; what cannot be sent at once
+    /// flushing sends.
     pub fn poll_write(&mut self, cx: &mut Context<'_>, parts: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         ready!(self.poll_flush(cx))?;
         let taken = self.encrypt(parts)?;
@@ -247,7 +250,8 @@ impl Session {
         step
     }
 
-    /// Has rustls look at what was read, as far as it goes at once; `take` is given what was decrypted.
+    /// Has rustls look at what was read, as far as it goes at once; `take` is given what was
+    /// decrypted.
     fn step(&mut self, intent: Intent<'_>, take: &mut dyn FnMut(&[u8])) -> io::Result<Progress> {
         if let Some(error) = &self.failure {
             return Err(invalid(error.clone()));

@@ -24,7 +24,8 @@ impl Socket {
         }
     }
 
-    /// Reads once into the buffer's space, of which there must be some. Ready with 0 at the end of the input.
+    /// Reads once into the buffer's space, of which there must be some. Ready with 0 at the end of
+    /// the input.
     pub fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         self.stream.poll_fill(cx, &mut self.buffer)
     }

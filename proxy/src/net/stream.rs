@@ -26,8 +26,8 @@ pub enum Stream {
 }
 
 impl Stream {
-    /// Reads once, behind what lies in `buffer`, which must have space. Ready with 0 at the end of the input. Only
-    /// whoever has something to read takes memory for it.
+    /// Reads once, behind what lies in `buffer`, which must have space. Ready with 0 at the end of
+    /// the input. Only whoever has something to read takes memory for it.
     pub fn poll_fill(&mut self, cx: &mut Context<'_>, buffer: &mut Buffer) -> Poll<io::Result<usize>> {
         match self {
             Self::Plain(tcp) => {
@@ -42,7 +42,8 @@ impl Stream {
         }
     }
 
-    /// The socket, where what comes from it may be spliced: it is content, or must be read for once.
+    /// The socket, where what comes from it may be spliced: it is content, or must be read for
+    /// once.
     pub fn source(&self) -> Option<&TcpStream> {
         match self {
             Self::Plain(tcp) => Some(tcp),
@@ -76,7 +77,8 @@ impl Stream {
         }
     }
 
-    /// Whether its content may go through pipes, if not now then when [`Self::hand_over`] has been called often enough.
+    /// Whether its content may go through pipes, if not now then when [`Self::hand_over`] has been
+    /// called often enough.
     pub fn may_be_spliced(&self) -> bool {
         match self {
             Self::Plain(_) | Self::Kernel(_) => true,
@@ -89,7 +91,8 @@ impl Stream {
 
     /// Gives a session to the kernel where that can be now.
     ///
-    /// Errors: the session has failed, or the kernel does not take the keys, and the connection is lost.
+    /// Errors: the session has failed, or the kernel does not take the keys, and the connection is
+    /// lost.
     pub fn hand_over(&mut self) -> io::Result<()> {
         let Self::Tls(tls) = self else { return Ok(()) };
         let Some(kernel) = tls.opportunity()? else { return Ok(()) };
@@ -140,7 +143,8 @@ impl Stream {
 }
 
 impl Stream {
-    /// Whether nothing of what was read is left that could be taken for the next response, nor a close of the peer's.
+    /// Whether nothing of what was read is left that could be taken for the next response, nor a
+    /// close of the peer's.
     pub fn holds_nothing(&mut self) -> bool {
         match self {
             Self::Plain(_) => true,
@@ -164,8 +168,8 @@ impl Stream {
         }
     }
 
-    /// Whether the peer has neither closed nor sent anything but session tickets, as far as the kernel knows by now. Part
-    /// of a record may become anything, so it counts as something.
+    /// Whether the peer has neither closed nor sent anything but session tickets, as far as the
+    /// kernel knows by now. Part of a record may become anything, so it counts as something.
     pub fn is_quiet(&mut self) -> bool {
         match self {
             Self::Plain(tcp) => matches!(peek(tcp), Err(error) if error.kind() == io::ErrorKind::WouldBlock),
@@ -177,7 +181,8 @@ impl Stream {
         }
     }
 
-    /// Whether the peer's kernel has acknowledged everything, or anything since then. Where this kernel cannot say, it has.
+    /// Whether the peer's kernel has acknowledged everything, or anything since then. Where this
+    /// kernel cannot say, it has.
     pub fn has_been_acknowledged_since(&self, then: Instant) -> bool {
         /// The kernel's clock is no finer than this.
         const TICK: Duration = Duration::from_millis(20);
@@ -185,8 +190,8 @@ impl Stream {
         acknowledged.is_none_or(|so_far| so_far.all || so_far.last + TICK < then.elapsed())
     }
 
-    /// Whether the runtime has noticed something on the socket that [`Self::is_quiet`] should look at. Costs next to nothing
-    /// where it has not.
+    /// Whether the runtime has noticed something on the socket that [`Self::is_quiet`] should look
+    /// at. Costs next to nothing where it has not.
     pub fn has_news(&self) -> bool {
         let Some(tcp) = self.tcp() else { return true };
         let news = tcp.try_io(Interest::READABLE, || peek(tcp));

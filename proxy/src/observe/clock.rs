@@ -19,7 +19,8 @@ pub fn date(seconds: i64) -> String {
     Timestamp::from_second(seconds).map_or_else(|_| "a day that can't be written".into(), rfc3339)
 }
 
-/// RFC 3339 in UTC with milliseconds, for many lines: what is the same for a whole second is made once.
+/// RFC 3339 in UTC with milliseconds, for many lines: what is the same for a whole second is made
+/// once.
 #[derive(Debug, Default)]
 pub(super) struct Stamp {
     /// Unix time.

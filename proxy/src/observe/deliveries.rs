@@ -18,8 +18,9 @@ use crate::prefixes::CounterIndex;
 
 /// How many are kept.
 pub const KEPT: usize = 10_000;
-/// How many that were not delivered are kept besides, of Meta's and of everybody else's each: a stranger who knocks at
-/// every door does not push out what Meta has lost, nor do many that went well.
+/// How many that were not delivered are kept besides, of Meta's and of everybody else's each: a
+/// stranger who knocks at every door does not push out what Meta has lost, nor do many that went
+/// well.
 pub const KEPT_FAILURES: usize = 25;
 
 /// The latest requests. Each thread writes to a part of its own, so that no core waits for another.
@@ -102,7 +103,8 @@ pub struct Delivery {
     /// The upstream's kernel has acknowledged at least so many of them.
     #[serde(default)]
     pub body_sent_bytes: u64,
-    /// Over what it was last tried: a `new` connection, or a `pooled` one that had been idle. `None`: there was none.
+    /// Over what it was last tried: a `new` connection, or a `pooled` one that had been idle.
+    /// `None`: there was none.
     #[serde(default)]
     pub connection: Option<String>,
 }
@@ -162,7 +164,8 @@ impl Deliveries {
     }
 
     /// Those after the number `after`, at most [`KEPT`], in the order of their numbers. A caller
-    /// that goes on after the last number misses none. `prefix`: the prefix that counters belong to.
+    /// that goes on after the last number misses none. `prefix`: the prefix that counters belong
+    /// to.
     pub fn after(&self, after: u64, prefix: impl Fn(CounterIndex) -> Option<String>) -> Vec<Delivery> {
         // Numbers are given under the parts' locks: those below `end` are written down. A number
         // beyond may be there while a smaller one is still coming to a part that was read before.
@@ -179,8 +182,9 @@ impl Deliveries {
         told.split_off(told.len().saturating_sub(KEPT))
     }
 
-    /// The latest that were not delivered, the newest first: at most [`KEPT_FAILURES`] of Meta's and as many of everybody
-    /// else's, also those that [`Deliveries::after`] has forgotten. `prefix` as there.
+    /// The latest that were not delivered, the newest first: at most [`KEPT_FAILURES`] of Meta's
+    /// and as many of everybody else's, also those that [`Deliveries::after`] has forgotten.
+    /// `prefix` as there.
     pub fn failures(&self, prefix: impl Fn(CounterIndex) -> Option<String>) -> Vec<Delivery> {
         let of_meta = self.latest(|part| &part.failures_of_meta, |_| true);
         let of_others = self.latest(|part| &part.failures_of_others, |_| true);
@@ -197,7 +201,8 @@ impl Deliveries {
         told(&self.latest(|part| &part.all, |record| record.end != Step::Delivered && is_its(record)), prefix)
     }
 
-    /// The newest [`KEPT_FAILURES`] that are `wanted`, in no order. No worker waits until they are put into words.
+    /// The newest [`KEPT_FAILURES`] that are `wanted`, in no order. No worker waits until they are
+    /// put into words.
     fn latest(&self, ring: impl Fn(&Part) -> &Ring, wanted: impl Fn(&Record) -> bool) -> Vec<Record> {
         let mut found = Vec::new();
         for part in &self.parts {

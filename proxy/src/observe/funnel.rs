@@ -8,8 +8,8 @@ use super::Exposition;
 use crate::prefixes::{Classifier, CounterIndex, Network};
 use crate::sys::Shared;
 
-/// How far connections and requests got, by the prefix that they came from: the part of the way that the kernel does
-/// not see. Counting takes no lock.
+/// How far connections and requests got, by the prefix that they came from: the part of the way
+/// that the kernel does not see. Counting takes no lock.
 #[derive(Debug)]
 pub struct Funnel {
     cells: Shared,
@@ -17,7 +17,8 @@ pub struct Funnel {
     is_in_guard: bool,
 }
 
-/// A step of the way. Each request that has ended is one of [`Step::Delivered`], [`Step::Refused`], [`Step::Failed`].
+/// A step of the way. Each request that has ended is one of [`Step::Delivered`], [`Step::Refused`],
+/// [`Step::Failed`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// A connection came out of accept(2), and its client is known.
@@ -107,7 +108,8 @@ impl Funnel {
         (prefixes, other)
     }
 
-    /// Appends `hookgate_prefix_…_total`; series appear at first use, but for those of all other addresses.
+    /// Appends `hookgate_prefix_…_total`; series appear at first use, but for those of all other
+    /// addresses.
     pub fn expose(&self, classifier: &Classifier, to: &mut Exposition) {
         let (prefixes, other) = self.counts(classifier);
         for (index, (_, name, help)) in Step::ALL.into_iter().enumerate() {

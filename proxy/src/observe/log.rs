@@ -77,8 +77,8 @@ impl Log {
         self.format
     }
 
-    /// A whole line, its end included, which `append` makes of the time; on a thread that batches, it is written
-    /// when the thread has nothing else to do.
+    /// A whole line, its end included, which `append` makes of the time; on a thread that batches,
+    /// it is written when the thread has nothing else to do.
     pub(super) fn line(&self, priority: Priority, append: impl FnOnce(&str, &mut Vec<u8>)) {
         BATCH.with_borrow_mut(|batch| match batch {
             Some(batch) => batch.add(self, priority, append),
@@ -114,7 +114,8 @@ impl Log {
     }
 }
 
-/// Control characters escaped: what others say, quoted in a message, can neither begin a line nor move a cursor.
+/// Control characters escaped: what others say, quoted in a message, can neither begin a line nor
+/// move a cursor.
 fn one_line(message: &str) -> Cow<'_, str> {
     if !message.contains(char::is_control) {
         return message.into();

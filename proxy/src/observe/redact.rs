@@ -2,7 +2,8 @@
 
 /// `path_and_query` with the value of every verify token replaced, however its name is spelt or
 /// escaped and whatever stands before it. Receivers differ in what separates parameters (`&`, `;`,
-/// a second `?`, escaped ones), so a token is taken to go on to the next `&`. Bytes that are not UTF-8 become U+FFFD.
+/// a second `?`, escaped ones), so a token is taken to go on to the next `&`. Bytes that are not
+/// UTF-8 become U+FFFD.
 pub fn target(path_and_query: &[u8], to: &mut String) {
     let text = String::from_utf8_lossy(path_and_query);
     for (index, parameter) in text.split('&').enumerate() {

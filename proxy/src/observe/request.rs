@@ -19,7 +19,8 @@ const MAX_DETAIL_BYTES: usize = 500;
 /// The only status after which Meta does not send a message again.
 const DELIVERED: u16 = 200;
 
-/// What is known of one request. [`Request::finish`] counts and logs it; so does dropping it, when its task is cancelled.
+/// What is known of one request. [`Request::finish`] counts and logs it; so does dropping it, when
+/// its task is cancelled.
 #[derive(Debug)]
 pub struct Request<'m> {
     log: &'m Log,
@@ -166,7 +167,8 @@ impl<'m> Request<'m> {
         self.body = progress;
     }
 
-    /// There is a connection to the upstream; `idle`: for how long it had waited, if it was used before.
+    /// There is a connection to the upstream; `idle`: for how long it had waited, if it was used
+    /// before.
     pub fn connected(&mut self, idle: Option<Duration>) {
         self.stage = Stage::Response;
         self.connection = Some(if idle.is_some() { "pooled" } else { "new" });
@@ -180,7 +182,8 @@ impl<'m> Request<'m> {
         self.answered(failure, &failure.reason());
     }
 
-    /// An OPTIONS request that may go no further: its answer is ours, and no error. No upstream had to do with it.
+    /// An OPTIONS request that may go no further: its answer is ours, and no error. No upstream had
+    /// to do with it.
     pub fn answered_options(&mut self) {
         self.end = Step::Refused;
         self.upstream = None;

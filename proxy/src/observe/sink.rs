@@ -43,7 +43,8 @@ struct State {
 enum Target {
     /// A file, which has always room or fails.
     File,
-    /// A pipe or terminal, opened once more: its own O_NONBLOCK does not concern those who share it.
+    /// A pipe or terminal, opened once more: its own O_NONBLOCK does not concern those who share
+    /// it.
     NonBlocking(OwnedFd),
     /// A pipe or terminal that cannot be opened anew, since it belongs to somebody else. It is
     /// asked for room first.

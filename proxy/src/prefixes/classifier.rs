@@ -1,4 +1,5 @@
-//! Decides whose an address is: Meta's, the operator's, or anybody else's. Metrics only count by what it says.
+//! Decides whose an address is: Meta's, the operator's, or anybody else's. Metrics only count by
+//! what it says.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -28,7 +29,8 @@ impl Class {
 pub struct CounterIndex(u32);
 
 impl CounterIndex {
-    /// Every address but Meta's; the operator's networks count apart, and are shown with the others.
+    /// Every address but Meta's; the operator's networks count apart, and are shown with the
+    /// others.
     pub const OTHER: Self = Self(abi::OTHER);
     pub const ALLOWED: Self = Self(abi::ALLOWED);
 

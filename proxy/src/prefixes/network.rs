@@ -25,7 +25,8 @@ impl Network {
         Ok(network)
     }
 
-    /// The network of that length which holds `address`. A `length` beyond the address's bits counts as all of them.
+    /// The network of that length which holds `address`. A `length` beyond the address's bits
+    /// counts as all of them.
     pub fn around(address: IpAddr, length: u8) -> Self {
         let any = Self { address, length: 0 };
         let network = Self { address, length: length.min(any.bits()) };

@@ -14,7 +14,8 @@ const MAX_ROWS: usize = 3000;
 const MIN_LENGTH_V4: u8 = 14;
 const MIN_LENGTH_V6: u8 = 32;
 
-/// What the last good refresh found, in relation to the configured list: that list may change in the meantime.
+/// What the last good refresh found, in relation to the configured list: that list may change in
+/// the meantime.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refresh {
     pub asked: Timestamp,
@@ -24,8 +25,9 @@ pub struct Refresh {
     pub registered: BTreeSet<Network>,
     /// Configured, but covered by nothing that is registered.
     pub removed: BTreeSet<Network>,
-    /// The table that an operator has put in force against the bounds. Refreshes are measured against it, as against
-    /// the configured list, for as long as they need it. Empty: the bounds hold without it.
+    /// The table that an operator has put in force against the bounds. Refreshes are measured
+    /// against it, as against the configured list, for as long as they need it. Empty: the bounds
+    /// hold without it.
     pub forced: BTreeSet<Network>,
 }
 
@@ -94,8 +96,8 @@ impl PrefixState {
         configured.chain(registered.iter().copied()).collect()
     }
 
-    /// What the answer to a refresh makes of it: whatever is registered comes in, and what was there before goes only
-    /// where nothing registered covers it, alone or together with others.
+    /// What the answer to a refresh makes of it: whatever is registered comes in, and what was
+    /// there before goes only where nothing registered covers it, alone or together with others.
     ///
     /// Errors: the answer would take away too much, or bring too much.
     pub fn refreshed(
@@ -118,7 +120,8 @@ impl PrefixState {
             configured: self.configured.clone(),
             refresh: Some(Refresh { forced, ..refresh.clone() }),
         };
-        // What was forced counts only while it is needed: a row that has gone does not come back unseen.
+        // What was forced counts only while it is needed: a row that has gone does not come back
+        // unseen.
         let forced = self.refresh.as_ref().map(|refresh| &refresh.forced).filter(|forced| !forced.is_empty());
         let bounds = iter::once(BTreeSet::new()).chain(forced.cloned());
         let (table, mut violations) = (self.table(), Vec::new());
@@ -136,7 +139,8 @@ impl PrefixState {
         Err(BadRefresh { violations, forced })
     }
 
-    /// The same refresh with another configured list; without it, and why, where both together exceed the bounds.
+    /// The same refresh with another configured list; without it, and why, where both together
+    /// exceed the bounds.
     pub fn with_list(&self, configured: Table) -> (Self, Option<BadRefresh>) {
         let next = Self { configured, refresh: self.refresh.clone() };
         match next.ensure_bounded() {
@@ -156,8 +160,8 @@ impl PrefixState {
         if violations.is_empty() { Ok(()) } else { Err(BadRefresh { violations, forced: None }) }
     }
 
-    /// The bounds that the prefixes exceed when they follow `former`. Growth is measured against what no refresh has
-    /// added, so that many small steps lead no further than one.
+    /// The bounds that the prefixes exceed when they follow `former`. Growth is measured against
+    /// what no refresh has added, so that many small steps lead no further than one.
     fn violations(&self, former: &Table) -> Vec<Violation> {
         let after = self.table();
         let mut violations = Vec::new();

@@ -1,4 +1,5 @@
-//! What a routing registry's answer says about AS32934: which objects are Meta's own, and whether to believe it.
+//! What a routing registry's answer says about AS32934: which objects are Meta's own, and whether
+//! to believe it.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -10,8 +11,8 @@ use super::{BadNetwork, Network};
 pub const QUERY: &str = "-i origin AS32934";
 const ORIGIN: &str = "AS32934";
 
-/// Who writes Meta's objects, by the registry that holds them. The same name elsewhere is somebody else's, or a
-/// conversion's: what a mirror passes on keeps the `source` that it came from.
+/// Who writes Meta's objects, by the registry that holds them. The same name elsewhere is somebody
+/// else's, or a conversion's: what a mirror passes on keeps the `source` that it came from.
 const MAINTAINERS: [(&str, &[&str]); 2] =
     [("RADB", &["MAINT-AS32934"]), ("RIPE", &["fb-neteng", "facebook-neteng", "meta-mnt"])];
 
@@ -88,8 +89,9 @@ pub enum BadAnswer {
 impl Registered {
     /// Reads all that a server sent before it closed the connection.
     ///
-    /// The protocol has no length, and servers differ in how many blank lines end an answer: one that breaks off is known
-    /// by its last object, which lacks its last line, or its `source`, the attribute that RPSL ends with.
+    /// The protocol has no length, and servers differ in how many blank lines end an answer: one
+    /// that breaks off is known by its last object, which lacks its last line, or its `source`, the
+    /// attribute that RPSL ends with.
     pub fn read(answer: &[u8]) -> Result<Self, BadAnswer> {
         let answer = String::from_utf8_lossy(answer).replace("\r\n", "\n");
         if let Some(error) = answer.lines().find_map(server_error) {
@@ -149,8 +151,8 @@ fn server_error(line: &str) -> Option<&str> {
     message.map(str::trim)
 }
 
-/// Any one of an object's maintainers may have written it, so every one of them must be Meta's: whoever names Meta's
-/// beside their own has only claimed it.
+/// Any one of an object's maintainers may have written it, so every one of them must be Meta's:
+/// whoever names Meta's beside their own has only claimed it.
 fn is_metas(object: &Object) -> Result<(), ThirdParty> {
     if !matches!(object.class_and_key().0, "route" | "route6") {
         return Err(ThirdParty::Class);
@@ -202,7 +204,8 @@ fn name(object: &Object) -> String {
     printable(&format!("{class} {key}"))
 }
 
-/// What a server sent, for a terminal or a log: short, and without characters that either would act on.
+/// What a server sent, for a terminal or a log: short, and without characters that either would act
+/// on.
 fn printable(text: &str) -> String {
     const MAX_CHARACTERS: usize = 80;
     let printed = |c: char| if c.is_ascii_graphic() || c == ' ' { c } else { '?' };

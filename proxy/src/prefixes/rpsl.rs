@@ -30,7 +30,8 @@ pub struct NotRpsl {
     pub line: usize,
 }
 
-/// The objects in a server's answer: separated by blank lines, `%` and `#` begin lines that are no part of one.
+/// The objects in a server's answer: separated by blank lines, `%` and `#` begin lines that are no
+/// part of one.
 pub fn objects(answer: &str) -> Result<Vec<Object>, NotRpsl> {
     let mut objects = Vec::new();
     let mut attributes: Vec<(String, String)> = Vec::new();

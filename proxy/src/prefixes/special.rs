@@ -32,7 +32,8 @@ const V6: [(Ipv6Addr, u8, &str); 4] = [
 const GLOBAL_UNICAST: (Ipv6Addr, u8) = (Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3);
 
 impl Network {
-    /// What some of its addresses are set apart for, if they are: then it is not, or not wholly, public.
+    /// What some of its addresses are set apart for, if they are: then it is not, or not wholly,
+    /// public.
     pub fn special_purpose(&self) -> Option<&'static str> {
         let overlaps = |address: IpAddr, length| self.overlaps(&Self::around(address, length));
         if self.address().is_ipv4() {

@@ -41,7 +41,8 @@ pub enum StateFault {
 }
 
 impl PrefixState {
-    /// What the configured list and the file make together. `None` for the refresh: there is no such file.
+    /// What the configured list and the file make together. `None` for the refresh: there is no
+    /// such file.
     ///
     /// Errors: the file can't be used, or what it says exceeds the bounds that refreshes have.
     pub fn load(configured: Table, path: &Path) -> Result<Self, BadState> {
@@ -63,7 +64,8 @@ impl Refresh {
         Self::parse(&text).map(Some).map_err(at)
     }
 
-    /// Replaces the file as a whole, or leaves the old one as it was. Its folder is made if it is missing.
+    /// Replaces the file as a whole, or leaves the old one as it was. Its folder is made if it is
+    /// missing.
     pub fn store(&self, path: &Path) -> Result<(), BadState> {
         let mut name = path.file_name().unwrap_or_default().to_owned();
         name.push(format!(".{}", std::process::id()));
@@ -91,7 +93,8 @@ impl Refresh {
         for network in &self.removed {
             text += &format!("removed {network}\n");
         }
-        // Only the operator's command writes these: what a worker asks its parent to store has none of its own.
+        // Only the operator's command writes these: what a worker asks its parent to store has none
+        // of its own.
         for network in &self.forced {
             text += &format!("forced {network}\n");
         }

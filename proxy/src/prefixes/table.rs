@@ -15,8 +15,8 @@ pub struct Table {
 }
 
 impl Table {
-    /// The longest prefix that holds `address`. An IPv4-mapped IPv6 address counts as IPv4: that is how a socket
-    /// that listens on `::` reports IPv4 peers.
+    /// The longest prefix that holds `address`. An IPv4-mapped IPv6 address counts as IPv4: that is
+    /// how a socket that listens on `::` reports IPv4 peers.
     pub fn longest_match(&self, address: IpAddr) -> Option<Network> {
         let address = address.to_canonical();
         let lengths = if address.is_ipv4() { &self.v4_lengths } else { &self.v6_lengths };

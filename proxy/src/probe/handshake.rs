@@ -16,8 +16,8 @@ use crate::net::{Buffers, Limits, Session, Stream};
 use crate::tls::{HandshakeFault, chain, fault};
 use crate::upstream::client_config_of;
 
-/// TLS as towards any upstream. Where the certificate is not believed, a second handshake without verification shows
-/// it.
+/// TLS as towards any upstream. Where the certificate is not believed, a second handshake without
+/// verification shows it.
 pub async fn shake_hands(
     upstream: &Upstream,
     address: SocketAddr,

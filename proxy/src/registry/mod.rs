@@ -35,7 +35,8 @@ pub enum Refused {
     Refresh { bad: BadRefresh, forced: Option<Box<Refreshed>> },
 }
 
-/// Asks the registry what it has of AS32934, and checks what that would make of the prefixes as they stand.
+/// Asks the registry what it has of AS32934, and checks what that would make of the prefixes as
+/// they stand.
 pub async fn refresh(standing: &PrefixState, registry: &Registry, dns: &Dns) -> Result<Refreshed, Refused> {
     let answer = whois::ask(registry, dns).await?;
     let answer = Registered::read(&answer)?;

@@ -1,4 +1,5 @@
-//! Asks the registry by itself: soon after a start that has no recent answer, then once an interval.
+//! Asks the registry by itself: soon after a start that has no recent answer, then once an
+//! interval.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
@@ -14,9 +15,11 @@ use crate::prefixes::PrefixState;
 use crate::upstream::Dns;
 use crate::upstream::dns::BadDns;
 
-/// The first question comes within this time after a start, so that many that start at once do not ask at once.
+/// The first question comes within this time after a start, so that many that start at once do not
+/// ask at once.
 const FIRST_RETRY_DELAY: Duration = Duration::from_secs(60);
-/// After the first failure; doubled by each further one, up to [`MAX_RETRY_DELAY`] and never beyond the interval.
+/// After the first failure; doubled by each further one, up to [`MAX_RETRY_DELAY`] and never beyond
+/// the interval.
 const RETRY: Duration = Duration::from_secs(60);
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(3600);
 
@@ -40,8 +43,9 @@ impl Refresher {
         Ok(Some(Self { every, registry, dns: Dns::new(&config.dns, access)?, failures: 0, log }))
     }
 
-    /// The next good answer, once one was due; whatever fails is logged, and tried again later. `standing` tells how the
-    /// prefixes stand at the moment. Cancelled, it loses only the time that it waited.
+    /// The next good answer, once one was due; whatever fails is logged, and tried again later.
+    /// `standing` tells how the prefixes stand at the moment. Cancelled, it loses only the time
+    /// that it waited.
     pub async fn next(&mut self, standing: impl Fn() -> PrefixState) -> Refreshed {
         loop {
             let asked = standing().refresh.map(|refresh| refresh.asked);
@@ -62,7 +66,8 @@ impl Refresher {
         }
     }
 
-    /// The last answer could not be put in force: the next question comes as after one without an answer.
+    /// The last answer could not be put in force: the next question comes as after one without an
+    /// answer.
     pub fn failed(&mut self) {
         self.failures = self.failures.saturating_add(1);
     }
@@ -73,7 +78,8 @@ impl Refresher {
     }
 }
 
-/// How long until the registry is asked again. `age`: the last good answer's; `random`: from 0 to 1.
+/// How long until the registry is asked again. `age`: the last good answer's; `random`: from 0 to
+/// 1.
 fn wait(every: Duration, age: Option<Duration>, failures: u32, random: f64) -> Duration {
     if failures > 0 {
         let doubled = RETRY.saturating_mul(1 << (failures - 1).min(16));

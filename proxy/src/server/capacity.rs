@@ -6,19 +6,21 @@ use std::path::{Path, PathBuf};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::system::sysinfo;
 
-/// What connections take in bytes, on average, when all are busy: two TLS sessions, the kernel's sockets, and in some a
-/// buffer in which something waits.
+/// What connections take in bytes, on average, when all are busy: two TLS sessions, the kernel's
+/// sockets, and in some a buffer in which something waits.
 const BYTES_PER_CONNECTION: u64 = 28 * 1024;
 /// What connections may take of the memory; the rest is for all else on the machine.
 const SHARE_OF_MEMORY: (u64, u64) = (3, 4);
-// Half a gigabyte carries as many as the contract says, also without the 40 MiB that a kernel keeps of it.
+// Half a gigabyte carries as many as the contract says, also without the 40 MiB that a kernel keeps
+// of it.
 const _: () = assert!(by_memory(472 << 20) >= 12_000);
 /// A client's and an upstream's.
 const DESCRIPTORS_PER_CONNECTION: u64 = 2;
 /// For listeners, files, DNS and the runtime.
 const OTHER_DESCRIPTORS: u64 = 128;
 
-/// As many connections as memory and descriptors allow; the descriptors' soft limit is raised to the hard one.
+/// As many connections as memory and descriptors allow; the descriptors' soft limit is raised to
+/// the hard one.
 pub fn connections() -> usize {
     let by_memory = by_memory(memory_bytes());
     let by_descriptors = descriptors().saturating_sub(OTHER_DESCRIPTORS) / DESCRIPTORS_PER_CONNECTION;
@@ -52,8 +54,8 @@ pub fn memory_bytes() -> u64 {
     limits.fold(machine, u64::min)
 }
 
-/// Where the memory limits stand of the group in a line of /proc/self/cgroup (cgroups(7)) and of those around it, in
-/// version 2 or 1.
+/// Where the memory limits stand of the group in a line of /proc/self/cgroup (cgroups(7)) and of
+/// those around it, in version 2 or 1.
 fn limit_files(line: &str) -> Vec<PathBuf> {
     let mut parts = line.splitn(3, ':').skip(1);
     let (root, limit) = match parts.next() {

@@ -64,8 +64,8 @@ fn lacks_family(error: &io::Error) -> bool {
     error.raw_os_error() == Some(Errno::AFNOSUPPORT.raw_os_error())
 }
 
-/// Whether a machine without IPv6 can do without `address`: it means all IPv6 addresses, and all IPv4 ones are among
-/// `others`.
+/// Whether a machine without IPv6 can do without `address`: it means all IPv6 addresses, and all
+/// IPv4 ones are among `others`.
 pub fn is_optional(address: SocketAddr, others: &[SocketAddr]) -> bool {
     address.ip() == Ipv6Addr::UNSPECIFIED && others.contains(&(Ipv4Addr::UNSPECIFIED, address.port()).into())
 }

@@ -1,5 +1,5 @@
-//! The two processes of a running proxy. The supervisor keeps the privileges; its worker parses what comes from the network.
-//! They talk over [`ipc`].
+//! The two processes of a running proxy. The supervisor keeps the privileges; its worker parses
+//! what comes from the network. They talk over [`ipc`].
 
 pub mod capacity;
 mod ipc;

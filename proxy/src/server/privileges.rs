@@ -16,16 +16,17 @@ use crate::config::{Config, Guard};
 
 /// The package's user for the worker.
 const PACKAGED_USER: &str = "hookgate-worker";
-/// The worker's user and group where the machine has no user for it: neither Debian (Policy §9.2.2) nor systemd (UIDS-GIDS.md)
-/// gives it to anybody, and no other program becomes it, as many become `nobody`.
+/// The worker's user and group where the machine has no user for it: neither Debian (Policy §9.2.2)
+/// nor systemd (UIDS-GIDS.md) gives it to anybody, and no other program becomes it, as many become
+/// `nobody`.
 const UNNAMED_ID: u32 = 65_530;
 /// Whose members may use the command line's socket.
 const ADMIN_GROUP: &str = "hookgate-admin";
 /// Daemons without a group of their own share it.
 const SHARED_GROUP: &str = "nogroup";
 
-/// What the supervisor does besides the guard: ports below 1024, the worker's user, a successor's end, and, for root, files of
-/// other users.
+/// What the supervisor does besides the guard: ports below 1024, the worker's user, a successor's
+/// end, and, for root, files of other users.
 const SUPERVISOR_CAPABILITIES: CapabilitySet = CapabilitySet::NET_BIND_SERVICE
     .union(CapabilitySet::SETUID)
     .union(CapabilitySet::SETGID)
@@ -108,8 +109,8 @@ fn unnamed(id: u32) -> Result<WorkerUser, UserError> {
     }
 }
 
-/// Becomes `user` and gives up every capability, also for whatever this process may execute. For the calling thread alone:
-/// to be called before there is another.
+/// Becomes `user` and gives up every capability, also for whatever this process may execute. For
+/// the calling thread alone: to be called before there is another.
 pub(super) fn give_up(user: Option<&WorkerUser>) -> Result<(), UserError> {
     if let Some(user) = user.filter(|user| user.uid != geteuid().as_raw()) {
         let name = || user.name.clone().unwrap_or_else(|| format!("the user with the id {}", user.uid));
@@ -124,8 +125,8 @@ pub(super) fn give_up(user: Option<&WorkerUser>) -> Result<(), UserError> {
     Ok(keep_memory_private()?)
 }
 
-/// The group that may use the command line's socket: `hookgate-admin`, or else that of the configured user; `None`: the
-/// parent's.
+/// The group that may use the command line's socket: `hookgate-admin`, or else that of the
+/// configured user; `None`: the parent's.
 pub(super) fn admin_group(config: &Config, user: Option<&WorkerUser>) -> nix::Result<Option<Gid>> {
     if let Some(group) = Group::from_name(ADMIN_GROUP)? {
         return Ok(Some(group.gid));
@@ -135,8 +136,8 @@ pub(super) fn admin_group(config: &Config, user: Option<&WorkerUser>) -> nix::Re
     Ok(group.filter(|group| group.name != SHARED_GROUP).map(|group| group.gid))
 }
 
-/// Gives up what the supervisor will not need any more, also for whatever it may execute. For the calling thread alone, as
-/// [`give_up`].
+/// Gives up what the supervisor will not need any more, also for whatever it may execute. For the
+/// calling thread alone, as [`give_up`].
 pub(super) fn keep_what_is_needed(config: &Config) -> io::Result<()> {
     let has_guard = config.guard.as_ref().is_some_and(Guard::is_attached);
     let needed =
@@ -151,7 +152,8 @@ pub(super) fn keep_what_is_needed(config: &Config) -> io::Result<()> {
     Ok(set_no_new_privs(true)?)
 }
 
-/// Keeps this process's memory, and with it keys and messages, from core files and from other processes of its user.
+/// Keeps this process's memory, and with it keys and messages, from core files and from other
+/// processes of its user.
 pub(super) fn keep_memory_private() -> io::Result<()> {
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
     Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)

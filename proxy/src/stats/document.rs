@@ -23,7 +23,8 @@ pub struct Document {
     /// The /24s and /48s of Meta's that were actually seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seen: Option<Vec<Seen>>,
-    /// Requests that look like Meta's, whose source somebody has rewritten; absent where there were none, or no proxy tells.
+    /// Requests that look like Meta's, whose source somebody has rewritten; absent where there were
+    /// none, or no proxy tells.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hidden_sources: Option<HiddenSources>,
 }

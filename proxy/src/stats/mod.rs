@@ -1,5 +1,5 @@
-//! What is known of every prefix, kernel and user space joined: one document, which `hookgate stats --json` prints, the
-//! admin socket serves, and tables and metrics are made of.
+//! What is known of every prefix, kernel and user space joined: one document, which `hookgate stats
+//! --json` prints, the admin socket serves, and tables and metrics are made of.
 
 mod document;
 mod exposition;

@@ -33,7 +33,8 @@ impl Counting {
     }
 }
 
-// SAFETY: everything is the system allocator's; counting neither allocates (the cell is made at compile time) nor unwinds.
+// SAFETY: everything is the system allocator's; counting neither allocates (the cell is made at
+// compile time) nor unwinds.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         self.count();

@@ -54,7 +54,8 @@ pub fn open_program(path: &Path) -> io::Result<OwnedFd> {
     open(path, 0)
 }
 
-/// Attaches an XDP program to an interface, for as long as the link is open or pinned. `flags`: `XDP_FLAGS_…`.
+/// Attaches an XDP program to an interface, for as long as the link is open or pinned. `flags`:
+/// `XDP_FLAGS_…`.
 ///
 /// Errors: the interface has a program, or its driver does not take this one.
 pub fn create_xdp_link(program: BorrowedFd<'_>, interface: u32, flags: u32) -> io::Result<OwnedFd> {
@@ -129,8 +130,9 @@ pub fn xdp_link_info(link: BorrowedFd<'_>) -> io::Result<XdpLinkInfo> {
     Ok(XdpLinkInfo { link, program, interface: (interface != 0).then_some(interface) })
 }
 
-/// Whether the kernel hides the constants of this process's programs (net.core.bpf_jit_harden). The setting itself can be
-/// read in the first network namespace alone; a loaded program is longer than it was where the kernel has done so.
+/// Whether the kernel hides the constants of this process's programs (net.core.bpf_jit_harden). The
+/// setting itself can be read in the first network namespace alone; a loaded program is longer than
+/// it was where the kernel has done so.
 ///
 /// Errors: no permission to load programs, or no memory.
 pub fn blinds_constants() -> io::Result<bool> {
@@ -152,9 +154,11 @@ pub fn blinds_constants() -> io::Result<bool> {
         insns: instructions.as_ptr().expose_provenance() as u64,
         license: LICENSE.as_ptr().expose_provenance() as u64,
     };
-    // SAFETY: the attributes are this command's, and point to `insn_cnt` instructions and a C string that outlive the call.
+    // SAFETY: the attributes are this command's, and point to `insn_cnt` instructions and a C
+    // string that outlive the call.
     let program = unsafe { bpf_descriptor(BPF_PROG_LOAD, &mut attributes) }?;
-    // `struct bpf_prog_info` in words: type, id, tag (2), length in machine code, length in BPF instructions.
+    // `struct bpf_prog_info` in words: type, id, tag (2), length in machine code, length in BPF
+    // instructions.
     let mut info = [0u32; 6];
     info_of(program.as_fd(), &mut info)?;
     let [.., bytes] = info;
@@ -196,8 +200,8 @@ pub fn create_array(bytes: u32) -> io::Result<OwnedFd> {
     unsafe { bpf_descriptor(BPF_MAP_CREATE, &mut attributes) }
 }
 
-/// Every entry of a hash map, each once, and in bounded time whatever is changed meanwhile: the kernel hands over whole
-/// buckets at a time, and keeps the place by bucket, not by key.
+/// Every entry of a hash map, each once, and in bounded time whatever is changed meanwhile: the
+/// kernel hands over whole buckets at a time, and keeps the place by bucket, not by key.
 ///
 /// Errors: keys or values of other sizes, a map of another kind, or no permission to read it.
 pub fn entries<K, V>(map: &MapData) -> Result<Vec<(K, V)>, MapError>
@@ -250,8 +254,9 @@ where
             elem_flags: 0,
             flags: 0,
         };
-        // SAFETY: the attributes are this command's. What they point to is writable during the call and has room for
-        // `count` keys and values of the map's sizes (checked above), and for two places of a hash map.
+        // SAFETY: the attributes are this command's. What they point to is writable during the call
+        // and has room for `count` keys and values of the map's sizes (checked above), and for two
+        // places of a hash map.
         let read = unsafe { bpf(BPF_MAP_LOOKUP_BATCH, &mut attributes) };
         let is_last = match read {
             Ok(_) => false,
@@ -282,7 +287,8 @@ fn info_of(object: BorrowedFd<'_>, info: &mut [u32]) -> io::Result<()> {
         info_len: size_of_val(info) as u32,
         info: info.as_mut_ptr().expose_provenance() as u64,
     };
-    // SAFETY: the attributes are this command's; the kernel writes at most `info_len` bytes to `info`, which lives on.
+    // SAFETY: the attributes are this command's; the kernel writes at most `info_len` bytes to
+    // `info`, which lives on.
     unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attributes) }.map(drop)
 }
 
@@ -314,9 +320,11 @@ unsafe fn bpf_descriptor<A>(command: libc::c_long, attributes: &mut A) -> io::Re
 }
 
 /// # Safety
-/// `attributes` are what the kernel expects of `command`; pointers in them are valid during the call.
+/// `attributes` are what the kernel expects of `command`; pointers in them are valid during the
+/// call.
 unsafe fn bpf<A>(command: libc::c_long, attributes: &mut A) -> io::Result<libc::c_long> {
-    // SAFETY: the kernel reads and writes at most `size` bytes of `attributes`, and what the caller vouches for.
+    // SAFETY: the kernel reads and writes at most `size` bytes of `attributes`, and what the caller
+    // vouches for.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut *attributes, size_of::<A>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }

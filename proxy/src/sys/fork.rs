@@ -10,6 +10,7 @@ pub fn fork() -> io::Result<ForkResult> {
     if threads != 1 {
         return Err(io::Error::other(format!("{threads} threads run, and a fork would take along only one")));
     }
-    // SAFETY: with one thread, no lock can be held by another, so that the child may do whatever the parent may.
+    // SAFETY: with one thread, no lock can be held by another, so that the child may do whatever
+    // the parent may.
     Ok(unsafe { nix::unistd::fork() }?)
 }

@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 static TAKEN: AtomicBool = AtomicBool::new(false);
 
-/// The descriptors that a service manager has passed to this process (sd_listen_fds(3)), once in its life.
+/// The descriptors that a service manager has passed to this process (sd_listen_fds(3)), once in
+/// its life.
 ///
 /// Errors: what it says of them makes no sense, or they are not there.
 pub fn inherited() -> io::Result<Vec<OwnedFd>> {
@@ -12,8 +13,9 @@ pub fn inherited() -> io::Result<Vec<OwnedFd>> {
         return Ok(Vec::new());
     }
     let own = |fd: RawFd| {
-        // SAFETY: the protocol gives these numbers to this process alone, which has opened nothing at them; they were seen to
-        // be open when they were made close-on-exec a moment ago, and nobody asks a second time.
+        // SAFETY: the protocol gives these numbers to this process alone, which has opened nothing
+        // at them; they were seen to be open when they were made close-on-exec a moment ago, and
+        // nobody asks a second time.
         unsafe { OwnedFd::from_raw_fd(fd) }
     };
     Ok(sd_notify::listen_fds()?.map(own).collect())

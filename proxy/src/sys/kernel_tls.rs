@@ -1,4 +1,5 @@
-//! The kernel's TLS (Documentation/networking/tls.rst): keys for a socket, and records with their content type.
+//! The kernel's TLS (Documentation/networking/tls.rst): keys for a socket, and records with their
+//! content type.
 
 #[cfg(test)]
 mod tests;
@@ -9,13 +10,15 @@ use std::os::fd::{AsRawFd as _, BorrowedFd};
 
 use rustls::{ConnectionTrafficSecrets, ContentType, ProtocolVersion};
 
-/// Puts a connected TCP socket under the kernel's TLS, which still encrypts nothing before it is given keys.
+/// Puts a connected TCP socket under the kernel's TLS, which still encrypts nothing before it is
+/// given keys.
 ///
 /// Errors: `NotFound` where the kernel has no TLS, `NotConnected` for a socket that is not.
 pub fn start_kernel_tls(socket: BorrowedFd<'_>) -> io::Result<()> {
     const NAME: &[u8] = b"tls";
     let length = NAME.len() as libc::socklen_t;
-    // SAFETY: the descriptor is borrowed, hence open; the kernel reads `length` bytes, which is what `NAME` has.
+    // SAFETY: the descriptor is borrowed, hence open; the kernel reads `length` bytes, which is
+    // what `NAME` has.
     let result = unsafe {
         libc::setsockopt(socket.as_raw_fd(), libc::SOL_TCP, libc::TCP_ULP, NAME.as_ptr().cast(), length)
     };
@@ -29,8 +32,9 @@ pub enum KeyUse {
     Receive = libc::TLS_RX as isize,
 }
 
-/// From now on the kernel encrypts what is sent, or decrypts what is received, with these keys; the next record has that
-/// sequence number. A second time only where keys can be replaced (Linux 6.14), `ResourceBusy` elsewhere.
+/// From now on the kernel encrypts what is sent, or decrypts what is received, with these keys; the
+/// next record has that sequence number. A second time only where keys can be replaced (Linux
+/// 6.14), `ResourceBusy` elsewhere.
 ///
 /// Errors: the kernel does not know the cipher or the version, or has no memory.
 pub fn set_kernel_tls_keys(
@@ -85,9 +89,9 @@ fn salt(nonce: &[u8]) -> io::Result<[u8; 4]> {
     whole(nonce.get(..4).unwrap_or_default())
 }
 
-/// The rest of it. In TLS 1.3 each record's sequence number is mixed in. In TLS 1.2 it travels with the record, and the
-/// kernel counts it up from here: rustls has used those that differ in their low bits, so the kernel starts half of
-/// all there are away from them.
+/// The rest of it. In TLS 1.3 each record's sequence number is mixed in. In TLS 1.2 it travels with
+/// the record, and the kernel counts it up from here: rustls has used those that differ in their
+/// low bits, so the kernel starts half of all there are away from them.
 fn gcm_iv(version: ProtocolVersion, nonce: &[u8]) -> io::Result<[u8; 8]> {
     let mut iv: [u8; 8] = whole(nonce.get(4..).unwrap_or_default())?;
     if version == ProtocolVersion::TLSv1_2 {
@@ -104,7 +108,8 @@ fn whole<const N: usize>(bytes: &[u8]) -> io::Result<[u8; N]> {
 fn set<I>(socket: BorrowedFd<'_>, key_use: KeyUse, info: &mut I) -> io::Result<()> {
     let length = size_of::<I>();
     let start = (&raw mut *info).cast::<libc::c_void>();
-    // SAFETY: the descriptor is borrowed, hence open; the kernel reads the `length` bytes of `info`, and keeps no pointer.
+    // SAFETY: the descriptor is borrowed, hence open; the kernel reads the `length` bytes of
+    // `info`, and keeps no pointer.
     let result = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
@@ -115,7 +120,8 @@ fn set<I>(socket: BorrowedFd<'_>, key_use: KeyUse, info: &mut I) -> io::Result<(
         )
     };
     let outcome = done(result);
-    // SAFETY: `start` is that of `info`, which is borrowed for writing, has so many bytes, and consists of integers.
+    // SAFETY: `start` is that of `info`, which is borrowed for writing, has so many bytes, and
+    // consists of integers.
     unsafe { libc::explicit_bzero(start, length) };
     outcome
 }
@@ -144,8 +150,8 @@ pub fn receive_record(socket: BorrowedFd<'_>, to: &mut [u8]) -> io::Result<Optio
     let mut control = Control([0; CONTROL_BYTES]);
     let mut slice = libc::iovec { iov_base: to.as_mut_ptr().cast(), iov_len: to.len() };
     let mut message = message(&mut slice, &mut control);
-    // SAFETY: the descriptor is borrowed, hence open; `message` points to `to` and `control` with their lengths, which
-    // nobody else uses meanwhile.
+    // SAFETY: the descriptor is borrowed, hence open; `message` points to `to` and `control` with
+    // their lengths, which nobody else uses meanwhile.
     let length = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, 0) };
     let length = usize::try_from(length).map_err(|_| io::Error::last_os_error())?;
     // SAFETY: the kernel has filled in `message`, whose control buffer is ours, whole and aligned.
@@ -156,7 +162,8 @@ pub fn receive_record(socket: BorrowedFd<'_>, to: &mut [u8]) -> io::Result<Optio
             _ => Err(io::Error::other("the kernel does not say what it has decrypted")),
         };
     }
-    // SAFETY: not null, hence a whole header in `control`; its data follow, of which the kernel writes one byte.
+    // SAFETY: not null, hence a whole header in `control`; its data follow, of which the kernel
+    // writes one byte.
     let content_type = unsafe { *libc::CMSG_DATA(header) };
     Ok(Some(Received { content_type: content_type.into(), length }))
 }
@@ -177,7 +184,8 @@ pub fn send_record(socket: BorrowedFd<'_>, content_type: ContentType, content: &
         (*header).cmsg_len = CONTROL_LENGTH as _;
         *libc::CMSG_DATA(header) = content_type.into();
     }
-    // SAFETY: the descriptor is borrowed, hence open; `message` points to `content` and `control` with their lengths.
+    // SAFETY: the descriptor is borrowed, hence open; `message` points to `content` and `control`
+    // with their lengths.
     let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL) };
     match usize::try_from(sent) {
         Ok(sent) if sent == content.len() => Ok(()),

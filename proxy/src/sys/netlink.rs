@@ -1,7 +1,8 @@
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 
-/// From now on the kernel adds its words to the errors that it answers on a netlink socket (Linux 4.12).
+/// From now on the kernel adds its words to the errors that it answers on a netlink socket (Linux
+/// 4.12).
 ///
 /// Errors: an older kernel.
 pub fn enable_extended_acks(socket: BorrowedFd<'_>) -> io::Result<()> {

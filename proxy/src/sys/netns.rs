@@ -5,7 +5,8 @@ use std::os::fd::AsRawFd as _;
 // asm-generic/socket.h
 const SO_NETNS_COOKIE: libc::c_int = 71;
 
-/// The number by which the kernel tells this process's network namespace from all others, ever (Linux 5.14).
+/// The number by which the kernel tells this process's network namespace from all others, ever
+/// (Linux 5.14).
 ///
 /// Errors: an older kernel.
 pub fn netns_cookie() -> io::Result<u64> {

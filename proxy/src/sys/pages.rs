@@ -3,9 +3,9 @@ use std::ptr::NonNull;
 
 use super::slabs;
 
-/// Bytes in memory of their own pages, zero at first. The machine gives pages when they are first written, and has them
-/// back when this is dropped, while freed memory of this size tends to stay in the heap, between what is in use. No core file
-/// holds them.
+/// Bytes in memory of their own pages, zero at first. The machine gives pages when they are first
+/// written, and has them back when this is dropped, while freed memory of this size tends to stay
+/// in the heap, between what is in use. No core file holds them.
 #[derive(Debug)]
 pub struct Pages {
     /// Dangling without bytes.
@@ -17,7 +17,8 @@ impl Pages {
     /// `length` bytes.
     ///
     /// # Panics
-    /// The machine has no memory for them. That ends the task of one connection; an abort would end all.
+    /// The machine has no memory for them. That ends the task of one connection; an abort would end
+    /// all.
     pub fn new(length: usize) -> Self {
         if length == 0 {
             return Self { start: NonNull::dangling(), length };
@@ -46,8 +47,8 @@ impl Deref for Pages {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // SAFETY: `start` is readable for `length` bytes until `self` is dropped, or there are none; the kernel has zeroed
-        // them, and only `deref_mut` lets anybody write.
+        // SAFETY: `start` is readable for `length` bytes until `self` is dropped, or there are
+        // none; the kernel has zeroed them, and only `deref_mut` lets anybody write.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.length) }
     }
 }
@@ -62,7 +63,8 @@ impl DerefMut for Pages {
 impl Drop for Pages {
     fn drop(&mut self) {
         if self.length > 0 {
-            // SAFETY: it was taken with this length in `new`, is `self`'s alone, and nothing borrows from it any more.
+            // SAFETY: it was taken with this length in `new`, is `self`'s alone, and nothing
+            // borrows from it any more.
             unsafe { slabs::give_back(self.start, self.length) };
         }
     }

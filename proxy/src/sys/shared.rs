@@ -6,7 +6,8 @@ use std::sync::atomic::AtomicU64;
 
 use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
 
-/// Numbers in memory of their own pages, zero at first; with [`Shared::map`] the kernel and other processes see them too.
+/// Numbers in memory of their own pages, zero at first; with [`Shared::map`] the kernel and other
+/// processes see them too.
 #[derive(Debug)]
 pub struct Shared {
     start: NonNull<AtomicU64>,
@@ -14,7 +15,8 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// `count` numbers that nobody else sees. Pages are taken from the machine when they are first written.
+    /// `count` numbers that nobody else sees. Pages are taken from the machine when they are first
+    /// written.
     ///
     /// Errors: mmap(2).
     pub fn private(count: usize) -> io::Result<Self> {
@@ -34,8 +36,9 @@ impl Shared {
     ///
     /// Errors: mmap(2): the array is smaller, or not meant to be mapped.
     pub fn map(array: BorrowedFd<'_>, count: usize) -> io::Result<Self> {
-        // SAFETY: a new mapping, at an address that the kernel chooses. A BPF array never shrinks, so that its pages
-        // stay; whoever else writes them does so with single stores of whole numbers.
+        // SAFETY: a new mapping, at an address that the kernel chooses. A BPF array never shrinks,
+        // so that its pages stay; whoever else writes them does so with single stores of whole
+        // numbers.
         let start = unsafe {
             mmap(
                 ptr::null_mut(),
@@ -64,8 +67,8 @@ impl Deref for Shared {
     type Target = [AtomicU64];
 
     fn deref(&self) -> &[AtomicU64] {
-        // SAFETY: `start` is page-aligned and readable for `count` numbers until `self` is dropped; every bit pattern is
-        // a number, and atomics may change under a shared reference.
+        // SAFETY: `start` is page-aligned and readable for `count` numbers until `self` is dropped;
+        // every bit pattern is a number, and atomics may change under a shared reference.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.count) }
     }
 }

@@ -1,4 +1,5 @@
-//! Mappings that hold many pieces of memory: with one mapping a piece, fragmentation runs into vm.max_map_count.
+//! Mappings that hold many pieces of memory: with one mapping a piece, fragmentation runs into
+//! vm.max_map_count.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ptr::{self, NonNull};
@@ -25,8 +26,8 @@ struct Slabs {
     open: BTreeSet<usize>,
 }
 
-/// Memory of that length, zeroed, that nothing else has until [`give_back`]. The machine gives pages when they are first
-/// written.
+/// Memory of that length, zeroed, that nothing else has until [`give_back`]. The machine gives
+/// pages when they are first written.
 ///
 /// Errors: mmap(2).
 pub(super) fn take(length: usize) -> io::Result<NonNull<u8>> {
@@ -74,7 +75,8 @@ pub(super) unsafe fn give_back(start: NonNull<u8>, length: usize) {
         slabs.lent.remove(&slab);
         slabs.open.remove(&slab);
     } else {
-        // Cutting it out of its neighbours would take one mapping too many. It is empty, and is used again.
+        // Cutting it out of its neighbours would take one mapping too many. It is empty, and is
+        // used again.
         slabs.open.insert(slab);
     }
 }
@@ -87,8 +89,8 @@ fn map(bytes: usize) -> io::Result<usize> {
     // SAFETY: the mapping is new, and what it holds does not change.
     let kept_out = unsafe { madvise(start, bytes, Advice::LinuxDontDump) };
     debug_assert!(kept_out.is_ok(), "a mapping of this process can be advised");
-    // A buffer with a few bytes in it must not take 2 MiB. A kernel without huge pages does not know the word.
-    // SAFETY: as above.
+    // A buffer with a few bytes in it must not take 2 MiB. A kernel without huge pages does not
+    // know the word. SAFETY: as above.
     let _unknown = unsafe { madvise(start, bytes, Advice::LinuxNoHugepage) };
     Ok(start.expose_provenance())
 }

@@ -15,14 +15,15 @@ pub struct Acknowledged {
 ///
 /// Errors: it is no TCP socket, or the kernel does not say so much.
 pub fn acknowledged(socket: BorrowedFd<'_>) -> io::Result<Acknowledged> {
-    // linux/tcp.h, struct tcp_info, in words of four bytes: `tcpi_unacked`, `tcpi_last_ack_recv`, `tcpi_notsent_bytes`.
+    // linux/tcp.h, struct tcp_info, in words of four bytes: `tcpi_unacked`, `tcpi_last_ack_recv`,
+    // `tcpi_notsent_bytes`.
     const UNACKED: usize = 6;
     const LAST_ACK_RECV: usize = 14;
     const NOTSENT_BYTES: usize = 36;
     let mut info = [0u32; NOTSENT_BYTES + 1];
     let mut length = size_of_val(&info) as libc::socklen_t;
-    // SAFETY: the descriptor is borrowed, hence open; the kernel writes at most `length` bytes to `info`, and to `length`
-    // how many.
+    // SAFETY: the descriptor is borrowed, hence open; the kernel writes at most `length` bytes to
+    // `info`, and to `length` how many.
     let result = unsafe {
         libc::getsockopt(
             socket.as_raw_fd(),

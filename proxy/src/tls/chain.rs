@@ -57,7 +57,8 @@ pub(super) fn covers(names: &[String], name: &str) -> bool {
     })
 }
 
-/// What the certificates say that a peer showed, in its order; those that are no X.509 are left out.
+/// What the certificates say that a peer showed, in its order; those that are no X.509 are left
+/// out.
 pub fn chain(shown: &[CertificateDer<'_>]) -> Vec<Link> {
     shown.iter().filter_map(|der| Some(link(&X509Certificate::from_der(der).ok()?.1))).collect()
 }

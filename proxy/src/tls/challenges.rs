@@ -10,7 +10,8 @@ use rustls::sign::CertifiedKey;
 use super::self_signed::{self, CannotSign};
 use crate::access::Access;
 
-/// The protocol in which an authority asks to be shown a certificate, and nothing else is said (RFC 8737 §4).
+/// The protocol in which an authority asks to be shown a certificate, and nothing else is said (RFC
+/// 8737 §4).
 pub const ACME_TLS: &[u8] = b"acme-tls/1";
 
 /// Where challenges are asked for over HTTP, and lie below a webroot (RFC 8555 §8.3).

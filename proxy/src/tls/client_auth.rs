@@ -35,8 +35,9 @@ impl VerifiedClient {
         Some(Self { authority: Arc::clone(authority), not_after })
     }
 
-    /// Whether it would be verified again: the certificate has not expired, and the same authority is in force. rustls
-    /// checks neither for a connection that is kept, nor when a session is resumed.
+    /// Whether it would be verified again: the certificate has not expired, and the same authority
+    /// is in force. rustls checks neither for a connection that is kept, nor when a session is
+    /// resumed.
     pub fn is_valid(&self, in_force: Option<&Arc<ClientAuthority>>) -> bool {
         in_force.is_some_and(|authority| self.is_under(authority))
             && clock::now().as_second() <= self.not_after
@@ -61,7 +62,8 @@ impl NamedClients {
         Self { chain, names: names.iter().map(|name| name.to_ascii_lowercase()).collect() }
     }
 
-    /// Whether the common name or a DNS name of `certificate` is one of the expected, without wildcards.
+    /// Whether the common name or a DNS name of `certificate` is one of the expected, without
+    /// wildcards.
     fn names_match(&self, certificate: &CertificateDer<'_>) -> bool {
         let Ok((_, parsed)) = X509Certificate::from_der(certificate) else { return false };
         let common_names = parsed

@@ -10,8 +10,8 @@ use rustls::crypto::ring::cipher_suite::{
 };
 use rustls::crypto::ring::default_provider;
 
-/// AES-128-GCM first: its SHA-256 has instructions of its own on most machines, where SHA-384 has none, and that
-/// is most of what a handshake hashes.
+/// AES-128-GCM first: its SHA-256 has instructions of its own on most machines, where SHA-384 has
+/// none, and that is most of what a handshake hashes.
 const CIPHER_SUITES: &[SupportedCipherSuite] = &[
     TLS13_AES_128_GCM_SHA256,
     TLS13_AES_256_GCM_SHA384,

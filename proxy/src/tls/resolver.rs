@@ -6,7 +6,8 @@ use rustls::sign::CertifiedKey;
 use super::challenges::is_challenge;
 use super::{Certificate, Challenges};
 
-/// Picks the certificate for a client, from a set that can be replaced while connections are served.
+/// Picks the certificate for a client, from a set that can be replaced while connections are
+/// served.
 #[derive(Debug)]
 pub struct Resolver {
     offered: RwLock<Offered>,

@@ -33,8 +33,8 @@ pub fn placeholder(names: &[String]) -> Result<Certificate, CannotSign> {
     Ok(placeholder)
 }
 
-/// What a certificate authority wants to be shown by `name` (RFC 8737 §3); `digest` is the SHA-256 of the key
-/// authorization.
+/// What a certificate authority wants to be shown by `name` (RFC 8737 §3); `digest` is the SHA-256
+/// of the key authorization.
 pub(super) fn answer(name: &str, digest: &[u8]) -> Result<Arc<CertifiedKey>, CannotSign> {
     if digest.len() != 32 {
         return Err(CannotSign::Digest(digest.len()));

@@ -38,9 +38,9 @@ fn joined(all: &[BadCertificate]) -> String {
     all.iter().map(BadCertificate::to_string).collect::<Vec<_>>().join("; ")
 }
 
-/// TLS 1.2 and 1.3, HTTP/1.x alone, sessions resumed by tickets whose keys rotate; and what its certificates
-/// come from. With `challenges`, certificate authorities that look at certificates are answered too.
-/// `client_ca`: the certificates from [`client_roots`].
+/// TLS 1.2 and 1.3, HTTP/1.x alone, sessions resumed by tickets whose keys rotate; and what its
+/// certificates come from. With `challenges`, certificate authorities that look at certificates are
+/// answered too. `client_ca`: the certificates from [`client_roots`].
 pub fn server_config(
     tls: &config::Tls,
     client_ca: &[CertificateDer<'static>],

@@ -1,11 +1,13 @@
-//! Addresses that a name from the DNS must not lead to, and the order in which the others are tried.
+//! Addresses that a name from the DNS must not lead to, and the order in which the others are
+//! tried.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::prefixes::Network;
 
-/// Whether `address` lies in the public Internet: neither this machine's, nor its operator's network, nor one
-/// that IANA's special-purpose registries (RFC 6890) set apart; IPv4 inside IPv6 counts as that IPv4.
+/// Whether `address` lies in the public Internet: neither this machine's, nor its operator's
+/// network, nor one that IANA's special-purpose registries (RFC 6890) set apart; IPv4 inside IPv6
+/// counts as that IPv4.
 pub fn is_public(address: IpAddr) -> bool {
     special_purpose(address).is_none()
 }

@@ -18,7 +18,8 @@ use crate::net::{Buffers, KernelTls, Session, Stream};
 
 /// How long one address is tried alone before the next joins in (RFC 8305 §5).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
-/// How many addresses of one name are tried. Its owner chooses how many there are, and each costs a socket and a SYN.
+/// How many addresses of one name are tried. Its owner chooses how many there are, and each costs a
+/// socket and a SYN.
 const MAX_ADDRESSES: usize = 8;
 
 /// Connects to `upstream`, TLS included where it has TLS; `limit` bounds TCP and TLS together.
@@ -56,8 +57,8 @@ async fn resolve(upstream: &Upstream, dns: &Dns) -> Result<Vec<SocketAddr>, Conn
     Ok(attempts.map(|ip| SocketAddr::new(ip, upstream.port)).collect())
 }
 
-/// Happy Eyeballs (RFC 8305): the next address is tried when one failed or has had its time; the first
-/// connection wins and the other attempts are dropped.
+/// Happy Eyeballs (RFC 8305): the next address is tried when one failed or has had its time; the
+/// first connection wins and the other attempts are dropped.
 pub async fn connect_to_any(addresses: &[SocketAddr]) -> Result<TcpStream, ConnectError> {
     let mut left = addresses.iter();
     let mut attempts: Vec<Pin<Box<dyn Future<Output = io::Result<TcpStream>>>>> = Vec::new();

@@ -297,14 +297,16 @@ impl Upstream {
         self.in_flight.most()
     }
 
-    /// Whether what is configured is connected to in the same way: it is taken to be the same server.
+    /// Whether what is configured is connected to in the same way: it is taken to be the same
+    /// server.
     fn is_at_place_of(&self, configured: &config::Upstream) -> bool {
         self.port == configured.port
             && self.address == configured.address
             && self.tls.is_some() == configured.tls
     }
 
-    /// A connection that had been idle died of the request under way, before a byte of the response.
+    /// A connection that had been idle died of the request under way, before a byte of the
+    /// response.
     pub fn note_death(&self, usage: &Usage) {
         if let Some(closed) = usage.died() {
             self.keep_alive.closed(closed, Instant::now());

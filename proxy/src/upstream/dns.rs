@@ -1,4 +1,5 @@
-//! Names to addresses: the configured servers only, one query per name at a time, answers kept within bounds.
+//! Names to addresses: the configured servers only, one query per name at a time, answers kept
+//! within bounds.
 
 mod resolv_conf;
 mod routes;
@@ -41,7 +42,8 @@ const WITHOUT_IPV4_TTL: Duration = Duration::from_secs(5);
 /// How long a failure is kept, so that a burst of requests is one query.
 const FAILURE_TTL: Duration = Duration::from_secs(1);
 
-/// The resolver and what it has learned. Names come from the allowlist, so there are never more than that.
+/// The resolver and what it has learned. Names come from the allowlist, so there are never more
+/// than that.
 pub struct Dns {
     settings: config::Dns,
     names: Mutex<HashMap<Box<str>, Arc<Lookup>>>,
@@ -141,8 +143,8 @@ impl Dns {
         (answer.outcome.clone(), answer.expires)
     }
 
-    /// The addresses of `name` as the servers have them now, each with its TTL, at least one. Nothing is kept, and
-    /// both families are waited for.
+    /// The addresses of `name` as the servers have them now, each with its TTL, at least one.
+    /// Nothing is kept, and both families are waited for.
     pub async fn records(&self, name: &str) -> Result<Vec<(IpAddr, Duration)>, ConnectError> {
         let (name, deadline) = (absolute_name(name)?, Instant::now() + self.settings.timeout);
         let (v6, v4) =

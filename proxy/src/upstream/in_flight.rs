@@ -8,7 +8,8 @@ use crate::net::{SourceCounts, SourcePlace};
 /// How many requests are under way to one upstream, in all workers, and how many may be.
 #[derive(Debug)]
 pub(super) struct InFlight {
-    /// Shared with the upstream of that name in other configurations: what is under way there counts here.
+    /// Shared with the upstream of that name in other configurations: what is under way there
+    /// counts here.
     counts: Arc<Counts>,
     most: usize,
 }
@@ -47,13 +48,14 @@ pub struct InFlightSlot {
 }
 
 impl InFlightSlot {
-    /// `stranger`: the source address of a request that may not use what is reserved. `reserved`: that share of all slots,
-    /// from 0 to 1.
+    /// `stranger`: the source address of a request that may not use what is reserved. `reserved`:
+    /// that share of all slots, from 0 to 1.
     ///
     /// `None` when as many are under way as may be.
     pub fn take(upstream: &Arc<Upstream>, stranger: Option<IpAddr>, reserved: f64) -> Option<Self> {
         let InFlight { counts, most } = &upstream.in_flight;
-        // Before the total: a stranger who is refused must not have had, for a moment, what a request of Meta's needed.
+        // Before the total: a stranger who is refused must not have had, for a moment, what a
+        // request of Meta's needed.
         let stranger = match stranger {
             Some(source) => Some(StrangerSlot::take(counts, source, most - reserved_slots(*most, reserved))?),
             None => None,

@@ -1,5 +1,5 @@
-//! What an upstream does with idle connections, learnt from watching it: many servers close them early and never say so, and
-//! a POST that is sent at that moment is lost.
+//! What an upstream does with idle connections, learnt from watching it: many servers close them
+//! early and never say so, and a POST that is sent at that moment is lost.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -15,14 +15,16 @@ const SHORT_LESSON: Duration = Duration::from_secs(10);
 const AT_ONCE: Duration = Duration::from_millis(250);
 /// Closes that are noticed within this time happened together.
 const TOGETHER: Duration = Duration::from_millis(250);
-/// What is idle for no longer can be used before anything is known of the upstream: no common server closes sooner, but for
-/// those that close at once.
+/// What is idle for no longer can be used before anything is known of the upstream: no common
+/// server closes sooner, but for those that close at once.
 const SAFE_IDLE: Duration = Duration::from_secs(1);
-/// How much longer than a connection that is to be used another must have been seen open: more than a round trip.
+/// How much longer than a connection that is to be used another must have been seen open: more than
+/// a round trip.
 const MARGIN: Duration = Duration::from_millis(500);
 
-/// Shared by all workers, and by the configurations in which the upstream is at the same place. What each request reads are
-/// numbers without order among them: one that is a moment old does no harm.
+/// Shared by all workers, and by the configurations in which the upstream is at the same place.
+/// What each request reads are numbers without order among them: one that is a moment old does no
+/// harm.
 #[derive(Debug)]
 pub(super) struct KeepAlive {
     /// The times below count from here, in milliseconds.
@@ -70,8 +72,8 @@ impl Default for KeepAlive {
 }
 
 impl KeepAlive {
-    /// Whether a connection that has been idle for `idle` may be used. `is_repeatable`: the request may be sent again if the
-    /// connection dies of it.
+    /// Whether a connection that has been idle for `idle` may be used. `is_repeatable`: the request
+    /// may be sent again if the connection dies of it.
     pub(super) fn may_use(&self, idle: Duration, is_repeatable: bool, now: Instant) -> bool {
         let (idle, now) = (millis(idle), self.since_begun(now));
         let is_too_old =
@@ -120,14 +122,16 @@ impl KeepAlive {
         let half = millis(closed.idle / 2);
         let known = self.max_idle.load(Ordering::Relaxed);
         let holds = self.since_begun(now) < self.max_idle_until.load(Ordering::Relaxed);
-        // A lesson that is much longer than the one in force does not prolong it, which may have been wrong.
+        // A lesson that is much longer than the one in force does not prolong it, which may have
+        // been wrong.
         if !holds || half <= known + known / 4 {
             self.max_idle.store(if holds { half.min(known) } else { half }, Ordering::Relaxed);
             self.max_idle_until.store(self.since_begun(now + LESSON), Ordering::Relaxed);
         }
     }
 
-    /// Once may have been a restart. Again, by a connection that was made since, it is what the upstream does.
+    /// Once may have been a restart. Again, by a connection that was made since, it is what the
+    /// upstream does.
     fn closed_at_once(&self, closed: Closed, closes: &mut Closes, now: Instant) {
         let count = match closes.at_once {
             _ if closed.responses > 1 => return,

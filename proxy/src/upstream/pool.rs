@@ -1,5 +1,5 @@
-//! Idle connections to upstreams, one pool a worker: nothing here is shared between cores, but for what is learnt of each
-//! upstream ([`super::keep_alive`]).
+//! Idle connections to upstreams, one pool a worker: nothing here is shared between cores, but for
+//! what is learnt of each upstream ([`super::keep_alive`]).
 
 mod addresses;
 mod idle;
@@ -22,19 +22,21 @@ pub use idle::Usage;
 
 /// The most idle connections that one upstream may have in one worker.
 const MAX_IDLE: usize = 256;
-/// How often idle connections are looked at: those that have been idle for too long, those that their upstream has closed, and
-/// those whose name leads elsewhere.
+/// How often idle connections are looked at: those that have been idle for too long, those that
+/// their upstream has closed, and those whose name leads elsewhere.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(100);
 /// How long an upstream without connections is remembered here: making room for it anew costs more.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(5);
 
-/// So many connections are made to one upstream at the same time without asking. Whoever comes then waits a little:
-/// in a burst, connections that come back are worth more than as many handshakes as there are requests.
+/// So many connections are made to one upstream at the same time without asking. Whoever comes then
+/// waits a little: in a burst, connections that come back are worth more than as many handshakes as
+/// there are requests.
 const MAX_DIALS: usize = 8;
 /// How long: too short for anybody to notice if the upstream is far away and nothing comes back.
 const DIAL_WAIT: Duration = Duration::from_millis(20);
 
-/// Connections by upstream's serial: what was connected under one configuration does not serve another.
+/// Connections by upstream's serial: what was connected under one configuration does not serve
+/// another.
 #[derive(Default)]
 pub struct Pool {
     upstreams: RefCell<HashMap<u64, Connections>>,
@@ -127,7 +129,8 @@ impl Pool {
         }
     }
 
-    /// A connection that was alive a moment ago: the most recently used one, so that the pool shrinks to what is needed.
+    /// A connection that was alive a moment ago: the most recently used one, so that the pool
+    /// shrinks to what is needed.
     async fn take(&self, wanted: Wanted<'_>) -> Option<(Stream, Usage)> {
         let addresses = self.with(wanted.upstream, |connections| {
             (!connections.idle.is_empty()).then(|| connections.addresses.clone())
@@ -137,8 +140,8 @@ impl Pool {
         self.with(wanted.upstream, |connections| connections.take(wanted.is_repeatable, now))
     }
 
-    /// Keeps a connection that has brought a response for `age` at most, if it can serve another request. When there is no
-    /// more room, the one that has been idle for longest goes.
+    /// Keeps a connection that has brought a response for `age` at most, if it can serve another
+    /// request. When there is no more room, the one that has been idle for longest goes.
     pub fn keep(&self, upstream: &Arc<Upstream>, stream: Stream, usage: Usage, age: Duration) {
         let Some(idle) = Idle::new(stream, usage, age, &upstream.keep_alive) else { return };
         self.with(upstream, |connections| {
@@ -221,7 +224,8 @@ impl Connections {
         }
     }
 
-    /// Whether there is a connection, idle or on its way, somebody who waits for one, or was a moment ago.
+    /// Whether there is a connection, idle or on its way, somebody who waits for one, or was a
+    /// moment ago.
     fn is_in_use(&self, now: Instant) -> bool {
         !self.idle.is_empty()
             || self.dialing > 0

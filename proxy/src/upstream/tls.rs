@@ -45,8 +45,8 @@ impl Roots {
     }
 }
 
-/// TLS as towards an upstream, for whoever has no upstream: the machine's own roots and those in `ca` are believed,
-/// or anyone unless `verify`.
+/// TLS as towards an upstream, for whoever has no upstream: the machine's own roots and those in
+/// `ca` are believed, or anyone unless `verify`.
 pub fn client_config_of(
     ca: Option<&Path>,
     verify: bool,

@@ -38,7 +38,8 @@ const NO_TOKEN: &str = "hookgate";
 
 #[derive(Debug, Args)]
 pub struct Options {
-    /// The callback URL as Meta has it, such as https://proxy.example.com/chatwoot.example.com/webhooks/whatsapp/%2B55
+    /// The callback URL as Meta has it, such as
+    /// https://proxy.example.com/chatwoot.example.com/webhooks/whatsapp/%2B55
     url: Url,
     /// The app's secret; deliveries are signed with it
     #[arg(long, value_name = "S", value_parser = NonEmptyStringValueParser::new())]
@@ -155,7 +156,8 @@ async fn verify(receiver: &Receiver, url: &Url, token: Option<&str>) -> anyhow::
     Ok(Verification::new(&outcome, &challenge, token.is_some()))
 }
 
-/// Sends `request` as often and as fast as asked for; what became of each, in the order in which they ended.
+/// Sends `request` as often and as fast as asked for; what became of each, in the order in which
+/// they ended.
 async fn deliver(receiver: &Rc<Receiver>, request: Rc<[u8]>, options: &Options) -> anyhow::Result<Vec<Row>> {
     let mut rows = Vec::new();
     let mut ended = |outcome: Outcome| {

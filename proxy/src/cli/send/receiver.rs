@@ -47,9 +47,11 @@ pub struct Outcome {
 }
 
 impl Receiver {
-    /// `instead`: where to connect, whatever the name resolves to. `patience`: how long a request may take.
+    /// `instead`: where to connect, whatever the name resolves to. `patience`: how long a request
+    /// may take.
     ///
-    /// Errors: the name does not resolve (the machine's own resolver is asked), or `trust` cannot be used.
+    /// Errors: the name does not resolve (the machine's own resolver is asked), or `trust` cannot
+    /// be used.
     pub async fn new(
         url: &Url,
         instead: Option<SocketAddr>,

@@ -4,7 +4,8 @@ use super::screen::{Order, View, draw};
 use crate::config::Mode;
 use crate::stats::{Counts, Document, Funnel, Guard, Interface, Live, Prefix, State};
 
-/// What prefixes have after `seconds`: the first one 10 SYNs a second, of which one in five is repeated.
+/// What prefixes have after `seconds`: the first one 10 SYNs a second, of which one in five is
+/// repeated.
 fn document(seconds: u64) -> Document {
     let counts = |scale: u64| Counts {
         packets: seconds * 100 * scale,

@@ -1,4 +1,5 @@
-//! How content leaves its source: through a pipe, right into the other session, or through the source's buffer.
+//! How content leaves its source: through a pipe, right into the other session, or through the
+//! source's buffer.
 
 use std::io;
 use std::task::{Context, Poll, ready};
@@ -7,8 +8,9 @@ use super::{Content, GATHER_BYTES, Pump, PumpError};
 use crate::http::chunked::open_chunk;
 use crate::net::{Pipe, Size, Socket, Stream};
 
-/// Bodies of which so much is still to come are spliced, or read into large buffers. Measured (docs/performance.md): with
-/// 24 KiB a pipe costs what copying does, with 32 KiB 0.9, with 64 KiB 0.8, with more half.
+/// Bodies of which so much is still to come are spliced, or read into large buffers. Measured
+/// (docs/performance.md): with 24 KiB a pipe costs what copying does, with 32 KiB 0.9, with 64 KiB
+/// 0.8, with more half.
 const LONG_BYTES: u64 = 32 * 1024;
 
 /// What a read has brought.
@@ -30,8 +32,9 @@ impl Read {
 }
 
 impl Pump {
-    /// Reads once: what is sure to be content, if there is enough to make it worth while, into a pipe where neither side's
-    /// bytes need looking at, or from one TLS session right into the other; else into the source's buffer.
+    /// Reads once: what is sure to be content, if there is enough to make it worth while, into a
+    /// pipe where neither side's bytes need looking at, or from one TLS session right into the
+    /// other; else into the source's buffer.
     pub(super) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,

@@ -1,4 +1,5 @@
-//! Exchanges over streams in memory, in paused time: every split, every stall, every end, every cancellation.
+//! Exchanges over streams in memory, in paused time: every split, every stall, every end, every
+//! cancellation.
 
 use std::future::pending;
 use std::num::NonZeroU64;
@@ -135,7 +136,8 @@ async fn read_request(stream: &mut (impl AsyncRead + Unpin), framing: Framing) -
     }
 }
 
-/// What the client and the upstream have got of an exchange whose request and response come in two pieces each.
+/// What the client and the upstream have got of an exchange whose request and response come in two
+/// pieces each.
 async fn split(body: &Body, request_at: usize, response_at: usize) -> (Vec<u8>, Vec<u8>) {
     let surroundings = Surroundings::new();
     let ((mut client, client_inside), (mut upstream, upstream_inside)) = (duplex(AMPLE), duplex(AMPLE));
@@ -171,8 +173,9 @@ async fn pieces_make_no_difference() {
     }
 }
 
-/// How an exchange ends, and after which time, whose client sends so much of its request and whose upstream so much of its
-/// response. Both keep their streams open if `stays`, and take as much as `room`.
+/// How an exchange ends, and after which time, whose client sends so much of its request and whose
+/// upstream so much of its response. Both keep their streams open if `stays`, and take as much as
+/// `room`.
 async fn stalled(
     body: &Body,
     request_bytes: usize,
@@ -259,7 +262,8 @@ async fn a_peer_that_ends_early_is_told_apart_by_how_far_it_came() {
     for body in bodies() {
         for sent in 0..body.sent.len() {
             let (outcome, elapsed) = stalled(&body, sent, whole_response().len(), false, [AMPLE; 2]).await;
-            // The response is there already; what matters is that the request does not count as complete.
+            // The response is there already; what matters is that the request does not count as
+            // complete.
             let is_right = match outcome {
                 Ok(Relayed { request_complete, .. }) => !request_complete,
                 Err(ExchangeError::ClientGone(_)) => true,

@@ -1,5 +1,5 @@
-//! The parsers against HAProxy's proxy-protocol.txt, for every header of certain forms. The models here read the whole
-//! header at once, from its text.
+//! The parsers against HAProxy's proxy-protocol.txt, for every header of certain forms. The models
+//! here read the whole header at once, from its text.
 
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
@@ -23,7 +23,8 @@ fn model(bytes: &[u8]) -> Option<(Header, usize)> {
     if bytes.starts_with(b"\r\n\r\n\0\r\nQUIT\n") { model_v2(bytes) } else { model_v1(bytes) }
 }
 
-/// §2.1: `PROXY`, the family, two addresses, two ports, each after exactly one space, and CR LF; 107 bytes at most.
+/// §2.1: `PROXY`, the family, two addresses, two ports, each after exactly one space, and CR LF;
+/// 107 bytes at most.
 fn model_v1(bytes: &[u8]) -> Option<(Header, usize)> {
     let length = bytes.iter().take(107).position(|b| *b == b'\n')? + 1;
     let line = std::str::from_utf8(bytes[..length].strip_suffix(b"\r\n")?).ok()?;
@@ -69,8 +70,8 @@ fn model_v2(bytes: &[u8]) -> Option<(Header, usize)> {
     Some((Header { client: Some(SocketAddr::new(source, port)), tls }, 16 + length))
 }
 
-/// §2.2: type, length in two bytes, value, until nothing is left. §2.2.6: bit 0 of the SSL field's first byte. The inner
-/// `None`: there is no SSL field; the last of several counts.
+/// §2.2: type, length in two bytes, value, until nothing is left. §2.2.6: bit 0 of the SSL field's
+/// first byte. The inner `None`: there is no SSL field; the last of several counts.
 fn model_fields(fields: &[u8]) -> Option<Option<bool>> {
     if fields.is_empty() {
         return Some(None);
@@ -95,8 +96,8 @@ fn compare(bytes: &[u8]) {
     assert_eq!(read_now(bytes).ok(), model(bytes), "{}", bytes.escape_ascii());
 }
 
-/// Proven for every line of up to five of these words behind `PROXY`, with each of three ends and something behind it: it
-/// is read as the document says, and not a byte too far.
+/// Proven for every line of up to five of these words behind `PROXY`, with each of three ends and
+/// something behind it: it is read as the document says, and not a byte too far.
 #[test]
 fn every_line_of_five_words_is_read_as_the_document_says() {
     const WORDS: [&str; 10] = ["TCP4", "TCP6", "UNKNOWN", "1.2.3.4", "::1", "0", "443", "65536", "01", ""];
@@ -114,8 +115,9 @@ fn every_line_of_five_words_is_read_as_the_document_says() {
     }
 }
 
-/// Proven for these headers, and whatever is one byte away from one (each byte replaced by each other, left out, or each
-/// put before it): they are read as the document says. Of what is read, no shorter beginning is enough.
+/// Proven for these headers, and whatever is one byte away from one (each byte replaced by each
+/// other, left out, or each put before it): they are read as the document says. Of what is read, no
+/// shorter beginning is enough.
 #[test]
 fn every_edit_of_one_byte_is_read_as_the_document_says() {
     let fields = [&V4[..], &[0x03, 0, 1, 9, TLV_SSL, 0, 1, CLIENT_SSL]].concat();
@@ -148,7 +150,8 @@ fn every_edit_of_one_byte_is_read_as_the_document_says() {
     }
 }
 
-/// Proven for every version, command and family, with as many bytes behind them as addresses have, and one more or less.
+/// Proven for every version, command and family, with as many bytes behind them as addresses have,
+/// and one more or less.
 #[test]
 fn every_version_command_and_family_is_judged_as_the_document_says() {
     for version_command in 0..=u8::MAX {
@@ -163,7 +166,8 @@ fn every_version_command_and_family_is_judged_as_the_document_says() {
     }
 }
 
-/// Proven for every length that a header can name: up to 4096 bytes are taken, all beyond is refused.
+/// Proven for every length that a header can name: up to 4096 bytes are taken, all beyond is
+/// refused.
 #[test]
 fn every_length_is_taken_or_refused() {
     let mut bytes = header_v2(0x20, 0, &[0; MAX_V2_BYTES]);
@@ -176,8 +180,8 @@ fn every_length_is_taken_or_refused() {
     }
 }
 
-/// Proven for every string of up to eight of these bytes where the fields stand: the SSL type, another type, and what
-/// lengths and flags are made of.
+/// Proven for every string of up to eight of these bytes where the fields stand: the SSL type,
+/// another type, and what lengths and flags are made of.
 #[test]
 fn every_short_list_of_fields_is_read_as_the_document_says() {
     const BYTES: [u8; 5] = [TLV_SSL, 0x03, 0, 1, 2];

@@ -1,20 +1,21 @@
 //! The decoder against the grammar of RFC 9112 §7.1, for every body up to a length.
 //!
-//! Proven for each of [`BEGINNINGS`] followed by every string over [`ALPHABET`], which has a byte of each class that the
-//! grammar tells apart, of at most as many bytes as stand there (one more with `--full`), for requests and for responses:
+//! Proven for each of [`BEGINNINGS`] followed by every string over [`ALPHABET`], which has a byte
+//! of each class that the grammar tells apart, of at most as many bytes as stand there (one more
+//! with `--full`), for requests and for responses:
 //! - content, trailers, what is left behind them and where a body is refused are as [`model`] has them, which reads the
 //!   whole string by the grammar;
 //! - that is so in whatever pieces the string arrives: from every point that the decoder can reach within the bound, one
 //!   piece leads to where its bytes lead one by one. By induction on the number of pieces, so does every way to cut it.
 //!
-//! Nothing is cut short: only what follows a refusal or an end is left out, as neither can change any more. The limits of
-//! 16 digits, 4096 bytes of extensions, and 8192 bytes and 32 lines of trailers lie beyond; `tests/data/bodies.toml` has
-//! those.
+//! Nothing is cut short: only what follows a refusal or an end is left out, as neither can change
+//! any more. The limits of 16 digits, 4096 bytes of extensions, and 8192 bytes and 32 lines of
+//! trailers lie beyond; `tests/data/bodies.toml` has those.
 
 use super::*;
 
-/// Zero, another hexadecimal digit, a letter that is none, the two delimiters, white space, CR, LF, and a control
-/// character.
+/// Zero, another hexadecimal digit, a letter that is none, the two delimiters, white space, CR, LF,
+/// and a control character.
 const ALPHABET: [u8; 9] = *b"02x;: \r\n\x01";
 /// What a body may begin with, and how many bytes of any kind follow.
 const BEGINNINGS: [(&[u8], usize); 7] = [
@@ -107,7 +108,8 @@ fn model(body: &[u8], is_response: bool) -> (Vec<u8>, End) {
     }
 }
 
-/// `chunk-size [ chunk-ext ] CRLF`, where an extension is a semicolon and whatever may stand in a field's value.
+/// `chunk-size [ chunk-ext ] CRLF`, where an extension is a semicolon and whatever may stand in a
+/// field's value.
 fn chunk_line(bytes: &[u8]) -> Result<(usize, &[u8]), End> {
     let digits = bytes.iter().take_while(|b| b.is_ascii_hexdigit()).count();
     let (size, mut rest) = bytes.split_at(digits);
@@ -148,7 +150,8 @@ fn trailer_section(section: &[u8], is_response: bool) -> End {
     End::Open
 }
 
-/// `token ":" *( HTAB / SP / VCHAR / obs-text )`; white space before the colon of a response's is taken away (§5.1).
+/// `token ":" *( HTAB / SP / VCHAR / obs-text )`; white space before the colon of a response's is
+/// taken away (§5.1).
 fn is_field_line(line: &[u8], is_response: bool) -> bool {
     let Some(colon) = line.iter().position(|b| *b == b':') else { return false };
     let (mut name, value) = (&line[..colon], &line[colon + 1..]);
@@ -161,7 +164,8 @@ fn is_field_line(line: &[u8], is_response: bool) -> bool {
         && value.iter().all(|b| matches!(b, b'\t' | 0x20..=0x7e | 0x80..))
 }
 
-/// Compares what the decoder made of `string`, which the states of all its beginnings led to, then of all that it begins.
+/// Compares what the decoder made of `string`, which the states of all its beginnings led to, then
+/// of all that it begins.
 fn prove(string: &mut Vec<u8>, states: &mut Vec<Fed>, most: usize, is_response: bool) {
     let reached = states.last().unwrap();
     let shown = || string.escape_ascii().to_string();

@@ -122,7 +122,8 @@ fn a_name_that_begins_with_a_digit_is_quoted_in_proxy_status() {
     }
 }
 
-/// Nothing that a peer sends may get into an answer; a control character in a sentence would break its head.
+/// Nothing that a peer sends may get into an answer; a control character in a sentence would break
+/// its head.
 #[test]
 fn sentences_are_printable_ascii() {
     for failure in ALL {

@@ -26,7 +26,8 @@ fn bodies() {
         let body = case.bytes("body").expect("a body");
         let expected = expected(case);
         same("read", &read(&[&body], case), &expected)?;
-        // A trailer section that is too long costs its square: nothing is learnt at every one of its bytes.
+        // A trailer section that is too long costs its square: nothing is learnt at every one of
+        // its bytes.
         let step = (body.len() / 2000).max(1);
         for cut in (1..body.len()).step_by(step) {
             let (first, second) = body.split_at(cut);

@@ -12,8 +12,8 @@ use escapes::unescape;
 /// One `[[case]]` of a file under `tests/data`.
 pub(super) struct Case<'t>(&'t DeTable<'t>);
 
-/// Runs `check` on every case of `tests/data/<file>` and panics with all that went wrong. A key that is not among
-/// `keys` is a mistake in the file: it would check nothing.
+/// Runs `check` on every case of `tests/data/<file>` and panics with all that went wrong. A key
+/// that is not among `keys` is a mistake in the file: it would check nothing.
 pub(super) fn for_each(file: &str, keys: &[&str], check: impl Fn(&Case<'_>) -> Result<(), String>) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data").join(file);
     let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));

@@ -158,8 +158,8 @@ fn refusal(error: HeadError) -> String {
     }
 }
 
-/// Two faults of one head may be found in either order, and what follows it may not have arrived; nothing else
-/// may depend on how it was cut.
+/// Two faults of one head may be found in either order, and what follows it may not have arrived;
+/// nothing else may depend on how it was cut.
 fn without_reason(outcome: &str) -> &str {
     if outcome.starts_with("400 ") {
         return "400";

@@ -197,7 +197,8 @@ impl Made {
     }
 }
 
-/// The length of a head, that arrives in pieces which end at `cuts`, however little is there when it is looked at.
+/// The length of a head, that arrives in pieces which end at `cuts`, however little is there when
+/// it is looked at.
 fn length_in_pieces(bytes: &[u8], cuts: &[Index]) -> Option<usize> {
     let mut end = EndOfHead::default();
     pieces(bytes, cuts).into_iter().find_map(|so_far| {

@@ -6,7 +6,8 @@ use rustls::{AlertDescription, ContentType, Error, HandshakeType, InvalidMessage
 const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 /// Warnings that are ignored; there is no need for any.
 const MAX_WARNINGS: u8 = 4;
-/// Key updates between two pieces of content (as rustls has it): each costs new keys for the kernel.
+/// Key updates between two pieces of content (as rustls has it): each costs new keys for the
+/// kernel.
 const MAX_KEY_UPDATES: u8 = 32;
 
 /// A peer's fault, and what it is told.

@@ -5,12 +5,13 @@ use rustix::io::ioctl_fionread;
 use super::{Incoming, KernelSession};
 use crate::sys::receive_record;
 
-/// How often an idle session is read from: a few session tickets are well meant, and come in so many pieces at most.
+/// How often an idle session is read from: a few session tickets are well meant, and come in so
+/// many pieces at most.
 const MAX_READS: usize = 16;
 
 impl KernelSession {
-    /// Whether nothing is left of what was read, no part of a message and no close of the peer's, and the kernel shows what
-    /// else it has.
+    /// Whether nothing is left of what was read, no part of a message and no close of the peer's,
+    /// and the kernel shows what else it has.
     pub fn holds_nothing(&self) -> bool {
         self.shows_parts && self.control.is_empty() && !self.has_ended && self.failure.is_none()
     }
@@ -20,7 +21,8 @@ impl KernelSession {
         self.has_ended
     }
 
-    /// Whether the peer has neither closed nor sent content, nor part of a record, as far as the kernel knows by now.
+    /// Whether the peer has neither closed nor sent content, nor part of a record, as far as the
+    /// kernel knows by now.
     pub fn is_quiet(&mut self) -> bool {
         let mut to = [0; 1024];
         for _ in 0..MAX_READS {
@@ -38,7 +40,8 @@ impl KernelSession {
         false
     }
 
-    /// Whether bytes have come that are no whole record yet: nothing else is left in the socket when there is none to read.
+    /// Whether bytes have come that are no whole record yet: nothing else is left in the socket
+    /// when there is none to read.
     fn has_part_of_record(&self) -> bool {
         ioctl_fionread(&self.tcp).map_or(true, |bytes| bytes > 0)
     }

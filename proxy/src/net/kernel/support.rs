@@ -1,5 +1,5 @@
-//! What the kernel's TLS can do on this machine. It depends on the kernel's version and on what it was built with, so that
-//! it is tried, on connections of our own.
+//! What the kernel's TLS can do on this machine. It depends on the kernel's version and on what it
+//! was built with, so that it is tried, on connections of our own.
 
 use std::fmt;
 use std::io::{self, Write as _};
@@ -49,8 +49,8 @@ pub enum NoKernelTls {
     Untried(Arc<io::Error>),
 }
 
-/// How long the whole probe may take: a firewall on `lo` or a full table of connections answers nothing, and the kernel
-/// alone would try for minutes.
+/// How long the whole probe may take: a firewall on `lo` or a full table of connections answers
+/// nothing, and the kernel alone would try for minutes.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl From<io::Error> for NoKernelTls {

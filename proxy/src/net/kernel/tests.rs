@@ -13,7 +13,8 @@ use tokio::net::TcpListener;
 use super::*;
 use crate::net::{Buffers, Limits, Session, Stream};
 
-/// If not, says so in a line by which `cargo xtask test` knows; where this was to run it is a failure.
+/// If not, says so in a line by which `cargo xtask test` knows; where this was to run it is a
+/// failure.
 fn kernel_tls() -> Option<KernelTls> {
     let found = KernelTls::probe();
     if let Err(error) = &found {

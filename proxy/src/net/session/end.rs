@@ -8,7 +8,8 @@ use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedS
 use super::RECORD_CONTENT_BYTES;
 use crate::net::Buffer;
 
-/// What a record is longer than its content, at most, as rustls makes them: header, explicit nonce, type and tag.
+/// What a record is longer than its content, at most, as rustls makes them: header, explicit nonce,
+/// type and tag.
 const RECORD_OVERHEAD_BYTES: usize = 5 + 8 + 1 + 16;
 
 pub(super) enum RustlsConnection {
@@ -46,8 +47,8 @@ impl RustlsConnection {
         }
     }
 
-    /// Looks at `records` until something is to be done, and does it: what was decrypted goes to `take`, what is to
-    /// be sent to `outgoing`. How many bytes of the records are used up.
+    /// Looks at `records` until something is to be done, and does it: what was decrypted goes to
+    /// `take`, what is to be sent to `outgoing`. How many bytes of the records are used up.
     pub(super) fn process(
         &mut self,
         records: &mut [u8],

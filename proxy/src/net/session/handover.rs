@@ -11,7 +11,8 @@ use crate::sys::start_kernel_tls;
 const RECORD_HEADER_BYTES: usize = 5;
 
 impl Session {
-    /// A stream of its content, which the kernel takes over now or when a long body comes, if it can.
+    /// A stream of its content, which the kernel takes over now or when a long body comes, if it
+    /// can.
     ///
     /// Errors: it could, and then did not take the keys.
     pub fn into_stream(mut self) -> io::Result<Stream> {
@@ -28,8 +29,8 @@ impl Session {
         self.kernel.is_some()
     }
 
-    /// What the kernel is to take over at the next opportunity: `None` if that is not now, and then what is read next ends
-    /// with a record.
+    /// What the kernel is to take over at the next opportunity: `None` if that is not now, and then
+    /// what is read next ends with a record.
     ///
     /// Errors: the session has failed.
     pub fn opportunity(&mut self) -> io::Result<Option<KernelTls>> {
@@ -38,7 +39,8 @@ impl Session {
         if !self.incoming.is_empty() {
             return Ok(None);
         }
-        // A key update that it owes the peer would come with what is sent next, and the kernel knows nothing of it.
+        // A key update that it owes the peer would come with what is sent next, and the kernel
+        // knows nothing of it.
         self.end.queue_pending_records();
         if self.state().wants_write() {
             self.step_ahead(Intent::Receive)?;

@@ -15,9 +15,10 @@ pub enum PassError {
 }
 
 impl Session {
-    /// Decrypts content right into records of `to`'s, without a stop in between: up to `most` bytes of it, and no more than
-    /// `to` takes at a time. What came with the last of them goes to `rest`. Ready with 0 at the end of the input. `to` must
-    /// have been flushed, here nothing may have been decrypted ahead.
+    /// Decrypts content right into records of `to`'s, without a stop in between: up to `most` bytes
+    /// of it, and no more than `to` takes at a time. What came with the last of them goes to
+    /// `rest`. Ready with 0 at the end of the input. `to` must have been flushed, here nothing may
+    /// have been decrypted ahead.
     pub fn poll_pass(
         &mut self,
         cx: &mut Context<'_>,

@@ -11,8 +11,8 @@ use super::end::{Intent, Progress};
 const MAX_READS: usize = 4;
 
 impl Session {
-    /// Whether nothing of what was read is left: no content, no part of a record, no close of the peer's. Session tickets
-    /// that were read are taken in.
+    /// Whether nothing of what was read is left: no content, no part of a record, no close of the
+    /// peer's. Session tickets that were read are taken in.
     pub fn holds_nothing(&mut self) -> bool {
         self.look_at_what_was_read() && self.incoming.is_empty()
     }
@@ -22,8 +22,8 @@ impl Session {
         self.has_ended
     }
 
-    /// [`Self::holds_nothing`], once what the kernel has by now was read. The kernel is asked itself, since the runtime learns
-    /// of what has come only when it next polls.
+    /// [`Self::holds_nothing`], once what the kernel has by now was read. The kernel is asked
+    /// itself, since the runtime learns of what has come only when it next polls.
     pub fn is_quiet(&mut self) -> bool {
         for _ in 0..MAX_READS {
             if !self.look_at_what_was_read() {
@@ -42,7 +42,8 @@ impl Session {
         false
     }
 
-    /// Decrypts the whole records that were read; whether the session can go on, and none of them had content.
+    /// Decrypts the whole records that were read; whether the session can go on, and none of them
+    /// had content.
     fn look_at_what_was_read(&mut self) -> bool {
         while !self.incoming.is_empty() && !self.has_ended {
             match self.step_ahead(Intent::Receive) {

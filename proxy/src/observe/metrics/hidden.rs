@@ -2,8 +2,8 @@ use std::net::IpAddr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Requests that are signed as Meta's are, from private addresses of strangers: a NAT before the proxy has put its own address in
-/// the place of Meta's.
+/// Requests that are signed as Meta's are, from private addresses of strangers: a NAT before the
+/// proxy has put its own address in the place of Meta's.
 #[derive(Debug, Default)]
 pub struct HiddenSources {
     requests: AtomicU64,

@@ -1,5 +1,5 @@
-//! What is counted. Updating takes neither a lock nor memory, once an upstream has been used; only a request that was not
-//! delivered takes its upstream's lock for a moment.
+//! What is counted. Updating takes neither a lock nor memory, once an upstream has been used; only
+//! a request that was not delivered takes its upstream's lock for a moment.
 
 mod exposition;
 mod hidden;
@@ -136,7 +136,8 @@ impl Metrics {
         used(Handshake::ALL.into_iter().map(|(_, outcome)| outcome).zip(&self.handshakes))
     }
 
-    /// Connections and requests refused before an upstream was asked, by reason, as far as there were such.
+    /// Connections and requests refused before an upstream was asked, by reason, as far as there
+    /// were such.
     pub fn refused(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let connections = ConnectionRefusal::ALL.into_iter().map(|(_, reason)| reason);
         let connections = connections.zip(&self.refused_connections);

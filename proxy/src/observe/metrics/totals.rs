@@ -67,7 +67,8 @@ impl Counts {
     }
 }
 
-/// Seconds, as if those within a bucket were spread evenly over it; the last bound where it lies beyond that.
+/// Seconds, as if those within a bucket were spread evenly over it; the last bound where it lies
+/// beyond that.
 fn quantile(buckets: &[u64; BOUNDS.len()], all: u64, share: f64) -> Option<f64> {
     let wanted = share * all as f64;
     let (mut below, mut from) = (0, 0.0);

@@ -7,13 +7,15 @@ use super::{Counter, Exposition};
 use crate::http::answer::{ErrorType, Failure};
 use crate::observe::clock;
 
-/// Upper bounds of the histogram's buckets, in seconds; Meta expects an answer in 250 ms, and in 1 s at the most.
+/// Upper bounds of the histogram's buckets, in seconds; Meta expects an answer in 250 ms, and in 1
+/// s at the most.
 pub(super) const BOUNDS: [f64; 13] =
     [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 /// How many different statuses are told apart; what comes later is `other`.
 const STATUSES: usize = 32;
 
-/// The counts of one upstream; memory is taken at first use, so that many unused upstreams cost little.
+/// The counts of one upstream; memory is taken at first use, so that many unused upstreams cost
+/// little.
 #[derive(Debug, Default)]
 pub struct UpstreamMetrics {
     name: Box<str>,
@@ -59,7 +61,8 @@ impl UpstreamMetrics {
         self.counts().errors[failure.error_type() as usize].add(1);
     }
 
-    /// One of [`UpstreamMetrics::request`]'s was not delivered. `error`: the type, where it was not the upstream's answer.
+    /// One of [`UpstreamMetrics::request`]'s was not delivered. `error`: the type, where it was not
+    /// the upstream's answer.
     pub fn failed(&self, code: Option<u16>, error: Option<&'static str>) {
         let latest = LatestFailure { time: clock::now(), code, error };
         *self.counts().latest_failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(latest);
@@ -96,7 +99,8 @@ impl UpstreamMetrics {
     /// Appends samples of `hookgate_request_duration_seconds`.
     pub fn expose_durations(&self, to: &mut Exposition) {
         let Some(counts) = self.counts.get() else { return };
-        // Read first: a request that is counted meanwhile must not make a bucket larger than the whole.
+        // Read first: a request that is counted meanwhile must not make a bucket larger than the
+        // whole.
         let buckets: Vec<u64> = counts.buckets.iter().map(Counter::value).collect();
         let mut so_far = 0;
         for (bound, count) in BOUNDS.iter().zip(buckets) {

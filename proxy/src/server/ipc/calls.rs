@@ -102,15 +102,16 @@ calls! {
     Begin => Startup;
     /// The configuration in force, beside the reply as one JSON text.
     OpenConfiguration => ();
-    /// Reads the configuration's files again. They are beside the reply, as one JSON text; what they name may be asked for
-    /// from now on.
+    /// Reads the configuration's files again. They are beside the reply, as one JSON text; what
+    /// they name may be asked for from now on.
     ReadConfiguration => ();
-    /// The configuration that was read last is in force: what only the one before named may not be asked for any more.
+    /// The configuration that was read last is in force: what only the one before named may not be
+    /// asked for any more.
     ActivateConfiguration => ();
     /// A file that the configuration names.
     OpenFile(PathBuf) => ();
-    /// The machine's root certificates, in a file that holds a list ([`super::write_list`]). The reply says what is wrong
-    /// with them.
+    /// The machine's root certificates, in a file that holds a list ([`super::write_list`]). The
+    /// reply says what is wrong with them.
     ReadRoots => Option<String>;
     /// A socket that has this address, and does not listen yet.
     Bind(SocketAddr) => ();
@@ -129,7 +130,8 @@ calls! {
     ReadCertificatesBeside(PathBuf) => ();
     /// A lock on a state folder, held while the descriptor is open.
     LockState(PathBuf) => ();
-    /// Puts in force what the configuration says of the guard. The map in which the proxy counts is beside the reply.
+    /// Puts in force what the configuration says of the guard. The map in which the proxy counts is
+    /// beside the reply.
     StartGuard => AttachedGuard;
     /// Attaches the guard to configured interfaces that it is not on. A line for each change.
     AttachMissing => Vec<String>;
@@ -137,7 +139,8 @@ calls! {
     ReadInterfaces => Vec<InterfaceState>;
     /// What the guard has counted.
     ReadStats(Detail) => Option<Stats>;
-    /// What the routing registry has of Meta's own: check it, put it in force, store it for the next start.
+    /// What the routing registry has of Meta's own: check it, put it in force, store it for the
+    /// next start.
     ActivateRefresh(BTreeSet<Network>) => ActivePrefixes;
     /// Puts in force the prefixes of the state file.
     ActivateStored => ActivePrefixes;

@@ -109,12 +109,14 @@ impl SupervisorClient {
         self.call_with_descriptor(OpenAdminSocket).map(|((), socket)| socket.into())
     }
 
-    /// Puts in force what the configuration says of the guard. Returns also the map in which the proxy counts.
+    /// Puts in force what the configuration says of the guard. Returns also the map in which the
+    /// proxy counts.
     pub(in crate::server) fn start_guard(&self) -> Result<(AttachedGuard, OwnedFd), SupervisorError> {
         self.call_with_descriptor(StartGuard)
     }
 
-    /// Attaches the guard to configured interfaces that it is not on. Returns a line for each change.
+    /// Attaches the guard to configured interfaces that it is not on. Returns a line for each
+    /// change.
     pub(in crate::server) fn attach_missing(&self) -> Result<Vec<String>, SupervisorError> {
         self.call(AttachMissing)
     }
@@ -124,7 +126,8 @@ impl SupervisorClient {
         self.call(ReadInterfaces)
     }
 
-    /// What the guard has counted; `None` while it is attached to no interface. Blocks until the reply is there.
+    /// What the guard has counted; `None` while it is attached to no interface. Blocks until the
+    /// reply is there.
     pub(in crate::server) fn stats(&self, detail: Detail) -> Result<Option<Stats>, SupervisorError> {
         self.call(ReadStats(detail))
     }

@@ -1,5 +1,5 @@
-//! The supervisor's commands, over a socket of their own: the worker has another user, and a signal would take a
-//! capability.
+//! The supervisor's commands, over a socket of their own: the worker has another user, and a signal
+//! would take a capability.
 
 use std::io;
 use std::os::unix::net::UnixStream as StdUnixStream;

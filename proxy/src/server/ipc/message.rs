@@ -71,7 +71,8 @@ pub(super) fn read_list(mut rest: &[u8]) -> io::Result<Vec<&[u8]>> {
     Ok(items)
 }
 
-/// Sends as much of `bytes` as there is room for, with the descriptor beside it. Returns the number of bytes sent.
+/// Sends as much of `bytes` as there is room for, with the descriptor beside it. Returns the number
+/// of bytes sent.
 pub(in crate::server) fn send(
     socket: impl AsFd,
     bytes: &[u8],
@@ -88,7 +89,8 @@ pub(in crate::server) fn send(
 
 /// A whole line of at most `limit` bytes, and the descriptor that came beside it.
 ///
-/// Errors: the other side has gone ([`io::ErrorKind::UnexpectedEof`]), nothing came in time, or the line is too long.
+/// Errors: the other side has gone ([`io::ErrorKind::UnexpectedEof`]), nothing came in time, or the
+/// line is too long.
 pub(in crate::server) fn receive(socket: impl AsFd, limit: usize) -> io::Result<(Vec<u8>, Option<OwnedFd>)> {
     let (mut line, mut descriptor) = (Vec::new(), None);
     let mut part = vec![0; 16 * 1024];

@@ -1,5 +1,6 @@
-//! What passes between the supervisor and its worker, over two socket pairs, a JSON text a line: the worker's calls with
-//! their replies, beside which a descriptor may come; and the supervisor's commands.
+//! What passes between the supervisor and its worker, over two socket pairs, a JSON text a line:
+//! the worker's calls with their replies, beside which a descriptor may come; and the supervisor's
+//! commands.
 
 mod calls;
 mod client;
@@ -15,7 +16,8 @@ pub(super) use message::{Refusal, line, receive, send, socket_on_stdin, write_li
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// Every kind of message that `line` is, whichever side it is for: what it says, and the line for the same.
+/// Every kind of message that `line` is, whichever side it is for: what it says, and the line for
+/// the same.
 pub fn read_and_write(line: &[u8]) -> Vec<(String, Vec<u8>)> {
     let kinds = [
         decode_and_encode::<Request>,

@@ -4,7 +4,8 @@ use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-/// The socket that the command line talks to: for the user that has started the proxy, and for one group.
+/// The socket that the command line talks to: for the user that has started the proxy, and for one
+/// group.
 #[derive(Debug)]
 pub(super) struct AdminSocket {
     listener: UnixListener,
@@ -25,7 +26,8 @@ pub(super) enum AdminSocketError {
 }
 
 impl AdminSocket {
-    /// Listens at `path`, whose folder is made if need be; a socket file that nobody listens at any more gives way.
+    /// Listens at `path`, whose folder is made if need be; a socket file that nobody listens at any
+    /// more gives way.
     pub(super) fn listen(path: &Path) -> Result<Self, AdminSocketError> {
         let failed = |error| AdminSocketError::Listen { path: path.into(), error };
         match fs::symlink_metadata(path) {
@@ -46,8 +48,8 @@ impl AdminSocket {
         Ok(socket)
     }
 
-    /// One that another process listens at, and whose file is that one's until [`AdminSocket::keep`]; `None`: it has another
-    /// path.
+    /// One that another process listens at, and whose file is that one's until
+    /// [`AdminSocket::keep`]; `None`: it has another path.
     pub(super) fn taken_over(listener: UnixListener, path: &Path) -> Option<Self> {
         let is_there = listener.local_addr().is_ok_and(|address| address.as_pathname() == Some(path));
         is_there.then(|| Self { listener, path: path.into(), is_lent: true })

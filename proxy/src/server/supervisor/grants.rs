@@ -119,7 +119,8 @@ impl Serve<OpenAdminSocket> for Supervisor {
             Some(socket) => socket,
             None => AdminSocket::listen(path)?,
         };
-        // Others than root may not give files away; the package's folder gives its group to what is made there.
+        // Others than root may not give files away; the package's folder gives its group to what is
+        // made there.
         if let Some(group) = self.admin_group.filter(|_| geteuid().is_root()) {
             socket.give_to(group.as_raw())?;
         }
@@ -200,8 +201,8 @@ impl Serve<ReadStats> for Supervisor {
 }
 
 impl Serve<ActivateRefresh> for Supervisor {
-    /// Makes the checks that the worker has made, since the worker is not trusted. Nothing can be forced from here: an
-    /// operator's command does that, and writes the state file itself.
+    /// Makes the checks that the worker has made, since the worker is not trusted. Nothing can be
+    /// forced from here: an operator's command does that, and writes the state file itself.
     fn serve(&mut self, ActivateRefresh(networks): ActivateRefresh) -> Reply<ActivePrefixes> {
         let registered = Registered::checked(networks)?;
         let registry = self.prefixes.registry.to_string();

@@ -62,7 +62,8 @@ impl SupervisedGuard {
         }
     }
 
-    /// What this process has attached with the same configuration, for a worker that follows a crashed one.
+    /// What this process has attached with the same configuration, for a worker that follows a
+    /// crashed one.
     fn attached_already(&self, guard: &config::Guard) -> Option<(AttachedGuard, OwnedFd)> {
         self.config.as_ref().filter(|config| *config == guard)?;
         let EarlierGuard { interfaces, maps, .. } = guard::earlier(&guard.pin).ok()??;
@@ -104,7 +105,8 @@ impl SupervisedGuard {
         Ok((AttachedGuard { rows, words }, funnel))
     }
 
-    /// Attaches to interfaces that have come (back). Returns a line for each change; `configured`: the section in force.
+    /// Attaches to interfaces that have come (back). Returns a line for each change; `configured`:
+    /// the section in force.
     pub(super) fn attach_missing(
         &mut self,
         configured: Option<&config::Guard>,
@@ -120,7 +122,8 @@ impl SupervisedGuard {
         Ok(changes)
     }
 
-    /// The same after a change of interfaces or routes, reported to the log. Whether a state has changed.
+    /// The same after a change of interfaces or routes, reported to the log. Whether a state has
+    /// changed.
     pub(super) fn follow(&mut self, log: &Log) -> bool {
         if self.config.is_none() {
             return false;
@@ -143,7 +146,8 @@ impl SupervisedGuard {
         }
     }
 
-    /// The states of the interfaces at the last look. Where this process has attached nothing: those of now.
+    /// The states of the interfaces at the last look. Where this process has attached nothing:
+    /// those of now.
     pub(super) fn states(&self, configured: Option<&config::Guard>) -> Vec<InterfaceState> {
         match (&self.config, configured) {
             // Why the kernel can't be asked has been reported when attaching failed.

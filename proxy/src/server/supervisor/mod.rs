@@ -1,6 +1,7 @@
-//! The supervisor: it may bind, read keys, attach the guard and talk to the service manager, and does so for its worker as
-//! far as the configuration names it. The worker's calls may hold strings that the network has chosen; nothing else
-//! from the network is read here. A worker that crashes is replaced, and the listeners stay open meanwhile.
+//! The supervisor: it may bind, read keys, attach the guard and talk to the service manager, and
+//! does so for its worker as far as the configuration names it. The worker's calls may hold strings
+//! that the network has chosen; nothing else from the network is read here. A worker that crashes
+//! is replaced, and the listeners stay open meanwhile.
 
 mod admin_socket;
 mod allowed;
@@ -95,8 +96,9 @@ enum SuccessorSource {
 ///
 /// Errors: it does not start.
 pub fn run(start: Start) -> Result<ExitCode, StartError> {
-    // A successor leaves the process that has started it, and becomes the service manager's own child: that one hears of its
-    // end at once and waits for it, however long the old process drains.
+    // A successor leaves the process that has started it, and becomes the service manager's own
+    // child: that one hears of its end at once and waits for it, however long the old process
+    // drains.
     if takeover::is_by_predecessor()
         && let ForkResult::Parent { .. } = fork()?
     {
@@ -122,8 +124,8 @@ pub fn run(start: Start) -> Result<ExitCode, StartError> {
     Ok(control.block_on(supervise(supervisor))?)
 }
 
-/// Runs supervisor and worker in this process, which keeps its privileges, until it ends: for tools that look inside, as a
-/// fuzzer does.
+/// Runs supervisor and worker in this process, which keeps its privileges, until it ends: for tools
+/// that look inside, as a fuzzer does.
 ///
 /// Errors: it does not start.
 pub fn run_in_one_process(start: Start) -> Result<(), StartError> {
@@ -184,7 +186,8 @@ impl Supervisor {
         Ok(worker)
     }
 
-    /// How long to wait before another worker is started in place of one that has ended; `None`: there will be none.
+    /// How long to wait before another worker is started in place of one that has ended; `None`:
+    /// there will be none.
     fn restart_delay(&mut self, status: ExitStatus) -> Option<Duration> {
         let delay = self.restarts.after(status);
         if !status.success() && (delay.is_some() || status.code().is_none()) {
@@ -196,7 +199,8 @@ impl Supervisor {
         delay
     }
 
-    /// Ends the predecessor's service, at the first time that the worker serves; from then on a successor may come.
+    /// Ends the predecessor's service, at the first time that the worker serves; from then on a
+    /// successor may come.
     fn replace_predecessor(&mut self) {
         if let Some((predecessor, _)) = self.predecessor.take() {
             if let Err(error) = predecessor.replace(self.admin_socket.as_ref().map(AdminSocket::path)) {

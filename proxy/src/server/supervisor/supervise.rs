@@ -1,4 +1,5 @@
-//! The supervisor's loop: signals, the worker's calls and its end, files, interfaces, and successors.
+//! The supervisor's loop: signals, the worker's calls and its end, files, interfaces, and
+//! successors.
 
 use std::future::pending;
 use std::io;
@@ -28,7 +29,8 @@ const FILE_CHECK_INTERVAL: Duration = Duration::from_secs(2);
 /// Room for every prefix that there may be.
 const MAX_REQUEST_BYTES: u64 = 1 << 20;
 
-/// Serves the worker, and those that follow it after a crash, until the last one has ended. Returns the exit code.
+/// Serves the worker, and those that follow it after a crash, until the last one has ended. Returns
+/// the exit code.
 ///
 /// Errors: no worker can be started, or the kernel reports no signals.
 pub(super) async fn supervise(mut supervisor: Supervisor) -> io::Result<ExitCode> {
@@ -203,8 +205,8 @@ pub(super) async fn serve_calls(
 
 /// The next call. `line` keeps what has come of it when this is dropped, and is empty afterwards.
 ///
-/// Errors: the worker has closed its end ([`io::ErrorKind::UnexpectedEof`]), or has sent what is no call: then no call of it
-/// is to be served any more.
+/// Errors: the worker has closed its end ([`io::ErrorKind::UnexpectedEof`]), or has sent what is no
+/// call: then no call of it is to be served any more.
 async fn read_call(socket: &mut BufReader<UnixStream>, line: &mut Vec<u8>) -> io::Result<Request> {
     let room = MAX_REQUEST_BYTES.saturating_sub(line.len() as u64);
     let request = match socket.take(room).read_until(b'\n', line).await? {

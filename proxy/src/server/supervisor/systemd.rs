@@ -1,5 +1,5 @@
-//! The service manager, where there is one: what it is told (sd_notify(3)), and the sockets that it has opened
-//! (sd_listen_fds(3)).
+//! The service manager, where there is one: what it is told (sd_notify(3)), and the sockets that it
+//! has opened (sd_listen_fds(3)).
 
 use std::io;
 use std::net::SocketAddr;
@@ -47,7 +47,8 @@ impl Sockets {
         })
     }
 
-    /// Those that nobody wanted: clients would wait there for ever. Says which of them the service manager will pass again.
+    /// Those that nobody wanted: clients would wait there for ever. Says which of them the service
+    /// manager will pass again.
     pub(super) fn close(self, log: &Log) {
         for (address, _) in self.inherited {
             log.note(&format!(

@@ -1,8 +1,9 @@
-//! Replacing a running process without a refused connection: the old supervisor passes its sockets to the new one while both
-//! serve, and drains once the new one serves.
+//! Replacing a running process without a refused connection: the old supervisor passes its sockets
+//! to the new one while both serve, and drains once the new one serves.
 //!
-//! The old process starts its successor (SIGUSR2), whose standard input is a socket between them; or an operator does
-//! (`hookgate run --takeover`), and the successor connects to a socket beside `[admin] socket`.
+//! The old process starts its successor (SIGUSR2), whose standard input is a socket between them;
+//! or an operator does (`hookgate run --takeover`), and the successor connects to a socket beside
+//! `[admin] socket`.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -82,8 +83,8 @@ pub(super) fn is_by_predecessor() -> bool {
 }
 
 impl Predecessor {
-    /// The process that has started this one as its successor; or else, with `asked`, the one that runs with this
-    /// configuration.
+    /// The process that has started this one as its successor; or else, with `asked`, the one that
+    /// runs with this configuration.
     pub(super) fn find(config: &Config, asked: bool) -> Result<Option<Self>, TakeoverError> {
         if is_by_predecessor() {
             return Ok(Some(Self(socket_on_stdin()?)));
@@ -133,7 +134,8 @@ pub(super) struct Handover {
 /// The new process, seen from the one that is to be replaced.
 pub(super) struct Successor {
     socket: UnixStream,
-    /// The child that this process has started. The successor itself is that child's child, in its process group.
+    /// The child that this process has started. The successor itself is that child's child, in its
+    /// process group.
     child: Option<Child>,
 }
 
@@ -236,7 +238,8 @@ pub(super) struct TakeoverListener {
 }
 
 impl TakeoverListener {
-    /// Beside `[admin] socket`. A socket that is there belongs to a process that has ended or is being replaced.
+    /// Beside `[admin] socket`. A socket that is there belongs to a process that has ended or is
+    /// being replaced.
     pub(super) fn open(admin_socket: &Path) -> io::Result<Self> {
         let path = beside(admin_socket);
         match fs::remove_file(&path) {

@@ -30,8 +30,8 @@ pub(super) struct WorkerProcess {
 }
 
 impl WorkerProcess {
-    /// Starts a worker, with an address layout of its own. Returns also its end of the channel of commands. To be called
-    /// within a runtime.
+    /// Starts a worker, with an address layout of its own. Returns also its end of the channel of
+    /// commands. To be called within a runtime.
     pub(super) fn start() -> io::Result<(Self, StdUnixStream)> {
         let (ours, theirs) = StdUnixStream::pair()?;
         ours.set_nonblocking(true)?;

@@ -1,5 +1,5 @@
-//! The certificates in force: those from files, which are read again when they change; and the one that an authority gives,
-//! which is renewed here.
+//! The certificates in force: those from files, which are read again when they change; and the one
+//! that an authority gives, which is renewed here.
 
 use std::sync::Arc;
 
@@ -94,7 +94,8 @@ impl Certificates {
         Ok(self.renewal.as_ref().map_or(Ok(()), |renewal| renewal.prepare())?)
     }
 
-    /// Whether they are what is configured, and reading their files again is all that there is to do.
+    /// Whether they are what is configured, and reading their files again is all that there is to
+    /// do.
     ///
     /// Errors: `client_ca` cannot be used.
     pub(super) fn serve(&self, config: &Config) -> Result<bool, BadTls> {

@@ -33,8 +33,8 @@ pub(super) struct BoundListener {
     pub(super) protocol: Protocol,
 }
 
-/// The protocol at each address. Addresses that this machine can do without are left out and logged: the shipped
-/// configuration is for machines with IPv6 and for those without.
+/// The protocol at each address. Addresses that this machine can do without are left out and
+/// logged: the shipped configuration is for machines with IPv6 and for those without.
 pub(super) fn protocols(
     config: &Config,
     certificates: Option<&Certificates>,
@@ -85,8 +85,8 @@ impl Parts {
         })
     }
 
-    /// The same for another configuration: upstreams that stay keep their connections, connections their places, the DNS
-    /// what it knows.
+    /// The same for another configuration: upstreams that stay keep their connections, connections
+    /// their places, the DNS what it knows.
     pub(super) fn renewed(
         former: &Context,
         config: &Config,
@@ -164,7 +164,8 @@ pub(super) fn mode(config: &Config) -> Mode {
     config.guard.as_ref().map_or(Mode::Observe, |guard| guard.mode)
 }
 
-/// Says what the operator may have overlooked; what a check says before a start, a reload says here.
+/// Says what the operator may have overlooked; what a check says before a start, a reload says
+/// here.
 pub(super) fn note_what_is_missing(context: &Context) {
     if context.directory.is_empty() {
         context.log.note("[upstreams] is empty: every request will be answered 403");

@@ -1,5 +1,5 @@
-//! The worker: it parses everything that comes from the network, serves, and may do nothing else. What it needs besides, its
-//! supervisor does for it.
+//! The worker: it parses everything that comes from the network, serves, and may do nothing else.
+//! What it needs besides, its supervisor does for it.
 
 mod admin;
 mod certificates;
@@ -65,8 +65,8 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// `standing`: the prefixes whose connections go before others'. `access`: how the files that `config` names are
-    /// reached.
+    /// `standing`: the prefixes whose connections go before others'. `access`: how the files that
+    /// `config` names are reached.
     pub fn new(
         config: &Config,
         standing: &PrefixState,
@@ -126,14 +126,15 @@ pub(super) fn run_unconfined(supervisor: SupervisorClient, log: Log) -> Result<(
     serve(startup, config, machine, supervisor, commands, log)
 }
 
-/// Signals to every process of this name or terminal are meant for the supervisor, and must be heard once.
+/// Signals to every process of this name or terminal are meant for the supervisor, and must be
+/// heard once.
 fn leave_signals_to_supervisor() -> io::Result<()> {
     let all = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM, Signal::SIGUSR2];
     Ok(all.into_iter().collect::<SigSet>().thread_block()?)
 }
 
-/// From now on this process ends with its supervisor, if that may signal it; if not, its commands end. The kernel forgets
-/// this when the process's user changes, so call it afterwards.
+/// From now on this process ends with its supervisor, if that may signal it; if not, its commands
+/// end. The kernel forgets this when the process's user changes, so call it afterwards.
 ///
 /// Errors: the supervisor has ended already.
 fn end_with(supervisor: u32) -> io::Result<()> {

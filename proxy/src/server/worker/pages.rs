@@ -168,7 +168,8 @@ impl Status {
         metrics(&mut |upstream| upstream.expose_durations(to));
         to.family("hookgate_in_flight", "gauge", "Requests under way");
         for upstream in self.context().directory.iter() {
-            // The counts begin when the first request ends, which with an upstream that hangs is late.
+            // The counts begin when the first request ends, which with an upstream that hangs is
+            // late.
             let in_flight = upstream.in_flight();
             if in_flight > 0 || upstream.metrics.is_used() {
                 to.sample(&[("upstream", &upstream.name)], in_flight);

@@ -1,4 +1,5 @@
-//! Meta's prefixes while the proxy runs: refreshed from the registry, and put in force without a restart.
+//! Meta's prefixes while the proxy runs: refreshed from the registry, and put in force without a
+//! restart.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

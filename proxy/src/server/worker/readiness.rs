@@ -10,8 +10,8 @@ use crate::datapath::Stage;
 use crate::observe::clock;
 use crate::upstream::dns::DnsState;
 
-/// What keeps the proxy from serving, a reason each. To be called within a runtime, in which the DNS is asked for the next
-/// time.
+/// What keeps the proxy from serving, a reason each. To be called within a runtime, in which the
+/// DNS is asked for the next time.
 pub(super) fn reasons(status: &Status) -> Vec<String> {
     let now = status.now();
     let mut reasons = Vec::new();
@@ -48,8 +48,9 @@ fn without_certificate(now: &Generation) -> Option<String> {
     Some(format!("no certificate for {} yet: {why}; {next}", renewal.domains().join(", ")))
 }
 
-/// How it stands with the DNS; `None`: nobody needs it. Where nothing was heard of it lately it is asked meanwhile, and the
-/// next one who wants to know is told: an idle proxy has no other way to learn that it is gone.
+/// How it stands with the DNS; `None`: nobody needs it. Where nothing was heard of it lately it is
+/// asked meanwhile, and the next one who wants to know is told: an idle proxy has no other way to
+/// learn that it is gone.
 pub(super) fn dns(now: &Generation) -> Option<DnsState> {
     let mut upstreams = now.context.directory.iter();
     upstreams.find(|upstream| upstream.address.is_none())?;

@@ -1,4 +1,5 @@
-//! Another configuration while the process runs: everything that can change does, without a request that fails for it.
+//! Another configuration while the process runs: everything that can change does, without a request
+//! that fails for it.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -174,7 +175,8 @@ impl Reloader {
         }
     }
 
-    /// Reads the file and puts it in force. What has changed, what was refused, and what only a restart can change.
+    /// Reads the file and puts it in force. What has changed, what was refused, and what only a
+    /// restart can change.
     ///
     /// Errors: why nothing has changed.
     fn reload(&mut self) -> Result<Report, Refused> {
@@ -322,7 +324,8 @@ impl Reloader {
         }
     }
 
-    /// Reads the certificates' files, which have changed; those that do not work leave the old ones in force.
+    /// Reads the certificates' files, which have changed; those that do not work leave the old ones
+    /// in force.
     pub(super) fn read_certificates_again(&self) {
         let now = self.generations.borrow();
         let Some(certificates) = &now.certificates else { return };
@@ -357,7 +360,8 @@ impl Reloader {
     }
 }
 
-/// The supervisor has no capabilities for a guard that was not configured, nor has a process that it starts.
+/// The supervisor has no capabilities for a guard that was not configured, nor has a process that
+/// it starts.
 const NEEDS_FULL_RESTART: &str = "[guard] changed, and needs a restart from outside (`systemctl restart hookgate`): \
                                   this process has given up the capabilities for it\n";
 

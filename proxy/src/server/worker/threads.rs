@@ -1,5 +1,5 @@
-//! One thread a core, each with its own runtime, connections and buffers. Shared between cores are atomic counters, and what
-//! a reload replaces.
+//! One thread a core, each with its own runtime, connections and buffers. Shared between cores are
+//! atomic counters, and what a reload replaces.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -192,13 +192,15 @@ impl WorkerThread {
     }
 
     async fn serve(self: Rc<Self>, tcp: TcpStream, peer: SocketAddr, protocol: Protocol, _counted: Counted) {
-        // Else a response may wait for an acknowledgement. An error: the connection is dead already.
+        // Else a response may wait for an acknowledgement. An error: the connection is dead
+        // already.
         let _ = tcp.set_nodelay(true);
         serve(tcp, peer, protocol, &self.local, self.lifecycle.clone()).await;
     }
 }
 
-/// Whether accepting can go on at once: the connection died before it was accepted (accept(2), "Error handling").
+/// Whether accepting can go on at once: the connection died before it was accepted (accept(2),
+/// "Error handling").
 fn concerns_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)

@@ -1,4 +1,5 @@
-//! On real sockets, with rustls at the other end. Where the kernel has no TLS these tests say so and do nothing.
+//! On real sockets, with rustls at the other end. Where the kernel has no TLS these tests say so
+//! and do nothing.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -24,7 +25,8 @@ const SUITES: [(ProtocolVersion, CipherSuite); 6] = [
     (ProtocolVersion::TLSv1_2, CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256),
 ];
 
-/// If not, says so in a line by which `cargo xtask test` knows; where this was to run it is a failure.
+/// If not, says so in a line by which `cargo xtask test` knows; where this was to run it is a
+/// failure.
 fn has_kernel_tls() -> bool {
     let (ours, _theirs) = pair();
     let Err(error) = start_kernel_tls(ours.as_fd()) else { return true };
@@ -65,7 +67,8 @@ fn configs(suite: CipherSuite) -> (Arc<ClientConfig>, Arc<ServerConfig>) {
     (Arc::new(client), Arc::new(server))
 }
 
-/// Our end, whose keys the kernel has, and rustls' end, after a handshake and a word from each side.
+/// Our end, whose keys the kernel has, and rustls' end, after a handshake and a word from each
+/// side.
 fn connected(suite: CipherSuite, version: ProtocolVersion) -> (TcpStream, ClientConnection, TcpStream) {
     let (theirs, mut ours) = pair();
     let (client, server) = configs(suite);

@@ -66,7 +66,8 @@ impl Dns {
         self.servers.heard().begin(Instant::now())
     }
 
-    /// Finds out whether any server answers, if only that it does not know. Takes twice the configured time when none does.
+    /// Finds out whether any server answers, if only that it does not know. Takes twice the
+    /// configured time when none does.
     pub async fn ask_servers(self: Arc<Self>) {
         let (begun, time) = (Instant::now(), clock::now());
         for _ in 0..TRIES {

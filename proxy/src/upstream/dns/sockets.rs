@@ -71,7 +71,8 @@ impl RuntimeProvider for Sockets {
         })
     }
 
-    /// The kernel picks a free port at random when the socket first sends: bind(2) is not among the worker's system calls.
+    /// The kernel picks a free port at random when the socket first sends: bind(2) is not among the
+    /// worker's system calls.
     fn bind_udp(&self, _local: SocketAddr, _server: SocketAddr) -> SocketFuture<ServerSocket> {
         let server = Arc::clone(&self.server);
         Box::pin(async move {

@@ -1,4 +1,5 @@
-//! Where an upstream's name leads by now: a connection that goes on being used would stay at the old place for ever.
+//! Where an upstream's name leads by now: a connection that goes on being used would stay at the
+//! old place for ever.
 
 use std::cell::RefCell;
 use std::net::IpAddr;
@@ -23,7 +24,8 @@ pub(super) struct Addresses(Rc<RefCell<Known>>);
 
 #[derive(Default)]
 struct Known {
-    /// When they were asked for, and what they are; `None`: there was no answer yet that says anything.
+    /// When they were asked for, and what they are; `None`: there was no answer yet that says
+    /// anything.
     addresses: Option<(Instant, Arc<[IpAddr]>)>,
     /// When the DNS is asked again; `None`: at the next opportunity.
     ask_at: Option<Instant>,
@@ -31,8 +33,8 @@ struct Known {
 }
 
 impl Addresses {
-    /// Whether a connection leads to where the name does, as far as is known. One that was made since they were asked for
-    /// was made by an answer as new.
+    /// Whether a connection leads to where the name does, as far as is known. One that was made
+    /// since they were asked for was made by an answer as new.
     pub(super) fn have(&self, usage: &Usage) -> bool {
         match (&self.0.borrow().addresses, usage.peer) {
             (Some((asked, addresses)), Some(peer)) => {

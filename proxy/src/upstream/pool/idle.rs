@@ -52,7 +52,8 @@ pub(super) struct Idle {
 }
 
 impl Idle {
-    /// One that has brought a response, and may be kept for `age`; `None` where it cannot serve another request.
+    /// One that has brought a response, and may be kept for `age`; `None` where it cannot serve
+    /// another request.
     pub(super) fn new(
         mut stream: Stream,
         usage: Usage,
@@ -84,12 +85,14 @@ impl Idle {
         &self.usage
     }
 
-    /// Whether it can be used as far as the runtime has noticed; what the upstream did is remembered.
+    /// Whether it can be used as far as the runtime has noticed; what the upstream did is
+    /// remembered.
     pub(super) fn seems_alive(&mut self, keep_alive: &KeepAlive, now: Instant) -> bool {
         !self.stream.has_news() || self.is_alive(keep_alive, now)
     }
 
-    /// Whether it can be used as far as the kernel knows by now; what the upstream did is remembered.
+    /// Whether it can be used as far as the kernel knows by now; what the upstream did is
+    /// remembered.
     pub(super) fn is_alive(&mut self, keep_alive: &KeepAlive, now: Instant) -> bool {
         let is_alive = self.stream.is_quiet();
         if !is_alive {

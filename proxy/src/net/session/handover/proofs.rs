@@ -1,8 +1,9 @@
 //! That a session which is to be handed over reads no byte beyond a record's end.
 //!
-//! Whether it does depends only on the bytes read so far, and `rest_of_record` bounds the next read. So it is enough that
-//! at every place in a stream the bound leads at most to the end of the record there; then no sequence of reads, however
-//! short each, passes an end without stopping at it.
+//! Whether it does depends only on the bytes read so far, and `rest_of_record` bounds the next
+//! read. So it is enough that at every place in a stream the bound leads at most to the end of the
+//! record there; then no sequence of reads, however short each, passes an end without stopping at
+//! it.
 
 use super::*;
 
@@ -32,8 +33,9 @@ fn model(places: &[(usize, usize)], read: usize) -> usize {
     if read < header { header - read } else { end - read }
 }
 
-/// Proven for every length that a header can name, with seven types and versions (TLS's own, and some that are none):
-/// within the header, at its end, around the record's end, and within the next header.
+/// Proven for every length that a header can name, with seven types and versions (TLS's own, and
+/// some that are none): within the header, at its end, around the record's end, and within the next
+/// header.
 #[test]
 fn every_length_bounds_a_read() {
     let headers = [
@@ -60,7 +62,8 @@ fn every_length_bounds_a_read() {
     }
 }
 
-/// Proven for every sequence of up to five records of at most three bytes, after each number of bytes read.
+/// Proven for every sequence of up to five records of at most three bytes, after each number of
+/// bytes read.
 #[test]
 fn every_short_sequence_of_records_bounds_a_read() {
     const LENGTHS: u16 = 4;

@@ -91,7 +91,8 @@ pub(super) fn restrict() -> Result<(), Error> {
     let thread = u64::from(libc::CLONE_THREAD.unsigned_abs());
     rules.insert(libc::SYS_clone, vec![rule(0, Qword, MaskedEq(thread), thread)?]);
     rules.insert(libc::SYS_socket, internet_sockets()?);
-    // The runtime's own, through which signals come. A datagram socket could be connected anew, to any that is there.
+    // The runtime's own, through which signals come. A datagram socket could be connected anew, to
+    // any that is there.
     let stream = [only(0, Dword, Eq, number(libc::AF_UNIX))?, socket_type(libc::SOCK_STREAM)?];
     rules.insert(libc::SYS_socketpair, vec![SeccompRule::new(stream.to_vec())?]);
     rules.insert(libc::SYS_prctl, vec![rule(0, Dword, Eq, number(libc::PR_SET_NAME))?]);
@@ -110,7 +111,8 @@ pub(super) fn restrict() -> Result<(), Error> {
     apply(rules, SeccompAction::Errno(errno(libc::EPERM)), SeccompAction::Allow)
 }
 
-/// TCP and UDP over IPv4 and IPv6. Others would load modules into the kernel, and Landlock takes none of them for TCP.
+/// TCP and UDP over IPv4 and IPv6. Others would load modules into the kernel, and Landlock takes
+/// none of them for TCP.
 fn internet_sockets() -> Result<Vec<SeccompRule>, Error> {
     let kinds = [(libc::SOCK_STREAM, libc::IPPROTO_TCP), (libc::SOCK_DGRAM, libc::IPPROTO_UDP)];
     let mut rules = Vec::new();

@@ -1,5 +1,5 @@
-//! What the worker can still ask of the kernel: what serving takes. seccomp refuses every other call; Landlock refuses a
-//! second time, as far as the kernel has it.
+//! What the worker can still ask of the kernel: what serving takes. seccomp refuses every other
+//! call; Landlock refuses a second time, as far as the kernel has it.
 
 mod calls;
 
@@ -91,7 +91,8 @@ impl fmt::Display for Confinement {
     }
 }
 
-/// No file is named, so none can be opened; no TCP port can be bound, and no process outside be signalled.
+/// No file is named, so none can be opened; no TCP port can be bound, and no process outside be
+/// signalled.
 fn restrict_files() -> Result<RestrictionStatus, RulesetError> {
     let ruleset = Ruleset::default()
         .handle_access(AccessFs::from_all(ABI::V5))?
