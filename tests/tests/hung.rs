@@ -154,8 +154,7 @@ fn a_worker_that_hangs_keeps_no_command_waiting() -> Result<()> {
 
     assert_eq!(doctor.code, Some(1), "{doctor:?}");
     let (failure, next) = Scene::failure(&doctor)?;
-    let expected =
-        format!("the worker hangs: it is stopped (SIGSTOP, or a debugger), pid {worker}: ");
+    let expected = format!("the worker hangs: it is stopped (SIGSTOP, or a debugger), pid {worker}: ");
     assert!(failure.starts_with(&expected), "{failure}");
     assert!(next.contains(&format!("kill -CONT {worker}")) && next.contains("systemctl restart"), "{next}");
 
@@ -192,9 +191,8 @@ fn a_supervisor_that_hangs_keeps_no_command_waiting() -> Result<()> {
     assert_eq!((health.code, &*health.stdout), (Some(0), "ready\n"), "it serves: {health:?}");
     assert_eq!(doctor.code, Some(1), "{doctor:?}");
     let (failure, _) = Scene::failure(&doctor)?;
-    let expected = format!(
-        "the supervisor hangs: it is stopped (SIGSTOP, or a debugger), pid {supervisor}: "
-    );
+    let expected =
+        format!("the supervisor hangs: it is stopped (SIGSTOP, or a debugger), pid {supervisor}: ");
     assert!(failure.starts_with(&expected), "{failure}");
 
     // Whoever reloads waits for the supervisor, in the thread that answers the others.

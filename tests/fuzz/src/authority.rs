@@ -44,7 +44,8 @@ fn shown(answer: &Result<Response, RequestError>) -> String {
 
 /// Pieces never let wait.
 fn read_now(pieces: Vec<&[u8]>, to_head: bool) -> Result<Response, RequestError> {
-    match pin!(read_response(&mut Pieces::new(pieces), to_head)).poll(&mut Context::from_waker(Waker::noop())) {
+    match pin!(read_response(&mut Pieces::new(pieces), to_head)).poll(&mut Context::from_waker(Waker::noop()))
+    {
         Poll::Ready(answer) => answer,
         Poll::Pending => panic!("it waits although everything is there"),
     }

@@ -17,10 +17,7 @@ const RUNS: [(&str, &[&str]); 13] = [
     ("config", &["proxy/src/config/", "proxy/src/http/mod.rs", "proxy/src/prefixes/"]),
     ("control", &["proxy/src/net/kernel/"]),
     ("head", &["proxy/src/http/"]),
-    (
-        "message",
-        &["proxy/src/prefixes/network.rs", "proxy/src/prefixes/refresh.rs", "proxy/src/server/ipc/"],
-    ),
+    ("message", &["proxy/src/prefixes/network.rs", "proxy/src/prefixes/refresh.rs", "proxy/src/server/ipc/"]),
     ("nginx", &["proxy/src/access", "proxy/src/nginx/"]),
     ("packet", &["proxy-ebpf/"]),
     ("proxy_protocol", &["proxy/src/datapath/proxy_protocol"]),

@@ -65,7 +65,8 @@ const AT_ANY_PACE: &[&str] = &[
     "traffic::counting",
 ];
 /// BPF, the kernel's TLS, and its Landlock: versions differ in what they refuse.
-const UNIT_TESTS: &[&str] = &["sys::bpf::", "sys::kernel_tls::", "net::kernel::", "server::worker::confine::"];
+const UNIT_TESTS: &[&str] =
+    &["sys::bpf::", "sys::kernel_tls::", "net::kernel::", "server::worker::confine::"];
 /// What has TLS by itself.
 const WITH_TLS: &[&str] =
     &["client_tls::", "upstream_tls::", "sessions::", "pooled::", "other_certificates", "funnel::"];
