@@ -313,6 +313,23 @@ async fn a_client_that_waits_for_it_is_told_to_go_on() {
     assert!(outcome.is_ok() && response.ends_with(RESPONSE_BODY), "{outcome:?}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn as_many_interim_responses_pass_as_may_and_no_more() {
+    const INTERIM: &[u8] = b"HTTP/1.1 102 Processing\r\n\r\n";
+    for (count, pass) in [(16, true), (17, false)] {
+        let surroundings = Surroundings::new();
+        let ((client, client_inside), (mut upstream, upstream_inside)) = (duplex(AMPLE), duplex(AMPLE));
+        upstream.write_all(&[&INTERIM.repeat(count), &whole_response()[..]].concat()).await.unwrap();
+        let exchange = surroundings.exchange(Framing::Empty, false, client_inside, upstream_inside);
+        let (outcome, response) = tokio::join!(exchange, read_all(client));
+        match outcome {
+            Ok(_) => assert!(pass && response.starts_with(&INTERIM.repeat(count)), "{count}"),
+            Err(ExchangeError::Unanswered(Failure::BadResponse(_))) => assert!(!pass, "{count}"),
+            Err(error) => panic!("{count}: {error:?}"),
+        }
+    }
+}
+
 /// A future that is dropped after so many polls.
 async fn cancelled_after<T>(polls: usize, future: impl Future<Output = T>) -> Option<T> {
     let (mut future, mut count) = (pin!(future), 0);
