@@ -1,29 +1,25 @@
 //! A client's connection, and the stages that it shares between its requests.
 
-use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Worker;
-use super::context::{Client, Context, WorkerContext};
+use super::client::Client;
+use super::context::{Context, WorkerContext};
 use super::exchange::{ExchangeError, Relayed};
 use super::lifecycle::Lifecycle;
 use super::route::{self, NotForwarded, Plan, Traits};
+use super::scratch::Scratch;
 use super::wait::Wait;
+use super::worker::Worker;
 use crate::http::answer::Failure;
 use crate::http::encode::Persistence;
 use crate::net::{Socket, Stream};
 use crate::observe::Request;
 use crate::tls::VerifiedClient;
 use crate::upstream::{Checkout, ConnectError, Upstream, Usage, connect};
-
-/// The most memory of one request that is lent to another, and of how many a worker keeps it: 2 MiB
-/// at most.
-const MAX_SCRATCH_BYTES: usize = 8 * 1024;
-const MAX_FREE_SCRATCHES: usize = 256;
 
 /// A client's connection.
 pub(super) struct Connection<'c, 't> {
@@ -37,34 +33,6 @@ pub(super) struct Connection<'c, 't> {
     pub(super) lifecycle: &'c Lifecycle,
     pub(super) wait: Wait<'t>,
     pub(super) scratch: Scratch,
-}
-
-/// Memory that a request needs, lent from one to the next.
-#[derive(Default)]
-pub(super) struct Scratch {
-    /// The request's head and the response's, as they are sent on.
-    pub(super) heads: [Vec<u8>; 2],
-    /// What the log says of it.
-    pub(super) words: String,
-}
-
-/// The scratch memory of one worker's connections that have no request under way.
-#[derive(Default)]
-pub(super) struct ScratchPool(RefCell<Vec<Scratch>>);
-
-impl ScratchPool {
-    pub(super) fn take(&self) -> Scratch {
-        self.0.borrow_mut().pop().unwrap_or_default()
-    }
-
-    /// Takes memory back; what has grown much is freed.
-    pub(super) fn give(&self, scratch: Scratch) {
-        let mut free = self.0.borrow_mut();
-        let bytes = scratch.heads.iter().map(Vec::capacity).sum::<usize>() + scratch.words.capacity();
-        if bytes <= MAX_SCRATCH_BYTES && free.len() < MAX_FREE_SCRATCHES {
-            free.push(scratch);
-        }
-    }
 }
 
 /// What becomes of a client's connection after a request.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
-use super::context::Protocol;
+use super::protocol::Protocol;
 use crate::net::{Buffers, KernelTls, QueueFull, Session, StrangersHandshakes, Stream};
 use crate::observe::Handshake;
 use crate::tls::{ACME_TLS, VerifiedClient};

@@ -8,6 +8,7 @@
 mod admit;
 mod answer;
 mod body;
+mod client;
 mod connection;
 mod context;
 mod delivery;
@@ -15,11 +16,13 @@ mod exchange;
 mod handshake;
 mod lifecycle;
 mod pace;
+mod protocol;
 pub mod proxy_protocol;
 mod read_head;
 mod redirect;
 mod relay;
 mod route;
+mod scratch;
 mod strangers;
 mod wait;
 mod worker;
@@ -34,8 +37,9 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 pub use admit::Admission;
-pub use context::{Context, Protocol};
+pub use context::Context;
 pub use lifecycle::{Lifecycle, Stage};
+pub use protocol::Protocol;
 pub use redirect::Redirect;
 pub use worker::Worker;
 
@@ -46,14 +50,15 @@ use crate::net::Socket;
 use crate::observe::{ConnectionRefusal, Handshake, Request, Step};
 use crate::upstream::{Checkout, Wanted};
 use body::Pump;
-use connection::{Connection, Next, Scratch, Used};
-use context::Client;
+use client::Client;
+use connection::{Connection, Next, Used};
 use delivery::{Origin, Sent, may_try_again};
 use exchange::{Exchange, ExchangeError};
 use handshake::NoSession;
 use read_head::{Arrived, Idle, read_head};
 use relay::Relay;
 use route::Plan;
+use scratch::Scratch;
 use wait::Wait;
 
 /// Serves one client's connection to its end.

@@ -1,7 +1,8 @@
 //! From a head to where it goes, in one synchronous call: nothing borrowed from the buffer outlives
 //! it.
 
-use super::context::{Client, Context};
+use super::client::Client;
+use super::context::Context;
 use crate::http::Version;
 use crate::http::answer::Failure;
 use crate::http::encode::{self, Added};

@@ -4,8 +4,8 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::connection::ScratchPool;
 use super::context::{Context, WorkerContext};
+use super::scratch::ScratchPool;
 use super::strangers::StrangersTime;
 use crate::net::{Buffers, Limits, StrangersHandshakes};
 use crate::prefixes::Class;
