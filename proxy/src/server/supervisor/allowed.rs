@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use super::file_watch::FileWatch;
-use super::grants::in_memory;
+use super::memory_file::in_memory;
 use crate::access::{open, open_below};
 use crate::acme;
 use crate::config::{self, Config, DnsServers, Guard, PrefixSource};

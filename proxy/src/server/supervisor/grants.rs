@@ -1,18 +1,15 @@
 //! What the supervisor does for its worker: only what the configuration names.
 
-use std::fs::File;
-use std::io::{self, Seek as _, Write};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 
 use anyhow::{Context as _, ensure};
 use nix::unistd::geteuid;
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 
-use super::Supervisor;
 use super::admin_socket::AdminSocket;
 use super::allowed::Allowed;
-use super::listen;
+use super::memory_file::in_memory;
+use super::state::Supervisor;
 use super::systemd;
 use crate::access::{Access as _, Disk, DiskState, MachineRoots, State as _};
 use crate::config::Config;
@@ -20,6 +17,7 @@ use crate::guard::{self, Absence, InterfaceState, Stats};
 use crate::observe::clock;
 use crate::prefixes::{PrefixState, Registered};
 use crate::server::ipc::*;
+use crate::server::listen;
 use crate::sys::give_back_free_memory;
 
 type Reply<R> = anyhow::Result<Served<R>>;
@@ -303,18 +301,4 @@ impl Supervisor {
         self.standing = standing.clone();
         Ok(ActivePrefixes { standing, rows })
     }
-}
-
-/// A file in memory that the worker can read from its start, and not change.
-pub(super) fn in_memory(
-    name: &str,
-    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-) -> io::Result<OwnedFd> {
-    let file = File::from(memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?);
-    let mut buffered = io::BufWriter::new(file);
-    write(&mut buffered)?;
-    let mut file = buffered.into_inner().map_err(io::IntoInnerError::into_error)?;
-    fcntl_add_seals(&file, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
-    file.rewind()?;
-    Ok(file.into())
 }

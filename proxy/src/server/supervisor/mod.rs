@@ -8,23 +8,18 @@ mod allowed;
 mod file_watch;
 mod grants;
 mod guarding;
+mod memory_file;
+mod state;
 mod supervise;
 mod systemd;
 mod takeover;
 mod worker_process;
 
-use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixListener;
+use std::io;
 use std::os::unix::net::UnixStream as StdUnixStream;
-use std::path::PathBuf;
-use std::process::{ExitCode, ExitStatus};
+use std::process::ExitCode;
 use std::thread;
-use std::time::Duration;
 
-use nix::unistd::Gid;
-use socket2::Socket;
 use tokio::io::BufReader;
 use tokio::net::UnixStream;
 use tokio::runtime;
@@ -32,65 +27,12 @@ use tokio::runtime;
 pub use takeover::{TakeoverError, inherits_sockets};
 
 use super::ipc::{SupervisorClient, channel};
-use super::privileges::{self, WorkerUser};
-use super::{Start, StartError, listen, worker};
-use crate::config::{self, PrefixSource};
-use crate::observe::Log;
-use crate::prefixes::{PrefixState, Table};
+use super::{Start, StartError, privileges, worker};
 use crate::sys::{ForkResult, fork, give_back_free_memory};
-use admin_socket::AdminSocket;
-use allowed::Allowed;
-use guarding::SupervisedGuard;
-use supervise::supervise;
+use state::Supervisor;
+use supervise::{serve_calls, supervise};
 use systemd::Sockets;
-use takeover::{
-    Handover, InheritedSockets, PendingTakeover, Predecessor, Successor, SuccessorReady, TakeoverListener,
-};
-use worker_process::{Restarts, WorkerProcess};
-
-/// What the supervisor keeps.
-struct Supervisor {
-    /// The configuration's file.
-    file: PathBuf,
-    /// The user that the worker becomes; `None`: it keeps this process's.
-    worker_user: Option<WorkerUser>,
-    /// The worker's end of the channel of commands, until it has taken it.
-    worker_commands: Option<StdUnixStream>,
-    restarts: Restarts,
-    /// How often the service manager has to hear that all is well.
-    watchdog: Option<Duration>,
-    allowed: Allowed,
-    /// What the configuration allows that was read last and is not in force yet.
-    next_allowed: Option<Allowed>,
-    /// The listeners' sockets, also for a successor.
-    sockets: Vec<(SocketAddr, Socket)>,
-    /// Sockets that this process was started with.
-    inherited: Sockets,
-    admin_socket: Option<AdminSocket>,
-    /// The process that this one replaces, and the command line's socket that it has passed on.
-    predecessor: Option<(Predecessor, Option<UnixListener>)>,
-    takeover_listener: Option<TakeoverListener>,
-    pending_takeover: Option<PendingTakeover>,
-    /// Another process has taken over.
-    is_replaced: bool,
-    /// The group that may use the command line's socket, besides this process's user.
-    admin_group: Option<Gid>,
-    /// Where prefixes come from, and are stored.
-    prefixes: config::Prefixes,
-    standing: PrefixState,
-    /// The list that was read last and is not in force yet.
-    next_list: Option<(PrefixSource, Table)>,
-    guard: SupervisedGuard,
-    log: Log,
-}
-
-/// Where a successor comes from.
-enum SuccessorSource {
-    /// This process starts it.
-    Start,
-    /// An operator has started it.
-    Connected(Successor),
-}
+use takeover::{InheritedSockets, Predecessor};
 
 /// Runs the proxy until it ends. Returns the process's exit code.
 ///
@@ -141,126 +83,8 @@ pub fn run_in_one_process(start: Start) -> Result<(), StartError> {
         let worker = scope.spawn(|| worker::run_unconfined(SupervisorClient::new(theirs)?, log));
         control.block_on(async {
             let mut calls = BufReader::new(UnixStream::from_std(ours)?);
-            supervise::serve_calls(&mut calls, &mut supervisor).await
+            serve_calls(&mut calls, &mut supervisor).await
         })?;
         worker.join().unwrap_or_else(|_| Err(io::Error::other("the worker panicked").into()))
     })
-}
-
-impl Supervisor {
-    fn new(
-        start: Start,
-        inherited: Sockets,
-        predecessor: Option<(Predecessor, Option<UnixListener>)>,
-        worker_user: Option<WorkerUser>,
-        admin_group: Option<Gid>,
-    ) -> io::Result<Self> {
-        let Start { file, config, standing, may_lock_out, log, .. } = start;
-        Ok(Self {
-            allowed: Allowed::by(&config, &file)?,
-            worker_user,
-            worker_commands: None,
-            restarts: Restarts::default(),
-            watchdog: systemd::watchdog(),
-            file,
-            next_allowed: None,
-            sockets: Vec::new(),
-            inherited,
-            admin_socket: None,
-            predecessor,
-            takeover_listener: None,
-            pending_takeover: None,
-            is_replaced: false,
-            admin_group,
-            prefixes: config.prefixes,
-            standing,
-            next_list: None,
-            guard: SupervisedGuard::new(may_lock_out),
-            log,
-        })
-    }
-
-    fn start_worker(&mut self) -> io::Result<WorkerProcess> {
-        let (worker, commands) = WorkerProcess::start()?;
-        self.worker_commands = Some(commands);
-        Ok(worker)
-    }
-
-    /// How long to wait before another worker is started in place of one that has ended; `None`:
-    /// there will be none.
-    fn restart_delay(&mut self, status: ExitStatus) -> Option<Duration> {
-        let delay = self.restarts.after(status);
-        if !status.success() && (delay.is_some() || status.code().is_none()) {
-            let next = if delay.is_some() { "; another one takes its place" } else { "" };
-            self.log.note(&format!("the worker was ended by {}{next}", worker_process::in_words(status)));
-        }
-        // What it has read and not put in force yet.
-        (self.next_allowed, self.next_list) = (None, None);
-        delay
-    }
-
-    /// Ends the predecessor's service, at the first time that the worker serves; from then on a
-    /// successor may come.
-    fn replace_predecessor(&mut self) {
-        if let Some((predecessor, _)) = self.predecessor.take() {
-            if let Err(error) = predecessor.replace(self.admin_socket.as_ref().map(AdminSocket::path)) {
-                self.log.note(&format!("the process before this one may still serve: {error}"));
-            }
-            if let Some(socket) = &mut self.admin_socket {
-                socket.keep();
-            }
-        }
-        if let (None, Some(path)) = (&self.takeover_listener, &self.allowed.admin_socket) {
-            match TakeoverListener::open(path) {
-                Ok(listener) => self.takeover_listener = Some(listener),
-                Err(error) => self.log.note(&format!("`hookgate run --takeover` will not work: {error}")),
-            }
-        }
-    }
-
-    /// The process that is to replace this one, and what it gets.
-    fn successor(&mut self, source: SuccessorSource) -> io::Result<(Successor, Handover)> {
-        if self.pending_takeover.is_some() {
-            return Err(io::Error::new(ErrorKind::ResourceBusy, "another process is about to take over"));
-        }
-        let handover = self.handover()?;
-        let successor = match source {
-            SuccessorSource::Start => Successor::start()?,
-            SuccessorSource::Connected(successor) => successor,
-        };
-        self.pending_takeover = Some(successor.pending()?);
-        Ok((successor, handover))
-    }
-
-    fn handover(&self) -> io::Result<Handover> {
-        let listener = |(address, socket): &(SocketAddr, Socket)| Ok((*address, socket.try_clone()?));
-        let listeners = self.sockets.iter().map(listener).collect::<io::Result<_>>()?;
-        let admin_socket = self.admin_socket.as_ref().map(AdminSocket::share).transpose()?;
-        Ok(Handover { listeners, admin_socket: admin_socket.map(OwnedFd::from) })
-    }
-
-    /// Leaves the service to a successor that serves: no new client may come here.
-    fn retire(&mut self, SuccessorReady { pid, admin_socket }: SuccessorReady) {
-        self.log.note(&format!("process {pid} has taken over"));
-        systemd::replaced_by(pid, &self.log);
-        self.is_replaced = true;
-        self.restarts.stop();
-        self.sockets.clear();
-        // The file belongs to the other process now, if that answers there.
-        self.admin_socket.take_if(|socket| admin_socket.as_deref() == Some(socket.path()));
-        self.clean_up();
-    }
-
-    /// Removes the socket files, and ends a successor that does not serve yet.
-    fn clean_up(&mut self) {
-        if let Some(socket) = self.admin_socket.take() {
-            socket.remove();
-        }
-        if let Some(listener) = self.takeover_listener.take() {
-            listener.close();
-        }
-        if let Some(pending) = self.pending_takeover.take() {
-            pending.cancel();
-        }
-    }
 }

@@ -17,8 +17,8 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use zeroize::Zeroize as _;
 
 use super::file_watch::FileWatch;
+use super::state::{SuccessorSource, Supervisor};
 use super::takeover::TakeoverListener;
-use super::{SuccessorSource, Supervisor};
 use crate::access::MAX_STATE_BYTES;
 use crate::config::Guard;
 use crate::guard::Watch;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use super::pages::Status;
+use super::running::RunningProxy;
 use crate::admin;
 use crate::config::Config;
 use crate::observe::Log;
@@ -25,7 +25,7 @@ pub(super) struct Admin {
 
 /// Serves operators until it is dropped.
 pub(super) struct AdminServer {
-    status: Arc<Status>,
+    status: Arc<RunningProxy>,
     endpoint: Option<Rc<AdminEndpoint>>,
     socket: Option<JoinHandle<()>>,
 }
@@ -49,7 +49,7 @@ impl Admin {
 
     pub(super) fn open(
         self,
-        status: Status,
+        status: RunningProxy,
         supervisor: &SupervisorClient,
         log: &Log,
     ) -> Result<AdminServer, StartError> {

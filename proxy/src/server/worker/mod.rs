@@ -10,6 +10,7 @@ mod pages;
 mod prefixes;
 mod readiness;
 mod reload;
+mod running;
 mod status;
 mod threads;
 mod watchdog;
@@ -49,10 +50,9 @@ use admin::Admin;
 use certificates::Certificates;
 use generation::{BoundListener, Generation, Parts, kernel_tls, mode, note_missing_roots, protocols};
 use interfaces::Interfaces;
-use pages::{Reply, Status};
 use prefixes::Prefixes;
 use reload::Reloader;
-use status::{LastReload, Process};
+use running::{LastReload, Process, Reply, RunningProxy};
 use threads::WorkerThreads;
 use watchdog::Watchdog;
 
@@ -278,7 +278,7 @@ impl Server {
         let (reload, mut reloads) = mpsc::channel(1);
         let process = Process { since: clock::now(), restarts, file, last_reload: LastReload::default() };
         let last_reload = process.last_reload.clone();
-        let status = Status {
+        let status = RunningProxy {
             now: now.clone(),
             supervisor: supervisor.clone(),
             prefixes: Arc::clone(&prefixes),

@@ -1,36 +1,16 @@
-use std::sync::Arc;
+//! The pages of the admin listener.
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::oneshot;
 
-use super::generation::Generation;
-use super::interfaces::Interfaces;
-use super::prefixes::Prefixes;
-use super::status::Process;
+use super::running::RunningProxy;
 use super::{readiness, status};
 use crate::admin::{self, Pages};
-use crate::datapath::{Context, Lifecycle};
 use crate::guard::Detail;
-use crate::observe::{Delivery, Exposition, UpstreamMetrics, clock};
+use crate::observe::{Delivery, Exposition, UpstreamMetrics};
 use crate::prefixes::Class;
-use crate::server::ipc::{SupervisorClient, SupervisorError};
-use crate::stats::{self, Document, HiddenSources};
+use crate::stats::{self, Document};
 
-/// Sends the outcome of a reload to the client that asked for it.
-pub(super) type Reply = oneshot::Sender<Result<String, String>>;
-
-/// What the admin listener tells of a running proxy.
-pub(super) struct Status {
-    pub(super) now: watch::Receiver<Arc<Generation>>,
-    /// Reads the guard's counters.
-    pub(super) supervisor: SupervisorClient,
-    pub(super) prefixes: Arc<Prefixes>,
-    pub(super) interfaces: Interfaces,
-    pub(super) reload: mpsc::Sender<Reply>,
-    pub(super) lifecycle: Lifecycle,
-    pub(super) process: Process,
-}
-
-impl Pages for Status {
+impl Pages for RunningProxy {
     fn metrics(&self) -> Exposition {
         let mut to = Exposition::default();
         to.family("hookgate_build_info", "gauge", "Which hookgate this is");
@@ -103,43 +83,7 @@ impl Pages for Status {
     }
 }
 
-impl Status {
-    pub(super) fn now(&self) -> Arc<Generation> {
-        Arc::clone(&self.now.borrow())
-    }
-
-    fn context(&self) -> Arc<Context> {
-        Arc::clone(&self.now.borrow().context)
-    }
-
-    /// Errors: the supervisor, who reads what the guard has counted, does not answer.
-    pub(super) fn stats_of(&self, now: &Generation, detail: Detail) -> Result<Document, SupervisorError> {
-        let document = match self.supervisor.stats(detail) {
-            Ok(Some(stats)) => {
-                let (mut document, funnel) = (Document::attached(&stats), &now.context.metrics.funnel);
-                // Attached since this process started, which counts elsewhere.
-                if !funnel.is_in_guard() {
-                    document.add_funnel(&funnel.counts(&now.context.classifier));
-                }
-                document
-            }
-            Ok(None) | Err(SupervisorError::Refused(_)) => Self::without_guard(now),
-            Err(error @ SupervisorError::Gone(_)) => return Err(error),
-        };
-        let hidden = now.context.metrics.hidden_sources.seen();
-        let hidden_sources = hidden.map(|(requests, source)| HiddenSources { requests, source });
-        Ok(Document { hidden_sources, ..document })
-    }
-
-    /// What the proxy alone has counted.
-    pub(super) fn without_guard(now: &Generation) -> Document {
-        let counts = now.context.metrics.funnel.counts(&now.context.classifier);
-        let networks = counts.0.iter().map(|(network, _)| *network);
-        let mut document = Document::without_guard(clock::now(), now.mode, networks);
-        document.add_funnel(&counts);
-        document
-    }
-
+impl RunningProxy {
     fn connections(&self, to: &mut Exposition) {
         to.family("hookgate_connections", "gauge", "Client connections, by whose they are");
         for (class, label) in Class::ALL {

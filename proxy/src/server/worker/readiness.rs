@@ -5,14 +5,14 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 
 use super::generation::Generation;
-use super::pages::Status;
+use super::running::RunningProxy;
 use crate::datapath::Stage;
 use crate::observe::clock;
 use crate::upstream::dns::DnsState;
 
 /// What keeps the proxy from serving, a reason each. To be called within a runtime, in which the
 /// DNS is asked for the next time.
-pub(super) fn reasons(status: &Status) -> Vec<String> {
+pub(super) fn reasons(status: &RunningProxy) -> Vec<String> {
     let now = status.now();
     let mut reasons = Vec::new();
     if status.lifecycle.has_reached(Stage::Replaced) {

@@ -2,18 +2,14 @@
 
 mod upstreams;
 
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
-
 use super::generation::Generation;
-use super::pages::Status;
 use super::readiness;
+use super::running::RunningProxy;
 use crate::admin::status::{
-    Acme, Certificate, Configuration, Connections, Dns, Document, Funnel, Limits, Listener, Reload, Source,
-    Timeouts,
+    Acme, Certificate, Configuration, Connections, Dns, Document, Funnel, Limits, Listener, Source, Timeouts,
 };
 use crate::guard::Detail;
 use crate::observe::clock::{self, rfc3339};
@@ -23,46 +19,14 @@ use crate::upstream::dns::DnsState;
 
 /// Prefixes that are listed.
 const MAX_PREFIXES: usize = 100;
-/// How much is kept of what a reload said, in bytes.
-const MAX_REPORT_BYTES: usize = 4096;
-
-/// What does not change as long as the process lives.
-pub(super) struct Process {
-    pub(super) since: Timestamp,
-    /// How many workers before this one have crashed.
-    pub(super) restarts: u64,
-    /// The configuration's.
-    pub(super) file: PathBuf,
-    pub(super) last_reload: LastReload,
-}
-
-/// What came of the last reload.
-#[derive(Clone, Default)]
-pub(super) struct LastReload(Arc<Mutex<Option<Reload>>>);
-
-impl LastReload {
-    pub(super) fn note(&self, outcome: &Result<String, String>) {
-        let (done, text) = match outcome {
-            Ok(text) => (true, text),
-            Err(text) => (false, text),
-        };
-        let mut text = text.trim_end().to_owned();
-        text.truncate(text.floor_char_boundary(MAX_REPORT_BYTES));
-        let reload = Reload { time: rfc3339(clock::now()), done, text };
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(reload);
-    }
-
-    fn get(&self) -> Option<Reload> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
 
 /// `only`: an upstream, and no others. `None`: that is not in the allowlist.
-pub(super) fn document(status: &Status, only: Option<&[u8]>) -> Option<Document> {
+pub(super) fn document(status: &RunningProxy, only: Option<&[u8]>) -> Option<Document> {
     let now = status.now();
     let context = &now.context;
     let metrics = &context.metrics;
-    let counted = status.stats_of(&now, Detail::Prefixes).unwrap_or_else(|_| Status::without_guard(&now));
+    let counted =
+        status.stats_of(&now, Detail::Prefixes).unwrap_or_else(|_| RunningProxy::without_guard(&now));
     let reasons = readiness::reasons(status);
     let only = only.map(|name| context.directory.find(name).ok_or(())).transpose().ok()?;
     let prefix_of = context.classifier.prefix_of();
