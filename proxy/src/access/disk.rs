@@ -17,10 +17,10 @@ use super::{Access, MAX_STATE_BYTES, MachineRoots, State, StateFile};
 const BUNDLES: [&str; 3] =
     ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 
-/// For whoever runs the process alone.
+/// For the process's user alone.
 const FOLDER_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
-/// Held by whoever asks the authority.
+/// Held by the process that asks the authority.
 const LOCK: &str = "lock";
 
 /// Files as this process can reach them.
@@ -315,7 +315,7 @@ mod tests {
         let pipe = std::env::temp_dir().join(format!("hookgate-pipe-{}", std::process::id()));
         let (fifo, mode) = (rustix::fs::FileType::Fifo, Mode::RUSR);
         rustix::fs::mknodat(CWD, &pipe, fifo, mode, 0).unwrap();
-        // There is nobody at its other end.
+        // It has no other end.
         assert!(open(&pipe).unwrap_err().to_string().contains("not a regular file"));
         fs::remove_file(pipe).unwrap();
     }

@@ -1,4 +1,4 @@
-//! Files that a configuration names: read from the disk, or through whoever may read them.
+//! Files that a configuration names: read from the disk, or through the process that may.
 
 mod disk;
 
@@ -40,7 +40,7 @@ impl MachineRoots {
     }
 }
 
-/// A folder whose files outlive the process: nobody else reads them, and each is replaced as a
+/// A folder whose files outlive the process: no other process reads them, and each is replaced as a
 /// whole. May block.
 pub trait State: Send + Sync {
     /// Makes the folder, and that one above it, where they are missing.
@@ -57,9 +57,9 @@ pub trait State: Send + Sync {
     /// [`StateFile::Certificate`] of every folder beside this one that can be read.
     fn certificates_beside(&self) -> io::Result<Vec<Zeroizing<Vec<u8>>>>;
 
-    /// Nobody else holds it until this is closed.
+    /// No other process holds it until this is closed.
     ///
-    /// Errors: [`io::ErrorKind::WouldBlock`] while somebody does.
+    /// Errors: [`io::ErrorKind::WouldBlock`] while another one does.
     fn lock(&self) -> io::Result<OwnedFd>;
 }
 

@@ -147,8 +147,8 @@ impl Run<'_> {
         if let Some(certificate) = self.got_by_another() {
             return Ok(certificate);
         }
-        // Until it has gone well it counts as gone wrong: whoever is killed on the way does not ask
-        // again at once. And where nothing can be kept, nothing is asked for.
+        // Until it has gone well it counts as gone wrong: a process that is killed on the way does
+        // not ask again at once. And where nothing can be kept, nothing is asked for.
         let before = self.memory.borrow().attempts;
         let failures = before.failures.saturating_add(1);
         store.store_attempts(Attempts {
@@ -201,7 +201,7 @@ impl Run<'_> {
         }
     }
 
-    /// Keeps what was got. A full disk takes no certificate away, and makes nobody ask for another
+    /// Keeps what was got. A full disk takes no certificate away, and causes no order of another
     /// one.
     fn keep(&self) {
         let mut memory = self.memory.borrow_mut();

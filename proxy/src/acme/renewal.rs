@@ -88,10 +88,9 @@ impl Renewal {
     }
 
     /// The certificate to begin with: the one that is kept, else another authority's for the same
-    /// names, else one that nobody vouches for; the last two as placeholders.
+    /// names, else a self-signed one; the last two as placeholders.
     ///
-    /// Errors: what is kept cannot be read. One that can be and is no certificate is as good as
-    /// none.
+    /// Errors: what is kept cannot be read. A file that holds no certificate counts as missing.
     pub fn first(&self) -> Result<Certificate, BadAcme> {
         match self.store.certificate() {
             Ok(Some(certificate)) => return Ok(certificate),

@@ -35,9 +35,9 @@ impl Lifetime {
     }
 }
 
-/// When the authority is to be asked for a certificate. `current`: the one in force, if it has
-/// every name; `suggested`: when its authority wants it renewed; `eager`: the operator has started
-/// or reloaded, and may have mended what failed; `random`: from 0 to 1.
+/// When to ask the authority for a certificate. `current`: the one in force, if it has every name;
+/// `suggested`: when its authority wants it renewed; `eager`: the operator has started or reloaded,
+/// and may have mended what failed; `random`: from 0 to 1.
 pub(super) fn due(
     current: Option<Lifetime>,
     suggested: Option<i64>,

@@ -40,7 +40,7 @@ fn remedy(error: &io::Error) -> &'static str {
     }
 }
 
-/// The account, and whom its authority writes to.
+/// The account, and the addresses that its authority writes to.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Account {
     pub(super) contact: Vec<String>,

@@ -109,7 +109,7 @@ impl AcmeTransport {
         let (sender, mut requests) = mpsc::channel::<PendingRequest>(1);
         let send = async {
             while let Some((request, reply)) = requests.recv().await {
-                // Whoever asked may have given up.
+                // An error: the caller has given up.
                 let _ = reply.send(self.send(request).await);
             }
             pending().await

@@ -7,8 +7,8 @@ pub(super) const REFUSAL: &str = "this address was asked for by a name that is n
 
 /// Whether the request names this machine in a way that no foreign web page can bring about. A page
 /// may have its own name lead to any address (DNS rebinding), and its visitor's browser then lets
-/// it read what lies there; but the browser says by which name it asks. Whoever names no host is no
-/// browser.
+/// it read the answer; but the browser says by which name it asks. A client that names no host is
+/// no browser.
 pub(super) fn is_ours(head: &RequestHead<'_>, hosts: &[String]) -> bool {
     head.fields.values("host").all(|host| std::str::from_utf8(host).is_ok_and(|host| is_known(host, hosts)))
 }

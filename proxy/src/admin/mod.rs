@@ -25,7 +25,8 @@ use waiting::{Registration, Waiting};
 
 /// How long one request may take altogether.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
-/// Requests answered at once, but for `/health` and `/ready`, whose answers are short; more wait.
+/// Requests answered at once; more wait. `/health` and `/ready` do not count, whose answers are
+/// short.
 const MAX_CONNECTIONS: usize = 16;
 /// How long accepting pauses when the process is out of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -100,12 +101,11 @@ pub async fn serve(listener: Listener, pages: Arc<dyn Pages>) {
             Ok(stream) => {
                 let (pages, origin, places) = (Arc::clone(&pages), listener.origin(), Arc::clone(&places));
                 waiting.add(|registration| async move {
-                    // A monitor that goes away or is too slow has nobody else to tell.
+                    // An error: the monitor has gone, or is too slow.
                     let _ =
                         timeout(REQUEST_TIMEOUT, answer(stream, pages, origin, &places, registration)).await;
                 });
-                // It reads what it is sent before so many others are accepted that it has to make
-                // room.
+                // It reads its request before the connections that would push it out are accepted.
                 yield_now().await;
             }
             Err(_) => sleep(ACCEPT_PAUSE).await,

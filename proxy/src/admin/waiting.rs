@@ -3,7 +3,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::task::AbortHandle;
 
-/// Connections that have no place yet, most of them silent. There are at most so many: the oldest
+/// Connections that have no place yet, most of them silent. Their number is limited: the oldest
 /// makes room for a new one, so that none has to wait until others say something or give up.
 const MAX_WAITING: usize = 128;
 

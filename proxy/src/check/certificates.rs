@@ -10,7 +10,7 @@ use crate::observe::clock::{self, date};
 use crate::tls::{self, Certificate};
 
 const DAY: i64 = 24 * 3600;
-/// Less than that left, and whoever renews has missed more than one chance.
+/// With less than that left, a renewal has failed more than once.
 const EXPIRY_WARNING_SECONDS: i64 = 14 * DAY;
 
 /// Domains that receive no mail (RFC 2606, RFC 6762).
@@ -35,7 +35,7 @@ pub(super) fn faults(config: &Config, pairs: &[Key]) -> Vec<Fault> {
     of_pairs.chain(of_acme).chain(certbot(config)).chain(clients(config)).collect()
 }
 
-/// Names of clients that nobody's certificate is likely to have.
+/// Names of clients that no certificate is likely to have.
 fn clients(config: &Config) -> Vec<Fault> {
     let names = config.tls.iter().flat_map(|tls| &tls.client_names).enumerate();
     let wildcards = names.filter(|(_, name)| name.contains('*')).map(|(number, name)| {
@@ -134,7 +134,7 @@ fn kept(config: &Config) -> Option<Fault> {
             let text = format!("the certificate that was kept can't be used: {bad}");
             Some(Fault::new(Severity::Warning, key, text, "nothing, `hookgate run` gets another"))
         }
-        // That it leads to no folder is told by whoever looks at folders.
+        // The check of folders reports a path that leads to none.
         Err(BadState::Io { error, .. }) if error.kind() == std::io::ErrorKind::NotADirectory => None,
         Err(error) => Some(Fault::of(Severity::Fatal, key, &error)),
     }

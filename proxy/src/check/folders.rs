@@ -54,7 +54,7 @@ fn obstacle(folder: &Path) -> Option<Wrong> {
     None
 }
 
-/// Of `[admin] socket`, as far as nobody listens there.
+/// Of `[admin] socket`, where no process listens there.
 fn socket(path: &Path) -> Option<Fault> {
     let fatal =
         |text: String, next: &str| Some(Fault::new(Severity::Fatal, Key::new("admin.socket"), text, next));

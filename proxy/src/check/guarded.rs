@@ -1,4 +1,4 @@
-//! `[guard]`: the interfaces, Meta's prefixes, and whom the filter would shut out.
+//! `[guard]`: the interfaces, Meta's prefixes, and the clients that the filter would shut out.
 
 use super::holder::is_hookgate_running;
 use super::{Fault, Purpose};
@@ -6,7 +6,8 @@ use crate::config::{Config, Guard, Interfaces, Key, Severity};
 use crate::guard::{self, Error, Holder};
 use crate::prefixes::{BadLine, BadList, BadPrefix, BadState, FileError};
 
-/// `may_lock_out`: the operator insists on a filter that will most likely lock somebody out.
+/// `may_lock_out`: the operator insists on a filter that will most likely lock the operator or Meta
+/// out.
 pub(super) fn faults(config: &Config, may_lock_out: bool, purpose: Purpose) -> Vec<Fault> {
     let mut faults = Vec::new();
     let standing = match config.prefixes.load() {
@@ -126,7 +127,7 @@ fn candidate_interface(at: Key, name: &str, guard: &Guard) -> Option<Fault> {
 
 /// Whether the interface that is written at `at` runs this hookgate's guard; false: it is free.
 ///
-/// Errors: it is not there, or somebody else has it.
+/// Errors: it is not there, or another program has it.
 pub fn interface(at: Key, name: &str, guard: &Guard) -> Result<bool, Fault> {
     match guard::holder(name) {
         Err(Error::NoInterface { name, present }) => {

@@ -44,7 +44,7 @@ enum Purpose {
 }
 
 /// Everything that a start would find, without what a running hookgate holds. `may_lock_out`: the
-/// guard may filter even where that will most likely lock somebody out.
+/// guard may filter even where that will most likely lock the operator or Meta out.
 pub fn check(files: &Files, may_lock_out: bool) -> Checked {
     let reading = files.reading();
     let faults = faults(&reading, files, may_lock_out, Purpose::Check);
@@ -63,7 +63,7 @@ pub fn check(files: &Files, may_lock_out: bool) -> Checked {
 }
 
 /// The same before a start: the configuration to start with, and what is wrong with it all the
-/// same. `inherits_sockets`: whoever holds the ports hands them over.
+/// same. `inherits_sockets`: the process that holds the ports passes them on.
 ///
 /// Errors: all that is wrong, when it can't start.
 pub fn before_start(

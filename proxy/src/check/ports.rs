@@ -19,7 +19,7 @@ use crate::server;
 /// waited for its end.
 const LETTING_GO: Duration = Duration::from_secs(2);
 
-/// Returns once nobody has what this configuration listens on, or after [`LETTING_GO`].
+/// Returns once what this configuration listens on is free, or after [`LETTING_GO`].
 #[expect(clippy::disallowed_methods, reason = "before a start there is nothing but this thread")]
 pub(super) fn wait_until_free(config: &Config) {
     const PAUSE: Duration = Duration::from_millis(10);
@@ -138,7 +138,7 @@ fn held(
     }
 }
 
-/// Of `[admin] socket`, if somebody listens there.
+/// Of `[admin] socket`, if a process listens there.
 fn socket_fault(path: &Path, is_accepted: impl Fn(&Holder) -> bool) -> Option<Fault> {
     let peer = UnixStream::connect(path).ok()?;
     let mut holders = socket_holders(path);

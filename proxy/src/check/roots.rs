@@ -1,4 +1,4 @@
-//! Upstreams and authorities: whom hookgate would believe, and whom it could not ask.
+//! Root certificates: those that hookgate would trust, and those that it cannot read.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

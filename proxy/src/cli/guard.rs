@@ -17,7 +17,7 @@ pub enum Command {
     Detach,
     /// Say whether the program is attached, and to what
     Status,
-    /// Say whom mode strict would have dropped so far
+    /// Show the senders that mode strict would have dropped so far
     Rehearse(rehearse::Options),
 }
 

@@ -71,7 +71,7 @@ enum Command {
     Stats(stats::Options),
     /// The same, live, full screen
     Top,
-    /// Show the latest requests: from where, to whom, how far, how long
+    /// Show the latest requests: source, upstream, how far, how long
     Deliveries(deliveries::Options),
     /// Say whether the running proxy is ready, as /ready does; exit code 1 when it is not
     Health,
@@ -126,7 +126,7 @@ fn counted(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
-/// To a guard that may lock out whoever asks for it.
+/// Consent to a guard that may lock out its operator.
 #[derive(Clone, Copy, Debug, Args)]
 struct Consent {
     /// Let the guard filter even where that will most likely lock you or Meta out
@@ -211,7 +211,8 @@ fn print_error(text: &str) {
     io::stderr().write_all(text.as_bytes()).ok();
 }
 
-/// [`print`], and whether somebody reads it: whoever stops (`| head`) has seen enough.
+/// [`print`]. Returns whether the output is still read: a reader that stops (`| head`) has seen
+/// enough.
 fn is_read(text: &str) -> io::Result<bool> {
     match io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),

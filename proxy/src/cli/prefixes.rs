@@ -178,7 +178,7 @@ fn refuse(
     bail!("{registry}: the prefixes in force stay: {why}")
 }
 
-/// Stores the refresh, so that every later start begins with it, and has whoever runs now take it
+/// Stores the refresh, so that every later start begins with it, and has the running proxy take it
 /// over.
 fn put_in_force(config: &Config, standing: &PrefixState) -> anyhow::Result<String> {
     let path = &config.prefixes.state;

@@ -79,7 +79,7 @@ pub fn get_from(place: &Place, path: &str) -> Result<String, AskError> {
     ask(ANSWER_TIMEOUT, place, &get_request(path))
 }
 
-/// What came of it.
+/// The result.
 pub fn post(socket: &Path, path: &str) -> Result<String, AskError> {
     let request =
         format!("POST {path} HTTP/1.1\r\nHost: hookgate\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");

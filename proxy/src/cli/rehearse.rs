@@ -1,4 +1,4 @@
-//! `hookgate guard rehearse`: whom `strict` would have dropped so far.
+//! `hookgate guard rehearse`: the senders that `strict` would have dropped so far.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;

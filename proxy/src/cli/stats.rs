@@ -107,7 +107,7 @@ impl Reading {
     }
 }
 
-/// For a proxy that was silent the last time: whoever watches is not to wait long each time.
+/// For a proxy that was silent the last time: a watching operator should not wait long each time.
 const RETRY_TIMEOUT: Duration = Duration::from_millis(500);
 
 impl Source {
@@ -129,7 +129,7 @@ impl Source {
                 let document = document.with_context(|| format!("the proxy at {}", socket.display()))?;
                 Ok(Reading { document, silence: None })
             }
-            // Nobody listens there, or this user may not ask: the pins may still be read.
+            // No process listens there, or this user may not ask: the pins may still be read.
             Err(AskError::Unreachable { .. }) => self.read_pins(None),
             Err(error) => self.read_pins(Some(Silence { socket: socket.clone(), error })),
         }

@@ -128,9 +128,9 @@ fn remove(host: &str, path: &Path) -> anyhow::Result<()> {
     Ok(print(&told(&config)?)?)
 }
 
-/// Edits one of the configuration's files, for `host` alone, if what comes of it is a valid
-/// configuration; which that is, and the file's path. `edit` returns all files, and the path and
-/// new text of the one that it has changed.
+/// Edits one of the configuration's files, for `host` alone, if the result is a valid
+/// configuration. Returns that, and the file's path. `edit` returns all files, and the path and new
+/// text of the one that it has changed.
 fn change(
     path: &Path,
     host: &str,
@@ -159,7 +159,7 @@ fn holder<'f>(files: &'f Files, host: &str) -> Option<(&'f Path, Vec<Upstream>)>
         .find(|(_, upstreams)| upstreams.iter().any(|upstream| upstream.name == host))
 }
 
-/// Has the running proxy take the configuration over; a line on what came of it.
+/// Has the running proxy take the configuration over; returns a line on the result.
 fn told(config: &Config) -> anyhow::Result<String> {
     let Some(socket) = config.admin_socket() else {
         return Ok("there is no [admin] socket to reach a running proxy by: send it SIGHUP\n".into());

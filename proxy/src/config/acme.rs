@@ -31,7 +31,7 @@ pub struct Acme {
     pub challenge: Challenge,
     /// The folder for account, keys and certificates.
     pub state: PathBuf,
-    /// Where somebody else's answers to http-01 lie, below `.well-known/acme-challenge/`.
+    /// The folder of another client's answers to http-01, below `.well-known/acme-challenge/`.
     pub webroot: Option<PathBuf>,
 }
 

@@ -128,7 +128,7 @@ impl<'t> Document<'t> {
     }
 }
 
-/// A table that is being read: whatever key nobody asked for by the end is unknown.
+/// A table that is being read: a key that was not read by the end is unknown.
 pub(super) struct Section<'d> {
     document: &'d Document<'d>,
     /// As written in the file, for messages: `limits`, or empty at the top.

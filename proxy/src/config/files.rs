@@ -107,8 +107,8 @@ impl Files {
         main.into_iter().chain(beside).collect()
     }
 
-    /// The same files but for the first that `edit` makes a new text of; and that one's path and
-    /// new text. `None` when it leaves all as they are.
+    /// The same files, with the first that `edit` changes; and that one's path and new text. `None`
+    /// when it leaves all as they are.
     ///
     /// Errors: those of `edit`.
     pub fn edited<E>(

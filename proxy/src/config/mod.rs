@@ -251,7 +251,8 @@ pub struct Upstream {
     pub tls: bool,
     /// A PEM file with more roots for this upstream alone.
     pub ca: Option<PathBuf>,
-    /// Whether its certificate is verified; only for upstreams that nobody else can answer for.
+    /// Whether its certificate is verified; only for upstreams that no other machine can answer
+    /// for.
     pub verify: bool,
     /// Whether its name may lead to addresses that are not public.
     pub allow_private: bool,

@@ -1,4 +1,4 @@
-//! The known key that somebody most likely meant.
+//! The known key that was most likely meant.
 
 /// The one of `known` with the fewest edits to `written`, if they are few enough to be a slip.
 pub(super) fn nearest<'k>(written: &str, known: &[&'k str]) -> Option<&'k str> {

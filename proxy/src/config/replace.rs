@@ -36,7 +36,7 @@ impl CannotReplace {
 }
 
 impl EditLock {
-    /// Waits for whoever else edits the configuration at `path`.
+    /// Waits for other editors of the configuration at `path`.
     pub fn take(path: &Path) -> Result<Self, CannotReplace> {
         let folder = fs::canonicalize(path).and_then(|path| {
             let folder = File::open(folder(&path))?;

@@ -81,7 +81,7 @@ impl Connection<'_, '_> {
     }
 }
 
-/// Skips a body that lies in the buffer whole; otherwise the next request cannot be found.
+/// Skips a body that is in the buffer as a whole; otherwise the next request cannot be found.
 fn skip_body(client: &mut Socket, traits: Traits) -> bool {
     let mut decoder = Decoder::new(traits.framing, u64::MAX);
     loop {

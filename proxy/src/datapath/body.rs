@@ -18,8 +18,8 @@ use crate::net::{PassError, Pipe, Socket, Stream};
 pub use moved::Moved;
 use read::Read;
 
-/// Up to so many bytes of chunks are copied together, so that a small body leaves in one write with
-/// its head.
+/// Chunks of up to this size are copied together, so that a small body leaves in one write with its
+/// head.
 const GATHER_BYTES: usize = 4096;
 /// After so much, others get their turn.
 const TURN_BYTES: u64 = 1 << 20;
@@ -51,14 +51,14 @@ enum Phase {
     Writing {
         is_last: bool,
     },
-    /// What was written may still lie in the sink's TLS session.
+    /// What was written may still be in the sink's TLS session.
     Flushing {
         is_last: bool,
     },
     Done,
 }
 
-/// What is to be written, in this order.
+/// The bytes to write, in this order.
 #[derive(Debug)]
 struct Outgoing {
     /// Kept to the end: it may have to go out once more, on another connection.
@@ -75,7 +75,7 @@ struct Outgoing {
 #[derive(Debug)]
 enum Content {
     None,
-    /// So many bytes at the front of the source's buffer; at least one.
+    /// Number of bytes at the front of the source's buffer; at least one.
     Buffered(usize),
     Piped(Pipe),
 }
@@ -127,7 +127,7 @@ enum Gathered {
     Passed { is_last: bool },
 }
 
-/// Whom a pump is waiting for.
+/// The side that a pump waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     Source,
@@ -367,7 +367,7 @@ impl Pump {
         *self = Self::new(head, decoder, self.chunked, Instant::now());
     }
 
-    /// Whom the pump waits for.
+    /// The side that the pump waits for.
     pub fn waits_for(&self) -> Side {
         self.waits_for
     }

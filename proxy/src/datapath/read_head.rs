@@ -8,7 +8,7 @@ use crate::http::answer::Failure;
 use crate::http::head::EndOfHead;
 use crate::net::Socket;
 
-/// What came of waiting for a request.
+/// The result of waiting for a request.
 pub(super) enum Arrived {
     /// A whole head lies at the front of the buffer.
     Head { length: usize },

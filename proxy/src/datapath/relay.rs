@@ -259,7 +259,7 @@ impl Relay {
         }
     }
 
-    /// While something is on its way to the client: whom it waits for, and since when.
+    /// While something is on its way to the client: the side that it waits for, and since when.
     pub(super) fn waits_for(&self) -> Option<(Side, Instant)> {
         match &self.state {
             State::Head(_) | State::Done(_) => None,

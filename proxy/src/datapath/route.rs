@@ -39,7 +39,7 @@ pub(super) struct Traits {
 pub(super) enum NotForwarded {
     /// `traits` where its head was valid.
     Refused { failure: Failure, traits: Option<Traits> },
-    /// OPTIONS for whoever gets it last, which is this proxy.
+    /// OPTIONS for the last recipient, which is this proxy.
     Options(Traits),
 }
 

@@ -1,5 +1,5 @@
-//! Strangers' share of a worker's time. While somebody is connected who is no stranger, their
-//! connections together get no more than an [`Account`] allows, whatever they make us do: bodies in
+//! Strangers' share of a worker's time. While another client than strangers is connected, their
+//! connections together get no more than an [`Account`] allows, whatever they cost: bodies in
 //! chunks of a byte, records without content.
 
 use std::cell::{Cell, RefCell};
@@ -41,7 +41,7 @@ impl Default for StrangersTime {
 }
 
 impl StrangersTime {
-    /// Does a stranger's `work`. `is_shared`: whether somebody is connected who is no stranger.
+    /// Does a stranger's `work`. `is_shared`: whether a client is connected that is no stranger.
     pub(super) async fn run<F: Future>(
         &self,
         mut work: Pin<&mut F>,

@@ -8,7 +8,7 @@ use tokio::time::{Instant, Sleep};
 pub(super) struct Wait<'t> {
     /// Rings when a deadline may have passed.
     pub(super) timer: Pin<&'t mut Sleep>,
-    /// Ready when the process drains; then whoever has waited does not wait again.
+    /// Ready when the process drains; then a wait that has ended is not begun again.
     pub(super) drain: Pin<&'t mut dyn Future<Output = ()>>,
 }
 

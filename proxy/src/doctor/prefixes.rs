@@ -11,7 +11,7 @@ use crate::observe::clock;
 use crate::prefixes::PrefixState;
 
 const SUBJECT: &str = "prefixes";
-/// So many refreshes in a row that did not work are no accident.
+/// This number of failed refreshes in a row is no accident.
 const MISSED: u32 = 3;
 
 pub fn findings(config: &Config) -> Vec<Finding> {

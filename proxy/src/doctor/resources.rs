@@ -8,7 +8,7 @@ use crate::observe::clock;
 use crate::server::capacity;
 use crate::sys;
 
-/// What a machine with 512 MB carries; a limit below it is somebody's mistake.
+/// What a machine with 512 MB carries; a limit below it is a mistake.
 const EXPECTED_CONNECTIONS: usize = 12_000;
 const MIB: u64 = 1 << 20;
 

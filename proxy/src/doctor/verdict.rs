@@ -79,7 +79,7 @@ fn seen(counts: &Counts) -> String {
     parts.join(", ")
 }
 
-/// SYNs that come again, and handshakes that nobody finishes.
+/// SYNs that come again, and handshakes that are not completed.
 fn network(counts: &Counts) -> Option<Lost> {
     let syns = counts.syns?;
     let again = is_many(counts.syns_retransmitted, syns);

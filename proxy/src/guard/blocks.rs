@@ -1,4 +1,4 @@
-//! The /24s and /48s that were seen: Meta's, beneath its announced prefixes, and strangers', whom
+//! The /24s and /48s that were seen: Meta's, beneath its announced prefixes, and strangers', which
 //! `strict` would drop.
 
 use std::collections::BTreeMap;
@@ -31,7 +31,7 @@ pub struct Sender {
 /// What `strict` would have dropped of what passed since counting began.
 #[derive(Clone, Debug)]
 pub struct Rehearsal {
-    /// Of all strangers, but for those in `allow`.
+    /// Of all strangers, without those in `allow`.
     pub counts: Counts,
     /// Who they were: the latest [`abi::STRANGERS_CAPACITY`] networks, most packets first.
     pub strangers: Vec<Passer>,
@@ -78,7 +78,7 @@ pub(super) fn seen(reader: &Reader) -> Result<Vec<Sender>, Error> {
     Ok(senders)
 }
 
-/// Whom `strict` would have dropped.
+/// The senders that `strict` would have dropped.
 ///
 /// Errors: as [`super::read`]; also when nothing is attached.
 pub fn rehearsal(pin: &str) -> Result<Rehearsal, Error> {

@@ -18,7 +18,7 @@ pub enum Holder {
         folder: PathBuf,
         removal: String,
     },
-    /// Somebody else's.
+    /// Another program's.
     Program {
         name: String,
         id: u32,

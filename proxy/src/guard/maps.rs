@@ -70,7 +70,8 @@ pub fn continuity(folder: &Folder) -> Result<Continuity, Error> {
 }
 
 impl Maps {
-    /// How much of the kernel's memory they take, in bytes, as it tells to whoever holds them.
+    /// How much of the kernel's memory they take, in bytes, as it tells the holder of their
+    /// descriptors.
     ///
     /// Errors: /proc can't be read.
     pub fn memory(&self) -> Result<u64, Error> {
@@ -84,7 +85,7 @@ impl Maps {
 
     /// The pinned ones; writing to them fails.
     ///
-    /// Errors: [`Error::OtherLayout`] when another version made them, or nobody finished them.
+    /// Errors: [`Error::OtherLayout`] when another version made them, or they are unfinished.
     pub fn read_only(folder: &Folder) -> Result<Self, Error> {
         Self::pinned(folder, sys::bpf::open_map_read_only)
     }

@@ -143,8 +143,8 @@ pub fn in_words(interfaces: &[Interface]) -> String {
 }
 
 /// Attaches the guard, or replaces the one that this pin folder holds: without a gap, and with its
-/// counters when their layout is this version's. Whether the configuration may lock somebody out
-/// ([`ensure_nobody_is_locked_out`]) is the caller's to ask.
+/// counters when their layout is this version's. The caller asks whether the configuration may lock
+/// the operator or Meta out ([`ensure_nobody_is_locked_out`]).
 ///
 /// Errors: whatever keeps the program from running on every one of the interfaces that are there;
 /// then interfaces, modes, ports and tables are as they were.
@@ -293,7 +293,7 @@ pub fn interfaces(config: &config::Guard) -> Result<Vec<InterfaceState>, Error> 
     Ok(states(guarded, left_out))
 }
 
-/// The interfaces on which the guard of this folder is, whoever has attached it.
+/// The interfaces on which the guard of this folder is, of this process or another.
 ///
 /// Errors: no permission to look.
 pub fn attached(pin: &str) -> Result<Vec<Interface>, Error> {
@@ -324,7 +324,7 @@ impl fmt::Display for EarlierGuard {
     }
 }
 
-/// The guard that is attached, whoever has done that; `None`: there is none.
+/// The guard that is attached, by this process or another; `None`: there is none.
 ///
 /// Errors: no permission to look.
 pub fn earlier(pin: &str) -> Result<Option<EarlierGuard>, Error> {

@@ -19,7 +19,7 @@ pub struct Device {
     lower: Option<u32>,
     /// The index of the bond or bridge that takes its frames.
     master: Option<u32>,
-    /// The XDP program on it, whoever put it there.
+    /// The XDP program on it, hookgate's or another.
     pub program: Option<XdpProgram>,
 }
 

@@ -125,11 +125,11 @@ impl Folder {
     /// Removes everything that hookgate put there, links first, and the folder. The interfaces
     /// whose links it held.
     ///
-    /// Errors: also that somebody else's files keep the folder; hookgate's are gone then.
+    /// Errors: also that other programs' files keep the folder; hookgate's are gone then.
     pub fn remove(&self) -> Result<Vec<String>, Error> {
         let mut released = Vec::new();
         for interface in self.links()? {
-            // What only has the name of a link is somebody else's.
+            // A file that only has the name of a link is another program's.
             if let Ok(pinned) = link::open(self, interface) {
                 released.push(pinned.interface.name.clone());
                 link::release(self, pinned)?;

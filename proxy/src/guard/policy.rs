@@ -29,8 +29,8 @@ impl Maps {
         }
     }
 
-    /// Puts in force what is configured. Whoever is let in comes before whoever is shut out: the
-    /// mode is last.
+    /// Puts in force what is configured. Networks that pass are added before others are dropped:
+    /// the mode is last.
     pub fn set(&mut self, config: &config::Guard, prefixes: &Table) -> Result<(), Error> {
         self.set_ports(&config.ports)?;
         self.set_prefixes(prefixes)?;
@@ -39,7 +39,8 @@ impl Maps {
         self.change_settings(|settings| Settings { mode: number(config.mode), limit, ..settings })
     }
 
-    /// Whose handshakes the kernel's TCP tells of; `None`: nobody's.
+    /// The network namespace whose handshakes the kernel's TCP reports; `None`: they are not
+    /// counted.
     pub fn set_netns(&mut self, cookie: Option<u64>) -> Result<(), Error> {
         self.change_settings(|settings| Settings { netns: cookie.unwrap_or(0), ..settings })
     }

@@ -33,8 +33,7 @@ pub struct Program {
 }
 
 impl Program {
-    /// The XDP program, with the maps that lie in `reuse`, else with new ones, with counters for
-    /// `rows`.
+    /// The XDP program, with the maps in `reuse`, else with new ones, with counters for `rows`.
     pub fn load(object: &[u8], reuse: Option<&Folder>, rows: u32) -> Result<Self, Error> {
         let mut loader = EbpfLoader::new();
         loader.map_max_entries(abi::COUNTERS, rows);

@@ -37,7 +37,7 @@ pub struct Stats {
     pub seen: Vec<Sender>,
 }
 
-/// How much is to be read.
+/// How much to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Detail {
     Prefixes,
@@ -54,12 +54,11 @@ pub struct Counts {
     pub syns: u64,
     /// SYNs of a handshake under way. `None`: none can be followed.
     pub syns_retransmitted: Option<u64>,
-    /// Completed, as the kernel's TCP sees it. `None`: nobody told.
+    /// Completed, as the kernel's TCP sees it. `None`: not counted.
     pub handshakes: Option<u64>,
-    /// Reset before that, or not completed 10 s after the last SYN. `None`: nobody told.
+    /// Reset before that, or not completed 10 s after the last SYN. `None`: not counted.
     pub handshakes_failed: Option<u64>,
-    /// SYNs of which it is not known what became of them: more handshakes were under way than can
-    /// be followed.
+    /// SYNs with an unknown outcome: more handshakes were under way than can be followed.
     pub untracked: u64,
     pub fins: u64,
     pub rsts: u64,
@@ -80,8 +79,8 @@ pub struct DroppedBy {
     pub extensions: u64,
 }
 
-/// Reads the pinned maps; whoever attached the guard may be long gone. `None`: it is attached to no
-/// interface.
+/// Reads the pinned maps; the process that attached the guard may have ended. `None`: it is
+/// attached to no interface.
 ///
 /// Errors: no permission, or maps in another version's layout.
 pub fn read(pin: &str, detail: Detail) -> Result<Option<Stats>, Error> {

@@ -9,15 +9,14 @@ use super::{Error, maps, pins, program};
 use crate::config::{self, Mode};
 use crate::prefixes::Table;
 
-/// Errors: what keeps any guard from running here, whoever asks: a binary without the program, a
+/// Errors: what keeps any guard from running here, for any user: a binary without the program, a
 /// kernel without BPF (it makes the folder for pins itself, mounted or not).
 pub fn ensure_supported() -> Result<(), Error> {
     program::embedded()?;
     if Path::new(pins::BPFFS).exists() { Ok(()) } else { Err(Error::NoBpf) }
 }
 
-/// Errors: a configuration by which whoever has made it would most likely shut out himself, or
-/// Meta.
+/// Errors: a configuration that would most likely shut out its operator, or Meta.
 pub fn ensure_nobody_is_locked_out(config: &config::Guard, prefixes: &Table) -> Result<(), Error> {
     const SSH: u16 = 22;
     match config.mode {

@@ -9,7 +9,7 @@ use super::Error;
 use super::netdev::{self, Device};
 use crate::config::Interfaces;
 
-/// What is to be done about a configured interface that can't be guarded now.
+/// What to do about a configured interface that can't be guarded now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Absence {
     /// Nothing is attached where one can't be guarded, or none is there.

@@ -160,7 +160,8 @@ enum Nominated<'h, 'b> {
     Many(HashSet<Vec<u8>>),
 }
 
-/// So many options are compared one by one, which is cheaper for them and needs no memory.
+/// Up to this number, options are compared one by one, which is cheaper for them and needs no
+/// memory.
 const MAX_COMPARED_OPTIONS: usize = 8;
 
 impl<'h, 'b> Nominated<'h, 'b> {

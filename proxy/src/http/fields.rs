@@ -61,7 +61,7 @@ pub struct Line<'b> {
 }
 
 impl Line<'_> {
-    /// Appends the line as it came, but for whitespace before its colon, which no proxy may pass on
+    /// Appends the line as it came, without whitespace before its colon, which no proxy may pass on
     /// (RFC 9112 §5.1).
     pub fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(self.name.as_bytes());

@@ -2,13 +2,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// A share of a thread's time, 1 in so many.
+/// A share of a thread's time, as a divisor.
 const SHARE: u32 = 4;
 /// What a timer that rings late may be made up for.
 const MAX_CREDIT: Duration = Duration::from_millis(2);
 
-/// What strangers may take of a thread's time while somebody is connected who is no stranger: until
-/// when what they took is paid for, by time that others could have.
+/// What strangers may take of a thread's time while another client is connected: until when what
+/// they took is paid for, by time that others could have.
 #[derive(Debug)]
 pub struct Account {
     paid_until: Instant,
@@ -48,7 +48,7 @@ mod tests {
             now += account.owed(now).map_or(Duration::ZERO, |pause| pause + Duration::from_micros(700));
         }
         assert!((240..=252).contains(&turns), "{turns}");
-        // Whoever comes after a while waits for nobody.
+        // A stranger that comes after a while does not wait.
         let later = now + Duration::from_secs(1);
         account.spend(TURN / 4, later);
         assert_eq!(account.owed(later), None);

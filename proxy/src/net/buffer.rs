@@ -4,9 +4,9 @@ use std::rc::Rc;
 use super::pipe::Pipes;
 use crate::sys::Pages;
 
-/// Bytes that were read and not used up yet: `filled` lies in `bytes[start..end]`. It has memory
-/// only while there are any: most connections wait most of the time, and what few need lies warm in
-/// the cache.
+/// Bytes that were read and not used up yet: `filled` is `bytes[start..end]`. It has memory only
+/// while there are any: most connections wait most of the time, and what few need stays warm in the
+/// cache.
 ///
 /// Invariant: `start <= end <= bytes.len()`.
 pub struct Buffer {
@@ -57,19 +57,19 @@ impl Buffer {
         self.buffers.pipes()
     }
 
-    /// The first `length` bytes; there must be so many.
+    /// The first `length` bytes, which must be there.
     pub fn first(&self, length: usize) -> &[u8] {
         self.filled().get(..length).unwrap_or_default()
     }
 
-    /// Drops `count` bytes from the front; there must be so many.
+    /// Drops `count` bytes from the front, which must be there.
     pub fn consume(&mut self, count: usize) {
         assert!(count <= self.end - self.start, "more consumed than filled");
         self.start += count;
         self.release_if_empty();
     }
 
-    /// Gives the memory back when nothing lies in it.
+    /// Gives the memory back when it is empty.
     pub fn release_if_empty(&mut self) {
         if self.is_empty() {
             (self.start, self.end) = (0, 0);
@@ -77,7 +77,8 @@ impl Buffer {
         }
     }
 
-    /// Moves what lies in large memory to smaller, where it fits: whoever waits needs no room.
+    /// Moves what is in large memory to smaller, where it fits: a connection that waits needs no
+    /// room.
     pub fn shrink(&mut self) {
         if self.size == Size::Large && !self.is_empty() && self.len() <= Size::Record.bytes() {
             self.move_to(Size::Record);

@@ -1,6 +1,6 @@
 //! Strangers' turns in TLS handshakes. What a handshake costs is a signature, a thousand times what
-//! it costs to ask for one; so strangers' wait in a queue until nobody else has anything to do, and
-//! each thread does one at a time.
+//! it costs to ask for one; so strangers' wait in a queue until no other task is ready, and each
+//! thread does one at a time.
 
 use std::cell::Cell;
 use std::fmt;
@@ -12,8 +12,8 @@ use tokio::time::{Instant, sleep};
 
 use super::account::Account;
 
-/// So many may wait. At a millisecond each (an RSA key's signature) and a quarter of the time, the
-/// last one is served within 4 s, before its own time is over.
+/// The number that may wait. At a millisecond each (an RSA key's signature) and a quarter of the
+/// time, the last one is served within 4 s, before its own time is over.
 const MAX_WAITING: usize = 1000;
 
 /// The queue of one worker.
@@ -64,8 +64,8 @@ impl StrangersHandshakes {
         Ok(Turn { queue: self, begun: Instant::now() })
     }
 
-    /// Gives turns, for ever: one after all else that is ready has run. `is_shared`: whether
-    /// somebody is connected who is no stranger; then all turns together get no more than their
+    /// Gives turns, for ever: one after all else that is ready has run. `is_shared`: whether a
+    /// client is connected that is no stranger; then all turns together get no more than their
     /// share of the time.
     pub async fn give_turns(&self, is_shared: impl Fn() -> bool) {
         let mut account = Account::new(Instant::now());

@@ -62,7 +62,7 @@ pub async fn request(stream: &mut Stream, request: &[u8]) -> Result<Response, Re
                 let persists = answer.persists && is_sent == Some(true);
                 return Ok(Response { persists, ..answer });
             }
-            // Whoever refuses to read on may have said why.
+            // A peer that refuses to read on may have said why.
             sent = &mut sending, if is_sent.is_none() => is_sent = Some(sent.is_ok()),
         }
     }

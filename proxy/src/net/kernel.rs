@@ -43,7 +43,7 @@ pub struct KernelSession {
     key_update_pending: bool,
     /// Records sent with these keys, at most.
     sent_records: u64,
-    /// So many may be (RFC 8446 §5.5).
+    /// The most that may be sent with one key (RFC 8446 §5.5).
     most_records: u64,
     /// The peer has said that nothing more comes.
     has_ended: bool,
@@ -64,11 +64,11 @@ enum Incoming {
     Nothing,
     /// Something that is no application data.
     Control,
-    /// So many bytes, but for 0: the end.
+    /// Number of bytes read; 0 at end of stream.
     Content(usize),
 }
 
-/// With so many records left that may be sent, no other request is begun.
+/// With this number of records left, no other request is begun.
 const SPARE_RECORDS: u64 = 1 << 20;
 /// More do not come of one write or pipe.
 const MAX_RECORDS_AT_ONCE: u64 = 1 << 10;
@@ -339,7 +339,7 @@ impl KernelSession {
         Poll::Ready(Ok(sent))
     }
 
-    /// Sends what lies in a pipe, or the start of it.
+    /// Sends what is in a pipe, or the start of it.
     pub fn poll_drain(&mut self, cx: &mut Context<'_>, pipe: &mut Pipe) -> Poll<io::Result<usize>> {
         ready!(self.poll_may_send(cx))?;
         let sent = ready!(pipe.poll_drain(cx, &self.tcp))?;
@@ -377,8 +377,8 @@ impl KernelSession {
 
     /// The session cannot go on: tells the peer, if the socket takes it.
     fn fail(&mut self, (alert, error): Fault) -> io::Error {
-        // What the kernel found wrong stays with the socket, and would be told to whoever sends
-        // next.
+        // What the kernel found wrong stays with the socket, and would be reported to the next
+        // sender.
         let _ = self.tcp.take_error();
         self.say([2, alert.into()]);
         invalid(self.failure.insert(error).clone())
@@ -402,7 +402,7 @@ fn has_room(tcp: &TcpStream) -> io::Result<()> {
     }
 }
 
-/// Nobody's fault but the machine's (RFC 8446 §6.2, internal_error).
+/// A failure of this machine (RFC 8446 §6.2, internal_error).
 fn internal(why: impl ToString) -> Fault {
     (AlertDescription::InternalError, Error::General(why.to_string()))
 }

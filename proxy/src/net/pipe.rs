@@ -17,11 +17,10 @@ const PIPE_BYTES: usize = 1 << 20;
 /// 8 KiB (pipe(7)).
 const LEAST_BYTES: usize = 64 * 1024;
 
-/// Pipes that are kept while nobody uses them; each has two descriptors, which connections may
-/// need.
+/// Free pipes that are kept; each has two descriptors, which connections may need.
 const MAX_FREE: usize = 4;
 
-/// One that is lent to whoever has content in it.
+/// One that is lent while it holds content.
 #[derive(Debug)]
 pub struct Pipe {
     reader: OwnedFd,
@@ -42,13 +41,13 @@ impl Pipe {
         Ok(Self { reader, writer, capacity, filled: 0, made: Rc::clone(made) })
     }
 
-    /// How many bytes lie in it.
+    /// How many bytes it holds.
     pub fn filled(&self) -> usize {
         self.filled
     }
 
-    /// Moves up to `most` bytes in, and only while nothing lies in it: then it is the socket that
-    /// has no more, never the pipe that is full. Ready with 0 at the end of the input.
+    /// Moves up to `most` bytes into an empty pipe: then it is the socket that has no more, never
+    /// the pipe that is full. Ready with 0 at the end of the input.
     ///
     /// Errors: `InvalidInput` where only a read can tell what is there; otherwise the socket's.
     pub fn poll_fill(
@@ -136,7 +135,7 @@ impl Pipes {
         pipe.ok()
     }
 
-    /// Takes one back; what has not been emptied belongs to nobody else.
+    /// Takes one back; one that is not empty is closed.
     pub fn give(&self, pipe: Pipe) {
         let mut free = self.free.borrow_mut();
         if pipe.filled == 0 && free.len() < MAX_FREE {

@@ -1,5 +1,5 @@
-//! A TLS session over TCP. rustls keeps state and keys; the memory for records is lent by the
-//! worker, and only while something lies in it.
+//! A TLS session over TCP. rustls keeps state and keys; the worker lends the memory for records,
+//! and only while it is in use.
 
 mod end;
 mod handover;
@@ -126,7 +126,7 @@ impl Session {
         }
     }
 
-    /// What was negotiated, and whom the peer has shown to be.
+    /// What was negotiated, and the peer's certificate.
     pub fn state(&self) -> &CommonState {
         match &self.end {
             RustlsConnection::Client(client) => client,
@@ -242,7 +242,7 @@ impl Session {
         }
     }
 
-    /// A step during which content may come that nobody has asked for.
+    /// A step in which unrequested content may come.
     fn step_ahead(&mut self, intent: Intent<'_>) -> io::Result<Progress> {
         let mut ahead = std::mem::replace(&mut self.ahead, Buffer::new(&self.buffers));
         let step = self.step(intent, &mut |bytes| ahead.extend(bytes));
@@ -296,7 +296,7 @@ impl Session {
         Poll::Ready(Ok(()))
     }
 
-    /// Reads once; only whoever has something to read takes memory for it.
+    /// Reads once. Memory is taken only where there is something to read.
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Poll::Ready(ready) = self.tcp.poll_read_ready(cx) else {
             self.incoming.shrink();

@@ -26,8 +26,8 @@ pub enum Stream {
 }
 
 impl Stream {
-    /// Reads once, behind what lies in `buffer`, which must have space. Ready with 0 at the end of
-    /// the input. Only whoever has something to read takes memory for it.
+    /// Reads once, behind what is in `buffer`, which must have space. Ready with 0 at the end of
+    /// the input. Memory is taken only where there is something to read.
     pub fn poll_fill(&mut self, cx: &mut Context<'_>, buffer: &mut Buffer) -> Poll<io::Result<usize>> {
         match self {
             Self::Plain(tcp) => {
@@ -61,12 +61,12 @@ impl Stream {
         }
     }
 
-    /// Whether it takes what lies in pipes.
+    /// Whether it takes the content of pipes.
     pub fn takes_pipes(&self) -> bool {
         matches!(self, Self::Plain(_) | Self::Kernel(_))
     }
 
-    /// Sends what lies in a pipe, or the start of it; to be asked of those that take pipes.
+    /// Sends what is in a pipe, or the start of it; only for streams that take pipes.
     pub fn poll_drain(&mut self, cx: &mut Context<'_>, pipe: &mut Pipe) -> Poll<io::Result<usize>> {
         match self {
             Self::Plain(tcp) => pipe.poll_drain(cx, tcp),
@@ -114,9 +114,9 @@ impl Stream {
         }
     }
 
-    /// At most so many of the bytes that were written have not been acknowledged by the peer's
-    /// kernel: those in the socket's queue, and in the session before it. With TLS they are
-    /// records, which are longer than their content.
+    /// The most bytes that the peer's kernel may not have acknowledged: those in the socket's
+    /// queue, and in the session before it. With TLS they are records, which are longer than their
+    /// content.
     pub fn unacknowledged_bytes(&self) -> u64 {
         let queued = self.tcp().map(|tcp| send_queue_bytes(tcp.as_fd()));
         let in_session = match self {

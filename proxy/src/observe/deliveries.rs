@@ -1,4 +1,4 @@
-//! The latest requests, in memory: what became of each. For whoever asks where a message was lost.
+//! The latest requests, in memory, with their outcomes: they tell where a message was lost.
 
 use std::cell::Cell;
 use std::cmp::Reverse;
@@ -100,7 +100,7 @@ pub struct Delivery {
     /// The body's length; `None`: not known.
     #[serde(default)]
     pub body_bytes: Option<u64>,
-    /// The upstream's kernel has acknowledged at least so many of them.
+    /// The least number of them that the upstream's kernel has acknowledged.
     #[serde(default)]
     pub body_sent_bytes: u64,
     /// Over what it was last tried: a `new` connection, or a `pooled` one that had been idle.

@@ -108,8 +108,8 @@ impl Funnel {
         (prefixes, other)
     }
 
-    /// Appends `hookgate_prefix_…_total`; series appear at first use, but for those of all other
-    /// addresses.
+    /// Appends `hookgate_prefix_…_total`; series appear at first use; those of all other addresses
+    /// are always there.
     pub fn expose(&self, classifier: &Classifier, to: &mut Exposition) {
         let (prefixes, other) = self.counts(classifier);
         for (index, (_, name, help)) in Step::ALL.into_iter().enumerate() {

@@ -5,7 +5,7 @@ use std::fmt;
 pub struct BodyProgress {
     /// In bytes; `None`: not known yet, or the head could not be read.
     pub length: Option<u64>,
-    /// The upstream's kernel has acknowledged at least so many bytes.
+    /// The least number of bytes that the upstream's kernel has acknowledged.
     pub acknowledged: u64,
 }
 

@@ -18,9 +18,9 @@ const PIPE_BYTES: usize = 1 << 20;
 /// How many bytes of lines that must not be lost wait for room.
 const MAX_WAITING_BYTES: usize = 256 << 10;
 
-/// Standard error, written to without ever waiting for whoever reads it: a log that nobody reads
-/// must not stop a message. Lines that find no room are lost, and counted, but for those that must
-/// not be lost: they wait, and so does the rest of a line that was begun.
+/// Standard error, written to without ever waiting for its reader: an unread log must not stop a
+/// message. Lines that find no room are lost, and counted. Lines that must not be lost wait, and so
+/// does the rest of a line that was begun.
 #[derive(Debug)]
 pub(super) struct Sink {
     target: Target,
@@ -46,8 +46,8 @@ enum Target {
     /// A pipe or terminal, opened once more: its own O_NONBLOCK does not concern those who share
     /// it.
     NonBlocking(OwnedFd),
-    /// A pipe or terminal that cannot be opened anew, since it belongs to somebody else. It is
-    /// asked for room first.
+    /// A pipe or terminal that cannot be opened anew, since it belongs to another user. It is asked
+    /// for room first.
     Polled,
     /// The journal's socket.
     Socket,

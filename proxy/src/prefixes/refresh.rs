@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::cover::{Cover, Family};
 use super::{Network, Registered, Table};
 
-/// Rows that the guard has counters for, but for some that stay free for prefixes that come and go.
+/// Rows that the guard has counters for, without some that stay free for prefixes that come and go.
 const MAX_ROWS: usize = 3000;
 
 /// The shortest row that refreshes may add.
@@ -19,7 +19,7 @@ const MIN_LENGTH_V6: u8 = 32;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refresh {
     pub asked: Timestamp,
-    /// Whom, as configured.
+    /// The registry, as configured.
     pub registry: String,
     /// Registered, now or at an earlier refresh whose row is still covered.
     pub registered: BTreeSet<Network>,
@@ -230,7 +230,7 @@ fn percent(part: u128, of: u128) -> u8 {
     (part as f64 / of as f64 * 100.0) as u8
 }
 
-/// So many addresses, in words.
+/// A number of addresses, in words.
 fn amount(family: Family, addresses: u128) -> String {
     match family {
         Family::V4 => format!("{addresses} addresses"),

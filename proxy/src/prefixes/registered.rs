@@ -7,12 +7,12 @@ use std::fmt;
 use super::rpsl::{self, Object};
 use super::{BadNetwork, Network};
 
-/// What to ask: every route object that names Meta's network as its origin, whoever wrote it.
+/// What to ask: every route object that names Meta's network as its origin, of any author.
 pub const QUERY: &str = "-i origin AS32934";
 const ORIGIN: &str = "AS32934";
 
-/// Who writes Meta's objects, by the registry that holds them. The same name elsewhere is somebody
-/// else's, or a conversion's: what a mirror passes on keeps the `source` that it came from.
+/// Who writes Meta's objects, by the registry that holds them. The same name elsewhere is another
+/// author's, or a conversion's: what a mirror passes on keeps the `source` that it came from.
 const MAINTAINERS: [(&str, &[&str]); 2] =
     [("RADB", &["MAINT-AS32934"]), ("RIPE", &["fb-neteng", "facebook-neteng", "meta-mnt"])];
 
@@ -29,7 +29,7 @@ pub struct Registered {
     pub left_out: Vec<LeftOut>,
 }
 
-/// An object that somebody else wrote, or may have.
+/// An object that another author wrote, or may have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeftOut {
     /// Its class and key, as in `route 192.0.2.0/24`.
@@ -111,7 +111,7 @@ impl Registered {
         Self::of(&objects)
     }
 
-    /// What somebody else has found to be Meta's own, checked once more.
+    /// What the worker has found to be Meta's own, checked once more.
     pub fn checked(networks: BTreeSet<Network>) -> Result<Self, BadAnswer> {
         let wrong = networks.iter().filter_map(|network| network.unlikely().map(|fault| (network, fault)));
         let wrong = wrong.map(|(network, fault)| BadObject { object: network.to_string(), fault });
@@ -151,8 +151,8 @@ fn server_error(line: &str) -> Option<&str> {
     message.map(str::trim)
 }
 
-/// Any one of an object's maintainers may have written it, so every one of them must be Meta's:
-/// whoever names Meta's beside their own has only claimed it.
+/// Any one of an object's maintainers may have written it, so every one of them must be Meta's: an
+/// author who names Meta's beside their own has only claimed it.
 fn is_metas(object: &Object) -> Result<(), ThirdParty> {
     if !matches!(object.class_and_key().0, "route" | "route6") {
         return Err(ThirdParty::Class);

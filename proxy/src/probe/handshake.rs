@@ -75,7 +75,7 @@ fn found(took: Duration, session: &CommonState, verification: &str) -> Tls {
     }
 }
 
-/// The certificates that nobody believed; none when they can't be had a second time.
+/// The certificates that were not trusted; none when they can't be had a second time.
 async fn shown(name: &ServerName<'static>, address: SocketAddr, limit: Duration) -> Vec<Certificate> {
     let Ok(config) = client_config_of(None, false, &Disk) else { return Vec::new() };
     let Ok(tcp) = connect_to(address, limit).await else { return Vec::new() };

@@ -1,6 +1,6 @@
 //! The way to an upstream, a step at a time and each with its time: DNS, TCP, TLS, HTTP, large
-//! packets. It is the way that requests go, but for what only a look takes: every address is tried,
-//! and certificates are shown even when they don't hold.
+//! packets. It is the way that requests go. In addition every address is tried, and certificates
+//! are shown even when they don't hold.
 
 mod handshake;
 mod names;

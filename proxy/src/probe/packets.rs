@@ -22,7 +22,7 @@ const FIELD_BYTES: usize = 4096;
 /// after 6.4 s at the latest.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// What to do about a path MTU that nobody tells of.
+/// What to do about a path MTU that no ICMP message reports.
 const REMEDY: &str = "clamp the MSS where the tunnel begins (nftables: `tcp flags syn tcp option maxseg size set rt mtu`), \
     or let ICMP \"fragmentation needed\" (IPv6: \"packet too big\") through, or run `sysctl net.ipv4.tcp_mtu_probing=1` here (2 where nothing may wait)";
 

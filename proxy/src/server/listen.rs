@@ -48,7 +48,7 @@ impl Listener {
         self.address
     }
 
-    /// The same socket, for somebody to accept from.
+    /// The same socket, to accept from.
     pub(super) fn share(&self) -> io::Result<TcpListener> {
         Ok(self.socket.try_clone()?.into())
     }

@@ -35,7 +35,7 @@ pub struct Start {
     pub config: Config,
     /// Meta's prefixes.
     pub standing: PrefixState,
-    /// The guard may filter even where that will most likely lock somebody out.
+    /// The guard may filter even where that will most likely lock the operator or Meta out.
     pub may_lock_out: bool,
     /// In place of the process that runs with this configuration.
     pub takes_over: bool,

@@ -17,8 +17,7 @@ use crate::config::{Config, Guard};
 /// The package's user for the worker.
 const PACKAGED_USER: &str = "hookgate-worker";
 /// The worker's user and group where the machine has no user for it: neither Debian (Policy §9.2.2)
-/// nor systemd (UIDS-GIDS.md) gives it to anybody, and no other program becomes it, as many become
-/// `nobody`.
+/// nor systemd (UIDS-GIDS.md) assigns it, and no other program uses it, unlike `nobody`.
 const UNNAMED_ID: u32 = 65_530;
 /// Whose members may use the command line's socket.
 const ADMIN_GROUP: &str = "hookgate-admin";
@@ -99,7 +98,7 @@ fn find(name: &str) -> Result<Option<WorkerUser>, UserError> {
     }))
 }
 
-/// Errors: `id` is somebody's.
+/// Errors: `id` belongs to a user or group.
 fn unnamed(id: u32) -> Result<WorkerUser, UserError> {
     let user = User::from_uid(id.into()).map_err(UserError::LookupId)?.map(|user| user.name);
     let group = Group::from_gid(id.into()).map_err(UserError::LookupId)?.map(|group| group.name);

@@ -23,7 +23,7 @@ pub struct Document {
     /// The /24s and /48s of Meta's that were actually seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seen: Option<Vec<Seen>>,
-    /// Requests that look like Meta's, whose source somebody has rewritten; absent where there were
+    /// Requests that look like Meta's, whose source address was rewritten; absent where there were
     /// none, or no proxy tells.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hidden_sources: Option<HiddenSources>,
@@ -291,7 +291,7 @@ impl Counts {
         self.packets > 0 || self.funnel.is_some_and(|funnel| funnel.accepted + funnel.requests > 0)
     }
 
-    /// Connections that somebody tried to open: every SYN that is not a repeated one.
+    /// Connections that were attempted: every SYN that is not a repeated one.
     pub fn opened(&self) -> Option<u64> {
         Some(self.syns.saturating_sub(self.syns_retransmitted?))
     }

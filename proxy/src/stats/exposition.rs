@@ -19,8 +19,8 @@ const FAMILIES: [Family; 10] = [
     ("dropped", "Packets that the guard dropped", |c| Some(c.dropped)),
 ];
 
-/// Appends what the kernel has counted; series appear at first use, but for the rest of the
-/// world's.
+/// Appends what the kernel has counted; series appear at first use; those of all other addresses
+/// are always there.
 pub fn expose(stats: &Stats, to: &mut Exposition) {
     for (name, help, count) in FAMILIES {
         let Some(other) = count(&stats.other) else { continue };

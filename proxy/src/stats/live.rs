@@ -88,7 +88,7 @@ impl Interval {
         }
     }
 
-    /// A count as so many a second.
+    /// A count as a rate per second.
     pub fn per_second(&self, count: u64) -> f64 {
         if self.seconds > 0.0 { count as f64 / self.seconds } else { 0.0 }
     }

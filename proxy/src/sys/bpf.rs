@@ -26,7 +26,7 @@ const BPF_LINK_TYPE_XDP: u32 = 6;
 const BPF_XDP: u32 = 37;
 const BPF_F_RDONLY: u32 = 1 << 3;
 
-/// A pinned map, for reading alone: through this descriptor nobody can change it.
+/// A pinned map, for reading alone: it can't be changed through this descriptor.
 ///
 /// Errors: there is none, or no permission to read it.
 pub fn open_map_read_only(path: &Path) -> io::Result<OwnedFd> {
@@ -315,7 +315,7 @@ unsafe fn bpf_descriptor<A>(command: libc::c_long, attributes: &mut A) -> io::Re
     // SAFETY: the caller vouches for it.
     let fd = unsafe { bpf(command, attributes) }?;
     let fd = i32::try_from(fd).map_err(io::Error::other)?;
-    // SAFETY: a new descriptor, nobody else's.
+    // SAFETY: a new descriptor, which nothing else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 

@@ -15,7 +15,7 @@ pub fn inherited() -> io::Result<Vec<OwnedFd>> {
     let own = |fd: RawFd| {
         // SAFETY: the protocol gives these numbers to this process alone, which has opened nothing
         // at them; they were seen to be open when they were made close-on-exec a moment ago, and
-        // nobody asks a second time.
+        // this runs once.
         unsafe { OwnedFd::from_raw_fd(fd) }
     };
     Ok(sd_notify::listen_fds()?.map(own).collect())

@@ -120,7 +120,7 @@ fn set<I>(socket: BorrowedFd<'_>, key_use: KeyUse, info: &mut I) -> io::Result<(
         )
     };
     let outcome = done(result);
-    // SAFETY: `start` is that of `info`, which is borrowed for writing, has so many bytes, and
+    // SAFETY: `start` is that of `info`, which is borrowed for writing, has that many bytes, and
     // consists of integers.
     unsafe { libc::explicit_bzero(start, length) };
     outcome
@@ -151,7 +151,7 @@ pub fn receive_record(socket: BorrowedFd<'_>, to: &mut [u8]) -> io::Result<Optio
     let mut slice = libc::iovec { iov_base: to.as_mut_ptr().cast(), iov_len: to.len() };
     let mut message = message(&mut slice, &mut control);
     // SAFETY: the descriptor is borrowed, hence open; `message` points to `to` and `control` with
-    // their lengths, which nobody else uses meanwhile.
+    // their lengths, which nothing else uses meanwhile.
     let length = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, 0) };
     let length = usize::try_from(length).map_err(|_| io::Error::last_os_error())?;
     // SAFETY: the kernel has filled in `message`, whose control buffer is ours, whole and aligned.

@@ -15,7 +15,7 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// `count` numbers that nobody else sees. Pages are taken from the machine when they are first
+    /// `count` numbers of this process alone. Pages are taken from the machine when they are first
     /// written.
     ///
     /// Errors: mmap(2).
@@ -37,8 +37,7 @@ impl Shared {
     /// Errors: mmap(2): the array is smaller, or not meant to be mapped.
     pub fn map(array: BorrowedFd<'_>, count: usize) -> io::Result<Self> {
         // SAFETY: a new mapping, at an address that the kernel chooses. A BPF array never shrinks,
-        // so that its pages stay; whoever else writes them does so with single stores of whole
-        // numbers.
+        // so that its pages stay; other writers use single stores of whole numbers.
         let start = unsafe {
             mmap(
                 ptr::null_mut(),

@@ -24,7 +24,7 @@ pub struct Certificate {
     /// When it begins and ends, in seconds of Unix time.
     pub not_before: i64,
     pub not_after: i64,
-    /// Nobody but itself vouches for it.
+    /// It is signed by itself alone.
     pub is_self_signed: bool,
     /// Whether clients take it from a server (RFC 5280 §4.2.1.12).
     pub is_for_servers: bool,
@@ -85,7 +85,7 @@ impl Certificate {
         }
     }
 
-    /// A key and its chain that lie in one PEM text; `path` is where they would lie, for messages.
+    /// A key and its chain in one PEM text; `path` is for messages.
     pub fn from_pem(pem: &[u8], path: &Path) -> Result<Self, BadCertificate> {
         let chain = certificates_in(pem, path).map_err(BadCertificate::Chain)?;
         let key = private_key_in(pem, path).map_err(BadCertificate::KeyFile)?;

@@ -33,7 +33,7 @@ pub struct Link {
     /// When it begins and ends, in seconds of Unix time.
     pub not_before: i64,
     pub not_after: i64,
-    /// Nobody but itself vouches for it.
+    /// It is signed by itself alone.
     pub is_self_signed: bool,
     /// Whether it may sign others (CA:TRUE).
     pub is_authority: bool,

@@ -33,15 +33,15 @@ pub struct Challenges {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Asked {
     Nothing,
-    /// A challenge that nobody knows.
+    /// An unknown challenge.
     Unknown,
     Answered(Vec<u8>),
-    /// What may lie in this file: [`Challenges::read`] tells.
+    /// It may be in this file: [`Challenges::read`] tells.
     Kept(PathBuf),
 }
 
 impl Challenges {
-    /// `webroot`: where somebody else's answers lie.
+    /// `webroot`: the folder of another client's answers.
     pub fn new(webroot: Option<PathBuf>, access: &Arc<dyn Access>) -> Self {
         Self { webroot: webroot.map(|webroot| (webroot, Arc::clone(access))), ..Self::default() }
     }
@@ -52,7 +52,7 @@ impl Challenges {
         texts.insert(token.into(), text.into());
     }
 
-    /// From now on `name` shows a certificate with `digest` to whoever speaks [`ACME_TLS`].
+    /// From now on `name` shows a certificate with `digest` to clients that speak [`ACME_TLS`].
     pub fn set_certificate(&self, name: &str, digest: &[u8]) -> Result<(), CannotSign> {
         let answer = self_signed::answer(name, digest)?;
         let mut certificates = self.certificates.write().unwrap_or_else(PoisonError::into_inner);
@@ -80,7 +80,7 @@ impl Challenges {
         }
     }
 
-    /// What lies in a file of the webroot. May block.
+    /// The content of a file of the webroot. May block.
     pub fn read(&self, path: &Path) -> Asked {
         let text = self.webroot.as_ref().and_then(|(_, access)| access.read(path).ok());
         text.filter(|text| text.len() <= MAX_ANSWER_BYTES).map_or(Asked::Unknown, Asked::Answered)
@@ -149,7 +149,7 @@ mod tests {
         for name in ["", "none", "large", "folder", "../secret", "..%2fsecret", "own?", "own/", "é"] {
             assert_eq!(asked(name), Asked::Unknown, "{name}");
         }
-        // There is nobody at its other end.
+        // It has no other end.
         assert_eq!(asked("pipe"), Asked::Unknown);
         assert_eq!(challenges.asked(b"/up.example/x"), Asked::Nothing);
         challenges.clear();

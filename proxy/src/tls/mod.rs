@@ -1,4 +1,4 @@
-//! TLS: certificates and keys, what clients are offered, and whom they may claim to be.
+//! TLS: certificates and keys, what clients are offered, and their certificates.
 
 mod algorithm;
 mod certificate;

@@ -1,4 +1,4 @@
-//! Certificates that nobody vouches for.
+//! Self-signed certificates.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -42,7 +42,8 @@ pub(super) fn answer(name: &str, digest: &[u8]) -> Result<Arc<CertifiedKey>, Can
     let mut parameters = parameters(&[name.to_owned()])?;
     parameters.custom_extensions.push(CustomExtension::new_acme_identifier(digest));
     let (own, key) = make(&parameters)?;
-    // No Certificate: nobody who does not know the extension takes one in which it is critical.
+    // No Certificate: a client that does not know the extension refuses one in which it is
+    // critical.
     Ok(Arc::new(CertifiedKey::new(vec![own], provider().key_provider.load_private_key(key)?)))
 }
 

@@ -5,9 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::prefixes::Network;
 
-/// Whether `address` lies in the public Internet: neither this machine's, nor its operator's
-/// network, nor one that IANA's special-purpose registries (RFC 6890) set apart; IPv4 inside IPv6
-/// counts as that IPv4.
+/// Whether `address` is in the public Internet: neither this machine's, nor its operator's network,
+/// nor one that IANA's special-purpose registries (RFC 6890) set apart; IPv4 inside IPv6 counts as
+/// that IPv4.
 pub fn is_public(address: IpAddr) -> bool {
     special_purpose(address).is_none()
 }

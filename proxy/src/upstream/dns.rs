@@ -50,7 +50,7 @@ pub struct Dns {
     servers: Servers,
 }
 
-/// One name's question, asked once by whoever comes first.
+/// One name's question, asked once, by the first caller.
 struct Lookup {
     answer: OnceCell<Answer>,
     /// Addresses that were right once, and until when they may still serve.

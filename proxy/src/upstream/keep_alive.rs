@@ -16,10 +16,10 @@ const AT_ONCE: Duration = Duration::from_millis(250);
 /// Closes that are noticed within this time happened together.
 const TOGETHER: Duration = Duration::from_millis(250);
 /// What is idle for no longer can be used before anything is known of the upstream: no common
-/// server closes sooner, but for those that close at once.
+/// server closes sooner, except those that close at once.
 const SAFE_IDLE: Duration = Duration::from_secs(1);
-/// How much longer than a connection that is to be used another must have been seen open: more than
-/// a round trip.
+/// How much longer than a candidate's idle time another connection must have been seen open: more
+/// than a round trip.
 const MARGIN: Duration = Duration::from_millis(500);
 
 /// Shared by all workers, and by the configurations in which the upstream is at the same place.

@@ -1,5 +1,5 @@
-//! Idle connections to upstreams, one pool a worker: nothing here is shared between cores, but for
-//! what is learnt of each upstream ([`super::keep_alive`]).
+//! Idle connections to upstreams, one pool a worker: only what is learnt of each upstream is shared
+//! between cores ([`super::keep_alive`]).
 
 mod addresses;
 mod idle;
@@ -28,9 +28,9 @@ const SWEEP_INTERVAL: Duration = Duration::from_millis(100);
 /// How long an upstream without connections is remembered here: making room for it anew costs more.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(5);
 
-/// So many connections are made to one upstream at the same time without asking. Whoever comes then
-/// waits a little: in a burst, connections that come back are worth more than as many handshakes as
-/// there are requests.
+/// The connections that are made to one upstream at the same time without waiting. Beyond it a
+/// request waits a little: in a burst, a connection that comes back is worth more than another
+/// handshake.
 const MAX_DIALS: usize = 8;
 /// How long: too short for anybody to notice if the upstream is far away and nothing comes back.
 const DIAL_WAIT: Duration = Duration::from_millis(20);
@@ -224,7 +224,7 @@ impl Connections {
         }
     }
 
-    /// Whether there is a connection, idle or on its way, somebody who waits for one, or was a
+    /// Whether there is a connection, idle or on its way, or a request that waits for one, or was a
     /// moment ago.
     fn is_in_use(&self, now: Instant) -> bool {
         !self.idle.is_empty()

@@ -45,8 +45,8 @@ impl Roots {
     }
 }
 
-/// TLS as towards an upstream, for whoever has no upstream: the machine's own roots and those in
-/// `ca` are believed, or anyone unless `verify`.
+/// TLS as towards an upstream, without an upstream: the machine's own roots and those in `ca` are
+/// trusted, or any without `verify`.
 pub fn client_config_of(
     ca: Option<&Path>,
     verify: bool,
@@ -75,7 +75,7 @@ pub(super) fn ca_certificates(
     Ok(ca.map(|path| certificates(path, access)).transpose()?.unwrap_or_default().into())
 }
 
-/// Whom an upstream is believed to be.
+/// The certificates that an upstream is trusted with.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Trust {
     /// A PEM file with more roots.

@@ -156,7 +156,7 @@ async fn verify(receiver: &Receiver, url: &Url, token: Option<&str>) -> anyhow::
     Ok(Verification::new(&outcome, &challenge, token.is_some()))
 }
 
-/// Sends `request` as often and as fast as asked for; what became of each, in the order in which
+/// Sends `request` as often and as fast as asked for; the outcome of each, in the order in which
 /// they ended.
 async fn deliver(receiver: &Rc<Receiver>, request: Rc<[u8]>, options: &Options) -> anyhow::Result<Vec<Row>> {
     let mut rows = Vec::new();

@@ -24,7 +24,7 @@ const CONNECT: Duration = Duration::from_secs(10);
 const KEEP: Duration = Duration::from_secs(60);
 const MEMORY: Limits = Limits { free: 4, large: 0, pipes: 0 };
 
-/// Whom requests are sent to, over connections that are kept.
+/// The receiver of the requests, over connections that are kept.
 pub struct Receiver {
     addresses: Vec<SocketAddr>,
     tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
@@ -33,13 +33,13 @@ pub struct Receiver {
     patience: Duration,
 }
 
-/// Whom to believe.
+/// The certificates that are trusted.
 pub struct Trust<'p> {
     pub ca: Option<&'p Path>,
     pub verify: bool,
 }
 
-/// What became of a request.
+/// The outcome of a request.
 pub struct Outcome {
     pub answer: Result<Response, String>,
     /// Connecting included.

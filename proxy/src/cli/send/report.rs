@@ -1,4 +1,4 @@
-//! What became of each request, and of all.
+//! The outcome of each request, and of all.
 
 use std::fmt;
 use std::time::Duration;

@@ -54,7 +54,7 @@ impl Pump {
             && let Some(from) = source.stream.source()
             && sink.takes_pipes()
         {
-            // Whoever waits holds no pipe.
+            // A pump that waits holds no pipe.
             ready!(from.poll_read_ready(cx)).map_err(PumpError::Read)?;
             if let Some(mut pipe) = source.buffer.pipes().take() {
                 match pipe.poll_fill(cx, from, left) {
@@ -97,7 +97,7 @@ impl Pump {
         source.poll_fill(cx).map_ok(Read::buffered).map_err(PumpError::Read)
     }
 
-    /// `length` bytes of content lie in the sink's session.
+    /// The sink's session has taken `length` bytes of content.
     fn take_passed(&mut self, length: usize) -> Result<(), PumpError> {
         self.decoder.take(length as u64)?;
         self.moved.copied += length as u64;
@@ -105,7 +105,7 @@ impl Pump {
         Ok(())
     }
 
-    /// Content lies in `pipe`.
+    /// `pipe` holds content.
     fn take_spliced(&mut self, pipe: Pipe) -> Result<(), PumpError> {
         let length = pipe.filled();
         self.decoder.take(length as u64)?;

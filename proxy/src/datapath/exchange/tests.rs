@@ -330,7 +330,7 @@ async fn as_many_interim_responses_pass_as_may_and_no_more() {
     }
 }
 
-/// A future that is dropped after so many polls.
+/// A future that is dropped after `polls` polls.
 async fn cancelled_after<T>(polls: usize, future: impl Future<Output = T>) -> Option<T> {
     let (mut future, mut count) = (pin!(future), 0);
     poll_fn(|cx| {

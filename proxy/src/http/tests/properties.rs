@@ -163,7 +163,7 @@ impl Made {
             Framing::Chunked => raw("Transfer-Encoding", b"\tChunked"),
             Framing::Empty | Framing::UntilClose => Vec::new(),
         };
-        // Host and the framing stay, whoever names them.
+        // Host and the framing stay, also where Connection names them.
         let mut options = "close, Host, content-length, transfer-encoding, X-Forwarded-For, via".to_owned();
         for line in &self.lines {
             if let Line::Nominated { name, .. } = line {

@@ -5,8 +5,8 @@ use rustix::io::ioctl_fionread;
 use super::{Incoming, KernelSession};
 use crate::sys::receive_record;
 
-/// How often an idle session is read from: a few session tickets are well meant, and come in so
-/// many pieces at most.
+/// How often an idle session is read from: a few session tickets are expected, in no more pieces
+/// than these.
 const MAX_READS: usize = 16;
 
 impl KernelSession {

@@ -17,7 +17,7 @@ pub(super) enum RustlsConnection {
     Server(UnbufferedServerConnection),
 }
 
-/// What is to be done as soon as rustls is ready for it.
+/// What to do as soon as rustls is ready for it.
 #[derive(Clone, Copy)]
 pub(super) enum Intent<'a> {
     Receive,
@@ -47,8 +47,8 @@ impl RustlsConnection {
         }
     }
 
-    /// Looks at `records` until something is to be done, and does it: what was decrypted goes to
-    /// `take`, what is to be sent to `outgoing`. How many bytes of the records are used up.
+    /// Processes `records` until there is something to do, and does it: decrypted content goes to
+    /// `take`, records to send go to `outgoing`. Returns the number of bytes used up.
     pub(super) fn process(
         &mut self,
         records: &mut [u8],
@@ -97,7 +97,7 @@ fn handle<Data>(
             }
             Ok(Progress::Continue)
         }
-        // It lies in `outgoing`, whose order is the order of sending.
+        // It is in `outgoing`, whose order is the order of sending.
         ConnectionState::TransmitTlsData(data) => {
             data.done();
             Ok(Progress::Continue)

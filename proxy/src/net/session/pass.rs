@@ -62,7 +62,7 @@ impl Session {
         }
     }
 
-    /// Whether nothing was decrypted that nobody has asked for yet.
+    /// Whether all decrypted content has been read.
     pub fn has_nothing_ahead(&self) -> bool {
         self.ahead.is_empty()
     }

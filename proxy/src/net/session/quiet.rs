@@ -7,7 +7,7 @@ use rustix::net::{RecvFlags, recv};
 use super::Session;
 use super::end::{Intent, Progress};
 
-/// How often an idle session is read from: a few session tickets are well meant.
+/// How often an idle session is read from: a few session tickets are expected.
 const MAX_READS: usize = 4;
 
 impl Session {

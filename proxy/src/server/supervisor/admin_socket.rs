@@ -26,8 +26,8 @@ pub(super) enum AdminSocketError {
 }
 
 impl AdminSocket {
-    /// Listens at `path`, whose folder is made if need be; a socket file that nobody listens at any
-    /// more gives way.
+    /// Listens at `path`, whose folder is made if need be; a socket file without a listener gives
+    /// way.
     pub(super) fn listen(path: &Path) -> Result<Self, AdminSocketError> {
         let failed = |error| AdminSocketError::Listen { path: path.into(), error };
         match fs::symlink_metadata(path) {

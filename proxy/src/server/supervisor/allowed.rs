@@ -29,8 +29,7 @@ pub(super) struct Allowed {
     pub(super) prefixes: PrefixSource,
     /// The certificates' files.
     pub(super) certificates: FileWatch,
-    /// The configuration's own, where a change is to be read without being asked to (`[process]
-    /// watch`).
+    /// The configuration's own, where a change is read without a command (`[process] watch`).
     pub(super) configuration_files: Option<FileWatch>,
 }
 

@@ -20,7 +20,7 @@ pub(super) struct SupervisedGuard {
     states: Vec<InterfaceState>,
     /// Why the last look failed.
     fault: Option<String>,
-    /// The guard may filter even where that will most likely lock somebody out.
+    /// The guard may filter even where that will most likely lock the operator or Meta out.
     pub(super) may_lock_out: bool,
 }
 

@@ -203,10 +203,11 @@ pub(super) async fn serve_calls(
     }
 }
 
-/// The next call. `line` keeps what has come of it when this is dropped, and is empty afterwards.
+/// The next call. `line` keeps the part that has arrived when this is dropped, and is empty
+/// afterwards.
 ///
 /// Errors: the worker has closed its end ([`io::ErrorKind::UnexpectedEof`]), or has sent what is no
-/// call: then no call of it is to be served any more.
+/// call: then no further call of it may be served.
 async fn read_call(socket: &mut BufReader<UnixStream>, line: &mut Vec<u8>) -> io::Result<Request> {
     let room = MAX_REQUEST_BYTES.saturating_sub(line.len() as u64);
     let request = match socket.take(room).read_until(b'\n', line).await? {

@@ -47,8 +47,8 @@ impl Sockets {
         })
     }
 
-    /// Those that nobody wanted: clients would wait there for ever. Says which of them the service
-    /// manager will pass again.
+    /// Closes those that are not configured: clients would wait there for ever. Says which of them
+    /// the service manager will pass again.
     pub(super) fn close(self, log: &Log) {
         for (address, _) in self.inherited {
             log.note(&format!(

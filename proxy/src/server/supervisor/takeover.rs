@@ -131,7 +131,7 @@ pub(super) struct Handover {
     pub(super) admin_socket: Option<OwnedFd>,
 }
 
-/// The new process, seen from the one that is to be replaced.
+/// The new process, seen from the one that it replaces.
 pub(super) struct Successor {
     socket: UnixStream,
     /// The child that this process has started. The successor itself is that child's child, in its

@@ -48,9 +48,8 @@ fn without_certificate(now: &Generation) -> Option<String> {
     Some(format!("no certificate for {} yet: {why}; {next}", renewal.domains().join(", ")))
 }
 
-/// How it stands with the DNS; `None`: nobody needs it. Where nothing was heard of it lately it is
-/// asked meanwhile, and the next one who wants to know is told: an idle proxy has no other way to
-/// learn that it is gone.
+/// The state of the DNS; `None`: no upstream needs it. Without a recent answer a query is begun,
+/// for the next call: an idle proxy has no other way to notice that the DNS is gone.
 pub(super) fn dns(now: &Generation) -> Option<DnsState> {
     let mut upstreams = now.context.directory.iter();
     upstreams.find(|upstream| upstream.address.is_none())?;

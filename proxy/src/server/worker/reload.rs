@@ -150,7 +150,7 @@ impl Reloader {
         self.admin_server = None;
     }
 
-    /// Reloads and logs what came of it.
+    /// Reloads and logs the result.
     ///
     /// Errors: what was refused, and what has changed all the same.
     pub(super) fn reload_and_report(&mut self) -> Result<String, String> {

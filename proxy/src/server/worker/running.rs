@@ -44,7 +44,7 @@ pub(super) struct Process {
     pub(super) last_reload: LastReload,
 }
 
-/// What came of the last reload.
+/// The result of the last reload.
 #[derive(Clone, Default)]
 pub(super) struct LastReload(Arc<Mutex<Option<Reload>>>);
 

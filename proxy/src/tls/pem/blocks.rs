@@ -173,7 +173,7 @@ fn is_label(label: &[u8]) -> bool {
     label.iter().all(|byte| byte.is_ascii_graphic() || *byte == b' ') && !label.contains(&b'-')
 }
 
-/// Whether this would be the marker of a certificate or key, but for its dashes.
+/// Whether this would be the marker of a certificate or key with other dashes.
 fn is_broken_marker(line: &[u8]) -> bool {
     let has = |words: &[u8]| memchr::memmem::find(line, words).is_some();
     (has(b"BEGIN ") || has(b"END ")) && (has(b"CERTIFICATE") || has(b"PRIVATE KEY"))

@@ -61,7 +61,7 @@ impl Dns {
         }
     }
 
-    /// Whether it is time for [`Dns::ask_servers`]; whoever is told so has to call it.
+    /// Whether it is time for [`Dns::ask_servers`]; a caller that gets `true` must call it.
     pub fn begin_query(&self) -> bool {
         self.servers.heard().begin(Instant::now())
     }

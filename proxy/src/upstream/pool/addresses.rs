@@ -52,7 +52,7 @@ impl Addresses {
         }
     }
 
-    /// Waits for them where nobody has asked in time.
+    /// Waits for them where no query was begun in time.
     pub(super) async fn ensure_fresh(&self, upstream: &Upstream, dns: &Dns, now: Instant) {
         let last_time = now.checked_sub(MAX_LATE).unwrap_or(now);
         if self.begin(upstream, last_time) {
@@ -60,7 +60,7 @@ impl Addresses {
         }
     }
 
-    /// Whether it is to be asked; whoever is told so has to do it.
+    /// Whether a query is due; a caller that gets `true` must make it.
     fn begin(&self, upstream: &Upstream, now: Instant) -> bool {
         let mut known = self.0.borrow_mut();
         let is_due = upstream.address.is_none()

@@ -38,7 +38,7 @@ impl Usage {
         Closed { made: self.made, responses: self.responses, idle }
     }
 
-    /// What its upstream is to be known for if it died of the request under way.
+    /// What is learnt of its upstream if it died of the request under way.
     pub(in crate::upstream) fn died(&self) -> Option<Closed> {
         self.idle.map(|idle| self.closed(idle))
     }

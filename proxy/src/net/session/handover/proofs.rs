@@ -1,4 +1,4 @@
-//! That a session which is to be handed over reads no byte beyond a record's end.
+//! A session before its hand-over reads no byte beyond a record's end.
 //!
 //! Whether it does depends only on the bytes read so far, and `rest_of_record` bounds the next
 //! read. So it is enough that at every place in a stream the bound leads at most to the end of the

@@ -83,7 +83,7 @@ const ALLOWED_TOO: &[i64] = &[];
 ///
 /// Errors: the kernel has no seccomp, or refuses the filter.
 pub(super) fn restrict() -> Result<(), Error> {
-    // Its flags lie in memory, where no filter sees them; the C library then does with `clone`.
+    // Its flags are in memory, where no filter sees them; the C library then does with `clone`.
     let unknown = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
     apply(unknown, SeccompAction::Allow, SeccompAction::Errno(errno(libc::ENOSYS)))?;
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();

@@ -44,7 +44,7 @@ fn signal(other: Pid) -> io::Result<()> {
     Ok(kill(other, None)?)
 }
 
-/// What nobody who serves has to do, with what came of it; each does no harm where it is allowed.
+/// What a worker never has to do, with the result; each does no harm where it is allowed.
 fn harmless(other: Pid) -> Vec<(&'static str, io::Result<()>)> {
     let unbound = || Socket::new(Domain::IPV4, Type::STREAM, None).and_then(|socket| socket.listen(1));
     let other_id = other.as_raw().unsigned_abs();
@@ -92,7 +92,7 @@ fn serve() -> io::Result<()> {
     signal_thread(process::id(), gettid().as_raw_nonzero().get().unsigned_abs(), 0)
 }
 
-/// What comes of it all on a thread that `confine` confines.
+/// The results on a thread that `confine` confines.
 fn on_a_thread<T: Send>(confine: impl FnOnce() + Send, act: impl FnOnce() -> T + Send) -> T {
     let confined = || {
         confine();
