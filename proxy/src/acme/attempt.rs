@@ -17,7 +17,7 @@ use crate::tls::{Certificate, Resolver};
 /// For everything that one certificate takes.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(600);
 /// The clock is looked at so often: it may be set, and the machine may sleep.
-const LOOK: Duration = Duration::from_secs(3600);
+const CHECK_INTERVAL: Duration = Duration::from_secs(3600);
 /// A certificate that could not be kept is tried to be kept again so often.
 const KEEP_AGAIN: Duration = Duration::from_secs(10);
 
@@ -45,7 +45,7 @@ impl Renewal {
         let memory = Memory { attempts, eager: true, ..Memory::default() };
         let run = Run { renewal: &self, resolver: &resolver, memory: RefCell::new(memory) };
         if let Some(kept) = run.current() {
-            run.tell_of(&kept);
+            run.report_expiry(&kept);
         }
         loop {
             run.until_due().await;
@@ -65,7 +65,7 @@ impl Run<'_> {
             if due == now {
                 return;
             }
-            self.renewal.tell(|progress| progress.next = Some(due));
+            self.renewal.update(|progress| progress.next = Some(due));
             tokio::select! {
                 () = sleep(self.patience(due - now)) => {}
                 () = self.renewal.wake.notified() => self.memory.borrow_mut().eager = true,
@@ -82,7 +82,7 @@ impl Run<'_> {
 
     /// How long nothing changes by itself.
     fn patience(&self, left: i64) -> Duration {
-        let look = if self.memory.borrow().unkept.is_some() { KEEP_AGAIN } else { LOOK };
+        let look = if self.memory.borrow().unkept.is_some() { KEEP_AGAIN } else { CHECK_INTERVAL };
         look.min(Duration::from_secs(left.unsigned_abs()))
     }
 
@@ -94,13 +94,13 @@ impl Run<'_> {
 
     async fn attempt(&self) {
         let renewal = self.renewal;
-        renewal.tell(|progress| progress.next = None);
+        renewal.update(|progress| progress.next = None);
         let before = self.memory.borrow().attempts;
         match self.get().await {
             Ok(certificate) => {
-                self.tell_of(&certificate);
+                self.report_expiry(&certificate);
                 self.resolver.replace_automatic(certificate);
-                renewal.tell(|progress| progress.failure = None);
+                renewal.update(|progress| progress.failure = None);
                 self.ended(Attempts::default());
             }
             Err(failure) => {
@@ -111,7 +111,7 @@ impl Run<'_> {
                     "no certificate from {}, what is in force stays: {why} (failure {failures})",
                     renewal.acme.directory
                 ));
-                renewal.tell(|progress| progress.failure = Some(why));
+                renewal.update(|progress| progress.failure = Some(why));
                 let not_before = renewal.transport.take_not_before();
                 let is_final = match &failure {
                     Failure::Refused(refusal) => !refusal.may_say_when() || not_before.is_none(),
@@ -123,7 +123,7 @@ impl Run<'_> {
         }
     }
 
-    fn tell_of(&self, certificate: &Certificate) {
+    fn report_expiry(&self, certificate: &Certificate) {
         self.renewal.note(&format!(
             "a certificate for {} is in force until {}, to be renewed on {}",
             certificate.names().join(", "),

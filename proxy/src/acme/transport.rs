@@ -32,7 +32,7 @@ const AGENT: &str = concat!("hookgate/", env!("CARGO_PKG_VERSION"));
 
 /// Why an authority does not answer.
 #[derive(Debug, thiserror::Error)]
-enum Unanswered {
+enum TransportError {
     #[error("`{0}` is no https URL")]
     Url(String),
     #[error("cannot reach {host}: {error}")]
@@ -58,7 +58,7 @@ pub(super) struct AcmeTransport {
 }
 
 /// A request on its way, and where its answer goes.
-type PendingRequest = (Request<BodyWrapper<Bytes>>, oneshot::Sender<Result<Response<Bytes>, Unanswered>>);
+type PendingRequest = (Request<BodyWrapper<Bytes>>, oneshot::Sender<Result<Response<Bytes>, TransportError>>);
 
 /// What hands requests to a [`AcmeTransport`]; it may be on another thread, which connections may
 /// not.
@@ -79,8 +79,8 @@ impl HttpClient for Client {
         let sender = self.0.clone();
         Box::pin(async move {
             let (reply, answer) = oneshot::channel();
-            let ended = |_| Error::Other(Box::new(Unanswered::Ended));
-            sender.send((request, reply)).await.map_err(|_| Error::Other(Box::new(Unanswered::Ended)))?;
+            let ended = |_| Error::Other(Box::new(TransportError::Ended));
+            sender.send((request, reply)).await.map_err(|_| Error::Other(Box::new(TransportError::Ended)))?;
             let answer = answer.await.map_err(ended)?.map_err(|why| Error::Other(Box::new(why)))?;
             let (parts, body) = answer.into_parts();
             Ok(BytesResponse { parts, body: Box::new(body) })
@@ -120,9 +120,9 @@ impl AcmeTransport {
         }
     }
 
-    async fn send(&self, request: Request<BodyWrapper<Bytes>>) -> Result<Response<Bytes>, Unanswered> {
+    async fn send(&self, request: Request<BodyWrapper<Bytes>>) -> Result<Response<Bytes>, TransportError> {
         let (parts, body) = request.into_parts();
-        let not_https = || Unanswered::Url(parts.uri.to_string());
+        let not_https = || TransportError::Url(parts.uri.to_string());
         let authority = parts.uri.authority().filter(|_| parts.uri.scheme_str() == Some("https"));
         let authority = authority.ok_or_else(not_https)?;
         let Ok(body) = body.collect().await.map(Collected::to_bytes);
@@ -141,17 +141,17 @@ impl AcmeTransport {
         let host = authority.host().trim_start_matches('[').trim_end_matches(']');
         let mut stream = self.connect(host, authority.port_u16().unwrap_or(443)).await?;
         let request = [text.as_bytes(), &body].concat();
-        let slow = |_| Unanswered::Slow { host: host.into(), limit: REQUEST_TIMEOUT };
+        let slow = |_| TransportError::Slow { host: host.into(), limit: REQUEST_TIMEOUT };
         let answer =
             timeout(REQUEST_TIMEOUT, http_client::request(&mut stream, &request)).await.map_err(slow)?;
-        let answer = answer.map_err(|error| Unanswered::Silent { host: host.into(), error })?;
+        let answer = answer.map_err(|error| TransportError::Silent { host: host.into(), error })?;
         self.note_wait(&answer);
         Ok(response(answer)?)
     }
 
-    async fn connect(&self, host: &str, port: u16) -> Result<Stream, Unanswered> {
-        let unreachable = |error| Unanswered::Unreachable { host: host.into(), error };
-        let name = ServerName::try_from(host.to_owned()).map_err(|_| Unanswered::Url(host.into()))?;
+    async fn connect(&self, host: &str, port: u16) -> Result<Stream, TransportError> {
+        let unreachable = |error| TransportError::Unreachable { host: host.into(), error };
+        let name = ServerName::try_from(host.to_owned()).map_err(|_| TransportError::Url(host.into()))?;
         let addresses = match host.parse::<IpAddr>() {
             Ok(address) => vec![address],
             Err(_) => interleave(&self.dns.lookup(host).await.map_err(unreachable)?),
@@ -164,7 +164,7 @@ impl AcmeTransport {
             let tls = Arc::clone(&self.tls.lock().unwrap_or_else(PoisonError::into_inner));
             let session = Session::connect(tcp, tls, name, None, &buffers).await;
             let why =
-                |error| Unanswered::Tls { host: host.into(), why: crate::tls::fault(&error).to_string() };
+                |error| TransportError::Tls { host: host.into(), why: crate::tls::fault(&error).to_string() };
             Ok(Stream::Tls(Box::new(session.map_err(why)?)))
         });
         connecting.await.unwrap_or(Err(unreachable(ConnectError::TimedOut)))

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::Fault;
+use super::Diagnostic;
 use crate::access::Disk;
 use crate::acme::{BadState, Store};
 use crate::config::{Config, Key, Mode, Pair, Severity, contact_domain};
@@ -27,7 +27,7 @@ const REFUSED_MAIL_DOMAINS: [&str; 9] = [
 ];
 
 /// `pairs`: where each of the pairs is written.
-pub(super) fn faults(config: &Config, pairs: &[Key]) -> Vec<Fault> {
+pub(super) fn faults(config: &Config, pairs: &[Key]) -> Vec<Diagnostic> {
     let configured = config.tls.iter().flat_map(|tls| &tls.pairs);
     let now = clock::now();
     let of_pairs = pairs.iter().zip(configured).flat_map(|(at, pair)| examine(at, pair, now).1);
@@ -36,40 +36,41 @@ pub(super) fn faults(config: &Config, pairs: &[Key]) -> Vec<Fault> {
 }
 
 /// Names of clients that no certificate is likely to have.
-fn clients(config: &Config) -> Vec<Fault> {
+fn clients(config: &Config) -> Vec<Diagnostic> {
     let names = config.tls.iter().flat_map(|tls| &tls.client_names).enumerate();
     let wildcards = names.filter(|(_, name)| name.contains('*')).map(|(number, name)| {
         let text = format!("`{name}` is compared as it is, not as a wildcard");
         let next = "write each name whole, as the certificate has it";
-        Fault::new(Severity::Warning, Key::new("tls.client_names").element(number), text, next)
+        Diagnostic::new(Severity::Warning, Key::new("tls.client_names").element(number), text, next)
     });
     wildcards.collect()
 }
 
 /// The certificate of a pair, if it can be used, and all that is wrong with it. `at`: the table
 /// that has the pair's keys.
-pub fn examine(at: &Key, pair: &Pair, now: Timestamp) -> (Option<Certificate>, Vec<Fault>) {
+pub fn examine(at: &Key, pair: &Pair, now: Timestamp) -> (Option<Certificate>, Vec<Diagnostic>) {
     match tls::load(pair, &Disk) {
         Ok(certificate) => {
             let faults =
                 [validity(&certificate, now), usage(&certificate), names(&certificate), chain(&certificate)];
-            let fault =
-                |(severity, text, next): Wrong| Fault::new(severity, at.clone().key("cert"), text, next);
+            let fault = |(severity, text, next): Complaint| {
+                Diagnostic::new(severity, at.clone().key("cert"), text, next)
+            };
             let faults = faults.into_iter().flatten().map(fault).collect();
             (Some(certificate), faults)
         }
         Err(errors) => {
             let key = |blames_key| at.clone().key(if blames_key { "key" } else { "cert" });
             let fault =
-                |error: &tls::BadCertificate| Fault::of(Severity::Fatal, key(error.blames_key()), error);
+                |error: &tls::BadCertificate| Diagnostic::of(Severity::Fatal, key(error.blames_key()), error);
             (None, errors.iter().map(fault).collect())
         }
     }
 }
 
-type Wrong = (Severity, String, &'static str);
+type Complaint = (Severity, String, &'static str);
 
-fn validity(certificate: &Certificate, now: Timestamp) -> Option<Wrong> {
+fn validity(certificate: &Certificate, now: Timestamp) -> Option<Complaint> {
     let (begin, end) = (certificate.not_before, certificate.not_after);
     let now = now.as_second();
     if begin > now {
@@ -90,12 +91,12 @@ fn validity(certificate: &Certificate, now: Timestamp) -> Option<Wrong> {
     }
 }
 
-fn usage(certificate: &Certificate) -> Option<Wrong> {
+fn usage(certificate: &Certificate) -> Option<Complaint> {
     let text = "the certificate is not for servers, and Meta's client refuses it".into();
     (!certificate.is_for_servers).then_some((Severity::Error, text, "get one for TLS servers (serverAuth)"))
 }
 
-fn names(certificate: &Certificate) -> Option<Wrong> {
+fn names(certificate: &Certificate) -> Option<Complaint> {
     let text = "the certificate names no host".into();
     certificate.names().is_empty().then_some((
         Severity::Warning,
@@ -105,7 +106,7 @@ fn names(certificate: &Certificate) -> Option<Wrong> {
 }
 
 /// What Meta's client would mind about it.
-fn chain(certificate: &Certificate) -> Option<Wrong> {
+fn chain(certificate: &Certificate) -> Option<Complaint> {
     let (text, next) = match certificate.chain_length() {
         _ if certificate.is_self_signed => (
             "the certificate is signed by itself",
@@ -125,23 +126,23 @@ fn chain(certificate: &Certificate) -> Option<Wrong> {
 }
 
 /// The one from `[acme]` that is kept.
-fn kept(config: &Config) -> Option<Fault> {
+fn kept(config: &Config) -> Option<Diagnostic> {
     let acme = config.acme.as_ref().filter(|acme| !acme.domains.is_empty())?;
     let key = Key::new("acme.state");
     match Store::new(acme, &Disk).certificate() {
         Ok(_) => None,
         Err(BadState::Certificate(bad)) => {
             let text = format!("the certificate that was kept can't be used: {bad}");
-            Some(Fault::new(Severity::Warning, key, text, "nothing, `hookgate run` gets another"))
+            Some(Diagnostic::new(Severity::Warning, key, text, "nothing, `hookgate run` gets another"))
         }
         // The check of folders reports a path that leads to none.
         Err(BadState::Io { error, .. }) if error.kind() == std::io::ErrorKind::NotADirectory => None,
-        Err(error) => Some(Fault::of(Severity::Fatal, key, &error)),
+        Err(error) => Some(Diagnostic::of(Severity::Fatal, key, &error)),
     }
 }
 
 /// Well-formed addresses that authorities refuse.
-fn contacts(config: &Config) -> Vec<Fault> {
+fn contacts(config: &Config) -> Vec<Diagnostic> {
     let contacts = config.acme.iter().flat_map(|acme| &acme.contact).enumerate();
     let refused = contacts.filter_map(|(number, contact)| {
         let domain = contact_domain(contact).ok()?.to_ascii_lowercase();
@@ -151,14 +152,14 @@ fn contacts(config: &Config) -> Vec<Fault> {
         is_reserved.then(|| {
             let at = Key::new("acme.contact").element(number);
             let text = format!("Let's Encrypt refuses {domain}");
-            Fault::new(Severity::Warning, at, text, "write your own address, or leave contact out")
+            Diagnostic::new(Severity::Warning, at, text, "write your own address, or leave contact out")
         })
     });
     refused.collect()
 }
 
 /// certbot's authority knocks at port 80, which `strict` would not open to it.
-pub fn certbot(config: &Config) -> Option<Fault> {
+pub fn certbot(config: &Config) -> Option<Diagnostic> {
     const HTTP: u16 = 80;
     config.guard.as_ref().filter(|guard| guard.mode == Mode::Strict && guard.ports.contains(&HTTP))?;
     let of_certbot = |pair: &&Pair| pair.cert.starts_with("/etc/letsencrypt");
@@ -167,5 +168,5 @@ pub fn certbot(config: &Config) -> Option<Fault> {
         "certbot's renewals will fail: the authority comes to port {HTTP}, where \"strict\" drops it"
     );
     let next = "take 80 out of [guard] ports, use mode \"limit\", or let certbot use a DNS challenge";
-    Some(Fault::new(Severity::Warning, Key::new("guard.mode"), text, next))
+    Some(Diagnostic::new(Severity::Warning, Key::new("guard.mode"), text, next))
 }

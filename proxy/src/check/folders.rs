@@ -8,11 +8,11 @@ use std::path::Path;
 
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 
-use super::Fault;
+use super::Diagnostic;
 use crate::acme;
 use crate::config::{Config, Key, Severity};
 
-pub(super) fn faults(config: &Config) -> Vec<Fault> {
+pub(super) fn faults(config: &Config) -> Vec<Diagnostic> {
     let acme = config.acme.as_ref();
     let state = acme.filter(|acme| !acme.domains.is_empty()).and_then(|acme| {
         let wrong = obstacle(&acme::folder(acme))?;
@@ -23,30 +23,30 @@ pub(super) fn faults(config: &Config) -> Vec<Fault> {
 }
 
 /// What is wrong, and what to do.
-struct Wrong(String, &'static str);
+struct Complaint(String, &'static str);
 
-impl Wrong {
-    fn fault(self, severity: Severity, key: Key) -> Fault {
-        Fault::new(severity, key, self.0, self.1)
+impl Complaint {
+    fn fault(self, severity: Severity, key: Key) -> Diagnostic {
+        Diagnostic::new(severity, key, self.0, self.1)
     }
 }
 
 /// Why `folder` can't be written in, or not be made.
-fn obstacle(folder: &Path) -> Option<Wrong> {
+fn obstacle(folder: &Path) -> Option<Complaint> {
     const ELSEWHERE: &str = "choose another path";
     for path in folder.ancestors() {
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
         let shown = path.display();
         return match fs::metadata(path) {
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => continue,
-            Err(error) => Some(Wrong(format!("{shown}: {error}"), ELSEWHERE)),
+            Err(error) => Some(Complaint(format!("{shown}: {error}"), ELSEWHERE)),
             Ok(found) if !found.is_dir() => {
-                Some(Wrong(format!("{shown} is a file, and must be a folder"), ELSEWHERE))
+                Some(Complaint(format!("{shown} is a file, and must be a folder"), ELSEWHERE))
             }
             Ok(_) => {
                 accessat(CWD, path, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS).err().map(|error| {
                     let text = format!("cannot write in {shown}: {error}");
-                    Wrong(text, "let the user that starts hookgate write there, or choose another path")
+                    Complaint(text, "let the user that starts hookgate write there, or choose another path")
                 })
             }
         };
@@ -55,9 +55,10 @@ fn obstacle(folder: &Path) -> Option<Wrong> {
 }
 
 /// Of `[admin] socket`, where no process listens there.
-fn socket(path: &Path) -> Option<Fault> {
-    let fatal =
-        |text: String, next: &str| Some(Fault::new(Severity::Fatal, Key::new("admin.socket"), text, next));
+fn socket(path: &Path) -> Option<Diagnostic> {
+    let fatal = |text: String, next: &str| {
+        Some(Diagnostic::new(Severity::Fatal, Key::new("admin.socket"), text, next))
+    };
     let shown = path.display();
     if let Err(error) = SocketAddr::from_pathname(path) {
         return fatal(format!("{shown}: {error}"), "choose a shorter path");
@@ -69,10 +70,15 @@ fn socket(path: &Path) -> Option<Fault> {
     Some(wrong.fault(Severity::Fatal, Key::new("admin.socket")))
 }
 
-fn webroot(config: &Config) -> Option<Fault> {
+fn webroot(config: &Config) -> Option<Diagnostic> {
     let path = config.acme.as_ref()?.webroot.as_deref()?;
     (!path.is_dir()).then(|| {
         let text = format!("{}: no such folder", path.display());
-        Fault::new(Severity::Warning, Key::new("acme.webroot"), text, "name the one that certbot writes to")
+        Diagnostic::new(
+            Severity::Warning,
+            Key::new("acme.webroot"),
+            text,
+            "name the one that certbot writes to",
+        )
     })
 }

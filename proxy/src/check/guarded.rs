@@ -1,14 +1,14 @@
 //! `[guard]`: the interfaces, Meta's prefixes, and the clients that the filter would shut out.
 
 use super::holder::is_hookgate_running;
-use super::{Fault, Purpose};
+use super::{Diagnostic, Purpose};
 use crate::config::{Config, Guard, Interfaces, Key, Severity};
 use crate::guard::{self, Error, Holder};
 use crate::prefixes::{BadLine, BadList, BadPrefix, BadState, FileError};
 
 /// `may_lock_out`: the operator insists on a filter that will most likely lock the operator or Meta
 /// out.
-pub(super) fn faults(config: &Config, may_lock_out: bool, purpose: Purpose) -> Vec<Fault> {
+pub(super) fn faults(config: &Config, may_lock_out: bool, purpose: Purpose) -> Vec<Diagnostic> {
     let mut faults = Vec::new();
     let standing = match config.prefixes.load() {
         Ok((standing, bad)) => {
@@ -23,7 +23,12 @@ pub(super) fn faults(config: &Config, may_lock_out: bool, purpose: Purpose) -> V
     let Some(guard) = &config.guard else { return faults };
     if config.prefixes.ask_too_often() {
         let text = "the registry is everybody's, and its answer changes within weeks";
-        faults.push(Fault::new(Severity::Warning, Key::new("guard.refresh"), text, "write \"1h\" or more"));
+        faults.push(Diagnostic::new(
+            Severity::Warning,
+            Key::new("guard.refresh"),
+            text,
+            "write \"1h\" or more",
+        ));
     }
     for (at, name) in interfaces(guard) {
         faults.extend(match purpose {
@@ -35,9 +40,9 @@ pub(super) fn faults(config: &Config, may_lock_out: bool, purpose: Purpose) -> V
     faults.extend(no_default_route(guard));
     let table = standing.map(|standing| standing.table());
     if let Some(Err(error)) =
-        table.filter(|_| !may_lock_out).map(|table| guard::ensure_nobody_is_locked_out(guard, &table))
+        table.filter(|_| !may_lock_out).map(|table| guard::ensure_none_locked_out(guard, &table))
     {
-        faults.push(Fault::of(Severity::Error, Key::new("guard.mode"), &error));
+        faults.push(Diagnostic::of(Severity::Error, Key::new("guard.mode"), &error));
     }
     faults
 }
@@ -46,7 +51,7 @@ pub(super) fn faults(config: &Config, may_lock_out: bool, purpose: Purpose) -> V
 pub fn interfaces(guard: &Guard) -> Vec<(Key, String)> {
     let key = || Key::new("guard.interfaces");
     match &guard.interfaces {
-        Interfaces::Named(names) => {
+        Interfaces::Listed(names) => {
             names.iter().enumerate().map(|(number, name)| (key().element(number), name.clone())).collect()
         }
         found @ Interfaces::DefaultRoutes => {
@@ -62,16 +67,16 @@ fn is_own(holder: &Holder, guard: &Guard) -> bool {
 }
 
 /// "auto" without a default route.
-fn no_default_route(guard: &Guard) -> Option<Fault> {
+fn no_default_route(guard: &Guard) -> Option<Diagnostic> {
     let found = guard.interfaces == Interfaces::DefaultRoutes && interfaces(guard).is_empty();
     let text = "\"auto\": there is no default route, and so no interface to guard yet";
     let next = "name interfaces, such as [\"eth0\"], or see to a default route (`ip route`)";
-    found.then(|| Fault::new(Severity::Warning, Key::new("guard.interfaces"), text, next))
+    found.then(|| Diagnostic::new(Severity::Warning, Key::new("guard.interfaces"), text, next))
 }
 
 /// Interfaces of which one lies above another: the guard would count and limit twice.
-fn stacked(guard: &Guard) -> Vec<Fault> {
-    let Interfaces::Named(names) = &guard.interfaces else { return Vec::new() };
+fn stacked(guard: &Guard) -> Vec<Diagnostic> {
+    let Interfaces::Listed(names) = &guard.interfaces else { return Vec::new() };
     let stacked = guard::stacked(&guard.interfaces).unwrap_or_default().into_iter();
     stacked
         .map(|(upper, lower)| {
@@ -80,13 +85,13 @@ fn stacked(guard: &Guard) -> Vec<Fault> {
                 "{upper} lies above {lower}: its packets come in at {lower} first and would be counted twice"
             );
             let at = Key::new("guard.interfaces").element(number);
-            Fault::new(Severity::Error, at, text, format!("name {lower} alone"))
+            Diagnostic::new(Severity::Error, at, text, format!("name {lower} alone"))
         })
         .collect()
 }
 
 /// What is wrong with the list of prefixes.
-pub fn list(error: &FileError) -> Fault {
+pub fn list(error: &FileError) -> Diagnostic {
     let is_unlikely = |line: &BadLine| matches!(line.error, BadPrefix::Unlikely { .. });
     let next = match &error.error {
         BadList::Unreadable(_) => "correct the path, or write \"builtin\"",
@@ -95,14 +100,14 @@ pub fn list(error: &FileError) -> Fault {
         }
         BadList::Empty | BadList::Lines(_) => "write one network a line, such as 157.240.0.0/17",
     };
-    Fault::new(Severity::Fatal, Key::new("guard.prefixes"), error, next)
+    Diagnostic::new(Severity::Fatal, Key::new("guard.prefixes"), error, next)
 }
 
 /// What is wrong with the last refresh.
-pub fn state(bad: &BadState) -> Fault {
+pub fn state(bad: &BadState) -> Diagnostic {
     let text =
         format!("the last refresh of the prefixes can't be used, the configured list stands alone: {bad}");
-    Fault::new(
+    Diagnostic::new(
         Severity::Warning,
         Key::new("guard.state"),
         text,
@@ -111,14 +116,14 @@ pub fn state(bad: &BadState) -> Fault {
 }
 
 /// An interface that a running hookgate guards under another `pin` is no fault of a candidate.
-fn candidate_interface(at: Key, name: &str, guard: &Guard) -> Option<Fault> {
+fn candidate_interface(at: Key, name: &str, guard: &Guard) -> Option<Diagnostic> {
     match guard::holder(name) {
         Ok(Some(holder @ Holder::Hookgate { .. })) if is_hookgate_running() => {
             interface(at.clone(), name, guard).err().map(|_| {
                 let text = format!("{name} runs {holder}");
                 let next =
                     "where this is to take its place, `hookgate guard detach` that one before the start";
-                Fault::new(Severity::Warning, at, text, next)
+                Diagnostic::new(Severity::Warning, at, text, next)
             })
         }
         _ => interface(at, name, guard).err(),
@@ -128,30 +133,30 @@ fn candidate_interface(at: Key, name: &str, guard: &Guard) -> Option<Fault> {
 /// Whether the interface that is written at `at` runs this hookgate's guard; false: it is free.
 ///
 /// Errors: it is not there, or another program has it.
-pub fn interface(at: Key, name: &str, guard: &Guard) -> Result<bool, Fault> {
+pub fn interface(at: Key, name: &str, guard: &Guard) -> Result<bool, Diagnostic> {
     match guard::holder(name) {
         Err(Error::NoInterface { name, present }) => {
             let text = format!("there is no interface {name:?} here; there are: {}", present.join(", "));
-            Err(Fault::new(Severity::Error, at, text, "name those that packets come in at"))
+            Err(Diagnostic::new(Severity::Error, at, text, "name those that packets come in at"))
         }
         Err(Error::NoEthernet { name }) => {
             let text = format!("{name}: its packets have no Ethernet header, which the guard needs");
-            Err(Fault::new(Severity::Error, at, text, "name the Ethernet interface below it"))
+            Err(Diagnostic::new(Severity::Error, at, text, "name the Ethernet interface below it"))
         }
         // A start lets go of that one.
         Err(Error::HeldAbove { holder, .. }) if is_own(&holder, guard) => Ok(false),
-        Err(error @ Error::HeldAbove { .. }) => Err(Fault::of(Severity::Error, at, &error)),
-        Err(error) => Err(Fault::new(Severity::Warning, at, error, "run this as root")),
+        Err(error @ Error::HeldAbove { .. }) => Err(Diagnostic::of(Severity::Error, at, &error)),
+        Err(error) => Err(Diagnostic::new(Severity::Warning, at, error, "run this as root")),
         Ok(None) => Ok(false),
         Ok(Some(holder)) if is_own(&holder, guard) => Ok(true),
         Ok(Some(holder @ Holder::Unknown)) => {
             let text = format!("{name} runs {holder}");
-            Err(Fault::new(Severity::Warning, at, text, holder.remedy()))
+            Err(Diagnostic::new(Severity::Warning, at, text, holder.remedy()))
         }
         Ok(Some(holder)) => {
             let text = format!("{name} already runs {holder}");
             let next = format!("{}, or leave the interface out", holder.remedy());
-            Err(Fault::new(Severity::Error, at, text, next))
+            Err(Diagnostic::new(Severity::Error, at, text, next))
         }
     }
 }

@@ -2,8 +2,8 @@
 //! names, on this machine.
 
 mod certificates;
+mod diagnostic;
 mod dns;
-mod fault;
 mod folders;
 mod guarded;
 mod holder;
@@ -13,7 +13,7 @@ mod roots;
 use std::collections::HashSet;
 
 pub use certificates::{certbot, examine as certificate};
-pub use fault::Fault;
+pub use diagnostic::Diagnostic;
 pub use guarded::{interface, interfaces, list, state};
 pub use holder::{Holder, RunState, socket_holders};
 pub use ports::{addresses, port};
@@ -89,11 +89,11 @@ pub fn before_start(
 }
 
 /// What is configured and has no line of its own at the doctor's.
-pub fn others(config: &Config) -> Vec<Fault> {
+pub fn others(config: &Config) -> Vec<Diagnostic> {
     [roots::faults(config), folders::faults(config), user(config), dns::faults(config)].concat()
 }
 
-fn faults(reading: &Reading, files: &Files, may_lock_out: bool, purpose: Purpose) -> Vec<Fault> {
+fn faults(reading: &Reading, files: &Files, may_lock_out: bool, purpose: Purpose) -> Vec<Diagnostic> {
     let Some(config) = &reading.config else { return Vec::new() };
     let mut faults = certificates::faults(config, &reading.pairs);
     faults.extend(guarded::faults(config, may_lock_out, purpose));
@@ -115,7 +115,7 @@ fn faults(reading: &Reading, files: &Files, may_lock_out: bool, purpose: Purpose
     if config.upstreams.is_empty() && !reading.problems.iter().any(is_of_upstreams) {
         let text = "empty: every request will be answered 403";
         let next = "add one (`hookgate upstream add HOST`)";
-        faults.push(Fault::new(Severity::Warning, Key::new("upstreams"), text, next));
+        faults.push(Diagnostic::new(Severity::Warning, Key::new("upstreams"), text, next));
     }
     faults
 }
@@ -124,23 +124,23 @@ fn is_fatal(problem: &Problem) -> bool {
     problem.severity == Severity::Fatal
 }
 
-fn user(config: &Config) -> Vec<Fault> {
+fn user(config: &Config) -> Vec<Diagnostic> {
     let key = || Key::new("process.user");
     let fault = |error| match error {
         UserError::Unknown { name } => {
             let text = format!("{name:?}: there is no such user on this machine");
-            Fault::new(Severity::Fatal, key(), text, "create it, or leave `user` out")
+            Diagnostic::new(Severity::Fatal, key(), text, "create it, or leave `user` out")
         }
-        error => Fault::of(Severity::Fatal, key(), &error),
+        error => Diagnostic::of(Severity::Fatal, key(), &error),
     };
     server::worker_user(config).err().map(fault).into_iter().collect()
 }
 
 /// A start finds it out by itself.
-fn confinement(config: &Config) -> Option<Fault> {
+fn confinement(config: &Config) -> Option<Diagnostic> {
     let is_required = config.process.confine == Confine::Required;
     let error = is_required.then(|| Confinement::probe().ensure_required())?.err()?;
-    Some(Fault::of(Severity::Fatal, Key::new("process.confine"), &error))
+    Some(Diagnostic::of(Severity::Fatal, Key::new("process.confine"), &error))
 }
 
 /// Whatever else keeps the proxy from starting.
@@ -154,7 +154,7 @@ pub fn rest(config: &Config) -> Option<String> {
 
 /// Those of the text, and `faults` in their places; without what may only follow from a value that
 /// is wrong.
-fn merged(files: &Files, mut problems: Vec<Problem>, faults: Vec<Fault>) -> Vec<Problem> {
+fn merged(files: &Files, mut problems: Vec<Problem>, faults: Vec<Diagnostic>) -> Vec<Problem> {
     let told: HashSet<String> = problems.iter().filter_map(|problem| problem.key.clone()).collect();
     let mut faults = faults.into_iter().filter(|fault| !fault.key.is_in(&told)).peekable();
     if faults.peek().is_some() {

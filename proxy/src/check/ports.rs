@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::net::sockopt::socket_peercred;
 use rustix::process::geteuid;
 
-use super::Fault;
+use super::Diagnostic;
 use super::holder::{Holder, holders, socket_holders};
 use crate::config::{Config, Key, Severity};
 use crate::server;
@@ -37,7 +37,7 @@ pub(super) fn wait_until_free(config: &Config) {
 }
 
 /// `is_accepted`: which processes may hold what this configuration names.
-pub(super) fn faults(config: &Config, is_accepted: impl Fn(&Holder) -> bool) -> Vec<Fault> {
+pub(super) fn faults(config: &Config, is_accepted: impl Fn(&Holder) -> bool) -> Vec<Diagnostic> {
     let addresses = addresses(config).into_iter();
     let socket = config.admin_socket().and_then(|path| socket_fault(path, &is_accepted));
     addresses.filter_map(|(key, address)| port(key, address, &is_accepted).err()).chain(socket).collect()
@@ -45,14 +45,14 @@ pub(super) fn faults(config: &Config, is_accepted: impl Fn(&Holder) -> bool) -> 
 
 /// Of the first address at which this configuration's hookgate listens already: nothing that is
 /// wrong, unless one is to start. `file`: the configuration's, by which that is known.
-pub(super) fn already_running(config: &Config, file: &Path) -> Option<Fault> {
+pub(super) fn already_running(config: &Config, file: &Path) -> Option<Diagnostic> {
     addresses(config).into_iter().find_map(|(key, address)| {
         let ours = port(key.clone(), address, |holder| holder.runs(file)).ok();
         let ours = ours.filter(|ours| !ours.is_empty())?;
         let names = ours.iter().map(Holder::to_string).collect::<Vec<_>>().join(", ");
         let text = format!("{address} is held by {names}, which runs with this configuration already");
         let next = "`hookgate reload` has it read the files again, `hookgate run --takeover` takes its place";
-        Some(Fault::new(Severity::Fatal, key, text, next))
+        Some(Diagnostic::new(Severity::Fatal, key, text, next))
     })
 }
 
@@ -83,12 +83,12 @@ pub fn port(
     key: Key,
     address: SocketAddr,
     is_accepted: impl Fn(&Holder) -> bool,
-) -> Result<Vec<Holder>, Fault> {
+) -> Result<Vec<Holder>, Diagnostic> {
     let Err(error) = server::can_bind(address) else { return Ok(Vec::new()) };
     if error.kind() == ErrorKind::AddrInUse {
         return held(key, address, holders(address), is_accepted);
     }
-    let fault = |severity, text: String, next| Err(Fault::new(severity, key, text, next));
+    let fault = |severity, text: String, next| Err(Diagnostic::new(severity, key, text, next));
     match error.kind() {
         ErrorKind::PermissionDenied => fault(
             Severity::Warning,
@@ -109,10 +109,10 @@ fn held(
     address: SocketAddr,
     holders: Vec<Holder>,
     is_accepted: impl Fn(&Holder) -> bool,
-) -> Result<Vec<Holder>, Fault> {
+) -> Result<Vec<Holder>, Diagnostic> {
     let (ours, others): (Vec<_>, Vec<_>) = holders.into_iter().partition(|holder| is_accepted(holder));
     let names = others.iter().map(Holder::to_string).collect::<Vec<_>>().join(", ");
-    let fault = |severity, text: String, next| Err(Fault::new(severity, key, text, next));
+    let fault = |severity, text: String, next| Err(Diagnostic::new(severity, key, text, next));
     match &others[..] {
         [] if ours.is_empty() && geteuid().is_root() => fault(
             Severity::Fatal,
@@ -139,7 +139,7 @@ fn held(
 }
 
 /// Of `[admin] socket`, if a process listens there.
-fn socket_fault(path: &Path, is_accepted: impl Fn(&Holder) -> bool) -> Option<Fault> {
+fn socket_fault(path: &Path, is_accepted: impl Fn(&Holder) -> bool) -> Option<Diagnostic> {
     let peer = UnixStream::connect(path).ok()?;
     let mut holders = socket_holders(path);
     if holders.is_empty() {
@@ -150,7 +150,7 @@ fn socket_fault(path: &Path, is_accepted: impl Fn(&Holder) -> bool) -> Option<Fa
     let holder = holders.into_iter().find(|holder| !is_accepted(holder))?;
     let text = format!("{} is held by {holder}", path.display());
     let next = "another hookgate needs another `socket`";
-    Some(Fault::new(Severity::Fatal, Key::new("admin.socket"), text, next))
+    Some(Diagnostic::new(Severity::Fatal, Key::new("admin.socket"), text, next))
 }
 
 #[cfg(test)]
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_that_is_held_is_held_by_somebody() {
+    fn a_held_port_has_a_holder() {
         let nobodys = |_: &Holder| false;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();

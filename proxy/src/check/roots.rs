@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use rustls::RootCertStore;
 use rustls::pki_types::ServerName;
 
-use super::Fault;
+use super::Diagnostic;
 use crate::access::Disk;
 use crate::config::{Config, Key, Severity, Upstream};
 use crate::observe::clock;
@@ -14,7 +14,7 @@ use crate::tls::{
     BadTls, CertificateFault, Link, add_roots, certificates, chain, no_name, other_name, unusable_authority,
 };
 
-pub(super) fn faults(config: &Config) -> Vec<Fault> {
+pub(super) fn faults(config: &Config) -> Vec<Diagnostic> {
     let mut files = Files::default();
     let client_ca = config.tls.as_ref().and_then(|tls| tls.client_ca.as_deref());
     let acme_ca = config.acme.as_ref().and_then(|acme| acme.ca.as_deref());
@@ -28,26 +28,26 @@ pub(super) fn faults(config: &Config) -> Vec<Fault> {
         if upstream.require_client_cert && client_ca.is_none() {
             let text = "no client is asked for a certificate, and every request is answered 403";
             let next = "write [tls] client_ca, the roots of client certificates";
-            faults.push(Fault::new(Severity::Error, at("require_client_cert"), text, next));
+            faults.push(Diagnostic::new(Severity::Error, at("require_client_cert"), text, next));
         }
     }
     faults
 }
 
 /// Of an upstream with TLS.
-fn unverifiable(upstream: &Upstream, files: &mut Files) -> Vec<Fault> {
+fn unverifiable(upstream: &Upstream, files: &mut Files) -> Vec<Diagnostic> {
     if !upstream.tls {
         return Vec::new();
     }
     let at = Key::upstream(&upstream.name);
     if ServerName::try_from(&*upstream.name).is_err() {
         let text = "the name cannot stand in a TLS handshake";
-        return vec![Fault::new(Severity::Fatal, at, text, "rename it, or write tls = false")];
+        return vec![Diagnostic::new(Severity::Fatal, at, text, "rename it, or write tls = false")];
     }
     if !upstream.verify {
         let text = "anyone on the way to it can read and change its messages";
         let next = "name its roots with `ca` instead";
-        return vec![Fault::new(Severity::Warning, at.key("verify"), text, next)];
+        return vec![Diagnostic::new(Severity::Warning, at.key("verify"), text, next)];
     }
     let Some(ca) = &upstream.ca else { return Vec::new() };
     files.faults(&at.key("ca"), ca, Some(&upstream.name))
@@ -59,19 +59,19 @@ struct Files(HashMap<PathBuf, Result<Vec<Link>, String>>);
 
 impl Files {
     /// What is wrong with one; `name`: the upstream that it is for.
-    fn faults(&mut self, key: &Key, path: &Path, name: Option<&str>) -> Vec<Fault> {
+    fn faults(&mut self, key: &Key, path: &Path, name: Option<&str>) -> Vec<Diagnostic> {
         if !self.0.contains_key(path) {
             self.0.insert(path.to_owned(), read(path).map_err(|error| error.to_string()));
         }
         let links = match self.0.get(path) {
             Some(Ok(links)) => links,
-            Some(Err(error)) => return vec![Fault::of(Severity::Fatal, key.clone(), error)],
+            Some(Err(error)) => return vec![Diagnostic::of(Severity::Fatal, key.clone(), error)],
             None => return Vec::new(),
         };
         let own = name.and_then(|name| own_certificate_fault(links, name));
         let faults = links.iter().filter_map(unusable_authority).chain(own);
         let fault =
-            |found: CertificateFault| Fault::new(Severity::Warning, key.clone(), found.why, found.next);
+            |found: CertificateFault| Diagnostic::new(Severity::Warning, key.clone(), found.why, found.next);
         faults.map(fault).collect()
     }
 }

@@ -137,7 +137,7 @@ struct Consent {
 impl Consent {
     /// Errors: it is needed, and was not given.
     fn ensure_given(self, guard: &config::Guard, meta: &Table) -> Result<(), crate::guard::Error> {
-        if self.yes_lock_me_out { Ok(()) } else { crate::guard::ensure_nobody_is_locked_out(guard, meta) }
+        if self.yes_lock_me_out { Ok(()) } else { crate::guard::ensure_none_locked_out(guard, meta) }
     }
 }
 

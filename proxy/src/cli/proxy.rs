@@ -174,15 +174,12 @@ mod tests {
     #[test]
     fn silence_has_an_end() {
         const LONG: Duration = Duration::from_secs(5);
-        let (nobody_accepts, took) = asked("queue", |listener| {
+        let (full_queue, took) = asked("queue", |listener| {
             // Until the asker has gone.
             let (mut stream, _) = listener.accept().unwrap();
             let _whatever = stream.read_to_end(&mut Vec::new());
         });
-        assert!(
-            matches!(nobody_accepts, AskError::Silent { .. }) && took < LONG,
-            "{nobody_accepts} {took:?}"
-        );
+        assert!(matches!(full_queue, AskError::Silent { .. }) && took < LONG, "{full_queue} {took:?}");
         let (a_byte_at_a_time, took) = asked("drip", |listener| {
             let (mut stream, _) = listener.accept().unwrap();
             while stream.write_all(b"H").is_ok() {
@@ -210,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_there() {
+    fn an_absent_proxy_is_reported() {
         let absent = get(Path::new("/nonexistent/admin.sock"), "/health").unwrap_err();
         assert!(absent.is_absence(), "{absent}");
         assert!(absent.to_string().starts_with("no proxy answers at /nonexistent/admin.sock"), "{absent}");

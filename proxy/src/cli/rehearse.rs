@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::{ConfigFile, json, pin, print};
 use crate::config::Mode;
-use crate::guard::{self, Detail, Passer, Rehearsal, Stats};
+use crate::guard::{self, Detail, Rehearsal, Stats, StrangerNetwork};
 use crate::observe::clock;
 use crate::stats::Funnel;
 
@@ -68,7 +68,7 @@ fn text(stats: &Stats, rehearsal: &Rehearsal) -> String {
     }
     // Writing to a String does not fail.
     let _ = writeln!(text, "\n{:<24} {:>12} {:>9}  LAST SEEN", "NETWORK", "PACKETS", "SYNS");
-    for Passer { network, packets, syns, last_seen } in rehearsal.strangers.iter().take(SHOWN) {
+    for StrangerNetwork { network, packets, syns, last_seen } in rehearsal.strangers.iter().take(SHOWN) {
         let seen = last_seen.map_or("never".into(), clock::rfc3339);
         let _ = writeln!(text, "{:<24} {packets:>12} {syns:>9}  {seen}", network.to_string());
     }
@@ -102,7 +102,7 @@ struct Row {
 impl Document {
     fn new(stats: &Stats, rehearsal: &Rehearsal) -> Self {
         let funnel = Funnel::from(rehearsal.counts.funnel);
-        let row = |passer: &Passer| Row {
+        let row = |passer: &StrangerNetwork| Row {
             network: passer.network.to_string(),
             packets: passer.packets,
             syns: passer.syns,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::document::{Problem, Severity};
 use super::key::Key;
 use super::lines::Lines;
-use super::upstreams::Named;
+use super::upstreams::UpstreamNames;
 use super::{Config, ConfigError, Upstream, sections, upstreams};
 use crate::access::{Access as _, Disk};
 
@@ -76,7 +76,7 @@ impl Files {
     pub fn reading(&self) -> Reading {
         let mut problems = self.unreadable.clone();
         let meaning = self.main.as_ref().map(|main| sections::meaning(&main.path, &main.text));
-        let (mut config, mut pairs, mut named) = (None, Vec::new(), Named::default());
+        let (mut config, mut pairs, mut named) = (None, Vec::new(), UpstreamNames::default());
         if let Some(meaning) = meaning {
             problems.extend(meaning.problems);
             pairs = meaning.pairs;
@@ -101,7 +101,7 @@ impl Files {
         let beside = self.beside.iter().map(|file| {
             let mut upstreams = Vec::new();
             // Problems are told by `config`.
-            upstreams::add_from(&file.path, &file.text, &mut Named::default(), &mut upstreams);
+            upstreams::add_from(&file.path, &file.text, &mut UpstreamNames::default(), &mut upstreams);
             (&*file.path, upstreams)
         });
         main.into_iter().chain(beside).collect()

@@ -136,7 +136,7 @@ pub struct Guard {
 impl Guard {
     /// Whether the program is to run at all: without interfaces only prefixes and `allow` count.
     pub fn is_attached(&self) -> bool {
-        self.interfaces != Interfaces::Named(Vec::new())
+        self.interfaces != Interfaces::Listed(Vec::new())
     }
 }
 
@@ -145,7 +145,7 @@ impl Guard {
 pub enum Interfaces {
     /// Those of the default routes, as they change.
     DefaultRoutes,
-    Named(Vec<String>),
+    Listed(Vec<String>),
 }
 
 /// How many connections one stranger (an IPv4 address or an IPv6 /64) may open.

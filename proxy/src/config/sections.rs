@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::document::{Document, Problem, Section};
 use super::key::Key;
-use super::upstreams::Named;
+use super::upstreams::UpstreamNames;
 use super::value::{
     again, auto_or_number, boolean, duration, free_address, network, number, one_of, path, port, share, text,
 };
@@ -28,7 +28,7 @@ pub(super) struct Meaning {
     /// Where each of the certificate pairs is written: the table of its `cert` and `key`.
     pub(super) pairs: Vec<Key>,
     /// The upstreams that are named.
-    pub(super) named: Named,
+    pub(super) named: UpstreamNames,
     pub(super) problems: Vec<Problem>,
     /// False: nothing of the configuration can be relied on.
     pub(super) is_toml: bool,
@@ -63,7 +63,7 @@ struct Reading<'d> {
     /// Where each of the certificate pairs is written.
     pairs_at: Vec<Key>,
     /// The upstreams that are named.
-    named: Named,
+    named: UpstreamNames,
     /// What was read so far of all addresses to listen on.
     listened: RefCell<Vec<SocketAddr>>,
 }
@@ -81,12 +81,12 @@ impl<'d> Reading<'d> {
             known: Vec::new(),
             https_at: None,
             pairs_at: Vec::new(),
-            named: Named::default(),
+            named: UpstreamNames::default(),
             listened: RefCell::default(),
         }
     }
 
-    fn config(mut self) -> (Config, Vec<Key>, Named) {
+    fn config(mut self) -> (Config, Vec<Key>, UpstreamNames) {
         let config = self.read();
         self.top.finish();
         (config, self.pairs_at, self.named)
@@ -382,7 +382,7 @@ fn interfaces(section: &mut Section<'_>) -> Interfaces {
     if let Some(twice) = again(&named) {
         section.problem("interfaces", &format!("`{twice}` is named twice; remove one"));
     }
-    Interfaces::Named(named)
+    Interfaces::Listed(named)
 }
 
 /// A network interface's name as the kernel allows it (`dev_valid_name`).

@@ -224,7 +224,7 @@ fn interfaces_are_named_or_found() {
     let guard = |interfaces: &str| {
         read(&format!("[listen]\nplain = [\"127.0.0.1:1\"]\n[guard]\ninterfaces = {interfaces}\n"))
     };
-    let named = |names: &[&str]| Interfaces::Named(names.iter().map(|name| (*name).into()).collect());
+    let named = |names: &[&str]| Interfaces::Listed(names.iter().map(|name| (*name).into()).collect());
     for (written, meant, attached) in [
         ("\"auto\"", Interfaces::DefaultRoutes, true),
         ("[\"eth0\", \"eth1\"]", named(&["eth0", "eth1"]), true),

@@ -52,13 +52,13 @@ pub(super) fn files_beside(config: &Path) -> Result<Vec<PathBuf>, (PathBuf, io::
 
 /// Which hosts were named so far, in lower case, and where: the file and its line.
 #[derive(Debug, Default)]
-pub(super) struct Named(HashMap<String, (Arc<Path>, usize)>);
+pub(super) struct UpstreamNames(HashMap<String, (Arc<Path>, usize)>);
 
 /// Adds the upstreams of one file of `upstreams.d` that others have not `named`.
 pub(super) fn add_from(
     file: &Path,
     content: &str,
-    named: &mut Named,
+    named: &mut UpstreamNames,
     to: &mut Vec<Upstream>,
 ) -> Vec<Problem> {
     let document = Document::new(file, content);
@@ -71,7 +71,7 @@ pub(super) fn add_from(
 }
 
 /// Those of one file; relative paths in it count from `base`.
-pub(super) fn section(mut section: Section<'_>, base: &Path, named: &mut Named) -> Vec<Upstream> {
+pub(super) fn section(mut section: Section<'_>, base: &Path, named: &mut UpstreamNames) -> Vec<Upstream> {
     let document = section.document();
     let file: Arc<Path> = document.file().into();
     let mut upstreams = Vec::new();

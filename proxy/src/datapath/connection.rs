@@ -139,7 +139,7 @@ impl<'c> Connection<'c, '_> {
                 note_gone(request, failure, used.usage.idle());
                 self.answer_forwarded(failure, traits, request_is_complete).await
             }
-            Err(ExchangeError::Unanswered(failure)) => {
+            Err(ExchangeError::BeforeResponse(failure)) => {
                 request.failed(failure, &failure.reason());
                 self.answer_forwarded(failure, traits, request_is_complete).await
             }

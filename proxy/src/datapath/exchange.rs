@@ -92,7 +92,7 @@ pub(super) enum ExchangeError {
     /// The upstream's connection ended, or was found to lead nowhere, before a byte of a response.
     UpstreamGone(Failure),
     /// No byte of the final response was sent: the client can be told.
-    Unanswered(Failure),
+    BeforeResponse(Failure),
     /// The response had begun; all that can be done is not to complete it.
     Cut { failure: Failure, head: FinalHead },
     /// The client went away.
@@ -304,7 +304,7 @@ impl<'a> Exchange<'a> {
         }
         match self.relay.final_head() {
             Some(head) if self.relay.has_begun() => ExchangeError::Cut { failure, head },
-            _ => ExchangeError::Unanswered(failure),
+            _ => ExchangeError::BeforeResponse(failure),
         }
     }
 
@@ -329,10 +329,13 @@ impl<'a> Exchange<'a> {
         };
         let doubt = self.doubt.filter(|_| relaying.is_none());
         let doubt = doubt.map(|doubt| (doubt.until, Due::Doubt(doubt)));
-        let go_on = self.relay.wants_continue().then_some((self.begun + CONTINUE_DELAY, Due::Continue));
+        let continuing = self.relay.wants_continue().then_some((self.begun + CONTINUE_DELAY, Due::Continue));
         let pace = self.pace.filter(|_| self.waits_for_client());
         let pace = pace.map(|pace| (pace.due(idle), Due::Pace(pace)));
-        [doubt, relaying, forwarding, go_on, pace].into_iter().flatten().min_by_key(|(deadline, _)| *deadline)
+        [doubt, relaying, forwarding, continuing, pace]
+            .into_iter()
+            .flatten()
+            .min_by_key(|(deadline, _)| *deadline)
     }
 }
 

@@ -18,7 +18,7 @@ use crate::http::head::{RequestHead, slots};
 use crate::http::target::Target;
 use crate::net::Socket;
 use crate::observe::clock;
-use crate::tls::{Asked, Challenges, Resolver};
+use crate::tls::{ChallengeFile, Challenges, Resolver};
 
 /// Where clients are sent.
 #[derive(Clone)]
@@ -45,7 +45,7 @@ pub(super) async fn serve(
         Arrived::Bad(failure) => Some((failure, false)),
         Arrived::Head { length } => {
             let asked = match redirect.asked(client.buffer.first(length), context) {
-                Asked::Kept(path) => redirect.read(path).await,
+                ChallengeFile::Kept(path) => redirect.read(path).await,
                 asked => asked,
             };
             redirect.answer(client.buffer.first(length), asked, context, &mut out).err()
@@ -62,29 +62,29 @@ pub(super) async fn serve(
 
 impl Redirect {
     /// What an authority asks for, if it is one.
-    fn asked(&self, head: &[u8], context: &Context) -> Asked {
+    fn asked(&self, head: &[u8], context: &Context) -> ChallengeFile {
         let mut slots = slots();
         match (&self.challenges, RequestHead::parse(head, &mut slots, &context.head_limits())) {
             (
                 Some(challenges),
                 Ok(RequestHead { method: "GET" | "HEAD", target: Target::Path(path), .. }),
             ) => challenges.asked(path),
-            _ => Asked::Nothing,
+            _ => ChallengeFile::Nothing,
         }
     }
 
     /// On another thread: a file may keep its reader waiting.
-    async fn read(&self, path: PathBuf) -> Asked {
-        let Some(challenges) = self.challenges.clone() else { return Asked::Unknown };
+    async fn read(&self, path: PathBuf) -> ChallengeFile {
+        let Some(challenges) = self.challenges.clone() else { return ChallengeFile::Unknown };
         // It has panicked, and the panic was reported.
-        spawn_blocking(move || challenges.read(&path)).await.unwrap_or(Asked::Unknown)
+        spawn_blocking(move || challenges.read(&path)).await.unwrap_or(ChallengeFile::Unknown)
     }
 
     /// Appends the answer. Errors: what to refuse with, and whether that answers a HEAD.
     fn answer(
         &self,
         head: &[u8],
-        asked: Asked,
+        asked: ChallengeFile,
         context: &Context,
         out: &mut Vec<u8>,
     ) -> Result<(), (Failure, bool)> {
@@ -96,9 +96,11 @@ impl Redirect {
             return Err(refused(Failure::MethodNotAllowed));
         }
         match asked {
-            Asked::Nothing => {}
-            Asked::Unknown | Asked::Kept(_) => return Err(refused(Failure::NoUpstreamInPath)),
-            Asked::Answered(text) => {
+            ChallengeFile::Nothing => {}
+            ChallengeFile::Unknown | ChallengeFile::Kept(_) => {
+                return Err(refused(Failure::NoUpstreamInPath));
+            }
+            ChallengeFile::Answered(text) => {
                 write_text(&text, head.method == "HEAD", out);
                 return Ok(());
             }

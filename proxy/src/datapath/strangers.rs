@@ -69,7 +69,7 @@ impl StrangersTime {
     }
 
     fn is_to_wait(&self, now: Instant) -> bool {
-        !self.queue.borrow().is_empty() || self.account.borrow().owed(now).is_some()
+        !self.queue.borrow().is_empty() || self.account.borrow().pause_until_paid(now).is_some()
     }
 
     /// Calls those that wait, for ever: one after another, each when what the others took is paid
@@ -79,9 +79,9 @@ impl StrangersTime {
             while self.queue.borrow().is_empty() {
                 self.came.notified().await;
             }
-            let owed = self.account.borrow().owed(Instant::now());
-            if let Some(owed) = owed {
-                sleep(owed).await;
+            let pause = self.account.borrow().pause_until_paid(Instant::now());
+            if let Some(pause) = pause {
+                sleep(pause).await;
             }
             let next = self.queue.borrow_mut().pop_front();
             if let Some((waker, place)) = next {
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn whoever_owes_time_waits_until_it_is_paid_for_and_all_get_their_turn() {
+    async fn strangers_wait_for_their_time_and_all_get_a_turn() {
         LocalSet::new()
             .run_until(async {
                 let (time, order) = (in_debt(Duration::from_secs(1)), Order::default());
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nobody_waits_where_nobody_else_is() {
+    async fn a_stranger_that_is_alone_does_not_wait() {
         LocalSet::new()
             .run_until(async {
                 let (time, order) = (in_debt(Duration::from_secs(1)), Order::default());

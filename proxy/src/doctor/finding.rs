@@ -1,6 +1,6 @@
 use std::fmt;
 
-use crate::check::Fault;
+use crate::check::Diagnostic;
 use crate::config::Severity;
 
 /// How bad it is.
@@ -38,7 +38,7 @@ impl Finding {
     }
 
     /// What a check has found.
-    pub fn of(subject: impl Into<String>, fault: Fault) -> Self {
+    pub fn of(subject: impl Into<String>, fault: Diagnostic) -> Self {
         let level = match fault.severity {
             Severity::Fatal | Severity::Error => Level::Fail,
             Severity::Warning => Level::Warn,

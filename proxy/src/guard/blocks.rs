@@ -34,12 +34,12 @@ pub struct Rehearsal {
     /// Of all strangers, without those in `allow`.
     pub counts: Counts,
     /// Who they were: the latest [`abi::STRANGERS_CAPACITY`] networks, most packets first.
-    pub strangers: Vec<Passer>,
+    pub strangers: Vec<StrangerNetwork>,
 }
 
 /// A stranger's /24 or /48.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Passer {
+pub struct StrangerNetwork {
     pub network: Network,
     pub packets: u64,
     pub syns: u64,
@@ -84,8 +84,8 @@ pub(super) fn seen(reader: &Reader) -> Result<Vec<Sender>, Error> {
 pub fn rehearsal(pin: &str) -> Result<Rehearsal, Error> {
     let reader = Reader::open(&Folder::named(pin)?)?;
     let strangers = reader.maps.entries::<Block, Stranger>(abi::STRANGERS)?.into_iter();
-    let mut strangers: Vec<Passer> = strangers
-        .map(|(block, stranger)| Passer {
+    let mut strangers: Vec<StrangerNetwork> = strangers
+        .map(|(block, stranger)| StrangerNetwork {
             network: network(block),
             packets: stranger.packets,
             syns: stranger.syns,

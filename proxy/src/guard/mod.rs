@@ -25,12 +25,12 @@ mod support;
 mod targets;
 mod watch;
 
-pub use blocks::{Passer, Rehearsal, Sender, rehearsal};
+pub use blocks::{Rehearsal, Sender, StrangerNetwork, rehearsal};
 pub use error::Error;
 pub use holder::{Holder, holder};
 pub use link::Xdp;
 pub use stats::{Counts, Detail, DroppedBy, Stats, read};
-pub use support::{ensure_nobody_is_locked_out, ensure_supported, probe};
+pub use support::{ensure_none_locked_out, ensure_supported, probe};
 pub use targets::{Absence, Reason, configured, stacked};
 pub use watch::Watch;
 
@@ -144,7 +144,7 @@ pub fn in_words(interfaces: &[Interface]) -> String {
 
 /// Attaches the guard, or replaces the one that this pin folder holds: without a gap, and with its
 /// counters when their layout is this version's. The caller asks whether the configuration may lock
-/// the operator or Meta out ([`ensure_nobody_is_locked_out`]).
+/// the operator or Meta out ([`ensure_none_locked_out`]).
 ///
 /// Errors: whatever keeps the program from running on every one of the interfaces that are there;
 /// then interfaces, modes, ports and tables are as they were.
@@ -272,7 +272,7 @@ pub fn attach_missing(config: &config::Guard) -> Result<(Vec<InterfaceState>, Ve
     let added = links.added();
     let interfaces = match config.interfaces {
         config::Interfaces::DefaultRoutes => links.finish()?,
-        config::Interfaces::Named(_) => links.leave(),
+        config::Interfaces::Listed(_) => links.leave(),
     };
     Ok((states(interfaces, targets.left_out), added))
 }

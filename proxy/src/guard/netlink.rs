@@ -96,7 +96,7 @@ pub fn listen(groups: u32) -> rustix::io::Result<OwnedFd> {
 }
 
 /// What has come, up to `limit` times what one call gives. False: something was lost, or is left.
-pub fn hear(socket: BorrowedFd<'_>, limit: usize, mut each: impl FnMut(&Message<'_>)) -> io::Result<bool> {
+pub fn receive(socket: BorrowedFd<'_>, limit: usize, mut each: impl FnMut(&Message<'_>)) -> io::Result<bool> {
     let mut buffer = vec![0; BUFFER_BYTES];
     for _ in 0..limit {
         match recv(socket, &mut buffer[..], RecvFlags::empty()) {

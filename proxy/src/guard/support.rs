@@ -17,7 +17,7 @@ pub fn ensure_supported() -> Result<(), Error> {
 }
 
 /// Errors: a configuration that would most likely shut out its operator, or Meta.
-pub fn ensure_nobody_is_locked_out(config: &config::Guard, prefixes: &Table) -> Result<(), Error> {
+pub fn ensure_none_locked_out(config: &config::Guard, prefixes: &Table) -> Result<(), Error> {
     const SSH: u16 = 22;
     match config.mode {
         Mode::Strict if config.ports.contains(&SSH) => Err(Error::LocksOutSsh),

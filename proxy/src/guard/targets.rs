@@ -129,7 +129,7 @@ impl Targets {
 /// In the order of the configuration.
 fn names(interfaces: &Interfaces, machine: &[Device]) -> io::Result<Vec<String>> {
     Ok(match interfaces {
-        Interfaces::Named(names) => names.clone(),
+        Interfaces::Listed(names) => names.clone(),
         Interfaces::DefaultRoutes => {
             let routes = netdev::default_routes()?;
             let devices = machine.iter().filter(|device| routes.contains(&device.index));

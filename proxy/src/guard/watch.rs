@@ -36,7 +36,7 @@ impl Watch {
             loop {
                 let mut ready = self.0.readable().await?;
                 let mut matters = false;
-                let is_all = self.hear(|message| matters |= netdev::matters(message))?;
+                let is_all = self.receive(|message| matters |= netdev::matters(message))?;
                 if is_all {
                     ready.clear_ready();
                 }
@@ -51,10 +51,10 @@ impl Watch {
         }
         sleep(BURST).await;
         // What the burst has left is seen by the look that follows.
-        self.hear(|_| {}).map(drop)
+        self.receive(|_| {}).map(drop)
     }
 
-    fn hear(&self, each: impl FnMut(&Message<'_>)) -> io::Result<bool> {
-        netlink::hear(self.0.get_ref().as_fd(), READS, each)
+    fn receive(&self, each: impl FnMut(&Message<'_>)) -> io::Result<bool> {
+        netlink::receive(self.0.get_ref().as_fd(), READS, each)
     }
 }

@@ -26,7 +26,7 @@ impl Account {
     }
 
     /// How long it takes until all is paid for; `None`: it is.
-    pub fn owed(&self, now: Instant) -> Option<Duration> {
+    pub fn pause_until_paid(&self, now: Instant) -> Option<Duration> {
         self.paid_until.checked_duration_since(now).filter(|pause| !pause.is_zero())
     }
 }
@@ -45,12 +45,14 @@ mod tests {
             turns += 1;
             account.spend(TURN, now);
             // A timer rings up to a millisecond late.
-            now += account.owed(now).map_or(Duration::ZERO, |pause| pause + Duration::from_micros(700));
+            now += account
+                .pause_until_paid(now)
+                .map_or(Duration::ZERO, |pause| pause + Duration::from_micros(700));
         }
         assert!((240..=252).contains(&turns), "{turns}");
         // A stranger that comes after a while does not wait.
         let later = now + Duration::from_secs(1);
         account.spend(TURN / 4, later);
-        assert_eq!(account.owed(later), None);
+        assert_eq!(account.pause_until_paid(later), None);
     }
 }

@@ -79,7 +79,7 @@ impl StrangersHandshakes {
             yield_now().await;
             let now = Instant::now();
             account.spend(self.spent.take(), now);
-            if let Some(pause) = account.owed(now).filter(|_| is_shared()) {
+            if let Some(pause) = account.pause_until_paid(now).filter(|_| is_shared()) {
                 sleep(pause).await;
             }
         }

@@ -26,7 +26,7 @@ use tokio::net::TcpStream;
 use super::session::{RECORD_CONTENT_BYTES, invalid};
 use super::{Buffer, Pipe};
 use crate::sys::{KeyUse, Received, receive_record, send_record, set_kernel_tls_keys};
-use control::{Control, Demand, Fault, Role, unexpected};
+use control::{Control, ControlError, Demand, Role, unexpected};
 pub use support::{KernelTls, NoKernelTls};
 
 /// One end of a session and its socket, which has the keys.
@@ -251,7 +251,7 @@ impl KernelSession {
         }
     }
 
-    fn control(&mut self, content_type: ContentType, bytes: &[u8]) -> Result<(), Fault> {
+    fn control(&mut self, content_type: ContentType, bytes: &[u8]) -> Result<(), ControlError> {
         self.control.add(content_type, bytes)?;
         let role = Role {
             is_client: matches!(self.end, End::Client(_)),
@@ -265,7 +265,7 @@ impl KernelSession {
         Ok(())
     }
 
-    fn meet(&mut self, demand: Demand) -> Result<(), Fault> {
+    fn meet(&mut self, demand: Demand) -> Result<(), ControlError> {
         match (demand, &mut self.end) {
             (Demand::End, _) => self.has_ended = true,
             (Demand::Fail(description), _) => self.failure = Some(Error::AlertReceived(description)),
@@ -279,7 +279,7 @@ impl KernelSession {
         Ok(())
     }
 
-    fn key_update(&mut self, is_requested: bool) -> Result<(), Fault> {
+    fn key_update(&mut self, is_requested: bool) -> Result<(), ControlError> {
         if !self.rekeys {
             return Err(internal("the peer has replaced its keys, which this kernel cannot"));
         }
@@ -376,7 +376,7 @@ impl KernelSession {
     }
 
     /// The session cannot go on: tells the peer, if the socket takes it.
-    fn fail(&mut self, (alert, error): Fault) -> io::Error {
+    fn fail(&mut self, (alert, error): ControlError) -> io::Error {
         // What the kernel found wrong stays with the socket, and would be reported to the next
         // sender.
         let _ = self.tcp.take_error();
@@ -403,6 +403,6 @@ fn has_room(tcp: &TcpStream) -> io::Result<()> {
 }
 
 /// A failure of this machine (RFC 8446 §6.2, internal_error).
-fn internal(why: impl ToString) -> Fault {
+fn internal(why: impl ToString) -> ControlError {
     (AlertDescription::InternalError, Error::General(why.to_string()))
 }

@@ -261,13 +261,13 @@ impl Session {
         self.incoming.consume(used);
         step.map_err(|error| {
             self.failure = Some(error.clone());
-            self.tell();
+            self.send_alert();
             invalid(error)
         })
     }
 
     /// Tells the peer what went wrong, if rustls has something to tell and the socket takes it.
-    fn tell(&mut self) {
+    fn send_alert(&mut self) {
         while self.state().wants_write() {
             let (_, step) = self.end.process(&mut [], Intent::Receive, &mut |_| {}, &mut self.outgoing);
             if step != Ok(Progress::Continue) {

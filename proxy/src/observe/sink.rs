@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pipe_that_nobody_reads_loses_whole_lines_and_says_how_many() {
+    fn a_pipe_without_a_reader_loses_whole_lines_and_says_how_many() {
         for length in [999, 1000, 5000] {
             let (mut reader, sink) = pipe();
             let line = format!("{}\n", "x".repeat(length));

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::{fmt, io};
 
-use super::{BadNetwork, Fault, Network, Table};
+use super::{BadNetwork, Network, ObjectError, Table};
 use crate::access;
 
 /// AS32934 as registered and announced; its own comments say from where and when.
@@ -82,7 +82,7 @@ pub enum BadPrefix {
     #[error(transparent)]
     Malformed(#[from] BadNetwork),
     #[error("{network} can't be a prefix of Meta's: {fault}")]
-    Unlikely { network: Network, fault: Fault },
+    Unlikely { network: Network, fault: ObjectError },
 }
 
 impl Error for FileError {}

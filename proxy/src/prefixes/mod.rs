@@ -16,6 +16,6 @@ pub use cover::Family;
 pub use list::{BadLine, BadList, BadPrefix, FileError};
 pub use network::{BadNetwork, Network};
 pub use refresh::{BadRefresh, Before, Changes, PrefixState, Refresh, Violation};
-pub use registered::{BadAnswer, BadObject, Fault, LeftOut, QUERY, Registered, ThirdParty};
+pub use registered::{BadAnswer, BadObject, LeftOut, ObjectError, QUERY, Registered, ThirdParty};
 pub use state::{BadState, StateFault};
 pub use table::Table;

@@ -72,7 +72,7 @@ pub enum Violation {
 pub enum Before {
     Configured,
     Forced,
-    InForce,
+    Active,
 }
 
 /// From one table to another.
@@ -179,7 +179,7 @@ impl PrefixState {
         let (built_in, next) = (Cover::of(&built_in), Cover::of(&after));
         for (family, min_length) in [(Family::V4, MIN_LENGTH_V4), (Family::V6, MIN_LENGTH_V6)] {
             let is_larger = former.addresses(family) > begin.1.addresses(family);
-            let in_force = is_larger.then_some((Before::InForce, &former));
+            let in_force = is_larger.then_some((Before::Active, &former));
             for (before, cover) in in_force.into_iter().chain([(begin.0, &begin.1)]) {
                 let (stay, of) = (cover.shared(&next, family), cover.addresses(family));
                 if stay < of.div_ceil(2) {
@@ -220,7 +220,7 @@ impl fmt::Display for Before {
         f.write_str(match self {
             Self::Configured => "configured",
             Self::Forced => "forced",
-            Self::InForce => "in force",
+            Self::Active => "in force",
         })
     }
 }

@@ -54,12 +54,12 @@ pub enum ThirdParty {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadObject {
     pub object: String,
-    pub fault: Fault,
+    pub fault: ObjectError,
 }
 
 /// Displayed after the object's name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Fault {
+pub enum ObjectError {
     #[error("{0}")]
     Malformed(BadNetwork),
     #[error("not a CIDR of its class's address family")]
@@ -177,14 +177,14 @@ fn is_metas(object: &Object) -> Result<(), ThirdParty> {
 }
 
 /// The prefix of an object of Meta's own.
-fn network(object: &Object) -> Result<Network, Fault> {
+fn network(object: &Object) -> Result<Network, ObjectError> {
     let (class, key) = object.class_and_key();
     let network: Network = key.parse().map_err(|bad| match bad {
-        BadNetwork::Syntax(text) => Fault::Malformed(BadNetwork::Syntax(printable(&text))),
-        bad => Fault::Malformed(bad),
+        BadNetwork::Syntax(text) => ObjectError::Malformed(BadNetwork::Syntax(printable(&text))),
+        bad => ObjectError::Malformed(bad),
     })?;
     if !key.contains('/') || network.address().is_ipv4() != (class == "route") {
-        return Err(Fault::Family);
+        return Err(ObjectError::Family);
     }
     let fault = network.unlikely();
     fault.map_or(Ok(network), Err)
@@ -192,10 +192,10 @@ fn network(object: &Object) -> Result<Network, Fault> {
 
 impl Network {
     /// Why it can't be a prefix that Meta announces.
-    pub fn unlikely(&self) -> Option<Fault> {
+    pub fn unlikely(&self) -> Option<ObjectError> {
         let shortest = if self.address().is_ipv4() { SHORTEST_V4 } else { SHORTEST_V6 };
-        let special = self.special_purpose().map(Fault::Special);
-        special.or_else(|| (self.length() < shortest).then_some(Fault::TooShort { shortest }))
+        let special = self.special_purpose().map(ObjectError::Special);
+        special.or_else(|| (self.length() < shortest).then_some(ObjectError::TooShort { shortest }))
     }
 }
 

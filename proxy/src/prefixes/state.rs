@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-use super::{BadRefresh, Fault, Network, PrefixState, Refresh, Table};
+use super::{BadRefresh, Network, ObjectError, PrefixState, Refresh, Table};
 use crate::access;
 
 const FIRST_LINE: &str = "hookgate prefixes 1";
@@ -33,7 +33,7 @@ pub enum StateFault {
     #[error("line {number} makes no sense: `{line}`")]
     Line { number: usize, line: String },
     #[error("line {number}: {network} can't be one of Meta's prefixes: {fault}")]
-    Network { number: usize, network: Network, fault: Fault },
+    Network { number: usize, network: Network, fault: ObjectError },
     #[error("it breaks off: the last line is not `end {expected}`")]
     Incomplete { expected: usize },
     #[error(transparent)]

@@ -4,7 +4,7 @@ mod refresher;
 mod whois;
 
 pub use refresher::Refresher;
-pub use whois::Unanswered;
+pub use whois::WhoisError;
 
 use std::collections::BTreeSet;
 
@@ -27,7 +27,7 @@ pub struct Refreshed {
 #[derive(Debug, thiserror::Error)]
 pub enum Refused {
     #[error(transparent)]
-    Unanswered(#[from] Unanswered),
+    Whois(#[from] WhoisError),
     #[error(transparent)]
     Answer(#[from] BadAnswer),
     /// `forced`: what an operator may put in force nevertheless.

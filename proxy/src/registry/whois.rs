@@ -24,7 +24,7 @@ const MAX_BYTES: usize = 8 * MIB;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
-pub enum Unanswered {
+pub enum WhoisError {
     #[error(
         "cannot resolve {name}: {error}; [dns] servers are asked, or name an address in [guard] registry"
     )]
@@ -42,11 +42,11 @@ pub enum Unanswered {
 }
 
 /// All that the registry sends, until it closes.
-pub(super) async fn ask(registry: &Registry, dns: &Dns) -> Result<Vec<u8>, Unanswered> {
+pub(super) async fn ask(registry: &Registry, dns: &Dns) -> Result<Vec<u8>, WhoisError> {
     let addresses = match &registry.host {
         RegistryHost::Address(address) => vec![*address],
         RegistryHost::Name(name) => {
-            let unresolved = |error| Unanswered::Name { name: name.clone(), error };
+            let unresolved = |error| WhoisError::Name { name: name.clone(), error };
             interleave(&dns.lookup(name).await.map_err(unresolved)?)
         }
     };
@@ -55,25 +55,25 @@ pub(super) async fn ask(registry: &Registry, dns: &Dns) -> Result<Vec<u8>, Unans
     exchange(connect(&addresses).await?).await
 }
 
-async fn connect(addresses: &[SocketAddr]) -> Result<TcpStream, Unanswered> {
+async fn connect(addresses: &[SocketAddr]) -> Result<TcpStream, WhoisError> {
     let connected = timeout(CONNECT, connect_to_any(addresses)).await;
-    connected.unwrap_or(Err(ConnectError::TimedOut)).map_err(Unanswered::Connect)
+    connected.unwrap_or(Err(ConnectError::TimedOut)).map_err(WhoisError::Connect)
 }
 
-async fn exchange(stream: impl AsyncRead + AsyncWrite + Unpin) -> Result<Vec<u8>, Unanswered> {
-    timeout(ANSWER_TIMEOUT, query_and_answer(stream)).await.unwrap_or(Err(Unanswered::Slow))
+async fn exchange(stream: impl AsyncRead + AsyncWrite + Unpin) -> Result<Vec<u8>, WhoisError> {
+    timeout(ANSWER_TIMEOUT, query_and_answer(stream)).await.unwrap_or(Err(WhoisError::Slow))
 }
 
-async fn query_and_answer(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> Result<Vec<u8>, Unanswered> {
+async fn query_and_answer(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> Result<Vec<u8>, WhoisError> {
     stream.write_all(format!("{QUERY}\r\n").as_bytes()).await?;
     let mut answer = Vec::new();
     loop {
-        let read = timeout(SILENCE, stream.read_buf(&mut answer)).await.map_err(|_| Unanswered::Silence)?;
+        let read = timeout(SILENCE, stream.read_buf(&mut answer)).await.map_err(|_| WhoisError::Silence)?;
         if read? == 0 {
             return Ok(answer);
         }
         if answer.len() > MAX_BYTES {
-            return Err(Unanswered::Endless);
+            return Err(WhoisError::Endless);
         }
     }
 }
@@ -88,7 +88,7 @@ mod tests {
     /// The client's outcome and how long it took, against a server that got its query.
     async fn against<F: Future<Output = ()>>(
         server: impl FnOnce(DuplexStream) -> F,
-    ) -> (Result<Vec<u8>, Unanswered>, Duration) {
+    ) -> (Result<Vec<u8>, WhoisError>, Duration) {
         let (ours, mut theirs) = duplex(64 * 1024);
         let begun = Instant::now();
         let serve = async {
@@ -123,7 +123,7 @@ mod tests {
             drop(stream);
         })
         .await;
-        assert!(matches!(outcome, Err(Unanswered::Silence)), "{outcome:?}");
+        assert!(matches!(outcome, Err(WhoisError::Silence)), "{outcome:?}");
         assert_eq!(took, SILENCE);
     }
 
@@ -135,7 +135,7 @@ mod tests {
             }
         })
         .await;
-        assert!(matches!(outcome, Err(Unanswered::Slow)), "{outcome:?}");
+        assert!(matches!(outcome, Err(WhoisError::Slow)), "{outcome:?}");
         assert_eq!(took, ANSWER_TIMEOUT);
     }
 
@@ -143,6 +143,6 @@ mod tests {
     async fn an_answer_without_end_is_not_collected() {
         let (outcome, _) =
             against(|mut stream| async move { while stream.write_all(&[b'%'; 4096]).await.is_ok() {} }).await;
-        assert!(matches!(outcome, Err(Unanswered::Endless)), "{outcome:?}");
+        assert!(matches!(outcome, Err(WhoisError::Endless)), "{outcome:?}");
     }
 }

@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_are_added_up_and_what_nobody_counts_stays_uncounted() {
+    fn rows_are_added_up_and_uncounted_fields_stay_absent() {
         let row = |syns, handshakes, last_seen: &str, requests| Counts {
             syns,
             handshakes,

@@ -31,7 +31,7 @@ pub struct Challenges {
 
 /// What an HTTP request asks of the challenges.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Asked {
+pub enum ChallengeFile {
     Nothing,
     /// An unknown challenge.
     Unknown,
@@ -67,23 +67,24 @@ impl Challenges {
     }
 
     /// What an HTTP request for `path` asks.
-    pub fn asked(&self, path: &[u8]) -> Asked {
+    pub fn asked(&self, path: &[u8]) -> ChallengeFile {
         let name = path.strip_prefix(b"/").and_then(|path| path.strip_prefix(FOLDER.as_bytes()));
-        let Some(name) = name else { return Asked::Nothing };
+        let Some(name) = name else { return ChallengeFile::Nothing };
         let token = std::str::from_utf8(name).ok().filter(|name| is_token(name));
-        let Some(token) = token else { return Asked::Unknown };
+        let Some(token) = token else { return ChallengeFile::Unknown };
         let own = self.texts.read().unwrap_or_else(PoisonError::into_inner).get(token).cloned();
         let theirs = || Some(folder_below(&self.webroot.as_ref()?.0).join(token));
         match own {
-            Some(own) => Asked::Answered(own.into_bytes()),
-            None => theirs().map_or(Asked::Unknown, Asked::Kept),
+            Some(own) => ChallengeFile::Answered(own.into_bytes()),
+            None => theirs().map_or(ChallengeFile::Unknown, ChallengeFile::Kept),
         }
     }
 
     /// The content of a file of the webroot. May block.
-    pub fn read(&self, path: &Path) -> Asked {
+    pub fn read(&self, path: &Path) -> ChallengeFile {
         let text = self.webroot.as_ref().and_then(|(_, access)| access.read(path).ok());
-        text.filter(|text| text.len() <= MAX_ANSWER_BYTES).map_or(Asked::Unknown, Asked::Answered)
+        text.filter(|text| text.len() <= MAX_ANSWER_BYTES)
+            .map_or(ChallengeFile::Unknown, ChallengeFile::Answered)
     }
 
     pub(super) fn certificate(&self, name: &str) -> Option<Arc<CertifiedKey>> {
@@ -138,22 +139,22 @@ mod tests {
         challenges.set_text("own", "own.thumbprint");
         let asked =
             |name: &str| match challenges.asked(format!("/.well-known/acme-challenge/{name}").as_bytes()) {
-                Asked::Kept(path) => {
+                ChallengeFile::Kept(path) => {
                     assert!(is_answer(&path, &folder));
                     challenges.read(&path)
                 }
                 asked => asked,
             };
-        assert_eq!(asked("own"), Asked::Answered(b"own.thumbprint".to_vec()));
-        assert_eq!(asked("of-certbot_1"), Asked::Answered(b"theirs".to_vec()));
+        assert_eq!(asked("own"), ChallengeFile::Answered(b"own.thumbprint".to_vec()));
+        assert_eq!(asked("of-certbot_1"), ChallengeFile::Answered(b"theirs".to_vec()));
         for name in ["", "none", "large", "folder", "../secret", "..%2fsecret", "own?", "own/", "é"] {
-            assert_eq!(asked(name), Asked::Unknown, "{name}");
+            assert_eq!(asked(name), ChallengeFile::Unknown, "{name}");
         }
         // It has no other end.
-        assert_eq!(asked("pipe"), Asked::Unknown);
-        assert_eq!(challenges.asked(b"/up.example/x"), Asked::Nothing);
+        assert_eq!(asked("pipe"), ChallengeFile::Unknown);
+        assert_eq!(challenges.asked(b"/up.example/x"), ChallengeFile::Nothing);
         challenges.clear();
-        assert_eq!(asked("own"), Asked::Unknown);
+        assert_eq!(asked("own"), ChallengeFile::Unknown);
         for other in ["of-certbot_1", "../x/of-certbot_1", "folder/of-certbot_1", ".."] {
             assert!(!is_answer(&folder.join(other), &folder), "{other}");
         }

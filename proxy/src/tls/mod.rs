@@ -16,7 +16,7 @@ mod server_auth;
 pub use algorithm::KeyKind;
 pub use certificate::{BadCertificate, Certificate};
 pub use chain::{Fingerprint, Link, chain, fingerprint, listed};
-pub use challenges::{ACME_TLS, Asked, Challenges, is_answer};
+pub use challenges::{ACME_TLS, ChallengeFile, Challenges, is_answer};
 pub use client_auth::{ClientAuthority, VerifiedClient};
 pub use fault::{HandshakeFault, fault};
 pub use pem::{BadBlock, BadPem, certificates};

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::access::Access;
 pub use blocks::BadBlock;
-use blocks::{Block, Fault, blocks};
+use blocks::{Block, PemError, blocks};
 
 /// A PEM file that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -110,7 +110,7 @@ fn plain(block: &Block<'_>, label: &[u8]) -> Zeroizing<Vec<u8>> {
 }
 
 fn not_base64(block: &Block<'_>) -> BadBlock {
-    BadBlock { line: block.line, fault: Fault::NotBase64 }
+    BadBlock { line: block.line, fault: PemError::NotBase64 }
 }
 
 fn read(path: &Path, access: &dyn Access) -> Result<Vec<u8>, BadPem> {

@@ -10,20 +10,20 @@ use super::{Certificate, Challenges};
 /// served.
 #[derive(Debug)]
 pub struct Resolver {
-    offered: RwLock<Offered>,
+    offered: RwLock<OfferedCertificates>,
     /// Where authorities ask in TLS.
     challenges: Option<Arc<Challenges>>,
 }
 
 /// Those from files first: the first is for clients that name no server, or one that none covers.
 #[derive(Debug, Default)]
-struct Offered {
+struct OfferedCertificates {
     from_files: Vec<Arc<Certificate>>,
     automatic: Option<Arc<Certificate>>,
     all: Arc<[Arc<Certificate>]>,
 }
 
-impl Offered {
+impl OfferedCertificates {
     fn gather(&mut self) {
         self.all = self.from_files.iter().chain(&self.automatic).cloned().collect();
     }

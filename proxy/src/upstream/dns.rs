@@ -23,7 +23,7 @@ use super::ConnectError;
 use crate::access::Access;
 use crate::config::{self, DnsServer, DnsServers};
 use routes::Family;
-use server::{Records, Unanswered};
+use server::{QueryError, Records};
 use servers::Servers;
 
 pub use servers::DnsState;
@@ -155,7 +155,7 @@ impl Dns {
         match (v6, v4) {
             (Ok(v6), Ok(v4)) => Ok([with_ttl(v6), with_ttl(v4)].concat()),
             (Ok(some), Err(_)) | (Err(_), Ok(some)) => Ok(with_ttl(some)),
-            (Err(Unanswered::No(..)), Err(other)) => Err(other.into()),
+            (Err(QueryError::No(..)), Err(other)) => Err(other.into()),
             (Err(first), Err(_)) => Err(first.into()),
         }
     }
@@ -191,7 +191,7 @@ impl Dns {
         };
         match (found, stale) {
             (Ok(Records { addresses, ttl }), _) => kept(ttl, Ok(addresses.into())),
-            (Err(no @ Unanswered::No(_, ttl)), _) => kept(ttl, Err(no.into())),
+            (Err(no @ QueryError::No(_, ttl)), _) => kept(ttl, Err(no.into())),
             (Err(_), Some((addresses, until))) => {
                 let expires = (now + STALE_TTL).min(until);
                 Answer { outcome: Ok(addresses), expires, stale_until: until }
@@ -201,7 +201,7 @@ impl Dns {
     }
 
     /// Asks for both families at once; one that answers waits only a moment for the other.
-    async fn query(&self, name: &str, deadline: Instant) -> Result<Records, Unanswered<String>> {
+    async fn query(&self, name: &str, deadline: Instant) -> Result<Records, QueryError<String>> {
         let name = absolute_name(name)?;
         let mut v6 = std::pin::pin!(self.ask(&name, Family::V6, deadline));
         let mut v4 = std::pin::pin!(self.ask(&name, Family::V4, deadline));
@@ -220,7 +220,7 @@ impl Dns {
                 some.addresses.extend(more.addresses);
                 Ok(Records { ttl: some.ttl.min(more.ttl), ..some })
             }
-            (Ok(whole), Some(Err(Unanswered::No(..)))) | (Err(Unanswered::No(..)), Some(Ok(whole))) => {
+            (Ok(whole), Some(Err(QueryError::No(..)))) | (Err(QueryError::No(..)), Some(Ok(whole))) => {
                 Ok(whole)
             }
             (Ok(part), _) | (Err(_), Some(Ok(part))) => {
@@ -228,7 +228,7 @@ impl Dns {
                 Ok(Records { ttl: part.ttl.min(longest), ..part })
             }
             // A plain "no" says less than a failure: the other family may well have addresses.
-            (Err(Unanswered::No(..)), Some(Err(other))) => Err(other),
+            (Err(QueryError::No(..)), Some(Err(other))) => Err(other),
             (Err(first), _) => Err(first),
         }
     }
@@ -238,7 +238,7 @@ impl Dns {
         name: &Name,
         family: Family,
         deadline: Instant,
-    ) -> Result<Records, Unanswered<String>> {
+    ) -> Result<Records, QueryError<String>> {
         let (kind, loopback) = match family {
             Family::V4 => (RecordType::A, Ipv4Addr::LOCALHOST.into()),
             Family::V6 => (RecordType::AAAA, Ipv6Addr::LOCALHOST.into()),
@@ -252,9 +252,9 @@ impl Dns {
 }
 
 /// With the final dot the name is absolute.
-fn absolute_name(name: &str) -> Result<Name, Unanswered<String>> {
+fn absolute_name(name: &str) -> Result<Name, QueryError<String>> {
     let absolute = Name::from_utf8(format!("{name}."));
-    absolute.map_err(|error: ProtoError| Unanswered::Failure(format!("{name} can't be asked for: {error}")))
+    absolute.map_err(|error: ProtoError| QueryError::Failure(format!("{name} can't be asked for: {error}")))
 }
 
 /// How long the other family is waited for once `family` has answered.
@@ -264,13 +264,13 @@ fn second_family_delay(family: Family) -> Duration {
     if is_useless { Duration::MAX } else { RESOLUTION_DELAY }
 }
 
-impl From<Unanswered<String>> for ConnectError {
-    fn from(why: Unanswered<String>) -> Self {
+impl From<QueryError<String>> for ConnectError {
+    fn from(why: QueryError<String>) -> Self {
         match why {
-            Unanswered::No(why, _) => Self::NoName(why),
-            Unanswered::Failure(why) => Self::Dns(why),
-            Unanswered::Unreachable(why) => Self::NoDns(why),
-            Unanswered::Silence(others) => Self::DnsTimeout(others),
+            QueryError::No(why, _) => Self::NoName(why),
+            QueryError::Failure(why) => Self::Dns(why),
+            QueryError::Unreachable(why) => Self::NoDns(why),
+            QueryError::Silence(others) => Self::DnsTimeout(others),
         }
     }
 }

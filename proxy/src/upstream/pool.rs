@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn whoever_waits_for_a_dial_in_vain_dials() {
+    async fn a_request_that_waits_in_vain_dials() {
         let (pool, ([a, b], dns)) = (Pool::default(), upstreams());
         let wanted = |upstream| Wanted { upstream, dns: &dns, is_repeatable: true };
         let dials = dials(&pool, wanted(&a)).await;
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_end_of_a_dial_lets_one_go_on() {
+    async fn the_end_of_a_dial_permits_another() {
         let (pool, ([a, _], dns)) = (Pool::default(), upstreams());
         let wanted = Wanted { upstream: &a, dns: &dns, is_repeatable: true };
         let mut dials = dials(&pool, wanted).await;

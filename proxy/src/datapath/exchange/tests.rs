@@ -211,7 +211,7 @@ async fn a_client_that_stalls_within_its_body_is_told_after_body_idle() {
         for sent in 0..body.sent.len() {
             let (outcome, elapsed) = stalled(&body, sent, 0, true, [AMPLE; 2]).await;
             assert!(
-                matches!(outcome, Err(ExchangeError::Unanswered(Failure::ClientTimeout))),
+                matches!(outcome, Err(ExchangeError::BeforeResponse(Failure::ClientTimeout))),
                 "{sent}: {outcome:?}"
             );
             assert!(is_about(elapsed, TIMEOUTS.body_idle), "{sent}: {elapsed:?}");
@@ -226,7 +226,7 @@ async fn an_upstream_that_stalls_is_given_up_in_its_head_and_cut_in_its_body() {
             let (outcome, elapsed) = stalled(&body, body.sent.len(), sent, true, [AMPLE; 2]).await;
             let limit = if sent < RESPONSE_HEAD.len() {
                 assert!(
-                    matches!(outcome, Err(ExchangeError::Unanswered(Failure::ResponseTimeout))),
+                    matches!(outcome, Err(ExchangeError::BeforeResponse(Failure::ResponseTimeout))),
                     "{sent}: {outcome:?}"
                 );
                 TIMEOUTS.response
@@ -252,7 +252,7 @@ async fn a_peer_that_takes_nothing_is_left_after_body_idle() {
 
         let (outcome, elapsed) = stalled(&body, body.sent.len(), 0, true, [AMPLE, 8]).await;
         let failure = Failure::ResponseTimeout;
-        assert!(matches!(outcome, Err(ExchangeError::Unanswered(why)) if why == failure), "{outcome:?}");
+        assert!(matches!(outcome, Err(ExchangeError::BeforeResponse(why)) if why == failure), "{outcome:?}");
         assert!(is_about(elapsed, TIMEOUTS.body_idle), "{elapsed:?}");
     }
 }
@@ -275,7 +275,7 @@ async fn a_peer_that_ends_early_is_told_apart_by_how_far_it_came() {
             let (outcome, elapsed) = stalled(&body, body.sent.len(), sent, false, [AMPLE; 2]).await;
             let is_right = match &outcome {
                 Err(ExchangeError::UpstreamGone(Failure::ConnectionTerminated)) => sent == 0,
-                Err(ExchangeError::Unanswered(Failure::ResponseIncomplete)) => {
+                Err(ExchangeError::BeforeResponse(Failure::ResponseIncomplete)) => {
                     // With a head alone, nothing was written yet that would have to be cut.
                     (1..=RESPONSE_HEAD.len()).contains(&sent)
                 }
@@ -290,7 +290,7 @@ async fn a_peer_that_ends_early_is_told_apart_by_how_far_it_came() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_waits_for_it_is_told_to_go_on() {
+async fn a_client_that_expects_it_gets_a_continue() {
     let surroundings = Surroundings::new();
     let body = &bodies()[1];
     let ((mut client, client_inside), (mut upstream, upstream_inside)) = (duplex(AMPLE), duplex(AMPLE));
@@ -324,7 +324,7 @@ async fn as_many_interim_responses_pass_as_may_and_no_more() {
         let (outcome, response) = tokio::join!(exchange, read_all(client));
         match outcome {
             Ok(_) => assert!(pass && response.starts_with(&INTERIM.repeat(count)), "{count}"),
-            Err(ExchangeError::Unanswered(Failure::BadResponse(_))) => assert!(!pass, "{count}"),
+            Err(ExchangeError::BeforeResponse(Failure::BadResponse(_))) => assert!(!pass, "{count}"),
             Err(error) => panic!("{count}: {error:?}"),
         }
     }

@@ -11,7 +11,7 @@ const MAX_WARNINGS: u8 = 4;
 const MAX_KEY_UPDATES: u8 = 32;
 
 /// A peer's fault, and what it is told.
-pub type Fault = (AlertDescription, Error);
+pub type ControlError = (AlertDescription, Error);
 
 /// Which end of a session this is, and of which version: what may come depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +62,7 @@ impl Control {
     }
 
     /// Adds what a record says, or part of it.
-    pub fn add(&mut self, content_type: ContentType, bytes: &[u8]) -> Result<(), Fault> {
+    pub fn add(&mut self, content_type: ContentType, bytes: &[u8]) -> Result<(), ControlError> {
         let is_alert = match content_type {
             ContentType::Alert => true,
             ContentType::Handshake => false,
@@ -77,7 +77,7 @@ impl Control {
     }
 
     /// Takes the next whole message out.
-    fn next(&mut self) -> Result<Option<Message>, Fault> {
+    fn next(&mut self) -> Result<Option<Message>, ControlError> {
         match self.bytes[..] {
             [level, description, ..] if self.is_alert => {
                 self.bytes.drain(..2);
@@ -110,7 +110,7 @@ impl Control {
     }
 
     /// Takes the next whole message out, and says what it asks of a session in this role.
-    pub fn next_demand(&mut self, role: Role) -> Result<Option<Demand>, Fault> {
+    pub fn next_demand(&mut self, role: Role) -> Result<Option<Demand>, ControlError> {
         let demand = match self.next()? {
             None => return Ok(None),
             Some(Message::Alert { is_warning, description }) => self.alert(role, is_warning, description)?,
@@ -124,7 +124,7 @@ impl Control {
         role: Role,
         is_warning: bool,
         description: AlertDescription,
-    ) -> Result<Demand, Fault> {
+    ) -> Result<Demand, ControlError> {
         match description {
             AlertDescription::CloseNotify => Ok(Demand::End),
             // RFC 8446 §6: all but this one end the connection, whatever their level.
@@ -134,7 +134,12 @@ impl Control {
         }
     }
 
-    fn handshake(&mut self, role: Role, kind: HandshakeType, payload: Vec<u8>) -> Result<Demand, Fault> {
+    fn handshake(
+        &mut self,
+        role: Role,
+        kind: HandshakeType,
+        payload: Vec<u8>,
+    ) -> Result<Demand, ControlError> {
         match (role.is_tls13, kind) {
             (true, HandshakeType::NewSessionTicket) if role.is_client => Ok(Demand::Ticket(payload)),
             (true, HandshakeType::KeyUpdate) => self.key_update(&payload),
@@ -146,7 +151,7 @@ impl Control {
     }
 
     /// RFC 8446 §4.6.3. What follows in the same record was encrypted with the former keys.
-    fn key_update(&mut self, payload: &[u8]) -> Result<Demand, Fault> {
+    fn key_update(&mut self, payload: &[u8]) -> Result<Demand, ControlError> {
         let is_requested = match payload {
             [0] => false,
             [1] => true,
@@ -169,7 +174,7 @@ impl Control {
     }
 
     /// One more that is ignored, or declined.
-    fn warned(&mut self, demand: Demand) -> Result<Demand, Fault> {
+    fn warned(&mut self, demand: Demand) -> Result<Demand, ControlError> {
         self.warnings += 1;
         if self.warnings <= MAX_WARNINGS {
             return Ok(demand);
@@ -179,13 +184,13 @@ impl Control {
 }
 
 /// Nothing of this kind may come here.
-pub fn unexpected(got_type: ContentType) -> Fault {
+pub fn unexpected(got_type: ContentType) -> ControlError {
     let expect_types = vec![ContentType::ApplicationData, ContentType::Alert, ContentType::Handshake];
     (AlertDescription::UnexpectedMessage, Error::InappropriateMessage { expect_types, got_type })
 }
 
 /// The same of a handshake message.
-fn unexpected_message(got_type: HandshakeType) -> Fault {
+fn unexpected_message(got_type: HandshakeType) -> ControlError {
     let error = Error::InappropriateHandshakeMessage { expect_types: Vec::new(), got_type };
     (AlertDescription::UnexpectedMessage, error)
 }

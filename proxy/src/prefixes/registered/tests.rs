@@ -49,21 +49,22 @@ fn answers_as_data() {
     }
 }
 
-const WHOLE: &str = "% IRRd\n\nroute: 157.240.0.0/17\norigin: AS32934\nmnt-by: MAINT-AS32934\nsource: RADB\n\n\
+const COMPLETE_ANSWER: &str = "% IRRd\n\nroute: 157.240.0.0/17\norigin: AS32934\nmnt-by: MAINT-AS32934\nsource: RADB\n\n\
                      route6: 2a03:2880::/32\norigin: as32934\nmnt-by: META-MNT\nsource: ripe\n\n\n";
 
 #[test]
 fn an_answer_that_breaks_off_within_an_object_is_refused() {
-    assert_eq!(read(WHOLE).unwrap().networks.len(), 2);
+    assert_eq!(read(COMPLETE_ANSWER).unwrap().networks.len(), 2);
     assert_eq!(read(""), Err(BadAnswer::Nothing { left_out: Vec::new() }));
-    let objects = WHOLE.match_indices("route").filter(|(at, _)| WHOLE[..*at].ends_with("\n\n"));
+    let objects =
+        COMPLETE_ANSWER.match_indices("route").filter(|(at, _)| COMPLETE_ANSWER[..*at].ends_with("\n\n"));
     for (begin, _) in objects {
-        let end = begin + WHOLE[begin..].find("\n\n").unwrap();
+        let end = begin + COMPLETE_ANSWER[begin..].find("\n\n").unwrap();
         for length in begin + 1..=end {
-            assert_eq!(read(&WHOLE[..length]), Err(BadAnswer::Truncated), "{length} bytes");
+            assert_eq!(read(&COMPLETE_ANSWER[..length]), Err(BadAnswer::Truncated), "{length} bytes");
         }
         for length in [end + 1, end + 2] {
-            assert!(read(&WHOLE[..length]).is_ok(), "{length} bytes: the last object is whole");
+            assert!(read(&COMPLETE_ANSWER[..length]).is_ok(), "{length} bytes: the last object is whole");
         }
     }
 }
@@ -81,10 +82,11 @@ fn what_was_found_elsewhere_is_checked_again() {
 
 #[test]
 fn line_ends_of_either_kind_and_bytes_of_any() {
-    let with_crlf = WHOLE.replace('\n', "\r\n");
-    assert_eq!(read(&with_crlf), read(WHOLE));
+    let with_crlf = COMPLETE_ANSWER.replace('\n', "\r\n");
+    assert_eq!(read(&with_crlf), read(COMPLETE_ANSWER));
     assert_eq!(read(&with_crlf[..with_crlf.len() - 6]), Err(BadAnswer::Truncated));
-    let latin_1 = [&WHOLE.as_bytes()[..WHOLE.len() - 2], b"descr: Dubl\xedn\n\n\n"].concat();
+    let latin_1 =
+        [&COMPLETE_ANSWER.as_bytes()[..COMPLETE_ANSWER.len() - 2], b"descr: Dubl\xedn\n\n\n"].concat();
     assert_eq!(Registered::read(&latin_1).unwrap().networks.len(), 2);
 }
 

@@ -230,7 +230,7 @@ impl Serve<ReadPrefixList> for Supervisor {
             self.log.note(&format!("prefixes: the configured list stands without the last refresh: {bad}"));
         }
         if let (Some(guard), Some(_), false) = (&allowed.guard, &self.guard.pin, self.guard.may_lock_out) {
-            guard::ensure_nobody_is_locked_out(guard, &standing.table())?;
+            guard::ensure_none_locked_out(guard, &standing.table())?;
         }
         self.next_list = Some((allowed.prefixes.clone(), configured));
         Ok(standing.into())

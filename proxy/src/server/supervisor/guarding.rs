@@ -79,7 +79,7 @@ impl SupervisedGuard {
         absence: Absence,
     ) -> anyhow::Result<guard::Attached> {
         if !self.may_lock_out {
-            guard::ensure_nobody_is_locked_out(guard, table)?;
+            guard::ensure_none_locked_out(guard, table)?;
         }
         guard::start(guard, table, absence).map_err(|error| match error {
             guard::Error::NotPermitted if takeover::is_by_predecessor() => anyhow!(

@@ -65,33 +65,33 @@ pub(super) fn watchdog() -> Option<Duration> {
 
 /// All is well.
 pub(super) fn alive(log: &Log) {
-    tell(&[NotifyState::Watchdog], log);
+    notify(&[NotifyState::Watchdog], log);
 }
 
 /// The proxy serves.
 pub(super) fn ready(log: &Log) {
-    tell(&[NotifyState::Ready], log);
+    notify(&[NotifyState::Ready], log);
 }
 
 /// Another configuration is being read; [`ready`] follows.
 pub(super) fn reloading(log: &Log) {
     match NotifyState::monotonic_usec_now() {
-        Ok(now) => tell(&[NotifyState::Reloading, now], log),
+        Ok(now) => notify(&[NotifyState::Reloading, now], log),
         Err(error) => log.note(&format!("cannot tell the time to the service manager: {error}")),
     }
 }
 
 /// The proxy drains.
 pub(super) fn stopping(log: &Log) {
-    tell(&[NotifyState::Stopping], log);
+    notify(&[NotifyState::Stopping], log);
 }
 
 /// The service is another process from now on.
 pub(super) fn replaced_by(pid: u32, log: &Log) {
-    tell(&[NotifyState::MainPid(pid)], log);
+    notify(&[NotifyState::MainPid(pid)], log);
 }
 
-fn tell(states: &[NotifyState<'_>], log: &Log) {
+fn notify(states: &[NotifyState<'_>], log: &Log) {
     if let Err(error) = sd_notify::notify(states) {
         log.note(&format!("cannot tell the service manager ($NOTIFY_SOCKET): {error}"));
     }

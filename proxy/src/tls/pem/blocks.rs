@@ -28,11 +28,11 @@ pub(super) struct Block<'t> {
 pub struct BadBlock {
     /// From 1.
     pub line: usize,
-    pub fault: Fault,
+    pub fault: PemError,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum PemError {
     Unended,
     Unbegun,
     EndsAsAnother,
@@ -48,14 +48,14 @@ impl fmt::Display for BadBlock {
         let Self { line, fault } = self;
         write!(f, "line {line}: ")?;
         f.write_str(match fault {
-            Fault::Unended => "the block that begins here does not end",
-            Fault::Unbegun => "a block ends here that has not begun",
-            Fault::EndsAsAnother => "the block that ends here began with another name",
-            Fault::RunTogether => "one block ends and another begins: break the line between them",
-            Fault::NotAtStart => "something stands before the dashes: remove it, spaces too",
-            Fault::Dashes => "a block begins and ends with five dashes on each side of its name, as in -----BEGIN CERTIFICATE-----",
-            Fault::NotBase64 => "the block that begins here is not base64",
-            Fault::Utf16 => "the text is UTF-16: save it as UTF-8",
+            PemError::Unended => "the block that begins here does not end",
+            PemError::Unbegun => "a block ends here that has not begun",
+            PemError::EndsAsAnother => "the block that ends here began with another name",
+            PemError::RunTogether => "one block ends and another begins: break the line between them",
+            PemError::NotAtStart => "something stands before the dashes: remove it, spaces too",
+            PemError::Dashes => "a block begins and ends with five dashes on each side of its name, as in -----BEGIN CERTIFICATE-----",
+            PemError::NotBase64 => "the block that begins here is not base64",
+            PemError::Utf16 => "the text is UTF-16: save it as UTF-8",
         })
     }
 }
@@ -68,7 +68,7 @@ enum Marker<'t> {
 /// All blocks, in order.
 pub(super) fn blocks(text: &[u8]) -> Result<Vec<Block<'_>>, BadBlock> {
     if text.starts_with(b"\xff\xfe") || text.starts_with(b"\xfe\xff") {
-        return Err(BadBlock { line: 1, fault: Fault::Utf16 });
+        return Err(BadBlock { line: 1, fault: PemError::Utf16 });
     }
     let mut blocks = Vec::new();
     let mut open: Option<OpenBlock<'_>> = None;
@@ -77,7 +77,7 @@ pub(super) fn blocks(text: &[u8]) -> Result<Vec<Block<'_>>, BadBlock> {
         open = match (open.take(), found) {
             (None, None) => None,
             (None, Some(Marker::Begin(label))) => Some(OpenBlock::new(label, line)),
-            (None, Some(Marker::End(_))) => return Err(BadBlock { line, fault: Fault::Unbegun }),
+            (None, Some(Marker::End(_))) => return Err(BadBlock { line, fault: PemError::Unbegun }),
             (Some(block), Some(Marker::Begin(_))) => return Err(block.unended()),
             (Some(mut block), None) => {
                 block.add(content);
@@ -87,7 +87,7 @@ pub(super) fn blocks(text: &[u8]) -> Result<Vec<Block<'_>>, BadBlock> {
                 blocks.push(block.block);
                 None
             }
-            (Some(_), Some(Marker::End(_))) => return Err(BadBlock { line, fault: Fault::EndsAsAnother }),
+            (Some(_), Some(Marker::End(_))) => return Err(BadBlock { line, fault: PemError::EndsAsAnother }),
         };
     }
     open.map_or(Ok(blocks), |block| Err(block.unended()))
@@ -128,7 +128,7 @@ impl<'t> OpenBlock<'t> {
     }
 
     fn unended(self) -> BadBlock {
-        BadBlock { line: self.block.line, fault: Fault::Unended }
+        BadBlock { line: self.block.line, fault: PemError::Unended }
     }
 }
 
@@ -148,7 +148,7 @@ fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// The marker in a line, if there is one.
-fn marker(line: &[u8]) -> Result<Option<Marker<'_>>, Fault> {
+fn marker(line: &[u8]) -> Result<Option<Marker<'_>>, PemError> {
     let line = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line).trim_ascii_end();
     let named = |prefix| line.strip_prefix(prefix)?.strip_suffix(DASHES).filter(|label| is_label(label));
     if let Some(label) = named(BEGIN) {
@@ -160,11 +160,11 @@ fn marker(line: &[u8]) -> Result<Option<Marker<'_>>, Fault> {
     let has = |words: &[u8]| memchr::memmem::find(line, words).is_some();
     match line.trim_ascii_start() {
         [b'#', ..] => Ok(None),
-        _ if line.starts_with(END) && has(BEGIN) => Err(Fault::RunTogether),
-        _ if line.starts_with(BEGIN) || line.starts_with(END) => Err(Fault::Dashes),
-        _ if has(BEGIN) || has(END) => Err(Fault::NotAtStart),
+        _ if line.starts_with(END) && has(BEGIN) => Err(PemError::RunTogether),
+        _ if line.starts_with(BEGIN) || line.starts_with(END) => Err(PemError::Dashes),
+        _ if has(BEGIN) || has(END) => Err(PemError::NotAtStart),
         // Too few dashes, or typographic ones.
-        [b'-' | 0x80.., ..] if is_broken_marker(line) => Err(Fault::Dashes),
+        [b'-' | 0x80.., ..] if is_broken_marker(line) => Err(PemError::Dashes),
         _ => Ok(None),
     }
 }
@@ -190,7 +190,7 @@ mod tests {
     /// Label, line and base64.
     type Found = (String, usize, String);
 
-    fn found(text: &str) -> Result<Vec<Found>, (usize, Fault)> {
+    fn found(text: &str) -> Result<Vec<Found>, (usize, PemError)> {
         let words = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
         let blocks = blocks(text.as_bytes()).map_err(|bad| (bad.line, bad.fault))?;
         Ok(blocks.iter().map(|block| (words(block.label), block.line, words(&block.base64))).collect())
@@ -225,21 +225,21 @@ mod tests {
     #[test]
     fn no_block_is_left_out_without_a_word() {
         for (text, line, fault) in [
-            (format!("{}{TWO}", ONE.trim_end()), 4, Fault::RunTogether),
-            (format!("  {ONE}{TWO}"), 1, Fault::NotAtStart),
-            (format!("key-----BEGIN A-----\n{TWO}"), 1, Fault::NotAtStart),
-            (format!("> {ONE}{TWO}"), 1, Fault::NotAtStart),
-            (ONE[..23].to_owned(), 1, Fault::Unended),
-            (format!("{}{TWO}", &ONE[..23]), 1, Fault::Unended),
-            (ONE[18..].to_owned(), 3, Fault::Unbegun),
-            (ONE.replace("END A", "END B"), 4, Fault::EndsAsAnother),
-            (ONE.replace("BEGIN A-----", "BEGIN A----"), 1, Fault::Dashes),
-            (format!("----BEGIN CERTIFICATE-----\n{TWO}"), 1, Fault::Dashes),
-            (format!("——-BEGIN CERTIFICATE——-\n{TWO}"), 1, Fault::Dashes),
+            (format!("{}{TWO}", ONE.trim_end()), 4, PemError::RunTogether),
+            (format!("  {ONE}{TWO}"), 1, PemError::NotAtStart),
+            (format!("key-----BEGIN A-----\n{TWO}"), 1, PemError::NotAtStart),
+            (format!("> {ONE}{TWO}"), 1, PemError::NotAtStart),
+            (ONE[..23].to_owned(), 1, PemError::Unended),
+            (format!("{}{TWO}", &ONE[..23]), 1, PemError::Unended),
+            (ONE[18..].to_owned(), 3, PemError::Unbegun),
+            (ONE.replace("END A", "END B"), 4, PemError::EndsAsAnother),
+            (ONE.replace("BEGIN A-----", "BEGIN A----"), 1, PemError::Dashes),
+            (format!("----BEGIN CERTIFICATE-----\n{TWO}"), 1, PemError::Dashes),
+            (format!("——-BEGIN CERTIFICATE——-\n{TWO}"), 1, PemError::Dashes),
         ] {
             assert_eq!(found(&text), Err((line, fault)), "{text}");
         }
-        assert!(matches!(blocks(b"\xff\xfe-\0"), Err(BadBlock { line: 1, fault: Fault::Utf16 })));
+        assert!(matches!(blocks(b"\xff\xfe-\0"), Err(BadBlock { line: 1, fault: PemError::Utf16 })));
     }
 
     #[test]

@@ -41,7 +41,7 @@ pub(super) struct Records {
 
 /// Why one server, or all of them, gave no address. `U`: why no packet could be sent.
 #[derive(Clone, Debug)]
-pub(super) enum Unanswered<U> {
+pub(super) enum QueryError<U> {
     /// There is none; how long that is valid.
     No(String, Duration),
     /// An error code, or a malformed answer.
@@ -63,7 +63,7 @@ impl Server {
         &self,
         name: &Name,
         family: RecordType,
-    ) -> Result<Records, Unanswered<SendError>> {
+    ) -> Result<Records, QueryError<SendError>> {
         let (mut name, mut ttl) = (name.clone(), u32::MAX);
         let mut aliases = 0;
         loop {
@@ -74,7 +74,7 @@ impl Server {
                 if aliases > MAX_ALIASES {
                     let server = &self.written;
                     let text = format!("{server} leads from alias to alias, more than {MAX_ALIASES} times");
-                    return Err(Unanswered::Failure(text));
+                    return Err(QueryError::Failure(text));
                 }
                 (name, ttl) = (target, ttl.min(alias_ttl));
             }
@@ -142,26 +142,26 @@ impl Server {
         connection.send(request).first_answer().await
     }
 
-    fn unanswered(&self, error: NetError) -> Unanswered<SendError> {
+    fn unanswered(&self, error: NetError) -> QueryError<SendError> {
         let server = &self.written;
         match error {
-            NetError::Timeout => Unanswered::Silence(None),
+            NetError::Timeout => QueryError::Silence(None),
             NetError::Dns(DnsError::NoRecordsFound(found)) => self.no_records(&found),
             NetError::Dns(DnsError::ResponseCode(code)) => {
-                Unanswered::Failure(format!("{server} says {code}"))
+                QueryError::Failure(format!("{server} says {code}"))
             }
-            NetError::Io(error) => Unanswered::Unreachable(SendError::new(server, &error)),
-            NetError::Truncated => Unanswered::Failure(format!(
+            NetError::Io(error) => QueryError::Unreachable(SendError::new(server, &error)),
+            NetError::Truncated => QueryError::Failure(format!(
                 "the answer of {server} is too long for UDP, and TCP to it fails: is that open from here?"
             )),
-            error => Unanswered::Failure(format!("{server}: {error}")),
+            error => QueryError::Failure(format!("{server}: {error}")),
         }
     }
 
-    fn no_records(&self, found: &NoRecords) -> Unanswered<SendError> {
+    fn no_records(&self, found: &NoRecords) -> QueryError<SendError> {
         if found.soa.is_none() && found.ns.is_some() {
             let server = &self.written;
-            return Unanswered::Failure(format!("{server} only refers to other servers: it is no resolver"));
+            return QueryError::Failure(format!("{server} only refers to other servers: it is no resolver"));
         }
         negative_answer(found.response_code, found.negative_ttl)
     }
@@ -173,20 +173,20 @@ impl Records {
     }
 }
 
-impl<U> Unanswered<U> {
+impl<U> QueryError<U> {
     pub(super) fn is_answer(&self) -> bool {
         matches!(self, Self::No(..) | Self::Failure(_))
     }
 }
 
 /// `ttl`: in seconds, from the SOA.
-fn negative_answer(code: ResponseCode, ttl: Option<u32>) -> Unanswered<SendError> {
+fn negative_answer(code: ResponseCode, ttl: Option<u32>) -> QueryError<SendError> {
     let why = match code {
         ResponseCode::NoError => "the name has no address".into(),
         code => format!("the DNS says {code}"),
     };
     let ttl = ttl.map_or(NEGATIVE_TTL, |ttl| Duration::from_secs(ttl.into()));
-    Unanswered::No(why, ttl.min(MAX_NEGATIVE_TTL))
+    QueryError::No(why, ttl.min(MAX_NEGATIVE_TTL))
 }
 
 /// The name that `name` is an alias of.

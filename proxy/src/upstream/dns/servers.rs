@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Dns;
 use super::routes::{self, SendError};
-use super::server::{Records, Server, Unanswered};
+use super::server::{QueryError, Records, Server};
 use crate::config::DnsServer;
 use crate::observe::clock;
 
@@ -26,11 +26,11 @@ const TRIES: usize = 2;
 /// What is known of the servers as such, whatever they answer.
 pub(super) struct Servers {
     servers: Vec<Arc<Server>>,
-    heard: Mutex<Heard>,
+    heard: Mutex<LatestAnswer>,
 }
 
 #[derive(Debug, Default)]
-struct Heard {
+struct LatestAnswer {
     /// The last answer of any of them.
     answer: Option<(Instant, Timestamp)>,
     /// Since when none of them answers.
@@ -100,7 +100,7 @@ impl Servers {
         name: &Name,
         family: RecordType,
         mut deadline: Instant,
-    ) -> Result<Records, Unanswered<String>> {
+    ) -> Result<Records, QueryError<String>> {
         let mut asking = JoinSet::new();
         for (index, server) in self.servers.iter().enumerate() {
             let (server, name) = (Arc::clone(server), name.clone());
@@ -110,19 +110,19 @@ impl Servers {
         // A task that panicked was reported; its server counts as silent.
         while let Ok(Some(ended)) = timeout_at(deadline, asking.join_next()).await {
             let Ok((index, outcome)) = ended else { continue };
-            let is_answer = outcome.as_ref().map_or_else(Unanswered::is_answer, |_| true);
+            let is_answer = outcome.as_ref().map_or_else(QueryError::is_answer, |_| true);
             if is_answer {
                 self.heard().note_answer();
             }
             match outcome {
                 Ok(records) => return Ok(records),
-                Err(Unanswered::No(why, ttl)) => return Err(Unanswered::No(why, ttl)),
-                Err(Unanswered::Failure(why)) => {
+                Err(QueryError::No(why, ttl)) => return Err(QueryError::No(why, ttl)),
+                Err(QueryError::Failure(why)) => {
                     failures.push(why);
                     deadline = deadline.min(Instant::now() + OTHER_SERVERS_LIMIT);
                 }
-                Err(Unanswered::Unreachable(why)) => unreachable.push((index, why)),
-                Err(Unanswered::Silence(_)) => {}
+                Err(QueryError::Unreachable(why)) => unreachable.push((index, why)),
+                Err(QueryError::Silence(_)) => {}
             }
         }
         Err(self.unanswered(&failures, unreachable))
@@ -133,17 +133,17 @@ impl Servers {
         &self,
         failures: &[String],
         mut unreachable: Vec<(usize, SendError)>,
-    ) -> Unanswered<String> {
+    ) -> QueryError<String> {
         if !failures.is_empty() {
-            return Unanswered::Failure(failures.join("; "));
+            return QueryError::Failure(failures.join("; "));
         }
         unreachable.sort_by_key(|(index, _)| *index);
         let servers = unreachable.into_iter().map(|(index, why)| (&*self.servers[index].written, why));
         let servers: Vec<_> = servers.collect();
         if servers.len() == self.servers.len() {
-            return Unanswered::Unreachable(routes::explain_with_remedy(&servers));
+            return QueryError::Unreachable(routes::explain_with_remedy(&servers));
         }
-        Unanswered::Silence((!servers.is_empty()).then(|| routes::explain(&servers)))
+        QueryError::Silence((!servers.is_empty()).then(|| routes::explain(&servers)))
     }
 
     /// Whether any server answers; returns with the first answer.
@@ -162,12 +162,12 @@ impl Servers {
         false
     }
 
-    fn heard(&self) -> MutexGuard<'_, Heard> {
+    fn heard(&self) -> MutexGuard<'_, LatestAnswer> {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Heard {
+impl LatestAnswer {
     fn note_answer(&mut self) {
         self.answer = Some((Instant::now(), clock::now()));
         self.silent_since = None;
@@ -215,12 +215,12 @@ mod tests {
             indices.iter().map(|index| (*index, SendError::Other("refused".into()))).collect::<Vec<_>>()
         };
         let together = servers.unanswered(&["one says SERVFAIL".into()], unreachable(&[1]));
-        assert!(matches!(together, Unanswered::Failure(why) if why == "one says SERVFAIL"));
+        assert!(matches!(together, QueryError::Failure(why) if why == "one says SERVFAIL"));
         let silence = servers.unanswered(&[], unreachable(&[1]));
         assert!(
-            matches!(silence, Unanswered::Silence(Some(why)) if why == "192.0.2.2 can't be asked: refused")
+            matches!(silence, QueryError::Silence(Some(why)) if why == "192.0.2.2 can't be asked: refused")
         );
-        let Unanswered::Unreachable(why) = servers.unanswered(&[], unreachable(&[1, 0])) else {
+        let QueryError::Unreachable(why) = servers.unanswered(&[], unreachable(&[1, 0])) else {
             panic!("no server could be asked")
         };
         let expected = "192.0.2.1 can't be asked: refused; 192.0.2.2 can't be asked: refused; ";

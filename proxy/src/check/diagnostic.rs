@@ -4,7 +4,7 @@ use crate::config::{Key, Severity};
 
 /// Something that is wrong with what a configuration names, or with this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
+pub struct Diagnostic {
     pub severity: Severity,
     /// The setting to blame.
     pub key: Key,
@@ -13,7 +13,7 @@ pub struct Fault {
     pub next: Option<String>,
 }
 
-impl Fault {
+impl Diagnostic {
     pub(super) fn new(severity: Severity, key: Key, text: impl Display, next: impl Display) -> Self {
         Self { severity, key, text: text.to_string(), next: Some(next.to_string()) }
     }
@@ -25,7 +25,7 @@ impl Fault {
 }
 
 /// What is wrong, and what to do; without the key.
-impl Display for Fault {
+impl Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)?;
         self.next.iter().try_for_each(|next| write!(f, ": {next}"))
