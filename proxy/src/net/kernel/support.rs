@@ -11,7 +11,7 @@ use std::time::Duration;
 use rustix::io::ioctl_fionread;
 use rustls::crypto::cipher::{AeadKey, Iv};
 use rustls::{CipherSuite, ConnectionTrafficSecrets, ProtocolVersion};
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Socket, Type};
 use tokio::time::Instant;
 
 use crate::sys::{KeyUse, set_kernel_tls_keys, start_kernel_tls};
@@ -63,7 +63,21 @@ impl From<io::Error> for NoKernelTls {
 }
 
 impl KernelTls {
-    /// Tries it; where the kernel has it as a module, and this process may, the kernel loads it.
+    /// Makes the kernel load it where it is a module. That takes a privilege (`CAP_NET_ADMIN`) which
+    /// the worker does not have: without this, its probe finds none.
+    ///
+    /// Errors: there is none, or no socket to ask with.
+    pub fn load_module() -> Result<(), NoKernelTls> {
+        let unconnected = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        match start_kernel_tls(unconnected.as_fd()).map_err(|error| (error.kind(), error)) {
+            // It looks at the connection when the module is there.
+            Ok(()) | Err((io::ErrorKind::NotConnected, _)) => Ok(()),
+            Err((io::ErrorKind::NotFound, _)) => Err(NoKernelTls::Absent),
+            Err((_, error)) => Err(error.into()),
+        }
+    }
+
+    /// Tries it; where it is a module that is not loaded, and this process may, the kernel loads it.
     ///
     /// Errors: there is none, or no connection over loopback to try it with.
     pub fn probe() -> Result<Self, NoKernelTls> {
@@ -230,6 +244,16 @@ impl fmt::Display for KernelTls {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_module_is_there_or_the_kernel_has_none() {
+        let (loaded, found) = (KernelTls::load_module(), KernelTls::probe());
+        assert_eq!(
+            matches!(loaded, Err(NoKernelTls::Absent)),
+            matches!(found, Err(NoKernelTls::Absent)),
+            "{loaded:?}, {found:?}"
+        );
+    }
 
     #[test]
     fn it_is_found_or_missed_and_nothing_else() {

@@ -28,6 +28,7 @@ pub use takeover::{TakeoverError, inherits_sockets};
 
 use super::ipc::{SupervisorClient, channel};
 use super::{Start, StartError, privileges, worker};
+use crate::net::KernelTls;
 use crate::sys::{ForkResult, fork, give_back_free_memory};
 use state::Supervisor;
 use supervise::{serve_calls, supervise};
@@ -59,6 +60,8 @@ pub fn run(start: Start) -> Result<ExitCode, StartError> {
             Some((predecessor, admin_socket))
         }
     };
+    // Its worker finds out, and tells, whether the kernel has it.
+    let _ = KernelTls::load_module();
     privileges::keep_what_is_needed(&start.config)?;
     let supervisor = Supervisor::new(start, inherited, predecessor, user, admin_group)?;
     give_back_free_memory();
