@@ -10,7 +10,7 @@ use super::client::Client;
 use super::context::{Context, WorkerContext};
 use super::exchange::{ExchangeError, Relayed};
 use super::lifecycle::Lifecycle;
-use super::route::{self, NotForwarded, Plan, Traits};
+use super::route::{self, ClientCertificate, NotForwarded, Plan, Traits};
 use super::scratch::Scratch;
 use super::wait::Wait;
 use super::worker::Worker;
@@ -56,9 +56,12 @@ impl<'c> Connection<'c, '_> {
         Request::new(self.client.sender(), words, &context.log, &context.metrics)
     }
 
-    pub(super) fn has_valid_certificate(&self) -> bool {
-        let in_force = self.context.client_authority.as_ref();
-        self.certificate.as_ref().is_some_and(|certificate| certificate.is_valid(in_force))
+    fn client_certificate(&self) -> ClientCertificate {
+        match &self.certificate {
+            None => ClientCertificate::NotShown,
+            Some(shown) if shown.is_valid(self.context.client_authority.as_ref()) => ClientCertificate::Valid,
+            Some(_) => ClientCertificate::Lapsed,
+        }
     }
 
     /// The stage *route*. `length`: of the head at the front of the buffer, which is used up.
@@ -67,8 +70,8 @@ impl<'c> Connection<'c, '_> {
         let mut scratch = std::mem::take(&mut self.scratch.heads[0]);
         // An answer may have been made in it.
         scratch.clear();
-        let has_certificate = self.has_valid_certificate();
-        let planned = route::plan(head, self.client, has_certificate, &self.context, request, scratch);
+        let certificate = self.client_certificate();
+        let planned = route::plan(head, self.client, certificate, &self.context, request, scratch);
         self.socket.buffer.consume(length);
         planned.map_err(|(not_forwarded, scratch)| {
             self.scratch.heads[0] = scratch;

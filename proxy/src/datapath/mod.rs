@@ -158,10 +158,6 @@ impl Connection<'_, '_> {
                 }
             };
             match next {
-                // The client may show its certificate again on another connection.
-                Next::Persist if self.certificate.is_some() && !self.has_valid_certificate() => {
-                    return answer::close(&mut self.socket).await;
-                }
                 Next::Persist => {
                     idle = Idle::Kept { until: Instant::now() + self.context.timeouts.keepalive };
                     // The next request is there already: without this, over a hundred would go

@@ -28,11 +28,20 @@ pub(super) struct Traits {
     pub(super) framing: Framing,
     pub(super) version: Version,
     pub(super) is_head: bool,
-    /// The client allows another request on its connection.
+    /// The client allows another request on its connection, and so do we.
     pub(super) persists: bool,
     pub(super) expects_continue: bool,
     /// Sending it twice is as good as once (RFC 9110 §9.2.2).
     pub(super) idempotent: bool,
+}
+
+/// A client's certificate, as it stands when a request comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ClientCertificate {
+    NotShown,
+    Valid,
+    /// It was verified, and would not be any more: on another connection, another can be shown.
+    Lapsed,
 }
 
 /// A request that will not be forwarded.
@@ -55,13 +64,12 @@ impl From<Failure> for NoRoute {
     }
 }
 
-/// Reads one whole head and decides. `has_certificate`: the client has shown one, and it was
-/// verified. What is known of the request for the log goes into `request`; `scratch` is memory for
-/// the head that goes out.
+/// Reads one whole head and decides. What is known of the request for the log goes into `request`;
+/// `scratch` is memory for the head that goes out.
 pub(super) fn plan(
     head: &[u8],
     client: &Client,
-    has_certificate: bool,
+    certificate: ClientCertificate,
     context: &Context,
     request: &mut Request<'_>,
     mut scratch: Vec<u8>,
@@ -77,7 +85,7 @@ pub(super) fn plan(
         framing: head.framing,
         version: head.version,
         is_head: head.method == "HEAD",
-        persists: head.persists(),
+        persists: head.persists() && certificate != ClientCertificate::Lapsed,
         expects_continue: head.expects_continue() && head.framing != Framing::Empty,
         idempotent: matches!(head.method, "GET" | "HEAD" | "OPTIONS" | "PUT" | "DELETE"),
     };
@@ -85,7 +93,7 @@ pub(super) fn plan(
         note_hidden_source(client, context);
     }
     request.body(BodyProgress { length: traits.framing.length(), acknowledged: 0 });
-    match route(&head, client, has_certificate, context, request) {
+    match route(&head, client, certificate, context, request) {
         Ok(Route { slot, path, most_body_bytes }) => {
             let added = Added {
                 host: &slot.upstream().name,
@@ -129,7 +137,7 @@ struct Route<'b> {
 fn route<'b>(
     head: &RequestHead<'b>,
     client: &Client,
-    has_certificate: bool,
+    certificate: ClientCertificate,
     context: &Context,
     request: &mut Request<'_>,
 ) -> Result<Route<'b>, NoRoute> {
@@ -145,7 +153,7 @@ fn route<'b>(
     let (segment, path) = target::split(path_and_query).ok_or(Failure::NoUpstreamInPath)?;
     let upstream = context.directory.find(segment).ok_or(Failure::NotAllowed)?;
     request.upstream(&upstream.metrics);
-    if upstream.require_client_cert && !has_certificate {
+    if upstream.require_client_cert && certificate != ClientCertificate::Valid {
         return Err(Failure::NoClientCertificate.into());
     }
     if head.fields.values("via").any(|via| via_names(via, &context.name)) {

@@ -67,12 +67,24 @@ fn neither_a_kept_connection_nor_a_ticket_outlives_a_certificate() -> Result<()>
         let config = showing(&server, Some(&sender), version)?;
         let mut kept = edge.client(&config, NAME)?;
         assert_eq!(status(&mut kept)?, 200);
-        let expired = wait_until(SOON, || Ok(status(&mut kept)? == 403))?;
+        let mut last = None;
+        let expired = wait_until(SOON, || {
+            let response = kept.ask(get("/closed.example/"))?;
+            let is_refused = response.status() == 403;
+            last = Some(response);
+            Ok(is_refused)
+        })?;
         assert!(expired, "{version:?}: the connection outlives the certificate");
-        let mut resumed = edge.client(&config, NAME)?;
-        assert_eq!(status(&mut resumed)?, 403, "{version:?}");
-        let kind = resumed.session().and_then(|session| session.handshake_kind());
-        assert_eq!(kind, Some(HandshakeKind::Resumed), "{version:?}");
+        assert_eq!(last.as_ref().and_then(|last| last.field("connection")), Some("close"), "{version:?}");
+        // No connection is closed whose client was not told so.
+        for (target, expected) in [("/closed.example/", 403), ("/open.example/", 200)] {
+            let mut resumed = edge.client(&config, NAME)?;
+            let response = resumed.ask(get(target))?;
+            let (status, connection) = (response.status(), response.field("connection"));
+            assert_eq!((status, connection), (expected, Some("close")), "{version:?}, {target}");
+            let kind = resumed.session().and_then(|session| session.handshake_kind());
+            assert_eq!(kind, Some(HandshakeKind::Resumed), "{version:?}, {target}");
+        }
     }
     Ok(())
 }
