@@ -114,7 +114,7 @@ impl Cli {
             Command::Upstream(command) => upstream::run(command, &config),
             Command::Probe(options) => probe::run(&options, &config),
             Command::Send(options) => send::run(&options),
-            Command::Import(command) => import::run(&command).map(|()| ExitCode::SUCCESS),
+            Command::Import(command) => import::run(&command),
             Command::Completions(options) => completions::run(&options).map(|()| ExitCode::SUCCESS),
             Command::Man(options) => man::run(&options).map(|()| ExitCode::SUCCESS),
         }

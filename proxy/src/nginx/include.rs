@@ -1,8 +1,9 @@
 //! Files and what they include, as one list of directives.
 
-use std::fs;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+
+use glob::MatchOptions;
 
 use super::syntax::{Directive, SyntaxError, parse};
 use crate::access;
@@ -69,6 +70,10 @@ fn with_includes(
         let pattern =
             directive.arguments.first().filter(|_| directive.name == "include" && at.includes_left > 0);
         let files = pattern.map(|pattern| files(pattern, base)).unwrap_or_default();
+        // nginx takes a pattern that leads to nothing for nothing.
+        if files.is_empty() && pattern.is_some_and(|pattern| is_pattern(pattern)) {
+            continue;
+        }
         if files.is_empty() {
             let inside = At { levels: at.levels + 1, ..at };
             let block =
@@ -90,43 +95,51 @@ fn files(pattern: &str, base: &Path) -> Vec<PathBuf> {
     found.into_iter().find(|files| !files.is_empty()).unwrap_or_default()
 }
 
-/// Wildcards are understood in the last part alone.
+/// What glob(3) finds, in order of the names.
 fn matching(path: &Path) -> Vec<PathBuf> {
-    let (Some(folder), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
-        return Vec::new();
-    };
-    if !name.contains(['*', '?']) {
+    let Some(pattern) = path.to_str() else { return Vec::new() };
+    if !is_pattern(pattern) {
         return if path.is_file() { vec![path.to_owned()] } else { Vec::new() };
     }
-    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
-    let mut files: Vec<PathBuf> = entries
-        .filter_map(Result::ok)
-        .filter(|entry| {
-            entry.file_name().to_str().is_some_and(|entry| is_match(name.as_bytes(), entry.as_bytes()))
-        })
-        .map(|entry| entry.path())
-        .filter(|path| path.is_file())
-        .collect();
-    files.sort();
-    files
+    let options = MatchOptions {
+        case_sensitive: true,
+        require_literal_separator: true,
+        require_literal_leading_dot: true,
+    };
+    let found = glob::glob_with(&as_crate_has_it(pattern), options);
+    let files = found.into_iter().flatten().filter_map(Result::ok);
+    files.filter(|path| path.is_file()).collect()
 }
 
-/// `*` stands for any bytes, `?` for one; a leading dot must be written.
-fn is_match(pattern: &[u8], name: &[u8]) -> bool {
-    fn rest(pattern: &[u8], name: &[u8]) -> bool {
-        match (pattern.split_first(), name.split_first()) {
-            (None, None) => true,
-            (Some((b'*', after)), _) => (0..=name.len()).any(|taken| rest(after, &name[taken..])),
-            (Some((b'?', after)), Some((_, name))) => rest(after, name),
-            (Some((byte, after)), Some((first, name))) => byte == first && rest(after, name),
-            _ => false,
+fn is_pattern(text: &str) -> bool {
+    text.contains(['*', '?', '['])
+}
+
+/// glob(3) knows `[^a]` and escapes, and no `**`.
+fn as_crate_has_it(pattern: &str) -> String {
+    let mut text = String::with_capacity(pattern.len());
+    let mut chars = pattern.chars().peekable();
+    while let Some(c) = chars.next() {
+        match (c, chars.peek().copied()) {
+            ('*', Some('*')) => {}
+            ('[', Some('^')) => {
+                chars.next();
+                text += "[!";
+            }
+            ('\\', Some(escaped)) => {
+                chars.next();
+                text += &glob::Pattern::escape(&escaped.to_string());
+            }
+            (c, _) => text.push(c),
         }
     }
-    (name.first() != Some(&b'.') || pattern.first() == Some(&b'.')) && rest(pattern, name)
+    text
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -157,8 +170,17 @@ mod tests {
             ("*.conf", "a.conf.old", false),
             ("a?.c*", "ab.conf", true),
             ("a?", "a", false),
+            ("server_proxy[.]conf", "server_proxy.conf", true),
+            ("[^a]*", "b", true),
+            ("[!a]*", "a", false),
+            ("a**b", "axb", true),
+            (r"\*", "*", true),
+            (r"\*", "a", false),
+            (&"*a".repeat(40), &"a".repeat(60), true),
         ] {
-            assert_eq!(is_match(pattern.as_bytes(), name.as_bytes()), expected, "{pattern} {name}");
+            let options = MatchOptions { require_literal_leading_dot: true, ..MatchOptions::default() };
+            let matcher = glob::Pattern::new(&as_crate_has_it(pattern)).unwrap();
+            assert_eq!(matcher.matches_with(name, options), expected, "{pattern} {name}");
         }
     }
 }

@@ -1,131 +1,188 @@
-//! Directives that mean the same wherever they stand.
+//! Settings that have a key in hookgate's configuration, each where requests are forwarded.
 
-use super::found::Found;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::Path;
+
+use toml_edit::{Array, Value};
+
+use super::notes::{Group, Notes};
 use super::syntax::Directive;
 use super::values::{bare_ip, size, time};
+use crate::config::{Config, DnsServer};
 
-/// Takes over what `directive` says, or notes why not.
-pub fn take(found: &mut Found, directive: &Directive) {
+/// A section and a key in it.
+pub type Key = (&'static str, &'static str);
+
+/// A value, and what sets it.
+#[derive(Clone, Debug)]
+pub struct Setting<'d> {
+    pub value: Amount,
+    pub directive: &'d Directive,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Amount {
+    Milliseconds(u64),
+    Number(u64),
+    Texts(Vec<String>),
+    File(String),
+    Flag(bool),
+}
+
+pub type Settings<'d> = BTreeMap<Key, Setting<'d>>;
+
+pub const BODY_BYTES: Key = ("limits", "body_bytes");
+/// Of an upstream alone.
+pub const CA: Key = ("upstreams", "ca");
+
+/// What the directives in force set; `base` makes a file's path absolute.
+pub fn settings<'d>(
+    in_force: &BTreeMap<&'d str, Vec<&'d Directive>>,
+    base: &dyn Fn(&str) -> String,
+    notes: &mut Notes,
+) -> Settings<'d> {
+    let mut settings = Settings::new();
+    let is_verified =
+        in_force.get("proxy_ssl_verify").and_then(|all| all.last()).is_some_and(|on| argument(on) == "on");
+    for directive in in_force.values().flatten() {
+        for (key, value) in read(directive, is_verified, base, notes) {
+            match refusal(key, &value) {
+                None => drop(settings.insert(key, Setting { value, directive })),
+                Some(why) => notes.add(Group::Different, directive, format!("[{}] {}: {why}", key.0, key.1)),
+            }
+        }
+    }
+    settings
+}
+
+fn argument(directive: &Directive) -> &str {
+    directive.arguments.first().map_or("", String::as_str)
+}
+
+fn read(
+    directive: &Directive,
+    is_verified: bool,
+    base: &dyn Fn(&str) -> String,
+    notes: &mut Notes,
+) -> Vec<(Key, Amount)> {
     let arguments: Vec<&str> = directive.arguments.iter().map(String::as_str).collect();
-    match (directive.name.as_str(), arguments.as_slice()) {
-        ("resolver", servers) => resolver(found, directive, servers),
-        ("resolver_timeout", [text]) => duration(found, directive, text, |f| &mut f.dns, "timeout"),
-        ("client_header_timeout", [text, ..]) => {
-            duration(found, directive, text, |f| &mut f.timeouts, "request_head");
+    let mut duration = |key: Key, text: &str| match time(text) {
+        Some(milliseconds) => vec![(key, Amount::Milliseconds(milliseconds))],
+        None => {
+            notes.add(Group::Different, directive, "not a time that can be read");
+            Vec::new()
         }
-        ("client_body_timeout", [text]) => duration(found, directive, text, |f| &mut f.timeouts, "body_idle"),
-        ("keepalive_timeout", ["0", ..]) => found.note(directive, "connections are always kept for a while"),
-        ("keepalive_timeout", [text, ..]) => {
-            duration(found, directive, text, |f| &mut f.timeouts, "keepalive")
-        }
-        ("proxy_connect_timeout", [text]) => duration(found, directive, text, |f| &mut f.timeouts, "connect"),
-        ("proxy_read_timeout", [text]) => duration(found, directive, text, |f| &mut f.timeouts, "response"),
-        ("proxy_send_timeout", _) => found.note(directive, "[timeouts] body_idle holds in both directions"),
+    };
+    match (&*directive.name, &*arguments) {
+        ("client_header_timeout", [text, ..]) => duration(("timeouts", "request_head"), text),
+        ("client_body_timeout", [text]) => duration(("timeouts", "body_idle"), text),
+        ("keepalive_timeout", ["0", ..]) => Vec::new(),
+        ("keepalive_timeout", [text, ..]) => duration(("timeouts", "keepalive"), text),
+        ("proxy_connect_timeout", [text]) => duration(("timeouts", "connect"), text),
+        ("proxy_read_timeout", [text]) => duration(("timeouts", "response"), text),
+        ("resolver_timeout", [text]) => duration(("dns", "timeout"), text),
         ("client_max_body_size", [text]) => match size(text) {
-            Some(bytes) => drop(found.limits.insert("body_bytes", bytes)),
-            None => found.note(directive, "not a size"),
+            Some(bytes) => vec![(BODY_BYTES, Amount::Number(bytes))],
+            None => {
+                notes.add(Group::Different, directive, "not a size that can be read");
+                Vec::new()
+            }
         },
         ("large_client_header_buffers", [count, text]) => match (count.parse::<u64>(), size(text)) {
-            (Ok(count), Some(bytes)) => {
-                found.limits.insert("head_bytes", count.saturating_mul(bytes).clamp(512, 1 << 20));
-                found.limits.insert("uri_bytes", bytes.clamp(64, 1 << 20));
+            (Ok(count), Some(bytes)) => vec![
+                (("limits", "head_bytes"), Amount::Number(count.saturating_mul(bytes))),
+                (("limits", "uri_bytes"), Amount::Number(bytes)),
+            ],
+            _ => {
+                notes.add(Group::Different, directive, "not a number and a size");
+                Vec::new()
             }
-            _ => found.note(directive, "not a number and a size"),
         },
-        ("set_real_ip_from", [network]) => found.real_ip_from.push((*network).to_owned()),
-        ("access_log", ["off"]) => found.without_access_log = true,
-        ("access_log" | "error_log" | "log_format", _) => {
-            found.note(directive, "the log goes to standard error, a line a request; [log] format");
-        }
-        ("ssl_client_certificate", [file]) => found.client_ca = Some((*file).to_owned()),
-        ("ssl_verify_client", ["on"]) => found.common.require_client_cert = true,
-        ("ssl_verify_client", ["optional"]) => {}
-        ("proxy_ssl_trusted_certificate", [file]) => found.common.ca = Some((*file).to_owned()),
-        (name, arguments) if is_done_anyway(name, arguments) => {}
-        (name, _) => found.note(directive, why_not(name)),
+        ("proxy_ssl_trusted_certificate", [file]) if is_verified => vec![(CA, Amount::File(base(file)))],
+        ("access_log", ["off"]) => vec![(("log", "access"), Amount::Flag(false))],
+        ("resolver", words) => resolver(directive, words, notes),
+        _ => Vec::new(),
     }
 }
 
-fn resolver(found: &mut Found, directive: &Directive, servers: &[&str]) {
-    for word in servers {
+fn resolver(directive: &Directive, words: &[&str], notes: &mut Notes) -> Vec<(Key, Amount)> {
+    let (mut servers, mut settings) = (Vec::new(), Vec::new());
+    for word in words {
         if let Some(text) = word.strip_prefix("valid=") {
-            duration(found, directive, text, |f| &mut f.dns, "valid");
+            settings.extend(time(text).map(|valid| (("dns", "valid"), Amount::Milliseconds(valid))));
         } else if let Some(ip) = bare_ip(word) {
-            found.resolvers.push(ip.to_string());
-        } else if word.parse::<std::net::SocketAddr>().is_ok() {
-            found.resolvers.push((*word).to_owned());
-        } else {
-            found.note(
-                directive,
-                format!("`{word}`: [dns] servers are addresses, and both families are asked for"),
+            servers.push(ip.to_string());
+        } else if word.parse::<DnsServer>().is_ok() {
+            servers.push((*word).to_owned());
+        } else if word.starts_with("ipv6=") || word.starts_with("ipv4=") {
+            notes.add(Group::Different, directive, format!("`{word}`: hookgate asks for both families"));
+        } else if !word.starts_with("status_zone=") {
+            notes.add(Group::Different, directive, format!("`{word}`: write its address into [dns] servers"));
+        }
+    }
+    if !servers.is_empty() {
+        settings.push((("dns", "servers"), Amount::Texts(servers)));
+    }
+    settings
+}
+
+/// What holds for all: values that are the same wherever requests are forwarded. For unlike ones the longest time and the
+/// largest number; but for those that an upstream has a key for.
+pub fn merge(by_scope: &HashMap<usize, Settings<'_>>, notes: &mut Notes) -> BTreeMap<Key, Amount> {
+    let keys: BTreeSet<Key> = by_scope.values().flat_map(|settings| settings.keys().copied()).collect();
+    let mut merged = BTreeMap::new();
+    for key in keys.into_iter().filter(|key| *key != CA) {
+        let all: Vec<&Setting<'_>> = by_scope.values().filter_map(|settings| settings.get(&key)).collect();
+        let values: BTreeSet<&Amount> = all.iter().map(|setting| &setting.value).collect();
+        let is_everywhere = all.len() == by_scope.len();
+        let chosen = match values.last() {
+            Some(value) if is_everywhere && values.len() == 1 => Some(*value),
+            _ if key == BODY_BYTES => continue,
+            Some(value @ (Amount::Milliseconds(_) | Amount::Number(_))) => Some(*value),
+            _ => None,
+        };
+        if !is_everywhere || values.len() > 1 {
+            let mut written: Vec<String> = values.iter().map(|value| value.toml().to_string()).collect();
+            if !is_everywhere {
+                written.push("nginx's default".to_owned());
+            }
+            let taken = chosen
+                .map_or("hookgate's default holds".to_owned(), |value| format!("{} is taken", value.toml()));
+            let why = format!(
+                "unlike values where requests are forwarded ({}), and [{}] {} holds for all: {taken}",
+                written.join(", "),
+                key.0,
+                key.1
             );
+            all.iter().for_each(|setting| notes.add(Group::Different, setting.directive, &*why));
         }
+        merged.extend(chosen.map(|value| (key, value.clone())));
     }
+    merged
 }
 
-type Durations = std::collections::BTreeMap<&'static str, u64>;
-
-fn duration(
-    found: &mut Found,
-    directive: &Directive,
-    text: &str,
-    of: impl FnOnce(&mut Found) -> &mut Durations,
-    key: &'static str,
-) {
-    match time(text).filter(|milliseconds| *milliseconds > 0) {
-        Some(milliseconds) => drop(of(found).insert(key, milliseconds)),
-        None => found.note(directive, "not a time that hookgate takes"),
+/// Why the configuration does not take a value.
+fn refusal((section, key): Key, value: &Amount) -> Option<String> {
+    if section == "upstreams" {
+        return None;
     }
+    let text = format!("[{section}]\n{key} = {}\n", value.toml());
+    let problems = Config::parse(Path::new("hookgate.toml"), &text).err()?.0;
+    let name = format!("{section}.{key}");
+    problems.into_iter().find(|problem| problem.key.as_deref() == Some(&name)).map(|problem| problem.message)
 }
 
-/// What hookgate does, whatever is written, or what makes no difference to it.
-fn is_done_anyway(name: &str, arguments: &[&str]) -> bool {
-    match (name, arguments) {
-        ("proxy_set_header", [field, value, ..]) => {
-            let field = field.to_ascii_lowercase();
-            let own = ["host", "x-forwarded-for", "x-real-ip", "x-forwarded-proto", "connection", "upgrade"];
-            own.contains(&&*field) && (value.starts_with('$') || value.is_empty())
+impl Amount {
+    pub fn toml(&self) -> Value {
+        match self {
+            Self::Milliseconds(milliseconds) if milliseconds % 1000 == 0 => {
+                format!("{}s", milliseconds / 1000).into()
+            }
+            Self::Milliseconds(milliseconds) => format!("{milliseconds}ms").into(),
+            Self::Number(number) => i64::try_from(*number).unwrap_or(i64::MAX).into(),
+            Self::Texts(texts) => texts.iter().collect::<Array>().into(),
+            Self::File(path) => path.as_str().into(),
+            Self::Flag(flag) => (*flag).into(),
         }
-        (
-            "proxy_ssl_server_name" | "proxy_ssl_verify" | "proxy_pass_request_headers" | "tcp_nodelay",
-            ["on"],
-        ) => true,
-        (
-            "proxy_request_buffering" | "proxy_buffering" | "server_tokens" | "ssl_session_tickets",
-            ["off"],
-        ) => true,
-        ("proxy_http_version" | "real_ip_header" | "real_ip_recursive", _) => true,
-        ("proxy_ssl_name", [value]) => value.starts_with('$'),
-        ("worker_processes" | "daemon" | "pid" | "events" | "types" | "default_type" | "sendfile", _) => true,
-        ("tcp_nopush" | "types_hash_max_size" | "map_hash_bucket_size" | "map_hash_max_size", _) => true,
-        ("variables_hash_bucket_size" | "variables_hash_max_size" | "server_names_hash_bucket_size", _) => {
-            true
-        }
-        ("ssl_protocols", versions) => {
-            versions.iter().all(|version| matches!(*version, "TLSv1.2" | "TLSv1.3"))
-        }
-        _ => false,
-    }
-}
-
-fn why_not(name: &str) -> &'static str {
-    match name {
-        "include" => "no file there that can be read",
-        "user" => "[process] user names whom hookgate becomes",
-        "ssl_protocols" => "TLS 1.2 and 1.3 are spoken, no older ones",
-        "proxy_ssl_verify" => {
-            "upstreams are always verified; verify = false on an upstream takes any certificate"
-        }
-        "proxy_set_header" | "add_header" => "fields are neither added nor changed, but for the proxy's own",
-        "proxy_buffering" | "proxy_request_buffering" => "bodies are passed on as they come",
-        "gzip" | "gzip_types" | "gunzip" => "bodies are passed on as they are",
-        "limit_req" | "limit_req_zone" | "limit_conn" | "limit_conn_zone" => {
-            "Meta is never limited; strangers are, by [limits] and [guard]"
-        }
-        "allow" | "deny" => "[guard] decides who gets in, by Meta's prefixes",
-        "proxy_next_upstream" => "a request is sent at most once",
-        "http2" => "HTTP/1.1 is spoken, as Meta does",
-        name if name.starts_with("ssl_") => "TLS is set up by hookgate itself",
-        _ => "there is nothing like it",
     }
 }

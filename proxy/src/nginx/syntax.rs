@@ -15,7 +15,7 @@ pub struct Directive {
 }
 
 /// Where something is written; lines count from 1.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Place {
     pub file: Arc<Path>,
     pub line: usize,
@@ -45,8 +45,20 @@ pub struct SyntaxError {
 /// The most blocks within one another, over all included files: what walks through them may call itself for each.
 pub const MAX_LEVELS: usize = 64;
 
+const NEVER_CLOSED: &str = "this block is never closed";
+
 /// The directives of one file that is included within `outer_levels` blocks.
 pub fn parse(file: &Arc<Path>, text: &str, outer_levels: usize) -> Result<Vec<Directive>, SyntaxError> {
+    let is_template = ["{{", "{%", "<%"].iter().any(|tag| text.contains(tag));
+    read(file, text, outer_levels).map_err(|error| match is_template {
+        true => SyntaxError { what: TEMPLATE, ..error },
+        false => error,
+    })
+}
+
+const TEMPLATE: &str = "this seems to be a template: import the file that is made of it, which nginx reads";
+
+fn read(file: &Arc<Path>, text: &str, outer_levels: usize) -> Result<Vec<Directive>, SyntaxError> {
     let mut reader = Reader { rest: text.chars().peekable(), file, line: 1, begun: 1 };
     // The blocks that are open, and the directives that opened them.
     let (mut open, mut current) = (Vec::new(), Vec::new());
@@ -57,6 +69,13 @@ pub fn parse(file: &Arc<Path>, text: &str, outer_levels: usize) -> Result<Vec<Di
             Token::Semicolon => current.push(words.finish(&reader, None)?),
             Token::Open => {
                 let opener = words.finish(&reader, Some(Vec::new()))?;
+                if opener.name.ends_with("_by_lua_block") {
+                    if !super::lua::skip_block(&mut || reader.next()) {
+                        return Err(SyntaxError { place: opener.place, what: NEVER_CLOSED });
+                    }
+                    current.push(Directive { block: None, ..opener });
+                    continue;
+                }
                 if outer_levels + open.len() >= MAX_LEVELS {
                     let what = "more than 64 blocks lie within one another";
                     return Err(SyntaxError { place: opener.place, what });
@@ -73,7 +92,7 @@ pub fn parse(file: &Arc<Path>, text: &str, outer_levels: usize) -> Result<Vec<Di
     }
     words.expect_none(&reader)?;
     match open.pop() {
-        Some((opener, _)) => Err(SyntaxError { place: opener.place, what: "this block is never closed" }),
+        Some((opener, _)) => Err(SyntaxError { place: opener.place, what: NEVER_CLOSED }),
         None => Ok(current),
     }
 }
@@ -239,6 +258,7 @@ mod tests {
             ("a ${b}c;", "a[${b}c]@1"),
             ("a b#c; # d", "a[b#c]@1"),
             ("if ($a = \"0\") { return 403; }", "if[($a|=|0|)]@1{return[403]@1}"),
+            ("content_by_lua_block { ngx.say('}') } a;", "content_by_lua_block[]@1 a[]@1"),
             (
                 "map $a $b {\n\tdefault 0;\n\t\"\" 0;\n\t~^x\\.y$ 1; }",
                 "map[$a|$b]@1{default[0]@2 [0]@3 ~^x\\.y$[1]@4}",

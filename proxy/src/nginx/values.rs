@@ -1,4 +1,4 @@
-//! Single values of nginx's: times, sizes, addresses, patterns of hosts.
+//! Single values of nginx's: times, sizes, addresses.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -17,6 +17,8 @@ pub fn time(text: &str) -> Option<u64> {
             "h" => 3_600_000,
             "d" => 86_400_000,
             "w" => 7 * 86_400_000,
+            "M" => 30 * 86_400_000,
+            "y" => 365 * 86_400_000,
             _ => return None,
         };
         rest = &rest[letters..];
@@ -55,77 +57,6 @@ pub fn bare_ip(text: &str) -> Option<IpAddr> {
     text.trim_start_matches('[').trim_end_matches(']').parse().ok()
 }
 
-/// Where `proxy_pass` leads: `https://host:port/uri`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pass {
-    pub is_https: bool,
-    /// May hold variables.
-    pub host: String,
-    pub port: Option<u16>,
-    /// `None`: the request's own.
-    pub uri: Option<String>,
-}
-
-pub fn pass(text: &str) -> Option<Pass> {
-    let (is_https, rest) = match text.split_once("://") {
-        Some(("https", rest)) => (true, rest),
-        Some(("http", rest)) => (false, rest),
-        _ => return None,
-    };
-    // A variable after the host's begins the URI.
-    let after_host = |at: usize| rest.get(at + 1..).and_then(|more| Some(at + 1 + more.find(['$', '/'])?));
-    let end = if rest.starts_with('$') { after_host(0) } else { rest.find(['/', '$']) };
-    let (authority, uri) = rest.split_at(end.unwrap_or(rest.len()));
-    let (host, port) = match authority.rsplit_once(':') {
-        Some((host, port)) if !port.ends_with(']') => (host, Some(port.parse().ok()?)),
-        _ => (authority, None),
-    };
-    let uri = (!uri.is_empty()).then(|| uri.to_owned());
-    Some(Pass { is_https, host: host.to_owned(), port, uri })
-}
-
-/// The hosts that a pattern stands for when it names each: `^/(a|b)\.example\.com(/.*)$`.
-pub fn hosts(pattern: &str) -> Option<Vec<String>> {
-    let pattern = pattern.strip_prefix('^')?;
-    let pattern = pattern.strip_prefix('/').unwrap_or(pattern);
-    let (start, rest) = until(pattern, &['/', '$', '(']);
-    let (alternatives, rest) = match rest.strip_prefix('(').filter(|group| !group.starts_with(['/', '?'])) {
-        Some(group) => group.split_once(')')?,
-        None => match named_group(rest) {
-            Some(group) => group.split_once(')')?,
-            None => ("", rest),
-        },
-    };
-    let (end, rest) = until(rest, &['/', '$', '(']);
-    let is_path =
-        |rest: &str| rest.starts_with(['/', '$']) || rest.starts_with("(/") || rest.starts_with("(?");
-    if !(rest.is_empty() || is_path(rest)) {
-        return None;
-    }
-    alternatives.split('|').map(|alternative| literal(&[start, alternative, end].concat())).collect()
-}
-
-/// What is in a group that has a name, or is not kept, unless it is that of a path.
-fn named_group(text: &str) -> Option<&str> {
-    let inside = match text.strip_prefix("(?<") {
-        Some(named) => named.split_once('>')?.1,
-        None => text.strip_prefix("(?:")?,
-    };
-    (!inside.starts_with('/')).then_some(inside)
-}
-
-fn until<'t>(text: &'t str, ends: &[char]) -> (&'t str, &'t str) {
-    text.split_at(text.find(ends).unwrap_or(text.len()))
-}
-
-/// A host's name with its dots escaped, or not, as many are careless.
-fn literal(pattern: &str) -> Option<String> {
-    let name = pattern.replace("\\.", ".").replace("\\-", "-");
-    let is_name = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
-    let is_whole = name.contains('.') && !name.starts_with('.') && !name.ends_with('.');
-    (is_whole && name.bytes().all(is_name)).then_some(name)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -160,46 +91,5 @@ mod tests {
             assert_eq!(listen(text), expected.parse().ok(), "{text}");
         }
         assert_eq!((listen("unix:/run/n.sock"), listen("localhost:80")), (None, None));
-    }
-
-    #[test]
-    fn where_requests_are_passed_to() {
-        for (text, (is_https, host, port, uri)) in [
-            ("https://$h$p$is_args$args", (true, "$h", None, Some("$p$is_args$args"))),
-            ("https://$h:8443/x", (true, "$h", Some(8443), Some("/x"))),
-            ("http://10.0.0.5:3000", (false, "10.0.0.5", Some(3000), None)),
-            ("https://chatwoot.example.com/", (true, "chatwoot.example.com", None, Some("/"))),
-            ("https://chatwoot.example.com$1", (true, "chatwoot.example.com", None, Some("$1"))),
-        ] {
-            let expected = Pass { is_https, host: host.into(), port, uri: uri.map(str::to_owned) };
-            assert_eq!(pass(text), Some(expected), "{text}");
-        }
-        assert_eq!(pass("$backend"), None);
-    }
-
-    #[test]
-    fn patterns_that_name_every_host() {
-        for (pattern, expected) in [
-            (r"^/(a\.example|b-c\.example)(/.*)$", Some(vec!["a.example", "b-c.example"])),
-            (r"^chatwoot.example.com$", Some(vec!["chatwoot.example.com"])),
-            (r"^(?<h>a\.example)(?<p>/.*)$", Some(vec!["a.example"])),
-            (r"^/(?:a\.example)/", Some(vec!["a.example"])),
-            (r"^(a|b)\.example\.com$", Some(vec!["a.example.com", "b.example.com"])),
-            (r"^/chat-(?:a|b)\.example(?<p>/.*)$", Some(vec!["chat-a.example", "chat-b.example"])),
-            (r"^/a\.example(/|$)", Some(vec!["a.example"])),
-            (r"^/(?<h>[^/]+)(?<p>/.*)$", None),
-            (r"^/(.*)", None),
-            ("^(/.*)$", None),
-            ("/a.example/", None),
-            (r"^/([^/]+)(/.*)$", None),
-            (r"^.+\.example\.com$", None),
-            (r"^\.example\.com$", None),
-            ("^(a\\.example", None),
-            ("^(a\\.example)x", Some(vec!["a.examplex"])),
-            ("^(a\\.example)[x]", None),
-        ] {
-            let expected = expected.map(|hosts| hosts.iter().map(|host| (*host).to_owned()).collect());
-            assert_eq!(hosts(pattern), expected, "{pattern}");
-        }
     }
 }

@@ -1,4 +1,4 @@
-//! From what was found to a `hookgate.toml`.
+//! A plan as the text of a `hookgate.toml`.
 
 use std::fmt::Display;
 use std::net::SocketAddr;
@@ -6,40 +6,44 @@ use std::path::PathBuf;
 
 use toml_edit::{Array, InlineTable, Key, Value};
 
-use super::found::{Found, Keys};
+use super::notes::{Group, one_line};
+use super::plan::{Plan, Upstream};
 
-pub fn toml(found: &Found, files: &[PathBuf]) -> String {
+pub fn toml(plan: &Plan, files: &[PathBuf]) -> String {
     let mut text = Text(String::new());
     let files: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
     text.comment(format_args!(
-        "What {} means to hookgate. `hookgate check` says whether it would start.",
+        "Imported from {}; `hookgate check` says whether it would start.",
         files.join(", ")
     ));
-    text.line("# nginx takes any certificate of an upstream's unless told otherwise, hookgate none that does not hold:");
-    text.line("# `hookgate probe HOST` shows what each has. A name that leads into your own network needs allow_private = true.");
-    if !found.names.is_empty() {
+    text.comment("hookgate verifies upstreams' certificates (`hookgate probe HOST` shows them) and sends paths and queries byte for");
+    text.comment("byte. A name that leads into your own network needs allow_private = true. What nginx leaves at a default of its");
+    text.comment("own, such as bodies of at most 1 MB, has hookgate's default here.");
+    if !plan.names.is_empty() {
         text.comment(format_args!(
-            "Clients call it {}: the certificate decides, no key names it.",
-            found.names.join(", ")
+            "Names of the relay: {}. The certificate decides them.",
+            plan.names.join(", ")
         ));
     }
-    listen(&mut text, found);
-    tls(&mut text, found);
-    acme(&mut text, found);
-    dns(&mut text, found);
-    upstreams(&mut text, found);
-    durations(&mut text, "timeouts", &found.timeouts);
-    if !found.limits.is_empty() {
-        text.section("limits");
-        for (key, number) in &found.limits {
-            text.line(format_args!("{key} = {number}"));
+    notes(&mut text, plan, Group::Open, "Closed in nginx, open here:");
+    listen(&mut text, plan);
+    tls(&mut text, plan);
+    if let Some(webroot) = &plan.webroot {
+        text.section("acme");
+        if plan.http.is_empty() {
+            text.comment("It is served at [listen] http, which there is not yet.");
         }
+        text.key("webroot", webroot.as_str());
     }
-    if found.without_access_log {
-        text.section("log");
-        text.key("access", false);
+    settings(&mut text, plan, &["dns"]);
+    text.section("upstreams");
+    for (host, upstream) in &plan.upstreams {
+        text.line(format_args!("{} = {}", quoted(host), inline(upstream)));
     }
-    notes(&mut text, found);
+    settings(&mut text, plan, &["timeouts", "limits", "log"]);
+    notes(&mut text, plan, Group::Elsewhere, "Goes elsewhere, arrives otherwise, or is left out:");
+    notes(&mut text, plan, Group::Different, "Set differently:");
+    no_consequence(&mut text, plan);
     text.0
 }
 
@@ -50,10 +54,8 @@ impl Text {
         self.0 += &format!("{line}\n");
     }
 
-    /// A word in quotes may hold the end of a line.
     fn comment(&mut self, comment: impl Display) {
-        let comment = comment.to_string().replace(|c: char| c.is_control(), " ");
-        self.line(format_args!("# {comment}"));
+        self.line(format_args!("# {}", one_line(&comment.to_string())));
     }
 
     fn section(&mut self, name: &str) {
@@ -65,96 +67,69 @@ impl Text {
     }
 }
 
-fn listen(text: &mut Text, found: &Found) {
+fn listen(text: &mut Text, plan: &Plan) {
     text.section("listen");
-    for (key, addresses) in [("https", &found.https), ("http", &found.http), ("plain", &found.plain)] {
+    for (key, addresses) in [("https", &plan.https), ("http", &plan.http), ("plain", &plan.plain)] {
         if !addresses.is_empty() {
             text.key(key, addresses.iter().map(ToString::to_string).collect::<Array>());
         }
     }
-    if !(found.https.is_empty() || found.plain.is_empty()) {
-        text.line("# At plain requests are forwarded without TLS, as nginx does; an address at http would lead to https instead.");
+    if !(plan.https.is_empty() || plan.plain.is_empty()) {
+        text.comment("At plain requests are forwarded without TLS, as nginx does; at http they are redirected to https.");
     }
-    proxy_protocol(text, found);
-    if found.https.is_empty() && found.http.is_empty() && found.plain.is_empty() {
-        text.line("# Nothing was listened on.");
-        text.line("https = [\"0.0.0.0:443\", \"[::]:443\"]");
+    if !plan.proxy_protocol_from.is_empty() {
+        let networks = plan.proxy_protocol_from.iter().map(ToString::to_string);
+        text.key("proxy_protocol_from", networks.collect::<Array>());
+        if !plan.without_proxy_header.is_empty() {
+            let addresses: Vec<String> =
+                plan.without_proxy_header.iter().map(SocketAddr::to_string).collect();
+            text.comment(format_args!(
+                "It holds at every listener, in nginx not at {}: what connects there from such a network must send a PROXY \
+                 header too.",
+                addresses.join(", ")
+            ));
+        }
+    }
+    if plan.has_forwarded_addresses {
+        text.comment("Clients' addresses are taken from PROXY headers alone, not from X-Forwarded-For.");
     }
 }
 
-fn proxy_protocol(text: &mut Text, found: &Found) {
-    match (found.with_proxy_header.is_empty(), found.real_ip_from.is_empty()) {
-        (false, false) => text.key("proxy_protocol_from", found.real_ip_from.iter().collect::<Array>()),
-        (false, true) => {
-            text.line("# proxy_protocol_from = []  # name the load balancers that send PROXY headers")
-        }
-        (true, false) => {
-            text.line("# A client's address is taken from PROXY headers alone, not from X-Forwarded-For.")
-        }
-        (true, true) => {}
-    }
-    let has_header = |listener: &&SocketAddr| found.with_proxy_header.contains(listener);
-    let all = found.https.iter().chain(&found.http).chain(&found.plain);
-    let others: Vec<String> = all.filter(|listener| !has_header(listener)).map(ToString::to_string).collect();
-    if !(found.with_proxy_header.is_empty() || others.is_empty()) {
-        text.line(format_args!(
-            "# It holds at every listener, in nginx not at {}: whoever comes there from such a network needs a header too.",
-            others.join(", ")
-        ));
-    }
-}
-
-fn tls(text: &mut Text, found: &Found) {
-    if found.https.is_empty() {
+fn tls(text: &mut Text, plan: &Plan) {
+    if plan.https.is_empty() {
         return;
     }
     text.section("tls");
-    match found.pairs.split_first() {
-        Some(((cert, key), more)) => {
-            text.key("cert", cert.as_str());
-            text.key("key", key.as_str());
+    match plan.pairs.split_first() {
+        Some((first, more)) => {
+            text.key("cert", first.cert.as_str());
+            text.key("key", first.key.as_str());
             if !more.is_empty() {
-                let pair = |(cert, key): &(String, String)| {
-                    InlineTable::from_iter([("cert", cert.as_str()), ("key", key.as_str())])
-                };
-                text.key("certs", more.iter().map(pair).collect::<Array>());
+                let pairs = more.iter().map(|pair| {
+                    InlineTable::from_iter([("cert", pair.cert.as_str()), ("key", pair.key.as_str())])
+                });
+                text.key("certs", pairs.collect::<Array>());
             }
         }
-        None => {
-            text.line("# No certificate was found: write cert and key.");
+        None => text.comment("No certificate is carried over: write cert and key."),
+    }
+    if let Some(file) = &plan.client_ca {
+        text.key("client_ca", file.as_str());
+        if !plan.client_names.is_empty() {
+            text.key("client_names", plan.client_names.iter().collect::<Array>());
         }
     }
-    if let Some(ca) = &found.client_ca {
-        text.key("client_ca", ca.as_str());
-    }
 }
 
-fn acme(text: &mut Text, found: &Found) {
-    let Some(webroot) = &found.webroot else { return };
-    text.section("acme");
-    if found.http.is_empty() {
-        text.line("# It is served at [listen] http, which there is not yet.");
-    }
-    text.key("webroot", webroot.as_str());
-}
-
-fn dns(text: &mut Text, found: &Found) {
-    if found.resolvers.is_empty() && found.dns.is_empty() {
-        return;
-    }
-    durations(text, "dns", &found.dns);
-    if found.dns.is_empty() {
-        text.section("dns");
-    }
-    if !found.resolvers.is_empty() {
-        text.key("servers", found.resolvers.iter().collect::<Array>());
-    }
-}
-
-fn upstreams(text: &mut Text, found: &Found) {
-    text.section("upstreams");
-    for (host, keys) in &found.upstreams {
-        text.line(format_args!("{} = {}", quoted(host), inline(&merged(keys, &found.common))));
+fn settings(text: &mut Text, plan: &Plan, sections: &[&str]) {
+    for section in sections {
+        let mut keys = plan.settings.iter().filter(|((of, _), _)| of == section).peekable();
+        if keys.peek().is_some() {
+            text.section(section);
+        }
+        for ((_, key), amount) in keys {
+            text.key(key, amount.toml());
+        }
     }
 }
 
@@ -164,55 +139,53 @@ fn quoted(host: &str) -> String {
     if bare.starts_with(['"', '\'']) { bare } else { format!("\"{bare}\"") }
 }
 
-/// One upstream's own keys, and those that all have.
-fn merged(own: &Keys, common: &Keys) -> Keys {
-    Keys {
-        ca: common.ca.clone().filter(|_| !own.no_tls),
-        require_client_cert: common.require_client_cert,
-        ..own.clone()
+fn inline(upstream: &Upstream) -> InlineTable {
+    let (mut table, route) = (InlineTable::new(), &upstream.route);
+    let default_port = if route.is_https { 443 } else { 80 };
+    match route.address {
+        Some(address) => drop(table.insert("address", address.to_string().into())),
+        None if route.port != default_port => drop(table.insert("port", i64::from(route.port).into())),
+        None => {}
     }
-}
-
-fn inline(keys: &Keys) -> InlineTable {
-    let mut table = InlineTable::new();
-    if let Some(address) = keys.address {
-        table.insert("address", address.to_string().into());
-    }
-    if let Some(port) = keys.port {
-        table.insert("port", i64::from(port).into());
-    }
-    if keys.no_tls {
+    if !route.is_https {
         table.insert("tls", false.into());
     }
-    if let Some(ca) = &keys.ca {
-        table.insert("ca", ca.as_str().into());
+    if let Some(file) = &upstream.ca {
+        table.insert("ca", file.as_str().into());
     }
-    if keys.require_client_cert {
+    if route.require_client_cert {
         table.insert("require_client_cert", true.into());
+    }
+    if let Some(bytes) = upstream.body_bytes {
+        table.insert("body_bytes", i64::try_from(bytes).unwrap_or(i64::MAX).into());
     }
     table
 }
 
-fn durations(text: &mut Text, section: &str, durations: &std::collections::BTreeMap<&'static str, u64>) {
-    if durations.is_empty() {
+fn notes(text: &mut Text, plan: &Plan, group: Group, title: &str) {
+    let notes = plan.notes.of(group);
+    if notes.is_empty() {
         return;
     }
-    text.section(section);
-    for (key, milliseconds) in durations {
-        let duration = match milliseconds % 1000 {
-            0 => format!("{}s", milliseconds / 1000),
-            _ => format!("{milliseconds}ms"),
-        };
-        text.key(key, duration);
-    }
+    text.line("");
+    text.comment(title);
+    notes.iter().for_each(|note| text.comment(note.line()));
 }
 
-fn notes(text: &mut Text, found: &Found) {
-    if found.notes.is_empty() {
-        return;
+/// All in one line: the directives' names.
+fn no_consequence(text: &mut Text, plan: &Plan) {
+    let mut names: Vec<&str> = Vec::new();
+    for note in plan.notes.of(Group::NoConsequence) {
+        let name = match &*note.why {
+            "" => note.written.split(' ').next().unwrap_or_default(),
+            name => name,
+        };
+        if !names.contains(&name) {
+            names.push(name);
+        }
     }
-    text.line("\n# Not carried over:");
-    for note in &found.notes {
-        text.comment(format_args!("{}: {}: {}", note.place, note.written, note.why));
+    if !names.is_empty() {
+        text.line("");
+        text.comment(format_args!("Without consequence: {}.", names.join(", ")));
     }
 }

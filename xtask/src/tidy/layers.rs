@@ -12,9 +12,9 @@ const LAYERS: [&[&str]; 12] = [
     &["datapath", "admin", "acme", "registry", "probe"],
     &["stats"],
     &["upstream", "guard"],
-    &["tls", "net"],
+    &["tls", "net", "nginx"],
     &["config", "observe"],
-    &["http", "nginx", "prefixes"],
+    &["http", "prefixes"],
     &["access", "sys"],
 ];
 

@@ -1,0 +1,64 @@
+//! Servers and locations that forward nothing.
+
+use super::evaluate::{ClientCertificate, End};
+use super::listeners::Listener;
+use super::notes::{Group, Notes};
+use super::relay::View;
+use super::setup::{Level, Location, Server, Setup, Step};
+use super::syntax::Directive;
+
+/// What a server does with requests for no host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Idle {
+    Refuses,
+    /// To https, as hookgate's `http` listeners do.
+    Redirects,
+    Serves,
+}
+
+pub fn kind(setup: &Setup<'_>, listener: &Listener<'_, '_>, server: &Server<'_>) -> Idle {
+    let (is_tls, port) = (listener.is_tls, listener.port);
+    let view = View { setup, server, is_tls, port, is_default: true };
+    let outcomes = ["/", "/x/y"].iter().flat_map(|target| view.outcomes(target, ClientCertificate::NotAsked));
+    let ends: Vec<End<'_, '_>> = outcomes.map(|outcome| outcome.end).collect();
+    if ends.iter().any(|end| matches!(end, End::Redirected { to_https: true, .. })) {
+        return Idle::Redirects;
+    }
+    let is_refusal = |end: &End<'_, '_>| matches!(end, End::Refused(_));
+    if ends.iter().all(is_refusal) && !serves(&server.level) { Idle::Refuses } else { Idle::Serves }
+}
+
+/// Whether a block has an answer of its own for anything.
+fn serves(level: &Level<'_>) -> bool {
+    answer(level).is_some()
+        || level.pass.is_some()
+        || level.locations.all.iter().any(|location| serves(&location.level))
+}
+
+/// The directive by which a block answers requests itself.
+fn answer<'d>(level: &Level<'d>) -> Option<&'d Directive> {
+    let is_file = |directive: &&'d Directive| matches!(&*directive.name, "root" | "alias" | "autoindex");
+    let in_steps = level.steps.iter().find_map(|step| match step {
+        Step::Return { directive, status: 200..=299, .. } => Some(*directive),
+        _ => None,
+    });
+    in_steps.or(level.handler).or_else(|| level.directives.iter().copied().find(is_file))
+}
+
+/// Paths that a server answers itself beside those that it forwards.
+pub fn note_answers(server: &Server<'_>, notes: &mut Notes) {
+    for location in &server.level.locations.all {
+        let is_reached = location.level.internal.is_none() && !location.name.starts_with('@');
+        let is_host = location.level.pass.is_some();
+        if is_reached && !is_host && !is_challenge(location) && answer(&location.level).is_some() {
+            let why = "nginx answers this by itself, and hookgate 404: it forwards what begins with a host, and nothing else";
+            notes.add(Group::Elsewhere, location.directive, why);
+        }
+    }
+}
+
+/// Where authorities ask for the answers to http-01 (RFC 8555, 8.3).
+pub fn is_challenge(location: &Location<'_>) -> bool {
+    let name = location.name.trim_start_matches('^').replace("\\.", ".");
+    name.starts_with(super::challenges::PATH)
+}

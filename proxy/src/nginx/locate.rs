@@ -1,0 +1,110 @@
+//! Which location handles a path (`ngx_http_core_find_location`).
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::evaluate::Run;
+use super::pattern::Match;
+use super::setup::{Level, Location, Locations};
+
+/// How the search at one level ends.
+pub enum Located<'s, 'd> {
+    /// Expressions around it are not tried.
+    Exact,
+    /// Expressions around it are tried too.
+    Prefix,
+    Nothing,
+    /// nginx redirects to the location's own name, which has one slash more.
+    Slash(&'s Location<'d>),
+    /// An expression that is not understood stands in the way.
+    Undecided(&'s Location<'d>),
+}
+
+impl<'s, 'd> Run<'s, 'd, '_> {
+    /// Puts the location for the path, and those around it, behind what `way` holds.
+    pub fn locate(&mut self, level: &'s Level<'d>, way: &mut Vec<&'s Location<'d>>) -> Located<'s, 'd> {
+        let (locations, depth) = (&level.locations, way.len());
+        let mut is_final = false;
+        let mut located = locations.fixed(&self.uri, way);
+        if matches!(located, Located::Prefix) {
+            let prefix = *way.last().expect("a prefix was found");
+            is_final = prefix.is_final;
+            located = match self.locate(&prefix.level, way) {
+                // The prefix itself.
+                Located::Nothing => Located::Prefix,
+                inner => inner,
+            };
+        }
+        if is_final || !matches!(located, Located::Prefix | Located::Nothing) {
+            return located;
+        }
+        for position in locations.expressions.candidates(&self.uri) {
+            let location = &locations.all[position];
+            let Some(expression) = &location.expression else { continue };
+            match expression.pattern.find(&self.uri) {
+                Match::No => {}
+                Match::Unknown => return Located::Undecided(location),
+                Match::Yes(groups) => {
+                    self.take_groups(expression, groups);
+                    way.truncate(depth);
+                    way.push(location);
+                    return match self.locate(&location.level, way) {
+                        undecided @ Located::Undecided(_) => undecided,
+                        _ => Located::Exact,
+                    };
+                }
+            }
+        }
+        located
+    }
+}
+
+/// Expressions by what each matching path begins with.
+#[derive(Debug, Default)]
+pub struct Expressions {
+    by_prefix: HashMap<Vec<u8>, Vec<usize>>,
+    prefix_lengths: BTreeSet<usize>,
+}
+
+impl Expressions {
+    pub fn add(&mut self, prefix: &[u8], position: usize) {
+        self.by_prefix.entry(prefix.to_owned()).or_default().push(position);
+        self.prefix_lengths.insert(prefix.len());
+    }
+
+    /// Those that can match, in order.
+    fn candidates(&self, uri: &str) -> Vec<usize> {
+        let prefixes = self.prefix_lengths.iter().filter_map(|length| uri.as_bytes().get(..*length));
+        let found = prefixes.filter_map(|prefix| self.by_prefix.get(prefix));
+        let mut positions: Vec<usize> = found.flatten().copied().collect();
+        positions.sort_unstable();
+        positions
+    }
+}
+
+impl<'d> Locations<'d> {
+    /// The location of that name, else the one with the longest prefix.
+    fn fixed<'s>(&'s self, uri: &str, way: &mut Vec<&'s Location<'d>>) -> Located<'s, 'd> {
+        if let Some(position) = self.exact.get(uri) {
+            way.push(&self.all[*position]);
+            return Located::Exact;
+        }
+        if self.prefixes.is_empty() {
+            return Located::Nothing;
+        }
+        let is_there = self.prefixes.contains_key(uri);
+        if let Some(position) = self.prefixes.get(&*format!("{uri}/")).filter(|_| !is_there) {
+            let location = &self.all[*position];
+            if location.level.pass.is_some() {
+                return Located::Slash(location);
+            }
+        }
+        let ends = (0..=uri.len()).rev().filter(|end| uri.is_char_boundary(*end));
+        match ends.filter_map(|end| self.prefixes.get(&uri[..end])).next() {
+            Some(position) => {
+                way.push(&self.all[*position]);
+                Located::Prefix
+            }
+            None => Located::Nothing,
+        }
+    }
+}
