@@ -1,8 +1,10 @@
 //! Conditions and variables of one request, as far as they can be known without a running nginx.
 
+use std::rc::Rc;
+
 use super::client_names::{common_name, names_in_subject};
 use super::evaluate::{Assumption, ClientCertificate, Run};
-use super::maps::{Expression, Found};
+use super::maps::{Expression, Found, Map};
 use super::pattern::Match;
 use super::setup::Condition;
 use super::syntax::Directive;
@@ -68,13 +70,18 @@ impl<'s, 'd> Run<'s, 'd, '_> {
             Match::Unknown => {
                 let is_match = self.assume(directive, None) != is_negated;
                 if is_match {
-                    self.groups = vec![Value::Unknown; 10];
-                    for (_, variable) in &expression.variables {
-                        self.values[variable.0] = Some(Value::Unknown);
-                    }
+                    self.forget_groups(expression);
                 }
                 is_match
             }
+        }
+    }
+
+    /// The groups of a match that is only assumed.
+    pub(super) fn forget_groups(&mut self, expression: &Expression) {
+        self.groups = vec![Value::Unknown; 10];
+        for (_, variable) in &expression.variables {
+            self.values[variable.0] = Some(Value::Unknown);
         }
     }
 
@@ -86,7 +93,11 @@ impl<'s, 'd> Run<'s, 'd, '_> {
     }
 
     /// Whether a condition that cannot be decided is to hold this time.
-    fn assume(&mut self, directive: &'d Directive, certificate_names: Option<Vec<String>>) -> bool {
+    pub(super) fn assume(
+        &mut self,
+        directive: &'d Directive,
+        certificate_names: Option<Vec<String>>,
+    ) -> bool {
         let position = self.assumed.len();
         if position == self.choices.len() {
             self.choices.push(false);
@@ -160,7 +171,12 @@ impl<'s, 'd> Run<'s, 'd, '_> {
         self.lookups_left -= 1;
         let source = self.value(&map.source);
         let value = match source.text().map(|text| map.find(text)) {
-            None | Some(Found::Undecided) => Value::Unknown,
+            None if source == Value::ClientCertificateName => self.mapped_name(map),
+            None => {
+                let pieces = self.pieces(&map.source);
+                map.only_value(&pieces).map_or(Value::Unknown, |value| self.value(value))
+            }
+            Some(Found::Undecided) => Value::Unknown,
             Some(Found::Nothing) => Value::known(""),
             Some(Found::Value(template, matched)) => {
                 if let Some((expression, groups)) = matched {
@@ -177,6 +193,18 @@ impl<'s, 'd> Run<'s, 'd, '_> {
             self.values[map.target.0] = Some(value.clone());
         }
         value
+    }
+
+    /// The value of a map that tells some names of client certificates from all others.
+    fn mapped_name(&mut self, map: &'s Map<'d>) -> Value {
+        let Some((directive, names, [named, other])) = map.certificate_names() else { return Value::Unknown };
+        let is_named = self.assume_name(directive, names, false);
+        self.value(if is_named { named } else { other })
+    }
+
+    /// The parts of a text, those that are not known as `None`.
+    fn pieces(&mut self, template: &Template) -> Vec<Option<Rc<str>>> {
+        template.0.iter().map(|part| self.part(part).text().cloned()).collect()
     }
 
     fn builtin(&self, builtin: Builtin) -> Value {

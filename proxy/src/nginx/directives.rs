@@ -279,7 +279,6 @@ fn is_old(version: &&str) -> bool {
 /// For directives that hookgate does not follow.
 fn consequence(name: &str, arguments: &[&str]) -> Option<(Group, &'static str)> {
     let told = match (name, arguments) {
-        ("include", _) => (Group::Open, "no file of that name can be read here: what it refuses is open"),
         ("deny", _) => (
             Group::Open,
             "nginx refuses these addresses, hookgate none: [guard] with mode = \"strict\" drops all but Meta's and those \

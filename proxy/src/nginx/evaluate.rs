@@ -218,15 +218,8 @@ impl<'s, 'd, 'r> Run<'s, 'd, 'r> {
         }
         let mut way = Vec::new();
         let server = self.server;
-        match self.locate(&server.level, &mut way) {
-            Located::Slash(location) => {
-                return End::Redirected { directive: location.directive, to_https: false };
-            }
-            Located::Undecided(location) => {
-                let why = "this expression of PCRE is not understood";
-                return End::Undecided { directive: location.directive, why };
-            }
-            Located::Exact | Located::Prefix | Located::Nothing => {}
+        if let Located::Slash(location) = self.locate(&server.level, &mut way) {
+            return End::Redirected { directive: location.directive, to_https: false };
         }
         self.within(way, relocations)
     }
@@ -264,7 +257,7 @@ impl<'s, 'd, 'r> Run<'s, 'd, 'r> {
         if let Some(try_files) = &level.try_files {
             // Files named like a host's paths are not there.
             let Some(text) = self.value(&try_files.fallback).text().cloned() else {
-                let why = "where requests go depends on what only a running nginx knows";
+                let why = "where requests go depends on what only a running nginx knows, or on an expression that is not understood";
                 return End::Undecided { directive: try_files.directive, why };
             };
             return match text.strip_prefix('=') {

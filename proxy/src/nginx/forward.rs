@@ -18,7 +18,7 @@ impl<'s, 'd> Run<'s, 'd, '_> {
         let directive = pass.directive;
         let value = self.value(&pass.url);
         let Some(text) = value.text() else {
-            let why = "where requests go depends on what only a running nginx knows";
+            let why = "where requests go depends on what only a running nginx knows, or on an expression that is not understood";
             return End::Undecided { directive, why };
         };
         let Some(url) = Url::parse(text) else {

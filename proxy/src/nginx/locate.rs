@@ -15,8 +15,6 @@ pub enum Located<'s, 'd> {
     Nothing,
     /// nginx redirects to the location's own name, which has one slash more.
     Slash(&'s Location<'d>),
-    /// An expression that is not understood stands in the way.
-    Undecided(&'s Location<'d>),
 }
 
 impl<'s, 'd> Run<'s, 'd, '_> {
@@ -40,18 +38,25 @@ impl<'s, 'd> Run<'s, 'd, '_> {
         for position in locations.expressions.candidates(&self.uri) {
             let location = &locations.all[position];
             let Some(expression) = &location.expression else { continue };
-            match expression.pattern.find(&self.uri) {
-                Match::No => {}
-                Match::Unknown => return Located::Undecided(location),
+            let is_match = match expression.pattern.find(&self.uri) {
+                Match::No => false,
                 Match::Yes(groups) => {
                     self.take_groups(expression, groups);
-                    way.truncate(depth);
-                    way.push(location);
-                    return match self.locate(&location.level, way) {
-                        undecided @ Located::Undecided(_) => undecided,
-                        _ => Located::Exact,
-                    };
+                    true
                 }
+                Match::Unknown => {
+                    let is_match = self.assume(location.directive, None);
+                    if is_match {
+                        self.forget_groups(expression);
+                    }
+                    is_match
+                }
+            };
+            if is_match {
+                way.truncate(depth);
+                way.push(location);
+                self.locate(&location.level, way);
+                return Located::Exact;
             }
         }
         located

@@ -1,7 +1,9 @@
 //! `map` blocks, looked up as nginx does: exact names, then wildcards, then expressions in order.
 
 use std::collections::HashMap;
+use std::rc::Rc;
 
+use super::client_names::{common_name, names_in_subject};
 use super::pattern::{Match, Pattern};
 use super::syntax::Directive;
 use super::variables::{Source, Template, Variable, Variables};
@@ -184,6 +186,40 @@ impl<'d> Map<'d> {
         }
     }
 
+    /// The value that any text with these pieces leads to, where it is the same for all; `None` stands for any piece.
+    pub fn only_value(&self, pieces: &[Option<Rc<str>>]) -> Option<&Template> {
+        /// So many names are compared with an unknown text.
+        const MAX_NAMES: usize = 256;
+        let has_patterns = !(self.suffixes.is_empty() && self.prefixes.is_empty())
+            || self.entries.iter().any(|entry| entry.expression.is_some());
+        if has_patterns || self.exact.len() > MAX_NAMES || pieces.iter().all(Option::is_none) {
+            return None;
+        }
+        let possible = self.exact.iter().filter(|(name, _)| could_be(pieces, name));
+        let mut values = possible.map(|(_, position)| &self.entries[*position].value);
+        let default = &self.entries[self.default?].value;
+        values.all(|value| value == default).then_some(default)
+    }
+
+    /// Where it tells some names of client certificates from all others: the first of its entries, the names, their value
+    /// and that of all others.
+    pub fn certificate_names(&self) -> Option<(&'d Directive, Vec<String>, [&Template; 2])> {
+        let default = self.entries.get(self.default?)?;
+        let mut named = self.entries.iter().filter(|entry| entry.directive.name != "default");
+        let first = named.next()?;
+        let mut names = Vec::new();
+        for entry in std::iter::once(first).chain(named) {
+            if entry.value != first.value {
+                return None;
+            }
+            match &entry.expression {
+                Some(expression) => names.extend(names_in_subject(expression.pattern.hir.as_ref()?)?),
+                None => names.push(common_name(&entry.directive.name)?),
+            }
+        }
+        (first.value != default.value).then_some((first.directive, names, [&first.value, &default.value]))
+    }
+
     /// The longest wildcard in front, else the longest at the end.
     fn wildcard(&self, name: &str) -> Option<&usize> {
         if self.suffixes.is_empty() && self.prefixes.is_empty() {
@@ -194,5 +230,21 @@ impl<'d> Map<'d> {
         suffix.or_else(|| {
             dots().collect::<Vec<_>>().into_iter().rev().find_map(|at| self.prefixes.get(&name[..=at]))
         })
+    }
+}
+
+/// Whether a text with these pieces could be `text`, without regard to case; `None` stands for any piece.
+fn could_be(pieces: &[Option<Rc<str>>], text: &str) -> bool {
+    let Some((first, rest)) = pieces.split_first() else { return text.is_empty() };
+    match first {
+        Some(piece) => match text.split_at_checked(piece.len()) {
+            Some((start, end)) => start.eq_ignore_ascii_case(piece) && could_be(rest, end),
+            None => false,
+        },
+        // Beyond the first of several unknown pieces anything goes.
+        None => match rest.last() {
+            Some(Some(last)) => text.to_ascii_lowercase().ends_with(&last.to_ascii_lowercase()),
+            _ => true,
+        },
     }
 }

@@ -36,6 +36,7 @@ pub use include::BadFile;
 pub use notes::Group;
 pub use syntax::SyntaxError;
 
+use notes::Notes;
 use plan::Plan;
 use setup::Setup;
 use syntax::Directive;
@@ -75,7 +76,8 @@ pub fn import_text(file: &Path, text: &str) -> Result<Imported, SyntaxError> {
 
 fn imported(directives: &[Directive], files: &[PathBuf], base: &dyn Fn(&str) -> String) -> Imported {
     let setup = Setup::new(within_http(directives));
-    let plan = Plan::new(&setup, base);
+    let mut plan = Plan::new(&setup, base);
+    within_http(directives).into_iter().for_each(|directive| note_unread(directive, &mut plan.notes));
     let count = |group| (group, plan.notes.count(group));
     Imported {
         toml: write::toml(&plan, files),
@@ -84,6 +86,19 @@ fn imported(directives: &[Directive], files: &[PathBuf], base: &dyn Fn(&str) -> 
         differences: [Group::Open, Group::Elsewhere, Group::Different, Group::NoConsequence].map(count),
         blocked: plan.blocked,
     }
+}
+
+/// Files that are included and could not be read.
+fn note_unread(directive: &Directive, notes: &mut Notes) {
+    /// Files of nginx's packages that refuse nothing.
+    const HARMLESS: &[&str] =
+        &["mime.types", "fastcgi_params", "fastcgi.conf", "scgi_params", "uwsgi_params"];
+    let is_harmless = |file: &String| HARMLESS.iter().any(|name| file.ends_with(name));
+    if directive.name == "include" && !directive.arguments.iter().any(is_harmless) {
+        let why = "no file of that name can be read here: what nginx refuses there is open";
+        notes.add(Group::Open, directive, why);
+    }
+    directive.block.iter().flatten().for_each(|inside| note_unread(inside, notes));
 }
 
 /// What stands in `http` blocks, or outside of all, as in the file of a site.

@@ -14,7 +14,7 @@ use super::relay::{Carried, View};
 use super::route::Route;
 use super::scope::{Scope, all_effective};
 use super::settings::{Amount, BODY_BYTES, CA, Key, Settings, merge, settings};
-use super::setup::{Server, Setup};
+use super::setup::{Level, Location, Server, Setup, Step};
 use crate::prefixes::Network;
 
 /// What becomes of an nginx configuration.
@@ -71,6 +71,10 @@ impl Plan {
             plan.notes.add(Group::Elsewhere, directive, why);
         }
         let probes = Probes::new(setup);
+        for directive in &probes.not_ascii {
+            let why = "left out: this name is not ASCII, as hosts in URLs are";
+            plan.notes.add(Group::Elsewhere, directive, why);
+        }
         let listeners = Listener::all(setup, &mut plan.notes);
         let mut tables: Vec<Table<'_, 'd>> =
             listeners.iter().map(|listener| Table::new(setup, listener, &probes)).collect();
@@ -340,6 +344,22 @@ impl Plan {
     }
 }
 
+/// What forwards, and was reached by no request that was tried.
+fn note_unreached(level: &Level<'_>, reached: &HashSet<usize>, notes: &mut Notes) {
+    let in_steps = level.steps.iter().filter_map(|step| match step {
+        Step::If { level, .. } => Some(&**level),
+        _ => None,
+    });
+    let is_public =
+        |location: &&Location<'_>| location.level.internal.is_none() && !location.name.starts_with('@');
+    let in_locations = level.locations.all.iter().filter(is_public).map(|location| &location.level);
+    in_steps.chain(in_locations).for_each(|inside| note_unreached(inside, reached, notes));
+    if let Some(pass) = level.pass.as_ref().filter(|pass| !reached.contains(&address_of(pass.directive))) {
+        let why = "left out: none of the requests that were tried is forwarded here: compare it by hand";
+        notes.add(Group::Elsewhere, pass.directive, why);
+    }
+}
+
 /// The same for the same value.
 fn address_of<T>(value: &T) -> usize {
     std::ptr::from_ref(value).addr()
@@ -368,6 +388,7 @@ impl<'s, 'd> Table<'s, 'd> {
             let view = View { setup, server, is_tls, port, is_default: number == 0 };
             let relayed = view.relayed(probes, &mut table.notes);
             table.is_open |= relayed.is_open;
+            note_unreached(&server.level, &relayed.reached, &mut table.notes);
             conflicts.extend(relayed.left_out);
             if !relayed.hosts.is_empty() {
                 table.relays.push(server);

@@ -20,6 +20,8 @@ pub struct Probes<'d> {
     pub misplaced: Vec<(String, &'d Directive)>,
     /// Names made up for patterns that spell out no name, and the directives that have the patterns.
     pub invented: Vec<(String, &'d Directive)>,
+    /// Names with other characters than ASCII's, or none that can be read.
+    pub not_ascii: Vec<&'d Directive>,
     /// Patterns that spell out more than can be tried.
     pub too_many: Vec<&'d Directive>,
     seen: HashSet<String>,
@@ -175,6 +177,9 @@ impl<'d> Probes<'d> {
 
     fn add_host(&mut self, word: &Word, directive: &'d Directive) {
         if let Some(host) = word.host() {
+            if !host.is_ascii() {
+                self.not_ascii.push(directive);
+            }
             if is_segment(host) {
                 self.hosts.insert(host.to_ascii_lowercase());
             }

@@ -38,6 +38,8 @@ pub struct Relayed<'s, 'd> {
     pub left_out: Vec<String>,
     /// nginx forwards to hosts that nothing names.
     pub is_open: bool,
+    /// Each `proxy_pass` that a request reaches, or is kept from.
+    pub reached: HashSet<usize>,
 }
 
 /// How many hosts are tried behind another first segment.
@@ -49,7 +51,13 @@ impl<'s, 'd> View<'s, 'd> {
     /// Every host that is carried over, in order.
     pub fn relayed(&self, probes: &Probes<'d>, notes: &mut Notes) -> Relayed<'s, 'd> {
         let (mut hosts, mut left_out) = (Vec::new(), Vec::new());
+        let mut reached = HashSet::new();
         let mut blockers = HashMap::new();
+        let seen = Seen::new(self, UNLISTED, probes);
+        reached.extend(seen.reached());
+        for (directive, why) in &seen.undecided {
+            notes.add(Group::Elsewhere, directive, format!("left out: {why}"));
+        }
         let unlisted = self.forwards(UNLISTED, probes);
         let open = unlisted.iter().filter(|forward| self.note_unlisted(forward, notes));
         let open: Vec<&Directive> = open.map(|forward| forward.pass).collect();
@@ -58,6 +66,7 @@ impl<'s, 'd> View<'s, 'd> {
         let for_all: Vec<&Directive> = unlisted.iter().map(|forward| forward.pass).collect();
         for host in &probes.hosts {
             let seen = Seen::new(self, host, probes);
+            reached.extend(seen.reached());
             // Where any path is forwarded, one that begins with this host is no request for it.
             let is_for_all = |forward: &Forward<'s, 'd>| {
                 let keeps_host =
@@ -76,9 +85,9 @@ impl<'s, 'd> View<'s, 'd> {
             }
         }
         let own = hosts.iter().map(|(host, _)| &**host).collect();
-        self.note_misplaced(probes, &own, notes);
-        self.note_invented(&for_all, probes, notes);
-        Relayed { hosts, left_out, is_open: !open.is_empty() }
+        self.note_misplaced(probes, &own, &mut reached, notes);
+        self.note_invented(&for_all, probes, &mut reached, notes);
+        Relayed { hosts, left_out, is_open: !open.is_empty(), reached }
     }
 
     /// `ssl_verify_client`, where there is TLS.
@@ -119,6 +128,15 @@ impl<'s, 'd> View<'s, 'd> {
         };
         if let Some((directive, why)) = seen.undecided.first() {
             leave_out(directive, why);
+            return None;
+        }
+        let prefix = format!("/{host}/");
+        if !seen.forwards.iter().any(|seen| seen.target.starts_with(&prefix)) {
+            leave_out(
+                first.pass,
+                "nginx forwards /HOST itself, and hookgate what begins with /HOST/: write the whole path at Meta, and the host \
+                 under [upstreams] by hand",
+            );
             return None;
         }
         let mut scopes: Vec<Scope<'s, 'd>> = Vec::new();
@@ -195,19 +213,30 @@ impl<'s, 'd> View<'s, 'd> {
     }
 
     /// Hosts that nginx reads from another segment than the first. `own`: hosts that are first segments.
-    fn note_misplaced(&self, probes: &Probes<'d>, own: &HashSet<&str>, notes: &mut Notes) {
+    fn note_misplaced(
+        &self,
+        probes: &Probes<'d>,
+        own: &HashSet<&str>,
+        reached: &mut HashSet<usize>,
+        notes: &mut Notes,
+    ) {
         let mut told: Option<&Directive> = None;
         for (path, directive) in &probes.misplaced {
             let first = path[1..].split('/').next().unwrap_or_default();
             if own.contains(first) || told.is_some_and(|told| std::ptr::eq(told, *directive)) {
                 continue;
             }
-            let is_forwarded = |host: &str| {
+            let mut is_forwarded = |host: &str| {
                 let outcomes = self.outcomes(&Word::with_host(path, host), self.certificate());
-                outcomes.iter().any(|outcome| match &outcome.end {
-                    End::Forwarded(forward) => leads_to_listed(self.setup, host, forward),
-                    _ => false,
-                })
+                let passes = outcomes.iter().filter_map(|outcome| match &outcome.end {
+                    End::Forwarded(forward) if leads_to_listed(self.setup, host, forward) => {
+                        Some(forward.pass)
+                    }
+                    _ => None,
+                });
+                let passes: Vec<usize> = passes.map(|pass| std::ptr::from_ref(pass).addr()).collect();
+                reached.extend(&passes);
+                !passes.is_empty()
             };
             let why = || {
                 format!(
@@ -222,9 +251,11 @@ impl<'s, 'd> View<'s, 'd> {
                 continue;
             }
             let hosts = probes.hosts.iter().take(MAX_MISPLACED_HOSTS).filter(|host| first != *host);
-            for host in hosts.filter(|host| is_forwarded(host)) {
-                notes.add_for(Group::Elsewhere, directive, host, why());
-                told = Some(directive);
+            for host in hosts {
+                if is_forwarded(host) {
+                    notes.add_for(Group::Elsewhere, directive, host, why());
+                    told = Some(directive);
+                }
             }
         }
     }
@@ -260,13 +291,20 @@ impl<'s, 'd> View<'s, 'd> {
     }
 
     /// Patterns that stand for more hosts than they name. `for_all`: where any path is forwarded.
-    fn note_invented(&self, for_all: &[&'d Directive], probes: &Probes<'d>, notes: &mut Notes) {
+    fn note_invented(
+        &self,
+        for_all: &[&'d Directive],
+        probes: &Probes<'d>,
+        reached: &mut HashSet<usize>,
+        notes: &mut Notes,
+    ) {
         for directive in &probes.too_many {
             let why = "this stands for more texts than can be tried: compare [upstreams] with it by hand";
             notes.add(Group::Elsewhere, directive, why);
         }
         for (host, directive) in probes.invented.iter().filter(|(host, _)| !probes.hosts.contains(host)) {
             let forwards = self.forwards(host, probes);
+            reached.extend(forwards.iter().map(|forward| std::ptr::from_ref(forward.pass).addr()));
             let is_for_all = |pass| for_all.iter().any(|known| std::ptr::eq(*known, pass));
             if forwards.iter().any(|forward| !is_for_all(forward.pass)) {
                 let why = "left out: this stands for more hosts than it names, and hookgate compares whole names: write \
@@ -317,6 +355,21 @@ impl<'s, 'd> Seen<'s, 'd> {
             seen.add(&target, outcomes);
         }
         seen
+    }
+
+    /// Each `proxy_pass` that a request reaches, or is kept from.
+    fn reached(&self) -> impl Iterator<Item = usize> {
+        let address = |directive: &Directive| std::ptr::from_ref(directive).addr();
+        let forwarded = self.forwards.iter().map(move |seen| address(seen.forward.pass));
+        let undecided = self.undecided.iter().map(move |(directive, _)| address(directive));
+        let refused = self.closed.iter().filter_map(move |(_, end)| match end {
+            End::Refused(refusal) => {
+                let location = refusal.before_pass_in?;
+                location.block.iter().flatten().find(|inside| inside.name == "proxy_pass").map(address)
+            }
+            _ => None,
+        });
+        forwarded.chain(undecided).chain(refused)
     }
 
     fn add(&mut self, target: &str, outcomes: Vec<Outcome<'s, 'd>>) {

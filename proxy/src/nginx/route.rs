@@ -72,7 +72,10 @@ pub fn reach<'d>(setup: &Setup<'d>, host: &str, forward: &Forward<'_, 'd>) -> Re
             notes.push((Group::Different, forward.pass, why));
         }
         Some(field) => {
-            return Err(format!("nginx sends \"Host: {field}\" upstream, and hookgate the host of the URL"));
+            return Err(format!(
+                "nginx sends \"Host: {field}\" upstream, and hookgate the host of the URL: write it under [upstreams] by hand if \
+                 the receiver answers to it"
+            ));
         }
         None => {
             return Err("nginx sends a Host field upstream that depends on the client's request, and hookgate the host \

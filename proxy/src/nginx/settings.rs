@@ -115,7 +115,7 @@ fn resolver(directive: &Directive, words: &[&str], notes: &mut Notes) -> Vec<(Ke
         } else if word.parse::<DnsServer>().is_ok() {
             servers.push((*word).to_owned());
         } else if word.starts_with("ipv6=") || word.starts_with("ipv4=") {
-            notes.add(Group::Different, directive, format!("`{word}`: hookgate asks for both families"));
+            notes.add(Group::NoConsequence, directive, *word);
         } else if !word.starts_with("status_zone=") {
             notes.add(Group::Different, directive, format!("`{word}`: write its address into [dns] servers"));
         }

@@ -102,7 +102,8 @@ pub fn compare(testbed: &Testbed, text: &str, outcome: &Outcome) -> Result<usize
             let before = testbed.fates(&testbed.nginx, entry, &paths)?;
             let after = testbed.fates(&testbed.hookgate, entry, &paths)?;
             for (((host, target), nginx), hookgate) in targets.iter().zip(&before).zip(&after) {
-                judge(host, nginx, hookgate, &comments).with_context(|| {
+                let first = target.split(['/', '?']).nth(1).unwrap_or_default();
+                judge([host, first], nginx, hookgate, &comments).with_context(|| {
                     format!("{target} at {entry:?}: nginx {nginx:?}, hookgate {hookgate:?}\n{}", outcome.toml)
                 })?;
                 same += usize::from(nginx == hookgate && matches!(nginx, Fate::Arrived { .. }));
@@ -112,8 +113,10 @@ pub fn compare(testbed: &Testbed, text: &str, outcome: &Outcome) -> Result<usize
     Ok(same)
 }
 
-fn judge(host: &str, nginx: &Fate, hookgate: &Fate, comments: &Comments) -> Result<()> {
-    let tells = |group: &[String]| group.iter().any(|comment| is_about(comment, host));
+/// `hosts`: the one in the path, and the path's first segment.
+fn judge(hosts: [&str; 2], nginx: &Fate, hookgate: &Fate, comments: &Comments) -> Result<()> {
+    let is_told = |comment: &String| hosts.iter().any(|host| is_about(comment, host));
+    let tells = |group: &[String]| group.iter().any(is_told);
     // Under another name of the relay nginx would forward it as hookgate does.
     let depends_on_name = comments.different.iter().any(|line| line.contains("under every name"));
     match (nginx, hookgate) {
