@@ -50,7 +50,11 @@ pub fn note_answers(server: &Server<'_>, notes: &mut Notes) {
     for location in &server.level.locations.all {
         let is_reached = location.level.internal.is_none() && !location.name.starts_with('@');
         let is_host = location.level.pass.is_some();
-        if is_reached && !is_host && !is_challenge(location) && answer(&location.level).is_some() {
+        let mut levels =
+            server.level.locations.all.iter().map(|location| &location.level).chain([&server.level]);
+        let is_page = levels.any(|level| level.error_pages.iter().any(|page| page.target == location.name));
+        if is_reached && !is_host && !is_page && !is_challenge(location) && answer(&location.level).is_some()
+        {
             let why = "nginx answers this by itself, and hookgate 404: it forwards what begins with a host, and nothing else";
             notes.add(Group::Elsewhere, location.directive, why);
         }

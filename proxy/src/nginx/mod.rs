@@ -77,7 +77,7 @@ pub fn import_text(file: &Path, text: &str) -> Result<Imported, SyntaxError> {
 fn imported(directives: &[Directive], files: &[PathBuf], base: &dyn Fn(&str) -> String) -> Imported {
     let setup = Setup::new(within_http(directives));
     let mut plan = Plan::new(&setup, base);
-    within_http(directives).into_iter().for_each(|directive| note_unread(directive, &mut plan.notes));
+    directives.iter().for_each(|directive| note_unread(directive, &mut plan.notes));
     let count = |group| (group, plan.notes.count(group));
     Imported {
         toml: write::toml(&plan, files),
@@ -97,6 +97,9 @@ fn note_unread(directive: &Directive, notes: &mut Notes) {
     if directive.name == "include" && !directive.arguments.iter().any(is_harmless) {
         let why = "no file of that name can be read here: what nginx refuses there is open";
         notes.add(Group::Open, directive, why);
+    }
+    if matches!(&*directive.name, "stream" | "mail") {
+        notes.add(Group::Elsewhere, directive, "left out: hookgate forwards HTTP alone");
     }
     directive.block.iter().flatten().for_each(|inside| note_unread(inside, notes));
 }

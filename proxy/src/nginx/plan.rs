@@ -54,6 +54,8 @@ struct Table<'s, 'd> {
     hosts: BTreeMap<String, Carried<'s, 'd>>,
     relays: Vec<&'s Server<'d>>,
     is_open: bool,
+    /// Each `proxy_pass` that a request reaches, or is kept from.
+    reached: HashSet<usize>,
     notes: Notes,
 }
 
@@ -78,6 +80,8 @@ impl Plan {
         let listeners = Listener::all(setup, &mut plan.notes);
         let mut tables: Vec<Table<'_, 'd>> =
             listeners.iter().map(|listener| Table::new(setup, listener, &probes)).collect();
+        let reached = tables.iter().flat_map(|table| &table.reached).copied().collect();
+        setup.servers.iter().for_each(|server| note_unreached(&server.level, &reached, &mut plan.notes));
         let Some(main) = main_listener(&listeners, &tables) else {
             // Why each host was left out.
             tables
@@ -377,8 +381,13 @@ fn main_listener(listeners: &[Listener<'_, '_>], tables: &[Table<'_, '_>]) -> Op
 
 impl<'s, 'd> Table<'s, 'd> {
     fn new(setup: &'s Setup<'d>, listener: &Listener<'s, 'd>, probes: &Probes<'d>) -> Self {
-        let mut table =
-            Self { hosts: BTreeMap::new(), relays: Vec::new(), is_open: false, notes: Notes::default() };
+        let mut table = Self {
+            hosts: BTreeMap::new(),
+            relays: Vec::new(),
+            is_open: false,
+            reached: HashSet::new(),
+            notes: Notes::default(),
+        };
         let mut conflicts = HashSet::new();
         for (number, server) in listener.servers.iter().enumerate() {
             if !server.level.has_pass() {
@@ -388,7 +397,7 @@ impl<'s, 'd> Table<'s, 'd> {
             let view = View { setup, server, is_tls, port, is_default: number == 0 };
             let relayed = view.relayed(probes, &mut table.notes);
             table.is_open |= relayed.is_open;
-            note_unreached(&server.level, &relayed.reached, &mut table.notes);
+            table.reached.extend(relayed.reached);
             conflicts.extend(relayed.left_out);
             if !relayed.hosts.is_empty() {
                 table.relays.push(server);

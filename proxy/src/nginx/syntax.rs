@@ -30,7 +30,10 @@ impl fmt::Display for Place {
 impl fmt::Display for Directive {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.name)?;
-        self.arguments.iter().try_for_each(|argument| write!(f, " {argument}"))
+        self.arguments.iter().try_for_each(|argument| match &**argument {
+            "" => f.write_str(" \"\""),
+            argument => write!(f, " {argument}"),
+        })
     }
 }
 

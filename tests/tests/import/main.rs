@@ -3,6 +3,7 @@
 mod differential;
 mod random;
 mod shapes;
+mod size;
 mod testbed;
 
 use std::fs;
