@@ -254,7 +254,9 @@ impl<'s, 'd, 'r> Run<'s, 'd, 'r> {
         if let Some(directive) = level.deny_all {
             return End::refused(403, Some(directive)).before_pass(location);
         }
-        if let Some(try_files) = &level.try_files {
+        let inner = levels.last().copied().unwrap_or(level);
+        // A condition that holds inherits the proxy of its location, and not its files.
+        if let Some(try_files) = &inner.try_files {
             // Files named like a host's paths are not there.
             let Some(text) = self.value(&try_files.fallback).text().cloned() else {
                 let why = "where requests go depends on what only a running nginx knows, or on an expression that is not understood";
@@ -265,7 +267,6 @@ impl<'s, 'd, 'r> Run<'s, 'd, 'r> {
                 None => self.internally(&text, try_files.directive, relocations),
             };
         }
-        let inner = levels.last().copied().unwrap_or(level);
         if let Some(pass) = inner.pass.as_ref().or(level.pass.as_ref()) {
             let holder = if inner.pass.is_some() { inner } else { level };
             return self.forward(pass, location, holder, levels);

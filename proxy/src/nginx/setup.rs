@@ -306,7 +306,7 @@ const HANDLERS: &[&str] = &[
     "empty_gif",
 ];
 
-/// Scripts that run before a request is handled.
+/// Scripts that run before a request is handled, and can refuse it or send it elsewhere.
 const SCRIPTS: &[&str] = &[
     "rewrite_by_lua",
     "rewrite_by_lua_block",
@@ -314,10 +314,8 @@ const SCRIPTS: &[&str] = &[
     "access_by_lua",
     "access_by_lua_block",
     "access_by_lua_file",
-    "set_by_lua",
-    "set_by_lua_block",
-    "set_by_lua_file",
     "server_rewrite_by_lua_block",
+    "server_rewrite_by_lua_file",
 ];
 
 impl<'d> Level<'d> {
@@ -395,13 +393,11 @@ impl<'d> Level<'d> {
                 self.steps.push(Step::Return { directive, status, to });
             }
             ("break", _) => self.steps.push(Step::Break),
-            (name, arguments) if SCRIPTS.contains(&name) => {
-                if let Some(name) = arguments.first().and_then(|target| target.strip_prefix('$')) {
-                    let variable = variables.named(name, directive);
-                    variables.define(variable, Source::External);
-                }
-                self.steps.push(Step::Opaque(directive));
+            ("set_by_lua" | "set_by_lua_block" | "set_by_lua_file", [target, ..]) => {
+                let variable = variables.named(target.trim_start_matches('$'), directive);
+                variables.define(variable, Source::External);
             }
+            (name, _) if SCRIPTS.contains(&name) => self.steps.push(Step::Opaque(directive)),
             (name, _) if HANDLERS.contains(&name) => self.handler = Some(directive),
             _ => {}
         }

@@ -87,7 +87,9 @@ fn guard(numbers: &mut Numbers) -> String {
         10 => "$http_x_key != secret".to_owned(),
         _ => "$request_uri ~ \\.php".to_owned(),
     };
-    let action = match numbers.below(7) {
+    let action = match numbers.below(10) {
+        4 => "rewrite ^/[^/]+(/.*)$ /b.example.com$1 last;".to_owned(),
+        5 => "set $to $up; set $ok yes;".to_owned(),
         0 => "set $ok 1;".to_owned(),
         1 => "set $up b.example.com;".to_owned(),
         2 => "return 200 \"here\";".to_owned(),
@@ -117,10 +119,17 @@ fn pass(numbers: &mut Numbers, has_expression: bool) -> String {
     text + &format!("            proxy_pass {url};\n")
 }
 
-fn location(numbers: &mut Numbers) -> String {
+/// A condition with a destination of its own.
+fn other_pass(numbers: &mut Numbers) -> String {
+    let condition = numbers.pick(&["$up = b.example.com", "$ok", "$http_x_key", "$rest ~ ^/webhooks"]);
+    let url = numbers.pick(&["http://10.20.0.9:3000", "http://$up$rest$is_args$args", "http://pool"]);
+    format!("if ({condition}) {{ proxy_pass {url}; }}")
+}
+
+fn location(numbers: &mut Numbers, depth: usize) -> String {
     let host = numbers.host();
     let escaped = host.replace('.', "\\.");
-    let (head, has_expression) = match numbers.below(10) {
+    let (head, has_expression) = match numbers.below(12) {
         0 => (format!("location /{host}/"), false),
         1 => (format!("location ^~ /{host}/"), false),
         2 => (format!("location = /{host}/x"), false),
@@ -128,23 +137,36 @@ fn location(numbers: &mut Numbers) -> String {
         4 => ("location ~* \\.php$".to_owned(), true),
         5 => ("location ~ ^/[^/]+/(super_admin|webhooks)(/|$)".to_owned(), true),
         6 => ("location ~ ^/hooks/(?<up>[^/]+)(?<rest>/.*)$".to_owned(), true),
+        7 => ("location ~ /\\.(?!well-known)".to_owned(), true),
+        8 => (format!("location /{host}"), false),
         _ => ("location ~ ^/(?<up>[^/]+)(?<rest>/.*)$".to_owned(), true),
     };
     let mut text = format!("        {head} {{\n");
+    if depth > 0 && numbers.once_in(5) {
+        text += &location(numbers, depth - 1);
+    }
     for _ in 0..numbers.below(4) {
-        let step = match numbers.below(8) {
+        let step = match numbers.below(11) {
             0 => format!("set $to {};", numbers.pick(&["$up", "10.20.0.9:3000", "pool", "a.example.com"])),
             1 => "rewrite ^/[^/]+(/.*)$ $1 break;".to_owned(),
             2 => format!("rewrite ^/(.*)$ /{host}/$1 last;"),
-            3 => numbers
-                .pick(&["allow 127.0.0.1; deny all;", "deny 10.0.0.0/8;", "limit_except POST { deny all; }"])
+            3 => {
+                let access =
+                    ["allow 127.0.0.1; deny all;", "deny 10.0.0.0/8;", "limit_except POST { deny all; }"];
+                numbers.pick(&access).to_owned()
+            }
+            4 => other_pass(numbers),
+            5 => numbers.pick(&["error_page 404 = @other;", "error_page 403 =200 @other;"]).to_owned(),
+            6 => numbers
+                .pick(&["rewrite ^/[^/]+/(.*)$ /$1?y=2 break;", "rewrite ^/[^/]+/(.*)$ /$1? break;"])
                 .to_owned(),
             _ => guard(numbers),
         };
         text += &format!("            {step}\n");
     }
-    match numbers.below(6) {
+    match numbers.below(8) {
         0 => text += "            return 404;\n",
+        1 => text += "            try_files /nothing @other;\n",
         _ => text += &pass(numbers, has_expression),
     }
     text + "        }\n"
@@ -168,9 +190,16 @@ fn configuration(seed: u64) -> String {
         for _ in 0..numbers.below(2) {
             text += &format!("        {}\n", guard(&mut numbers));
         }
-        for _ in 0..1 + numbers.below(3) {
-            text += &location(&mut numbers);
+        if numbers.once_in(6) {
+            text += "        rewrite ^/hooks(/.*)$ $1;\n";
         }
+        for _ in 0..1 + numbers.below(3) {
+            text += &location(&mut numbers, 2);
+        }
+        let other = pass(&mut numbers, true);
+        text += &format!(
+            "        location @other {{\n            rewrite ^/[^/]+(/.*)$ $1 break;\n{other}        }}\n"
+        );
         if number == 0 && numbers.once_in(2) {
             text += "        location / { return 404; }\n";
         }
