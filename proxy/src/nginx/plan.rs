@@ -81,13 +81,20 @@ impl Plan {
         let mut tables: Vec<Table<'_, 'd>> =
             listeners.iter().map(|listener| Table::new(setup, listener, &probes)).collect();
         let reached = tables.iter().flat_map(|table| &table.reached).copied().collect();
-        setup.servers.iter().for_each(|server| note_unreached(&server.level, &reached, &mut plan.notes));
+        for server in &setup.servers {
+            let is_here = |listener: &Listener<'_, '_>| {
+                listener.servers.iter().any(|other| std::ptr::eq(*other, server))
+            };
+            if listeners.iter().any(is_here) {
+                note_unreached(&server.level, &reached, &mut plan.notes);
+            }
+        }
         let Some(main) = main_listener(&listeners, &tables) else {
             // Why each host was left out.
             tables
                 .into_iter()
                 .for_each(|table| plan.notes.extend(table.notes, |group| group == Group::Elsewhere));
-            plan.take_idle(setup, &listeners, base, &HashSet::new());
+            plan.take_idle(setup, &listeners, base);
             return plan;
         };
         let is_kept: Vec<bool> = tables.iter().map(|table| table.is_like(&tables[main])).collect();
@@ -115,7 +122,7 @@ impl Plan {
         }
         plan.take_hosts(setup, hosts, &relays, base);
         plan.note_refusing(setup, &listeners, &is_kept, &relaying);
-        plan.take_idle(setup, &listeners, base, &relaying);
+        plan.take_idle(setup, &listeners, base);
         plan.take_unlike_headers(&listeners);
         if plan.https.is_empty() && plan.plain.is_empty() {
             plan.blocked
@@ -310,17 +317,10 @@ impl Plan {
     }
 
     /// Servers that forward nothing: redirects to https, answers to challenges, and what has no place here.
-    fn take_idle(
-        &mut self,
-        setup: &Setup<'_>,
-        listeners: &[Listener<'_, '_>],
-        base: Base<'_>,
-        relaying: &HashSet<usize>,
-    ) {
+    fn take_idle(&mut self, setup: &Setup<'_>, listeners: &[Listener<'_, '_>], base: Base<'_>) {
         for listener in listeners {
             let mut is_http = false;
             for server in &listener.servers {
-                let is_relay = relaying.contains(&address_of(*server));
                 let webroot = challenges::webroot(server, base, &mut self.notes);
                 match (&webroot, &self.webroot) {
                     (Some((folder, directive)), Some(known)) if folder != known => {
@@ -332,9 +332,9 @@ impl Plan {
                 }
                 let kind = idle::kind(setup, listener, server);
                 is_http |= kind == Idle::Redirects || webroot.is_some();
-                if is_relay {
+                if server.level.has_pass() {
                     idle::note_answers(server, &mut self.notes);
-                } else if kind == Idle::Serves && !server.level.has_pass() {
+                } else if kind == Idle::Serves {
                     let why = "left out: this server forwards nothing to a host in the path";
                     self.notes.add(Group::Elsewhere, server.directive, why);
                 }

@@ -25,6 +25,7 @@ pub fn toml(plan: &Plan, files: &[PathBuf]) -> String {
             plan.names.join(", ")
         ));
     }
+    plan.blocked.iter().for_each(|why| text.comment(format_args!("To correct by hand: {why}.")));
     notes(&mut text, plan, Group::Open, "Closed in nginx, open here:");
     listen(&mut text, plan);
     tls(&mut text, plan);
