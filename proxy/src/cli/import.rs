@@ -13,8 +13,8 @@ use crate::observe::clock;
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Print the hookgate.toml that forwards what nginx's configuration does, and each difference as
-    /// a comment
+    /// Print the hookgate.toml that forwards what nginx's configuration does, and each difference
+    /// as a comment
     Nginx {
         /// nginx.conf, or the files of the sites and maps that matter; what they include is read
         /// too
@@ -26,8 +26,8 @@ pub enum Command {
     },
 }
 
-/// Exit code 1 where nothing would get through, `hookgate check` would refuse the outcome, or requests that nginx
-/// refuses would be forwarded.
+/// Exit code 1 where nothing would get through, `hookgate check` would refuse the outcome, or
+/// requests that nginx refuses would be forwarded.
 pub(super) fn run(command: &Command) -> anyhow::Result<ExitCode> {
     let Command::Nginx { files, accept_open } = command;
     let Imported { toml, upstreams, open, differences, blocked } = import(files)?;
@@ -63,7 +63,8 @@ fn name(group: Group) -> &'static str {
     }
 }
 
-/// What `hookgate check` would refuse, but for ports, which nginx holds until hookgate takes its place.
+/// What `hookgate check` would refuse, but for ports, which nginx holds until hookgate takes its
+/// place.
 fn refusals(toml: &str) -> Vec<String> {
     let config = match Config::parse(Path::new("hookgate.toml"), toml) {
         Ok(config) => config,

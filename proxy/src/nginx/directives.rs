@@ -1,9 +1,11 @@
-//! The directives in force where requests are forwarded: those whose meaning is known, and what becomes of each.
+//! The directives in force where requests are forwarded: those whose meaning is known, and what
+//! becomes of each.
 
 use super::notes::{Group, Notes};
 use super::syntax::Directive;
 
-/// Directives that are read elsewhere, or have no meaning of their own where requests are forwarded.
+/// Directives that are read elsewhere, or have no meaning of their own where requests are
+/// forwarded.
 const READ_ELSEWHERE: &[&str] = &[
     "alias",
     "auth_basic_user_file",

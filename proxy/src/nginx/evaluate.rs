@@ -1,4 +1,5 @@
-//! What nginx does with one request: its rewrite phases, its choice of a location, and where it forwards to.
+//! What nginx does with one request: its rewrite phases, its choice of a location, and where it
+//! forwards to.
 
 use super::destination::Url;
 use super::locate::Located;
@@ -153,7 +154,8 @@ pub(super) struct Run<'s, 'd, 'r> {
     pub(super) setup: &'s Setup<'d>,
     pub(super) server: &'s Server<'d>,
     pub(super) request: Request<'r>,
-    /// For each condition that cannot be decided, whether it is to hold; those beyond the end do not.
+    /// For each condition that cannot be decided, whether it is to hold; those beyond the end do
+    /// not.
     pub(super) choices: Vec<bool>,
     pub(super) assumed: Vec<Assumption<'d>>,
     pub(super) values: Vec<Option<Value>>,
@@ -319,8 +321,8 @@ impl<'s, 'd, 'r> Run<'s, 'd, 'r> {
         }
     }
 
-    /// Returns at the end, and where a step says so; `has_changed`: another location is looked for; `is_over`: no step
-    /// follows, in the blocks around neither.
+    /// Returns at the end, and where a step says so; `has_changed`: another location is looked for;
+    /// `is_over`: no step follows, in the blocks around neither.
     fn run_until(
         &mut self,
         steps: &'s [Step<'d>],

@@ -22,8 +22,8 @@ pub enum BadFile {
     Syntax(#[from] SyntaxError),
 }
 
-/// The directives of `path`, with those of included files in the place of each `include`; one that leads to no file that
-/// can be read stays.
+/// The directives of `path`, with those of included files in the place of each `include`; one that
+/// leads to no file that can be read stays.
 pub fn read(path: &Path) -> Result<Vec<Directive>, BadFile> {
     let base = path.parent().unwrap_or(Path::new(""));
     let mut left = LARGEST;
@@ -88,8 +88,8 @@ fn with_includes(
     Ok(all)
 }
 
-/// The files that a pattern leads to, in order of their names. nginx counts relative paths from the folder of its
-/// nginx.conf, which may lie above the one of the file that was given.
+/// The files that a pattern leads to, in order of their names. nginx counts relative paths from the
+/// folder of its nginx.conf, which may lie above the one of the file that was given.
 fn files(pattern: &str, base: &Path) -> Vec<PathBuf> {
     let found = base.ancestors().map(|base| matching(&base.join(pattern)));
     found.into_iter().find(|files| !files.is_empty()).unwrap_or_default()

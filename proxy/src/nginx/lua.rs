@@ -1,7 +1,7 @@
 //! Lua within nginx's configuration: where a block of it ends.
 
-/// Skips Lua up to the bracket that closes the block; its strings and comments may hold brackets. `next` takes a
-/// character. False: the block is never closed.
+/// Skips Lua up to the bracket that closes the block; its strings and comments may hold brackets.
+/// `next` takes a character. False: the block is never closed.
 pub fn skip_block(next: &mut dyn FnMut() -> Option<char>) -> bool {
     let mut depth = 1_usize;
     let mut pending = None;
@@ -51,7 +51,8 @@ fn skip_comment(next: &mut dyn FnMut() -> Option<char>) -> Option<char> {
     c
 }
 
-/// What follows `[`: the rest of a string such as `[[ … ]]` or `[==[ … ]==]`; else the character after it.
+/// What follows `[`: the rest of a string such as `[[ … ]]` or `[==[ … ]==]`; else the character
+/// after it.
 fn skip_long_bracket(next: &mut dyn FnMut() -> Option<char>) -> Option<char> {
     let mut level = 0;
     let mut c = next();

@@ -186,7 +186,8 @@ impl<'d> Map<'d> {
         }
     }
 
-    /// The value that any text with these pieces leads to, where it is the same for all; `None` stands for any piece.
+    /// The value that any text with these pieces leads to, where it is the same for all; `None`
+    /// stands for any piece.
     pub fn only_value(&self, pieces: &[Option<Rc<str>>]) -> Option<&Template> {
         /// So many names are compared with an unknown text.
         const MAX_NAMES: usize = 256;
@@ -201,8 +202,8 @@ impl<'d> Map<'d> {
         values.all(|value| value == default).then_some(default)
     }
 
-    /// Where it tells some names of client certificates from all others: the first of its entries, the names, their value
-    /// and that of all others.
+    /// Where it tells some names of client certificates from all others: the first of its entries,
+    /// the names, their value and that of all others.
     pub fn certificate_names(&self) -> Option<(&'d Directive, Vec<String>, [&Template; 2])> {
         let default = self.entries.get(self.default?)?;
         let mut named = self.entries.iter().filter(|entry| entry.directive.name != "default");
@@ -233,7 +234,8 @@ impl<'d> Map<'d> {
     }
 }
 
-/// Whether a text with these pieces could be `text`, without regard to case; `None` stands for any piece.
+/// Whether a text with these pieces could be `text`, without regard to case; `None` stands for any
+/// piece.
 fn could_be(pieces: &[Option<Rc<str>>], text: &str) -> bool {
     let Some((first, rest)) = pieces.split_first() else { return text.is_empty() };
     match first {

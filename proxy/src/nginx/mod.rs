@@ -1,5 +1,5 @@
-//! nginx's configuration as hookgate's: each request is followed through it, and what hookgate would do with the same
-//! request is carried over, or told.
+//! nginx's configuration as hookgate's: each request is followed through it, and what hookgate
+//! would do with the same request is carried over, or told.
 
 mod certificates;
 mod challenges;
@@ -55,7 +55,8 @@ pub struct Imported {
     pub blocked: Vec<String>,
 }
 
-/// Reads files as nginx would, each with what it includes: the main one, or those of single sites and maps.
+/// Reads files as nginx would, each with what it includes: the main one, or those of single sites
+/// and maps.
 ///
 /// Errors: one of those given cannot be read, or one of all is not nginx's syntax.
 pub fn import(files: &[PathBuf]) -> Result<Imported, BadFile> {
@@ -137,7 +138,8 @@ fn within_http(directives: &[Directive]) -> Vec<&Directive> {
     outside.chain(directives.iter().filter(is_http).flat_map(|http| http.block.iter().flatten())).collect()
 }
 
-/// nginx counts relative paths from the folder of its nginx.conf, which may lie above the one of the file that was given.
+/// nginx counts relative paths from the folder of its nginx.conf, which may lie above the one of
+/// the file that was given.
 fn absolute(path: &Path, files: &[PathBuf]) -> PathBuf {
     let folders =
         files.iter().filter_map(|file| std::path::absolute(file).ok()?.parent().map(Path::to_owned));

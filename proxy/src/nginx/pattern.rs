@@ -11,7 +11,8 @@ use regex_syntax::hir::{Hir, HirKind, Look};
 pub struct Pattern {
     text: String,
     ignores_case: bool,
-    /// Compiled where it is first used: of many expressions in a map most are looked up by their text.
+    /// Compiled where it is first used: of many expressions in a map most are looked up by their
+    /// text.
     regex: OnceCell<Option<Regex>>,
     /// What the expression means; `None` where it is not understood.
     pub hir: Option<Hir>,
@@ -94,8 +95,9 @@ fn parse(text: &str, ignores_case: bool) -> Option<Hir> {
     parser.build().parse(text).ok()
 }
 
-/// Whether no part of the expression means one thing to PCRE and another to the `regex` crate: possessive repetitions,
-/// recursion, and operators within classes. (What the crate does not know at all it refuses by itself.)
+/// Whether no part of the expression means one thing to PCRE and another to the `regex` crate:
+/// possessive repetitions, recursion, and operators within classes. (What the crate does not know
+/// at all it refuses by itself.)
 fn is_same_in_both(text: &str) -> bool {
     let bytes = text.as_bytes();
     let (mut at, mut is_in_class) = (0, false);

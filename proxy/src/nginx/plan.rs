@@ -134,6 +134,14 @@ impl Plan {
     fn listen(&mut self, listener: &Listener<'_, '_>) {
         let list = if listener.is_tls { &mut self.https } else { &mut self.plain };
         list.extend(&listener.addresses);
+        // The kernel gives a port to all addresses of a family, or to single ones.
+        let all: Vec<SocketAddr> =
+            list.iter().filter(|address| address.ip().is_unspecified()).copied().collect();
+        list.retain(|address| {
+            let covers =
+                |other: &SocketAddr| other.port() == address.port() && other.is_ipv4() == address.is_ipv4();
+            address.ip().is_unspecified() || !all.iter().any(covers)
+        });
     }
 
     fn take_names(&mut self, relays: &[(&Server<'_>, bool)]) {
@@ -238,8 +246,15 @@ impl Plan {
         for (host, carried) in hosts {
             let Carried { route, scopes } = carried;
             if route.require_client_cert && !authority.is_for(&scopes) {
-                let why = "left out: its client certificates have another authority than other hosts', and [tls] client_ca is \
-                           one";
+                let why = match authority.file() {
+                    Some(_) => {
+                        "left out: its client certificates have another authority than other hosts', and [tls] client_ca is \
+                         one"
+                    }
+                    None => {
+                        "left out: nothing names the authority of its client certificates: write [tls] client_ca"
+                    }
+                };
                 self.notes.add_for(Group::Elsewhere, scopes[0].pass, &host, why);
                 continue;
             }
@@ -316,7 +331,8 @@ impl Plan {
         }
     }
 
-    /// Servers that forward nothing: redirects to https, answers to challenges, and what has no place here.
+    /// Servers that forward nothing: redirects to https, answers to challenges, and what has no
+    /// place here.
     fn take_idle(&mut self, setup: &Setup<'_>, listeners: &[Listener<'_, '_>], base: Base<'_>) {
         for listener in listeners {
             let mut is_http = false;

@@ -18,7 +18,8 @@ pub struct Probes<'d> {
     own: BTreeMap<String, Vec<String>>,
     /// Paths that hold a host behind their first segment, and the directives that name them.
     pub misplaced: Vec<(String, &'d Directive)>,
-    /// Names made up for patterns that spell out no name, and the directives that have the patterns.
+    /// Names made up for patterns that spell out no name, and the directives that have the
+    /// patterns.
     pub invented: Vec<(String, &'d Directive)>,
     /// Names with other characters than ASCII's, or none that can be read.
     pub not_ascii: Vec<&'d Directive>,

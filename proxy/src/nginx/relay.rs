@@ -212,7 +212,8 @@ impl<'s, 'd> View<'s, 'd> {
         (with > 0, first)
     }
 
-    /// Hosts that nginx reads from another segment than the first. `own`: hosts that are first segments.
+    /// Hosts that nginx reads from another segment than the first. `own`: hosts that are first
+    /// segments.
     fn note_misplaced(
         &self,
         probes: &Probes<'d>,
@@ -315,7 +316,8 @@ impl<'s, 'd> View<'s, 'd> {
     }
 }
 
-/// Whether a request for `host` behind another first segment is one for a tenant, not for a server's own path.
+/// Whether a request for `host` behind another first segment is one for a tenant, not for a
+/// server's own path.
 fn leads_to_listed(setup: &Setup<'_>, host: &str, forward: &Forward<'_, '_>) -> bool {
     let is_host = |text: &str| text.eq_ignore_ascii_case(host);
     match resolve(&forward.url, &setup.groups).0 {

@@ -126,8 +126,8 @@ fn resolver(directive: &Directive, words: &[&str], notes: &mut Notes) -> Vec<(Ke
     settings
 }
 
-/// What holds for all: values that are the same wherever requests are forwarded. For unlike ones the longest time and the
-/// largest number; but for those that an upstream has a key for.
+/// What holds for all: values that are the same wherever requests are forwarded. For unlike ones
+/// the longest time and the largest number; but for those that an upstream has a key for.
 pub fn merge(by_scope: &HashMap<usize, Settings<'_>>, notes: &mut Notes) -> BTreeMap<Key, Amount> {
     let keys: BTreeSet<Key> = by_scope.values().flat_map(|settings| settings.keys().copied()).collect();
     let mut merged = BTreeMap::new();

@@ -1,4 +1,5 @@
-//! nginx's configuration as it is evaluated: servers, locations and their rewrite steps, maps and groups.
+//! nginx's configuration as it is evaluated: servers, locations and their rewrite steps, maps and
+//! groups.
 
 use std::collections::HashMap;
 use std::rc::Rc;

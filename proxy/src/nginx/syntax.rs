@@ -45,7 +45,8 @@ pub struct SyntaxError {
     pub what: &'static str,
 }
 
-/// The most blocks within one another, over all included files: what walks through them may call itself for each.
+/// The most blocks within one another, over all included files: what walks through them may call
+/// itself for each.
 pub const MAX_LEVELS: usize = 64;
 
 const NEVER_CLOSED: &str = "this block is never closed";

@@ -4,7 +4,8 @@ use regex_syntax::hir::{Class, Hir, HirKind, Look, Repetition};
 
 /// Stands for any host in a [`Word`].
 pub const HOST: char = '\u{e100}';
-/// Invented characters are shifted up by that, so that no invented name passes for one that is written.
+/// Invented characters are shifted up by that, so that no invented name passes for one that is
+/// written.
 const INVENTED: u32 = 0xe000;
 /// The most words of one pattern.
 const MAX_WORDS: usize = 1 << 17;

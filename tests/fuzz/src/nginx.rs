@@ -6,8 +6,8 @@ use toml::de::DeTable;
 const FILE: &str = "nginx.conf";
 const SECTIONS: [&str; 8] = ["listen", "tls", "acme", "dns", "upstreams", "timeouts", "limits", "log"];
 
-/// Whatever a file says becomes TOML with the known sections, allows no host that it does not name, and means the same
-/// behind a comment and inside of `http`.
+/// Whatever a file says becomes TOML with the known sections, allows no host that it does not name,
+/// and means the same behind a comment and inside of `http`.
 pub fn check(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let imported = match import_text(Path::new(FILE), &text) {

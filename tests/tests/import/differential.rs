@@ -1,5 +1,5 @@
-//! The same requests to nginx and to hookgate with the outcome of its import: either the same arrives at the same place,
-//! or the outcome says that it does not.
+//! The same requests to nginx and to hookgate with the outcome of its import: either the same
+//! arrives at the same place, or the outcome says that it does not.
 
 use std::collections::BTreeSet;
 

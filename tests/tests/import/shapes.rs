@@ -25,7 +25,8 @@ fn shapes() -> Result<Vec<(String, String)>> {
     Ok(shapes)
 }
 
-/// The head of a file: `#= exit 1`, `#= toml LINE`, `#= absent TEXT`, `#= open TEXT`, `#= note TEXT`.
+/// The head of a file: `#= exit 1`, `#= toml LINE`, `#= absent TEXT`, `#= open TEXT`, `#= note
+/// TEXT`.
 fn ensure_expected(text: &str, outcome: &Outcome, folder: &str) -> Result<()> {
     let Outcome { toml, said, code } = outcome;
     let settings: Vec<&str> = toml.lines().filter(|line| !line.starts_with('#')).collect();

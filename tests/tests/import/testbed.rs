@@ -1,5 +1,5 @@
-//! nginx and hookgate side by side, each in a namespace of its own, and an origin at every address that tells what
-//! arrived.
+//! nginx and hookgate side by side, each in a namespace of its own, and an origin at every address
+//! that tells what arrived.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -156,7 +156,8 @@ impl Testbed {
         self.dir.path()
     }
 
-    /// Writes the certificates that shapes name, and a shape with the folder in the place of `@DIR@`.
+    /// Writes the certificates that shapes name, and a shape with the folder in the place of
+    /// `@DIR@`.
     pub fn write(&self, text: &str) -> Result<PathBuf> {
         let place = self.folder().display().to_string();
         self.certs.write(&self.dir, "proxy")?;
