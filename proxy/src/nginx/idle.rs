@@ -55,7 +55,7 @@ pub fn note_answers(server: &Server<'_>, notes: &mut Notes) {
         let is_page = levels.any(|level| level.error_pages.iter().any(|page| page.target == location.name));
         if is_reached && !is_host && !is_page && !is_challenge(location) && answer(&location.level).is_some()
         {
-            let why = "nginx answers this by itself, and hookgate 404: it forwards what begins with a host, and nothing else";
+            let why = "nginx answers this by itself, and hookgate with 404 or 403: it forwards what begins with a host";
             notes.add(Group::Elsewhere, location.directive, why);
         }
     }

@@ -86,8 +86,13 @@ pub fn reach<'d>(setup: &Setup<'d>, host: &str, forward: &Forward<'_, 'd>) -> Re
     if is_https {
         match &forward.server_name {
             Some(name) if name.eq_ignore_ascii_case(host) => {}
-            Some(name) if name.is_empty() || *name == forward.url.host => {
-                let why = "nginx sends no server name of its own in the TLS handshake, hookgate the host of the URL";
+            Some(name) if name.is_empty() => {
+                let why = "nginx sends no server name in the TLS handshake, hookgate the host of the URL";
+                notes.push((Group::Different, forward.pass, why));
+            }
+            Some(name) if *name == forward.url.host && group.is_some() => {
+                let why =
+                    "nginx asks for the group's name in the TLS handshake, hookgate for the host of the URL";
                 notes.push((Group::Different, forward.pass, why));
             }
             Some(name) => {
