@@ -208,10 +208,6 @@ const NO_CONSEQUENCE: &[&str] = &[
     "limit_req_status",
     "limit_conn_status",
     "auth_delay",
-    "underscores_in_headers",
-    "charset",
-    "override_charset",
-    "source_charset",
 ];
 
 /// Tells what becomes of a directive that is in force where requests are forwarded.
@@ -252,7 +248,7 @@ fn is_done_anyway(name: &str, arguments: &[&str]) -> bool {
             ["off"],
         ) => true,
         ("proxy_redirect", ["default"]) | ("proxy_http_version", ["1.1"]) | ("tcp_nodelay", ["on"]) => true,
-        ("allow", _) | ("access_log", ["off"]) => true,
+        ("allow", _) | ("access_log", ["off"]) | ("underscores_in_headers", ["on"]) => true,
         ("error_page", [codes @ .., _]) => !codes.iter().any(|word| word.starts_with('=')),
         ("ssl_protocols", versions) => versions.contains(&"TLSv1.2") && !versions.iter().any(is_old),
         _ => false,
@@ -333,8 +329,18 @@ fn consequence(name: &str, arguments: &[&str]) -> Option<(Group, &'static str)> 
             "nginx sends this field upstream; hookgate adds no fields but X-Forwarded-For, X-Forwarded-Proto, X-Real-IP, \
              X-Request-Id and Via",
         ),
+        ("proxy_ssl_protocols", versions) if versions.iter().all(is_old) => (
+            Group::Elsewhere,
+            "hookgate speaks TLS 1.2 and 1.3 to upstreams, and cannot reach one that has neither",
+        ),
+        ("underscores_in_headers", ["off"]) => {
+            (Group::Different, "nginx drops fields with an underscore in their names, hookgate forwards them")
+        }
         (
             "add_header"
+            | "charset"
+            | "override_charset"
+            | "source_charset"
             | "expires"
             | "proxy_hide_header"
             | "proxy_pass_header"

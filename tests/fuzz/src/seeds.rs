@@ -96,7 +96,7 @@ fn registry_answers() -> Vec<Vec<u8>> {
 /// The set-ups of the tests', and their servers alone.
 fn nginx_files() -> Vec<Vec<u8>> {
     let mut files = Vec::new();
-    let mut folders = vec![data("nginx")];
+    let mut folders = vec![data("nginx"), data("import")];
     while let Some(folder) = folders.pop() {
         let entries = std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
         for path in entries.map(|entry| entry.expect("a readable folder").path()) {

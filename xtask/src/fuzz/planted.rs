@@ -18,7 +18,10 @@ const RUNS: [(&str, &[&str]); 13] = [
     ("control", &["proxy/src/net/kernel/"]),
     ("head", &["proxy/src/http/"]),
     ("message", &["proxy/src/prefixes/network.rs", "proxy/src/prefixes/refresh.rs", "proxy/src/server/ipc/"]),
-    ("nginx", &["proxy/src/access", "proxy/src/nginx/"]),
+    (
+        "nginx",
+        &["proxy/src/access", "proxy/src/config/", "proxy/src/nginx/", "proxy/src/prefixes/network.rs"],
+    ),
     ("packet", &["proxy-ebpf/"]),
     ("proxy_protocol", &["proxy/src/datapath/proxy_protocol"]),
     ("redact", &["proxy/src/observe/redact.rs"]),
