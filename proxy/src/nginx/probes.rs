@@ -39,6 +39,8 @@ enum Subject {
     MapKey,
 }
 
+/// How many other hosts are tried behind a host that a path names.
+const MAX_HOSTS_BEHIND: usize = 4;
 /// The most paths that are tried for every host.
 const MAX_COMMON_PATHS: usize = 100;
 
@@ -71,7 +73,13 @@ impl<'d> Probes<'d> {
     pub fn paths<'p>(&'p self, host: &'p str) -> impl Iterator<Item = String> + 'p {
         let fixed = ["/x/y?z=1", "/", "/x", ""].into_iter().map(move |rest| format!("/{host}{rest}"));
         let common = self.common.iter().map(move |path| Word::with_host(path, host));
-        let own = self.own.get(host).into_iter().flatten().map(|path| Word::with_host(path, "x"));
+        // Another host behind this one may be the one that counts.
+        let others = self.hosts.iter().filter(move |other| *other != host && other.contains('.'));
+        let behind = others.take(MAX_HOSTS_BEHIND).map(String::as_str);
+        let own = self.own.get(host).into_iter().flatten().flat_map(move |path| {
+            let behind = behind.clone().filter(|_| path.contains(HOST));
+            std::iter::once("x").chain(behind).map(|inner| Word::with_host(path, inner))
+        });
         fixed.chain(common).chain(own)
     }
 

@@ -227,17 +227,21 @@ impl<'s, 'd> View<'s, 'd> {
             if own.contains(first) || told.is_some_and(|told| std::ptr::eq(told, *directive)) {
                 continue;
             }
-            let mut is_forwarded = |host: &str| {
+            let forwards = |host: &str| -> Vec<Box<Forward<'s, 'd>>> {
                 let outcomes = self.outcomes(&Word::with_host(path, host), self.certificate());
-                let passes = outcomes.iter().filter_map(|outcome| match &outcome.end {
-                    End::Forwarded(forward) if leads_to_listed(self.setup, host, forward) => {
-                        Some(forward.pass)
-                    }
+                let forward = |outcome: Outcome<'s, 'd>| match outcome.end {
+                    End::Forwarded(forward) => Some(forward),
                     _ => None,
-                });
-                let passes: Vec<usize> = passes.map(|pass| std::ptr::from_ref(pass).addr()).collect();
-                reached.extend(&passes);
-                !passes.is_empty()
+                };
+                outcomes.into_iter().filter_map(forward).collect()
+            };
+            let unlisted = forwards(UNLISTED);
+            // A path that is forwarded whatever stands there is a server's own.
+            let mut is_forwarded = |host: &str| {
+                let mut found = forwards(host);
+                found.retain(|found| unlisted.is_empty() || leads_to_listed(self.setup, host, found));
+                reached.extend(found.iter().map(|found| std::ptr::from_ref(found.pass).addr()));
+                !found.is_empty()
             };
             let why = || {
                 format!(
@@ -251,7 +255,9 @@ impl<'s, 'd> View<'s, 'd> {
                 told = Some(directive);
                 continue;
             }
-            let hosts = probes.hosts.iter().take(MAX_MISPLACED_HOSTS).filter(|host| first != *host);
+            let invented = probes.invented.iter().take(MAX_MISPLACED_HOSTS).map(|(host, _)| host);
+            let hosts = probes.hosts.iter().take(MAX_MISPLACED_HOSTS).chain(invented);
+            let hosts = hosts.filter(|host| first != *host);
             for host in hosts {
                 if is_forwarded(host) {
                     notes.add_for(Group::Elsewhere, directive, host, why());
