@@ -291,8 +291,14 @@ impl<'s, 'd, 'r> Run<'s, 'd, 'r> {
             return self.within(vec![&locations.all[*position]], relocations + 1);
         }
         let (path, args) = to.split_once('?').unwrap_or((to, ""));
-        (self.uri, self.args, self.is_original) = (path.to_owned(), args.to_owned(), false);
-        self.located(relocations + 1)
+        (self.uri, self.args) = (path.to_owned(), args.to_owned());
+        (self.is_original, self.is_in_location) = (false, true);
+        // The server's own steps are taken again.
+        let server = self.server;
+        match self.steps(&server.level.steps, &mut None) {
+            Flow::Ended(end) => end,
+            Flow::Next | Flow::Relocate => self.located(relocations + 1),
+        }
     }
 
     /// What `error_page` makes of a refusal.
