@@ -296,6 +296,11 @@ mod tests {
             (";", "n:1: a directive without a name"),
             ("a\n'b;\n", "n:2: this quote is never closed"),
             ("a 'b'c;", "n:1: a space or `;` must follow a closing quote"),
+            (
+                "server {{ name }}",
+                "n:1: this seems to be a template: import the file that is made of it, which nginx reads",
+            ),
+            ("access_by_lua_block { x = '}' ", "n:1: this block is never closed"),
         ] {
             assert_eq!(read(text).unwrap_err(), expected, "{text}");
         }

@@ -51,7 +51,7 @@ fn copy(from: &Path, to: &Path, place: &str) -> Result<()> {
     Ok(())
 }
 
-fn text(bytes: &[u8]) -> String {
+fn text_of(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
@@ -68,7 +68,7 @@ fn what_nginx_takes_becomes_what_hookgate_takes() -> Result<()> {
             run(nginx).with_context(|| format!("nginx refuses {name}"))?;
         }
         let output = shape.import()?;
-        let (toml, said) = (text(&output.stdout), text(&output.stderr));
+        let (toml, said) = (text_of(&output.stdout), text_of(&output.stderr));
         ensure!(output.status.success(), "{name}: {said}{toml}");
         assert!(!said.contains("to correct by hand"), "{name}: {said}");
         if name == "plain" {
@@ -97,7 +97,7 @@ fn what_can_not_be_read_is_told_where() -> Result<()> {
     let dir = TempDir::new("import")?;
     let import = |file: &Path| -> Result<(Option<i32>, String)> {
         let output = Command::new(harness::binary()?).args(["import", "nginx"]).arg(file).output()?;
-        Ok((output.status.code(), text(&output.stderr)))
+        Ok((output.status.code(), text_of(&output.stderr)))
     };
     for (content, expected) in [
         ("http {\n server {\n", "broken.conf:2: this block is never closed"),
@@ -121,5 +121,47 @@ fn what_can_not_be_read_is_told_where() -> Result<()> {
         assert_eq!((code, said.contains("bytes are read at most")), (Some(1), true), "{said}");
     }
     assert_eq!(Command::new(harness::binary()?).args(["import", "nginx"]).output()?.status.code(), Some(2));
+    Ok(())
+}
+
+#[test]
+fn what_is_open_must_be_accepted() -> Result<()> {
+    let dir = TempDir::new("import")?;
+    let import = |text: &str, arguments: &[&str]| -> Result<(Option<i32>, String, String)> {
+        let file = dir.write("nginx.conf", text)?;
+        let mut command = Command::new(harness::binary()?);
+        let output = command.args(["import", "nginx"]).arg(file).args(arguments).output()?;
+        Ok((output.status.code(), text_of(&output.stdout), text_of(&output.stderr)))
+    };
+    let guarded = "server { listen 8080; location /a.example.com/ { deny 192.0.2.1; proxy_pass http://a.example.com/; } }";
+    let unread = "server { listen 8080; location /a.example.com/ { include absent.conf; proxy_pass http://a.example.com/; } }";
+    for (text, told) in [(guarded, "deny 192.0.2.1"), (unread, "include absent.conf")] {
+        let (code, toml, said) = import(text, &[])?;
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.starts_with("Closed in nginx, open here:\n  ") && said.contains(told), "{said}");
+        assert!(said.contains("\n1 upstream; differences: 1 open now, "), "{said}");
+        let [open, upstreams] = ["# Closed in nginx, open here:", "[upstreams]"].map(|line| toml.find(line));
+        assert!(open.is_some() && open < upstreams, "{toml}");
+        assert_eq!(import(text, &["--accept-open"])?.0, Some(0));
+    }
+    Ok(())
+}
+
+/// A file in Latin-1: the name that is not ASCII is left out, what stands beside it is carried over.
+#[test]
+fn other_encodings_are_read() -> Result<()> {
+    let dir = TempDir::new("import")?;
+    let text =
+        b"# caf\xe9\nserver { listen 8080; location /a.example.com/ { proxy_pass http://a.example.com/; }\n\
+                 location /caf\xe9.example/ { proxy_pass http://b.example.com/; } }";
+    let file = dir.write("nginx.conf", text)?;
+    let output = Command::new(harness::binary()?).args(["import", "nginx"]).arg(file).output()?;
+    let toml = text_of(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{toml}");
+    assert!(toml.contains("\"a.example.com\" = { tls = false }\n"), "{toml}");
+    assert!(
+        toml.contains("nginx.conf:3: location ") && toml.contains("left out: this name is not ASCII"),
+        "{toml}"
+    );
     Ok(())
 }
