@@ -16,6 +16,7 @@ mod locate;
 mod lua;
 mod maps;
 mod notes;
+mod origins;
 mod pattern;
 mod plan;
 mod probes;

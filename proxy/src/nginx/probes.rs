@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::maps::Expression;
-use super::setup::{Condition, Level, Location, PathPart, Setup, Step};
+use super::origins::PathPart;
+use super::setup::{Condition, Level, Location, Setup, Step};
 use super::syntax::Directive;
 use super::words::{HOST, Word, Words};
 

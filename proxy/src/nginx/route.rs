@@ -179,10 +179,7 @@ pub fn blocker<'d>(setup: &Setup<'d>, scope: &Scope<'_, 'd>) -> Option<&'d Direc
 /// What to tell of a condition by which nginx refuses requests.
 pub fn open_guard(setup: &Setup<'_>, directive: &Directive) -> String {
     let text = directive.to_string();
-    let geo = setup.http.iter().filter(|directive| matches!(&*directive.name, "geo" | "geoip2"));
-    let is_by_address =
-        ["$remote_addr", "$binary_remote_addr", "$realip_", "$geoip"].iter().any(|name| text.contains(name))
-            || geo.filter_map(|geo| geo.arguments.last()).any(|name| text.contains(&**name));
+    let is_by_address = setup.of_address.iter().any(|name| text.contains(name));
     let advice = match () {
         () if is_by_address => {
             "[guard] with mode = \"strict\" drops all but Meta's addresses and those of `allow`"

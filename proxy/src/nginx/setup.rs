@@ -7,9 +7,10 @@ use std::rc::Rc;
 use super::destination::{ServerGroup, ServerGroups};
 use super::locate::Expressions;
 use super::maps::{Expression, Map};
+use super::origins::of_address;
 use super::pattern::Pattern;
 use super::syntax::Directive;
-use super::variables::{Builtin, Part, Source, Template, Variable, Variables};
+use super::variables::{Source, Template, Variable, Variables};
 
 /// Everything within `http`.
 #[derive(Debug)]
@@ -18,6 +19,8 @@ pub struct Setup<'d> {
     pub maps: Vec<Map<'d>>,
     pub groups: ServerGroups<'d>,
     pub servers: Vec<Server<'d>>,
+    /// Names of variables, with their `$`, that hold the client's address or follow from it.
+    pub of_address: Vec<&'d str>,
     /// What stands beside servers, maps and groups.
     pub http: Vec<&'d Directive>,
 }
@@ -185,41 +188,10 @@ impl<'d> Setup<'d> {
         let inherited = Inherited::default().within(&http, &mut variables);
         let servers =
             named("server").map(|directive| server(directive, &inherited, &mut variables)).collect();
+        let of_address = of_address(&http);
         let is_apart = |directive: &&Directive| matches!(&*directive.name, "server" | "map" | "upstream");
         let http = http.into_iter().filter(|directive| !is_apart(directive)).collect();
-        Self { variables, maps, groups, servers, http }
-    }
-}
-
-/// What a text can hold of a request's path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum PathPart {
-    None,
-    Some,
-    Whole,
-}
-
-impl Setup<'_> {
-    pub fn path_part(&self, template: &Template) -> PathPart {
-        self.path_part_within(template, &mut Vec::new())
-    }
-
-    /// `seen`: the maps that were followed.
-    fn path_part_within(&self, template: &Template, seen: &mut Vec<usize>) -> PathPart {
-        let parts = template.0.iter().map(|part| match part {
-            Part::Text(_) => PathPart::None,
-            Part::Group(_) => PathPart::Some,
-            Part::Variable(variable) => match self.variables.source(*variable) {
-                Source::Request(Builtin::Uri | Builtin::RequestUri) => PathPart::Whole,
-                Source::Assigned => PathPart::Some,
-                Source::Map(map) if !seen.contains(&map) => {
-                    seen.push(map);
-                    self.path_part_within(&self.maps[map].source, seen).min(PathPart::Some)
-                }
-                _ => PathPart::None,
-            },
-        });
-        parts.max().unwrap_or(PathPart::None)
+        Self { variables, maps, groups, servers, of_address, http }
     }
 }
 
