@@ -51,8 +51,7 @@ fn skip_comment(next: &mut dyn FnMut() -> Option<char>) -> Option<char> {
     c
 }
 
-/// What follows `[`: the rest of a string such as `[[ … ]]` or `[==[ … ]==]`; else the character
-/// after it.
+/// What follows `[`: the rest of a long string such as `[==[ … ]==]`; else the character after it.
 fn skip_long_bracket(next: &mut dyn FnMut() -> Option<char>) -> Option<char> {
     let mut level = 0;
     let mut c = next();

@@ -147,7 +147,7 @@ fn what_is_open_must_be_accepted() -> Result<()> {
     Ok(())
 }
 
-/// A file in Latin-1: the name that is not ASCII is left out, what stands beside it is carried over.
+/// A file in Latin-1: the name that is not ASCII is left out, what stands beside it is not.
 #[test]
 fn other_encodings_are_read() -> Result<()> {
     let dir = TempDir::new("import")?;
