@@ -2,11 +2,11 @@
 #![forbid(unsafe_code)]
 
 mod advisories;
-mod aftermath;
 mod bench;
 mod bpffs;
 mod build;
 mod cache;
+mod cleanup;
 mod debootstrap;
 mod demo;
 mod docs;
@@ -14,11 +14,11 @@ mod ebpf;
 mod fresh;
 mod fuzz;
 mod install;
-mod layer;
+mod overlay_root;
 mod package;
 mod run;
-mod tally;
 mod test;
+mod test_summary;
 mod tidy;
 mod vm;
 mod workspace;

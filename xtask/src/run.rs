@@ -12,9 +12,9 @@ use harness::{Certs, Receiver, Running, TempDir};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::aftermath::{Aftermath, quoted, quoted_path};
 use crate::bpffs;
 use crate::build::{self, Built, Profile};
+use crate::cleanup::{Cleanup, quoted, quoted_path};
 use crate::workspace::{Workspace, is_root};
 
 /// Runs hookgate here, in front of a receiver of its own; prints a command to try it with
@@ -56,9 +56,9 @@ pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
 fn demonstrate(built: &Built, listen: SocketAddr) -> Result<ExitCode> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGCHLD]).context("listening for signals")?;
     let dir = TempDir::new("run")?;
-    let mut aftermath = Aftermath::new()?;
-    aftermath.add(&format!("rm -rf {}", quoted_path(dir.path())))?;
-    let guard = match guard(built, &mut aftermath) {
+    let mut cleanup = Cleanup::new()?;
+    cleanup.add(&format!("rm -rf {}", quoted_path(dir.path())))?;
+    let guard = match guard(built, &mut cleanup) {
         Ok(pin) => Some(pin),
         Err(e) => {
             eprintln!("xtask: without the guard: {e:#}");
@@ -87,7 +87,7 @@ fn demonstrate(built: &Built, listen: SocketAddr) -> Result<ExitCode> {
     let hookgate =
         |command: &str| format!("{} {command} --config {}", quoted_path(&built.binary), quoted_path(&config));
     if guard.is_some() {
-        aftermath.add(&hookgate("guard detach"))?;
+        cleanup.add(&hookgate("guard detach"))?;
     }
 
     let mut command = Command::new(&built.binary);
@@ -122,7 +122,7 @@ fn demonstrate(built: &Built, listen: SocketAddr) -> Result<ExitCode> {
 
 /// Makes sure that the guard has what it needs, and returns its pin folder: a fresh one, so that a hookgate that is
 /// installed on this machine is not touched.
-fn guard(built: &Built, aftermath: &mut Aftermath) -> Result<String> {
+fn guard(built: &Built, cleanup: &mut Cleanup) -> Result<String> {
     if !is_root() {
         bail!("attaching an XDP program needs root (sudo cargo xtask run)");
     }
@@ -134,7 +134,7 @@ fn guard(built: &Built, aftermath: &mut Aftermath) -> Result<String> {
         bpffs::mount().with_context(|| format!("no BPF file system at {bpf}, and it can't be mounted"))?;
         eprintln!("xtask: mounted the BPF file system at {bpf} while this runs");
         // Unless somebody else has moved in meanwhile: maps.debug and progs.debug are the kernel's own.
-        aftermath.add(&format!("ls -A {bpf} | grep -qv '[.]debug$' || umount {bpf}"))?;
+        cleanup.add(&format!("ls -A {bpf} | grep -qv '[.]debug$' || umount {bpf}"))?;
     }
     Ok(format!("hookgate-run-{}", std::process::id()))
 }

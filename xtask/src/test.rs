@@ -6,7 +6,7 @@ use std::process::{Command, ExitCode};
 use anyhow::Result;
 
 use crate::build::{self, Profile};
-use crate::tally::Tally;
+use crate::test_summary::TestSummary;
 use crate::workspace::{Workspace, is_root};
 use crate::{bpffs, docs, ebpf, fresh, fuzz, install, package, tidy, vm};
 
@@ -40,17 +40,17 @@ pub struct Args {
 
 pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     if args.fresh {
-        let mut tally = Tally::default();
-        fresh::test(workspace, &mut tally)?;
-        return Ok(tally.verdict());
+        let mut summary = TestSummary::default();
+        fresh::test(workspace, &mut summary)?;
+        return Ok(summary.verdict());
     }
     if let Err(e) = install::programs("for the tests") {
         eprintln!("xtask: some tests will be skipped: {e:#}");
     }
-    let mut tally = Tally::default();
+    let mut summary = TestSummary::default();
     if args.package {
-        package::test(workspace, &mut tally)?;
-        return Ok(tally.verdict());
+        package::test(workspace, &mut summary)?;
+        return Ok(summary.verdict());
     }
     let built = build::both(workspace, Profile::Dev)?;
     if let Some(why) = &built.guard_missing {
@@ -58,23 +58,23 @@ pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     }
 
     if args.vm {
-        vm::test(workspace, &built, args.quick, &args.names, &mut tally)?;
-        return Ok(tally.verdict());
+        vm::test(workspace, &built, args.quick, &args.names, &mut summary)?;
+        return Ok(summary.verdict());
     }
-    ebpf::verify(workspace, &mut tally)?;
+    ebpf::verify(workspace, &mut summary)?;
     build::counting(workspace)?;
-    tally.add("tidy", &tidy::findings(workspace)?);
-    docs::check(workspace, &built, &mut tally)?;
+    summary.add("tidy", &tidy::findings(workspace)?);
+    docs::check(workspace, &built, &mut summary)?;
     // It fails without a failed test where it does not compile, or a test took its process down.
-    tally.run(tests(workspace, &built.binary, args.full), None)?;
+    summary.run(tests(workspace, &built.binary, args.full), None)?;
     if args.full {
         match fuzz::compiler() {
-            Ok(()) => tally.add("fuzz", &fuzz::findings(workspace, FUZZ_SECONDS)?),
-            Err(why) => tally.skip(format!("fuzz: {why:#}")),
+            Ok(()) => summary.add("fuzz", &fuzz::findings(workspace, FUZZ_SECONDS)?),
+            Err(why) => summary.skip(format!("fuzz: {why:#}")),
         }
     }
 
-    Ok(tally.verdict())
+    Ok(summary.verdict())
 }
 
 /// `cargo test`; as root with a BPF file system that only the tests see, so that nothing pinned outlives them.

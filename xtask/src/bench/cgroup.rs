@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use harness::{memory_control, wait_until};
 
-use crate::aftermath::{Aftermath, quoted_path};
+use crate::cleanup::{Cleanup, quoted_path};
 
 /// A control group that counts the memory of one peer: the kernel's for it too, and pages of files that it wrote.
 pub struct Cgroup {
@@ -21,7 +21,7 @@ impl Cgroup {
     ///
     /// # Errors
     /// Not root.
-    pub fn new(name: &str, aftermath: &Aftermath) -> Result<Option<Self>> {
+    pub fn new(name: &str, cleanup: &Cleanup) -> Result<Option<Self>> {
         let Some([parent, limit]) = memory_control() else {
             eprintln!("xtask: SKIPPED: no control groups for memory here, so no cgroup figures for {name}");
             return Ok(None);
@@ -30,7 +30,7 @@ impl Cgroup {
         fs::create_dir(&dir).with_context(|| format!("creating {}", dir.display()))?;
         // Whoever is killed with us is inside for a moment longer.
         let rmdir = format!("rmdir {} 2>/dev/null", quoted_path(&dir));
-        aftermath
+        cleanup
             .add(&format!("test -d {} && {{ {rmdir} || {{ sleep 1; {rmdir}; }}; }}", quoted_path(&dir)))?;
         let forgets = limit == "memory.limit_in_bytes";
         let (used, peak) = match forgets {

@@ -5,7 +5,7 @@ use anyhow::Result;
 use harness::TempDir;
 
 use super::peer::{Addresses, Kind};
-use super::scene::{BODIES, NEW, PLAIN, Scene, UPSTREAM, loopback};
+use super::testbed::{BODIES, NEW, PLAIN, Testbed, UPSTREAM, loopback};
 
 /// What a host stands for behind a proxy.
 #[derive(Clone, Copy)]
@@ -28,39 +28,40 @@ pub struct Config {
 }
 
 impl Config {
-    /// Writes it: the scene's hosts are allowed, and `more` others that nobody asks for.
+    /// Writes it: the testbed's hosts are allowed, and `more` others that nobody asks for.
     ///
     /// # Errors
     /// A file can't be written.
-    pub fn new(kind: Kind, scene: &Scene, dir: &TempDir, to: &Addresses, more: usize) -> Result<Self> {
-        let [_, cert, key] = scene.certs.write(dir, "own")?;
-        let pair = dir.write("pair.pem", format!("{}{}", scene.certs.cert, scene.certs.key))?;
+    pub fn new(kind: Kind, testbed: &Testbed, dir: &TempDir, to: &Addresses, more: usize) -> Result<Self> {
+        let [_, cert, key] = testbed.certs.write(dir, "own")?;
+        let pair = dir.write("pair.pem", format!("{}{}", testbed.certs.cert, testbed.certs.key))?;
         let path_text = |path: &Path| path.display().to_string();
         let values = [
             ("@ADMIN@", loopback()?.to_string()),
-            ("@BODIES@", scene.bodies.to_string()),
+            ("@BODIES@", testbed.bodies.to_string()),
             ("@CERT@", path_text(&cert)),
             ("@DIR@", path_text(dir.path())),
-            ("@DNS@", scene.dns.address().to_string()),
+            ("@DNS@", testbed.dns.address().to_string()),
             ("@KEY@", path_text(&key)),
             ("@LISTEN@", to.webhooks.to_string()),
             ("@LISTEN_PLAIN@", to.plain.to_string()),
-            ("@ORIGIN@", scene.origin.to_string()),
-            ("@ORIGIN_CA@", path_text(&scene.origin_ca)),
-            ("@ORIGIN_PORT@", scene.origin.port().to_string()),
+            ("@ORIGIN@", testbed.origin.to_string()),
+            ("@ORIGIN_CA@", path_text(&testbed.origin_ca)),
+            ("@ORIGIN_PORT@", testbed.origin.port().to_string()),
             ("@PAIR@", path_text(&pair)),
-            ("@PLAIN@", scene.plain.to_string()),
-            ("@PLAIN_PORT@", scene.plain.port().to_string()),
+            ("@PLAIN@", testbed.plain.to_string()),
+            ("@PLAIN_PORT@", testbed.plain.port().to_string()),
             ("@UPSTREAM@", UPSTREAM.to_owned()),
             ("@BODIES_NAME@", BODIES.to_owned()),
         ];
         let text =
             values.iter().fold(template(kind).to_owned(), |text, (name, value)| text.replace(name, value));
         let own = [(UPSTREAM, Target::Webhooks), (BODIES, Target::Bodies), (PLAIN, Target::Plain)];
-        let own = own.map(|(host, target)| kind.allowed(host, target, scene));
-        let others = (0..more).map(|n| kind.allowed(&format!("host-{n}.example.com"), Target::Unused, scene));
+        let own = own.map(|(host, target)| kind.allowed(host, target, testbed));
+        let others =
+            (0..more).map(|n| kind.allowed(&format!("host-{n}.example.com"), Target::Unused, testbed));
         let hosts = own.into_iter().chain(others).collect();
-        let new_host = kind.allowed(NEW, Target::Plain, scene);
+        let new_host = kind.allowed(NEW, Target::Plain, testbed);
         let config = Self { kind, path: dir.path().join("config"), text, hosts, new_host };
         config.write(dir, &config.hosts)?;
         Ok(config)
@@ -94,7 +95,7 @@ fn template(kind: Kind) -> &'static str {
 
 impl Kind {
     /// The line that allows a host.
-    fn allowed(self, host: &str, target: Target, scene: &Scene) -> String {
+    fn allowed(self, host: &str, target: Target, testbed: &Testbed) -> String {
         let backend = match target {
             Target::Webhooks | Target::Unused => "chatwoot",
             Target::Bodies => "bodies",
@@ -104,11 +105,11 @@ impl Kind {
             Self::Hookgate => {
                 let keys = match target {
                     Target::Webhooks | Target::Bodies => {
-                        let (port, ca) = (scene.origin.port(), scene.origin_ca.display());
+                        let (port, ca) = (testbed.origin.port(), testbed.origin_ca.display());
                         format!("port = {port}, ca = \"{ca}\", allow_private = true")
                     }
                     Target::Plain => {
-                        format!("port = {}, tls = false, allow_private = true", scene.plain.port())
+                        format!("port = {}, tls = false, allow_private = true", testbed.plain.port())
                     }
                     Target::Unused => String::new(),
                 };
@@ -123,17 +124,17 @@ impl Kind {
 }
 
 /// The arguments of the floors' program.
-pub fn floor_args(scene: &Scene, to: &Addresses) -> Vec<String> {
+pub fn floor_args(testbed: &Testbed, to: &Addresses) -> Vec<String> {
     let way = |listen: SocketAddr, upstream: SocketAddr| format!("{listen}={upstream}");
     let text = |path: &Path| path.display().to_string();
     let args = [
-        ("--tls", way(to.webhooks, scene.origin)),
-        ("--tls", way(to.bodies, scene.bodies)),
-        ("--pooled", way(to.handshakes, scene.origin)),
-        ("--splice", way(to.plain, scene.plain)),
-        ("--cert", text(&scene.own_cert)),
-        ("--key", text(&scene.own_key)),
-        ("--ca", text(&scene.origin_ca)),
+        ("--tls", way(to.webhooks, testbed.origin)),
+        ("--tls", way(to.bodies, testbed.bodies)),
+        ("--pooled", way(to.handshakes, testbed.origin)),
+        ("--splice", way(to.plain, testbed.plain)),
+        ("--cert", text(&testbed.own_cert)),
+        ("--key", text(&testbed.own_key)),
+        ("--ca", text(&testbed.origin_ca)),
         ("--name", UPSTREAM.to_owned()),
     ];
     args.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect()

@@ -5,26 +5,30 @@ use anyhow::Result;
 use super::generator::Generator;
 use super::loads::{Figures, number, words};
 use super::peer::{Kind, Peer, Prepared, Way};
-use super::scene::Scene;
+use super::testbed::Testbed;
 
 /// As many connections as the memory of one is measured with.
 const IDLE: &str = "500";
 
-pub fn start_and_idle(kind: Kind, scene: &Scene) -> Result<Figures> {
-    let prepared = Prepared::new(kind, scene)?.in_cgroup(scene)?;
-    let (peer, start) = start(prepared, scene)?;
+pub fn start_and_idle(kind: Kind, testbed: &Testbed) -> Result<Figures> {
+    let prepared = Prepared::new(kind, testbed)?.in_cgroup(testbed)?;
+    let (peer, start) = start(prepared, testbed)?;
     let rss_mib = peer.rss_kib()? as f64 / 1024.0;
 
     // What any work leaves behind, a log of the latest requests for instance, is no idle connection's.
     let started = Memory::of(&peer)?;
     let args = ["kept", "--connections", "32", "--seconds", "1"];
-    let mut work = Generator::prepare(scene, &peer.addresses, Way::Webhooks, &words(&args))?;
+    let mut work = Generator::prepare(testbed, &peer.addresses, Way::Webhooks, &words(&args))?;
     work.run()?;
     let worked_mib = started.growth(&peer)?.pss_kib / 1024.0;
 
     let before = Memory::of(&peer)?;
-    let mut idle =
-        Generator::prepare(scene, &peer.addresses, Way::Webhooks, &words(&["idle", "--connections", IDLE]))?;
+    let mut idle = Generator::prepare(
+        testbed,
+        &peer.addresses,
+        Way::Webhooks,
+        &words(&["idle", "--connections", IDLE]),
+    )?;
     let connections = number(&idle.run()?, "connections")?;
     let grown = before.growth(&peer)?;
     let mut figures = Figures::from([
@@ -39,12 +43,12 @@ pub fn start_and_idle(kind: Kind, scene: &Scene) -> Result<Figures> {
     Ok(figures)
 }
 
-pub fn uploads(kind: Kind, scene: &Scene, args: &[&str]) -> Result<Figures> {
-    let (peer, _) = start(Prepared::new(kind, scene)?.in_cgroup(scene)?, scene)?;
+pub fn uploads(kind: Kind, testbed: &Testbed, args: &[&str]) -> Result<Figures> {
+    let (peer, _) = start(Prepared::new(kind, testbed)?.in_cgroup(testbed)?, testbed)?;
     let before = Memory::of(&peer)?;
     let all = ["uploads", "--connections", "200", "--bytes", "1048576"];
     let mut uploads =
-        Generator::prepare(scene, &peer.addresses, Way::Bodies, &words(&[&all, args].concat()))?;
+        Generator::prepare(testbed, &peer.addresses, Way::Bodies, &words(&[&all, args].concat()))?;
     uploads.run()?;
     let grown = before.growth(&peer)?;
     uploads.end()?;
@@ -66,9 +70,9 @@ pub struct Start {
 ///
 /// # Errors
 /// It does not start.
-pub fn start(prepared: Prepared, scene: &Scene) -> Result<(Peer, Start)> {
-    let mut first = Generator::prepare(scene, &prepared.addresses, Way::Webhooks, &words(&["first"]))?;
-    let held = prepared.hold(scene)?;
+pub fn start(prepared: Prepared, testbed: &Testbed) -> Result<(Peer, Start)> {
+    let mut first = Generator::prepare(testbed, &prepared.addresses, Way::Webhooks, &words(&["first"]))?;
+    let held = prepared.hold(testbed)?;
     first.start()?;
     let peer = held.release()?;
     let measured = first.finish()?;

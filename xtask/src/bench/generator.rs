@@ -6,7 +6,7 @@ use harness::wrapped;
 use serde_json::Value;
 
 use super::peer::{Addresses, Way};
-use super::scene::{NAME, Scene};
+use super::testbed::{NAME, Testbed};
 
 /// The load generator (tests/bench/load), warmed up and waiting for the word to start.
 pub struct Generator {
@@ -19,13 +19,13 @@ impl Generator {
     ///
     /// # Errors
     /// A request failed; it has said which itself.
-    pub fn prepare(scene: &Scene, addresses: &Addresses, way: Way, load: &[String]) -> Result<Self> {
-        let mut command = Command::new(&scene.programs.generator);
+    pub fn prepare(testbed: &Testbed, addresses: &Addresses, way: Way, load: &[String]) -> Result<Self> {
+        let mut command = Command::new(&testbed.programs.generator);
         command.arg("--address").arg(addresses.of(way).to_string());
         if way != Way::Plain {
-            command.args(["--name", NAME]).arg("--ca").arg(&scene.ca);
+            command.args(["--name", NAME]).arg("--ca").arg(&testbed.ca);
         }
-        command.arg("--request").arg(&scene.webhook).args(load);
+        command.arg("--request").arg(&testbed.webhook).args(load);
         let mut child = wrapped("setpriv", &["--pdeathsig", "KILL", "--"], &command)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

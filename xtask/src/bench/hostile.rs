@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use serde_json::Value;
 
-use super::setting::{self, Setting};
+use super::environment::{self, Environment};
 use crate::build::{self, Profile};
 use crate::install;
 use crate::workspace::Workspace;
@@ -31,7 +31,7 @@ pub fn measure(
     ensure!((1.0..=3600.0).contains(&seconds), "--seconds is from 1 to 3600 for attacks");
     install::programs("for the attacks")?;
     let hookgate = build::both(workspace, Profile::Release)?.binary;
-    let setting = setting::of_machine(&hookgate)?;
+    let environment = environment::of_machine(&hookgate)?;
     let folder = workspace.target.join("bench");
     fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
     let figures = folder.join("hostile.json");
@@ -57,7 +57,7 @@ pub fn measure(
             "nothing was measured of a row {row}"
         );
     }
-    let report = markdown(&setting, &measured)?;
+    let report = markdown(&environment, &measured)?;
     println!("{report}");
     write(&folder, &report)?;
     if publish {
@@ -68,7 +68,7 @@ pub fn measure(
             rows => {
                 let published = fs::read_to_string(&published)
                     .with_context(|| format!("{}: publish all rows first", published.display()))?;
-                renewed(&published, &report, &format!("{}: {}", setting["started"], rows.join(", ")))
+                renewed(&published, &report, &format!("{}: {}", environment["started"], rows.join(", ")))
             }
         };
         write(&folder, &report)?;
@@ -91,9 +91,9 @@ fn stay_on_its_cores() -> Result<()> {
     sched_setaffinity(None, &cores).context("staying on two cores")
 }
 
-fn markdown(setting: &Setting, measured: &[Value]) -> Result<String> {
+fn markdown(environment: &Environment, measured: &[Value]) -> Result<String> {
     let mut text = String::from("# Attacks of strangers beside Meta's webhooks\n\n");
-    for (name, value) in setting {
+    for (name, value) in environment {
         writeln!(text, "- {name}: {value}")?;
     }
     if let Some(first) = measured.first() {
@@ -185,9 +185,9 @@ mod tests {
             row["row"] = json!(name);
             row
         };
-        let all = markdown(&Setting::new(), &[row("a", 1.0), row("b", 9.0), row("c", 1.0)])?;
-        let renewed = renewed(&all, &markdown(&Setting::new(), &[row("b", 1.25)])?, "today: b");
-        let expected = markdown(&Setting::new(), &[row("a", 1.0), row("b", 1.25), row("c", 1.0)])?;
+        let all = markdown(&Environment::new(), &[row("a", 1.0), row("b", 9.0), row("c", 1.0)])?;
+        let renewed = renewed(&all, &markdown(&Environment::new(), &[row("b", 1.25)])?, "today: b");
+        let expected = markdown(&Environment::new(), &[row("a", 1.0), row("b", 1.25), row("c", 1.0)])?;
         let (again, rest): (Vec<_>, Vec<_>) =
             renewed.lines().partition(|line| line.starts_with("- measured"));
         assert_eq!(again, ["- measured again: today: b"]);
@@ -197,7 +197,7 @@ mod tests {
 
     #[test]
     fn a_row_is_a_line() -> Result<()> {
-        let text = markdown(&Setting::new(), &[figures(1.25, 0, 30.0)])?;
+        let text = markdown(&Environment::new(), &[figures(1.25, 0, 30.0)])?;
         let line = "| slow-heads | 2.00 | 2.50 | 2.25 | 1.25 | 1.5 | 30 (≤ 234) | 1500 bytes/s | 3000 | 0 | reached |";
         assert_eq!(text.lines().last(), Some(line));
         Ok(())

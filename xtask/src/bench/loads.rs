@@ -5,7 +5,7 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::peer::{Kind, Peer, Way};
-use super::scene::Scene;
+use super::testbed::Testbed;
 use super::{fresh, running, scale};
 
 /// What was measured, by name; the unit is the end of the name.
@@ -205,15 +205,15 @@ impl Load {
 
     /// # Errors
     /// A request was not answered with 200, or the peer is gone.
-    pub fn measure(&self, peer: &Peer, scene: &Scene, duration: Duration) -> Result<Figures> {
+    pub fn measure(&self, peer: &Peer, testbed: &Testbed, duration: Duration) -> Result<Figures> {
         match self.how {
             How::Webhooks { way, args, timed } => {
-                running::webhooks(peer, scene, way, args, timed.then_some(duration))
+                running::webhooks(peer, testbed, way, args, timed.then_some(duration))
             }
-            How::Bodies { way, args } => running::bodies(peer, scene, way, args, duration),
-            How::Fresh => fresh::start_and_idle(peer.kind, scene),
-            How::Uploads { args } => fresh::uploads(peer.kind, scene, args),
-            How::Scale => scale::measure(peer.kind, scene, duration),
+            How::Bodies { way, args } => running::bodies(peer, testbed, way, args, duration),
+            How::Fresh => fresh::start_and_idle(peer.kind, testbed),
+            How::Uploads { args } => fresh::uploads(peer.kind, testbed, args),
+            How::Scale => scale::measure(peer.kind, testbed, duration),
         }
     }
 }

@@ -6,6 +6,7 @@
 mod cgroup;
 mod chart;
 mod config;
+mod environment;
 mod fresh;
 mod generator;
 mod guard;
@@ -16,8 +17,7 @@ mod process;
 mod report;
 mod running;
 mod scale;
-mod scene;
-mod setting;
+mod testbed;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -32,7 +32,7 @@ use crate::workspace::{Workspace, run_aloud};
 use loads::Load;
 use peer::{Kind, Peer};
 use report::{Measurement, Report};
-use scene::{Programs, Scene};
+use testbed::{Programs, Testbed};
 
 /// Measures hookgate, nginx and HAProxy side by side, and the guard's program; figures go to target/bench
 #[derive(clap::Args)]
@@ -95,9 +95,9 @@ fn proxies(workspace: &Workspace, args: &Args, only: &[String]) -> Result<()> {
     let programs = build_programs(workspace)?;
 
     leave_the_proxies_core()?;
-    let scene = Scene::start(programs)?;
-    let peers = kinds.iter().map(|kind| Peer::start(*kind, &scene)).collect::<Result<Vec<_>>>()?;
-    let mut report = Report::new(&scene, rounds, seconds)?;
+    let testbed = Testbed::start(programs)?;
+    let peers = kinds.iter().map(|kind| Peer::start(*kind, &testbed)).collect::<Result<Vec<_>>>()?;
+    let mut report = Report::new(&testbed, rounds, seconds)?;
     for round in 0..rounds {
         eprintln!("xtask: round {} of {rounds}", round + 1);
         for load in &loads {
@@ -105,10 +105,11 @@ fn proxies(workspace: &Workspace, args: &Args, only: &[String]) -> Result<()> {
             let peers = peers.iter().filter(|peer| load.is_for(peer.kind)).collect::<Vec<_>>();
             for place in 0..peers.len() {
                 let peer = peers[(round + place) % peers.len()];
-                let figures = load.measure(peer, &scene, Duration::from_secs_f64(seconds)).map_err(|e| {
-                    let (load, name, words) = (load.name, peer.kind.name(), peer.last_words());
-                    anyhow!("{load} with {name}: {e:#}; the last words in its log:\n{words}")
-                })?;
+                let figures =
+                    load.measure(peer, &testbed, Duration::from_secs_f64(seconds)).map_err(|e| {
+                        let (load, name, words) = (load.name, peer.kind.name(), peer.last_words());
+                        anyhow!("{load} with {name}: {e:#}; the last words in its log:\n{words}")
+                    })?;
                 report.add(Measurement { round, load: load.name, peer: peer.kind.name(), figures });
             }
         }
@@ -124,8 +125,8 @@ fn proxies(workspace: &Workspace, args: &Args, only: &[String]) -> Result<()> {
 /// We and all that we start go to the other core; the proxies are then sent to theirs.
 fn leave_the_proxies_core() -> Result<()> {
     let mut cores = CpuSet::new();
-    cores.set(scene::LOAD_CORE);
-    sched_setaffinity(None, &cores).with_context(|| format!("moving to core {}", scene::LOAD_CORE))
+    cores.set(testbed::LOAD_CORE);
+    sched_setaffinity(None, &cores).with_context(|| format!("moving to core {}", testbed::LOAD_CORE))
 }
 
 /// The loads and peers that `--only` names; all of a sort when it names none of it.

@@ -14,8 +14,8 @@ use rustix::process::Signal;
 use super::cgroup::Cgroup;
 use super::config::{Config, floor_args};
 use super::process;
-use super::scene::{Logged, Scene, loopback, nginx, on_its_core};
-use crate::aftermath::quoted_path;
+use super::testbed::{Logged, Testbed, loopback, nginx, on_its_core};
+use crate::cleanup::quoted_path;
 
 /// How long a shell may take to start.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -50,7 +50,7 @@ pub struct Addresses {
     pub plain: SocketAddr,
 }
 
-/// A proxy that runs on the proxies' core, in front of the scene's origins.
+/// A proxy that runs on the proxies' core, in front of the testbed's origins.
 pub struct Peer {
     pub kind: Kind,
     pub addresses: Addresses,
@@ -138,8 +138,8 @@ impl Addresses {
 impl Peer {
     /// # Errors
     /// It does not start; the error holds what it said.
-    pub fn start(kind: Kind, scene: &Scene) -> Result<Self> {
-        Prepared::new(kind, scene)?.start(scene)
+    pub fn start(kind: Kind, testbed: &Testbed) -> Result<Self> {
+        Prepared::new(kind, testbed)?.start(testbed)
     }
 
     /// The last lines of its log.
@@ -207,19 +207,19 @@ impl Prepared {
     ///
     /// # Errors
     /// A file can't be written.
-    pub fn new(kind: Kind, scene: &Scene) -> Result<Self> {
-        Self::with_hosts(kind, scene, 0)
+    pub fn new(kind: Kind, testbed: &Testbed) -> Result<Self> {
+        Self::with_hosts(kind, testbed, 0)
     }
 
-    /// The same with so many hosts more than the scene needs; [`Peer::learn_new_host`] can be used.
+    /// The same with so many hosts more than the testbed needs; [`Peer::learn_new_host`] can be used.
     ///
     /// # Errors
     /// A file can't be written.
-    pub fn with_hosts(kind: Kind, scene: &Scene, more: usize) -> Result<Self> {
+    pub fn with_hosts(kind: Kind, testbed: &Testbed, more: usize) -> Result<Self> {
         let dir = TempDir::new(kind.name())?;
-        scene.aftermath.add(&format!("rm -rf {}", quoted_path(dir.path())))?;
+        testbed.cleanup.add(&format!("rm -rf {}", quoted_path(dir.path())))?;
         let addresses = Addresses::new(kind)?;
-        let config = Config::new(kind, scene, &dir, &addresses, more)?;
+        let config = Config::new(kind, testbed, &dir, &addresses, more)?;
         Ok(Self { kind, addresses, config, reloads: more > 0, cgroup: None, dir })
     }
 
@@ -227,8 +227,8 @@ impl Prepared {
     ///
     /// # Errors
     /// The group can't be made.
-    pub fn in_cgroup(mut self, scene: &Scene) -> Result<Self> {
-        self.cgroup = Cgroup::new(self.kind.name(), &scene.aftermath)?;
+    pub fn in_cgroup(mut self, testbed: &Testbed) -> Result<Self> {
+        self.cgroup = Cgroup::new(self.kind.name(), &testbed.cleanup)?;
         Ok(self)
     }
 
@@ -236,9 +236,9 @@ impl Prepared {
     ///
     /// # Errors
     /// It ends before; the error holds what it said.
-    pub fn start(self, scene: &Scene) -> Result<Peer> {
+    pub fn start(self, testbed: &Testbed) -> Result<Peer> {
         let addresses = self.addresses;
-        let Peer { process, kind, config, cgroup, dir, .. } = self.hold(scene)?.release()?;
+        let Peer { process, kind, config, cgroup, dir, .. } = self.hold(testbed)?.release()?;
         let process = process.listening(&addresses.all());
         let process = process.with_context(|| format!("starting {}", kind.name()))?;
         Ok(Peer { kind, addresses, config, process, cgroup, dir })
@@ -248,7 +248,7 @@ impl Prepared {
     ///
     /// # Errors
     /// No shell.
-    pub fn hold(self, scene: &Scene) -> Result<Held> {
+    pub fn hold(self, testbed: &Testbed) -> Result<Held> {
         const WAIT_THEN_BECOME: &str = r#"
             gate=$1 door=$2; shift 2
             [ -z "$door" ] || echo $$ >"$door"
@@ -256,7 +256,7 @@ impl Prepared {
         let Self { kind, addresses, config, reloads, cgroup, dir } = self;
         let command = match kind {
             Kind::Hookgate => {
-                let mut command = Command::new(&scene.programs.hookgate);
+                let mut command = Command::new(&testbed.programs.hookgate);
                 command.args(["run", "--config"]).arg(&config.path);
                 command
             }
@@ -267,8 +267,8 @@ impl Prepared {
                 command
             }
             Kind::Floor => {
-                let mut command = Command::new(&scene.programs.floors);
-                command.args(floor_args(scene, &addresses));
+                let mut command = Command::new(&testbed.programs.floors);
+                command.args(floor_args(testbed, &addresses));
                 command
             }
         };
@@ -278,7 +278,7 @@ impl Prepared {
         let door = cgroup.as_ref().map(|cgroup| cgroup.door()).unwrap_or_default();
         let [gate_text, door] = [&gate, &door].map(|path| path.to_string_lossy().into_owned());
         let waiting = wrapped("sh", &["-c", WAIT_THEN_BECOME, "sh", &gate_text, &door], &command);
-        let process = Logged::start(kind.program(), on_its_core(&waiting), &dir, &scene.aftermath)?;
+        let process = Logged::start(kind.program(), on_its_core(&waiting), &dir, &testbed.cleanup)?;
         let mut peer = Peer { kind, addresses, config, process, cgroup, dir };
         let gate = peer.gate(&gate).with_context(|| format!("starting {}", kind.name()))?;
         Ok(Held { peer, gate })

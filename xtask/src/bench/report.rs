@@ -6,10 +6,10 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::chart::{Chart, rounded};
+use super::environment::{self, Environment};
 use super::loads::{self, Figure, Figures, Goals, Load};
 use super::peer::Kind;
-use super::scene::Scene;
-use super::setting::{self, Setting};
+use super::testbed::Testbed;
 
 /// What one load on one peer showed in one round.
 pub struct Measurement {
@@ -21,7 +21,7 @@ pub struct Measurement {
 
 /// Everything measured so far, and where.
 pub struct Report {
-    setting: Setting,
+    environment: Environment,
     measurements: Vec<Measurement>,
 }
 
@@ -35,8 +35,8 @@ const DETAILS: [&[&str]; 3] = [
 impl Report {
     /// # Errors
     /// The machine, or one of the programs, does not say what it is.
-    pub fn new(scene: &Scene, rounds: usize, seconds: f64) -> Result<Self> {
-        Ok(Self { setting: setting::of(scene, rounds, seconds)?, measurements: Vec::new() })
+    pub fn new(testbed: &Testbed, rounds: usize, seconds: f64) -> Result<Self> {
+        Ok(Self { environment: environment::of(testbed, rounds, seconds)?, measurements: Vec::new() })
     }
 
     pub fn add(&mut self, measurement: Measurement) {
@@ -70,7 +70,7 @@ impl Report {
     pub fn markdown(&self) -> Result<String> {
         let peers = Kind::ALL.map(Kind::name).join(" | ");
         let mut text = String::from("# hookgate beside nginx and HAProxy\n\n");
-        for (name, value) in &self.setting {
+        for (name, value) in &self.environment {
             writeln!(text, "- {name}: {value}")?;
         }
         text += "\nMedians over the rounds; less is better. The floor is a relay of bytes that knows no HTTP and writes \
@@ -157,7 +157,7 @@ impl Report {
             json!({ "round": round, "load": load, "peer": peer, "figures": figures })
         });
         json!({
-            "setting": self.setting,
+            "environment": self.environment,
             "loads": loads::ALL.map(|load| json!({ "name": load.name, "what": load.what })),
             "ratios": ratios.collect::<Vec<_>>(),
             "measurements": measurements.collect::<Vec<_>>(),
@@ -234,7 +234,7 @@ mod tests {
 
     #[test]
     fn medians_are_those_of_the_rounds_and_ratios_those_of_the_medians() {
-        let mut report = Report { setting: Setting::new(), measurements: Vec::new() };
+        let mut report = Report { environment: Environment::new(), measurements: Vec::new() };
         let values = [
             (Kind::Hookgate, [9.0, 20.0, 10.0]),
             (Kind::NginxTuned, [50.0, 39.0, 40.0]),

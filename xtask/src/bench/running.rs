@@ -7,11 +7,11 @@ use anyhow::Result;
 use super::generator::Generator;
 use super::loads::{Figures, number, words};
 use super::peer::{Peer, Way};
-use super::scene::Scene;
+use super::testbed::Testbed;
 
 pub fn webhooks(
     peer: &Peer,
-    scene: &Scene,
+    testbed: &Testbed,
     way: Way,
     args: &[&str],
     duration: Option<Duration>,
@@ -20,7 +20,7 @@ pub fn webhooks(
     if let Some(duration) = duration {
         args.extend(["--seconds".to_owned(), duration.as_secs_f64().to_string()]);
     }
-    let mut generator = Generator::prepare(scene, &peer.addresses, way, &args)?;
+    let mut generator = Generator::prepare(testbed, &peer.addresses, way, &args)?;
     let before = peer.cpu()?;
     let measured = generator.run()?;
     let cpu = peer.cpu()?.saturating_sub(before);
@@ -36,10 +36,16 @@ pub fn webhooks(
     ]))
 }
 
-pub fn bodies(peer: &Peer, scene: &Scene, way: Way, args: &[&str], duration: Duration) -> Result<Figures> {
+pub fn bodies(
+    peer: &Peer,
+    testbed: &Testbed,
+    way: Way,
+    args: &[&str],
+    duration: Duration,
+) -> Result<Figures> {
     let mut args = words(&[&["bodies"], args].concat());
     args.extend(["--seconds".to_owned(), duration.as_secs_f64().to_string()]);
-    let mut generator = Generator::prepare(scene, &peer.addresses, way, &args)?;
+    let mut generator = Generator::prepare(testbed, &peer.addresses, way, &args)?;
     let before = peer.cpu()?;
     let measured = generator.run()?;
     let cpu = peer.cpu()?.saturating_sub(before);

@@ -7,22 +7,22 @@ use anyhow::Result;
 use super::generator::Generator;
 use super::loads::{Figures, number, words};
 use super::peer::{Kind, Peer, Prepared, Way};
-use super::scene::{NEW, Scene};
+use super::testbed::{NEW, Testbed};
 use super::{fresh, running};
 
 const FEW: usize = 10;
 const MANY: usize = 50_000;
 
 /// One process with few hosts and one with many, side by side.
-pub fn measure(kind: Kind, scene: &Scene, duration: Duration) -> Result<Figures> {
-    let (few, _) = fresh::start(Prepared::with_hosts(kind, scene, FEW)?, scene)?;
-    let (many, start) = fresh::start(Prepared::with_hosts(kind, scene, MANY)?, scene)?;
+pub fn measure(kind: Kind, testbed: &Testbed, duration: Duration) -> Result<Figures> {
+    let (few, _) = fresh::start(Prepared::with_hosts(kind, testbed, FEW)?, testbed)?;
+    let (many, start) = fresh::start(Prepared::with_hosts(kind, testbed, MANY)?, testbed)?;
     let pss_mib = many.pss_kib()? as f64 / 1024.0;
     // Whatever drifts meanwhile drifts for both.
     let order = [&few, &many, &many, &few];
-    let [a, b, c, d] = order.map(|peer| kept(peer, scene, duration / 2));
+    let [a, b, c, d] = order.map(|peer| kept(peer, testbed, duration / 2));
     let (few_us, many_us) = (f64::midpoint(a?, d?), f64::midpoint(b?, c?));
-    let reload_ms = reload(&many, scene)?;
+    let reload_ms = reload(&many, testbed)?;
     Ok(Figures::from([
         ("cpu_us", many_us),
         ("cpu_ratio", many_us / few_us),
@@ -32,17 +32,17 @@ pub fn measure(kind: Kind, scene: &Scene, duration: Duration) -> Result<Figures>
     ]))
 }
 
-fn kept(peer: &Peer, scene: &Scene, duration: Duration) -> Result<f64> {
+fn kept(peer: &Peer, testbed: &Testbed, duration: Duration) -> Result<f64> {
     let args = ["kept", "--connections", "32"];
-    let figures = running::webhooks(peer, scene, Way::Webhooks, &args, Some(duration))?;
+    let figures = running::webhooks(peer, testbed, Way::Webhooks, &args, Some(duration))?;
     Ok(figures["cpu_us"])
 }
 
 /// Milliseconds from the signal to the first answer from a host that is new. Asked for without TLS, as the questions
 /// take their time from the core that reloads.
-fn reload(peer: &Peer, scene: &Scene) -> Result<f64> {
+fn reload(peer: &Peer, testbed: &Testbed) -> Result<f64> {
     let args = words(&["learned", "--target", &format!("/{NEW}/up")]);
-    let mut learned = Generator::prepare(scene, &peer.addresses, Way::Plain, &args)?;
+    let mut learned = Generator::prepare(testbed, &peer.addresses, Way::Plain, &args)?;
     learned.start()?;
     peer.learn_new_host()?;
     Ok(number(&learned.finish()?, "seconds")? * 1e3)

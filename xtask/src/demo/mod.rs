@@ -3,7 +3,7 @@
 //! What the demo makes, it makes inside namespaces of its own (processes, mounts, networks), and the kernel takes all
 //! of it away when the first process in there ends: after success, failure, Ctrl-C or `kill -9` alike.
 
-mod scene;
+mod testbed;
 mod verdict;
 
 use std::os::unix::process::ExitStatusExt;
@@ -67,7 +67,7 @@ fn in_namespaces(binary: &Path) -> Result<ExitCode> {
         .arg(std::env::current_exe()?)
         .args(["demo", "--inside"])
         .arg(binary)
-        .env("TMPDIR", scene::TEMP)
+        .env("TMPDIR", testbed::TEMP)
         .stdin(Stdio::null());
     let mut child = command.spawn().context("starting unshare through setpriv (util-linux)")?;
 
@@ -95,8 +95,8 @@ fn in_namespaces(binary: &Path) -> Result<ExitCode> {
 fn inside(binary: &Path) -> Result<ExitCode> {
     // Temporary files go with the mounts.
     let mut mount = Command::new("mount");
-    mount.args(["-t", "tmpfs", "-o", "mode=700", "hookgate-demo", scene::TEMP]).stdin(Stdio::null());
+    mount.args(["-t", "tmpfs", "-o", "mode=700", "hookgate-demo", testbed::TEMP]).stdin(Stdio::null());
     harness::run(mount)?;
-    let counted = scene::play(binary)?;
+    let counted = testbed::play(binary)?;
     Ok(if verdict::print(&counted)? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use harness::Counts;
 use serde_json::Value;
 
-use super::scene::{Counted, SENDERS, SILENT, STRANGER};
+use super::testbed::{Counted, SENDERS, SILENT, STRANGER};
 
 const OTHER: &str = "other";
 

@@ -4,16 +4,16 @@
 mod configuration;
 mod documents;
 mod interface;
+mod known_names;
 mod links;
 mod markdown;
 mod metrics;
 mod places;
-mod scene;
 mod shape;
+mod testbed;
 #[cfg(test)]
 mod tests;
 mod trial;
-mod words;
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -23,37 +23,37 @@ use anyhow::{Context, Result};
 
 use crate::build::{self, Built, Profile};
 use crate::install;
-use crate::tally::Tally;
+use crate::test_summary::TestSummary;
 use crate::workspace::{Workspace, is_root};
+use known_names::KnownNames;
 use markdown::Page;
 use places::PLACES;
-use words::Words;
 
 pub fn main(workspace: &Workspace) -> Result<ExitCode> {
     if let Err(e) = install::programs("for the pages' machine") {
         eprintln!("xtask: {e:#}");
     }
     let built = build::both(workspace, Profile::Dev)?;
-    let mut tally = Tally::default();
-    check(workspace, &built, &mut tally)?;
-    Ok(tally.verdict())
+    let mut summary = TestSummary::default();
+    check(workspace, &built, &mut summary)?;
+    Ok(summary.verdict())
 }
 
 /// Checks all pages, and says how much was tried here and what is tried elsewhere.
 ///
 /// # Errors
 /// The pages can't be read, or there is no machine to try them on.
-pub fn check(workspace: &Workspace, built: &Built, tally: &mut Tally) -> Result<()> {
+pub fn check(workspace: &Workspace, built: &Built, summary: &mut TestSummary) -> Result<()> {
     let pages = pages(&workspace.root)?;
     let can_try = is_root() && built.guard_missing.is_none();
     let report = findings(&workspace.root, &built.binary, &pages, can_try)?;
-    tally.add("docs", &report.findings);
+    summary.add("docs", &report.findings);
     println!("docs: {} snippets and blocks of commands tried here", report.tried);
     for ((mark, by), count) in PLACES.iter().zip(report.elsewhere).filter(|(_, count)| *count > 0) {
         println!("docs: {count} more blocks ({mark}) are run {by}");
     }
     if report.skipped > 0 {
-        tally.skip(format!("docs: {} snippets and blocks need root and the guard", report.skipped));
+        summary.skip(format!("docs: {} snippets and blocks need root and the guard", report.skipped));
     }
     Ok(())
 }
@@ -113,11 +113,11 @@ fn pages(root: &Path) -> Result<Vec<Page>> {
 
 /// `can_try`: this machine lets another one be made on it.
 fn findings(root: &Path, binary: &Path, pages: &[Page], can_try: bool) -> Result<Report> {
-    let words = Words::read(root, binary)?;
+    let names = KnownNames::read(root, binary)?;
     let mut report = Report { findings: links::findings(root, pages), ..Report::default() };
     report.findings.extend(metrics::unknown(pages));
     for page in pages {
-        report.findings.extend(words.findings(page));
+        report.findings.extend(names.findings(page));
         trial::of(page, binary, can_try, &mut report)?;
     }
     Ok(report)

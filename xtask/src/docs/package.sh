@@ -25,7 +25,7 @@ typed() {
     # An editor, and who fills in the one line.
     { echo "nano() { sed -i 's/^domains = .*/domains = [\"proxy.example.com\"]/' \"\$1\"; }" && cat block; } >with_editor
     check "$1" said_why sh -e ./with_editor
-    check "$1_leaves_it_running" within 20 active
+    check "$1_leaves_it_running" retry_until 20 active
     cd /
     check "$1_can_be_purged" dpkg -P hookgate
     rm -rf /run/typed

@@ -7,13 +7,13 @@ use serde_json::Value;
 
 use super::markdown::{Block, Page};
 use super::places::{self, Place};
-use super::scene::{Scene, Seen};
+use super::testbed::{Seen, Testbed};
 use super::{Report, configuration, documents, metrics};
 
 /// A page, and the machine on which it will be tried.
 struct Trial<'p> {
     page: &'p Page,
-    scene: Scene,
+    testbed: Testbed,
     examples: Vec<Example>,
 }
 
@@ -29,7 +29,7 @@ struct Example {
 /// # Errors
 /// There is no machine to try them on.
 pub fn of(page: &Page, binary: &Path, can_try: bool, report: &mut Report) -> Result<()> {
-    let mut trial = Trial { page, scene: Scene::new()?, examples: Vec::new() };
+    let mut trial = Trial { page, testbed: Testbed::new()?, examples: Vec::new() };
     // What is checked comes before what is run.
     let (later, first): (Vec<&Block>, Vec<&Block>) =
         page.blocks.iter().partition(|block| matches!(&*block.language, "sh" | "json"));
@@ -45,12 +45,12 @@ pub fn of(page: &Page, binary: &Path, can_try: bool, report: &mut Report) -> Res
     }
     let shows_metrics = page.path == metrics::PAGE;
     let metrics =
-        shows_metrics.then(|| trial.scene.document(metrics::PAGE, "curl -s http://127.0.0.1:9432/metrics"));
+        shows_metrics.then(|| trial.testbed.document(metrics::PAGE, "curl -s http://127.0.0.1:9432/metrics"));
     if !can_try {
-        report.skipped += trial.scene.len();
+        report.skipped += trial.testbed.len();
         return Ok(());
     }
-    if trial.scene.len() > 0 {
+    if trial.testbed.len() > 0 {
         let seen = trial.run(binary, metrics.as_deref()).with_context(|| page.path.clone())?;
         report.tried += seen.passed;
         report.findings.extend(seen.findings);
@@ -64,14 +64,14 @@ impl Trial<'_> {
         match &*block.language {
             "text" => {}
             "toml" => match configuration::whole(&block.text) {
-                Ok(whole) => self.scene.configuration(at, &whole)?,
+                Ok(whole) => self.testbed.configuration(at, &whole)?,
                 Err(e) => return Ok(Some(e.to_string())),
             },
-            "nginx" => self.scene.nginx(at, &block.text)?,
-            "sh" => self.scene.commands(at, &block.text)?,
+            "nginx" => self.testbed.nginx(at, &block.text)?,
+            "sh" => self.testbed.commands(at, &block.text)?,
             "json" => match (serde_json::from_str(&block.text), documents::command(&block.heading)) {
                 (Ok(text), Some(command)) => {
-                    let real = self.scene.document(at, &command);
+                    let real = self.testbed.document(at, &command);
                     self.examples.push(Example { at: at.to_owned(), text, real });
                 }
                 (Ok(_), None) => return Ok(Some("its heading names no command that prints it".to_owned())),
@@ -84,8 +84,8 @@ impl Trial<'_> {
 
     /// `metrics`: where those that the proxy shows will lie.
     fn run(self, binary: &Path, metrics: Option<&str>) -> Result<Seen> {
-        let Self { page, scene, examples } = self;
-        scene.run(binary, |read| {
+        let Self { page, testbed, examples } = self;
+        testbed.run(binary, |read| {
             let mut findings = Vec::new();
             for Example { at, text, real } in &examples {
                 findings.extend(documents::unlike(page, at, text, &read(real)?));

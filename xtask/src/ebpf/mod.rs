@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, anyhow, ensure};
 
-use crate::tally::Tally;
+use crate::test_summary::TestSummary;
 use crate::workspace::Workspace;
 pub use carried::sha256;
 use carried::{Carried, Record};
@@ -79,7 +79,7 @@ pub fn main(workspace: &Workspace) -> Result<ExitCode> {
 ///
 /// # Errors
 /// The program does not compile, or files can't be read.
-pub fn verify(workspace: &Workspace, tally: &mut Tally) -> Result<()> {
+pub fn verify(workspace: &Workspace, summary: &mut TestSummary) -> Result<()> {
     const NAME: &str = "the carried object of the XDP program";
     let carried = Carried::read(workspace)?;
     let mut findings = carried.findings(&carried::hash_sources(workspace)?);
@@ -87,12 +87,12 @@ pub fn verify(workspace: &Workspace, tally: &mut Tally) -> Result<()> {
         Ok(compiled) => findings.extend(carried.compare(&compiled)),
         Err(no_compiler) if no_compiler.any_failed => findings.push(no_compiler.to_string()),
         Err(no_compiler) if findings.is_empty() => {
-            tally.skip(format!("{NAME}: {no_compiler}"));
+            summary.skip(format!("{NAME}: {no_compiler}"));
             return Ok(());
         }
         Err(_) => {}
     }
-    tally.add(NAME, &findings);
+    summary.add(NAME, &findings);
     Ok(())
 }
 

@@ -28,7 +28,7 @@ first_run() {
     cd hookgate || return
     cargo xtask run >/run/printed 2>/run/log &
     cargo=$!
-    within 1800 printed
+    retry_until 1800 printed
     check try_line sh -c "grep '^deliveries: ' /run/printed || { tail -n 30 /run/log && false; }"
     echo "try: $(($(date +%s) - begun)) s after the clone began, in $root"
     grep '^xtask: ' /run/log
@@ -38,7 +38,7 @@ first_run() {
     check page_is_served page
     check no_warning silent
     pkill_run
-    check nothing_is_left within 15 nothing_left
+    check nothing_is_left retry_until 15 nothing_left
 }
 # cargo has become a parent of xtask; a terminal would signal both.
 pkill_run() {

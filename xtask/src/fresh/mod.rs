@@ -7,8 +7,8 @@ use harness::TempDir;
 
 use crate::debootstrap::Root;
 use crate::ebpf;
-use crate::layer::{self, Network};
-use crate::tally::Tally;
+use crate::overlay_root::{self, Network};
+use crate::test_summary::TestSummary;
 use crate::workspace::{Workspace, is_root};
 
 /// Goes into the root: the sources and a Rust toolchain without rustup are all that is brought along.
@@ -23,7 +23,7 @@ printf '%s' "$script" >run/script
 exec env -i PATH=/opt/rust/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 chroot . sh /run/script
 "#;
 const SCRIPT: &str =
-    concat!(include_str!("../within.sh"), include_str!("../check.sh"), include_str!("checks.sh"));
+    concat!(include_str!("../retry_until.sh"), include_str!("../check.sh"), include_str!("checks.sh"));
 
 /// What a machine has on which somebody compiles Rust.
 const PACKAGES: &str = "ca-certificates,curl,gcc,git,iproute2,libc6-dev";
@@ -40,25 +40,25 @@ const ROOTS: [(&str, &str, &str); 3] = [
 ///
 /// # Errors
 /// A root can't be made.
-pub fn test(workspace: &Workspace, tally: &mut Tally) -> Result<()> {
+pub fn test(workspace: &Workspace, summary: &mut TestSummary) -> Result<()> {
     if !is_root() {
-        tally.skip("fresh machines: needs root".to_owned());
+        summary.skip("fresh machines: needs root".to_owned());
         return Ok(());
     }
-    ROOTS.iter().try_for_each(|(name, suite, steps)| run(workspace, name, suite, steps, tally))
+    ROOTS.iter().try_for_each(|(name, suite, steps)| run(workspace, name, suite, steps, summary))
 }
 
-fn run(workspace: &Workspace, name: &str, suite: &str, steps: &str, tally: &mut Tally) -> Result<()> {
-    let (root, layer) = (find_or_make(suite)?, TempDir::new("fresh")?);
+fn run(workspace: &Workspace, name: &str, suite: &str, steps: &str, summary: &mut TestSummary) -> Result<()> {
+    let (root, overlay) = (find_or_make(suite)?, TempDir::new("fresh")?);
     // The toolchain that compiles us.
     let rust = ebpf::sysroot(Path::new("rustc"))?;
     ensure!(rust.join("bin/cargo").exists(), "no cargo in {}", rust.display());
     let authorities = Path::new("/etc/ssl/certs/ca-certificates.crt");
     let paths =
         [("rust", rust.as_path()), ("source", workspace.root.as_path()), ("authorities", authorities)];
-    let mut shell = layer::shell(layer.path(), &root, Network::Shared, &paths, ENTER);
+    let mut shell = overlay_root::shell(overlay.path(), &root, Network::Shared, &paths, ENTER);
     shell.env("script", format!("root={name}\n{SCRIPT}{steps}finish\n"));
-    tally.run(shell, Some(&format!("fresh::{name} ... FAILED: it ended before its tests did")))
+    summary.run(shell, Some(&format!("fresh::{name} ... FAILED: it ended before its tests did")))
 }
 
 /// A small Debian. Its package lists are those of its release, without later updates.

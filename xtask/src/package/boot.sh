@@ -1,12 +1,12 @@
 # The guest's first program, among the host's files: goes on to those of the small Debian, and starts its systemd.
 set -e
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin
-layer=/run/layer
-mkdir $layer
-mount -t tmpfs tmpfs $layer
-mkdir $layer/upper $layer/work $layer/root
-mount -t overlay -o "lowerdir=$lower,upperdir=$layer/upper,workdir=$layer/work" root $layer/root
-cd $layer/root
+overlay=/run/overlay
+mkdir $overlay
+mount -t tmpfs tmpfs $overlay
+mkdir $overlay/upper $overlay/work $overlay/root
+mount -t overlay -o "lowerdir=$lower,upperdir=$overlay/upper,workdir=$overlay/work" root $overlay/root
+cd $overlay/root
 mkdir -p "lib/modules/$(uname -r)" old
 cp -r "$modules/." "lib/modules/$(uname -r)"
 cp "$busybox" sbin/modprobe

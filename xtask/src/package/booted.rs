@@ -8,9 +8,9 @@ use anyhow::Result;
 use harness::TempDir;
 
 use super::CHECKS;
-use crate::aftermath::assignments;
+use crate::cleanup::assignments;
 use crate::docs;
-use crate::tally::Tally;
+use crate::test_summary::TestSummary;
 use crate::vm::{self, Debian};
 use crate::workspace::Workspace;
 
@@ -24,21 +24,21 @@ pub fn test(
     root: &Path,
     first: &Path,
     second: &Path,
-    tally: &mut Tally,
+    summary: &mut TestSummary,
 ) -> Result<()> {
     let debian = Debian::find_or_fetch()?;
     let packages = [("lower", root), ("first", first), ("second", second)];
     let pages = docs::for_package(workspace)?;
-    run(&debian, &format!("{}{pages}", include_str!("systemd.sh")), &packages, tally)?;
-    run(&debian.with_old_kernel()?, include_str!("old_kernel.sh"), &packages, tally)
+    run(&debian, &format!("{}{pages}", include_str!("systemd.sh")), &packages, summary)?;
+    run(&debian.with_old_kernel()?, include_str!("old_kernel.sh"), &packages, summary)
 }
 
 /// `packages`: a small Debian, and what is installed there, by what the script of `boot.sh` calls them.
-fn run(debian: &Debian, tests: &str, packages: &[(&str, &Path)], tally: &mut Tally) -> Result<()> {
+fn run(debian: &Debian, tests: &str, packages: &[(&str, &Path)], summary: &mut TestSummary) -> Result<()> {
     let dir = TempDir::new("booted")?;
     let tests = dir.write("tests", format!("{CHECKS}{tests}finish\n"))?;
     let (modules, busybox) = (debian.modules(), debian.busybox());
     let others = [("tests", tests.as_path()), ("modules", &modules), ("busybox", &busybox)];
     let script = assignments(packages.iter().chain(&others)) + include_str!("boot.sh");
-    vm::boot(debian, 1, &script, LIMIT, tally)
+    vm::boot(debian, 1, &script, LIMIT, summary)
 }

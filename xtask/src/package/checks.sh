@@ -19,7 +19,7 @@ start() {
     setpriv --reuid hookgate --regid hookgate --init-groups --no-new-privs --bounding-set "-all$capabilities" \
         --inh-caps "-all$capabilities" --ambient-caps "-all$capabilities" hookgate run >/dev/null 2>/run/log &
     parent=$!
-    within 10 curl -s -o /dev/null http://127.0.0.1:9432/health || { cat /run/log && false; }
+    retry_until 10 curl -s -o /dev/null http://127.0.0.1:9432/health || { cat /run/log && false; }
 }
 stop() {
     kill -TERM "$parent"
@@ -46,7 +46,7 @@ EOF
     pebble-challtestsrv -dns01 127.0.0.1:8053 -http01 "" -tlsalpn01 "" -https01 "" -management 127.0.0.1:8055 \
         -defaultIPv4 127.0.0.1 -defaultIPv6 "" >$authority/names.log 2>&1 &
     pebble -strict -dnsserver 127.0.0.1:8053 -config $authority/pebble.json >$authority/log 2>&1 &
-    within 20 curl -s --cacert $authority/tls.crt -o $authority/root.pem https://localhost:15000/roots/0
+    retry_until 20 curl -s --cacert $authority/tls.crt -o $authority/root.pem https://localhost:15000/roots/0
 }
 
 # Takes webhooks on port 3000, and answers each with 200; `slow` ones after eight seconds.
@@ -65,7 +65,7 @@ class Receiver(http.server.BaseHTTPRequestHandler):
 http.server.ThreadingHTTPServer(("127.0.0.1", 3000), Receiver).serve_forever()
 EOF
     python3 /run/receiver.py &
-    within 10 curl -s -o /dev/null -d '{}' http://127.0.0.1:3000/
+    retry_until 10 curl -s -o /dev/null -d '{}' http://127.0.0.1:3000/
 }
 
 # Webhooks for PATH until stop_load: over a connection each, and over one that is kept and, as Meta's sender does it, made
@@ -104,12 +104,12 @@ EOF
     rm -f /run/answered
     python3 /run/load.py "$1" &
     load=$!
-    within 10 test -s /run/answered
+    retry_until 10 test -s /run/answered
 }
 answered() { [ "$(wc -l </run/answered)" -ge "$1" ]; }
 # stop_load LEAST: once so many more are answered; none failed.
 stop_load() {
-    within 20 answered $(($(wc -l </run/answered) + $1)) || return 1
+    retry_until 20 answered $(($(wc -l </run/answered) + $1)) || return 1
     kill -KILL $load
     echo "$(wc -l </run/answered) answered"
     equal "$(cat /run/failed)" ""

@@ -6,8 +6,8 @@ use anyhow::Result;
 use harness::TempDir;
 
 use super::CHECKS;
-use crate::layer::{self, Network};
-use crate::tally::Tally;
+use crate::overlay_root::{self, Network};
+use crate::test_summary::TestSummary;
 
 /// Goes into the root with the packages and the script.
 const ENTER: &str = r#"
@@ -23,14 +23,19 @@ const SCRIPTS: [&str; 3] =
 
 /// # Errors
 /// The namespaces can't be had.
-pub fn test(root: &Path, first: &Path, second: &Path, tally: &mut Tally) -> Result<()> {
-    SCRIPTS.iter().try_for_each(|script| run(script, root, first, second, tally))
+pub fn test(root: &Path, first: &Path, second: &Path, summary: &mut TestSummary) -> Result<()> {
+    SCRIPTS.iter().try_for_each(|script| run(script, root, first, second, summary))
 }
 
-fn run(script: &str, root: &Path, first: &Path, second: &Path, tally: &mut Tally) -> Result<()> {
-    let layer = TempDir::new("package")?;
-    let mut shell =
-        layer::shell(layer.path(), root, Network::Own, &[("first", first), ("second", second)], ENTER);
+fn run(script: &str, root: &Path, first: &Path, second: &Path, summary: &mut TestSummary) -> Result<()> {
+    let overlay = TempDir::new("package")?;
+    let mut shell = overlay_root::shell(
+        overlay.path(),
+        root,
+        Network::Own,
+        &[("first", first), ("second", second)],
+        ENTER,
+    );
     shell.env("script", format!("{CHECKS}{script}finish\n"));
-    tally.run(shell, Some("the Debian package ... FAILED: it ended before its tests did"))
+    summary.run(shell, Some("the Debian package ... FAILED: it ended before its tests did"))
 }

@@ -42,7 +42,7 @@ check allowed_host_is_502_while_it_is_down answers /chatwoot.example.com/x 502
 check command_line_reaches_it hookgate reload
 check reloads_on_a_signal kill -HUP "$parent"
 check upstream_add_reloads hookgate upstream add --address 127.0.0.1:9 --no-probe second.example.com
-check new_upstream_is_served within 5 answers /second.example.com/x 502
+check new_upstream_is_served retry_until 5 answers /second.example.com/x 502
 check stops stop
 
 # With the guard
@@ -57,7 +57,7 @@ check guard_outlives_it sh -c 'ip link show lo | grep -q xdp'
 check starts_over_its_pins start
 serving=$(worker)
 check dies kill -KILL "$parent"
-check what_serves_ends_with_its_parent within 5 not test -e "/proc/$serving"
+check what_serves_ends_with_its_parent retry_until 5 not test -e "/proc/$serving"
 
 # Upgrading
 sum=$(md5sum $toml)

@@ -13,14 +13,14 @@ use anyhow::{Context, Result, bail};
 
 use crate::build::{self, Profile};
 use crate::install;
-use crate::tally::Tally;
+use crate::test_summary::TestSummary;
 use crate::workspace::{Workspace, is_root};
 use binary::Needs;
 use tree::Tree;
 
 /// What the tests of the package begin with.
 const CHECKS: &str =
-    concat!(include_str!("../within.sh"), include_str!("../check.sh"), include_str!("checks.sh"));
+    concat!(include_str!("../retry_until.sh"), include_str!("../check.sh"), include_str!("checks.sh"));
 
 /// What packing takes: dpkg-deb, and strip and objdump.
 const TOOLS: [&str; 2] = ["dpkg", "binutils"];
@@ -43,16 +43,16 @@ pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
 ///
 /// # Errors
 /// They can't be packed, or there is no such Debian to be had.
-pub fn test(workspace: &Workspace, tally: &mut Tally) -> Result<()> {
+pub fn test(workspace: &Workspace, summary: &mut TestSummary) -> Result<()> {
     if !is_root() {
-        tally.skip("the Debian package: needs root".to_owned());
+        summary.skip("the Debian package: needs root".to_owned());
         return Ok(());
     }
     let binary = release(workspace)?;
     let [first, second] = [1, 2].map(|revision| pack(workspace, &binary, revision));
     let (root, first, second) = (root::find_or_make()?, first?, second?);
-    installed::test(&root, &first, &second, tally)?;
-    booted::test(workspace, &root, &first, &second, tally)
+    installed::test(&root, &first, &second, summary)?;
+    booted::test(workspace, &root, &first, &second, summary)
 }
 
 /// # Errors

@@ -22,7 +22,7 @@ check command_line_reaches_it hookgate reload
 check socket_is_the_admins mode /run/hookgate/admin.sock 'hookgate:hookgate-admin 660'
 check leaves_no_core equal "$(awk '/^Max core file size/ {print $5, $6}' "/proc/$(worker)/limits")" '0 0'
 check reloads systemctl reload hookgate
-check is_active_after_a_reload within 20 active
+check is_active_after_a_reload retry_until 20 active
 check journal_takes_every_line equal "$(systemctl show --property LogRateLimitIntervalUSec --value hookgate)" 0
 check is_hardened systemd-analyze security --no-pager --threshold=20 hookgate
 tail -n 1 /run/said
@@ -41,12 +41,12 @@ another_is_active() {
     [ "$now" != 0 ] && not equal "$now" "$parent" && active
 }
 check dies kill -KILL "$parent"
-check is_started_again within 60 another_is_active
+check is_started_again retry_until 60 another_is_active
 
 # Hanging
 parent=$(main)
 kill -STOP "$(worker)"
-check one_that_hangs_is_started_again within 100 another_is_active
+check one_that_hangs_is_started_again retry_until 100 another_is_active
 check because_of_the_watchdog logged 'Watchdog timeout'
 
 # Upgrading
@@ -60,7 +60,7 @@ check upgrades dpkg -i /run/second.deb
 check runs_another another_is_active
 check which_is_the_new_binary equal "$(readlink "/proc/$(main)/exe")" /usr/bin/hookgate
 check without_a_restart equal "$(invocation)" "$before"
-check former_one_ends within 60 not test -e "/proc/$parent"
+check former_one_ends retry_until 60 not test -e "/proc/$parent"
 check upgrade_failed_no_request stop_load 20
 cat /run/said
 parent=$(main)
@@ -83,11 +83,11 @@ status /receiver.example.com/slow >/run/slow &
 slow=$!
 sleep 1
 kill -USR2 "$parent"
-check takes_over within 20 another_is_active
+check takes_over retry_until 20 another_is_active
 old=$parent parent=$(main)
 check dies_early kill -KILL "$parent"
 check old_one_is_still_there test -e "/proc/$old"
-check another_is_started_at_once within 10 another_is_active
+check another_is_started_at_once retry_until 10 another_is_active
 wait $slow
 parent=$(main)
 
@@ -144,7 +144,7 @@ parent=$(main) before=$(invocation)
 check upgrades dpkg -i /run/first.deb
 check runs_another another_is_active
 check without_a_restart equal "$(invocation)" "$before"
-check former_one_ends within 60 not test -e "/proc/$parent"
+check former_one_ends retry_until 60 not test -e "/proc/$parent"
 check upgrade_failed_no_request stop_load 20
 cat /run/said
 check purges dpkg -P hookgate

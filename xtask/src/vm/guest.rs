@@ -9,8 +9,8 @@ use harness::{Running, TempDir, wait_until, wrapped};
 
 use super::debian::Debian;
 use super::initramfs;
-use crate::aftermath::{Aftermath, quoted_path};
-use crate::tally::Tally;
+use crate::cleanup::{Cleanup, quoted_path};
+use crate::test_summary::TestSummary;
 
 const SOON: Duration = Duration::from_secs(10);
 /// `timeout`'s exit status when it had to end what it ran.
@@ -23,10 +23,16 @@ const CONSOLE_LINES: usize = 40;
 ///
 /// # Errors
 /// It can't be started.
-pub fn run(debian: &Debian, processors: u32, tests: &str, limit: Duration, tally: &mut Tally) -> Result<()> {
+pub fn run(
+    debian: &Debian,
+    processors: u32,
+    tests: &str,
+    limit: Duration,
+    summary: &mut TestSummary,
+) -> Result<()> {
     let dir = TempDir::new("vm")?;
-    let aftermath = Aftermath::new()?;
-    aftermath.add(&format!("rm -rf {}", quoted_path(dir.path())))?;
+    let cleanup = Cleanup::new()?;
+    cleanup.add(&format!("rm -rf {}", quoted_path(dir.path())))?;
     let initramfs = initramfs::write(debian, tests, &dir)?;
     let [socket, console] = ["virtiofs", "console"].map(|name| dir.path().join(name));
 
@@ -35,7 +41,7 @@ pub fn run(debian: &Debian, processors: u32, tests: &str, limit: Duration, tally
     let machine = machine(debian, processors, &initramfs, &socket, &console);
     let (output, input) = std::io::pipe()?;
     let mut machine = Running::start_into(limited(limit, &machine), Stdio::from(input))?;
-    let followed = tally.follow(output)?;
+    let followed = summary.follow(output)?;
     if followed.last == "done" {
         return Ok(());
     }
@@ -49,7 +55,7 @@ pub fn run(debian: &Debian, processors: u32, tests: &str, limit: Duration, tally
     };
     println!("\ntest the emulated machine ... FAILED: it {how}; its console, and the emulator:");
     println!("{}\n{}", tail(&console)?, machine.stderr());
-    tally.fail();
+    summary.fail();
     Ok(())
 }
 

@@ -12,9 +12,9 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use crate::aftermath::{quoted, quoted_path};
 use crate::build::Built;
-use crate::tally::Tally;
+use crate::cleanup::{quoted, quoted_path};
+use crate::test_summary::TestSummary;
 use crate::workspace::{Workspace, is_root};
 pub use debian::Debian;
 pub use guest::run as boot;
@@ -37,7 +37,7 @@ pub fn test(
     built: &Built,
     quick: bool,
     words: &[String],
-    tally: &mut Tally,
+    summary: &mut TestSummary,
 ) -> Result<()> {
     ensure!(is_root(), "an emulated machine that reads all of the host's files needs root: run it with sudo");
     let extents = match quick {
@@ -63,10 +63,10 @@ pub fn test(
             }
         };
         let script = script(workspace, built, debian, jit_harden, &selected);
-        guest::run(debian, processors, &script, limit, tally)?;
+        guest::run(debian, processors, &script, limit, summary)?;
     }
     ensure!(is_any, "no test that runs in the emulated machine is like {}", words.join(" or "));
-    tally.skip_elsewhere();
+    summary.skip_elsewhere();
     Ok(())
 }
 

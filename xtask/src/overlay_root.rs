@@ -3,15 +3,15 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::aftermath::assignments;
+use crate::cleanup::assignments;
 
 /// Everything goes with the last process inside. Leaves the shell in the new root's folder.
 const ENTER: &str = r#"
 set -e
-mount -t tmpfs tmpfs "$layer"
-mkdir "$layer/upper" "$layer/work" "$layer/root"
-mount -t overlay -o "lowerdir=$lower,upperdir=$layer/upper,workdir=$layer/work" root "$layer/root"
-cd "$layer/root"
+mount -t tmpfs tmpfs "$overlay"
+mkdir "$overlay/upper" "$overlay/work" "$overlay/root"
+mount -t overlay -o "lowerdir=$lower,upperdir=$overlay/upper,workdir=$overlay/work" root "$overlay/root"
+cd "$overlay/root"
 mount -t proc proc proc
 mount -t sysfs sysfs sys
 mount -t bpf -o mode=700 bpf sys/fs/bpf
@@ -29,10 +29,16 @@ pub enum Network {
     Shared,
 }
 
-/// A shell with `layer` (an empty folder) mounted over `lower`, which takes the steps in `inside` with `paths` as its
+/// A shell with `overlay` (an empty folder) mounted over `lower`, which takes the steps in `inside` with `paths` as its
 /// variables. It ends when we do.
-pub fn shell(layer: &Path, lower: &Path, network: Network, paths: &[(&str, &Path)], inside: &str) -> Command {
-    let places = [("layer", layer), ("lower", lower)];
+pub fn shell(
+    overlay: &Path,
+    lower: &Path,
+    network: Network,
+    paths: &[(&str, &Path)],
+    inside: &str,
+) -> Command {
+    let places = [("overlay", overlay), ("lower", lower)];
     let script = [&assignments(places.iter().chain(paths)), ENTER, inside].concat();
     let mut unshare = Command::new("unshare");
     if matches!(network, Network::Own) {

@@ -1,4 +1,4 @@
-//! Tries a page's snippets and commands on a machine that is thrown away; `scene.sh` says what there is on it.
+//! Tries a page's snippets and commands on a machine that is thrown away; `testbed.sh` says what there is on it.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -8,10 +8,10 @@ use anyhow::{Context, Result, bail, ensure};
 use harness::{Ca, TempDir};
 
 use super::configuration::{Kind, Whole};
-use crate::aftermath::{quoted, quoted_path};
-use crate::layer::{self, Network};
+use crate::cleanup::{quoted, quoted_path};
+use crate::overlay_root::{self, Network};
 
-const SCENE: &str = concat!(include_str!("../within.sh"), include_str!("scene.sh"));
+const TESTBED: &str = concat!(include_str!("../retry_until.sh"), include_str!("testbed.sh"));
 const TYPED: &str = include_str!("typed.sh");
 
 /// Goes into the root, which is this machine's own underneath, with the steps.
@@ -25,7 +25,7 @@ exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 TERM=xterm HOME=/r
 "#;
 
 /// The steps to take, in their order; what each needs lies in a folder beside them.
-pub struct Scene {
+pub struct Testbed {
     files: TempDir,
     steps: String,
     count: usize,
@@ -40,7 +40,7 @@ pub struct Seen {
     pub findings: Vec<String>,
 }
 
-impl Scene {
+impl Testbed {
     /// # Errors
     /// Files can't be written, or there is no randomness for certificates.
     pub fn new() -> Result<Self> {
@@ -59,7 +59,7 @@ impl Scene {
         ] {
             files.write(name, text)?;
         }
-        Ok(Self { files, steps: format!("{SCENE}\nmachine\n"), count: 0, has_world: false })
+        Ok(Self { files, steps: format!("{TESTBED}\nmachine\n"), count: 0, has_world: false })
     }
 
     /// Has `hookgate check` judge a snippet.
@@ -94,10 +94,10 @@ impl Scene {
     /// Files can't be written.
     pub fn commands(&mut self, at: &str, block: &str) -> Result<()> {
         self.world();
-        self.step("commands", at, &format!("{SCENE}\n{TYPED}\n{block}"))
+        self.step("commands", at, &format!("{TESTBED}\n{TYPED}\n{block}"))
     }
 
-    /// Has a command print a document; [`Scene::run`] leaves it in the file that is returned.
+    /// Has a command print a document; [`Testbed::run`] leaves it in the file that is returned.
     pub fn document(&mut self, at: &str, command: &str) -> String {
         self.world();
         self.count += 1;
@@ -136,13 +136,13 @@ impl Scene {
         documents: impl FnOnce(&dyn Fn(&str) -> Result<String>) -> Result<Vec<String>>,
     ) -> Result<Seen> {
         self.files.write("steps", format!("{}echo done\n", self.steps))?;
-        let layer = TempDir::new("layer")?;
+        let overlay = TempDir::new("overlay")?;
         let paths = [("files", self.files.path()), ("binary", binary)];
-        let mut shell = layer::shell(layer.path(), Path::new("/"), Network::Own, &paths, ENTER);
+        let mut shell = overlay_root::shell(overlay.path(), Path::new("/"), Network::Own, &paths, ENTER);
         let output = shell.stdin(Stdio::null()).output().context("starting unshare through setpriv")?;
         let said = String::from_utf8_lossy(&output.stdout);
         let errors = String::from_utf8_lossy(&output.stderr);
-        ensure!(said.ends_with("done\n"), "the scene ended early ({}):\n{said}{errors}", output.status);
+        ensure!(said.ends_with("done\n"), "the testbed ended early ({}):\n{said}{errors}", output.status);
         let mut seen = Seen::default();
         for line in said.lines().filter(|line| *line != "done") {
             match line.split_once(' ') {
@@ -150,7 +150,7 @@ impl Scene {
                 Some(("FAILED", at)) => seen.findings.push(at.to_owned()),
                 _ => match seen.findings.last_mut().filter(|_| line.starts_with("    ")) {
                     Some(last) => *last += &format!("\n{line}"),
-                    None => bail!("the scene's world: {said}{errors}"),
+                    None => bail!("the testbed's world: {said}{errors}"),
                 },
             }
         }

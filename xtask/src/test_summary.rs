@@ -6,7 +6,7 @@ use std::process::{Command, ExitCode, Stdio};
 use anyhow::{Context, Result};
 
 #[derive(Default)]
-pub struct Tally {
+pub struct TestSummary {
     ok: u64,
     failed: u64,
     slow: u64,
@@ -15,7 +15,7 @@ pub struct Tally {
     elsewhere: u64,
 }
 
-impl Tally {
+impl TestSummary {
     /// Something that is a test of ours without being cargo's.
     pub fn add(&mut self, name: &str, findings: &[String]) {
         findings.iter().for_each(|finding| println!("{name}: {finding}"));
@@ -124,7 +124,7 @@ impl Tally {
     }
 }
 
-/// What [`Tally::follow`] saw.
+/// What [`TestSummary::follow`] saw.
 pub struct Followed {
     /// The last line.
     pub last: String,
@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn the_runners_own_lines_add_up() {
-        let mut tally = Tally::default();
+        let mut summary = TestSummary::default();
         for line in [
             "test result: ok. 12 passed; 0 failed; 2 ignored; 0 measured; 3 filtered out; finished in 0.00s",
             "test a ... SKIPPED: a: needs root",
@@ -145,9 +145,9 @@ mod tests {
             "ELSEWHERE: c: needs the kernel's TLS",
             "test result: FAILED. 5 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.00s",
         ] {
-            tally.add_line(line);
+            summary.add_line(line);
         }
-        assert_eq!((tally.passed(), tally.failed, tally.slow, tally.elsewhere), (14, 1, 2, 1));
-        assert_eq!(tally.skips, ["a: needs root", "b: needs nginx"]);
+        assert_eq!((summary.passed(), summary.failed, summary.slow, summary.elsewhere), (14, 1, 2, 1));
+        assert_eq!(summary.skips, ["a: needs root", "b: needs nginx"]);
     }
 }

@@ -7,29 +7,29 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use super::scene::Scene;
+use super::testbed::Testbed;
 
-pub type Setting = BTreeMap<&'static str, String>;
+pub type Environment = BTreeMap<&'static str, String>;
 
 /// # Errors
 /// The machine, or one of the programs, does not say what it is.
-pub fn of(scene: &Scene, rounds: usize, seconds: f64) -> Result<Setting> {
-    let mut setting = of_machine(&scene.programs.hookgate)?;
-    setting.extend([
+pub fn of(testbed: &Testbed, rounds: usize, seconds: f64) -> Result<Environment> {
+    let mut environment = of_machine(&testbed.programs.hookgate)?;
+    environment.extend([
         ("haproxy", said("haproxy", &["-v"])?),
         ("nginx", said("nginx", &["-v"])?),
         ("openssl", said("openssl", &["version"]).unwrap_or_else(|_| "unknown".to_owned())),
-        ("request", format!("{} bytes, head and body", scene.webhook_bytes)),
+        ("request", format!("{} bytes, head and body", testbed.webhook_bytes)),
         ("rounds", format!("{rounds} of {seconds} s each")),
     ]);
-    Ok(setting)
+    Ok(environment)
 }
 
 /// What every measurement has: this command, this machine, and hookgate.
 ///
 /// # Errors
 /// As [`of`].
-pub fn of_machine(hookgate: &Path) -> Result<Setting> {
+pub fn of_machine(hookgate: &Path) -> Result<Environment> {
     let args = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
     Ok(BTreeMap::from([
         ("command", format!("`cargo xtask {args}`")),

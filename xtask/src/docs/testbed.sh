@@ -20,11 +20,11 @@ judge() {
 start_proxy() {
     env hookgate run </dev/null >/run/proxy.log 2>&1 &
     echo $! >/run/proxy.pid
-    within 10 curl -s -o /dev/null http://127.0.0.1:9432/health || { cat /run/proxy.log && false; }
+    retry_until 10 curl -s -o /dev/null http://127.0.0.1:9432/health || { cat /run/proxy.log && false; }
 }
 stop_proxy() {
     kill -TERM "$(cat /run/proxy.pid)"
-    within 10 is_gone "$(cat /run/proxy.pid)"
+    retry_until 10 is_gone "$(cat /run/proxy.pid)"
 }
 is_gone() { ! kill -0 "$1" 2>/dev/null; }
 

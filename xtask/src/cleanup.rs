@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 /// A shell beside us that waits for its input to end, which happens when this value is dropped and also when xtask is
 /// killed, and then runs the commands it was given, the last one first. It has its own process group: Ctrl-C does not
 /// reach it.
-pub struct Aftermath(Child);
+pub struct Cleanup(Child);
 
 const WAIT_THEN_UNDO: &str = r#"
     trap '' HUP INT TERM
@@ -18,7 +18,7 @@ const WAIT_THEN_UNDO: &str = r#"
     while IFS= read -r line; do undo="$line; $undo"; done
     eval "$undo""#;
 
-impl Aftermath {
+impl Cleanup {
     /// # Errors
     /// No shell.
     pub fn new() -> Result<Self> {
@@ -37,7 +37,7 @@ impl Aftermath {
     }
 }
 
-impl Drop for Aftermath {
+impl Drop for Cleanup {
     fn drop(&mut self) {
         drop(self.0.stdin.take());
         if let Err(e) = self.0.wait() {
@@ -80,14 +80,14 @@ mod tests {
 
     #[test]
     fn what_came_last_is_undone_first() {
-        let dir = harness::TempDir::new("aftermath").unwrap();
+        let dir = harness::TempDir::new("cleanup").unwrap();
         let log = dir.path().join("log");
-        let aftermath = Aftermath::new().unwrap();
+        let cleanup = Cleanup::new().unwrap();
         for word in ["first", "second"] {
-            aftermath.add(&format!("echo {word} >>{}", quoted_path(&log))).unwrap();
+            cleanup.add(&format!("echo {word} >>{}", quoted_path(&log))).unwrap();
         }
         assert!(!log.exists());
-        drop(aftermath);
+        drop(cleanup);
         assert_eq!(std::fs::read_to_string(&log).unwrap(), "second\nfirst\n");
     }
 }

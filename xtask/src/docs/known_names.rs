@@ -10,13 +10,13 @@ use super::interface::Interface;
 use super::markdown::Page;
 
 /// The words that pages may use for what exists.
-pub struct Words {
+pub struct KnownNames {
     hookgate: Interface,
     xtask: Interface,
     keys: Keys,
 }
 
-impl Words {
+impl KnownNames {
     /// # Errors
     /// The binary can't be run, or the reference of keys can't be read.
     pub fn read(root: &Path, binary: &Path) -> Result<Self> {

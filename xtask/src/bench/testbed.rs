@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use harness::{Certs, DnsServer, NetNs, Running, Sample, TempDir, free_port, signature, wait_until, wrapped};
 use serde_json::Value;
 
-use crate::aftermath::{Aftermath, quoted_path};
+use crate::cleanup::{Cleanup, quoted_path};
 
 /// Where the proxy under load runs, and where all else does.
 pub const PROXY_CORE: usize = 0;
@@ -33,7 +33,7 @@ pub struct Programs {
 }
 
 /// What all peers have in common: certificates, the origins behind them, the webhook that is sent.
-pub struct Scene {
+pub struct Testbed {
     pub programs: Programs,
     pub webhook: PathBuf,
     pub webhook_bytes: usize,
@@ -51,16 +51,16 @@ pub struct Scene {
     _origins: [Logged; 2],
     _dir: TempDir,
     /// Last, so that it finds nothing left to do.
-    pub aftermath: Aftermath,
+    pub cleanup: Cleanup,
 }
 
-impl Scene {
+impl Testbed {
     /// # Errors
     /// nginx, our own origin or dnsmasq don't start.
     pub fn start(programs: Programs) -> Result<Self> {
         let dir = TempDir::new("bench")?;
-        let aftermath = Aftermath::new()?;
-        aftermath.add(&format!("rm -rf {}", quoted_path(dir.path())))?;
+        let cleanup = Cleanup::new()?;
+        cleanup.add(&format!("rm -rf {}", quoted_path(dir.path())))?;
         let certs = Certs::new(&[NAME])?;
         let [ca, own_cert, own_key] = certs.write(&dir, "proxy")?;
         let theirs = Certs::new(&[UPSTREAM, BODIES])?;
@@ -73,7 +73,7 @@ impl Scene {
             .replace("@KEY@", &key.to_string_lossy())
             .replace("@DIR@", &dir.path().to_string_lossy());
         let config = dir.write("origin.conf", config)?;
-        let webhooks = Logged::start("nginx", nginx(&dir, &config), &dir, &aftermath);
+        let webhooks = Logged::start("nginx", nginx(&dir, &config), &dir, &cleanup);
         let webhooks = webhooks.and_then(|it| it.listening(&[origin])).context("the origin for webhooks")?;
 
         let (here, there) = (Ipv4Addr::new(127, 0, 0, 1), Ipv4Addr::new(127, 0, 0, 2));
@@ -82,7 +82,7 @@ impl Scene {
         let mut command = Command::new(&programs.origin);
         command.args(["--tls", &bodies.to_string(), "--plain", &plain.to_string()]);
         command.arg("--cert").arg(&cert).arg("--key").arg(&key);
-        let running = Logged::start("origin", command, &dir, &aftermath);
+        let running = Logged::start("origin", command, &dir, &cleanup);
         let running =
             running.and_then(|it| it.listening(&[bodies, plain])).context("the origin for bodies")?;
 
@@ -107,7 +107,7 @@ impl Scene {
             dns,
             _origins: [webhooks, running],
             _dir: dir,
-            aftermath,
+            cleanup,
         })
     }
 }
@@ -143,17 +143,12 @@ impl Logged {
     ///
     /// # Errors
     /// It can't be started.
-    pub fn start(
-        program: &'static str,
-        command: Command,
-        dir: &TempDir,
-        aftermath: &Aftermath,
-    ) -> Result<Self> {
+    pub fn start(program: &'static str, command: Command, dir: &TempDir, cleanup: &Cleanup) -> Result<Self> {
         let log = dir.path().join(format!("{program}.log"));
         let file = File::create(&log).with_context(|| format!("creating {}", log.display()))?;
         let running = Running::start_logged(command, file)?;
         // nginx's worker would outlive a master that is killed with us.
-        aftermath.add(&format!("pkill -KILL -g {} -x {program}", running.pid()))?;
+        cleanup.add(&format!("pkill -KILL -g {} -x {program}", running.pid()))?;
         Ok(Self { program, log, running })
     }
 

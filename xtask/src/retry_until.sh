@@ -1,5 +1,5 @@
-# within SECONDS COMMAND…: whether it succeeds by then, asked again and again
-within() {
+# retry_until SECONDS COMMAND…: runs the command again and again; fails if it has not succeeded by then
+retry_until() {
     left=$(($1 * 5))
     shift
     until "$@"; do
