@@ -7,7 +7,6 @@
 #![forbid(unsafe_code)]
 
 mod browser;
-mod cargo;
 mod certs;
 mod client;
 mod dns;
@@ -21,9 +20,7 @@ mod netns;
 mod nginx;
 mod origin;
 mod pebble;
-mod ports;
 mod priority;
-mod process;
 mod proxy;
 mod receiver;
 mod records;
@@ -33,28 +30,27 @@ pub mod sender;
 mod server;
 mod strangers;
 mod tap;
-mod temp_dir;
 mod webhooks;
 mod whois;
 mod wire;
 
 pub use browser::Browser;
-pub use cargo::cargo;
 pub use certs::{Ca, Certs};
 pub use client::Client;
 pub use dns::DnsServer;
 pub use full_queue::FullQueue;
+pub use harness_core::{
+    Moments, Running, Stopped, TempDir, cargo, free_port, in_path, is_there, run, wait_until, wrapped,
+};
 pub use hostile_upstream::HostileUpstream;
 pub use message::Message;
 pub use metrics::{Metrics, ask_admin};
-pub use needs::{KernelTlsCounts, Need, in_path, memory_control, require};
+pub use needs::{KernelTlsCounts, Need, memory_control, require};
 pub use netns::NetNs;
 pub use nginx::Nginx;
 pub use origin::{Conversation, End, Origin, over_tls};
 pub use pebble::{Pebble, Settings as PebbleSettings};
-pub use ports::free_port;
 pub use priority::prefer;
-pub use process::{Moments, Running, Stopped, is_there, run, wait_until, wrapped};
 pub use proxy::{Proxy, binary, counting_binary, listens};
 pub use receiver::{APP_SECRET, Received, Receiver, VERIFY_TOKEN, signature};
 pub use records::Records;
@@ -63,7 +59,6 @@ pub use sample::Sample;
 pub use server::Server;
 pub use strangers::{Attack, Counts as StrangerCounts, Strangers, TlsTcp};
 pub use tap::{Counts, Tap};
-pub use temp_dir::TempDir;
 pub use webhooks::{Webhook, Webhooks};
 pub use whois::Whois;
 pub use wire::{Closed, Wire};

@@ -1,6 +1,8 @@
 use std::io::Write;
 use std::path::Path;
 
+use harness_core::{in_path, is_root};
+
 /// What a test can't do without.
 #[derive(Clone, Copy, Debug)]
 pub enum Need {
@@ -43,7 +45,7 @@ pub fn require(needs: &[Need]) -> bool {
 impl Need {
     fn missing(self) -> Option<String> {
         match self {
-            Self::Root => (!rustix::process::geteuid().is_root()).then(|| "needs root".to_owned()),
+            Self::Root => (!is_root()).then(|| "needs root".to_owned()),
             Self::Program(name) => (!in_path(name)).then(|| format!("needs {name}")),
             Self::Guard => match crate::binary() {
                 Ok(binary) => {
@@ -113,15 +115,6 @@ pub fn memory_control() -> Option<[&'static str; 2]> {
     }
     let v1 = "/sys/fs/cgroup/memory";
     Path::new(v1).join("memory.limit_in_bytes").is_file().then_some([v1, "memory.limit_in_bytes"])
-}
-
-/// Whether a program is installed.
-pub fn in_path(name: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    // Users other than root often lack sbin, where nginx and others lie.
-    std::env::split_paths(&path)
-        .chain(["/usr/sbin".into(), "/sbin".into()])
-        .any(|dir| dir.join(name).is_file())
 }
 
 /// `cargo xtask build` leaves the object in `<target dir>/bpf`, two folders up from the binary.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use crate::process::{Running, run, wrapped};
+use crate::{Running, run, wrapped};
 
 /// A network namespace without a name, alive as long as this value; or the one we are in ([`NetNs::here`]).
 ///

@@ -7,8 +7,7 @@ use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use toml::de::DeTable;
 
-use crate::process::{Running, is_there, run, wait_until};
-use crate::{NetNs, TempDir};
+use crate::{NetNs, Running, TempDir, is_there, run, wait_until};
 
 /// The real `hookgate`, running with a configuration of its own; SIGTERM on drop.
 pub struct Proxy {

@@ -1,11 +1,14 @@
 //! The harness itself: its peers are real, and answer as the tests that lean on them assume.
 
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::Result;
 use harness::{
-    Certs, DnsServer, Need, NetNs, Nginx, Receiver, Tap, TempDir, VERIFY_TOKEN, require, run, wait_until,
+    Certs, DnsServer, Need, NetNs, Nginx, Receiver, Running, Tap, TempDir, VERIFY_TOKEN, is_there, require,
+    run, wait_until,
 };
+use rustix::process::Signal;
 
 /// What the receiver answers, and its status.
 fn curl(receiver: &Receiver, ca: &std::path::Path, path: &str, args: &[&str]) -> Result<String> {
@@ -87,11 +90,7 @@ fn a_scene_of_two_machines_counts_every_packet() -> Result<()> {
     }
 
     let line = "chatwoot.example.com 157.240.12.7 \"POST /webhooks HTTP/1.1\" 5 -";
-    assert!(
-        wait_until(std::time::Duration::from_secs(5), || Ok(nginx.log()? == [line, line]))?,
-        "{:?}",
-        nginx.log()?
-    );
+    assert!(wait_until(Duration::from_secs(5), || Ok(nginx.log()? == [line, line]))?, "{:?}", nginx.log()?);
     assert!(dns.log().contains("started"), "{}", dns.log());
     let sent = tap.finish()?;
     // SYN, ACK, hello, finished with the request, FIN: where TCP is slow to acknowledge there are no more.
@@ -99,4 +98,27 @@ fn a_scene_of_two_machines_counts_every_packet() -> Result<()> {
     let seen = seen.collect::<Vec<_>>();
     assert_eq!(seen, [("192.0.2.1".to_owned(), 1, true), ("2001:db8::1".to_owned(), 1, true)], "{sent:?}");
     Ok(())
+}
+
+#[test]
+fn a_process_whose_first_thread_has_ended_is_there() {
+    const SCRIPT: &str = "import ctypes, threading, time\n\
+        threading.Thread(target=time.sleep, args=(60,)).start()\n\
+        ctypes.CDLL(None).pthread_exit(None)";
+    if !require(&[Need::Program("python3")]) {
+        return;
+    }
+    let mut command = Command::new("python3");
+    command.args(["-c", SCRIPT]);
+    let mut process = Running::start(command).unwrap();
+    let pid = process.pid();
+    let first_has_ended = || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        Ok(stat.contains(") Z "))
+    };
+    assert!(wait_until(Duration::from_secs(10), first_has_ended).unwrap());
+    assert!(is_there(pid));
+    process.signal(Signal::KILL).unwrap();
+    assert!(wait_until(Duration::from_secs(10), || Ok(process.ended()?.is_some())).unwrap());
+    assert!(!is_there(pid));
 }

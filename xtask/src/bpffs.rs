@@ -21,5 +21,5 @@ pub fn is_mounted() -> Result<bool> {
 pub fn mount() -> Result<()> {
     let mut mount = Command::new("mount");
     mount.args(["-t", "bpf", "bpf", PATH]);
-    harness::run(mount).map(|_| ())
+    harness_core::run(mount).map(|_| ())
 }

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
+use harness_core::{Workspace, run_aloud};
 
 use crate::ebpf::{self, Object};
-use crate::workspace::{Workspace, run_aloud};
 
 /// Builds the XDP program and the proxy with it embedded
 #[derive(clap::Args)]

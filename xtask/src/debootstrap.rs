@@ -26,7 +26,7 @@ impl Root<'_> {
     /// # Errors
     /// There is no debootstrap, or no archive; or those of `finish`.
     pub fn find_or_make(&self, finish: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
-        if !harness::in_path("debootstrap") {
+        if !harness_core::in_path("debootstrap") {
             install::packages(self.purpose, &["debootstrap"])?;
         }
         let works = |root: &Path| self.files.iter().all(|file| root.join(file).exists());
@@ -39,7 +39,7 @@ impl Root<'_> {
             let mut debootstrap = Command::new("debootstrap");
             debootstrap.args(["--variant=minbase", &format!("--include={}", self.packages), self.suite]);
             debootstrap.arg(aside).arg(install::mirror());
-            harness::run(debootstrap)?;
+            harness_core::run(debootstrap)?;
             finish(aside)
         })
     }

@@ -4,8 +4,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-
-use crate::workspace::is_root;
+use harness_core::is_root;
 
 /// Programs of the demo and the tests, and the packages that bring them.
 pub const PROGRAMS: [(&str, &str); 21] = [
@@ -38,7 +37,7 @@ pub const PROGRAMS: [(&str, &str); 21] = [
 /// As [`packages`].
 pub fn programs(purpose: &str) -> Result<()> {
     let missing =
-        PROGRAMS.iter().filter(|(program, _)| !harness::in_path(program)).map(|(_, package)| *package);
+        PROGRAMS.iter().filter(|(program, _)| !harness_core::in_path(program)).map(|(_, package)| *package);
     let mut missing = missing.collect::<Vec<_>>();
     missing.dedup();
     if missing.is_empty() { Ok(()) } else { packages(purpose, &missing) }
@@ -51,7 +50,7 @@ pub fn programs(purpose: &str) -> Result<()> {
 pub fn packages(purpose: &str, packages: &[&str]) -> Result<()> {
     let names = packages.join(" ");
     let by_hand = format!("apt-get install --no-install-recommends --no-remove {names}");
-    if !harness::in_path("apt-get") {
+    if !harness_core::in_path("apt-get") {
         bail!("there is no apt-get here to install {names} {purpose}: install their like by hand");
     }
     if !is_root() {
@@ -105,7 +104,7 @@ pub fn refresh() {
 pub fn candidate(package: &str) -> Option<String> {
     let mut policy = unattended("apt-cache");
     policy.args(["policy", package]);
-    let said = harness::run(policy).ok()?;
+    let said = harness_core::run(policy).ok()?;
     let version = said.lines().find_map(|line| line.trim().strip_prefix("Candidate: "))?;
     (version != "(none)").then(|| version.to_owned())
 }
@@ -117,7 +116,7 @@ pub fn candidate(package: &str) -> Option<String> {
 pub fn depends(package: &str) -> Result<Vec<String>> {
     let mut depends = unattended("apt-cache");
     depends.args(["depends", "--no-recommends", "--no-suggests", package]);
-    let said = harness::run(depends)?;
+    let said = harness_core::run(depends)?;
     Ok(said.lines().filter_map(|line| Some(line.trim().strip_prefix("Depends: ")?.to_owned())).collect())
 }
 
@@ -156,7 +155,7 @@ pub fn mirror() -> String {
     let mut targets = Command::new("apt-get");
     targets.args(["indextargets", "--format", "$(REPO_URI)", "Created-By: Packages", "Component: main"]);
     targets.arg("Codename: bookworm");
-    let said = harness::run(targets).unwrap_or_default();
+    let said = harness_core::run(targets).unwrap_or_default();
     said.lines().find(|line| line.starts_with("http")).unwrap_or(ARCHIVE).to_owned()
 }
 
@@ -216,7 +215,7 @@ mod tests {
         let status = || {
             let mut query = Command::new("dpkg-query");
             query.args(["--show", "--showformat=${Status}", SMALL]);
-            harness::run(query).unwrap_or_default()
+            harness_core::run(query).unwrap_or_default()
         };
         let before = status();
         assert!(size(&[SMALL]).unwrap().ends_with(" on disk"));

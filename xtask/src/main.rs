@@ -6,7 +6,6 @@ mod bench;
 mod bpffs;
 mod build;
 mod cache;
-mod cleanup;
 mod debootstrap;
 mod demo;
 mod docs;
@@ -21,13 +20,12 @@ mod test;
 mod test_summary;
 mod tidy;
 mod vm;
-mod workspace;
 
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Parser;
-use workspace::Workspace;
+use harness_core::Workspace;
 
 /// Builds, runs, tests and measures hookgate.
 #[derive(Parser)]

@@ -1,9 +1,9 @@
 //! A root that is thrown away: its changes lie in a layer over another, and only what runs inside sees it.
 
+use harness_core::assignments;
+
 use std::path::Path;
 use std::process::Command;
-
-use crate::cleanup::assignments;
 
 /// Everything goes with the last process inside. Leaves the shell in the new root's folder.
 const ENTER: &str = r#"
@@ -45,5 +45,5 @@ pub fn shell(
         unshare.arg("--net");
     }
     unshare.args(["--mount", "--ipc", "--uts", "--pid", "--fork", "--kill-child", "sh", "-c", &script]);
-    harness::wrapped("setpriv", &["--pdeathsig", "KILL", "--"], &unshare)
+    harness_core::wrapped("setpriv", &["--pdeathsig", "KILL", "--"], &unshare)
 }

@@ -8,14 +8,13 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use harness::{Certs, Receiver, Running, TempDir};
+use harness::{Certs, Receiver};
+use harness_core::{Cleanup, Running, TempDir, Workspace, is_root, quoted, quoted_path};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::bpffs;
 use crate::build::{self, Built, Profile};
-use crate::cleanup::{Cleanup, quoted, quoted_path};
-use crate::workspace::{Workspace, is_root};
 
 /// Runs hookgate here, in front of a receiver of its own; prints a command to try it with
 #[derive(clap::Args)]
@@ -93,7 +92,7 @@ fn demonstrate(built: &Built, listen: SocketAddr) -> Result<ExitCode> {
     let mut command = Command::new(&built.binary);
     command.args(["run", "--config"]).arg(&config);
     let mut proxy = Running::start_aloud(command)?;
-    let up = harness::wait_until(Duration::from_secs(10), || {
+    let up = harness_core::wait_until(Duration::from_secs(10), || {
         proxy.still_running()?;
         Ok(harness::listens(proxy.pid(), &[listen, page]))
     })?;
@@ -157,7 +156,7 @@ fn page_address() -> Result<SocketAddr> {
     if TcpListener::bind(USUAL).is_ok() {
         return Ok(USUAL);
     }
-    Ok(SocketAddr::new(USUAL.ip(), harness::free_port()?))
+    Ok(SocketAddr::new(USUAL.ip(), harness_core::free_port()?))
 }
 
 /// Where a client on this machine finds a listener.
@@ -209,7 +208,7 @@ fn ensure_free(listen: SocketAddr) -> Result<()> {
 fn holder(port: u16) -> Option<String> {
     let mut ss = Command::new("ss");
     ss.args(["-Hltnp", &format!("sport = :{port}")]);
-    let sockets = harness::run(ss).ok()?;
+    let sockets = harness_core::run(ss).ok()?;
     let (_, user) = sockets.split_once("users:((\"")?;
     let (name, rest) = user.split_once('"')?;
     let pid = rest.strip_prefix(",pid=")?.split(',').next()?;

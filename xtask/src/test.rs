@@ -4,10 +4,10 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use anyhow::Result;
+use harness_core::{Workspace, is_root};
 
 use crate::build::{self, Profile};
 use crate::test_summary::TestSummary;
-use crate::workspace::{Workspace, is_root};
 use crate::{bpffs, docs, ebpf, fresh, fuzz, install, package, tidy, vm};
 
 /// How many random cases each property is tried with under `--full`, instead of proptest's own 256.
@@ -88,5 +88,5 @@ fn tests(workspace: &Workspace, binary: &Path, full: bool) -> Command {
         return cargo;
     }
     let mount = format!("mount -t bpf bpf {} && exec \"$@\"", bpffs::PATH);
-    harness::wrapped("unshare", &["--mount", "sh", "-c", &mount, "sh"], &cargo)
+    harness_core::wrapped("unshare", &["--mount", "sh", "-c", &mount, "sh"], &cargo)
 }

@@ -13,10 +13,10 @@ use std::process::{Command, ExitCode};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
+use harness_core::Workspace;
 use semver::Version;
 use toml::de::DeTable;
 
-use crate::workspace::Workspace;
 use excerpt::{Excerpt, text_of};
 
 const DATABASE: &str = "https://github.com/RustSec/advisory-db";
@@ -134,7 +134,7 @@ fn fetch(workspace: &Workspace) -> Result<PathBuf> {
     }
     let mut git = Command::new("git");
     git.env("GIT_TERMINAL_PROMPT", "0").args(["clone", "--quiet", "--depth", "1", DATABASE]).arg(&folder);
-    harness::run(git).context("the database can't be fetched; with a clone of it: --database FOLDER")?;
+    harness_core::run(git).context("the database can't be fetched; with a clone of it: --database FOLDER")?;
     Ok(folder)
 }
 
@@ -142,7 +142,7 @@ fn fetch(workspace: &Workspace) -> Result<PathBuf> {
 fn state_of(database: &Path) -> Result<String> {
     let mut git = Command::new("git");
     git.args(["-c", "safe.directory=*", "-C"]).arg(database).args(["log", "-1", "--format=%cs"]);
-    Ok(harness::run(git)?.trim().to_owned())
+    Ok(harness_core::run(git)?.trim().to_owned())
 }
 
 /// Days from 1970-01-01 to a date of the Gregorian calendar, written `2026-09-14`.

@@ -82,7 +82,7 @@ fn the_committed_excerpt_is_as_it_would_be_written() {
 
 #[test]
 fn an_excerpt_is_made_from_a_clone_of_the_database() {
-    let database = harness::TempDir::new("advisory-db").unwrap();
+    let database = harness_core::TempDir::new("advisory-db").unwrap();
     let write = |path: &str, front: &str| {
         let path = database.path().join(path);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -101,7 +101,7 @@ fn an_excerpt_is_made_from_a_clone_of_the_database() {
         let mut git = Command::new("git");
         git.current_dir(database.path()).args(["-c", "user.name=x", "-c", "user.email=x@example.com"]);
         git.env("GIT_COMMITTER_DATE", "2026-03-01T12:00:00Z").args(args);
-        harness::run(git).unwrap();
+        harness_core::run(git).unwrap();
     }
 
     let names = ["a", "c"].map(str::to_owned).into_iter().collect::<BTreeSet<_>>();

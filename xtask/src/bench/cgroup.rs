@@ -3,9 +3,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use harness::{memory_control, wait_until};
-
-use crate::cleanup::{Cleanup, quoted_path};
+use harness::memory_control;
+use harness_core::{Cleanup, quoted_path, wait_until};
 
 /// A control group that counts the memory of one peer: the kernel's for it too, and pages of files that it wrote.
 pub struct Cgroup {

@@ -2,7 +2,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use harness::TempDir;
+use harness_core::TempDir;
 
 use super::peer::{Addresses, Kind};
 use super::testbed::{BODIES, NEW, PLAIN, Testbed, UPSTREAM, loopback};

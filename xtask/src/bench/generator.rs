@@ -2,7 +2,7 @@ use std::io::{BufRead, BufReader, Lines, Write};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
-use harness::wrapped;
+use harness_core::wrapped;
 use serde_json::Value;
 
 use super::peer::{Addresses, Way};

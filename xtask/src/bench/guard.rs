@@ -8,11 +8,11 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
+use harness_core::{Workspace, is_root};
 use serde_json::{Value, json};
 
 use crate::ebpf::{self, Object};
 use crate::install;
-use crate::workspace::{Workspace, is_root};
 
 pub const NAME: &str = "guard";
 
@@ -35,7 +35,7 @@ pub fn measure(workspace: &Workspace, rounds: usize) -> Result<()> {
     if let Object::Missing { why } = ebpf::build(workspace)? {
         bail!("there is no program to measure: {why}");
     }
-    if !harness::in_path("clang") {
+    if !harness_core::in_path("clang") {
         install::packages("for the bench", &["clang"])?;
     }
     let folder = workspace.target.join("bpf");
@@ -50,7 +50,7 @@ pub fn measure(workspace: &Workspace, rounds: usize) -> Result<()> {
     cargo.arg("--program").arg(format!("{GUARD}={}", folder.join("hookgate-guard.o").display()));
     eprintln!("xtask: the guard's program beside others in C");
     let measured: Value =
-        serde_json::from_str(&harness::run(cargo)?).context("what the bench has measured")?;
+        serde_json::from_str(&harness_core::run(cargo)?).context("what the bench has measured")?;
     write(&Samples::of(&measured), &measured, &workspace.target.join("bench"))
 }
 
@@ -60,7 +60,7 @@ fn compile(workspace: &Workspace, name: &str, object: &Path) -> Result<()> {
     // Where Debian keeps the headers that depend on the machine, which linux/bpf.h wants.
     clang.arg(format!("-I/usr/include/{}-linux-gnu", std::env::consts::ARCH));
     clang.args(["-O2", "-g", "-target", "bpf", "-mcpu=v3", "-c"]).arg(source).arg("-o").arg(object);
-    harness::run(clang).map(|_| ())
+    harness_core::run(clang).map(|_| ())
 }
 
 /// Medians over the rounds.

@@ -6,13 +6,13 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
+use harness_core::Workspace;
 use rustix::thread::{CpuSet, sched_setaffinity};
 use serde_json::Value;
 
 use super::environment::{self, Environment};
 use crate::build::{self, Profile};
 use crate::install;
-use crate::workspace::Workspace;
 
 /// What the goals are for.
 const CORES: usize = 2;

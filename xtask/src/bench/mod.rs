@@ -23,12 +23,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
+use harness_core::{Workspace, run_aloud};
 
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 use crate::build::{self, Profile};
 use crate::install;
-use crate::workspace::{Workspace, run_aloud};
 use loads::Load;
 use peer::{Kind, Peer};
 use report::{Measurement, Report};
@@ -151,7 +151,7 @@ fn chosen(only: &[String]) -> Result<(Vec<Load>, Vec<Kind>)> {
 fn install_programs() -> Result<()> {
     const PROGRAMS: [(&str, &str); 4] =
         [("dnsmasq", "dnsmasq-base"), ("haproxy", "haproxy"), ("nginx", "nginx-light"), ("pkill", "procps")];
-    let missing = PROGRAMS.iter().filter(|(program, _)| !harness::in_path(program));
+    let missing = PROGRAMS.iter().filter(|(program, _)| !harness_core::in_path(program));
     let missing = missing.map(|(_, package)| *package).collect::<Vec<_>>();
     if missing.is_empty() { Ok(()) } else { install::packages("for the bench", &missing) }
 }

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use harness::{TempDir, wait_until, wrapped};
+use harness_core::{TempDir, quoted_path, wait_until, wrapped};
 use rustix::fs::{CWD, Mode, OFlags, mkfifoat, open};
 use rustix::io::Errno;
 use rustix::process::Signal;
@@ -15,7 +15,6 @@ use super::cgroup::Cgroup;
 use super::config::{Config, floor_args};
 use super::process;
 use super::testbed::{Logged, Testbed, loopback, nginx, on_its_core};
-use crate::cleanup::quoted_path;
 
 /// How long a shell may take to start.
 const PATIENCE: Duration = Duration::from_secs(30);

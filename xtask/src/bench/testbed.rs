@@ -5,10 +5,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use harness::{Certs, DnsServer, NetNs, Running, Sample, TempDir, free_port, signature, wait_until, wrapped};
+use harness::{Certs, DnsServer, NetNs, Sample, signature};
+use harness_core::{Cleanup, Running, TempDir, free_port, quoted_path, wait_until, wrapped};
 use serde_json::Value;
-
-use crate::cleanup::{Cleanup, quoted_path};
 
 /// Where the proxy under load runs, and where all else does.
 pub const PROXY_CORE: usize = 0;

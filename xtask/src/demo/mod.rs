@@ -11,13 +11,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
+use harness_core::{Workspace, is_root};
 use rustix::process::{WaitOptions, getpid, set_child_subreaper, wait};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::build::{self, Profile};
 use crate::install;
-use crate::workspace::{Workspace, is_root};
 
 /// Plays Meta in a network of its own, and compares what hookgate counted with what was sent (root)
 #[derive(clap::Args)]
@@ -96,7 +96,7 @@ fn inside(binary: &Path) -> Result<ExitCode> {
     // Temporary files go with the mounts.
     let mut mount = Command::new("mount");
     mount.args(["-t", "tmpfs", "-o", "mode=700", "hookgate-demo", testbed::TEMP]).stdin(Stdio::null());
-    harness::run(mount)?;
+    harness_core::run(mount)?;
     let counted = testbed::play(binary)?;
     Ok(if verdict::print(&counted)? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -11,7 +11,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use harness::{Certs, Counts, DnsServer, NetNs, Nginx, Proxy, Sample, Tap, TempDir, run};
+use harness::{Certs, Counts, DnsServer, NetNs, Nginx, Proxy, Sample, Tap};
+use harness_core::{TempDir, run};
 use serde_json::Value;
 
 /// The folder that holds the demo's temporary files, on a file system of its own.
@@ -83,7 +84,7 @@ refresh = "off"
 "#
     );
     let mut proxy = Proxy::start_binary(&edge, binary, &config)?;
-    let attached = harness::wait_until(Duration::from_secs(10), || {
+    let attached = harness_core::wait_until(Duration::from_secs(10), || {
         let stats = serde_json::from_str::<Value>(&proxy.command(&edge, &["stats", "--json"])?)?;
         Ok(stats.pointer("/guard/state").is_some_and(|state| state == "attached"))
     })?;
@@ -135,7 +136,7 @@ fn deliver_everything(meta: &NetNs, ca: &Path, nginx: &Nginx) -> Result<()> {
     let expected =
         plan.iter().map(|(sample, sender)| as_nginx_logs_it(sample, sender)).collect::<Result<Vec<_>>>()?;
     let mut log = Vec::new();
-    let arrived = harness::wait_until(Duration::from_secs(5), || {
+    let arrived = harness_core::wait_until(Duration::from_secs(5), || {
         log = nginx.log()?;
         Ok(log == expected)
     })?;

@@ -20,7 +20,7 @@ impl Interface {
         while let Some(words) = open.pop() {
             let mut help = Command::new(binary);
             help.args(words.split_whitespace()).arg("--help");
-            let text = harness::run(help)?;
+            let text = harness_core::run(help)?;
             let names = subcommands(&text);
             open.extend(names.map(|name| format!("{words} {name}").trim().to_owned()));
             commands.insert(words, options(&text));

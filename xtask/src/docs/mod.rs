@@ -20,11 +20,11 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
+use harness_core::{Workspace, is_root};
 
 use crate::build::{self, Built, Profile};
 use crate::install;
 use crate::test_summary::TestSummary;
-use crate::workspace::{Workspace, is_root};
 use known_names::KnownNames;
 use markdown::Page;
 use places::PLACES;

@@ -5,10 +5,10 @@ use std::path::Path;
 use std::process::Stdio;
 
 use anyhow::{Context, Result, bail, ensure};
-use harness::{Ca, TempDir};
+use harness::Ca;
+use harness_core::{TempDir, quoted, quoted_path};
 
 use super::configuration::{Kind, Whole};
-use crate::cleanup::{quoted, quoted_path};
 use crate::overlay_root::{self, Network};
 
 const TESTBED: &str = concat!(include_str!("../retry_until.sh"), include_str!("testbed.sh"));

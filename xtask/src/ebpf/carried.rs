@@ -5,11 +5,11 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use harness_core::Workspace;
 use ring::digest::{self, SHA256};
 use toml_edit::{DocumentMut, Item, Table, Value};
 
 use super::compile::{Compiled, Tools};
-use crate::workspace::Workspace;
 
 /// For machines that can't compile it, and for all that need not.
 const OBJECT: &str = "proxy-ebpf/object/guard.o";
@@ -231,11 +231,11 @@ mod tests {
     #[test]
     fn every_source_decides_the_sha256() {
         let real = Workspace::find().unwrap();
-        let dir = harness::TempDir::new("sources").unwrap();
+        let dir = harness_core::TempDir::new("sources").unwrap();
         let copy = Workspace { root: dir.path().to_owned(), target: dir.path().join("target") };
         let mut cp = std::process::Command::new("cp");
         cp.args(["-r", "Cargo.toml", "Cargo.lock", "proxy-ebpf"]).arg(&copy.root).current_dir(&real.root);
-        harness::run(cp).unwrap();
+        harness_core::run(cp).unwrap();
         let before = hash_sources(&copy).unwrap();
         assert_eq!(before, hash_sources(&real).unwrap());
         let change = |file: &str, from: &str, to: &str| {

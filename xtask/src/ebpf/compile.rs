@@ -4,11 +4,11 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use harness_core::{Workspace, run_aloud};
 
 use super::linker;
 use super::strip::without_debug_sections;
 use super::toolchain::Toolchain;
-use crate::workspace::{Workspace, run_aloud};
 
 const TARGET: &str = "bpfel-unknown-none";
 
@@ -64,7 +64,7 @@ pub fn compile(workspace: &Workspace, toolchain: Toolchain, linker: &Path) -> Re
     version.arg("--version");
     let tools = Tools {
         rustc: toolchain.version,
-        cargo: harness::run(version)?.trim().to_owned(),
+        cargo: harness_core::run(version)?.trim().to_owned(),
         bpf_linker: linker::version_for(toolchain.llvm_major)?.to_owned(),
     };
     Ok(Compiled { object: without_debug_sections(&object)?, tools })

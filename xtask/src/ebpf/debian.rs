@@ -19,7 +19,7 @@ pub fn find_or_install(rustc: &Path) -> Result<Toolchain> {
         Ok(toolchain) => return Ok(toolchain),
         Err(why) => why,
     };
-    if !harness::in_path("apt-get") {
+    if !harness_core::in_path("apt-get") {
         bail!(
             "{why:#}; install a rustc with its rust-src, of Rust {} or later",
             env!("CARGO_PKG_RUST_VERSION")

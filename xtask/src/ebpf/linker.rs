@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use harness_core::run_aloud;
 
 use super::toolchain::Toolchain;
 use crate::cache;
-use crate::workspace::run_aloud;
 
 /// Releases that are built against an LLVM of their choice: LLVM's major version, theirs, and the feature for it.
 const RELEASES: [(u32, &str, &str); 3] =
@@ -60,7 +60,7 @@ fn install(toolchain: &Toolchain, aside: &Path, home: &Path) -> Result<()> {
     std::fs::create_dir_all(prefix.join("lib"))?;
     std::os::unix::fs::symlink(&library, prefix.join("lib/libLLVM.so"))?;
     eprintln!("xtask: building bpf-linker {version} once, into {} (1 to 3 minutes)", home.display());
-    let mut cargo = harness::cargo();
+    let mut cargo = harness_core::cargo();
     for name in ["CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET", "CARGO_TARGET_DIR", "LD_LIBRARY_PATH"] {
         cargo.env_remove(name);
     }
@@ -80,7 +80,7 @@ fn install(toolchain: &Toolchain, aside: &Path, home: &Path) -> Result<()> {
 fn works(linker: &Path) -> bool {
     let mut version = Command::new(linker);
     version.arg("--version").env_remove("LD_LIBRARY_PATH");
-    harness::run(version).is_ok()
+    harness_core::run(version).is_ok()
 }
 
 /// The library that rustc itself uses: in its sysroot, or where distributions put libraries.

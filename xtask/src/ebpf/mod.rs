@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, anyhow, ensure};
+use harness_core::Workspace;
 
 use crate::test_summary::TestSummary;
-use crate::workspace::Workspace;
 pub use carried::sha256;
 use carried::{Carried, Record};
 use compile::Compiled;

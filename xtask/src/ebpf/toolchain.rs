@@ -117,7 +117,7 @@ pub fn sysroot(rustc: &Path) -> Result<PathBuf> {
 fn ask(rustc: &Path, args: &[&str]) -> Result<String> {
     let mut command = Command::new(rustc);
     command.args(args).env_remove("LD_LIBRARY_PATH");
-    harness::run(command).ok().with_context(|| format!("{} does not run", rustc.display()))
+    harness_core::run(command).ok().with_context(|| format!("{} does not run", rustc.display()))
 }
 
 fn source_of_core(sysroot: &Path) -> PathBuf {
@@ -127,12 +127,12 @@ fn source_of_core(sysroot: &Path) -> PathBuf {
 /// # Errors
 /// There is no rustup, or no such toolchain.
 fn rustup_which(toolchain: &str) -> Result<PathBuf> {
-    if !harness::in_path("rustup") {
+    if !harness_core::in_path("rustup") {
         bail!("there is no rustup");
     }
     let mut which = Command::new("rustup");
     which.args(["which", "--toolchain", toolchain, "rustc"]);
-    let rustc = harness::run(which).ok().with_context(|| {
+    let rustc = harness_core::run(which).ok().with_context(|| {
         format!("not installed; run: rustup toolchain install {toolchain} --component rust-src")
     })?;
     Ok(PathBuf::from(rustc.trim()))
@@ -146,7 +146,7 @@ fn add_source(rustc: &Path) -> Result<()> {
     }
     let mut add = Command::new("rustup");
     add.args(ADD);
-    harness::run(add).ok().with_context(|| {
+    harness_core::run(add).ok().with_context(|| {
         format!("it has no source of core, and this does not add it: rustup {}", ADD.join(" "))
     })?;
     Ok(())

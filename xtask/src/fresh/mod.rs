@@ -3,13 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
-use harness::TempDir;
+use harness_core::{TempDir, Workspace, is_root};
 
 use crate::debootstrap::Root;
 use crate::ebpf;
 use crate::overlay_root::{self, Network};
 use crate::test_summary::TestSummary;
-use crate::workspace::{Workspace, is_root};
 
 /// Goes into the root: the sources and a Rust toolchain without rustup are all that is brought along.
 const ENTER: &str = r#"

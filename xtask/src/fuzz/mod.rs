@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
+use harness_core::{Workspace, run_aloud};
 
 use crate::install;
-use crate::workspace::{Workspace, run_aloud};
 
 /// What cargo-fuzz would ask a nightly compiler for, said to LLVM itself. No address sanitizer: it is all safe Rust.
 const COVERAGE: [&str; 5] = [
@@ -71,7 +71,7 @@ pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
 /// # Errors
 /// There is no compiler for it, and it can't be installed.
 pub fn compiler() -> Result<()> {
-    if harness::in_path("c++") { Ok(()) } else { install::packages("for libFuzzer", &["g++"]) }
+    if harness_core::in_path("c++") { Ok(()) } else { install::packages("for libFuzzer", &["g++"]) }
 }
 
 /// Every target for `seconds`; a line for each that finds something.
@@ -121,7 +121,7 @@ impl Fuzzer {
         // What is fuzzed is what is shipped: the same versions. libfuzzer-sys alone comes in addition.
         std::fs::copy(root.join("Cargo.lock"), package.join("Cargo.lock")).context("copying Cargo.lock")?;
         let host = host()?;
-        let mut cargo = harness::cargo();
+        let mut cargo = harness_core::cargo();
         cargo.current_dir(&package).args(["build", "--quiet", "--release", "--target", &host]);
         cargo.arg("--target-dir").arg(work).env("CARGO_ENCODED_RUSTFLAGS", COVERAGE.join("\x1f"));
         run_aloud(cargo)?;
@@ -221,7 +221,7 @@ impl Fuzzer {
 fn host() -> Result<String> {
     let mut rustc = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
     rustc.arg("-vV");
-    let said = harness::run(rustc)?;
+    let said = harness_core::run(rustc)?;
     let host = said.lines().find_map(|line| line.strip_prefix("host: "));
     Ok(host.context("rustc -vV without a host")?.to_owned())
 }

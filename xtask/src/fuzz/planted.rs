@@ -5,9 +5,9 @@ use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
+use harness_core::Workspace;
 
 use super::{Fuzzer, Outcome};
-use crate::workspace::Workspace;
 
 /// What each target runs, as the beginnings of paths. Bugs elsewhere it can't find, so they may be in the same tree. What
 /// is not named here runs everything.
@@ -125,7 +125,7 @@ pub fn stale(workspace: &Workspace) -> Result<Vec<String>> {
         for patch in patches(workspace, &target)? {
             let mut git = Command::new("git");
             git.args(["-c", "safe.directory=*", "apply", "--check"]).arg(&patch).current_dir(&workspace.root);
-            if harness::run(git).is_err() {
+            if harness_core::run(git).is_err() {
                 stale.push(format!("{} does not apply any more", patch.display()));
             }
         }
@@ -153,7 +153,7 @@ impl Tree {
         let mut git = Command::new("git");
         git.args(["-c", "safe.directory=*", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]);
         git.current_dir(&workspace.root);
-        for path in harness::run(git)?.split_terminator('\0') {
+        for path in harness_core::run(git)?.split_terminator('\0') {
             let (from, to) = (workspace.root.join(path), root.join(path));
             // Not written anew when it is the same: cargo goes by the time of writing.
             let Ok(new) = std::fs::read(&from) else { continue }; // deleted, or not a file
@@ -173,7 +173,7 @@ impl Tree {
         let mut git = Command::new("git");
         git.current_dir(&self.root).env("GIT_CEILING_DIRECTORIES", self.root.parent().unwrap_or(&self.root));
         git.arg("apply").arg(patch);
-        harness::run(git).with_context(|| format!("{} has to be made anew", patch.display()))?;
+        harness_core::run(git).with_context(|| format!("{} has to be made anew", patch.display()))?;
         Ok(())
     }
 

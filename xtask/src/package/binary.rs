@@ -22,7 +22,7 @@ impl Needs {
     pub fn of(binary: &Path) -> Result<Self> {
         let mut objdump = Command::new("objdump");
         objdump.args(["--private-headers", "--dynamic-syms"]).arg(binary);
-        let said = harness::run(objdump)?;
+        let said = harness_core::run(objdump)?;
         let libraries: Vec<&str> =
             said.lines().filter_map(|line| line.trim().strip_prefix("NEEDED")).map(str::trim).collect();
         for library in &libraries {

@@ -5,14 +5,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
-use harness::TempDir;
+use harness_core::{TempDir, Workspace, assignments};
 
 use super::CHECKS;
-use crate::cleanup::assignments;
 use crate::docs;
 use crate::test_summary::TestSummary;
 use crate::vm::{self, Debian};
-use crate::workspace::Workspace;
 
 /// By the host's clock: the machine is slow.
 const LIMIT: Duration = Duration::from_secs(1200);

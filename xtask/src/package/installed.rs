@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
-use harness::TempDir;
+use harness_core::TempDir;
 
 use super::CHECKS;
 use crate::overlay_root::{self, Network};

@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
+use harness_core::{Workspace, is_root};
 
 use crate::build::{self, Profile};
 use crate::install;
 use crate::test_summary::TestSummary;
-use crate::workspace::{Workspace, is_root};
 use binary::Needs;
 use tree::Tree;
 
@@ -70,7 +70,7 @@ fn release(workspace: &Workspace) -> Result<PathBuf> {
 /// # Errors
 /// A tool is missing, the binary would not run where it should, or a file of the package can't be had.
 fn pack(workspace: &Workspace, binary: &Path, revision: u32) -> Result<PathBuf> {
-    if !["dpkg-deb", "objdump", "strip"].iter().all(|tool| harness::in_path(tool)) {
+    if !["dpkg-deb", "objdump", "strip"].iter().all(|tool| harness_core::in_path(tool)) {
         install::packages("to pack", &TOOLS)?;
     }
     let needs = Needs::of(binary)?;
@@ -85,7 +85,7 @@ fn pack(workspace: &Workspace, binary: &Path, revision: u32) -> Result<PathBuf> 
     let mut dpkg_deb = Command::new("dpkg-deb");
     dpkg_deb.args(["--root-owner-group", "-Zxz", "--build"]).arg(tree.path()).arg(&package);
     dpkg_deb.env("SOURCE_DATE_EPOCH", committed.to_string());
-    harness::run(dpkg_deb)?;
+    harness_core::run(dpkg_deb)?;
     Ok(package)
 }
 
@@ -93,12 +93,12 @@ fn pack(workspace: &Workspace, binary: &Path, revision: u32) -> Result<PathBuf> 
 fn committed(workspace: &Workspace) -> Result<u64> {
     let mut git = Command::new("git");
     git.args(["-c", "safe.directory=*", "log", "-1", "--format=%ct"]).current_dir(&workspace.root);
-    harness::run(git)?.trim().parse().context("the date of the last commit")
+    harness_core::run(git)?.trim().parse().context("the date of the last commit")
 }
 
 /// What a program says, without the end of its line.
 fn said(program: &str, args: &[&str]) -> Result<String> {
     let mut command = Command::new(program);
     command.args(args);
-    Ok(harness::run(command)?.trim().to_owned())
+    Ok(harness_core::run(command)?.trim().to_owned())
 }

@@ -27,7 +27,7 @@ pub fn find_or_make() -> Result<PathBuf> {
         let mut install = Command::new("chroot");
         install.arg(root).args(["apt-get", "install", "-y", "-qq", "--no-install-recommends"]).args(OTHERS);
         install.env("DEBIAN_FRONTEND", "noninteractive");
-        harness::run(install)?;
+        harness_core::run(install)?;
         // Half of its size, and nothing that is installed.
         let archives = root.join("var/cache/apt/archives");
         ensure!(archives.is_dir(), "debootstrap left no {}", archives.display());

@@ -8,9 +8,9 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
+use harness_core::Workspace;
 
 use super::binary::Needs;
-use crate::workspace::Workspace;
 
 const MAINTAINER: &str = "The hookgate authors <hookgate@example.invalid>";
 const FILE: u32 = 0o644;
@@ -66,7 +66,7 @@ impl Tree {
         tree.write("usr/bin/hookgate", &read(binary)?, PROGRAM)?;
         let mut strip = Command::new("strip");
         strip.arg("--strip-unneeded").arg(path.join("usr/bin/hookgate"));
-        harness::run(strip)?;
+        harness_core::run(strip)?;
         tree.write_what_the_binary_says(binary)?;
 
         let log = read(&workspace.root.join("CHANGELOG.md"))?;
@@ -123,10 +123,10 @@ impl Tree {
 
     /// Manual pages and completions.
     fn write_what_the_binary_says(&self, binary: &Path) -> Result<()> {
-        let pages = harness::TempDir::new("man")?;
+        let pages = harness_core::TempDir::new("man")?;
         let mut man = Command::new(binary);
         man.arg("man").arg(pages.path());
-        harness::run(man)?;
+        harness_core::run(man)?;
         for page in fs::read_dir(pages.path())?.collect::<Result<Vec<_>, _>>()? {
             let name = format!("usr/share/man/man1/{}.gz", page.file_name().to_string_lossy());
             self.write(&name, &gzip(&read(&page.path())?)?, FILE)?;
@@ -134,7 +134,7 @@ impl Tree {
         for (shell, to) in COMPLETIONS {
             let mut completions = Command::new(binary);
             completions.args(["completions", shell]);
-            self.write(to, harness::run(completions)?.as_bytes(), FILE)?;
+            self.write(to, harness_core::run(completions)?.as_bytes(), FILE)?;
         }
         Ok(())
     }
@@ -167,7 +167,7 @@ impl Tree {
     fn sum(&self, file: &str) -> Result<String> {
         let mut md5sum = Command::new("md5sum");
         md5sum.arg(file).current_dir(&self.path);
-        harness::run(md5sum)
+        harness_core::run(md5sum)
     }
 
     fn write(&self, to: &str, content: &[u8], mode: u32) -> Result<()> {

@@ -1,10 +1,9 @@
 //! What dependencies may be, by the lists in deny.toml (which cargo-deny reads too).
 
 use anyhow::{Context, Result, ensure};
+use harness_core::Workspace;
 use serde_json::Value;
 use toml::de::DeTable;
-
-use crate::workspace::Workspace;
 
 /// # Errors
 /// deny.toml or cargo's metadata can't be read.

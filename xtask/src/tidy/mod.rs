@@ -9,10 +9,10 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result};
+use harness_core::Workspace;
 
 use crate::advisories;
 use crate::fuzz::planted;
-use crate::workspace::Workspace;
 use source::SourceFile;
 
 /// The only homes of `unsafe`: user space's system calls, the shared layouts, and the kernel's programs.
@@ -56,7 +56,7 @@ fn tracked(workspace: &Workspace) -> Result<Vec<String>> {
     let mut git = Command::new("git");
     git.args(["-c", "safe.directory=*", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]);
     git.current_dir(&workspace.root);
-    let files = harness::run(git).context("tidy needs git to list the repository's files")?;
+    let files = harness_core::run(git).context("tidy needs git to list the repository's files")?;
     Ok(files.split_terminator('\0').map(str::to_owned).collect())
 }
 
@@ -92,10 +92,10 @@ fn machine_paths(workspace: &Workspace, path: &str, text: &str) -> Vec<String> {
 fn cargo_deny(workspace: &Workspace) -> Option<String> {
     let mut version = workspace.cargo();
     version.args(["deny", "--version"]);
-    harness::run(version).ok()?;
+    harness_core::run(version).ok()?;
     let mut deny = workspace.cargo();
     deny.args(["deny", "--offline", "check", "licenses", "sources", "bans"]);
-    harness::run(deny).err().map(|e| format!("{e:#}"))
+    harness_core::run(deny).err().map(|e| format!("{e:#}"))
 }
 
 #[cfg(test)]

@@ -33,7 +33,7 @@ impl Origin {
         let mut curl = Command::new("curl");
         curl.args(["--silent", "--show-error", "--fail", "--max-time", "60", "--output"]).arg(&package);
         curl.arg(format!("{URL}/{KEYRING}"));
-        harness::run(curl)?;
+        harness_core::run(curl)?;
         let bytes = std::fs::read(&package).with_context(|| format!("reading {}", package.display()))?;
         ensure!(sha256(&bytes) == SHA256, "{URL}/{KEYRING} is not the package that is known here");
         super::debian::unpack(&packages, folder)?;
@@ -75,7 +75,7 @@ impl Archive {
     /// # Errors
     /// It has no such package.
     pub fn show(&self, package: &str) -> Result<String> {
-        harness::run(self.command("apt-cache", &["show", "--no-all-versions", package]))
+        harness_core::run(self.command("apt-cache", &["show", "--no-all-versions", package]))
     }
 
     /// Downloads a package into `folder`.

@@ -44,7 +44,7 @@ impl Debian {
         ensure!(cfg!(target_arch = "x86_64"), "only x86-64 is emulated, on x86-64");
         let mut show = Command::new("apt-cache");
         show.args(["show", "--no-all-versions", KERNEL]);
-        let said = harness::run(show)?;
+        let said = harness_core::run(show)?;
         let (version, package) = kernel_package(&said)?;
         ensure!(version.starts_with("6.1."), "{KERNEL} is {version} here: this needs Debian 12's archive");
         let release = package.strip_prefix("linux-image-").context("a kernel of another name")?;
@@ -141,7 +141,7 @@ impl Debian {
     fn works(&self) -> bool {
         [self.emulator(), self.virtiofsd()].into_iter().all(|mut program| {
             program.arg("--version");
-            harness::run(program).is_ok()
+            harness_core::run(program).is_ok()
         })
     }
 
@@ -149,7 +149,7 @@ impl Debian {
     fn index_modules(&self) -> Result<()> {
         let mut depmod = Command::new(self.busybox());
         depmod.args(["depmod", "-b"]).arg(&self.kernel).arg(&self.release);
-        harness::run(depmod).map(|_| ())
+        harness_core::run(depmod).map(|_| ())
     }
 }
 
@@ -185,7 +185,7 @@ pub(super) fn unpack(archives: &Path, root: &Path) -> Result<()> {
         if archive.path().extension().is_some_and(|extension| extension == "deb") {
             let mut unpack = Command::new("dpkg-deb");
             unpack.arg("-x").arg(archive.path()).arg(root);
-            harness::run(unpack)?;
+            harness_core::run(unpack)?;
         }
     }
     Ok(std::fs::remove_dir_all(archives)?)

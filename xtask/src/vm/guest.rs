@@ -5,11 +5,10 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use harness::{Running, TempDir, wait_until, wrapped};
+use harness_core::{Cleanup, Running, TempDir, quoted_path, wait_until, wrapped};
 
 use super::debian::Debian;
 use super::initramfs;
-use crate::cleanup::{Cleanup, quoted_path};
 use crate::test_summary::TestSummary;
 
 const SOON: Duration = Duration::from_secs(10);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
-use harness::TempDir;
+use harness_core::TempDir;
 
 use super::debian::Debian;
 
@@ -29,7 +29,7 @@ pub fn write(debian: &Debian, tests: &str, dir: &TempDir) -> Result<PathBuf> {
     let mut pack = Command::new(debian.busybox());
     pack.args(["sh", "-c", r#"cd "$1" && "$0" find . | "$0" cpio -o -H newc >"$2""#]);
     pack.arg(debian.busybox()).arg(&root).arg(&archive);
-    harness::run(pack)?;
+    harness_core::run(pack)?;
     Ok(archive)
 }
 

@@ -11,11 +11,10 @@ mod suite;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use harness_core::{Workspace, is_root, quoted, quoted_path};
 
 use crate::build::Built;
-use crate::cleanup::{quoted, quoted_path};
 use crate::test_summary::TestSummary;
-use crate::workspace::{Workspace, is_root};
 pub use debian::Debian;
 pub use guest::run as boot;
 use suite::{Extent, Selected};

@@ -5,9 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use harness_core::Workspace;
 use serde_json::Value;
-
-use crate::workspace::Workspace;
 
 /// Tests of one binary that depend on the kernel.
 struct Row {
@@ -179,7 +178,7 @@ fn build(workspace: &Workspace) -> Result<BTreeMap<String, PathBuf>> {
     cargo.args(["test", "--package", "hookgate", "--lib", "--package", "hookgate-tests", "--tests"]);
     cargo.args(["--no-run", "--quiet"]);
     cargo.arg("--message-format=json-render-diagnostics");
-    let said = harness::run(cargo)?;
+    let said = harness_core::run(cargo)?;
     let artifacts = said.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let is_test = |artifact: &Value| {
         let target = &artifact["target"];
@@ -196,6 +195,6 @@ fn build(workspace: &Workspace) -> Result<BTreeMap<String, PathBuf>> {
 fn list(binary: &Path) -> Result<Vec<String>> {
     let mut list = Command::new(binary);
     list.args(["--list", "--format", "terse"]);
-    let said = harness::run(list)?;
+    let said = harness_core::run(list)?;
     Ok(said.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect())
 }

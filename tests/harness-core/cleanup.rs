@@ -1,4 +1,4 @@
-//! What has to be undone when xtask ends, in whatever way it ends.
+//! What has to be undone when the process ends, in whatever way it ends.
 
 use std::io::Write;
 use std::os::unix::process::CommandExt;
@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result};
 
-/// A shell beside us that waits for its input to end, which happens when this value is dropped and also when xtask is
+/// A shell beside us that waits for its input to end, which happens when this value is dropped and also when we are
 /// killed, and then runs the commands it was given, the last one first. It has its own process group: Ctrl-C does not
 /// reach it.
 pub struct Cleanup(Child);
@@ -41,7 +41,7 @@ impl Drop for Cleanup {
     fn drop(&mut self) {
         drop(self.0.stdin.take());
         if let Err(e) = self.0.wait() {
-            eprintln!("xtask: cleaning up: {e}");
+            eprintln!("cleaning up: {e}");
         }
     }
 }
@@ -74,13 +74,13 @@ mod tests {
         for word in ["plain", "", "it's", "a b", "$HOME;`x`", r"back\slash", "*", "{\"a\":1}"] {
             let mut shell = Command::new("sh");
             shell.args(["-c", &format!("printf %s {}", quoted(word))]);
-            assert_eq!(harness::run(shell).unwrap(), word);
+            assert_eq!(crate::run(shell).unwrap(), word);
         }
     }
 
     #[test]
     fn what_came_last_is_undone_first() {
-        let dir = harness::TempDir::new("cleanup").unwrap();
+        let dir = crate::TempDir::new("cleanup").unwrap();
         let log = dir.path().join("log");
         let cleanup = Cleanup::new().unwrap();
         for word in ["first", "second"] {

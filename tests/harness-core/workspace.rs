@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use serde_json::Value;
 
 /// Where things are; asked of cargo, which knows about `CARGO_TARGET_DIR` and its configuration files.
@@ -14,7 +14,7 @@ impl Workspace {
     /// # Errors
     /// No cargo.
     pub fn find() -> Result<Self> {
-        let mut cargo = harness::cargo();
+        let mut cargo = crate::cargo();
         cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
         let metadata = metadata(cargo, &["--no-deps"])?;
         let path =
@@ -24,7 +24,7 @@ impl Workspace {
 
     /// cargo, in the root of the workspace.
     pub fn cargo(&self) -> Command {
-        let mut cargo = harness::cargo();
+        let mut cargo = crate::cargo();
         cargo.current_dir(&self.root);
         cargo
     }
@@ -41,20 +41,5 @@ impl Workspace {
 
 fn metadata(mut cargo: Command, args: &[&str]) -> Result<Value> {
     cargo.args(["metadata", "--quiet", "--format-version", "1"]).args(args);
-    serde_json::from_str(&harness::run(cargo)?).context("reading what cargo metadata said")
-}
-
-/// Runs `command` with our own standard output and error.
-///
-/// # Errors
-/// It can't be started or fails; it has said why itself.
-pub fn run_aloud(mut command: Command) -> Result<()> {
-    let status = command.status().with_context(|| format!("starting {:?}", command.get_program()))?;
-    let args = command.get_args().map(|arg| arg.to_string_lossy()).collect::<Vec<_>>().join(" ");
-    ensure!(status.success(), "{} {args}: {status}", command.get_program().display());
-    Ok(())
-}
-
-pub fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
+    serde_json::from_str(&crate::run(cargo)?).context("reading what cargo metadata said")
 }

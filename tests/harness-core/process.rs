@@ -255,31 +255,26 @@ pub fn wrapped(program: &str, args: &[&str], command: &Command) -> Command {
     outer
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{Need, require};
+/// Runs `command` with our own standard output and error.
+///
+/// # Errors
+/// It can't be started or fails; it has said why itself.
+pub fn run_aloud(mut command: Command) -> Result<()> {
+    let status = command.status().with_context(|| format!("starting {:?}", command.get_program()))?;
+    let args = command.get_args().map(|arg| arg.to_string_lossy()).collect::<Vec<_>>().join(" ");
+    ensure!(status.success(), "{} {args}: {status}", command.get_program().display());
+    Ok(())
+}
 
-    #[test]
-    fn a_process_whose_first_thread_has_ended_is_there() {
-        const SCRIPT: &str = "import ctypes, threading, time\n\
-            threading.Thread(target=time.sleep, args=(60,)).start()\n\
-            ctypes.CDLL(None).pthread_exit(None)";
-        if !require(&[Need::Program("python3")]) {
-            return;
-        }
-        let mut command = Command::new("python3");
-        command.args(["-c", SCRIPT]);
-        let mut process = Running::start(command).unwrap();
-        let pid = process.pid();
-        let first_has_ended = || {
-            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-            Ok(stat.contains(") Z "))
-        };
-        assert!(wait_until(Duration::from_secs(10), first_has_ended).unwrap());
-        assert!(is_there(pid));
-        process.signal(Signal::KILL).unwrap();
-        assert!(wait_until(Duration::from_secs(10), || Ok(process.ended()?.is_some())).unwrap());
-        assert!(!is_there(pid));
-    }
+/// Whether a program is installed.
+pub fn in_path(name: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    // Users other than root often lack sbin, where nginx and others lie.
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin".into(), "/sbin".into()])
+        .any(|dir| dir.join(name).is_file())
+}
+
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
 }
