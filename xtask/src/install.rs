@@ -6,43 +6,6 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use harness_core::is_root;
 
-/// Programs of the demo and the tests, and the packages that bring them.
-pub const PROGRAMS: [(&str, &str); 21] = [
-    ("bpftool", "bpftool"),
-    ("chattr", "e2fsprogs"),
-    ("chromium", "chromium"),
-    ("curl", "curl"),
-    ("dnsmasq", "dnsmasq-base"),
-    ("ethtool", "ethtool"),
-    ("gdb", "gdb"),
-    ("h2load", "nghttp2-client"),
-    ("haproxy", "haproxy"),
-    ("ip", "iproute2"),
-    ("nft", "nftables"),
-    ("nginx", "nginx-light"),
-    ("openssl", "openssl"),
-    ("pebble", "pebble"),
-    ("pebble-challtestsrv", "pebble"),
-    ("python3", "python3"),
-    ("setfacl", "acl"),
-    ("setpriv", "util-linux"),
-    ("strace", "strace"),
-    ("tcpdump", "tcpdump"),
-    ("tmux", "tmux"),
-];
-
-/// Installs what is missing of [`PROGRAMS`].
-///
-/// # Errors
-/// As [`packages`].
-pub fn programs(purpose: &str) -> Result<()> {
-    let missing =
-        PROGRAMS.iter().filter(|(program, _)| !harness_core::in_path(program)).map(|(_, package)| *package);
-    let mut missing = missing.collect::<Vec<_>>();
-    missing.dedup();
-    if missing.is_empty() { Ok(()) } else { packages(purpose, &missing) }
-}
-
 /// Installs `packages`.
 ///
 /// # Errors

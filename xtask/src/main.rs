@@ -16,6 +16,7 @@ mod install;
 mod overlay_root;
 mod package;
 mod run;
+mod setup;
 mod test;
 mod test_summary;
 mod tidy;
@@ -35,6 +36,7 @@ enum Command {
     Run(run::Args),
     Demo(demo::Args),
     Fuzz(fuzz::Args),
+    Setup(setup::Args),
     Test(test::Args),
     Bench(bench::Args),
     Package(package::Args),
@@ -64,6 +66,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Run(args) => run::main(&workspace, &args),
         Command::Demo(args) => demo::main(&workspace, &args),
         Command::Fuzz(args) => fuzz::main(&workspace, &args),
+        Command::Setup(args) => setup::main(&args),
         Command::Test(args) => test::main(&workspace, &args),
         Command::Bench(args) => bench::main(&workspace, &args),
         Command::Package(args) => package::main(&workspace, &args),

@@ -7,15 +7,16 @@ use anyhow::Result;
 use harness_core::{Workspace, is_root};
 
 use crate::build::{self, Profile};
+use crate::setup::{self, Purpose};
 use crate::test_summary::TestSummary;
-use crate::{bpffs, docs, ebpf, fresh, fuzz, install, package, tidy, vm};
+use crate::{bpffs, docs, ebpf, fresh, fuzz, package, tidy, vm};
 
 /// How many random cases each property is tried with under `--full`, instead of proptest's own 256.
 const FULL_CASES: u32 = 4096;
 /// How long each fuzz target is run with `--full`.
 const FUZZ_SECONDS: u32 = 30;
 
-/// Runs every test, and installs what they need when run by root; a skipped one fails it where CI=true
+/// Runs every test, after `setup`; a skipped one fails it where CI=true
 #[derive(clap::Args)]
 pub struct Args {
     /// The slow ones too (`#[ignore]`)
@@ -44,7 +45,7 @@ pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
         fresh::test(workspace, &mut summary)?;
         return Ok(summary.verdict());
     }
-    if let Err(e) = install::programs("for the tests") {
+    if let Err(e) = setup::install_missing(Purpose::Tests) {
         eprintln!("xtask: some tests will be skipped: {e:#}");
     }
     let mut summary = TestSummary::default();

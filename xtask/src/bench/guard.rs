@@ -12,7 +12,7 @@ use harness_core::{Workspace, is_root};
 use serde_json::{Value, json};
 
 use crate::ebpf::{self, Object};
-use crate::install;
+use crate::setup::{self, Purpose};
 
 pub const NAME: &str = "guard";
 
@@ -35,9 +35,7 @@ pub fn measure(workspace: &Workspace, rounds: usize) -> Result<()> {
     if let Object::Missing { why } = ebpf::build(workspace)? {
         bail!("there is no program to measure: {why}");
     }
-    if !harness_core::in_path("clang") {
-        install::packages("for the bench", &["clang"])?;
-    }
+    setup::install_missing(Purpose::GuardBench)?;
     let folder = workspace.target.join("bpf");
     let mut cargo = workspace.cargo();
     cargo.args(["bench", "--quiet", "--package", "hookgate-tests", "--bench", "guard", "--"]);

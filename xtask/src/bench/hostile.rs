@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::environment::{self, Environment};
 use crate::build::{self, Profile};
-use crate::install;
+use crate::setup::{self, Purpose};
 
 /// What the goals are for.
 const CORES: usize = 2;
@@ -29,7 +29,7 @@ pub fn measure(
     publish: bool,
 ) -> Result<ExitCode> {
     ensure!((1.0..=3600.0).contains(&seconds), "--seconds is from 1 to 3600 for attacks");
-    install::programs("for the attacks")?;
+    setup::install_missing(Purpose::Tests)?;
     let hookgate = build::both(workspace, Profile::Release)?.binary;
     let environment = environment::of_machine(&hookgate)?;
     let folder = workspace.target.join("bench");

@@ -28,7 +28,7 @@ use harness_core::{Workspace, run_aloud};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 use crate::build::{self, Profile};
-use crate::install;
+use crate::setup::{self, Purpose};
 use loads::Load;
 use peer::{Kind, Peer};
 use report::{Measurement, Report};
@@ -91,7 +91,7 @@ fn proxies(workspace: &Workspace, args: &Args, only: &[String]) -> Result<()> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     ensure!(cores >= 2, "the bench needs two cores: one for the proxy, one for its load");
     ensure!(seconds > 0.0 && seconds <= 60.0, "--seconds is more than 0, and 60 at most");
-    install_programs()?;
+    setup::install_missing(Purpose::Bench)?;
     let programs = build_programs(workspace)?;
 
     leave_the_proxies_core()?;
@@ -146,14 +146,6 @@ fn chosen(only: &[String]) -> Result<(Vec<Load>, Vec<Kind>)> {
         kinds.retain(|kind| is_named(kind.name()));
     }
     Ok((loads, kinds))
-}
-
-fn install_programs() -> Result<()> {
-    const PROGRAMS: [(&str, &str); 4] =
-        [("dnsmasq", "dnsmasq-base"), ("haproxy", "haproxy"), ("nginx", "nginx-light"), ("pkill", "procps")];
-    let missing = PROGRAMS.iter().filter(|(program, _)| !harness_core::in_path(program));
-    let missing = missing.map(|(_, package)| *package).collect::<Vec<_>>();
-    if missing.is_empty() { Ok(()) } else { install::packages("for the bench", &missing) }
 }
 
 fn build_programs(workspace: &Workspace) -> Result<Programs> {

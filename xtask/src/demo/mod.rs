@@ -17,7 +17,7 @@ use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::build::{self, Profile};
-use crate::install;
+use crate::setup::{self, Purpose};
 
 /// Plays Meta in a network of its own, and compares what hookgate counted with what was sent (root)
 #[derive(clap::Args)]
@@ -38,7 +38,7 @@ pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
         is_root(),
         "the demo needs root, for network namespaces and an XDP program: sudo cargo xtask demo"
     );
-    install::programs("for the demo")?;
+    setup::install_missing(Purpose::Tests)?;
     let built = build::both(workspace, if args.dev { Profile::Dev } else { Profile::Local })?;
     if let Some(why) = built.guard_missing {
         bail!("no demo without the guard, and it can't be had: {why}");

@@ -23,14 +23,14 @@ use anyhow::{Context, Result};
 use harness_core::{Workspace, is_root};
 
 use crate::build::{self, Built, Profile};
-use crate::install;
+use crate::setup::{self, Purpose};
 use crate::test_summary::TestSummary;
 use known_names::KnownNames;
 use markdown::Page;
 use places::PLACES;
 
 pub fn main(workspace: &Workspace) -> Result<ExitCode> {
-    if let Err(e) = install::programs("for the pages' machine") {
+    if let Err(e) = setup::install_missing(Purpose::Tests) {
         eprintln!("xtask: {e:#}");
     }
     let built = build::both(workspace, Profile::Dev)?;
