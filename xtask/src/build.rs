@@ -100,3 +100,15 @@ pub fn proxy(workspace: &Workspace, profile: Profile) -> Result<PathBuf> {
     run_aloud(cargo)?;
     Ok(workspace.target.join(folder).join("hookgate"))
 }
+
+/// A program of ours that works beside hookgate: the bench. It has xtask's profile and, chosen without `--package`, the
+/// features of all packages together, as xtask itself: what they have in common is compiled once.
+///
+/// # Errors
+/// The code does not compile.
+pub fn beside_hookgate(workspace: &Workspace, name: &str) -> Result<PathBuf> {
+    let mut cargo = workspace.cargo();
+    cargo.args(["build", "--bin", name, "--profile", "local"]);
+    run_aloud(cargo)?;
+    Ok(workspace.target.join("local").join(name))
+}

@@ -39,6 +39,12 @@ impl Interface {
         Self(commands)
     }
 
+    /// The same with a command whose options are in the help text of another program.
+    pub fn with(mut self, command: &str, help: &str) -> Self {
+        self.0.insert(command.to_owned(), options(help));
+        self
+    }
+
     /// What is wrong with a command line, given without the program's name. Words in capitals, and those after `--`, stand
     /// for something.
     pub fn fault(&self, line: &str) -> Option<String> {

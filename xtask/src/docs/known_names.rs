@@ -17,12 +17,14 @@ pub struct KnownNames {
 }
 
 impl KnownNames {
+    /// `bench`: the help text of the bench, which is a program of its own.
+    ///
     /// # Errors
     /// The binary can't be run, or the reference of keys can't be read.
-    pub fn read(root: &Path, binary: &Path) -> Result<Self> {
+    pub fn read(root: &Path, binary: &Path, bench: &str) -> Result<Self> {
         Ok(Self {
             hookgate: Interface::of_hookgate(binary)?,
-            xtask: Interface::of(&crate::Command::command()),
+            xtask: Interface::of(&crate::Command::command()).with("bench", bench),
             keys: Keys::read(root)?,
         })
     }

@@ -22,6 +22,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use harness_core::{Workspace, is_root};
 
+use crate::bench;
 use crate::build::{self, Built, Profile};
 use crate::setup::{self, Purpose};
 use crate::test_summary::TestSummary;
@@ -46,7 +47,8 @@ pub fn main(workspace: &Workspace) -> Result<ExitCode> {
 pub fn check(workspace: &Workspace, built: &Built, summary: &mut TestSummary) -> Result<()> {
     let pages = pages(&workspace.root)?;
     let can_try = is_root() && built.guard_missing.is_none();
-    let report = findings(&workspace.root, &built.binary, &pages, can_try)?;
+    let names = KnownNames::read(&workspace.root, &built.binary, &bench::help(workspace)?)?;
+    let report = findings(&workspace.root, &built.binary, &names, &pages, can_try)?;
     summary.add("docs", &report.findings);
     println!("docs: {} snippets and blocks of commands tried here", report.tried);
     for ((mark, by), count) in PLACES.iter().zip(report.elsewhere).filter(|(_, count)| *count > 0) {
@@ -112,8 +114,7 @@ fn pages(root: &Path) -> Result<Vec<Page>> {
 }
 
 /// `can_try`: this machine lets another one be made on it.
-fn findings(root: &Path, binary: &Path, pages: &[Page], can_try: bool) -> Result<Report> {
-    let names = KnownNames::read(root, binary)?;
+fn findings(root: &Path, binary: &Path, names: &KnownNames, pages: &[Page], can_try: bool) -> Result<Report> {
     let mut report = Report { findings: links::findings(root, pages), ..Report::default() };
     report.findings.extend(metrics::unknown(pages));
     for page in pages {

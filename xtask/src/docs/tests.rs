@@ -3,12 +3,15 @@ use std::path::Path;
 use anyhow::Result;
 use harness::{Need, binary, require};
 
+use super::known_names::KnownNames;
 use super::markdown::Page;
 use super::{Report, findings};
 
 fn report(text: &str, can_try: bool) -> Result<Report> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    findings(&root, &binary()?, &[Page::parse("docs/page.md", text)], can_try)
+    let binary = binary()?;
+    let names = KnownNames::read(&root, &binary, "Options:\n      --hostile\n")?;
+    findings(&root, &binary, &names, &[Page::parse("docs/page.md", text)], can_try)
 }
 
 /// Whether each of `expected` is the start of one finding, and there are no others.
@@ -25,7 +28,7 @@ fn assert_found(report: &Report, expected: &[&str]) {
 fn words_for_what_there_is_not_are_found() -> Result<()> {
     let page = "# Title\n\n[a](json.md) [b](gone.md) [c](#title) [d](#other) [e](https://gone.example/)\n\
                 `hookgate stats --watch` `hookgate stat` `hookgate stats --wach`\n\
-                `--takeover` `--takover` `cargo xtask docs` `cargo xtask dogs`\n\
+                `--takeover` `--takover` `cargo xtask docs` `cargo xtask dogs` `cargo xtask bench --hostil`\n\
                 `[guard] mode` `[guard] mood` `[gard]` `mode = \"limit\"` `mood = 1`\n\n\
                 ```toml needs=luck\n```\n\n```basic\nPRINT\n```\n\n```json\n{}\n```\n\n```sh needs=live\nhookgate guess\n```\n";
     assert_found(
@@ -37,6 +40,7 @@ fn words_for_what_there_is_not_are_found() -> Result<()> {
             "docs/page.md:4: `stats` has no option --wach",
             "docs/page.md:5: no command has an option --takover",
             "docs/page.md:5: there is no command `dogs`",
+            "docs/page.md:5: `bench` has no option --hostil",
             "docs/page.md:6: no such key: [guard] mood",
             "docs/page.md:6: no such section: [gard]",
             "docs/page.md:6: no such key: mood = 1",

@@ -2,6 +2,7 @@
 //!
 //! The proxy under load has core 0 to itself; the senders and the origins share core 1. Rounds go around the peers, so
 //! that whatever else the machine does meets all of them, and medians over the rounds are what counts.
+#![forbid(unsafe_code)]
 
 mod cgroup;
 mod chart;
@@ -13,6 +14,7 @@ mod guard;
 mod hostile;
 mod loads;
 mod peer;
+mod prepare;
 mod process;
 mod report;
 mod running;
@@ -23,20 +25,19 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use harness_core::{Workspace, run_aloud};
-
+use clap::Parser;
+use harness_core::Workspace;
 use rustix::thread::{CpuSet, sched_setaffinity};
 
-use crate::build::{self, Profile};
-use crate::setup::{self, Purpose};
 use loads::Load;
 use peer::{Kind, Peer};
 use report::{Measurement, Report};
-use testbed::{Programs, Testbed};
+use testbed::Testbed;
 
 /// Measures hookgate, nginx and HAProxy side by side, and the guard's program; figures go to target/bench
-#[derive(clap::Args)]
-pub struct Args {
+#[derive(Parser)]
+#[command(name = "hookgate-bench", bin_name = "cargo xtask bench")]
+struct Args {
     /// How often each load meets each peer; medians are taken over the rounds
     #[arg(long, default_value_t = 5)]
     rounds: usize,
@@ -61,7 +62,18 @@ pub struct Args {
 const LOAD_SECONDS: f64 = 2.0;
 const ATTACK_SECONDS: f64 = 60.0;
 
-pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
+fn main() -> ExitCode {
+    let args = Args::parse();
+    match Workspace::find().and_then(|workspace| measure(&workspace, &args)) {
+        Ok(code) => code,
+        Err(e) => {
+            eprintln!("bench: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     ensure!(
         args.hostile || !args.publish || args.only.is_empty(),
         "--publish takes all loads, without --only"
@@ -91,15 +103,15 @@ fn proxies(workspace: &Workspace, args: &Args, only: &[String]) -> Result<()> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     ensure!(cores >= 2, "the bench needs two cores: one for the proxy, one for its load");
     ensure!(seconds > 0.0 && seconds <= 60.0, "--seconds is more than 0, and 60 at most");
-    setup::install_missing(Purpose::Bench)?;
-    let programs = build_programs(workspace)?;
+    prepare::install(workspace, "bench")?;
+    let programs = prepare::programs(workspace)?;
 
     leave_the_proxies_core()?;
     let testbed = Testbed::start(programs)?;
     let peers = kinds.iter().map(|kind| Peer::start(*kind, &testbed)).collect::<Result<Vec<_>>>()?;
     let mut report = Report::new(&testbed, rounds, seconds)?;
     for round in 0..rounds {
-        eprintln!("xtask: round {} of {rounds}", round + 1);
+        eprintln!("bench: round {} of {rounds}", round + 1);
         for load in &loads {
             // Whoever comes first meets a cooler machine: it is somebody else each time.
             let peers = peers.iter().filter(|peer| load.is_for(peer.kind)).collect::<Vec<_>>();
@@ -146,14 +158,4 @@ fn chosen(only: &[String]) -> Result<(Vec<Load>, Vec<Kind>)> {
         kinds.retain(|kind| is_named(kind.name()));
     }
     Ok((loads, kinds))
-}
-
-fn build_programs(workspace: &Workspace) -> Result<Programs> {
-    let hookgate = build::both(workspace, Profile::Release)?.binary;
-    let mut cargo = workspace.cargo();
-    cargo.args(["build", "--release", "--package", "hookgate-tests"]);
-    cargo.args(["--bin", "load", "--bin", "floors", "--bin", "origin"]);
-    run_aloud(cargo)?;
-    let ours = |name| workspace.target.join("release").join(name);
-    Ok(Programs { hookgate, generator: ours("load"), floors: ours("floors"), origin: ours("origin") })
 }

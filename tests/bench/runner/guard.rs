@@ -7,12 +7,11 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use harness_core::{Workspace, is_root};
 use serde_json::{Value, json};
 
-use crate::ebpf::{self, Object};
-use crate::setup::{self, Purpose};
+use crate::prepare;
 
 pub const NAME: &str = "guard";
 
@@ -29,14 +28,13 @@ const PATHS: [(&str, &str); 7] = [
 ];
 
 /// # Errors
-/// Not root, no toolchain or no clang, or the kernel refuses one of the programs.
+/// Not root, no program or no clang, or the kernel refuses one of the programs.
 pub fn measure(workspace: &Workspace, rounds: usize) -> Result<()> {
     ensure!(is_root(), "XDP programs are run as root: sudo cargo xtask bench --only {NAME}");
-    if let Object::Missing { why } = ebpf::build(workspace)? {
-        bail!("there is no program to measure: {why}");
-    }
-    setup::install_missing(Purpose::GuardBench)?;
     let folder = workspace.target.join("bpf");
+    let program = folder.join("hookgate-guard.o");
+    ensure!(program.is_file(), "there is no program to measure: no {}", program.display());
+    prepare::install(workspace, "guard-bench")?;
     let mut cargo = workspace.cargo();
     cargo.args(["bench", "--quiet", "--package", "hookgate-tests", "--bench", "guard", "--"]);
     cargo.args(["--rounds", &(3 * rounds).to_string()]);
@@ -45,8 +43,8 @@ pub fn measure(workspace: &Workspace, rounds: usize) -> Result<()> {
         compile(workspace, name, &object)?;
         cargo.arg("--program").arg(format!("{name}={}", object.display()));
     }
-    cargo.arg("--program").arg(format!("{GUARD}={}", folder.join("hookgate-guard.o").display()));
-    eprintln!("xtask: the guard's program beside others in C");
+    cargo.arg("--program").arg(format!("{GUARD}={}", program.display()));
+    eprintln!("bench: the guard's program beside others in C");
     let measured: Value =
         serde_json::from_str(&harness_core::run(cargo)?).context("what the bench has measured")?;
     write(&Samples::of(&measured), &measured, &workspace.target.join("bench"))
@@ -117,7 +115,7 @@ fn write(samples: &Samples, measured: &Value, folder: &Path) -> Result<()> {
         fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
     }
     println!("{markdown}");
-    eprintln!("xtask: the same in {0}/guard.md and, with every round, {0}/guard.json", folder.display());
+    eprintln!("bench: the same in {0}/guard.md and, with every round, {0}/guard.json", folder.display());
     Ok(())
 }
 

@@ -66,7 +66,7 @@ impl Testbed {
         let [origin_ca, cert, key] = theirs.write(&dir, "origin")?;
 
         let origin = loopback()?;
-        let config = include_str!("../../../tests/bench/peers/origin.conf")
+        let config = include_str!("../peers/origin.conf")
             .replace("@LISTEN@", &origin.to_string())
             .replace("@CERT@", &cert.to_string_lossy())
             .replace("@KEY@", &key.to_string_lossy())

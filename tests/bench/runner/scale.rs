@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::generator::Generator;
-use super::loads::{Figures, number, words};
-use super::peer::{Kind, Peer, Prepared, Way};
-use super::testbed::{NEW, Testbed};
-use super::{fresh, running};
+use crate::generator::Generator;
+use crate::loads::{Figures, number, words};
+use crate::peer::{Kind, Peer, Prepared, Way};
+use crate::testbed::{NEW, Testbed};
+use crate::{fresh, running};
 
 const FEW: usize = 10;
 const MANY: usize = 50_000;

@@ -4,9 +4,9 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use super::peer::{Kind, Peer, Way};
-use super::testbed::Testbed;
-use super::{fresh, running, scale};
+use crate::peer::{Kind, Peer, Way};
+use crate::testbed::Testbed;
+use crate::{fresh, running, scale};
 
 /// What was measured, by name; the unit is the end of the name.
 pub type Figures = BTreeMap<&'static str, f64>;

@@ -2,10 +2,10 @@
 
 use anyhow::Result;
 
-use super::generator::Generator;
-use super::loads::{Figures, number, words};
-use super::peer::{Kind, Peer, Prepared, Way};
-use super::testbed::Testbed;
+use crate::generator::Generator;
+use crate::loads::{Figures, number, words};
+use crate::peer::{Kind, Peer, Prepared, Way};
+use crate::testbed::Testbed;
 
 /// As many connections as the memory of one is measured with.
 const IDLE: &str = "500";

@@ -5,11 +5,11 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::chart::{Chart, rounded};
-use super::environment::{self, Environment};
-use super::loads::{self, Figure, Figures, Goals, Load};
-use super::peer::Kind;
-use super::testbed::Testbed;
+use crate::chart::{Chart, rounded};
+use crate::environment::{self, Environment};
+use crate::loads::{self, Figure, Figures, Goals, Load};
+use crate::peer::Kind;
+use crate::testbed::Testbed;
 
 /// What one load on one peer showed in one round.
 pub struct Measurement {
@@ -53,7 +53,7 @@ impl Report {
         for (load, figure) in self.measured() {
             write(folder, &chart_name(&load, &figure), &self.chart(&load, &figure).svg()?)?;
         }
-        eprintln!("xtask: report and charts in {}", folder.display());
+        eprintln!("bench: report and charts in {}", folder.display());
         Ok(())
     }
 

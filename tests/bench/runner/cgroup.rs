@@ -22,7 +22,7 @@ impl Cgroup {
     /// Not root.
     pub fn new(name: &str, cleanup: &Cleanup) -> Result<Option<Self>> {
         let Some([parent, limit]) = memory_control() else {
-            eprintln!("xtask: SKIPPED: no control groups for memory here, so no cgroup figures for {name}");
+            eprintln!("bench: SKIPPED: no control groups for memory here, so no cgroup figures for {name}");
             return Ok(None);
         };
         let dir = Path::new(parent).join(format!("hookgate-bench-{}-{name}", std::process::id()));
@@ -75,7 +75,7 @@ impl Drop for Cgroup {
         // A process that has just ended may still be counted.
         let removed = wait_until(Duration::from_secs(2), || Ok(fs::remove_dir(&self.dir).is_ok()));
         if !matches!(removed, Ok(true)) {
-            eprintln!("xtask: {} stays behind: somebody is still inside", self.dir.display());
+            eprintln!("bench: {} stays behind: somebody is still inside", self.dir.display());
         }
     }
 }

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use harness_core::TempDir;
 
-use super::peer::{Addresses, Kind};
-use super::testbed::{BODIES, NEW, PLAIN, Testbed, UPSTREAM, loopback};
+use crate::peer::{Addresses, Kind};
+use crate::testbed::{BODIES, NEW, PLAIN, Testbed, UPSTREAM, loopback};
 
 /// What a host stands for behind a proxy.
 #[derive(Clone, Copy)]
@@ -85,10 +85,10 @@ impl Config {
 
 fn template(kind: Kind) -> &'static str {
     match kind {
-        Kind::Hookgate => include_str!("../../../tests/bench/peers/hookgate.toml"),
-        Kind::NginxToday => include_str!("../../../tests/bench/peers/nginx-today.conf"),
-        Kind::NginxTuned => include_str!("../../../tests/bench/peers/nginx-tuned.conf"),
-        Kind::Haproxy => include_str!("../../../tests/bench/peers/haproxy.cfg"),
+        Kind::Hookgate => include_str!("../peers/hookgate.toml"),
+        Kind::NginxToday => include_str!("../peers/nginx-today.conf"),
+        Kind::NginxTuned => include_str!("../peers/nginx-tuned.conf"),
+        Kind::Haproxy => include_str!("../peers/haproxy.cfg"),
         Kind::Floor => "", // has arguments only
     }
 }

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::generator::Generator;
-use super::loads::{Figures, number, words};
-use super::peer::{Peer, Way};
-use super::testbed::Testbed;
+use crate::generator::Generator;
+use crate::loads::{Figures, number, words};
+use crate::peer::{Peer, Way};
+use crate::testbed::Testbed;
 
 pub fn webhooks(
     peer: &Peer,

@@ -10,9 +10,8 @@ use harness_core::Workspace;
 use rustix::thread::{CpuSet, sched_setaffinity};
 use serde_json::Value;
 
-use super::environment::{self, Environment};
-use crate::build::{self, Profile};
-use crate::setup::{self, Purpose};
+use crate::environment::{self, Environment};
+use crate::prepare;
 
 /// What the goals are for.
 const CORES: usize = 2;
@@ -29,8 +28,8 @@ pub fn measure(
     publish: bool,
 ) -> Result<ExitCode> {
     ensure!((1.0..=3600.0).contains(&seconds), "--seconds is from 1 to 3600 for attacks");
-    setup::install_missing(Purpose::Tests)?;
-    let hookgate = build::both(workspace, Profile::Release)?.binary;
+    prepare::install(workspace, "tests")?;
+    let hookgate = prepare::hookgate(workspace)?;
     let environment = environment::of_machine(&hookgate)?;
     let folder = workspace.target.join("bench");
     fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
@@ -80,7 +79,7 @@ fn write(folder: &Path, report: &str) -> Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
     let path = folder.join("hostile.md");
     fs::write(&path, report).with_context(|| format!("writing {}", path.display()))?;
-    eprintln!("xtask: report in {}", path.display());
+    eprintln!("bench: report in {}", path.display());
     Ok(())
 }
 

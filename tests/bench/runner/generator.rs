@@ -5,8 +5,8 @@ use anyhow::{Context, Result, bail, ensure};
 use harness_core::wrapped;
 use serde_json::Value;
 
-use super::peer::{Addresses, Way};
-use super::testbed::{NAME, Testbed};
+use crate::peer::{Addresses, Way};
+use crate::testbed::{NAME, Testbed};
 
 /// The load generator (tests/bench/load), warmed up and waiting for the word to start.
 pub struct Generator {
@@ -88,7 +88,7 @@ impl Generator {
 impl Drop for Generator {
     fn drop(&mut self) {
         if let Err(e) = self.wait() {
-            eprintln!("xtask: {e:#}");
+            eprintln!("bench: {e:#}");
         }
     }
 }

@@ -11,10 +11,10 @@ use rustix::fs::{CWD, Mode, OFlags, mkfifoat, open};
 use rustix::io::Errno;
 use rustix::process::Signal;
 
-use super::cgroup::Cgroup;
-use super::config::{Config, floor_args};
-use super::process;
-use super::testbed::{Logged, Testbed, loopback, nginx, on_its_core};
+use crate::cgroup::Cgroup;
+use crate::config::{Config, floor_args};
+use crate::process;
+use crate::testbed::{Logged, Testbed, loopback, nginx, on_its_core};
 
 /// How long a shell may take to start.
 const PATIENCE: Duration = Duration::from_secs(30);

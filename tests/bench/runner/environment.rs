@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use super::testbed::Testbed;
+use crate::testbed::Testbed;
 
 pub type Environment = BTreeMap<&'static str, String>;
 
@@ -32,7 +32,7 @@ pub fn of(testbed: &Testbed, rounds: usize, seconds: f64) -> Result<Environment>
 pub fn of_machine(hookgate: &Path) -> Result<Environment> {
     let args = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
     Ok(BTreeMap::from([
-        ("command", format!("`cargo xtask {args}`")),
+        ("command", format!("`{}`", format!("cargo xtask bench {args}").trim_end())),
         ("hookgate", said(&hookgate.to_string_lossy(), &["--version"])?),
         ("kernel", read("/proc/sys/kernel/osrelease")?.trim().to_owned()),
         ("load before", read("/proc/loadavg")?.trim().to_owned()),
