@@ -79,6 +79,7 @@ fn run_needs_no_root() -> Result<()> {
     if rustix::process::geteuid().is_root() {
         // The linker is root's too, and looks at who calls it: nothing may be left to link.
         run(cargo(&["build", "--package", "hookgate"]))?;
+        run(cargo(&["build", "--bin", "hookgate-demo", "--profile", "local"]))?;
         // Somebody else, but for reading a toolchain and writing a target folder that are root's.
         let kept = "-all,+dac_override,+dac_read_search";
         let [inherited, ambient] = ["--inh-caps", "--ambient-caps"];

@@ -19,6 +19,9 @@ pub struct Args {
     require_guard: bool,
 }
 
+/// What puts hookgate to work for `run` and `demo`.
+pub const DEMO: &str = "hookgate-demo";
+
 #[derive(Clone, Copy)]
 pub enum Profile {
     Dev,
@@ -93,15 +96,16 @@ pub fn proxy(workspace: &Workspace, profile: Profile) -> Result<PathBuf> {
     let mut cargo = workspace.cargo();
     let [name, folder] = profile.names();
     cargo.args(["build", "--bin", "hookgate", "--profile", name]);
-    // All packages' features together, as for xtask itself (.cargo/config.toml), or the proxy's own.
-    if !matches!(profile, Profile::Local) {
-        cargo.args(["--package", "hookgate"]);
-    }
+    match profile {
+        // All packages' features together, as for xtask itself (.cargo/config.toml). The demo is wanted next.
+        Profile::Local => cargo.args(["--bin", DEMO]),
+        Profile::Dev | Profile::Release => cargo.args(["--package", "hookgate"]),
+    };
     run_aloud(cargo)?;
     Ok(workspace.target.join(folder).join("hookgate"))
 }
 
-/// A program of ours that works beside hookgate: the bench. It has xtask's profile and, chosen without `--package`, the
+/// A program of ours that works beside hookgate: the demo, or the bench. It has xtask's profile and, chosen without `--package`, the
 /// features of all packages together, as xtask itself: what they have in common is compiled once.
 ///
 /// # Errors

@@ -3,7 +3,6 @@
 
 mod advisories;
 mod bench;
-mod bpffs;
 mod build;
 mod cache;
 mod debootstrap;

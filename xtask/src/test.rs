@@ -9,7 +9,7 @@ use harness_core::{Workspace, is_root};
 use crate::build::{self, Profile};
 use crate::setup::{self, Purpose};
 use crate::test_summary::TestSummary;
-use crate::{bpffs, docs, ebpf, fresh, fuzz, package, tidy, vm};
+use crate::{docs, ebpf, fresh, fuzz, package, tidy, vm};
 
 /// How many random cases each property is tried with under `--full`, instead of proptest's own 256.
 const FULL_CASES: u32 = 4096;
@@ -88,6 +88,6 @@ fn tests(workspace: &Workspace, binary: &Path, full: bool) -> Command {
     if !is_root() {
         return cargo;
     }
-    let mount = format!("mount -t bpf bpf {} && exec \"$@\"", bpffs::PATH);
-    harness_core::wrapped("unshare", &["--mount", "sh", "-c", &mount, "sh"], &cargo)
+    const MOUNT: &str = "mount -t bpf bpf /sys/fs/bpf && exec \"$@\"";
+    harness_core::wrapped("unshare", &["--mount", "sh", "-c", MOUNT, "sh"], &cargo)
 }

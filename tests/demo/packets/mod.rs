@@ -10,40 +10,24 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
-use anyhow::{Context, Result, bail, ensure};
-use harness_core::{Workspace, is_root};
+use anyhow::{Context, Result, bail};
 use rustix::process::{WaitOptions, getpid, set_child_subreaper, wait};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::build::{self, Profile};
-use crate::setup::{self, Purpose};
-
-/// Plays Meta in a network of its own, and compares what hookgate counted with what was sent (root)
+/// Plays Meta in a network of its own, and compares what hookgate counted with what was sent
 #[derive(clap::Args)]
 pub struct Args {
-    /// Build quickly instead of well
+    /// The binary, with the guard inside
     #[arg(long)]
-    dev: bool,
-    /// Play it with this binary, in the namespaces we are in (what `demo` itself calls)
+    hookgate: PathBuf,
+    /// Play it in the namespaces we are in (what this program itself calls)
     #[arg(long, hide = true)]
-    inside: Option<PathBuf>,
+    inside: bool,
 }
 
-pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
-    if let Some(binary) = &args.inside {
-        return inside(binary);
-    }
-    ensure!(
-        is_root(),
-        "the demo needs root, for network namespaces and an XDP program: sudo cargo xtask demo"
-    );
-    setup::install_missing(Purpose::Tests)?;
-    let built = build::both(workspace, if args.dev { Profile::Dev } else { Profile::Local })?;
-    if let Some(why) = built.guard_missing {
-        bail!("no demo without the guard, and it can't be had: {why}");
-    }
-    in_namespaces(&built.binary)
+pub fn main(args: &Args) -> Result<ExitCode> {
+    if args.inside { inside(&args.hookgate) } else { in_namespaces(&args.hookgate) }
 }
 
 /// Runs ourselves as the first process of fresh namespaces, and waits until nothing in there is left.
@@ -65,7 +49,7 @@ fn in_namespaces(binary: &Path) -> Result<ExitCode> {
             "--mount-proc",
         ])
         .arg(std::env::current_exe()?)
-        .args(["demo", "--inside"])
+        .args(["packets", "--inside", "--hookgate"])
         .arg(binary)
         .env("TMPDIR", testbed::TEMP)
         .stdin(Stdio::null());
@@ -84,7 +68,7 @@ fn in_namespaces(binary: &Path) -> Result<ExitCode> {
     while wait(WaitOptions::empty()).is_ok() {}
     match (stopped_by, status.code()) {
         (Some(signal), _) => {
-            eprintln!("xtask: stopped by signal {signal}; nothing is left behind");
+            eprintln!("demo: stopped by signal {signal}; nothing is left behind");
             Ok(ExitCode::from(u8::try_from(128 + signal).unwrap_or(1)))
         }
         (None, Some(code)) => Ok(ExitCode::from(u8::try_from(code).unwrap_or(1))),
