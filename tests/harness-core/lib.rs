@@ -14,7 +14,8 @@ pub use cargo::cargo;
 pub use cleanup::{Cleanup, assignments, quoted, quoted_path};
 pub use ports::free_port;
 pub use process::{
-    Moments, Running, Stopped, in_path, is_root, is_there, run, run_aloud, wait_until, wrapped,
+    Moments, Running, Stopped, in_path, is_root, is_there, run, run_aloud, run_with_input, wait_until,
+    wrapped,
 };
 pub use temp_dir::TempDir;
 pub use workspace::Workspace;

@@ -5,7 +5,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// A process that ends when this value does: SIGTERM, and SIGKILL after [`GRACE`]. Should *we* be killed, the kernel
@@ -220,6 +220,24 @@ pub fn run(mut command: Command) -> Result<String> {
     let stderr = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{command:?} ended with {}:\n{stderr}", output.status);
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Runs `command` with `input` on its standard input, and returns its standard output.
+///
+/// # Errors
+/// It can't be started or fails; it has said why itself.
+pub fn run_with_input(mut command: Command, input: &[u8]) -> Result<Vec<u8>> {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().with_context(|| format!("starting {command:?}"))?;
+    let mut stdin = child.stdin.take().context("a process without input")?;
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(move || stdin.write_all(input));
+        let output = child.wait_with_output()?;
+        ensure!(output.status.success(), "{command:?} ended with {}", output.status);
+        let written = writer.join().map_err(|_| anyhow!("writing to {command:?}"))?;
+        written.with_context(|| format!("writing to {command:?}"))?;
+        Ok(output.stdout)
+    })
 }
 
 /// Asks `done` every few milliseconds; false when it never became true.

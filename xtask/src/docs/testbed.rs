@@ -5,7 +5,6 @@ use std::path::Path;
 use std::process::Stdio;
 
 use anyhow::{Context, Result, bail, ensure};
-use harness::Ca;
 use harness_core::{TempDir, quoted, quoted_path};
 
 use super::configuration::{Kind, Whole};
@@ -42,23 +41,10 @@ pub struct Seen {
 
 impl Testbed {
     /// # Errors
-    /// Files can't be written, or there is no randomness for certificates.
+    /// Files can't be written.
     pub fn new() -> Result<Self> {
         let files = TempDir::new("docs")?;
-        let authority = Ca::new("the pages' authority")?;
-        let edge = authority.issue(&["proxy.example.com", "localhost", "127.0.0.1"])?;
-        let receiver =
-            authority.issue(&["chatwoot.example.com", "chatwoot.other.com", "receiver.example.com"])?;
-        for (name, text) in [
-            ("authority", &edge.ca),
-            ("certificate", &edge.cert),
-            ("key", &edge.key),
-            ("receiver.certificate", &receiver.cert),
-            ("receiver.key", &receiver.key),
-            ("prefixes", &"157.240.0.0/17\n2a03:2880::/32\n".to_owned()),
-        ] {
-            files.write(name, text)?;
-        }
+        files.write("prefixes", "157.240.0.0/17\n2a03:2880::/32\n")?;
         Ok(Self { files, steps: format!("{TESTBED}\nmachine\n"), count: 0, has_world: false })
     }
 

@@ -56,6 +56,22 @@ document() {
     judge "$at" test -s "$files/$to"
 }
 
+# An authority, and what it issues, for a year: files of the names that `place` knows.
+authority() {
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 365 -subj "/CN=the pages' authority" \
+        -addext keyUsage=critical,keyCertSign,cRLSign -keyout "$files/authority.key" -out "$files/authority" \
+        2>/run/said || { cat /run/said && exit 1; }
+}
+# issue CERTIFICATE KEY NAME…
+issue() {
+    certificate=$files/$1 key=$files/$2 subject=$3
+    shift 2
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 365 -subj "/CN=$subject" \
+        -CA "$files/authority" -CAkey "$files/authority.key" -addext "subjectAltName=$(printf 'DNS:%s,' "$@")IP:127.0.0.1" \
+        -addext basicConstraints=critical,CA:FALSE -addext extendedKeyUsage=serverAuth \
+        -keyout "$key" -out "$certificate" 2>/run/said || { cat /run/said && exit 1; }
+}
+
 # Beyond eth0: the DNS, and the receiver.
 outside() { nsenter --net=/run/netns/outside "$@"; }
 
@@ -67,6 +83,9 @@ machine() {
     echo nameserver 1.1.1.1 >/etc/resolv.conf
     printf '127.0.0.1 localhost\n203.0.113.7 proxy.example.com\n' >/etc/hosts
     mkdir -p /etc/ssl/certs /var/www/html /srv
+    authority
+    issue certificate key proxy.example.com localhost
+    issue receiver.certificate receiver.key chatwoot.example.com chatwoot.other.com receiver.example.com
     cat "$files/authority" >>/etc/ssl/certs/ca-certificates.crt
     place certificate $live/fullchain.pem
     place key $live/privkey.pem

@@ -1,12 +1,11 @@
 //! The object that the repository carries, and what it was made of.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use harness_core::Workspace;
-use ring::digest::{self, SHA256};
+use harness_core::{Workspace, run_with_input};
 use toml_edit::{DocumentMut, Item, Table, Value};
 
 use super::compile::{Compiled, Tools};
@@ -47,20 +46,26 @@ impl Carried {
     }
 
     /// Whether it was made of `sources` and is what its record says.
-    pub fn is_of(&self, sources: &str) -> bool {
-        self.record.sources == sources && self.record.object == sha256(&self.object)
+    ///
+    /// # Errors
+    /// As [`sha256`].
+    pub fn is_of(&self, sources: &str) -> Result<bool> {
+        Ok(self.record.sources == sources && self.record.object == sha256(&self.object)?)
     }
 
     /// What keeps it from being used with `sources`.
-    pub fn findings(&self, sources: &str) -> Vec<String> {
+    ///
+    /// # Errors
+    /// As [`sha256`].
+    pub fn findings(&self, sources: &str) -> Result<Vec<String>> {
         let mut findings = Vec::new();
         if self.record.sources != sources {
             findings.push(format!("proxy-ebpf has changed since {OBJECT} was compiled: {UPDATE}"));
         }
-        if self.record.object != sha256(&self.object) {
+        if self.record.object != sha256(&self.object)? {
             findings.push(format!("{OBJECT} is not the file that {RECORD} describes: {UPDATE}"));
         }
-        findings
+        Ok(findings)
     }
 
     /// What is wrong with it, beside an object that was just compiled from the sources.
@@ -81,8 +86,10 @@ impl Carried {
 }
 
 impl Record {
-    pub fn new(compiled: &Compiled, sources: String) -> Self {
-        Self { sources, object: sha256(&compiled.object), tools: compiled.tools.clone() }
+    /// # Errors
+    /// As [`sha256`].
+    pub fn new(compiled: &Compiled, sources: String) -> Result<Self> {
+        Ok(Self { sources, object: sha256(&compiled.object)?, tools: compiled.tools.clone() })
     }
 
     fn parse(text: &str) -> Result<Self> {
@@ -131,12 +138,11 @@ pub fn hash_sources(workspace: &Workspace) -> Result<String> {
     parts.insert("profile".into(), profile.context("no [profile.ebpf]")?.to_string());
     let lock: DocumentMut = read(&workspace.root.join("Cargo.lock"))?.parse()?;
     parts.insert("dependencies".into(), locked(&lock, "aya-ebpf")?);
-    let mut all = digest::Context::new(&SHA256);
+    let mut all = String::new();
     for (name, text) in &parts {
-        all.update(format!("{name} {}\n", text.len()).as_bytes());
-        all.update(text.as_bytes());
+        all += &format!("{name} {}\n{text}", text.len());
     }
-    Ok(hexadecimal(all.finish().as_ref()))
+    sha256(all.as_bytes())
 }
 
 /// A file, or all of a folder, by their names in `base`.
@@ -182,17 +188,13 @@ fn locked(lock: &Table, root: &str) -> Result<String> {
     Ok(lines.into_iter().collect::<Vec<_>>().join("\n"))
 }
 
-/// In hexadecimal.
-pub fn sha256(bytes: &[u8]) -> String {
-    hexadecimal(digest::digest(&SHA256, bytes).as_ref())
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a String does not fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+/// In hexadecimal. The program of coreutils does it: xtask has no other use for a crate of cryptography.
+///
+/// # Errors
+/// There is no sha256sum.
+pub fn sha256(bytes: &[u8]) -> Result<String> {
+    let sum = String::from_utf8(run_with_input(Command::new("sha256sum"), bytes)?)?;
+    Ok(sum.split_whitespace().next().context("sha256sum printed nothing")?.to_owned())
 }
 
 #[cfg(test)]
@@ -205,19 +207,26 @@ mod tests {
     }
 
     fn carried(object: &[u8], sources: &str) -> Carried {
-        let record = Record::new(&compiled(object, "rustc 1"), sources.into());
+        let record = Record::new(&compiled(object, "rustc 1"), sources.into()).unwrap();
         Carried { object: object.to_vec(), record: Record::parse(&record.text()).unwrap() }
+    }
+
+    #[test]
+    fn the_digest_is_sha_256() {
+        // FIPS 180-2, B.1
+        let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(sha256(b"abc").unwrap(), expected);
     }
 
     #[test]
     fn changed_sources_or_a_changed_object_are_found() {
         let mut carried = carried(b"object", "sources");
-        assert!(carried.is_of("sources") && carried.findings("sources").is_empty());
-        assert!(!carried.is_of("others"));
-        assert!(carried.findings("others")[0].contains("has changed since"));
+        assert!(carried.is_of("sources").unwrap() && carried.findings("sources").unwrap().is_empty());
+        assert!(!carried.is_of("others").unwrap());
+        assert!(carried.findings("others").unwrap()[0].contains("has changed since"));
         carried.object.push(0);
-        assert!(!carried.is_of("sources"));
-        assert!(carried.findings("sources")[0].contains("is not the file"));
+        assert!(!carried.is_of("sources").unwrap());
+        assert!(carried.findings("sources").unwrap()[0].contains("is not the file"));
     }
 
     #[test]
@@ -233,7 +242,7 @@ mod tests {
         let real = Workspace::find().unwrap();
         let dir = harness_core::TempDir::new("sources").unwrap();
         let copy = Workspace { root: dir.path().to_owned(), target: dir.path().join("target") };
-        let mut cp = std::process::Command::new("cp");
+        let mut cp = Command::new("cp");
         cp.args(["-r", "Cargo.toml", "Cargo.lock", "proxy-ebpf"]).arg(&copy.root).current_dir(&real.root);
         harness_core::run(cp).unwrap();
         let before = hash_sources(&copy).unwrap();

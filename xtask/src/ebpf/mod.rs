@@ -39,7 +39,7 @@ pub fn build(workspace: &Workspace) -> Result<Object> {
     let object = workspace.target.join("bpf/hookgate-guard.o");
     let carried = Carried::read(workspace)?;
     let sources = carried::hash_sources(workspace)?;
-    if std::env::var_os(toolchain::CHOSEN).is_none() && carried.is_of(&sources) {
+    if std::env::var_os(toolchain::CHOSEN).is_none() && carried.is_of(&sources)? {
         place(&carried.object, &object)?;
         return Ok(Object::Ready);
     }
@@ -50,7 +50,7 @@ pub fn build(workspace: &Workspace) -> Result<Object> {
         }
         Err(no_compiler) => no_compiler,
     };
-    if carried.is_of(&sources) {
+    if carried.is_of(&sources)? {
         note("the object that the repository carries", "belongs to these sources");
         place(&carried.object, &object)?;
         return Ok(Object::Ready);
@@ -68,7 +68,7 @@ pub fn main(workspace: &Workspace) -> Result<ExitCode> {
     let former = Carried::read(workspace).ok();
     let compiled = compile_with_first(workspace, former.as_ref().map(Carried::rustc));
     let compiled = compiled.map_err(|no_compiler| anyhow!("{no_compiler}"))?;
-    let record = Record::new(&compiled, carried::hash_sources(workspace)?);
+    let record = Record::new(&compiled, carried::hash_sources(workspace)?)?;
     for file in carried::write(workspace, &compiled.object, &record)? {
         println!("{}", file.display());
     }
@@ -82,7 +82,7 @@ pub fn main(workspace: &Workspace) -> Result<ExitCode> {
 pub fn verify(workspace: &Workspace, summary: &mut TestSummary) -> Result<()> {
     const NAME: &str = "the carried object of the XDP program";
     let carried = Carried::read(workspace)?;
-    let mut findings = carried.findings(&carried::hash_sources(workspace)?);
+    let mut findings = carried.findings(&carried::hash_sources(workspace)?)?;
     match compile_with_first(workspace, Some(carried.rustc())) {
         Ok(compiled) => findings.extend(carried.compare(&compiled)),
         Err(no_compiler) if no_compiler.any_failed => findings.push(no_compiler.to_string()),

@@ -1,14 +1,13 @@
 //! The package's files, as they will lie on the system.
 
 use std::fs;
-use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, Result, ensure};
-use harness_core::Workspace;
+use anyhow::{Context, Result};
+use harness_core::{Workspace, run_with_input};
 
 use super::binary::Needs;
 
@@ -187,14 +186,6 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 /// Without a name and a date inside.
 fn gzip(content: &[u8]) -> Result<Vec<u8>> {
     let mut gzip = Command::new("gzip");
-    let mut gzip =
-        gzip.arg("-9n").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("starting gzip")?;
-    let mut input = gzip.stdin.take().context("gzip without input")?;
-    std::thread::scope(|scope| {
-        let writer = scope.spawn(move || input.write_all(content));
-        let output = gzip.wait_with_output()?;
-        writer.join().map_err(|_| anyhow::anyhow!("writing to gzip"))??;
-        ensure!(output.status.success(), "gzip: {}", output.status);
-        Ok(output.stdout)
-    })
+    gzip.arg("-9n");
+    run_with_input(gzip, content)
 }

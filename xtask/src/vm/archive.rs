@@ -35,7 +35,7 @@ impl Origin {
         curl.arg(format!("{URL}/{KEYRING}"));
         harness_core::run(curl)?;
         let bytes = std::fs::read(&package).with_context(|| format!("reading {}", package.display()))?;
-        ensure!(sha256(&bytes) == SHA256, "{URL}/{KEYRING} is not the package that is known here");
+        ensure!(sha256(&bytes)? == SHA256, "{URL}/{KEYRING} is not the package that is known here");
         super::debian::unpack(&packages, folder)?;
         Ok(Self { url: URL.to_owned(), keys: folder.join("usr/share/keyrings/ubuntu-archive-keyring.gpg") })
     }
