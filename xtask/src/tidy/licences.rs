@@ -1,8 +1,9 @@
 //! What dependencies may be, by the lists in deny.toml (which cargo-deny reads too).
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use harness_core::Workspace;
 use serde_json::Value;
+use spdx::{Expression, Licensee, ParseMode};
 use toml::de::DeTable;
 
 /// # Errors
@@ -15,6 +16,8 @@ pub fn findings(workspace: &Workspace) -> Result<Vec<String>> {
         Some(list.iter().filter_map(|item| item.get_ref().as_str().map(str::to_owned)).collect::<Vec<_>>())
     };
     let allowed = list("licenses", "allow").context("deny.toml without licenses.allow")?;
+    let allowed = allowed.iter().map(|name| Licensee::parse(name)).collect::<Result<Vec<_>, _>>();
+    let allowed = allowed.context("deny.toml, licenses.allow")?;
     let registries = list("sources", "allow-registry").context("deny.toml without sources.allow-registry")?;
 
     let mut findings = Vec::new();
@@ -25,76 +28,25 @@ pub fn findings(workspace: &Workspace) -> Result<Vec<String>> {
         if !registries.iter().any(|registry| source.strip_prefix("registry+") == Some(registry)) {
             findings.push(format!("{name}: comes from {source}, which deny.toml does not allow"));
         }
-        match text("license").map(Expression::parse) {
-            None => findings.push(format!("{name}: names no licence")),
-            Some(Err(e)) => findings.push(format!("{name}: {e:#}")),
-            Some(Ok(licence)) if !licence.allowed(&allowed) => {
-                findings.push(format!(
-                    "{name}: its licence ({}) is not among deny.toml's",
-                    text("license").unwrap_or("?")
-                ));
-            }
-            Some(Ok(_)) => {}
+        let Some(licence) = text("license") else {
+            findings.push(format!("{name}: names no licence"));
+            continue;
+        };
+        match is_allowed(licence, &allowed) {
+            Ok(true) => {}
+            Ok(false) => findings.push(format!("{name}: its licence ({licence}) is not among deny.toml's")),
+            Err(e) => findings.push(format!("{name}: {e:#}")),
         }
     }
     Ok(findings)
 }
 
-/// An SPDX expression: `MIT OR (Apache-2.0 WITH LLVM-exception AND BSD-3-Clause)`.
-pub enum Expression {
-    Licence(String),
-    Any(Vec<Self>),
-    All(Vec<Self>),
-}
-
-impl Expression {
-    pub fn parse(text: &str) -> Result<Self> {
-        // Crates from before SPDX write MIT/Apache-2.0.
-        let spaced = text.replace('/', " OR ").replace('(', " ( ").replace(')', " ) ");
-        let mut words = spaced.split_whitespace().peekable();
-        let expression = any(&mut words).with_context(|| format!("reading the licence `{text}`"))?;
-        ensure!(words.next().is_none(), "reading the licence `{text}`: something is left over");
-        Ok(expression)
-    }
-
-    pub fn allowed(&self, list: &[String]) -> bool {
-        match self {
-            Self::Licence(name) => list.contains(name),
-            Self::Any(parts) => parts.iter().any(|part| part.allowed(list)),
-            Self::All(parts) => parts.iter().all(|part| part.allowed(list)),
-        }
-    }
-}
-
-type Words<'a, 'b> = &'a mut std::iter::Peekable<std::str::SplitWhitespace<'b>>;
-
-/// OR binds least.
-fn any(words: Words<'_, '_>) -> Result<Expression> {
-    let mut parts = vec![all(words)?];
-    while words.next_if_eq(&"OR").is_some() {
-        parts.push(all(words)?);
-    }
-    Ok(Expression::Any(parts))
-}
-
-fn all(words: Words<'_, '_>) -> Result<Expression> {
-    let mut parts = vec![one(words)?];
-    while words.next_if_eq(&"AND").is_some() {
-        parts.push(one(words)?);
-    }
-    Ok(Expression::All(parts))
-}
-
-fn one(words: Words<'_, '_>) -> Result<Expression> {
-    let word = words.next().context("a licence is missing")?;
-    if word == "(" {
-        let inside = any(words)?;
-        ensure!(words.next() == Some(")"), "a parenthesis is not closed");
-        return Ok(inside);
-    }
-    ensure!(!["OR", "AND", "WITH", ")"].contains(&word), "`{word}` where a licence should be");
-    match words.next_if_eq(&"WITH") {
-        Some(_) => Ok(Expression::Licence(format!("{word} WITH {}", words.next().context("WITH what?")?))),
-        None => Ok(Expression::Licence(word.to_owned())),
-    }
+/// Whether an SPDX expression can be kept with the licences in `list`. Crates from before SPDX write MIT/Apache-2.0.
+///
+/// # Errors
+/// It is no such expression.
+pub fn is_allowed(expression: &str, list: &[Licensee]) -> Result<bool> {
+    let expression = Expression::parse_mode(expression, ParseMode::LAX)
+        .with_context(|| format!("reading the licence `{expression}`"))?;
+    Ok(expression.evaluate(|required| list.iter().any(|licence| licence.satisfies(required))))
 }

@@ -1,4 +1,6 @@
-use super::licences::Expression;
+use spdx::Licensee;
+
+use super::licences;
 use super::source::{Source, SourceFile};
 
 fn findings(path: &str, text: &str) -> Vec<String> {
@@ -77,7 +79,8 @@ fn code_stays_where_it_was() {
 
 #[test]
 fn licences_are_read_as_spdx_means_them() {
-    let list = ["MIT", "Apache-2.0 WITH LLVM-exception", "Unicode-3.0"].map(str::to_owned);
+    let list =
+        ["MIT", "Apache-2.0 WITH LLVM-exception", "Unicode-3.0"].map(|name| Licensee::parse(name).unwrap());
     for (text, allowed) in [
         ("MIT", true),
         ("GPL-3.0", false),
@@ -88,9 +91,9 @@ fn licences_are_read_as_spdx_means_them() {
         ("Apache-2.0 WITH LLVM-exception", true),
         ("Apache-2.0", false),
     ] {
-        assert_eq!(Expression::parse(text).unwrap().allowed(&list), allowed, "{text}");
+        assert_eq!(licences::is_allowed(text, &list).unwrap(), allowed, "{text}");
     }
     for text in ["", "MIT OR", "(MIT", "MIT Apache-2.0"] {
-        assert!(Expression::parse(text).is_err(), "{text}");
+        assert!(licences::is_allowed(text, &list).is_err(), "{text}");
     }
 }
