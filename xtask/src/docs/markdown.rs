@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag, TagEnd};
+
 /// A Markdown file of ours. Lines count from 1.
 pub struct Page {
     /// From the repository's root on.
@@ -15,7 +17,7 @@ pub struct Page {
     pub anchors: Vec<String>,
 }
 
-/// Fenced code.
+/// Code by itself.
 pub struct Block {
     /// Of the fence.
     pub line: usize,
@@ -41,77 +43,41 @@ impl Page {
             links: Vec::new(),
             anchors: Vec::new(),
         };
+        let line = |at: usize| text[..at].matches('\n').count() + 1;
         let (mut heading, mut seen) = (String::new(), HashMap::new());
-        let mut paragraph: Option<Piece> = None;
-        let mut lines = text.lines().zip(1..);
-        while let Some((line, number)) = lines.next() {
-            if let Some(info) = line.trim_start().strip_prefix("```") {
-                let mut words = info.split_whitespace().map(str::to_owned);
-                let mut inside = String::new();
-                for (line, _) in lines.by_ref().take_while(|(line, _)| line.trim() != "```") {
-                    inside += line;
-                    inside.push('\n');
+        let mut block: Option<Block> = None;
+        for (event, range) in Parser::new_ext(text, Options::ENABLE_TABLES).into_offset_iter() {
+            let line = line(range.start);
+            match event {
+                Event::Start(Tag::Heading { .. }) => {
+                    heading = text[range].trim_start_matches('#').trim().to_owned();
+                    page.anchors.push(anchor(&heading, &mut seen));
                 }
-                let language = words.next().unwrap_or_default();
-                let (marks, heading) = (words.collect(), heading.clone());
-                page.blocks.push(Block { line: number, language, marks, heading, text: inside });
-            } else if let Some(title) = heading_of(line) {
-                page.anchors.push(anchor(title, &mut seen));
-                title.clone_into(&mut heading);
-            } else if !line.trim().is_empty() {
-                // A table's row stands for itself; what wraps is one.
-                let alone = line.trim_start().starts_with(['|', '-', '*']);
-                match paragraph.as_mut().filter(|_| !alone) {
-                    Some(piece) => piece.text += &format!("\n{line}"),
-                    None => page.read(paragraph.replace(Piece { line: number, text: line.to_owned() })),
+                Event::Start(Tag::CodeBlock(kind)) => block = Some(Block::new(line, &kind, &heading)),
+                Event::End(TagEnd::CodeBlock) => page.blocks.extend(block.take()),
+                Event::Text(inside) => {
+                    if let Some(block) = &mut block {
+                        block.text += &inside;
+                    }
                 }
-                continue;
-            }
-            page.read(paragraph.take());
-            if let Some(title) = heading_of(line) {
-                page.read(Some(Piece { line: number, text: title.to_owned() }));
+                Event::Code(inside) => page.code.push(Piece { line, text: inside.trim().to_owned() }),
+                Event::Start(Tag::Link { dest_url, .. } | Tag::Image { dest_url, .. }) => {
+                    page.links.push(Piece { line, text: dest_url.into_string() });
+                }
+                _ => {}
             }
         }
-        page.read(paragraph);
         page
     }
+}
 
-    /// Finds code and links in a paragraph.
-    fn read(&mut self, paragraph: Option<Piece>) {
-        let Some(Piece { line, text }) = paragraph else { return };
-        let at = |offset: usize| line + text[..offset].matches('\n').count();
-        let mut prose = text.clone();
-        let mut from = 0;
-        while let Some((start, end)) = code(&prose, from) {
-            let inside = prose[start..end].trim_matches('`').trim().replace('\n', " ");
-            self.code.push(Piece { line: at(start), text: inside });
-            // Whatever looks like a link in there is none.
-            let blank = prose[start..end].replace(|c: char| c != '\n' && c != '`', "_");
-            let blank: String = blank.chars().chain(std::iter::repeat(' ')).take(end - start).collect();
-            prose.replace_range(start..end, &blank);
-            from = end;
-        }
-        for (offset, _) in prose.match_indices("](") {
-            let target = &text[offset + 2..];
-            if let Some(end) = target.find(')') {
-                self.links.push(Piece { line: at(offset), text: target[..end].replace('\n', "") });
-            }
-        }
+impl Block {
+    fn new(line: usize, kind: &CodeBlockKind<'_>, heading: &str) -> Self {
+        let info = if let CodeBlockKind::Fenced(info) = kind { &**info } else { "" };
+        let mut words = info.split_whitespace().map(str::to_owned);
+        let language = words.next().unwrap_or_default();
+        Self { line, language, marks: words.collect(), heading: heading.to_owned(), text: String::new() }
     }
-}
-
-/// The next code from `from` on, backticks included.
-fn code(text: &str, from: usize) -> Option<(usize, usize)> {
-    let start = from + text.get(from..)?.find('`')?;
-    let ticks = text[start..].bytes().take_while(|b| *b == b'`').count();
-    let fence = &text[start..start + ticks];
-    let end = start + ticks + text[start + ticks..].find(fence)? + ticks;
-    Some((start, end))
-}
-
-fn heading_of(line: &str) -> Option<&str> {
-    let title = line.trim_start_matches('#');
-    (title.len() < line.len()).then(|| title.strip_prefix(' ')).flatten()
 }
 
 /// GitHub's: lower case, of signs only hyphens and underscores, hyphens for spaces, a number at what is there already.
