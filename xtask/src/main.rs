@@ -44,8 +44,7 @@ enum Command {
     /// Tries what README.md and docs/ say: configurations, commands, links, names
     Docs,
     Advisories(advisories::Args),
-    /// Looks for what is against the house rules
-    Tidy,
+    Tidy(tidy::Args),
 }
 
 fn main() -> ExitCode {
@@ -72,6 +71,6 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Object => ebpf::main(&workspace),
         Command::Docs => docs::main(&workspace),
         Command::Advisories(args) => advisories::main(&workspace, &args),
-        Command::Tidy => tidy::main(&workspace),
+        Command::Tidy(args) => tidy::main(&workspace, &args),
     }
 }

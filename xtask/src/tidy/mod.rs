@@ -1,10 +1,17 @@
-//! House rules as code: who may use whom, where `unsafe` may stand, what dependencies may be, which of them are known to
-//! be vulnerable.
+//! House rules as code: who may use whom, where `unsafe` may stand, what dependencies may be and which of them are known
+//! to be vulnerable, plain English, and no files in the worker.
 
+mod circles;
+mod isolation;
+mod language;
 mod layers;
 mod licences;
+mod modules;
+mod paths;
+mod ratchet;
 mod source;
 
+use std::io;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
@@ -13,6 +20,9 @@ use harness_core::Workspace;
 
 use crate::advisories;
 use crate::fuzz::planted;
+use circles::Found;
+use language::{GLOSSARY, Glossary};
+use ratchet::{Hit, Ratchet, Rule};
 use source::SourceFile;
 
 /// The only homes of `unsafe`: user space's system calls, the shared layouts, and the kernel's programs.
@@ -20,8 +30,20 @@ const UNSAFE_HOMES: [&str; 4] =
     ["proxy/src/sys/", "proxy-ebpf/src/abi.rs", "proxy-ebpf/src/main.rs", "proxy-ebpf/src/program/"];
 /// Names that say nothing about what is inside.
 const EMPTY_NAMES: [&str; 3] = ["utils", "common", "helpers"];
+const MAX_FILE_LINES: usize = 500;
 
-pub fn main(workspace: &Workspace) -> Result<ExitCode> {
+/// Looks for what is against the house rules
+#[derive(clap::Args)]
+pub struct Args {
+    /// Write how little is left of what newer rules forbid to xtask/src/tidy/ratchet.toml
+    #[arg(long)]
+    lower: bool,
+}
+
+pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
+    if args.lower {
+        lower(workspace)?;
+    }
     let findings = findings(workspace)?;
     findings.iter().for_each(|finding| eprintln!("{finding}"));
     if findings.is_empty() {
@@ -36,19 +58,59 @@ pub fn main(workspace: &Workspace) -> Result<ExitCode> {
 /// # Errors
 /// The repository can't be read.
 pub fn findings(workspace: &Workspace) -> Result<Vec<String>> {
+    let texts = texts(workspace)?;
     let mut findings = Vec::new();
-    for path in tracked(workspace)? {
-        let Ok(text) = std::fs::read_to_string(workspace.root.join(&path)) else { continue }; // not text, or deleted
-        findings.extend(machine_paths(workspace, &path, &text));
-        if path.ends_with(".rs") {
-            findings.extend(in_source(&SourceFile::new(&path, &text)));
-        }
+    for (path, text) in &texts {
+        findings.extend(machine_paths(workspace, path, text));
     }
+    let files = sources(&texts)?;
+    findings.extend(files.iter().flat_map(in_source));
+    let (hits, circles) = left(workspace, &files)?;
+    let ratchet = ratchet(workspace)?.with_context(|| format!("there is no {}", ratchet::FILE))?;
+    findings.extend(ratchet.findings(&hits, &circles));
     findings.extend(licences::findings(workspace)?);
     findings.extend(advisories::findings(workspace)?);
     findings.extend(planted::stale(workspace)?);
     findings.extend(cargo_deny(workspace));
     Ok(findings)
+}
+
+/// Writes what is left to ratchet.toml; all that there is, if there is no such file.
+fn lower(workspace: &Workspace) -> Result<()> {
+    let texts = texts(workspace)?;
+    let (hits, circles) = left(workspace, &sources(&texts)?)?;
+    let left = Ratchet::of(&hits, &circles);
+    let lowered = ratchet(workspace)?.map_or(left.clone(), |ratchet| ratchet.lowered(&left));
+    let path = workspace.root.join(ratchet::FILE);
+    std::fs::write(&path, lowered.text()).with_context(|| format!("writing {}", path.display()))
+}
+
+fn ratchet(workspace: &Workspace) -> Result<Option<Ratchet>> {
+    match std::fs::read_to_string(workspace.root.join(ratchet::FILE)) {
+        Ok(text) => Ratchet::parse(&text).map(Some),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e).context(ratchet::FILE),
+    }
+}
+
+/// What is left of what the rules with a ratchet forbid.
+fn left(workspace: &Workspace, files: &[SourceFile<'_>]) -> Result<(Vec<Hit>, Vec<Found>)> {
+    let glossary = std::fs::read_to_string(workspace.root.join(GLOSSARY)).context(GLOSSARY)?;
+    let glossary = Glossary::parse(&glossary)?;
+    let of_file = |file: &SourceFile<'_>| [glossary.hits(file), isolation::hits(file), long(file)];
+    let hits = files.iter().flat_map(of_file).flatten();
+    Ok((hits.collect(), circles::find(files)))
+}
+
+/// Path and text of every file of the repository that is text.
+fn texts(workspace: &Workspace) -> Result<Vec<(String, String)>> {
+    let read = |path: String| Some((std::fs::read_to_string(workspace.root.join(&path)).ok()?, path));
+    Ok(tracked(workspace)?.into_iter().filter_map(read).map(|(text, path)| (path, text)).collect())
+}
+
+fn sources(texts: &[(String, String)]) -> Result<Vec<SourceFile<'_>>> {
+    let rust = texts.iter().filter(|(path, _)| path.ends_with(".rs"));
+    rust.map(|(path, text)| SourceFile::parse(path, text)).collect()
 }
 
 /// What git knows, and what it will once it is added.
@@ -65,8 +127,9 @@ fn in_source(file: &SourceFile<'_>) -> Vec<String> {
     let at_home = UNSAFE_HOMES.iter().any(|home| file.path.starts_with(home));
     if !at_home {
         let homes = UNSAFE_HOMES.join(", ");
-        let lines = file.source.words("unsafe");
-        findings.extend(lines.map(|line| format!("{}:{line}: unsafe belongs into {homes}", file.path)));
+        let tokens = file.tokens.iter().filter(|token| token.text == "unsafe");
+        findings
+            .extend(tokens.map(|token| format!("{}:{}: unsafe belongs into {homes}", file.path, token.line)));
     }
     let named = Path::new(file.path).components().map(|part| part.as_os_str().to_string_lossy());
     for name in named.map(|part| part.trim_end_matches(".rs").to_owned()) {
@@ -75,6 +138,18 @@ fn in_source(file: &SourceFile<'_>) -> Vec<String> {
         }
     }
     findings
+}
+
+/// A long file has more than one subject.
+fn long(file: &SourceFile<'_>) -> Vec<Hit> {
+    let SourceFile { path, length, .. } = file;
+    let hit = || Hit {
+        rule: Rule::LongFiles,
+        path: (*path).to_owned(),
+        line: *length,
+        what: format!("a file of {length} lines: {MAX_FILE_LINES} at most"),
+    };
+    (*length > MAX_FILE_LINES).then(hit).into_iter().collect()
 }
 
 /// Nothing in the repository may know where this clone lies, or who works here.
