@@ -1,7 +1,7 @@
 //! How bytes are written in this folder's files.
 
-/// The bytes of a string: `\r \n \t \\ \xHH` stand for themselves, `\{abc*100}` for a hundred times `abc`, and real
-/// line ends for nothing.
+/// The bytes of a string: `\r \n \t \\ \xHH` stand for themselves, `\{abc*100}` for a hundred times
+/// `abc`, and real line ends for nothing.
 ///
 /// # Panics
 /// It is written in another way.

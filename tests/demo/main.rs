@@ -1,4 +1,5 @@
-//! hookgate at work with real peers. `cargo xtask run` and `cargo xtask demo` build this program and become it.
+//! hookgate at work with real peers. `cargo xtask run` and `cargo xtask demo` build this program
+//! and become it.
 #![forbid(unsafe_code)]
 
 mod bpffs;

@@ -100,8 +100,8 @@ pub fn main(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Makes sure that the guard has what it needs, and returns its pin folder: a fresh one, so that a hookgate that is
-/// installed on this machine is not touched.
+/// Makes sure that the guard has what it needs, and returns its pin folder: a fresh one, so that a
+/// hookgate that is installed on this machine is not touched.
 fn guard(args: &Args, cleanup: &mut Cleanup) -> Result<String> {
     if !is_root() {
         bail!("attaching an XDP program needs root (sudo cargo xtask run)");
@@ -113,7 +113,8 @@ fn guard(args: &Args, cleanup: &mut Cleanup) -> Result<String> {
     if !bpffs::is_mounted()? {
         bpffs::mount().with_context(|| format!("no BPF file system at {bpf}, and it can't be mounted"))?;
         eprintln!("demo: mounted the BPF file system at {bpf} while this runs");
-        // Unless somebody else has moved in meanwhile: maps.debug and progs.debug are the kernel's own.
+        // Unless another program has pinned something meanwhile: maps.debug and progs.debug are the
+        // kernel's own.
         cleanup.add(&format!("ls -A {bpf} | grep -qv '[.]debug$' || umount {bpf}"))?;
     }
     Ok(format!("hookgate-run-{}", std::process::id()))
@@ -125,7 +126,8 @@ fn own_certs(listen: SocketAddr) -> Result<Certs> {
     if !names.contains(&address.as_str()) {
         names.push(&address);
     }
-    // With the authority's certificate, as the files of a public authority have it: `check` warns of less.
+    // With the authority's certificate, as the files of a public authority have it: `check` warns
+    // of less.
     let mut certs = Certs::new(&names)?;
     certs.cert += &certs.ca;
     Ok(certs)

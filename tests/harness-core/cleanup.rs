@@ -7,9 +7,9 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result};
 
-/// A shell beside us that waits for its input to end, which happens when this value is dropped and also when we are
-/// killed, and then runs the commands it was given, the last one first. It has its own process group: Ctrl-C does not
-/// reach it.
+/// A shell beside us that waits for its input to end, which happens when this value is dropped and
+/// also when we are killed, and then runs the commands it was given, the last one first. It has its
+/// own process group: Ctrl-C does not reach it.
 pub struct Cleanup(Child);
 
 const WAIT_THEN_UNDO: &str = r#"

@@ -1,4 +1,5 @@
-//! What the harness, the bench, the demo and xtask share: processes, temporary folders, the workspace.
+//! What the harness, the bench, the demo and xtask share: processes, temporary folders, the
+//! workspace.
 //!
 //! No TLS and no async runtime: `cargo xtask tidy` compiles this crate and little else.
 #![forbid(unsafe_code)]

@@ -4,11 +4,12 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use anyhow::{Result, bail};
 
-/// Below what the kernel hands out by itself, to connections and to port 0: nobody gets one of these by chance.
+/// Below the ports that the kernel gives to connections and for port 0.
 const FIRST: u16 = 10_000;
 const COUNT: u16 = 20_000;
 
-/// A port of 127.0.0.1 that nobody uses, neither for TCP nor for UDP, and that no other call in this process returns.
+/// A port of 127.0.0.1 that is free for TCP and UDP, and that no other call in this process
+/// returns.
 ///
 /// # Errors
 /// All are taken.

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// A process that ends when this value does: SIGTERM, and SIGKILL after [`GRACE`]. Should *we* be killed, the kernel
-/// kills it (`PR_SET_PDEATHSIG`, which counts the thread that started it).
+/// A process that ends when this value does: SIGTERM, and SIGKILL after [`GRACE`]. Should *we* be
+/// killed, the kernel kills it (`PR_SET_PDEATHSIG`, which counts the thread that started it).
 pub struct Running {
     name: String,
     child: Child,
@@ -80,7 +80,8 @@ impl Running {
         self.child.id()
     }
 
-    /// What it wrote to standard error so far; empty after [`Running::start_logged`] and [`Running::start_aloud`].
+    /// What it wrote to standard error so far; empty after [`Running::start_logged`] and
+    /// [`Running::start_aloud`].
     pub fn stderr(&self) -> String {
         self.stderr.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -169,7 +170,7 @@ impl Drop for Stopped {
     }
 }
 
-/// Random moments, for whoever is to be killed at any.
+/// Random moments at which to kill a process.
 pub struct Moments {
     random: u32,
     within: Duration,
@@ -187,8 +188,8 @@ impl Moments {
     }
 }
 
-/// Whether a process runs: one that has ended, and was not waited for, does not. Each of its threads is looked at: the
-/// first may have ended, and others still hold its listeners.
+/// Whether a process runs: one that has ended, and was not waited for, does not. Each of its
+/// threads is looked at: the first may have ended, and others still hold its listeners.
 pub fn is_there(pid: u32) -> bool {
     let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten();
     threads.flatten().any(|thread| {

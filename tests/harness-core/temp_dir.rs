@@ -19,7 +19,8 @@ impl TempDir {
             let path = std::env::temp_dir().join(format!("hookgate-{name}-{}-{count}", std::process::id()));
             match DirBuilder::new().mode(0o700).create(&path) {
                 Ok(()) => return Ok(Self(path)),
-                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {} // left by an earlier process of this number
+                // Left by an earlier process of this number.
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(e) => return Err(e).with_context(|| format!("creating {}", path.display())),
             }
         }

@@ -4,7 +4,8 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-/// Where things are; asked of cargo, which knows about `CARGO_TARGET_DIR` and its configuration files.
+/// Where things are; asked of cargo, which knows about `CARGO_TARGET_DIR` and its configuration
+/// files.
 pub struct Workspace {
     pub root: PathBuf,
     pub target: PathBuf,

@@ -19,29 +19,29 @@ pub struct Browser {
     session: Option<String>,
     last: u64,
     running: Running,
-    /// Removed once nobody writes there any more.
+    /// Removed after the browser, which writes there.
     _profile: TempDir,
 }
 
 /// For one answer.
-const PATIENCE: Duration = Duration::from_secs(30);
+const MAX_WAIT: Duration = Duration::from_secs(30);
 
 impl Browser {
     /// # Errors
     /// No chromium, or it does not answer.
     pub fn start() -> Result<Self> {
         // It takes commands from descriptor 3 and answers on descriptor 4.
-        const START: &str = r#"mkfifo "$1/commands"
+        const LAUNCH: &str = r#"mkfifo "$1/commands"
             exec chromium --headless --no-sandbox --disable-gpu --disable-dev-shm-usage --no-first-run \
                 --disable-background-networking --user-data-dir="$1" --remote-debugging-pipe \
                 about:blank 3<"$1/commands" 4>&1 >/dev/null"#;
         let profile = TempDir::new("browser")?;
         let mut command = Command::new("sh");
-        command.args(["-c", START, "sh"]).arg(profile.path()).env("TMPDIR", profile.path());
+        command.args(["-c", LAUNCH, "sh"]).arg(profile.path()).env("TMPDIR", profile.path());
         let (output, input) = std::io::pipe()?;
         let running = Running::start_into(command, input.into())?;
         let commands = profile.path().join("commands");
-        wait_until(PATIENCE, || Ok(commands.exists()))?;
+        wait_until(MAX_WAIT, || Ok(commands.exists()))?;
         let commands = OpenOptions::new().write(true).open(commands).context("chromium's commands")?;
         let (told, messages) = channel();
         std::thread::spawn(move || {
@@ -141,7 +141,7 @@ impl Browser {
         self.commands.write_all((command.to_string() + "\0").as_bytes())?;
         loop {
             let message =
-                self.messages.recv_timeout(PATIENCE).with_context(|| format!("{method}: no answer"))?;
+                self.messages.recv_timeout(MAX_WAIT).with_context(|| format!("{method}: no answer"))?;
             if message["id"] != self.last {
                 self.events.push(message);
             } else if message.get("error").is_some() {
@@ -162,9 +162,9 @@ impl Drop for Browser {
         let Some(group) = group else { return };
         let gone =
             |running: &mut Running| Ok(running.ended()?.is_some() && test_kill_process_group(group).is_err());
-        if !matches!(wait_until(PATIENCE, || gone(&mut self.running)), Ok(true)) {
+        if !matches!(wait_until(MAX_WAIT, || gone(&mut self.running)), Ok(true)) {
             let _ = kill_process_group(group, Signal::KILL);
-            let _ = wait_until(PATIENCE, || gone(&mut self.running));
+            let _ = wait_until(MAX_WAIT, || gone(&mut self.running));
         }
     }
 }

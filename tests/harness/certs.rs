@@ -18,8 +18,8 @@ pub struct Ca {
     between: String,
 }
 
-/// A certificate (with what stands between it and the root) and its key, and the root that the other side must trust;
-/// all PEM.
+/// A certificate (with what stands between it and the root) and its key, and the root that the
+/// other side must trust; all PEM.
 #[derive(Clone)]
 pub struct Certs {
     pub ca: String,
@@ -64,7 +64,7 @@ impl Ca {
         self.sign(params, &KeyPair::generate()?)
     }
 
-    /// The same, valid for so many days from now.
+    /// The same, valid for `days` from now.
     ///
     /// # Errors
     /// As [`Ca::issue`].
@@ -104,7 +104,7 @@ impl Ca {
         self.sign(params, &KeyPair::generate()?)
     }
 
-    /// A client certificate with a common name, valid for so many seconds from now on.
+    /// A client certificate with a common name, valid for `seconds` from now.
     ///
     /// # Errors
     /// As [`Ca::issue`].
@@ -153,7 +153,8 @@ impl Certs {
         Ca::new("hookgate test authority")?.issue(names)
     }
 
-    /// Writes `<name>-ca.pem`, `<name>-cert.pem` and `<name>-key.pem`, and returns the paths in this order.
+    /// Writes `<name>-ca.pem`, `<name>-cert.pem` and `<name>-key.pem`, and returns the paths in
+    /// this order.
     ///
     /// # Errors
     /// A file can't be written.

@@ -21,7 +21,7 @@ impl Client {
     /// Without TLS.
     ///
     /// # Errors
-    /// Nobody listens.
+    /// The peer does not listen.
     pub fn plain(address: SocketAddr) -> Result<Self> {
         Ok(Self(Wire::plain(connect(address)?)?))
     }
@@ -29,7 +29,7 @@ impl Client {
     /// With TLS, to the server called `name`, of which `certs` must be.
     ///
     /// # Errors
-    /// Nobody listens. (The handshake happens with the first byte.)
+    /// The peer does not listen. (The handshake happens with the first byte.)
     pub fn tls(address: SocketAddr, certs: &Certs, name: &str) -> Result<Self> {
         let mut roots = RootCertStore::empty();
         for certificate in CertificateDer::pem_slice_iter(certs.ca.as_bytes()) {
@@ -41,10 +41,11 @@ impl Client {
         Self::tls_with(address, b"", Arc::new(config), name)
     }
 
-    /// With TLS as `config` says, after the bytes of `before`; `name` may be an address, which is not sent.
+    /// With TLS as `config` says, after the bytes of `before`; `name` may be an address, which is
+    /// not sent.
     ///
     /// # Errors
-    /// Nobody listens. (The handshake happens with the first byte.)
+    /// The peer does not listen. (The handshake happens with the first byte.)
     pub fn tls_with(
         address: SocketAddr,
         before: impl AsRef<[u8]>,

@@ -33,7 +33,7 @@ impl DnsServer {
     ) -> Result<Self> {
         let mut command = ns.command("dnsmasq");
         command.args(["--keep-in-foreground", "--conf-file=/dev/null", "--pid-file="]);
-        // Whoever changes user or group loses the kernel's promise to kill it with us.
+        // A process that changes user or group loses PR_SET_PDEATHSIG.
         command.args(["--user=root", "--group=root"]);
         command.args(["--no-resolv", "--no-hosts", "--bind-interfaces", "--log-queries", "--log-facility=-"]);
         command.args([format!("--listen-address={}", address.ip()), format!("--port={}", address.port())]);

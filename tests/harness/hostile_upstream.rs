@@ -24,13 +24,14 @@ impl HostileUpstream {
         script: impl Fn(TcpStream) -> S + Send + 'static,
     ) -> Result<Self> {
         let (started, address) = mpsc::channel();
-        // The listener lives as long as the process: an upstream costs a thread, and only tests have one.
+        // The listener lives as long as the process: an upstream costs a thread, and only tests
+        // have one.
         thread::spawn(move || -> Result<()> {
             Priority::Attacker.take()?;
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             LocalSet::new().block_on(&runtime, async move {
                 let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-                // Nobody waits any more when the test has failed.
+                // The receiver is gone when the test has failed.
                 let _ = started.send(listener.local_addr()?);
                 let script = Rc::new(script);
                 loop {

@@ -27,7 +27,8 @@ pub(crate) enum Kind {
 }
 
 impl Message {
-    /// The next message; interim responses are gathered in the one they go before. `None` when the peer closes first.
+    /// The next message; interim responses are gathered in the one they go before. `None` when the
+    /// peer closes first.
     pub(crate) fn read(wire: &mut Wire, kind: Kind) -> io::Result<Option<Self>> {
         let mut interim = Vec::new();
         loop {

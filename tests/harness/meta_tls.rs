@@ -9,7 +9,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::version::TLS13;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
-/// A client that speaks TLS as Meta's senders do: 1.3, AES-128-GCM, X25519; the roots come from a PEM file.
+/// A client that speaks TLS as Meta's senders do: 1.3, AES-128-GCM, X25519; the roots come from a
+/// PEM file.
 ///
 /// # Errors
 /// The file can't be read, or holds no certificate.

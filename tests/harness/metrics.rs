@@ -17,7 +17,7 @@ pub struct Metrics {
 /// Asks the admin listener at `address` for `path`.
 ///
 /// # Errors
-/// Nobody answers.
+/// The listener does not answer.
 pub fn ask_admin(address: SocketAddr, path: &str) -> Result<Message> {
     let mut client = Client::plain(address)?;
     client.ask(format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n"))
@@ -27,7 +27,7 @@ impl Metrics {
     /// What the admin listener at `address` says now.
     ///
     /// # Errors
-    /// Nobody answers, or what [`Metrics::parse`] finds.
+    /// The listener does not answer, or as [`Metrics::parse`].
     pub fn read(address: SocketAddr) -> Result<Self> {
         let page = ask_admin(address, "/metrics")?;
         ensure!(page.status() == 200, "{page:?}");
@@ -37,8 +37,9 @@ impl Metrics {
     }
 
     /// # Errors
-    /// Anything but families that each begin with HELP and TYPE, in one piece, without a sample twice, counters and
-    /// gauges of their own names only, and histograms whose buckets rise to their count.
+    /// Anything but families that each begin with HELP and TYPE, in one piece, without a sample
+    /// twice, counters and gauges of their own names only, and histograms whose buckets rise to
+    /// their count.
     pub fn parse(text: &str) -> Result<Self> {
         let mut metrics = Self::default();
         let mut family = String::new();
@@ -106,7 +107,8 @@ impl Metrics {
         Ok(())
     }
 
-    /// A sample as it is written, such as `hookgate_connections{class="meta"}`; 0 where there is none yet.
+    /// A sample as it is written, such as `hookgate_connections{class="meta"}`; 0 where there is
+    /// none yet.
     pub fn value(&self, series: &str) -> f64 {
         self.samples.get(series).copied().unwrap_or_default()
     }
@@ -129,7 +131,8 @@ fn is_name(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
 }
 
-/// The labels of `name{label="value",…}`; values without escapes, for none is needed in what hookgate writes.
+/// The labels of `name{label="value",…}`; values without escapes, for none is needed in what
+/// hookgate writes.
 fn labels(series: &str) -> Result<BTreeMap<String, String>> {
     let Some((name, labels)) = series.split_once('{') else {
         ensure!(is_name(series), "{series:?} is no name");

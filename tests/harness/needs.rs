@@ -15,15 +15,16 @@ pub enum Need {
     CountingBinary,
     /// Control groups that bound memory.
     MemoryControl,
-    /// TLS in the kernel. Tests that need it are left to the emulated machine, where it must be there.
+    /// TLS in the kernel. Tests that need it are left to the emulated machine, where it must be
+    /// there.
     KernelTls,
-    /// A kernel with interfaces of that kind. Tests that need other than veth, bridge and tun are left to the emulated
-    /// machine.
+    /// A kernel with interfaces of that kind. Tests that need other than veth, bridge and tun are
+    /// left to the emulated machine.
     Link(&'static str),
 }
 
-/// Whether the test can run here. If not, a line `SKIPPED: <test>: <why>` says so, and `cargo xtask test` counts it;
-/// `ELSEWHERE: …` where it runs on another kernel.
+/// Whether the test can run here. If not, a line `SKIPPED: <test>: <why>` says so, and
+/// `cargo xtask test` counts it; `ELSEWHERE: …` where it runs on another kernel.
 ///
 /// ```no_run
 /// # use harness::{Need, require};
@@ -76,7 +77,8 @@ fn has_link(kind: &str) -> bool {
     made.is_ok_and(|output| output.status.success())
 }
 
-/// What the kernel's TLS has done so far, in this network namespace (Documentation/networking/tls.rst).
+/// What the kernel's TLS has done so far, in this network namespace
+/// (Documentation/networking/tls.rst).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct KernelTlsCounts {
     /// Sockets that were given keys to send with.
@@ -107,7 +109,8 @@ impl KernelTlsCounts {
     }
 }
 
-/// Where control groups that bound memory are made, and the file of theirs that holds the limit, in version 2 or 1.
+/// Where control groups that bound memory are made, and the file of theirs that holds the limit, in
+/// version 2 or 1.
 pub fn memory_control() -> Option<[&'static str; 2]> {
     let enabled = std::fs::read_to_string("/sys/fs/cgroup/cgroup.subtree_control");
     if enabled.is_ok_and(|enabled| enabled.split_whitespace().any(|controller| controller == "memory")) {

@@ -11,13 +11,15 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::{Running, run, wrapped};
 
-/// A network namespace without a name, alive as long as this value; or the one we are in ([`NetNs::here`]).
+/// A network namespace without a name, alive as long as this value; or the one we are in
+/// ([`NetNs::here`]).
 ///
-/// Namespaces made here have mounts of their own too: a `/sys` that shows their interfaces, a BPF file system, so that
-/// whatever is pinned in one goes with it, and the machine's cgroups (v2), where systemd would have them.
+/// Namespaces made here have mounts of their own too: a `/sys` that shows their interfaces, a BPF
+/// file system, so that whatever is pinned in one goes with it, and the machine's cgroups (v2),
+/// where systemd would have them.
 pub struct NetNs(Option<Running>);
 
-/// Enters mounts that nobody else sees, fills them, says so, and then only holds the door open.
+/// Makes mounts that only this namespace has, reports that, and then keeps the namespace alive.
 const HOLD: &str = "mount -t sysfs sysfs /sys && mount -t bpf bpf /sys/fs/bpf && \
     mount -t cgroup2 cgroup2 /sys/fs/cgroup && echo ready >&2 && exec sleep infinity";
 
@@ -58,11 +60,11 @@ impl NetNs {
         wrapped("nsenter", &[&net, &mount, "--", "env", &format!("--chdir={folder}")], command)
     }
 
-    /// Runs `work` inside, on a thread of its own. A socket belongs to the namespace in which it was made, also when it
-    /// is used elsewhere afterwards. Files are those of the test.
+    /// Runs `work` inside, on a thread of its own. A socket belongs to the namespace in which it
+    /// was made, also when it is used elsewhere afterwards. Files are those of the test.
     ///
     /// # Errors
-    /// The kernel lets nobody in, or `work` failed.
+    /// The namespace can't be entered, or `work` failed.
     pub fn inside<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         let Some(holder) = &self.0 else { return work() };
         let door = File::open(format!("/proc/{}/ns/net", holder.pid())).context("a network namespace")?;
@@ -85,8 +87,8 @@ impl NetNs {
         run(command)
     }
 
-    /// Joins two namespaces by a veth pair, both ends up, with every offload off: a packet on it is a frame as a wire
-    /// would carry it, so that what one end counts the other end counts too.
+    /// Joins two namespaces by a veth pair, both ends up, with every offload off: a packet on it is
+    /// a frame as a wire would carry it, so that what one end counts the other end counts too.
     ///
     /// # Errors
     /// One of the namespaces is [`NetNs::here`], or an interface of that name is there already.

@@ -39,8 +39,8 @@ pub type Script = dyn Fn(&mut Conversation) -> io::Result<End> + Send + Sync;
 
 const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
-/// Whether tests that need no TLS are to have it all the same, on both sides of the proxy: with `HOOKGATE_OVER_TLS` in the
-/// environment.
+/// Whether tests that need no TLS are to have it all the same, on both sides of the proxy: with
+/// `HOOKGATE_OVER_TLS` in the environment.
 pub fn over_tls() -> bool {
     std::env::var_os("HOOKGATE_OVER_TLS").is_some()
 }
@@ -117,13 +117,14 @@ impl Origin {
         let address = listener.local_addr()?;
         let heard = Arc::<Mutex<Vec<Heard>>>::default();
         let record = heard.clone();
-        // The listener lives as long as the process: an origin costs a thread, and only tests have one.
+        // The listener lives as long as the process: an origin costs a thread, and only tests have
+        // one.
         thread::spawn(move || {
             for (index, tcp) in listener.incoming().map_while(Result::ok).enumerate() {
                 let (tls, script, heard) = (tls.clone(), script.clone(), Heard::default());
                 record.lock().unwrap_or_else(PoisonError::into_inner).push(heard.clone());
                 thread::spawn(move || {
-                    if let Err(error) = converse(tcp, tls, index, &*script, heard) {
+                    if let Err(error) = exchange(tcp, tls, index, &*script, heard) {
                         eprintln!("origin, connection {index}: {error:#}");
                     }
                 });
@@ -142,7 +143,7 @@ impl Origin {
         connections.iter().map(|heard| heard.lock().unwrap_or_else(PoisonError::into_inner).clone()).collect()
     }
 
-    /// Forgets what it heard, but for how many connections there were: for tests that go on for long.
+    /// Forgets what it received, except the number of connections: for long tests.
     pub fn forget(&self) {
         for heard in self.heard.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             *heard.lock().unwrap_or_else(PoisonError::into_inner) = Vec::new();
@@ -155,7 +156,7 @@ impl Origin {
     }
 }
 
-fn converse(
+fn exchange(
     tcp: TcpStream,
     tls: Option<Arc<ServerConfig>>,
     index: usize,
@@ -206,7 +207,8 @@ impl Conversation {
         Ok(String::from_utf8_lossy(&head).into_owned())
     }
 
-    /// Reads until `count` bytes have come that were not taken before; fewer when the client closes.
+    /// Reads until `count` bytes have come that were not taken before; fewer when the client
+    /// closes.
     ///
     /// # Errors
     /// The connection was cut.

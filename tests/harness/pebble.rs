@@ -7,7 +7,8 @@ use rcgen::{CertificateParams, KeyPair};
 
 use crate::{NetNs, Running, TempDir, free_port, listens, run, wait_until};
 
-/// A real certificate authority, Let's Encrypt's Pebble in strict mode, for which every name leads to 127.0.0.1.
+/// A real certificate authority, Let's Encrypt's Pebble in strict mode, for which every name leads
+/// to 127.0.0.1.
 ///
 /// As it is meant to be, it refuses every twentieth nonce and takes its time to look at answers.
 pub struct Pebble {
@@ -33,7 +34,7 @@ pub struct Settings {
     names: SocketAddr,
 }
 
-const START: Duration = Duration::from_secs(20);
+const START_TIMEOUT: Duration = Duration::from_secs(20);
 
 impl Settings {
     /// # Errors
@@ -99,7 +100,7 @@ impl Pebble {
         command.args(["-strict", "-dnsserver", &self.settings.dns.to_string(), "-config"]);
         command.arg(self.dir.path().join("pebble.json"));
         let pebble = self.pebble.insert(Running::start(command)?);
-        let listening = wait_until(START, || {
+        let listening = wait_until(START_TIMEOUT, || {
             pebble.still_running()?;
             Ok(listens(pebble.pid(), &[self.settings.address]))
         });

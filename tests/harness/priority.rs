@@ -1,8 +1,8 @@
 use anyhow::{Context, Result};
 use rustix::process::{Pid, geteuid, setpriority_process};
 
-/// Who of a test's processes and threads gets a processor first. On real networks attackers have machines of their own, and
-/// must not take the proxy's time.
+/// Who of a test's processes and threads gets a processor first. On real networks attackers have
+/// machines of their own, and must not take the proxy's time.
 #[derive(Clone, Copy)]
 pub(crate) enum Priority {
     Measured,

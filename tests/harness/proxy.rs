@@ -17,8 +17,8 @@ pub struct Proxy {
     _dir: TempDir,
 }
 
-/// Where everything with TLS is to have the kernel's from the handshake on (`HOOKGATE_KTLS=always`), unless `config` says
-/// what it wants.
+/// Where everything with TLS is to have the kernel's from the handshake on
+/// (`HOOKGATE_KTLS=always`), unless `config` says what it wants.
 fn with_kernel_tls(config: &str) -> String {
     const SETTING: &str = "[tls]\nktls = \"always\"\n";
     match std::env::var_os("HOOKGATE_KTLS") {
@@ -29,10 +29,11 @@ fn with_kernel_tls(config: &str) -> String {
     }
 }
 
-const START: Duration = Duration::from_secs(10);
+const START_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Proxy {
-    /// Runs `hookgate run` with `config` (the text of a hookgate.toml) and returns once every listener is there.
+    /// Runs `hookgate run` with `config` (the text of a hookgate.toml) and returns once every
+    /// listener is there.
     ///
     /// # Errors
     /// The binary is missing, or ends before it listens; the error holds what it said.
@@ -65,11 +66,15 @@ impl Proxy {
 
     fn wait_until_listening(&mut self, addresses: &[SocketAddr]) -> Result<()> {
         let pid = self.running.pid();
-        let listening = wait_until(START, || {
+        let listening = wait_until(START_TIMEOUT, || {
             self.running.still_running()?;
             Ok(listens(pid, addresses))
         })?;
-        ensure!(listening, "hookgate does not listen on {addresses:?} after {START:?}:\n{}", self.stderr());
+        ensure!(
+            listening,
+            "hookgate does not listen on {addresses:?} after {START_TIMEOUT:?}:\n{}",
+            self.stderr()
+        );
         Ok(())
     }
 
@@ -92,7 +97,11 @@ impl Proxy {
     pub fn upgrade(&self) -> Result<u32> {
         let before = self.pid();
         self.signal(Signal::USR2)?;
-        ensure!(wait_until(START, || Ok(self.pid() != before))?, "nobody has taken over:\n{}", self.stderr());
+        ensure!(
+            wait_until(START_TIMEOUT, || Ok(self.pid() != before))?,
+            "nobody has taken over:\n{}",
+            self.stderr()
+        );
         Ok(self.pid())
     }
 
@@ -137,7 +146,7 @@ impl Proxy {
     pub fn kill(&mut self) -> Result<()> {
         let worker = self.worker()?;
         self.signal(Signal::KILL)?;
-        let gone = wait_until(START, || Ok(self.ended()?.is_some() && !is_there(worker)))?;
+        let gone = wait_until(START_TIMEOUT, || Ok(self.ended()?.is_some() && !is_there(worker)))?;
         ensure!(gone, "process {worker} outlives the one that started it");
         Ok(())
     }
@@ -181,7 +190,8 @@ impl Proxy {
         Ok(open.count())
     }
 
-    /// Another command of the same binary on the same configuration, such as `stats --json`, inside `ns`.
+    /// Another command of the same binary on the same configuration, such as `stats --json`, inside
+    /// `ns`.
     ///
     /// # Errors
     /// It fails; the error holds what it said.
@@ -207,7 +217,8 @@ fn send(pid: u32, signal: Signal) -> Result<()> {
     kill_process(process, signal).with_context(|| format!("sending {signal:?} to process {pid}"))
 }
 
-/// The binary under test: `$HOOKGATE_BIN`, or `hookgate` in the profile's folder that this test was built into.
+/// The binary under test: `$HOOKGATE_BIN`, or `hookgate` in the profile's folder that this test was
+/// built into.
 ///
 /// # Errors
 /// There is none; the error says what to run.
@@ -225,7 +236,8 @@ pub fn binary() -> Result<PathBuf> {
     Ok(path)
 }
 
-/// The binary that counts what its workers take from the heap, which `cargo xtask test` builds beside the other.
+/// The binary that counts what its workers take from the heap, which `cargo xtask test` builds
+/// beside the other.
 ///
 /// # Errors
 /// As [`binary`], or there is none.
@@ -248,8 +260,8 @@ fn listeners(config: &str) -> Result<Vec<SocketAddr>> {
         .collect()
 }
 
-/// Whether somebody listens on the ports of these addresses. Read from the kernel's table of the process's own
-/// namespace: no probe connection that counters would see.
+/// Whether a process listens on the ports of these addresses. Read from the kernel's table of the
+/// process's own namespace: no probe connection that counters would see.
 pub fn listens(pid: u32, addresses: &[SocketAddr]) -> bool {
     const LISTEN: &str = "0A";
     let table = ["tcp", "tcp6"].map(|name| std::fs::read_to_string(format!("/proc/{pid}/net/{name}")));

@@ -11,12 +11,14 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use crate::Certs;
 
-/// The secret of the sample payloads' signatures, and the token of the sample verification requests.
+/// The secret of the sample payloads' signatures, and the token of the sample verification
+/// requests.
 pub const APP_SECRET: &str = "hookgate-test-app-secret";
 pub const VERIFY_TOKEN: &str = "e2c0f4b7a91d4c35";
 
-/// A webhook receiver as Chatwoot is one, on a TLS port of its own: a verification GET gets its `hub.challenge` back
-/// when the verify token is right, and 403 when not; a POST gets 200 and a line that says what arrived.
+/// A webhook receiver as Chatwoot is one, on a TLS port of its own: a verification GET gets its
+/// `hub.challenge` back when the verify token is right, and 403 when not; a POST gets 200 and a
+/// line that says what arrived.
 pub struct Receiver {
     address: SocketAddr,
     received: Arc<Mutex<Vec<Received>>>,
@@ -33,7 +35,7 @@ pub struct Received {
 }
 
 /// A client that stays silent so long is left alone.
-const PATIENCE: Duration = Duration::from_secs(60);
+const MAX_WAIT: Duration = Duration::from_secs(60);
 const MAX_HEAD_BYTES: u64 = 64 * 1024;
 const MAX_BODY_BYTES: u64 = 64 * 1024 * 1024;
 
@@ -51,7 +53,8 @@ impl Receiver {
         let received = Arc::<Mutex<Vec<Received>>>::default();
         let record = received.clone();
         std::thread::spawn(move || {
-            // The listener lives as long as the process: a receiver costs a thread, and only tests and `run` have one.
+            // The listener lives as long as the process: a receiver costs a thread, and only tests
+            // and `run` have one.
             for socket in listener.incoming().map_while(Result::ok) {
                 let (tls, record) = (tls.clone(), record.clone());
                 std::thread::spawn(move || {
@@ -115,7 +118,7 @@ pub fn signature(body: &[u8]) -> String {
 }
 
 fn serve(socket: TcpStream, tls: Arc<ServerConfig>, record: &Mutex<Vec<Received>>) -> Result<()> {
-    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.set_read_timeout(Some(MAX_WAIT))?;
     socket.set_nodelay(true)?;
     let mut stream = BufReader::new(StreamOwned::new(ServerConnection::new(tls)?, socket));
     while let Some(request) = read_request(&mut stream)? {

@@ -34,7 +34,7 @@ impl Records {
         self.send_raw(&record)
     }
 
-    /// The next record, which is to be sent before any other.
+    /// The next record. It must be sent before any other.
     ///
     /// # Errors
     /// There is too much content.

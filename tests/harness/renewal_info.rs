@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use crate::{Certs, Client, End, Message, Origin, Pebble};
 
-/// What Debian's Pebble lacks: ACME renewal information (RFC 9773). It stands in front of one, and says of every
-/// certificate that it is to be renewed when the test says.
+/// What Debian's Pebble lacks: ACME renewal information (RFC 9773). It stands in front of one, and
+/// says of every certificate that it should be renewed when the test says.
 pub struct RenewalInfo {
     front: Origin,
     ca: String,
@@ -53,7 +53,7 @@ impl RenewalInfo {
         &self.ca
     }
 
-    /// From now on certificates are to be renewed between these (RFC 3339).
+    /// From now on certificates should be renewed between these times (RFC 3339).
     pub fn set_window(&self, begin: &str, end: &str) {
         self.script().window = (begin.into(), end.into());
     }

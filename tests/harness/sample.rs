@@ -63,7 +63,8 @@ impl Sample {
         std::fs::read(path).with_context(|| format!("reading {}", path.display()))
     }
 
-    /// What makes curl send it; the URL comes besides. `Host` and `Content-Length` are left to curl.
+    /// What makes curl send it; the URL comes besides. `Host` and `Content-Length` are left to
+    /// curl.
     pub fn curl_args(&self) -> Vec<String> {
         let own = |field: &&String| !field.starts_with("Host:") && !field.starts_with("Content-Length:");
         let fields = self.fields.iter().filter(own).flat_map(|field| ["-H".to_owned(), field.clone()]);

@@ -15,7 +15,7 @@ use tokio_rustls::TlsConnector;
 use crate::meta_tls;
 
 /// A proxy that takes longer for a connection or an answer has failed.
-const PATIENCE: Duration = Duration::from_secs(20);
+const MAX_WAIT: Duration = Duration::from_secs(20);
 const MAX_HEAD_BYTES: usize = 16 * 1024;
 /// Beneath TLS, which by itself asks the kernel for 4 KiB at a time.
 const READ_BYTES: usize = 64 * 1024;
@@ -49,7 +49,8 @@ pub enum Then {
 }
 
 impl Sender {
-    /// `name_and_ca`: the name that the proxy's certificate must have, and who signed it; without TLS where absent.
+    /// `name_and_ca`: the name that the proxy's certificate must have, and who signed it; without
+    /// TLS where absent.
     ///
     /// # Errors
     /// The authority can't be read, or the name is none.
@@ -94,13 +95,13 @@ impl Connector {
     /// The proxy does not accept, or the handshake fails.
     pub async fn connect(&self) -> Result<Connection> {
         let opening = async { self.over(self.knock().await?).await };
-        timeout(PATIENCE, opening).await.context("connecting took too long")?
+        timeout(MAX_WAIT, opening).await.context("connecting took too long")?
     }
 
     /// The beginning of a connection.
     ///
     /// # Errors
-    /// Nobody listens.
+    /// The proxy does not listen.
     pub async fn knock(&self) -> Result<TcpStream> {
         TcpStream::connect(self.address).await.context("connecting")
     }
@@ -130,7 +131,7 @@ impl Connection {
     /// # Errors
     /// It is not a whole 200.
     pub async fn deliver(&mut self) -> Result<Then> {
-        timeout(PATIENCE, self.exchange()).await.context("an answer took too long")?
+        timeout(MAX_WAIT, self.exchange()).await.context("an answer took too long")?
     }
 
     async fn exchange(&mut self) -> Result<Then> {
@@ -148,7 +149,7 @@ impl Connection {
             self.stream.write_all(bytes).await?;
             self.stream.flush().await
         };
-        timeout(PATIENCE, sending).await.context("sending took too long")?.context("sending")
+        timeout(MAX_WAIT, sending).await.context("sending took too long")?.context("sending")
     }
 
     /// Reads a whole answer.
@@ -165,7 +166,7 @@ impl Connection {
         Ok(then)
     }
 
-    /// Reads an answer whose body nobody wants, and says how long that was.
+    /// Reads an answer, drops its body, and returns the body's length.
     ///
     /// # Errors
     /// As [`Connection::answer`].

@@ -7,17 +7,19 @@ use anyhow::{Context, Result, ensure};
 
 use crate::{Running, TempDir, free_port, listens, wait_until};
 
-/// A server that others wrote, with a configuration of the test's own: nginx, HAProxy, or a Python script.
+/// A server that others wrote, with a configuration of the test's own: nginx, HAProxy, or a Python
+/// script.
 pub struct Server {
     address: SocketAddr,
     _running: Running,
     _dir: TempDir,
 }
 
-const START: Duration = Duration::from_secs(10);
+const START_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Server {
-    /// nginx as one process. In `http`, the inside of its block, `@LISTEN@` is the address to listen on.
+    /// nginx as one process. In `http`, the inside of its block, `@LISTEN@` is the address to
+    /// listen on.
     ///
     /// # Errors
     /// No nginx, or it does not take the configuration.
@@ -70,7 +72,7 @@ impl Server {
         let command = command(&dir, address)?;
         let name = command.get_program().to_string_lossy().into_owned();
         let mut running = Running::start(command)?;
-        let listening = wait_until(START, || {
+        let listening = wait_until(START_TIMEOUT, || {
             running.still_running()?;
             Ok(listens(running.pid(), &[address]))
         });

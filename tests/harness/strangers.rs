@@ -26,7 +26,8 @@ use tokio_rustls::client::TlsStream;
 use crate::Records;
 use crate::priority::Priority;
 
-/// Clients that are neither Meta's nor the operator's, behind a load balancer whose PROXY headers have their addresses.
+/// Clients that are neither Meta's nor the operator's, behind a load balancer whose PROXY headers
+/// have their addresses.
 #[derive(Clone)]
 pub struct Strangers {
     name: ServerName<'static>,
@@ -44,7 +45,7 @@ pub struct Counts {
     pub connections: AtomicU64,
     /// What the attack consists of: handshakes begun, requests, bytes.
     pub actions: AtomicU64,
-    /// Connections that are over, whoever has ended them.
+    /// Connections that are over, whichever side ended them.
     pub ended: AtomicU64,
 }
 
@@ -52,7 +53,7 @@ pub struct Counts {
 pub type TlsTcp = TlsStream<TcpStream>;
 
 impl Strangers {
-    /// At so many IPv4 addresses, and in as many IPv6 networks; the proxy is called `name`.
+    /// At `sources` IPv4 addresses, and in as many IPv6 networks; the proxy is called `name`.
     ///
     /// # Errors
     /// It can't be called that.
@@ -81,15 +82,16 @@ impl Strangers {
         &self.counts
     }
 
-    /// So many of what the attack consists of have happened.
+    /// Counts actions of the attack: heads, bytes or connections.
     pub fn acted(&self, count: usize) {
         self.counts.actions.fetch_add(count as u64, Ordering::Relaxed);
     }
 
-    /// A connection to `address` that has sent its PROXY header. It ends with a reset, so that no port stays taken.
+    /// A connection to `address` that has sent its PROXY header. It ends with a reset, so that no
+    /// port stays taken.
     ///
     /// # Errors
-    /// Nobody listens, or all is taken.
+    /// The proxy does not listen, or all ports are taken.
     pub async fn tcp(&self, address: SocketAddr) -> io::Result<TcpStream> {
         let mut tcp = TcpStream::connect(address).await?;
         set_socket_linger(&tcp, Some(Duration::ZERO))?;
@@ -117,8 +119,8 @@ impl Strangers {
         TlsConnector::from(self.tls.clone()).connect(self.name.clone(), tcp).await
     }
 
-    /// A session of theirs after its handshake, to be spoken record by record: what is sent over the connection comes from
-    /// [`Records::encrypt`].
+    /// A session of theirs after its handshake, to be spoken record by record: what is sent over
+    /// the connection comes from [`Records::encrypt`].
     ///
     /// # Errors
     /// A cipher that [`Records`] does not speak.
@@ -129,7 +131,7 @@ impl Strangers {
         Ok((TcpStream::from_std(tcp)?, records))
     }
 
-    /// Reads until so many responses have begun.
+    /// Reads until `count` responses have begun.
     ///
     /// # Errors
     /// The connection ends before.
@@ -159,7 +161,8 @@ impl Strangers {
         Ok(())
     }
 
-    /// Sends `bytes` one by one, one each `every`, again and again, until the proxy says something or ends the connection.
+    /// Sends `bytes` one by one, one each `every`, again and again, until the proxy says something
+    /// or ends the connection.
     ///
     /// # Errors
     /// It does so with a reset.
@@ -191,7 +194,8 @@ impl Strangers {
         Ok(hello)
     }
 
-    /// So many at the same time, each doing `work` again when it is over, together at most `per_second` times a second.
+    /// `count` strangers at the same time, each doing `work` again when it is over, together at
+    /// most `per_second` times a second.
     pub async fn crowd<W: Future<Output = io::Result<()>> + 'static>(
         &self,
         count: usize,

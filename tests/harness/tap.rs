@@ -9,8 +9,8 @@ use anyhow::{Context, Result, ensure};
 
 use crate::{NetNs, Running, TempDir};
 
-/// Counts TCP packets on one end of a link, by source address. It shares nothing with what it checks: tcpdump captures,
-/// and the few lines below read its file.
+/// Counts TCP packets on one end of a link, by source address. It shares nothing with what it
+/// checks: tcpdump captures, and the few lines below read its file.
 pub struct Tap {
     running: Running,
     file: PathBuf,
@@ -97,7 +97,8 @@ fn frames(capture: &[u8]) -> Result<Vec<Frame<'_>>> {
     let mut frames = Vec::new();
     let mut at = 24;
     while let (Some(kept), Some(bytes)) = (word(at + 8), word(at + 12)) {
-        let Some(start) = capture.get(at + 16..at + 16 + kept as usize) else { break }; // still being written
+        // Without it, the packet is still being written.
+        let Some(start) = capture.get(at + 16..at + 16 + kept as usize) else { break };
         frames.push(Frame { start, bytes: bytes.into() });
         at += 16 + kept as usize;
     }
@@ -111,7 +112,8 @@ struct Segment {
 }
 
 impl Segment {
-    /// Plain Ethernet, IPv4 with or without options, IPv6 without extension headers: what Linux sends for TCP.
+    /// Plain Ethernet, IPv4 with or without options, IPv6 without extension headers: what Linux
+    /// sends for TCP.
     fn parse(frame: &[u8]) -> Option<Self> {
         const SYN: u8 = 0x02;
         const ACK: u8 = 0x10;

@@ -18,15 +18,16 @@ use crate::Sample;
 use crate::priority::Priority;
 use crate::sender::{Connection, Connector, Sender, Then};
 
-/// Meta's webhooks at a steady rate, whatever the answers do: over TLS 1.3, on kept connections and on new ones, behind a
-/// load balancer whose PROXY header has one of Meta's addresses. They go on until [`Webhooks::stop`].
+/// Meta's webhooks at a steady rate, whatever the answers do: over TLS 1.3, on kept connections and
+/// on new ones, behind a load balancer whose PROXY header has one of Meta's addresses. They go on
+/// until [`Webhooks::stop`].
 pub struct Webhooks {
     stop: Arc<AtomicBool>,
     pacer: JoinHandle<Result<()>>,
     sender: JoinHandle<Result<Vec<Webhook>>>,
 }
 
-/// What became of a webhook.
+/// The result of a webhook.
 #[derive(Debug)]
 pub struct Webhook {
     pub number: usize,
@@ -40,9 +41,9 @@ impl Webhooks {
     /// A webhook that is not answered so long after it was due has failed.
     pub const LIMIT: Duration = Duration::from_secs(5);
     const EVERY: Duration = Duration::from_millis(20);
-    /// Each so many-th has a connection of its own, with a full handshake, which is then kept.
+    /// Every fifth webhook opens a connection, with a full handshake, which is then kept.
     const NEW_CONNECTION_EVERY: usize = 5;
-    const MOST_KEPT: usize = 8;
+    const MAX_KEPT: usize = 8;
     const SOURCES: [&str; 4] = [
         "TCP4 157.240.1.1 192.0.2.1",
         "TCP6 2a03:2880::7 2001:db8::443",
@@ -144,7 +145,7 @@ impl Kept {
         if connection.answer().await? == Then::Reuse {
             let mut idle = self.idle.borrow_mut();
             idle.push_back(connection);
-            let surplus = idle.len().saturating_sub(Webhooks::MOST_KEPT);
+            let surplus = idle.len().saturating_sub(Webhooks::MAX_KEPT);
             idle.drain(..surplus);
         }
         Ok(())

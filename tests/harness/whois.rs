@@ -7,7 +7,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use rustix::net::sockopt::set_socket_linger;
 
-/// A routing registry's whois server that does what its script says, and remembers what it was asked.
+/// A routing registry's whois server that does what its script says, and remembers what it was
+/// asked.
 pub struct Whois {
     address: SocketAddr,
     queries: Arc<Mutex<Vec<String>>>,
@@ -23,8 +24,8 @@ impl Whois {
         Self::start(move |stream| stream.write_all(answer.as_bytes()))
     }
 
-    /// On a free port of 127.0.0.1; the connection is closed when `script` returns. An error ends it: the client has
-    /// gone.
+    /// On a free port of 127.0.0.1; the connection is closed when `script` returns. An error ends
+    /// it: the client has gone.
     ///
     /// # Errors
     /// No port.

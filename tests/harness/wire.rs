@@ -31,7 +31,7 @@ enum Stream {
 }
 
 /// How long a peer may be silent before a read fails.
-const PATIENCE: Duration = Duration::from_secs(10);
+const MAX_WAIT: Duration = Duration::from_secs(10);
 
 /// How the other end closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,8 +62,8 @@ impl Wire {
 
     fn new(tcp: TcpStream, wrap: impl FnOnce(TcpStream) -> Result<Stream>) -> Result<Self> {
         tcp.set_nodelay(true)?;
-        tcp.set_read_timeout(Some(PATIENCE))?;
-        tcp.set_write_timeout(Some(PATIENCE))?;
+        tcp.set_read_timeout(Some(MAX_WAIT))?;
+        tcp.set_write_timeout(Some(MAX_WAIT))?;
         let stream = wrap(tcp.try_clone()?)?;
         Ok(Self { stream, tcp, buffer: Vec::new(), heard: Heard::default() })
     }
@@ -78,7 +78,7 @@ impl Wire {
     /// Reads once and returns how many bytes came; 0 at the end.
     ///
     /// # Errors
-    /// The connection was cut, or nothing came for [`PATIENCE`].
+    /// The connection was cut, or nothing came for [`MAX_WAIT`].
     pub fn read(&mut self) -> io::Result<usize> {
         let mut bytes = [0; 64 * 1024];
         let count = self.stream.read(&mut bytes)?;
@@ -97,7 +97,7 @@ impl Wire {
         }
         self.tcp.set_read_timeout(Some(limit))?;
         let read = self.read();
-        self.tcp.set_read_timeout(Some(PATIENCE))?;
+        self.tcp.set_read_timeout(Some(MAX_WAIT))?;
         match read {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
             read => read.map(|_| true),
@@ -128,7 +128,8 @@ impl Wire {
         Ok(self.take(count.min(self.buffer.len())))
     }
 
-    /// Reads until `end` and takes everything up to and with it; `None` when the peer closes before.
+    /// Reads until `end` and takes everything up to and with it; `None` when the peer closes
+    /// before.
     pub(crate) fn take_until(&mut self, end: &[u8]) -> io::Result<Option<Vec<u8>>> {
         loop {
             if let Some(at) = self.buffer.windows(end.len()).position(|window| window == end) {
@@ -232,7 +233,7 @@ impl Wire {
     /// How the peer closes; what it still sends is read.
     ///
     /// # Errors
-    /// It does not, within [`PATIENCE`].
+    /// It does not, within [`MAX_WAIT`].
     pub fn closed(&mut self) -> io::Result<Closed> {
         loop {
             match self.read() {

@@ -16,7 +16,7 @@ struct Examination {
 }
 
 impl Examination {
-    /// Of `config` (the text of a hookgate.toml), which lies in `dir`.
+    /// Of `config` (the text of a hookgate.toml), which is written to `dir`.
     fn of(ns: &NetNs, dir: &TempDir, config: &str) -> Result<Self> {
         Self::at(ns, &dir.write("hookgate.toml", config)?)
     }
@@ -45,7 +45,8 @@ impl Examination {
         found[0]["level"].as_str().context("a finding without level")
     }
 
-    /// Whether the counts, the exit code and the findings say the same, and all that is wrong has a remedy.
+    /// Whether the counts, the exit code and the findings say the same, and all that is wrong has a
+    /// remedy.
     fn is_consistent(&self) -> Result<()> {
         for level in ["ok", "warn", "fail"] {
             let count = self.findings().filter(|finding| finding["level"] == level).count();
@@ -170,7 +171,7 @@ fn certificates() -> Result<()> {
 }
 
 #[test]
-fn ports_are_free_ours_or_somebody_elses() -> Result<()> {
+fn ports_are_free_ours_or_another_programs() -> Result<()> {
     let dir = TempDir::new("doctor")?;
     let here = NetNs::here();
     let somebody = TcpListener::bind("127.0.0.1:0")?;
@@ -232,7 +233,7 @@ fn dns_servers_are_asked_one_by_one() -> Result<()> {
 }
 
 #[test]
-fn interfaces_are_there_or_held_by_somebody_else() -> Result<()> {
+fn interfaces_are_there_or_held_by_another_program() -> Result<()> {
     if !require(&[
         Need::Root,
         Need::Guard,
@@ -423,7 +424,7 @@ fn a_refresh_that_can_not_be_used_is_a_warning() -> Result<()> {
 }
 
 #[test]
-fn a_pipe_in_place_of_a_file_keeps_nobody_waiting() -> Result<()> {
+fn a_pipe_in_place_of_a_file_delays_no_command() -> Result<()> {
     let dir = TempDir::new("doctor")?;
     let pipe = dir.path().join("pipe");
     let mut make = Command::new("mkfifo");

@@ -93,7 +93,8 @@ fn a_scene_of_two_machines_counts_every_packet() -> Result<()> {
     assert!(wait_until(Duration::from_secs(5), || Ok(nginx.log()? == [line, line]))?, "{:?}", nginx.log()?);
     assert!(dns.log().contains("started"), "{}", dns.log());
     let sent = tap.finish()?;
-    // SYN, ACK, hello, finished with the request, FIN: where TCP is slow to acknowledge there are no more.
+    // SYN, ACK, hello, finished with the request, FIN: where TCP is slow to acknowledge there are
+    // no more.
     let seen = sent.iter().map(|(ip, counts)| (ip.to_string(), counts.syns, counts.packets >= 5));
     let seen = seen.collect::<Vec<_>>();
     assert_eq!(seen, [("192.0.2.1".to_owned(), 1, true), ("2001:db8::1".to_owned(), 1, true)], "{sent:?}");

@@ -1,5 +1,5 @@
-//! Beside a hookgate that hangs, every command ends within 10 s: what the pins and files know is told, and the rest is an error
-//! that says why.
+//! Beside a hookgate that hangs, every command ends within 10 s: what the pins and files know is
+//! told, and the rest is an error that says why.
 
 use std::fs;
 use std::process::Command;
@@ -11,7 +11,7 @@ use harness::{Need, NetNs, Proxy, Running, Stopped, TempDir, require, run, wait_
 use serde_json::Value;
 
 const ADDRESS: &str = "127.0.0.1:8443";
-const SOON: Duration = Duration::from_secs(10);
+const MAX_WAIT: Duration = Duration::from_secs(10);
 /// What the contract promises.
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -159,7 +159,7 @@ fn a_worker_that_hangs_keeps_no_command_waiting() -> Result<()> {
     assert!(next.contains(&format!("kill -CONT {worker}")) && next.contains("systemctl restart"), "{next}");
 
     drop(stopped);
-    let answers = wait_until(SOON, || {
+    let answers = wait_until(MAX_WAIT, || {
         let said = scene.run(&["stats", "--json"])?;
         Ok(said.code == Some(0) && said.stderr.is_empty())
     })?;
@@ -195,19 +195,19 @@ fn a_supervisor_that_hangs_keeps_no_command_waiting() -> Result<()> {
         format!("the supervisor hangs: it is stopped (SIGSTOP, or a debugger), pid {supervisor}: ");
     assert!(failure.starts_with(&expected), "{failure}");
 
-    // Whoever reloads waits for the supervisor, in the thread that answers the others.
+    // A reload waits for the supervisor, in the thread that answers the other commands.
     let [reload, add] = scene.run_all([&["reload"], &["upstream", "add", "more.example", "--no-probe"]])?;
     for said in [&reload, &add] {
         assert!(said.code == Some(1) && said.stderr.contains(SILENT), "{said:?}");
     }
     drop(stopped);
-    let goes_on = wait_until(SOON, || Ok(scene.run(&["reload"])?.code == Some(0)))?;
+    let goes_on = wait_until(MAX_WAIT, || Ok(scene.run(&["reload"])?.code == Some(0)))?;
     assert!(goes_on, "{}", scene.proxy.stderr());
     Ok(())
 }
 
 #[test]
-fn who_keeps_the_pins_locked_keeps_nobody_waiting() -> Result<()> {
+fn a_process_that_locks_the_pins_delays_no_command() -> Result<()> {
     if !require(&[Need::Root, Need::Guard, Need::Program("flock")]) {
         return Ok(());
     }
@@ -219,7 +219,7 @@ fn who_keeps_the_pins_locked_keeps_nobody_waiting() -> Result<()> {
     let mut holder = ns.command("flock");
     holder.args(["--no-fork", "/sys/fs/bpf", "sh", "-c", "echo locked >&2; exec sleep 60"]);
     let mut holder = Running::start(holder)?;
-    holder.wait_for_stderr("locked", SOON)?;
+    holder.wait_for_stderr("locked", MAX_WAIT)?;
     let attach = || {
         let mut attach = ns.command("timeout");
         attach.arg("60").arg(harness::binary()?).args(["guard", "attach", "--config"]).arg(&config);

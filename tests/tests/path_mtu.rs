@@ -126,7 +126,7 @@ fn deliveries_and_the_log_say_how_much_of_a_body_arrived() -> Result<()> {
         Ok::<_, anyhow::Error>(response.status())
     };
     let chunked = "POST /up.example/hook HTTP/1.1\r\nHost: p\r\nTransfer-Encoding: chunked\r\n\r\n9000\r\n";
-    // One that no socket's buffer takes whole, one that it does, and one whose length nobody says
+    // One that no socket's buffer takes whole, one that it does, and one whose length is not known
     // before its end.
     for (request, code) in [
         (post(5), 200),

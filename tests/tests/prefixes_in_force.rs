@@ -1,4 +1,5 @@
-//! Other prefixes come into force while the guard counts and the proxy serves: nothing is lost of what stays.
+//! Other prefixes come into force while the guard counts and the proxy serves: nothing is lost of
+//! what stays.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -12,9 +13,9 @@ const ADDRESS: &str = "127.0.0.1:8443";
 const REGISTRY: &str = "127.0.0.1:4343";
 const META: &str = "157.240.1.1";
 const LIST: [&str; 3] = ["31.13.24.0/21", "157.240.0.0/17", "2a03:2880::/32"];
-const SOON: Duration = Duration::from_secs(10);
+const MAX_WAIT: Duration = Duration::from_secs(10);
 
-/// Answers each query with what lies in a file.
+/// Answers each query with the content of a file.
 const WHOIS: &str = "
 import socketserver, sys
 class Whois(socketserver.StreamRequestHandler):
@@ -41,7 +42,7 @@ impl Scene {
         let mut whois = ns.command("python3");
         whois.args(["-c", WHOIS]).arg(dir.write("answer", "")?);
         let mut whois = Running::start(whois)?;
-        whois.wait_for_stderr("ready", SOON)?;
+        whois.wait_for_stderr("ready", MAX_WAIT)?;
         dir.write("list", LIST.join("\n"))?;
         Ok(Self { ns, dir, _whois: whois })
     }
@@ -83,7 +84,8 @@ impl Scene {
         Ok(command)
     }
 
-    /// The rows in force that anything was counted of: SYNs seen by the kernel, requests by the proxy.
+    /// The rows in force that anything was counted of: SYNs seen by the kernel, requests by the
+    /// proxy.
     fn rows(&self, config: &str) -> Result<Vec<(String, u64, u64)>> {
         let document: Value = serde_json::from_str(&run(self.hookgate(config, &["stats", "--json"])?)?)?;
         let rows = document["prefixes"].as_array().context("no rows")?.iter();
@@ -106,7 +108,7 @@ fn row(prefix: &str, syns: u64, requests: u64) -> (String, u64, u64) {
 }
 
 #[test]
-fn an_update_is_taken_over_by_whoever_runs() -> Result<()> {
+fn an_update_is_taken_over_by_a_running_proxy() -> Result<()> {
     if !can_run() {
         return Ok(());
     }
@@ -143,7 +145,7 @@ fn an_update_is_taken_over_by_whoever_runs() -> Result<()> {
     let begun = Instant::now();
     let output = scene.hookgate(&config, &["prefixes", "update"])?.output()?;
     let (took, said) = (begun.elapsed(), String::from_utf8_lossy(&output.stdout).into_owned());
-    assert!(output.status.success() && took < 2 * SOON, "{took:?} {output:?}");
+    assert!(output.status.success() && took < 2 * MAX_WAIT, "{took:?} {output:?}");
     assert!(said.contains("+ 157.240.2.0/24") && said.contains("in force in the guard"), "{said}");
     assert!(String::from_utf8_lossy(&output.stderr).contains("hookgate does not answer: "), "{output:?}");
     drop(hung);
@@ -173,16 +175,16 @@ fn the_proxy_refreshes_by_itself_without_privileges() -> Result<()> {
     // It may neither touch the guard nor write to the state file's folder: its parent does.
     let config = scene.config("refresh = \"1s\"", "[process]\nuser = \"nobody\"");
     let mut proxy = Proxy::start_in(&scene.ns, &config)?;
-    proxy.wait_for_stderr("127.0.0.1:4343 has 4 of Meta's own: 1 added, 0 removed, 4 in force", SOON)?;
+    proxy.wait_for_stderr("127.0.0.1:4343 has 4 of Meta's own: 1 added, 0 removed, 4 in force", MAX_WAIT)?;
     scene.send()?;
     assert_eq!(scene.rows(&config)?, [row("157.240.1.0/24", 1, 1)]);
     assert!(scene.dir.path().join("state/prefixes").exists());
 
     // An answer that can't be right, then a good one.
     scene.register(&["157.0.0.0/8"])?;
-    proxy.wait_for_stderr("shorter than /12", SOON)?;
+    proxy.wait_for_stderr("shorter than /12", MAX_WAIT)?;
     scene.register(&["31.13.24.0/21", "157.240.0.0/16", "2a03:2880::/32"])?;
-    proxy.wait_for_stderr("has 3 of Meta's own: 1 added", SOON)?;
+    proxy.wait_for_stderr("has 3 of Meta's own: 1 added", MAX_WAIT)?;
     scene.send()?;
     assert_eq!(scene.rows(&config)?, [row("157.240.1.0/24", 2, 2)]);
     Ok(())

@@ -14,7 +14,7 @@ struct Probed {
 }
 
 impl Probed {
-    /// `upstream`: the keys of `up.example`. `dns`: whom to ask.
+    /// `upstream`: the keys of `up.example`. `dns`: the server to ask.
     fn new(dns: SocketAddr, upstream: &str) -> Result<Self> {
         let (code, text) = probe(dns, upstream, &["up.example", "--json"])?;
         let report = serde_json::from_str(&text).context(text)?;
@@ -70,7 +70,7 @@ fn a_way_that_is_open_and_an_address_that_is_not() -> Result<()> {
     let certs = Ca::new("an authority")?.below("its deputy")?.issue(&["up.example", "www.up.example"])?;
     let [ca, ..] = certs.write(&dir, "up")?;
     let origin = Origin::tls(&certs, serve)?;
-    // Nobody listens at the second.
+    // The second address has no listener.
     let dns = dns(&["127.0.0.1", "127.0.0.2"])?;
     let port = origin.address().port();
     let upstream = format!("port = {port}, ca = {ca:?}, allow_private = true");

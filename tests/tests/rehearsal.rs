@@ -1,4 +1,4 @@
-//! `hookgate guard rehearse`: whom `strict` would drop, before it does.
+//! `hookgate guard rehearse`: which sources `strict` would drop, before it does.
 
 use std::time::Duration;
 

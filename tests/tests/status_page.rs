@@ -1,4 +1,4 @@
-//! The status page in a real browser: what it shows of a real run, and what it lets nobody do.
+//! The status page in a real browser: what it shows of a real run, and what it does not allow.
 
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpStream};
@@ -105,7 +105,7 @@ fn it_shows_what_was_sent_and_runs_nothing_of_it() -> Result<()> {
     assert_eq!(browser.value("document.querySelectorAll('img, b, main script').length")?, json!(0));
     assert_eq!(browser.value("typeof window.owned")?, json!("undefined"));
 
-    // Whoever goes on sending is seen a few seconds later, and the other address is the same page.
+    // Further requests are shown a few seconds later, and the other address is the same page.
     scene.send("157.240.1.9", 6, "POST /up.example/webhooks/whatsapp/1", FIELDS)?;
     becomes(&mut browser, "document.querySelector('#tiles').innerText.includes('1,240 of Meta’s 1,243')")?;
     scene.open(&mut browser, "/status")?;
@@ -195,7 +195,8 @@ fn it_says_when_the_proxy_is_gone() -> Result<()> {
     Ok(())
 }
 
-/// Text whose contrast with what lies behind it is below what WCAG 2 asks for (1.4.3: 4.5), and what else can be measured.
+/// Text whose contrast with what lies behind it is below what WCAG 2 asks for (1.4.3: 4.5), and
+/// what else can be measured.
 const FLAWS: &str = r"(() => {
     const flaws = [], say = (what, of) => flaws.push(`${what}: ${of.outerHTML.slice(0, 120)}`);
     const rgb = colour => colour.match(/[\d.]+/g).map(Number);

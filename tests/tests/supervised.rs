@@ -1,4 +1,5 @@
-//! Two processes: a worker without privileges, and its supervisor, with which it ends and which replaces it after a crash.
+//! Two processes: a worker without privileges, and its supervisor, with which it ends and which
+//! replaces it after a crash.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
@@ -18,7 +19,7 @@ use serde_json::Value;
 
 const ADDRESS: &str = "127.0.0.1:8443";
 const ADMIN: &str = "127.0.0.1:9432";
-const SOON: Duration = Duration::from_secs(5);
+const MAX_WAIT: Duration = Duration::from_secs(5);
 
 /// A proxy with a guard on the loopback interface of a namespace of its own.
 struct Scene {
@@ -82,7 +83,8 @@ fn a_worker_holds_neither_privileges_nor_the_guard() -> Result<()> {
     let scene = Scene::start("")?;
     let worker = scene.proxy.worker()?;
     assert_eq!(capabilities(worker)?, 0);
-    // linux/capability.h: of what loads programs and what controls the whole machine, the supervisor has the first alone.
+    // linux/capability.h: of what loads programs and what controls the whole machine, the
+    // supervisor has the first alone.
     let (bpf, ptrace, module) = (1 << 39, 1 << 19, 1 << 16);
     assert_eq!(capabilities(scene.proxy.pid())? & (bpf | ptrace | module), bpf);
     for descriptor in fs::read_dir(format!("/proc/{worker}/fd"))? {
@@ -107,7 +109,7 @@ fn no_worker_outlives_its_supervisor_and_the_guard_outlives_both() -> Result<()>
     let mut scene = Scene::start("")?;
     let worker = scene.proxy.worker()?;
     scene.proxy.signal(Signal::KILL)?;
-    assert!(wait_until(SOON, || Ok(scene.proxy.ended()?.is_some() && !is_there(worker)))?);
+    assert!(wait_until(MAX_WAIT, || Ok(scene.proxy.ended()?.is_some() && !is_there(worker)))?);
     assert_eq!(scene.stats()?["guard"]["state"], "attached");
     Ok(())
 }
@@ -128,7 +130,8 @@ fn a_worker_has_an_address_layout_of_its_own() -> Result<()> {
     Ok(())
 }
 
-/// Twenty times, under 200 requests a second: clients that connect wait, and only requests under way fail.
+/// Twenty times, under 200 requests a second: clients that connect wait, and only requests under
+/// way fail.
 #[test]
 fn a_worker_that_crashes_is_replaced_and_no_connection_refused() -> Result<()> {
     if !can_run() {
@@ -177,7 +180,7 @@ fn a_worker_that_crashes_is_replaced_and_no_connection_refused() -> Result<()> {
                     let serves = delivered.load(Ordering::Relaxed) >= before + 20;
                     Ok(serves && proxy.worker().is_ok_and(|next| next != worker))
                 };
-                ensure!(wait_until(SOON, is_back)?, "{}", proxy.stderr());
+                ensure!(wait_until(MAX_WAIT, is_back)?, "{}", proxy.stderr());
             }
             Ok(())
         };
@@ -215,12 +218,12 @@ fn a_worker_that_follows_a_crash_serves_with_what_was_in_force() -> Result<()> {
     fs::write(scene.proxy.config(), text.replace("[upstreams]\n", "[upstreams]\n\"more.example\" = {}\n"))?;
     let worker = scene.proxy.worker()?;
     kill(worker, Signal::ABORT)?;
-    scene.proxy.wait_for_stderr("the worker was ended by SIGABRT; another one takes its place", SOON)?;
+    scene.proxy.wait_for_stderr("the worker was ended by SIGABRT; another one takes its place", MAX_WAIT)?;
     let metrics = || scene.curl(&format!("http://{ADMIN}/metrics"));
-    assert!(wait_until(SOON, || Ok(metrics().is_ok()))?, "{}", scene.proxy.stderr());
+    assert!(wait_until(MAX_WAIT, || Ok(metrics().is_ok()))?, "{}", scene.proxy.stderr());
     let guard = "guard: attached to lo (generic";
     assert!(
-        wait_until(SOON, || Ok(scene.proxy.stderr().matches(guard).count() == 2))?,
+        wait_until(MAX_WAIT, || Ok(scene.proxy.stderr().matches(guard).count() == 2))?,
         "{}",
         scene.proxy.stderr()
     );
@@ -230,7 +233,7 @@ fn a_worker_that_follows_a_crash_serves_with_what_was_in_force() -> Result<()> {
     // The command line's socket is still there, and a later end takes it away.
     assert!(scene.proxy.command(&scene.ns, &["reload"])?.starts_with("[upstreams] 1 added"));
     scene.proxy.signal(Signal::TERM)?;
-    assert!(wait_until(SOON, || Ok(scene.proxy.ended()?.is_some()))?);
+    assert!(wait_until(MAX_WAIT, || Ok(scene.proxy.ended()?.is_some()))?);
     assert_eq!(scene.proxy.ended()?.and_then(|status| status.code()), Some(0));
     assert!(!scene.dir.path().join("admin.sock").exists());
     Ok(())
@@ -254,7 +257,7 @@ fn a_start_waits_for_those_who_are_about_to_let_go() -> Result<()> {
             .and_then(|mut client| client.ask("GET / HTTP/1.1\r\nHost: a\r\n\r\n"))
             .is_ok())
     };
-    assert!(wait_until(SOON, answered)?, "{}", proxy.stderr());
+    assert!(wait_until(MAX_WAIT, answered)?, "{}", proxy.stderr());
     assert!(proxy.stop()?.success());
     Ok(())
 }
@@ -282,7 +285,7 @@ fn a_guard_that_is_refused_is_no_success_of_a_reload() -> Result<()> {
     assert!(said.contains(refused) && !said.contains("[upstreams]"), "{said}");
     scene.proxy.signal(Signal::HUP)?;
     let told = || scene.proxy.stderr().matches(&format!("not reloaded: {refused}")).count();
-    assert!(wait_until(SOON, || Ok(told() == 3))?, "{}", scene.proxy.stderr());
+    assert!(wait_until(MAX_WAIT, || Ok(told() == 3))?, "{}", scene.proxy.stderr());
     assert!(!scene.proxy.stderr().contains("nothing changed"), "{}", scene.proxy.stderr());
 
     fs::write(scene.proxy.config(), good)?;
@@ -306,15 +309,15 @@ fn a_supervisor_that_may_not_signal_its_worker_commands_it_all_the_same() -> Res
     let mut proxy = start()?;
     assert_eq!(capabilities(proxy.pid())? & 1 << 5, 0, "CAP_KILL");
     proxy.signal(Signal::HUP)?;
-    proxy.wait_for_stderr("reloaded: nothing changed", SOON)?;
+    proxy.wait_for_stderr("reloaded: nothing changed", MAX_WAIT)?;
     assert!(proxy.stop()?.success());
 
     let mut proxy = start()?;
     let worker = proxy.worker()?;
     proxy.signal(Signal::KILL)?;
-    assert!(wait_until(SOON, || Ok(proxy.ended()?.is_some() && !is_there(worker)))?);
+    assert!(wait_until(MAX_WAIT, || Ok(proxy.ended()?.is_some() && !is_there(worker)))?);
     // What it said last may not have been read yet.
-    assert!(wait_until(SOON, || Ok(proxy.stderr().contains("does not answer any more")))?);
+    assert!(wait_until(MAX_WAIT, || Ok(proxy.stderr().contains("does not answer any more")))?);
     Ok(())
 }
 
@@ -330,9 +333,12 @@ fn a_signal_to_the_supervisor_or_to_both_drains_once() -> Result<()> {
             kill(worker, signal)?;
         }
         scene.proxy.signal(signal)?;
-        assert!(wait_until(SOON, || Ok(scene.proxy.ended()?.is_some()))?, "{signal:?}");
+        assert!(wait_until(MAX_WAIT, || Ok(scene.proxy.ended()?.is_some()))?, "{signal:?}");
         assert_eq!(scene.proxy.ended()?.and_then(|status| status.code()), Some(0), "{signal:?}");
-        assert!(wait_until(SOON, || Ok(scene.proxy.stderr().contains("drained; 0 connections were cut")))?);
+        assert!(wait_until(MAX_WAIT, || Ok(scene
+            .proxy
+            .stderr()
+            .contains("drained; 0 connections were cut")))?);
         let said = scene.proxy.stderr();
         assert_eq!(said.matches("draining").count(), 1, "{said}");
         assert!(!is_there(worker));
@@ -356,7 +362,8 @@ fn a_user_who_may_not_see_pins_still_tells_what_was_counted() -> Result<()> {
     Ok(())
 }
 
-/// What system calls give in the process, which a debugger has it make: the result, or an error number below zero.
+/// What system calls give in the process, which a debugger has it make: the result, or an error
+/// number below zero.
 fn inject(pid: u32, calls: &[&str]) -> Result<Vec<i64>> {
     let mut gdb = Command::new("gdb");
     gdb.args(["-nx", "-batch", "-p", &pid.to_string(), "-ex", "set debuginfod enabled off"]);
@@ -374,7 +381,8 @@ fn inject(pid: u32, calls: &[&str]) -> Result<Vec<i64>> {
     Ok(gave.into_iter().map(|(result, errno)| if result < 0 { -errno } else { result }).collect())
 }
 
-/// Where nothing is confined, the debugger gets its way: what is refused below is not refused by chance.
+/// Where nothing is confined, the debugger gets its way: what is refused below is not refused by
+/// chance.
 const PASSWD: &str = "(long)2, \"/etc/passwd\", (long)0";
 
 #[test]

@@ -14,7 +14,7 @@ use harness::{
 };
 use rustix::process::{Pid, Signal, kill_process};
 
-const SOON: Duration = Duration::from_secs(10);
+const MAX_WAIT: Duration = Duration::from_secs(10);
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 const GET: &[u8] = b"GET /up.example/ HTTP/1.1\r\nHost: proxy.example\r\n\r\n";
 
@@ -38,7 +38,8 @@ impl Edge {
             origin.address()
         );
         let copy = dir.path().join("hookgate");
-        // By another process: a file that this one has open to write, a child of another test would hold open.
+        // By another process: a file that this one has open to write, a child of another test would
+        // hold open.
         let mut cp = Command::new("cp");
         cp.arg(binary()?).arg(&copy);
         run(cp)?;
@@ -96,13 +97,13 @@ fn twenty_upgrades_under_load_fail_no_request_and_refuse_no_connection() -> Resu
     assert_eq!(edge.proxy.successors().len(), 20);
     assert!(asked.load(Ordering::Relaxed) > 100, "{asked:?}");
     assert!(health(&edge.dir.path().join("admin.sock"))?.contains("serving"));
-    // Whoever has been replaced goes.
+    // A process that has been replaced ends.
     let former: Vec<u32> = edge.proxy.successors().into_iter().rev().skip(1).collect();
-    assert!(wait_until(SOON, || Ok(!former.iter().any(|pid| is_there(*pid))))?);
+    assert!(wait_until(MAX_WAIT, || Ok(!former.iter().any(|pid| is_there(*pid))))?);
     // And the last one leaves nothing behind.
     let last = edge.proxy.pid();
     edge.proxy.signal(Signal::TERM)?;
-    assert!(wait_until(SOON, || Ok(!is_there(last)))?);
+    assert!(wait_until(MAX_WAIT, || Ok(!is_there(last)))?);
     assert!(Client::plain(edge.plain).is_err());
     let left: Vec<_> = fs::read_dir(edge.dir.path())?.map(|entry| entry.map(|e| e.file_name())).collect();
     assert_eq!(left.len(), 1, "{left:?}");
@@ -128,7 +129,7 @@ fn a_request_that_is_under_way_ends_where_it_began() -> Result<()> {
 }
 
 #[test]
-fn whoever_is_connected_may_ask_once_more() -> Result<()> {
+fn a_connected_client_may_send_one_more_request() -> Result<()> {
     let origin = Origin::answering(OK)?;
     let edge = Edge::start(&origin)?;
     let (mut fresh, mut kept) = (Client::plain(edge.plain)?, Client::plain(edge.plain)?);
@@ -158,9 +159,9 @@ fn by_command_it_works_too_and_a_plain_second_start_takes_nothing() -> Result<()
     let first = edge.proxy.pid();
     command.args(["run", "--takeover", "--config"]).arg(edge.proxy.config());
     let mut second = Running::start(command)?;
-    assert!(wait_until(SOON, || Ok(edge.proxy.pid() == second.pid()))?, "{}", second.stderr());
+    assert!(wait_until(MAX_WAIT, || Ok(edge.proxy.pid() == second.pid()))?, "{}", second.stderr());
     assert_eq!(Client::plain(edge.plain)?.ask(GET)?.status(), 200);
-    assert!(wait_until(SOON, || Ok(!is_there(first)))?);
+    assert!(wait_until(MAX_WAIT, || Ok(!is_there(first)))?);
     assert!(second.stop()?.success());
     Ok(())
 }
@@ -172,13 +173,13 @@ fn a_new_process_that_does_not_start_changes_nothing() -> Result<()> {
     let good = fs::read_to_string(edge.proxy.config())?;
     fs::write(edge.proxy.config(), "[listen]\nhttps = [\"127.0.0.1:1\"]\n")?;
     edge.proxy.signal(Signal::USR2)?;
-    edge.proxy.wait_for_stderr("nobody has taken over, this process goes on", SOON)?;
+    edge.proxy.wait_for_stderr("nobody has taken over, this process goes on", MAX_WAIT)?;
     assert_eq!(Client::plain(edge.plain)?.ask(GET)?.status(), 200);
     // The binary is not there at the moment.
     fs::write(edge.proxy.config(), good)?;
     fs::rename(edge.dir.path().join("hookgate"), edge.dir.path().join("gone"))?;
     edge.proxy.signal(Signal::USR2)?;
-    edge.proxy.wait_for_stderr("nobody can take over", SOON)?;
+    edge.proxy.wait_for_stderr("nobody can take over", MAX_WAIT)?;
     fs::rename(edge.dir.path().join("gone"), edge.dir.path().join("hookgate"))?;
     edge.proxy.upgrade()?;
     assert_eq!(Client::plain(edge.plain)?.ask(GET)?.status(), 200);
@@ -195,7 +196,7 @@ fn an_upgrade_that_fails_leaves_the_command_line_its_way() -> Result<()> {
     fs::write(edge.proxy.config(), bad)?;
     edge.proxy.signal(Signal::USR2)?;
     let failed = || Ok(edge.proxy.stderr().contains("nobody has taken over, this process goes on"));
-    assert!(wait_until(SOON, failed)?, "{}", edge.proxy.stderr());
+    assert!(wait_until(MAX_WAIT, failed)?, "{}", edge.proxy.stderr());
     assert!(health(&socket)?.contains("serving"));
     let reload = || edge.proxy.command(&NetNs::here(), &["reload"]);
     assert!(reload().is_err());
@@ -212,7 +213,7 @@ fn an_upgrade_that_fails_leaves_the_command_line_its_way() -> Result<()> {
     fs::write(edge.proxy.config(), good.replace("admin.sock", "other.sock"))?;
     edge.proxy.upgrade()?;
     assert!(health(&edge.dir.path().join("other.sock"))?.contains("serving"));
-    assert!(wait_until(SOON, || Ok(!socket.exists()))?);
+    assert!(wait_until(MAX_WAIT, || Ok(!socket.exists()))?);
     Ok(())
 }
 
@@ -230,17 +231,17 @@ fn a_new_process_that_hangs_does_not_outlive_the_old_one() -> Result<()> {
     };
     instead("exit 3")?;
     edge.proxy.signal(Signal::USR2)?;
-    edge.proxy.wait_for_stderr("goes on: the new one ended with exit status: 3", SOON)?;
+    edge.proxy.wait_for_stderr("goes on: the new one ended with exit status: 3", MAX_WAIT)?;
     instead(&format!("echo $$ >{pid:?}; exec sleep 100"))?;
     edge.proxy.signal(Signal::USR2)?;
-    assert!(wait_until(SOON, || Ok(fs::read_to_string(&pid).is_ok_and(|pid| pid.ends_with('\n'))))?);
+    assert!(wait_until(MAX_WAIT, || Ok(fs::read_to_string(&pid).is_ok_and(|pid| pid.ends_with('\n'))))?);
     edge.proxy.signal(Signal::USR2)?;
-    edge.proxy.wait_for_stderr("nobody can take over: another process is about to", SOON)?;
+    edge.proxy.wait_for_stderr("nobody can take over: another process is about to", MAX_WAIT)?;
     assert_eq!(Client::plain(edge.plain)?.ask(GET)?.status(), 200);
     assert!(edge.proxy.stop()?.success());
     let hung = fs::read_to_string(&pid)?.trim().parse()?;
-    assert!(wait_until(SOON, || Ok(!is_there(hung)))?);
-    assert!(wait_until(SOON, || Ok(TcpListener::bind(edge.plain).is_ok()))?);
+    assert!(wait_until(MAX_WAIT, || Ok(!is_there(hung)))?);
+    assert!(wait_until(MAX_WAIT, || Ok(TcpListener::bind(edge.plain).is_ok()))?);
     Ok(())
 }
 
@@ -274,7 +275,8 @@ impl Drop for Ending {
     }
 }
 
-/// The process that is to take over from `old`, which runs with the same configuration: it belongs to nobody of them.
+/// The process that will take over from `old`, with the same configuration. It is no child of
+/// either.
 fn successor(old: u32, worker: u32, config: &Path) -> Result<Option<u32>> {
     loop {
         let with_config = |pid: &u32| {
@@ -286,7 +288,7 @@ fn successor(old: u32, worker: u32, config: &Path) -> Result<Option<u32>> {
         let with_parent =
             all.iter().filter(|pid| ![old, worker].contains(pid)).map(|pid| (*pid, parent(*pid)));
         let others: Vec<(u32, Option<u32>)> = with_parent.collect();
-        // For a moment there is whoever makes the new process nobody's child.
+        // For a moment the process between them is there, which forks the new one and ends.
         if !others.iter().any(|(_, parent)| *parent == Some(old)) {
             let is_free = |parent: Option<u32>| parent.is_some_and(|parent| !all.contains(&parent));
             return Ok(others.into_iter().find(|(_, parent)| is_free(*parent)).map(|(pid, _)| pid));
@@ -301,7 +303,7 @@ fn parent(pid: u32) -> Option<u32> {
 }
 
 #[test]
-fn whoever_is_killed_in_an_upgrade_the_next_start_is_fine() -> Result<()> {
+fn a_start_after_a_kill_in_an_upgrade_is_fine() -> Result<()> {
     let origin = Origin::answering(OK)?;
     let edge = Edge::start(&origin)?;
     let (config, binary) = (fs::read_to_string(edge.proxy.config())?, edge.dir.path().join("hookgate"));
@@ -311,7 +313,7 @@ fn whoever_is_killed_in_an_upgrade_the_next_start_is_fine() -> Result<()> {
     let Edge { proxy, dir: _dir, plain, .. } = edge;
     let last = proxy.pid();
     drop(proxy);
-    assert!(wait_until(SOON, || Ok(!is_there(last) && Client::plain(plain).is_err()))?);
+    assert!(wait_until(MAX_WAIT, || Ok(!is_there(last) && Client::plain(plain).is_err()))?);
     let (mut before, mut after) = (0, 0);
     for round in 0..100 {
         let proxy = Proxy::start_binary(&NetNs::here(), &binary, &config)?;
@@ -321,7 +323,8 @@ fn whoever_is_killed_in_an_upgrade_the_next_start_is_fine() -> Result<()> {
         sleep(moments.pick());
         let new = successor(old, worker, proxy.config())?.map(Ending);
         match new {
-            // The one that is to take over: the old one goes on, unless it has been told that the new one serves.
+            // The one that is to take over: the old one goes on, unless it has been told that the
+            // new one serves.
             Some(new) if round % 2 == 0 => {
                 drop(new);
                 let is_told = || {
@@ -329,7 +332,11 @@ fn whoever_is_killed_in_an_upgrade_the_next_start_is_fine() -> Result<()> {
                         .iter()
                         .any(|text| proxy.stderr().contains(text)))
                 };
-                ensure!(wait_until(SOON, is_told)?, "round {round}: what came of it?\n{}", proxy.stderr());
+                ensure!(
+                    wait_until(MAX_WAIT, is_told)?,
+                    "round {round}: what came of it?\n{}",
+                    proxy.stderr()
+                );
                 if proxy.successors().is_empty() {
                     ensure!(
                         Client::plain(plain)?.ask(GET)?.status() == 200,
@@ -341,13 +348,13 @@ fn whoever_is_killed_in_an_upgrade_the_next_start_is_fine() -> Result<()> {
             // The one that runs: the new one serves, or has ended with it.
             new => {
                 drop(Ending(old));
-                ensure!(wait_until(SOON, || Ok(!is_there(old)))?, "round {round}: SIGKILL");
+                ensure!(wait_until(MAX_WAIT, || Ok(!is_there(old)))?, "round {round}: SIGKILL");
                 // It may have been started in the last moment.
                 let new = new.or(successor(old, worker, proxy.config())?.map(Ending));
                 let serves = || Client::plain(plain).and_then(|mut client| client.ask(GET)).is_ok();
                 let settled = || Ok(!new.as_ref().is_some_and(|new| is_there(new.0)) || serves());
                 ensure!(
-                    wait_until(SOON, settled)?,
+                    wait_until(MAX_WAIT, settled)?,
                     "round {round}: neither serves nor ends\n{}",
                     proxy.stderr()
                 );
@@ -355,7 +362,10 @@ fn whoever_is_killed_in_an_upgrade_the_next_start_is_fine() -> Result<()> {
             }
         }
         drop(proxy);
-        ensure!(wait_until(SOON, || Ok(Client::plain(plain).is_err()))?, "round {round}: something is left");
+        ensure!(
+            wait_until(MAX_WAIT, || Ok(Client::plain(plain).is_err()))?,
+            "round {round}: something is left"
+        );
     }
     eprintln!("100 kills: the old one went on {before} times, the new one {after} times");
     let proxy = Proxy::start_binary(&NetNs::here(), &binary, &config)?;

@@ -1,4 +1,4 @@
-//! What somebody sees who has just cloned the repository: `cargo xtask run` and `cargo xtask demo`.
+//! The first commands after a clone of the repository: `cargo xtask run` and `cargo xtask demo`.
 
 use std::fs::File;
 use std::net::TcpListener;
@@ -12,7 +12,7 @@ use rustix::process::Signal;
 
 /// Long enough for a build, should one be needed.
 const BUILD: Duration = Duration::from_secs(600);
-const SOON: Duration = Duration::from_secs(10);
+const MAX_WAIT: Duration = Duration::from_secs(10);
 
 #[test]
 fn run_delivers_and_leaves_nothing() -> Result<()> {
@@ -32,7 +32,7 @@ fn run_delivers_and_leaves_nothing() -> Result<()> {
 
         let family = descendants(demo.running.pid())?;
         demo.running.signal(signal)?;
-        let gone = wait_until(SOON, || {
+        let gone = wait_until(MAX_WAIT, || {
             let gone = demo.running.ended()?.is_some() && family.iter().all(|pid| !is_alive(*pid));
             Ok(gone && pinned(&ns)?.is_empty() && !demo.ca.exists())
         })?;
@@ -65,7 +65,7 @@ fn run_mounts_a_bpf_file_system_where_there_is_none() -> Result<()> {
     assert!(said.contains("mounted the BPF file system at /sys/fs/bpf while this runs"), "{said}");
     assert_eq!(pinned(&ns)?.len(), 1, "{said}");
     demo.running.signal(Signal::INT)?;
-    assert!(wait_until(SOON, || Ok(demo.running.ended()?.is_some()))?);
+    assert!(wait_until(MAX_WAIT, || Ok(demo.running.ended()?.is_some()))?);
     assert_ne!(ns.run("stat -f -c %T /sys/fs/bpf")?, "bpf_fs\n");
     Ok(())
 }
@@ -80,7 +80,7 @@ fn run_needs_no_root() -> Result<()> {
         // The linker is root's too, and looks at who calls it: nothing may be left to link.
         run(cargo(&["build", "--package", "hookgate"]))?;
         run(cargo(&["build", "--bin", "hookgate-demo", "--profile", "local"]))?;
-        // Somebody else, but for reading a toolchain and writing a target folder that are root's.
+        // Another user, who may read a toolchain and write a target folder that are root's.
         let kept = "-all,+dac_override,+dac_read_search";
         let [inherited, ambient] = ["--inh-caps", "--ambient-caps"];
         let nobody = ["--reuid", "65534", "--regid", "65534", "--clear-groups", "--bounding-set", kept];
@@ -144,7 +144,7 @@ fn demo_leaves_nothing_when_it_is_stopped() -> Result<()> {
         assert!(family.len() > 6, "namespaces, nginx, dnsmasq, hookgate: {family:?}");
         demo.signal(signal)?;
         let gone = || Ok(demo.ended()?.is_some() && family.iter().all(|pid| !is_alive(*pid)));
-        assert!(wait_until(SOON, gone)?, "after {signal:?} there are still {family:?}");
+        assert!(wait_until(MAX_WAIT, gone)?, "after {signal:?} there are still {family:?}");
     }
     Ok(())
 }
@@ -158,7 +158,7 @@ fn demo_can_run() -> bool {
     require(&[&[Need::Root, Need::Guard], &programs[..]].concat())
 }
 
-/// What is pinned in a namespace's BPF file system, but for the kernel's own two files.
+/// What is pinned in a namespace's BPF file system, except the kernel's own two files.
 fn pinned(ns: &NetNs) -> Result<Vec<String>> {
     let names = ns.run("ls -A /sys/fs/bpf")?;
     Ok(names.lines().filter(|name| !name.ends_with(".debug")).map(str::to_owned).collect())
@@ -170,7 +170,7 @@ struct Started<'a> {
     ns: &'a NetNs,
     /// What it printed: a command or an address by its name, `try` first.
     lines: Vec<(String, String)>,
-    /// The certificate that the line names; it lies in the temporary folder.
+    /// The certificate that the line names; it is in the temporary folder.
     ca: PathBuf,
     _dir: TempDir,
 }

@@ -10,7 +10,8 @@ use harness_core::Workspace;
 use crate::build;
 use crate::ebpf::{self, Object};
 
-/// Measures hookgate, nginx and HAProxy side by side, and the guard's program; figures go to target/bench
+/// Measures hookgate, nginx and HAProxy side by side, and the guard's program; figures go to
+/// target/bench
 #[derive(clap::Args)]
 #[command(disable_help_flag = true)]
 pub struct Args {

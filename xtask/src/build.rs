@@ -25,7 +25,8 @@ pub const DEMO: &str = "hookgate-demo";
 #[derive(Clone, Copy)]
 pub enum Profile {
     Dev,
-    /// What runs on the machine that builds it: optimised, and built in half of the time that `Release` takes.
+    /// What runs on the machine that builds it: optimised, and built in half of the time that
+    /// `Release` takes.
     Local,
     /// What is shipped.
     Release,
@@ -97,7 +98,8 @@ pub fn proxy(workspace: &Workspace, profile: Profile) -> Result<PathBuf> {
     let [name, folder] = profile.names();
     cargo.args(["build", "--bin", "hookgate", "--profile", name]);
     match profile {
-        // All packages' features together, as for xtask itself (.cargo/config.toml). The demo is wanted next.
+        // All packages' features together, as for xtask itself (.cargo/config.toml). The demo is
+        // wanted next.
         Profile::Local => cargo.args(["--bin", DEMO]),
         Profile::Dev | Profile::Release => cargo.args(["--package", "hookgate"]),
     };
@@ -105,8 +107,9 @@ pub fn proxy(workspace: &Workspace, profile: Profile) -> Result<PathBuf> {
     Ok(workspace.target.join(folder).join("hookgate"))
 }
 
-/// A program of ours that works beside hookgate: the demo, or the bench. It has xtask's profile and, chosen without `--package`, the
-/// features of all packages together, as xtask itself: what they have in common is compiled once.
+/// A program of ours that works beside hookgate: the demo, or the bench. It has xtask's profile
+/// and, chosen without `--package`, the features of all packages together, as xtask itself: what
+/// they have in common is compiled once.
 ///
 /// # Errors
 /// The code does not compile.

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
-/// The folder `name` of the cache, made by `make` where `works` says that there is none that can be used.
+/// The folder `name` of the cache, made by `make` where `works` says that there is none that can be
+/// used.
 ///
 /// # Errors
 /// Those of `make`; or what it made does not work.
@@ -23,7 +24,8 @@ pub fn find_or_make(
     let lock = File::create(base.join(format!("{name}.lock")))?;
     lock.lock().with_context(|| format!("waiting for another process that makes {}", home.display()))?;
     if !works(&home) {
-        // Made aside and moved into place whole, so that an interrupted one leaves nothing that looks like one.
+        // Made aside and moved into place whole, so that an interrupted one leaves nothing that
+        // looks like one.
         let aside = base.join(format!("{name}.new"));
         remove(&aside)?;
         std::fs::create_dir(&aside).with_context(|| format!("creating {}", aside.display()))?;

@@ -1,4 +1,5 @@
-//! Debian packages: installed as root after one line that says what and how big, never at the cost of another package.
+//! Debian packages: installed as root after one line that says what and how big, never at the cost
+//! of another package.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -9,7 +10,8 @@ use harness_core::is_root;
 /// Installs `packages`.
 ///
 /// # Errors
-/// Not root, no apt-get, no network, or something would have to go: one line, which ends with the command for it.
+/// Not root, no apt-get, no network, or something would have to go: one line, which ends with the
+/// command for it.
 pub fn packages(purpose: &str, packages: &[&str]) -> Result<()> {
     let names = packages.join(" ");
     let by_hand = format!("apt-get install --no-install-recommends --no-remove {names}");
@@ -31,7 +33,8 @@ pub fn update() -> Result<()> {
     apt_get(&["update", "-qq"], &[])
 }
 
-/// Downloads packages into `folder` as they are in the archive; apt verifies them. Nothing is installed.
+/// Downloads packages into `folder` as they are in the archive; apt verifies them. Nothing is
+/// installed.
 ///
 /// # Errors
 /// apt-get's own first error.
@@ -55,8 +58,9 @@ pub fn download_with_dependencies(packages: &[&str], folder: &Path) -> Result<()
     finish(install)
 }
 
-/// Refreshes the package lists before anything is chosen from them; with old ones, files are asked for that the archive
-/// no longer has, and versions are chosen that newer ones have replaced. Says so where they can't be refreshed.
+/// Refreshes the package lists before anything is chosen from them; with old ones, files are asked
+/// for that the archive no longer has, and versions are chosen that newer ones have replaced. Says
+/// so where they can't be refreshed.
 pub fn refresh() {
     if let Err(e) = update() {
         eprintln!("xtask: the package lists can't be refreshed, those at hand are used: {e:#}");
@@ -136,8 +140,8 @@ fn first_error(stderr: &[u8]) -> String {
     format!("apt-get: {}", why.unwrap_or("it failed and gave no reason"))
 }
 
-/// apt-get that asks nothing and removes nothing. A package's service is not started: a machine on which hookgate is
-/// tried has not asked for an nginx on port 80.
+/// apt-get that asks nothing and removes nothing. A package's service is not started: a machine on
+/// which hookgate is tried has not asked for an nginx on port 80.
 fn command(verb: &[&str], packages: &[&str]) -> Command {
     const WITHOUT_SERVICES: &str = r#"
         policy=/usr/sbin/policy-rc.d
@@ -164,7 +168,8 @@ pub fn unattended(program: &str) -> Command {
 mod tests {
     use super::*;
 
-    /// apt-get has no question about a package without dependencies that are missing, and installed it unasked.
+    /// apt-get has no question about a package without dependencies that are missing, and installed
+    /// it unasked.
     #[test]
     fn asking_for_a_size_installs_nothing() {
         const SMALL: &str = "sl";

@@ -1,4 +1,5 @@
-//! `cargo xtask`: builds, runs, tests and measures hookgate. A file a command; this one only dispatches.
+//! `cargo xtask`: builds, runs, tests and measures hookgate. A file a command; this one only
+//! dispatches.
 #![forbid(unsafe_code)]
 
 mod advisories;
@@ -39,7 +40,8 @@ enum Command {
     Test(test::Args),
     Bench(bench::Args),
     Package(package::Args),
-    /// Compiles the XDP program and puts its object, with a record of sources and tools, into proxy-ebpf/object
+    /// Compiles the XDP program and puts its object, with a record of sources and tools, into
+    /// proxy-ebpf/object
     Object,
     /// Tries what README.md and docs/ say: configurations, commands, links, names
     Docs,

@@ -1,4 +1,4 @@
-//! A root that is thrown away: its changes lie in a layer over another, and only what runs inside sees it.
+//! A root that is thrown away: an overlay over another root, which only the processes inside see.
 
 use harness_core::assignments;
 
@@ -29,8 +29,8 @@ pub enum Network {
     Shared,
 }
 
-/// A shell with `overlay` (an empty folder) mounted over `lower`, which takes the steps in `inside` with `paths` as its
-/// variables. It ends when we do.
+/// A shell with `overlay` (an empty folder) mounted over `lower`, which takes the steps in `inside`
+/// with `paths` as its variables. It ends when we do.
 pub fn shell(
     overlay: &Path,
     lower: &Path,

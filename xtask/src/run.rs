@@ -1,4 +1,5 @@
-//! The product at work on this machine, with a receiver to deliver to; or, with arguments, the product itself.
+//! The product at work on this machine, with a receiver to deliver to; or, with arguments, the
+//! product itself.
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt;
@@ -21,7 +22,8 @@ pub struct Args {
     /// Where the demo listens
     #[arg(long, default_value = "127.0.0.1:8443")]
     listen: SocketAddr,
-    /// Arguments for `hookgate run`: the real thing instead of the demo, for instance `-- --config FILE`
+    /// Arguments for `hookgate run`: the real thing instead of the demo, for instance
+    /// `-- --config FILE`
     #[arg(last = true)]
     hookgate: Vec<String>,
 }

@@ -6,10 +6,11 @@ use anyhow::Result;
 
 use crate::install;
 
-/// Installs the programs that the tests start, as root; `test`, `docs` and `demo` call it themselves
+/// Installs the programs that the tests start, as root; `test`, `docs` and `demo` call it
+/// themselves
 #[derive(clap::Args)]
 pub struct Args {
-    /// The programs of what is to be run
+    /// What the programs are for
     #[arg(long = "for", value_enum, default_value_t = Purpose::Tests)]
     purpose: Purpose,
 }

@@ -1,4 +1,5 @@
-//! Everything in one command, from unit tests to real packets; ends with what passed, failed and was skipped.
+//! Everything in one command, from unit tests to real packets; ends with what passed, failed and
+//! was skipped.
 
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -78,7 +79,8 @@ pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     Ok(summary.verdict())
 }
 
-/// `cargo test`; as root with a BPF file system that only the tests see, so that nothing pinned outlives them.
+/// `cargo test`; as root with a BPF file system that only the tests see, so that nothing pinned
+/// outlives them.
 fn tests(workspace: &Workspace, binary: &Path, full: bool) -> Command {
     let mut cargo = workspace.cargo();
     cargo.args(["test", "--workspace", "--no-fail-fast"]).env("HOOKGATE_BIN", binary);

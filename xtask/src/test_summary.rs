@@ -45,8 +45,8 @@ impl TestSummary {
         }
     }
 
-    /// Runs a test runner and passes on what it says. One that fails without a failed test is a failed test itself, and
-    /// says `why`.
+    /// Runs a test runner and passes on what it says. One that fails without a failed test is a
+    /// failed test itself, and says `why`.
     ///
     /// # Errors
     /// It can't be started.
@@ -103,8 +103,8 @@ impl TestSummary {
         self.ok.saturating_sub(self.skips.len() as u64 + self.elsewhere)
     }
 
-    /// `test result: ok. 3 passed; 0 failed; 1 ignored; …`, and the harness's `SKIPPED: name: why` or `ELSEWHERE: …`, which
-    /// may follow `test name ... ` on the same line.
+    /// `test result: ok. 3 passed; 0 failed; 1 ignored; …`, and the harness's `SKIPPED: name: why`
+    /// or `ELSEWHERE: …`, which may follow `test name ... ` on the same line.
     fn add_line(&mut self, line: &str) {
         if let Some((_, skip)) = line.split_once("SKIPPED: ") {
             self.skips.push(skip.to_owned());

@@ -1,10 +1,11 @@
-//! The least that a relay can cost, for `cargo xtask bench`: bytes go from one connection to another, nobody looks at
-//! them, nobody logs. One thread, like every proxy there.
+//! The least that a relay can cost, for `cargo xtask bench`: bytes go from one connection to
+//! another, unparsed and unlogged. One thread, like every proxy there.
 //!
-//! Three sorts of listener, each before an upstream of its own: `--tls` ends the client's TLS and speaks TLS to the
-//! upstream, a connection there for each connection here, with the TLS library that hookgate has; `--pooled` does the
-//! same for clients of one request each, and keeps the upstream's connection for the next client; `--splice` moves
-//! plaintext through a pipe, and no byte passes through this process.
+//! Three sorts of listener, each before an upstream of its own: `--tls` ends the client's TLS and
+//! speaks TLS to the upstream, a connection there for each connection here, with the TLS library
+//! that hookgate has; `--pooled` does the same for clients of one request each, and keeps the
+//! upstream's connection for the next client; `--splice` moves plaintext through a pipe, and no
+//! byte passes through this process.
 #![forbid(unsafe_code)]
 
 mod pooled;

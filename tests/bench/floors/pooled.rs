@@ -13,8 +13,8 @@ use crate::tls::{Relay, Upstream};
 /// What a webhook and its answer need: larger ones would be paid for by every new connection.
 const COPY_BYTES: usize = 4 * 1024;
 
-/// TLS connections to the upstream that wait for a client. Clients close when they have their answer, which tells
-/// us, who know no HTTP, that the connection to the upstream is free again.
+/// TLS connections to the upstream that wait for a client. Clients close when they have their
+/// answer, which tells us, who know no HTTP, that the connection to the upstream is free again.
 #[derive(Clone)]
 pub struct Pool {
     relay: Relay,

@@ -22,8 +22,8 @@ pub async fn run(client: TcpStream, upstream: SocketAddr) -> Result<()> {
     Ok(())
 }
 
-/// Fills the pipe only while it is empty and drains it wholly before the next time: so "would block" can only mean the
-/// socket.
+/// Fills the pipe only while it is empty and drains it wholly before the next time: so "would
+/// block" can only mean the socket.
 async fn one_way(from: &TcpStream, to: &TcpStream) -> Result<()> {
     let pipe = Pipe::new()?;
     let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;

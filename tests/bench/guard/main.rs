@@ -1,5 +1,5 @@
-//! Nanoseconds a packet in the kernel, path by path, of the guard's program and of others in C. Prints JSON; `cargo
-//! xtask bench` compiles those others, and makes a table of it.
+//! Nanoseconds a packet in the kernel, path by path, of the guard's program and of others in C.
+//! Prints JSON; `cargo xtask bench` compiles those others, and makes a table of it.
 
 use std::net::IpAddr;
 

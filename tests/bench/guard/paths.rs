@@ -45,7 +45,7 @@ pub fn measure(programs: &mut [(&str, Program)], rounds: usize, repeat: u32) -> 
     let mut samples = Vec::new();
     for round in 0..rounds {
         for path in paths() {
-            // Whoever comes first meets a cooler cache: it is somebody else each time.
+            // The first program meets a cooler cache: each round begins with another one.
             for place in 0..programs.len() {
                 let count = programs.len();
                 let (name, program) = &mut programs[(round + place) % count];

@@ -1,4 +1,5 @@
-//! Packets a second over a veth, whose two ends share one core here: sending, the wire, XDP and the kernel behind it.
+//! Packets a second over a veth, whose two ends share one core here: sending, the wire, XDP and the
+//! kernel behind it.
 
 use std::time::{Duration, Instant};
 
@@ -19,7 +20,7 @@ const LASTS: Duration = Duration::from_secs(1);
 pub fn measure(programs: &mut [(&str, Program)], rounds: usize) -> Result<Vec<Value>> {
     let (meta, edge) = (NetNs::new()?, NetNs::new()?);
     NetNs::link((&meta, "wan0"), (&edge, "wan0"))?;
-    // Nobody is at that address: what arrives has been through XDP, and ends there.
+    // No machine has that address: what arrives has been through XDP, and ends there.
     for (ns, own, other, address) in [
         (&meta, "02:00:00:00:00:01", "02:00:00:00:00:02", "198.51.100.1/24"),
         (&edge, "02:00:00:00:00:02", "02:00:00:00:00:01", "198.51.100.3/24"),
@@ -46,7 +47,8 @@ pub fn measure(programs: &mut [(&str, Program)], rounds: usize) -> Result<Vec<Va
     Ok(samples)
 }
 
-/// How many packets arrive when one follows the other, in a second of processor time: what else runs does not matter.
+/// How many packets arrive when one follows the other, in a second of processor time: what else
+/// runs does not matter.
 fn rate(sender: &Sender, segment: &Segment, edge: &NetNs) -> Result<f64> {
     let before = received(edge)?;
     let (begun, worked) = (Instant::now(), processor_time());

@@ -84,7 +84,7 @@ const WARM_UP: usize = 10;
 /// Connections that are opened at the same time where a burst is not the point.
 const AT_ONCE: usize = 32;
 /// How long a proxy may take to start.
-const START: Duration = Duration::from_secs(10);
+const START_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub async fn run(load: &Load, sender: Sender) -> Result<()> {
     match *load {
@@ -211,7 +211,8 @@ async fn burst(to: Connector, connections: usize) -> Result<()> {
 async fn idle(to: Connector, connections: usize) -> Result<()> {
     let mut open = Vec::with_capacity(connections);
     while open.len() < connections {
-        // A few after the others: what is wanted is what an idle one holds, not what a busy hour leaves behind.
+        // A few after the others: what is wanted is what an idle one holds, not what a busy hour
+        // leaves behind.
         open.extend(warm(&to, AT_ONCE.min(connections - open.len())).await?);
     }
     let mut starter = Starter::ready()?;
@@ -228,7 +229,7 @@ async fn first(to: Connector) -> Result<()> {
     let tcp = loop {
         match to.knock().await {
             Ok(tcp) => break tcp,
-            Err(_) => ensure!(start.elapsed() < START, "nobody listens after {START:?}"),
+            Err(_) => ensure!(start.elapsed() < START_TIMEOUT, "nobody listens after {START_TIMEOUT:?}"),
         }
         yield_now().await; // a timer would be as coarse as what is measured
     };
@@ -248,7 +249,7 @@ async fn learned(to: Connector, target: &str) -> Result<()> {
     starter.go().await?;
     let start = Instant::now();
     while to.connect().await?.status(question.as_bytes()).await? != 200 {
-        ensure!(start.elapsed() < START, "a host that is still unknown after {START:?}");
+        ensure!(start.elapsed() < START_TIMEOUT, "a host that is still unknown after {START_TIMEOUT:?}");
         sleep(Duration::from_millis(1)).await;
     }
     starter.done(json!({ "seconds": start.elapsed().as_secs_f64() })).await
@@ -300,7 +301,7 @@ pub async fn all<T: Send + 'static>(
 
 fn latencies(mut taken: Vec<Duration>, elapsed: Duration) -> Value {
     taken.sort_unstable();
-    // The smallest value that so many in a thousand do not exceed.
+    // The smallest value that `per_mille` in a thousand do not exceed.
     let at = |per_mille: usize| {
         let rank = (taken.len() * per_mille).div_ceil(1000).max(1);
         taken.get(rank - 1).map(|taken| taken.as_secs_f64())

@@ -1,8 +1,10 @@
-//! Plays Meta's senders against one proxy, for `cargo xtask bench`: HTTP/1.1 over TLS 1.3, AES-128-GCM, X25519.
+//! Plays Meta's senders against one proxy, for `cargo xtask bench`: HTTP/1.1 over TLS 1.3,
+//! AES-128-GCM, X25519.
 //!
-//! It warms up, says `ready`, waits for a line on standard input, does its load, says what it measured as one line of
-//! JSON, and holds its connections until its standard input ends. Any answer but 200, and any connection that fails,
-//! ends it with an error: a figure of a proxy that loses requests says nothing.
+//! It warms up, says `ready`, waits for a line on standard input, does its load, says what it
+//! measured as one line of JSON, and holds its connections until its standard input ends. Any
+//! answer but 200, and any connection that fails, ends it with an error: a figure of a proxy that
+//! loses requests says nothing.
 #![forbid(unsafe_code)]
 
 mod bodies;

@@ -18,7 +18,7 @@ impl Starter {
         Ok(())
     }
 
-    /// Says what was measured, and waits until nobody needs the connections any more.
+    /// Prints what was measured, and waits until the connections are not needed any more.
     pub async fn done(&mut self, measured: Value) -> Result<()> {
         say(&measured.to_string())?;
         while self.0.next_line().await?.is_some() {}

@@ -19,8 +19,8 @@ const DRIP_BYTES: usize = 1024;
 const DRIP_EVERY: Duration = Duration::from_millis(100);
 /// Nothing has been sent at full speed for so long: all that could be taken has been.
 const SETTLED: Duration = Duration::from_millis(500);
-/// The uploads end so soon after nobody holds them up any more, or never will.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// The uploads end within this time after they are released, or never will.
+const MAX_WAIT: Duration = Duration::from_secs(30);
 
 /// What all uploads of a load have in common.
 #[derive(Clone)]
@@ -34,8 +34,9 @@ struct Upload {
     held: watch::Receiver<()>,
 }
 
-/// Starts the uploads, and says so when all that could be taken at full speed has been. Once nobody looks any more, it
-/// sends the rest and wants an answer to each: a proxy that holds little because it loses some has not won.
+/// Starts the uploads, and says so when all that could be taken at full speed has been. After the
+/// measurement it sends the rest and waits for each answer: a proxy that holds little because it
+/// loses some has not won.
 pub async fn run(
     to: Connector,
     target: &str,
@@ -64,7 +65,7 @@ pub async fn run(
     }
     starter.done(json!({ "connections": connections, "sent": sent })).await?;
     drop(hold);
-    timeout(PATIENCE, async { uploads.join_all().await.into_iter().collect::<Result<()>>() })
+    timeout(MAX_WAIT, async { uploads.join_all().await.into_iter().collect::<Result<()>>() })
         .await
         .context("some uploads don't end")?
 }

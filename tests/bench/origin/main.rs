@@ -1,8 +1,9 @@
-//! What the proxies stand in front of where bodies are large, for `cargo xtask bench`: it takes them and throws them
-//! away, or sends zeros, as cheaply as it can, with and without TLS. One thread.
+//! What the proxies stand in front of where bodies are large, for `cargo xtask bench`: it takes
+//! them and throws them away, or sends zeros, as cheaply as it can, with and without TLS. One
+//! thread.
 //!
-//! `GET` is answered with [`DOWN_BYTES`]; any other request with a few bytes, once its body is there. The body of one
-//! to [`STALLED`] is left unread for [`STALL`].
+//! `GET` is answered with [`DOWN_BYTES`]; any other request with a few bytes, once its body is
+//! there. The body of one to [`STALLED`] is left unread for [`STALL`].
 #![forbid(unsafe_code)]
 
 mod request;

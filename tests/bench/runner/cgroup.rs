@@ -6,12 +6,14 @@ use anyhow::{Context, Result};
 use harness::memory_control;
 use harness_core::{Cleanup, quoted_path, wait_until};
 
-/// A control group that counts the memory of one peer: the kernel's for it too, and pages of files that it wrote.
+/// A control group that counts the memory of one peer: the kernel's for it too, and pages of files
+/// that it wrote.
 pub struct Cgroup {
     dir: PathBuf,
     used: &'static str,
     peak: &'static str,
-    /// Version 1 forgets its peak when zero is written there; with version 2 that of the start may stay.
+    /// Version 1 forgets its peak when zero is written there; with version 2 that of the start may
+    /// stay.
     forgets: bool,
 }
 
@@ -27,7 +29,7 @@ impl Cgroup {
         };
         let dir = Path::new(parent).join(format!("hookgate-bench-{}-{name}", std::process::id()));
         fs::create_dir(&dir).with_context(|| format!("creating {}", dir.display()))?;
-        // Whoever is killed with us is inside for a moment longer.
+        // Processes that are killed with us are inside for a moment longer.
         let rmdir = format!("rmdir {} 2>/dev/null", quoted_path(&dir));
         cleanup
             .add(&format!("test -d {} && {{ {rmdir} || {{ sleep 1; {rmdir}; }}; }}", quoted_path(&dir)))?;

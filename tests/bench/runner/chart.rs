@@ -1,4 +1,5 @@
-//! A figure as bars, one a peer, in SVG written by hand: it needs nothing to be drawn, and shows what changed in a diff.
+//! A figure as bars, one a peer, in SVG written by hand: it needs nothing to be drawn, and shows
+//! what changed in a diff.
 
 use std::fmt::{Error, Write as _};
 

@@ -13,7 +13,7 @@ enum Target {
     Webhooks,
     Bodies,
     Plain,
-    /// One that nobody asks for.
+    /// One that no request names.
     Unused,
 }
 
@@ -28,7 +28,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// Writes it: the testbed's hosts are allowed, and `more` others that nobody asks for.
+    /// Writes it: the testbed's hosts are allowed, and `more` others that no request names.
     ///
     /// # Errors
     /// A file can't be written.

@@ -1,4 +1,5 @@
-//! Loads that begin with a process of the peer's kind that has just been started, in a control group of its own.
+//! Loads that begin with a process of the peer's kind that has just been started, in a control
+//! group of its own.
 
 use anyhow::Result;
 
@@ -15,7 +16,8 @@ pub fn start_and_idle(kind: Kind, testbed: &Testbed) -> Result<Figures> {
     let (peer, start) = start(prepared, testbed)?;
     let rss_mib = peer.rss_kib()? as f64 / 1024.0;
 
-    // What any work leaves behind, a log of the latest requests for instance, is no idle connection's.
+    // What any work leaves behind, a log of the latest requests for instance, is no idle
+    // connection's.
     let started = Memory::of(&peer)?;
     let args = ["kept", "--connections", "32", "--seconds", "1"];
     let mut work = Generator::prepare(testbed, &peer.addresses, Way::Webhooks, &words(&args))?;
@@ -66,7 +68,7 @@ pub struct Start {
     pub answered_ms: f64,
 }
 
-/// Starts it while somebody knocks.
+/// Starts it while the generator tries to connect.
 ///
 /// # Errors
 /// It does not start.

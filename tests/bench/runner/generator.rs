@@ -39,7 +39,8 @@ impl Generator {
         }
     }
 
-    /// Does the load, and returns what was measured. Its connections stay open until this value is dropped.
+    /// Does the load, and returns what was measured. Its connections stay open until this value is
+    /// dropped.
     ///
     /// # Errors
     /// A request failed; it has said which itself.

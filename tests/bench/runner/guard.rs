@@ -1,5 +1,5 @@
-//! The guard's program beside others in C: an empty one, the least that could count, and one with the same map
-//! operations. What is measured stands in tests/bench/guard.
+//! The guard's program beside others in C: an empty one, the least that could count, and one with
+//! the same map operations. What is measured stands in tests/bench/guard.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

@@ -1,4 +1,5 @@
-//! Attacks of strangers beside Meta's webhooks: tests/tests/hostile with the release build, for longer.
+//! Attacks of strangers beside Meta's webhooks: tests/tests/hostile with the release build, for
+//! longer.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -16,7 +17,8 @@ use crate::prepare;
 /// What the goals are for.
 const CORES: usize = 2;
 
-/// `rows`: all where it is empty. Fails where a webhook was not answered, memory was not kept, or an attack did not show.
+/// `rows`: all where it is empty. Fails where a webhook was not answered, memory was not kept, or
+/// an attack did not show.
 ///
 /// # Errors
 /// Nothing can be built or started, or there is no such row.
@@ -150,7 +152,7 @@ fn number(figures: &Value, path: &str) -> f64 {
     figures.pointer(path).and_then(Value::as_f64).unwrap_or(f64::NAN)
 }
 
-/// Whole from ten on: nobody needs to know more of a rate.
+/// Whole from ten on: a rate needs no more digits.
 fn rounded(rate: f64) -> String {
     if rate < 10.0 { format!("{rate:.1}") } else { format!("{rate:.0}") }
 }

@@ -43,7 +43,8 @@ pub struct Goals {
 
 #[derive(Clone, Copy)]
 enum How {
-    /// Webhooks through a peer that has been running for a while; with `--seconds` where it takes so long.
+    /// Webhooks through a peer that has been running for a while; with `--seconds` where it takes
+    /// so long.
     Webhooks { way: Way, args: &'static [&'static str], timed: bool },
     /// Large bodies, the same way.
     Bodies { way: Way, args: &'static [&'static str] },

@@ -1,7 +1,9 @@
-//! hookgate beside nginx and HAProxy: the same webhooks, the same origin, the same machine, in the same minutes.
+//! hookgate beside nginx and HAProxy: the same webhooks, the same origin, the same machine, in the
+//! same minutes.
 //!
-//! The proxy under load has core 0 to itself; the senders and the origins share core 1. Rounds go around the peers, so
-//! that whatever else the machine does meets all of them, and medians over the rounds are what counts.
+//! The proxy under load has core 0 to itself; the senders and the origins share core 1. Rounds go
+//! around the peers, so that whatever else the machine does meets all of them, and medians over the
+//! rounds are what counts.
 #![forbid(unsafe_code)]
 
 mod cgroup;
@@ -34,27 +36,30 @@ use peer::{Kind, Peer};
 use report::{Measurement, Report};
 use testbed::Testbed;
 
-/// Measures hookgate, nginx and HAProxy side by side, and the guard's program; figures go to target/bench
+/// Measures hookgate, nginx and HAProxy side by side, and the guard's program; figures go to
+/// target/bench
 #[derive(Parser)]
 #[command(name = "hookgate-bench", bin_name = "cargo xtask bench")]
 struct Args {
     /// How often each load meets each peer; medians are taken over the rounds
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// How long each load lasts in each round, 2 unless given; with --hostile how long each attack does in all rounds
-    /// together, 60 unless given
+    /// How long each load lasts in each round, 2 unless given; with --hostile how long each attack
+    /// does in all rounds together, 60 unless given
     #[arg(long)]
     seconds: Option<f64>,
     /// Attacks of strangers beside Meta's webhooks instead: the rows of docs/security.md
     #[arg(long)]
     hostile: bool,
-    /// Only this load or this peer, or the guard's program (`guard`), or this row; can be given several times
+    /// Only this load or this peer, or the guard's program (`guard`), or this row; can be given
+    /// several times
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
     /// One short round: to see that it works, not for its figures
     #[arg(long)]
     quick: bool,
-    /// Write report and charts to docs/performance too; rows of --hostile take their places in the report that is there
+    /// Write report and charts to docs/performance too; rows of --hostile take their places in the
+    /// report that is there
     #[arg(long, conflicts_with = "quick")]
     publish: bool,
 }
@@ -113,7 +118,7 @@ fn proxies(workspace: &Workspace, args: &Args, only: &[String]) -> Result<()> {
     for round in 0..rounds {
         eprintln!("bench: round {} of {rounds}", round + 1);
         for load in &loads {
-            // Whoever comes first meets a cooler machine: it is somebody else each time.
+            // The first peer meets a cooler machine: each round begins with another one.
             let peers = peers.iter().filter(|peer| load.is_for(peer.kind)).collect::<Vec<_>>();
             for place in 0..peers.len() {
                 let peer = peers[(round + place) % peers.len()];

@@ -17,7 +17,7 @@ use crate::process;
 use crate::testbed::{Logged, Testbed, loopback, nginx, on_its_core};
 
 /// How long a shell may take to start.
-const PATIENCE: Duration = Duration::from_secs(30);
+const SHELL_START_TIMEOUT: Duration = Duration::from_secs(30);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -65,7 +65,7 @@ pub struct Prepared {
     kind: Kind,
     pub addresses: Addresses,
     config: Config,
-    /// Whether it is to be told of another configuration; HAProxy then needs a second process.
+    /// Whether it will reload; HAProxy then needs a second process.
     reloads: bool,
     cgroup: Option<Cgroup>,
     dir: TempDir,
@@ -166,7 +166,7 @@ impl Peer {
     /// Memory of all its processes in KiB, shared pages divided among those that share them.
     ///
     /// # Errors
-    /// It is gone, or belongs to somebody else.
+    /// It is gone, or belongs to another user.
     pub fn pss_kib(&self) -> Result<u64> {
         process::pss_kib(self.process.running.pid())
     }
@@ -182,17 +182,19 @@ impl Peer {
     /// The writing end of what its shell reads, once it has come to read.
     fn gate(&mut self, path: &Path) -> Result<File> {
         let mut gate = None;
-        let read = wait_until(PATIENCE, || {
+        let read = wait_until(SHELL_START_TIMEOUT, || {
             self.process.running.still_running()?;
             match open(path, OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty()) {
                 Ok(fd) => gate = Some(File::from(fd)),
-                Err(Errno::NXIO) => {} // nobody reads yet
+                Err(Errno::NXIO) => {} // the shell does not read yet
                 Err(e) => return Err(e).with_context(|| format!("opening {}", path.display())),
             }
             Ok(gate.is_some())
         });
         read?;
-        gate.with_context(|| format!("a shell that has not come to read {} in {PATIENCE:?}", path.display()))
+        gate.with_context(|| {
+            format!("a shell that has not come to read {} in {SHELL_START_TIMEOUT:?}", path.display())
+        })
     }
 
     /// The control group that it has to itself, where there is one.
@@ -210,7 +212,7 @@ impl Prepared {
         Self::with_hosts(kind, testbed, 0)
     }
 
-    /// The same with so many hosts more than the testbed needs; [`Peer::learn_new_host`] can be used.
+    /// The same with `more` hosts than the testbed needs; [`Peer::learn_new_host`] can be used.
     ///
     /// # Errors
     /// A file can't be written.
@@ -243,7 +245,8 @@ impl Prepared {
         Ok(Peer { kind, addresses, config, process, cgroup, dir })
     }
 
-    /// Starts a shell in its place, on its core and in its group, that is a word away from becoming it.
+    /// Starts a shell in its place, on its core and in its group, that is a word away from becoming
+    /// it.
     ///
     /// # Errors
     /// No shell.
@@ -285,7 +288,7 @@ impl Prepared {
 }
 
 impl Held {
-    /// Lets it become what it is to be; it need not listen yet.
+    /// Lets the shell become the peer, which need not listen yet.
     ///
     /// # Errors
     /// The shell has ended.

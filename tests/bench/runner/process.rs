@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-/// Time on a processor since each started. From `schedstat`, in nanoseconds: the ticks of `stat` are too coarse for a
-/// second with 300 requests.
+/// Time on a processor since each started. From `schedstat`, in nanoseconds: the ticks of `stat`
+/// are too coarse for a second with 300 requests.
 pub fn cpu(pid: u32) -> Result<Duration> {
     let mut total = Duration::ZERO;
     for pid in tree(pid)? {

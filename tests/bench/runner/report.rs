@@ -213,7 +213,8 @@ fn cell(value: Option<f64>, goal: Option<f64>) -> String {
     goal.map_or(value.clone(), |goal| format!("{value} (≤ {goal})"))
 }
 
-/// What became of the goals; `shown`: the ratios to the best peer and to the floor, and the figure itself.
+/// Whether the goals are reached; `shown`: the ratios to the best peer and to the floor, and the
+/// figure itself.
 fn verdict(goals: &Goals, shown: [Option<f64>; 3]) -> &'static str {
     let goals = [goals.of_best, goals.of_floor, goals.itself];
     let mut asked = goals.into_iter().zip(shown).filter_map(|(goal, shown)| Some((goal?, shown))).peekable();

@@ -38,8 +38,8 @@ fn kept(peer: &Peer, testbed: &Testbed, duration: Duration) -> Result<f64> {
     Ok(figures["cpu_us"])
 }
 
-/// Milliseconds from the signal to the first answer from a host that is new. Asked for without TLS, as the questions
-/// take their time from the core that reloads.
+/// Milliseconds from the signal to the first answer from a host that is new. Asked for without TLS,
+/// as the questions take their time from the core that reloads.
 fn reload(peer: &Peer, testbed: &Testbed) -> Result<f64> {
     let args = words(&["learned", "--target", &format!("/{NEW}/up")]);
     let mut learned = Generator::prepare(testbed, &peer.addresses, Way::Plain, &args)?;

@@ -12,7 +12,8 @@ use serde_json::Value;
 /// Where the proxy under load runs, and where all else does.
 pub const PROXY_CORE: usize = 0;
 pub const LOAD_CORE: usize = 1;
-/// The proxies' own name, and the upstreams that they all allow: for webhooks, and for bodies with and without TLS.
+/// The proxies' own name, and the upstreams that they all allow: for webhooks, and for bodies with
+/// and without TLS.
 pub const NAME: &str = "proxy.example.com";
 pub const UPSTREAM: &str = "chatwoot.example.com";
 pub const BODIES: &str = "bodies.example.com";
@@ -20,7 +21,7 @@ pub const PLAIN: &str = "plain.example.com";
 /// One that they don't know yet; as [`PLAIN`].
 pub const NEW: &str = "new.example.com";
 
-const START: Duration = Duration::from_secs(10);
+const START_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What is ours, built for this.
 pub struct Programs {
@@ -42,7 +43,8 @@ pub struct Testbed {
     pub own_key: PathBuf,
     /// nginx, which answers webhooks.
     pub origin: SocketAddr,
-    /// The one for bodies: another address with the same port, as all upstreams have port 443 outside; and without TLS.
+    /// The one for bodies: another address with the same port, as all upstreams have port 443
+    /// outside; and without TLS.
     pub bodies: SocketAddr,
     pub plain: SocketAddr,
     pub origin_ca: PathBuf,
@@ -111,12 +113,13 @@ impl Testbed {
     }
 }
 
-/// An address of 127.0.0.1 that nobody used a moment ago.
+/// An address of 127.0.0.1 whose port was free a moment ago.
 pub fn loopback() -> Result<SocketAddr> {
     Ok(SocketAddr::from(([127, 0, 0, 1], free_port()?)))
 }
 
-/// `command`, on the proxies' core; with the roots that a machine has without our environment's help.
+/// `command`, on the proxies' core; with the roots that a machine has without our environment's
+/// help.
 pub fn on_its_core(command: &Command) -> Command {
     let mut command = wrapped("taskset", &["--cpu-list", &PROXY_CORE.to_string()], command);
     command.env_remove("SSL_CERT_FILE").env_remove("SSL_CERT_DIR");
@@ -156,7 +159,7 @@ impl Logged {
     /// # Errors
     /// It ends before, or takes too long; the error holds what it said.
     pub fn listening(mut self, addresses: &[SocketAddr]) -> Result<Self> {
-        let listening = wait_until(START, || {
+        let listening = wait_until(START_TIMEOUT, || {
             self.running.still_running()?;
             Ok(harness::listens(self.running.pid(), addresses))
         });
@@ -165,7 +168,7 @@ impl Logged {
             Ok(true) => Ok(self),
             Ok(false) => {
                 let said = self.last_words();
-                bail!("{program} does not listen on {addresses:?} after {START:?}; it said:\n{said}")
+                bail!("{program} does not listen on {addresses:?} after {START_TIMEOUT:?}; it said:\n{said}")
             }
             Err(e) => bail!("{e:#} It said:\n{}", self.last_words()),
         }
@@ -180,8 +183,8 @@ impl Logged {
     }
 }
 
-/// One POST as Meta sends it: the sample's own head, and a body of 1.5 KB, made of three samples' updates as Meta
-/// gathers them in one, signed anew.
+/// One POST as Meta sends it: the sample's own head, and a body of 1.5 KB, made of three samples'
+/// updates as Meta gathers them in one, signed anew.
 fn webhook() -> Result<Vec<u8>> {
     const UPDATES: [&str; 3] = ["post-wa-text", "post-wa-status-delivered", "post-wa-status-sent"];
     let samples = Sample::all()?;

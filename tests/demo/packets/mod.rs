@@ -1,7 +1,9 @@
-//! The main job with Meta's real addresses: every packet that Meta's side sends is counted on both ends, and compared.
+//! The main job with Meta's real addresses: every packet that Meta's side sends is counted on both
+//! ends, and compared.
 //!
-//! What the demo makes, it makes inside namespaces of its own (processes, mounts, networks), and the kernel takes all
-//! of it away when the first process in there ends: after success, failure, Ctrl-C or `kill -9` alike.
+//! What the demo makes, it makes inside namespaces of its own (processes, mounts, networks), and
+//! the kernel takes all of it away when the first process in there ends: after success, failure,
+//! Ctrl-C or `kill -9` alike.
 
 mod testbed;
 mod verdict;
@@ -30,10 +32,12 @@ pub fn main(args: &Args) -> Result<ExitCode> {
     if args.inside { inside(&args.hookgate) } else { in_namespaces(&args.hookgate) }
 }
 
-/// Runs ourselves as the first process of fresh namespaces, and waits until nothing in there is left.
+/// Runs ourselves as the first process of fresh namespaces, and waits until nothing in there is
+/// left.
 fn in_namespaces(binary: &Path) -> Result<ExitCode> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGCHLD]).context("listening for signals")?;
-    // The first process inside becomes ours when unshare is gone, and ends after all others in there have.
+    // The first process inside becomes ours when unshare is gone, and ends after all others in
+    // there have.
     set_child_subreaper(Some(getpid())).context("adopting what unshare leaves")?;
     let mut command = Command::new("setpriv");
     command

@@ -18,7 +18,8 @@ use serde_json::Value;
 /// The folder that holds the demo's temporary files, on a file system of its own.
 pub const TEMP: &str = "/run";
 
-/// Senders of Meta's, each with the announced prefix that it must be counted under: its longest match.
+/// Senders of Meta's, each with the announced prefix that it must be counted under: its longest
+/// match.
 pub const SENDERS: [(&str, &str); 10] = [
     ("31.13.115.5", "31.13.96.0/19"),
     ("66.220.149.33", "66.220.144.0/21"),
@@ -122,7 +123,8 @@ fn wire(meta: &NetNs, edge: &NetNs, inland: &NetNs) -> Result<()> {
     Ok(())
 }
 
-/// Every sample request once, each from the next sender on a connection of its own; then one from the stranger.
+/// Every sample request once, each from the next sender on a connection of its own; then one from
+/// the stranger.
 fn deliver_everything(meta: &NetNs, ca: &Path, nginx: &Nginx) -> Result<()> {
     let samples = Sample::all()?;
     let senders = SENDERS.iter().map(|(address, _)| *address).cycle();
@@ -154,7 +156,8 @@ fn deliver(meta: &NetNs, ca: &Path, sample: &Sample, sender: &str) -> Result<Str
     run(curl).with_context(|| format!("{} from {sender}", sample.name))
 }
 
-/// One SYN from an address that the answer never reaches; given up before the kernel would send another.
+/// One SYN from an address that the answer never reaches; given up before the kernel would send
+/// another.
 fn hang_up(meta: &NetNs, ca: &Path) -> Result<()> {
     const TIMED_OUT: i32 = 28;
     let mut curl = curl(meta, ca, SILENT.0);
@@ -186,8 +189,8 @@ fn as_nginx_logs_it(sample: &Sample, sender: &str) -> Result<String> {
     Ok(format!("{UPSTREAM} {sender} \"{} /{rest} HTTP/1.1\" {bytes} {signature}", sample.method))
 }
 
-/// The tap's counts, once nothing has come for half a second: the last acknowledgements are still on their way when
-/// curl has ended.
+/// The tap's counts, once nothing has come for half a second: the last acknowledgements are still
+/// on their way when curl has ended.
 fn quiet(tap: &Tap) -> Result<BTreeMap<IpAddr, Counts>> {
     let mut before = tap.counts()?;
     for _ in 0..20 {

@@ -10,16 +10,17 @@ use crate::pieces::{self, Pieces};
 use crate::plain;
 
 /// As much of a body is read.
-const MOST_BODY_BYTES: usize = 64 * 1024;
+const MAX_BODY_BYTES: usize = 64 * 1024;
 /// So much is always read at once, if it is there.
-const MOST_BYTES_AT_ONCE: usize = 64;
+const MAX_BYTES_AT_ONCE: usize = 64;
 /// A moment, and the longest that an authority can put us off.
 const NOW: i64 = 1_800_000_000;
 const DAY: i64 = 24 * 3600;
 /// The most that is said of a problem.
-const MOST_SAID_CHARACTERS: usize = 1000;
+const MAX_SAID_CHARACTERS: usize = 1000;
 
-/// However an answer is cut, it is read the same and as another reader would, and what is made of it has bounds.
+/// However an answer is cut, it is read the same and as another reader would, and what is made of
+/// it has bounds.
 pub fn check(bytes: &[u8]) {
     if let Some((said, _)) = explain(bytes) {
         bounded(&said);
@@ -34,7 +35,8 @@ pub fn check(bytes: &[u8]) {
     }
 }
 
-/// Whether the connection can be used again is left out: what follows an answer may not have come yet.
+/// Whether the connection can be used again is left out: what follows an answer may not have come
+/// yet.
 fn shown(answer: &Result<Response, RequestError>) -> String {
     match answer {
         Ok(answer) => format!("{} {}", answer.status, answer.body.escape_ascii()),
@@ -63,15 +65,15 @@ fn understood(bytes: &[u8], to_head: bool, answer: Response) {
     };
     let decoded = decode_response(framing, rest);
     let content = decoded.content();
-    assert_eq!(answer.body, content[..content.len().min(MOST_BODY_BYTES)]);
+    assert_eq!(answer.body, content[..content.len().min(MAX_BODY_BYTES)]);
     let End::Whole { rest, .. } = decoded.end else {
-        return assert!(content.len() > MOST_BODY_BYTES && !answer.persists, "an answer that is not whole");
+        return assert!(content.len() > MAX_BODY_BYTES && !answer.persists, "an answer that is not whole");
     };
     assert!(
         !answer.persists || framing != Framing::UntilClose,
         "a connection that is to close is used again"
     );
-    let is_all_read = bytes.len() <= MOST_BYTES_AT_ONCE;
+    let is_all_read = bytes.len() <= MAX_BYTES_AT_ONCE;
     assert!(!answer.persists || rest.is_empty() || !is_all_read, "a connection that says more is used again");
 
     let first = |name: &str| plain.values(name).first().map(|value| value.escape_ascii().to_string());
@@ -110,6 +112,6 @@ fn status(head: &[u8]) -> u16 {
 }
 
 fn bounded(said: &str) {
-    assert!(said.chars().count() <= MOST_SAID_CHARACTERS, "{} characters", said.chars().count());
+    assert!(said.chars().count() <= MAX_SAID_CHARACTERS, "{} characters", said.chars().count());
     assert!(!said.contains(char::is_control), "{said:?}");
 }

@@ -20,7 +20,8 @@ pub enum End {
     },
 }
 
-/// However a body is cut, it decodes to what another reader finds in it, and so does what is sent on in its place.
+/// However a body is cut, it decodes to what another reader finds in it, and so does what is sent
+/// on in its place.
 pub fn check(bytes: &[u8]) {
     let (content, end) = plain_decode(bytes);
     for pieces in pieces::ways(bytes) {

@@ -33,8 +33,8 @@ const ODD_VALUES: [&str; 17] = [
     "\"é\"",
 ];
 
-/// Every `section.key = value` of the shipped configuration, and odd ones. A search among whole words leads further
-/// than one among letters.
+/// Every `section.key = value` of the shipped configuration, and odd ones. A search among whole
+/// words leads further than one among letters.
 static SETTINGS: LazyLock<Vec<(String, String)>> = LazyLock::new(|| {
     let owned = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
     let (mut settings, mut section) = (Vec::from(ODD_SETTINGS.map(owned)), "");
@@ -67,7 +67,8 @@ pub fn spelled_seeds() -> impl Iterator<Item = Vec<u8>> {
     SETTINGS.iter().enumerate().filter_map(spelled)
 }
 
-/// The text itself, or after a zero: a byte for a key and one for its value, behind the least that is valid.
+/// The text itself, or after a zero: a byte for a key and one for its value, behind the least that
+/// is valid.
 fn text(bytes: &[u8]) -> String {
     let Some(spelled) = bytes.strip_prefix(&[0]) else { return String::from_utf8_lossy(bytes).into_owned() };
     let setting = |[key, value]: &[u8; 2]| {
@@ -78,7 +79,8 @@ fn text(bytes: &[u8]) -> String {
     format!("listen.plain = [\"0.0.0.0:1\"]{settings}")
 }
 
-/// A configuration is either valid and then holds together, or everything that is said about it has its place in it.
+/// A configuration is either valid and then holds together, or everything that is said about it has
+/// its place in it.
 pub fn check(bytes: &[u8]) {
     let text = text(bytes);
     match Config::parse(Path::new("/etc/hookgate/hookgate.toml"), &text) {

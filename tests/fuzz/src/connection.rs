@@ -1,4 +1,5 @@
-//! The whole proxy, in this process and over loopback, between a client and an upstream that say what the bytes say.
+//! The whole proxy, in this process and over loopback, between a client and an upstream that say
+//! what the bytes say.
 
 mod verdict;
 
@@ -19,7 +20,7 @@ pub const AND_THE_UPSTREAM: &[u8] = b"\n==== and the upstream:\n";
 /// The one allowed upstream.
 pub const UPSTREAM: &str = "chatwoot.example.com";
 /// Longer than any of the proxy's time-outs that can matter when both peers have said everything.
-const PATIENCE: Duration = Duration::from_secs(10);
+const MAX_WAIT: Duration = Duration::from_secs(10);
 
 /// What each side got to see.
 struct Seen {
@@ -79,13 +80,15 @@ impl World {
         Self { proxy, upstream }
     }
 
-    /// The client says `request` and no more; the upstream says `response` once it has seen a head, and no more.
+    /// The client says `request` and no more; the upstream says `response` once it has seen a head,
+    /// and no more.
     fn exchange(&self, request: &[u8], response: &[u8]) -> Seen {
         scope(|scope| {
-            let client = scope.spawn(|| converse(self.proxy, request));
+            let client = scope.spawn(|| send_and_receive(self.proxy, request));
             let mut serving = Vec::new();
             loop {
-                // Asked first: whatever the proxy has connected to before the end is there to be accepted.
+                // Asked first: whatever the proxy has connected to before the end is there to be
+                // accepted.
                 let done = client.is_finished();
                 match self.upstream.accept() {
                     Ok((stream, _)) => {
@@ -99,7 +102,8 @@ impl World {
             }
             let (answers, closed) = client.join().expect("the client has said what is wrong");
             let end = |(stream, thread): (TcpStream, ScopedJoinHandle<'_, Vec<u8>>)| {
-                let _ = stream.shutdown(Shutdown::Both); // else a pooled connection would keep us; it may be closed
+                // A pooled connection would keep us here. It may be closed already.
+                let _ = stream.shutdown(Shutdown::Both);
                 thread.join().expect("the upstream has said what is wrong")
             };
             Seen { answers, closed, requests: serving.into_iter().map(end).collect() }
@@ -108,28 +112,29 @@ impl World {
 }
 
 /// The client: what came back, and whether it ended in a close.
-fn converse(proxy: SocketAddr, request: &[u8]) -> (Vec<u8>, bool) {
+fn send_and_receive(proxy: SocketAddr, request: &[u8]) -> (Vec<u8>, bool) {
     let mut stream = TcpStream::connect(proxy).expect("the proxy listens");
-    stream.set_read_timeout(Some(PATIENCE)).expect("a time-out can be set");
-    // The kernel tells of a reset once: to whoever writes, or else to whoever reads.
+    stream.set_read_timeout(Some(MAX_WAIT)).expect("a time-out can be set");
+    // The kernel reports a reset once: to a write, or else to a read.
     let said = say(&mut stream, request, request.len());
     let _ = stream.shutdown(Shutdown::Write); // the proxy may be gone
     let mut answers = Vec::new();
     let outcome = stream.read_to_end(&mut answers);
     let hangs = outcome.as_ref().is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
-    assert!(!hangs, "no end after {PATIENCE:?}; so far: {}", answers.escape_ascii());
+    assert!(!hangs, "no end after {MAX_WAIT:?}; so far: {}", answers.escape_ascii());
     (answers, said.and(outcome).is_ok())
 }
 
-/// The upstream on one connection: what came. It answers each head, or closes after the first where a response cannot
-/// be followed by another.
+/// The upstream on one connection: what came. It answers each head, or closes after the first where
+/// a response cannot be followed by another.
 fn serve(mut stream: TcpStream, response: &[u8]) -> Vec<u8> {
     let keeps = verdict::may_be_followed(response);
     let (mut received, mut piece, mut answered) = (Vec::new(), [0; 4096], 0);
     loop {
         let heads = received.windows(4).filter(|window| window == b"\r\n\r\n").count();
         if heads > answered {
-            let _ = say(&mut stream, response, verdict::end(response)); // the proxy may want no more
+            // The proxy may want no more.
+            let _ = say(&mut stream, response, verdict::end(response));
             answered += 1;
             if !keeps {
                 let _ = stream.shutdown(Shutdown::Write); // the proxy may be gone
@@ -142,8 +147,8 @@ fn serve(mut stream: TcpStream, response: &[u8]) -> Vec<u8> {
     }
 }
 
-/// In three pieces. What follows `end` comes together with what is before it: nobody can tell a response that nobody
-/// asked for from one to a request that has just been sent.
+/// In three pieces. What follows `end` comes together with what is before it: an
+/// unsolicited response looks like one to a request that has just been sent.
 ///
 /// Errors: the proxy has closed before, as is its right.
 fn say(stream: &mut TcpStream, bytes: &[u8], end: usize) -> io::Result<()> {

@@ -5,9 +5,9 @@ use rustls::{AlertDescription, ContentType};
 const TYPES: [u8; 6] = [21, 22, 21, 22, 20, 24];
 const ALERT: u8 = 21;
 const HANDSHAKE: u8 = 22;
-const MOST_MESSAGE_BYTES: usize = 65536;
-const MOST_WARNINGS: usize = 4;
-const MOST_KEY_UPDATES: usize = 32;
+const MAX_MESSAGE_BYTES: usize = 65536;
+const MAX_WARNINGS: usize = 4;
+const MAX_KEY_UPDATES: usize = 32;
 
 const UNEXPECTED_MESSAGE: u8 = 10;
 const ILLEGAL_PARAMETER: u8 = 47;
@@ -18,15 +18,16 @@ type Record<'b> = (u8, &'b [u8]);
 /// What is asked of the session, and the alert that ends it.
 type Outcome = (Vec<Demand>, Option<u8>);
 
-/// Whatever comes beside application data, it asks of the session what another reader of RFC 8446 and 5246 finds, and ends
-/// it with the same alert.
+/// Whatever comes beside application data, it asks of the session what another reader of RFC 8446
+/// and 5246 finds, and ends it with the same alert.
 pub fn check(bytes: &[u8]) {
     let Some((flags, records)) = bytes.split_first() else { return };
     let role = Role { is_client: flags & 1 != 0, is_tls13: flags & 2 != 0 };
     let records = self::records(records);
     let outcome = driven(role, &records);
     assert_eq!(outcome, plain(role, &records));
-    // The kernel gives a record in parts where the buffer is small. Only other keys tell records apart.
+    // The kernel gives a record in parts where the buffer is small. Only other keys tell records
+    // apart.
     if !records.iter().any(|(_, bytes)| bytes.contains(&24)) {
         let parts = records.iter().flat_map(|(kind, bytes)| bytes.chunks(1).map(move |part| (*kind, part)));
         let whole = records.iter().copied().filter(|(_, bytes)| !bytes.is_empty()).collect::<Vec<_>>();
@@ -77,7 +78,7 @@ fn plain(role: Role, records: &[Record<'_>]) -> Outcome {
         before = Some(*kind);
         pending.extend_from_slice(bytes);
         while let Some(length) = next_length(*kind, &pending) {
-            if *kind == HANDSHAKE && length > 4 + MOST_MESSAGE_BYTES {
+            if *kind == HANDSHAKE && length > 4 + MAX_MESSAGE_BYTES {
                 return (demands, Some(DECODE_ERROR));
             }
             if pending.len() < length {
@@ -92,7 +93,7 @@ fn plain(role: Role, records: &[Record<'_>]) -> Outcome {
                 Ok(demand) => {
                     warnings += usize::from(matches!(demand, Demand::Nothing | Demand::Renegotiation));
                     key_updates += usize::from(matches!(demand, Demand::KeyUpdate { .. }));
-                    if warnings > MOST_WARNINGS || key_updates > MOST_KEY_UPDATES {
+                    if warnings > MAX_WARNINGS || key_updates > MAX_KEY_UPDATES {
                         return (demands, Some(UNEXPECTED_MESSAGE));
                     }
                     demands.push(demand);

@@ -17,7 +17,8 @@ const ADDED: Added<'static> = Added {
     request_id: "0123",
 };
 
-/// However a request head is cut, it is judged the same, as another reader would, and what goes on means the same.
+/// However a request head is cut, it is judged the same, as another reader would, and what goes on
+/// means the same.
 pub fn check(bytes: &[u8]) {
     let [loose, tight] = [LOOSE, TIGHT].map(|limits| {
         let mut outcomes = pieces::ways(bytes).into_iter().map(|pieces| read(&pieces, &limits));

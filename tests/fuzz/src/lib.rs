@@ -1,5 +1,5 @@
-//! What must hold for any bytes: one property a target, told by a panic. libFuzzer looks for bytes that break one
-//! (`cargo xtask fuzz`); `cargo test` tries those that have been worth keeping.
+//! What must hold for any bytes: one property a target, told by a panic. libFuzzer looks for bytes
+//! that break one (`cargo xtask fuzz`); `cargo test` tries those that have been worth keeping.
 #![forbid(unsafe_code)]
 
 mod authority;

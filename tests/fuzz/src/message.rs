@@ -1,7 +1,7 @@
 use hookgate::server::read_and_write;
 
-/// What one process understands of a line, the other would understand as well: written again it is one line that says
-/// the same.
+/// What one process understands of a line, the other would understand as well: written again it is
+/// one line that says the same.
 pub fn check(bytes: &[u8]) {
     for (said, line) in read_and_write(bytes) {
         assert_eq!(line.iter().position(|b| *b == b'\n'), Some(line.len() - 1), "{}", line.escape_ascii());

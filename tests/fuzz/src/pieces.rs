@@ -5,12 +5,12 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, ReadBuf};
 
 /// Bytes longer than this are not tried one by one.
-const MOST_SINGLE: usize = 2048;
+const MAX_SINGLE: usize = 2048;
 
-/// Ways in which `bytes` may arrive: at once, byte by byte, and in pieces whose lengths the bytes themselves say, so
-/// that a finding can be repeated.
+/// Ways in which `bytes` may arrive: at once, byte by byte, and in pieces whose lengths the bytes
+/// themselves say, so that a finding can be repeated.
 pub fn ways(bytes: &[u8]) -> Vec<Vec<&[u8]>> {
-    let single = bytes.chunks(if bytes.len() > MOST_SINGLE { 7 } else { 1 });
+    let single = bytes.chunks(if bytes.len() > MAX_SINGLE { 7 } else { 1 });
     let (mut drawn, mut rest, mut state) = (Vec::new(), bytes, bytes.len());
     while !rest.is_empty() {
         state = state.wrapping_mul(31).wrapping_add(usize::from(rest[0]));

@@ -25,7 +25,8 @@ pub fn head(bytes: &[u8]) -> Head {
     try_head(bytes).unwrap_or_else(|why| panic!("{why}: {}", bytes.escape_ascii()))
 }
 
-/// The same of a response, whose lines may have white space before their colons: as it must be passed on.
+/// The same of a response, whose lines may have white space before their colons: as it must be
+/// passed on.
 pub fn response_head(bytes: &[u8]) -> Head {
     let mut without = Vec::new();
     for (number, line) in bytes.split_inclusive(|b| *b == b'\n').enumerate() {
@@ -51,7 +52,8 @@ pub fn try_head(bytes: &[u8]) -> Result<Head, &'static str> {
     Ok(Head { start, lines: lines.map(line).collect::<Result<_, _>>()? })
 }
 
-/// RFC 9112 §5: `name: value`, nothing before the colon but a token, nothing invisible in the value but tabs.
+/// RFC 9112 §5: `name: value`, nothing before the colon but a token, nothing invisible in the value
+/// but tabs.
 fn line(raw: &[u8]) -> Result<Line, &'static str> {
     let colon = raw.iter().position(|b| *b == b':').ok_or("a line without a colon")?;
     let (name, value) = (&raw[..colon], &raw[colon + 1..]);

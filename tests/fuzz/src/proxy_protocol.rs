@@ -6,7 +6,8 @@ use std::task::{Context, Poll, Waker};
 use hookgate::datapath::proxy_protocol::{Header, read};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-/// However a PROXY header is cut, it is read the same, as another reader would, and not a byte too far.
+/// However a PROXY header is cut, it is read the same, as another reader would, and not a byte too
+/// far.
 pub fn check(bytes: &[u8]) {
     let whole = read_now(&mut &*bytes);
     for cut in 0..bytes.len().min(128) {

@@ -47,8 +47,8 @@ fn plain(text: &str) -> String {
     parameters.collect::<Vec<_>>().join("&")
 }
 
-/// Where the value of the first verify token begins: behind an `=` that has, since the last separator, the letters
-/// `verifytoken` before it.
+/// Where the value of the first verify token begins: behind an `=` that has, since the last
+/// separator, the letters `verifytoken` before it.
 fn end_of_name(parameter: &str) -> Option<usize> {
     let decoded = decoded(parameter);
     let mut begin = 0;

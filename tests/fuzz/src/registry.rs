@@ -3,13 +3,14 @@ use std::net::IpAddr;
 
 use hookgate::prefixes::{Network, Registered};
 
-/// Somebody else's object, which names Meta's network as its origin.
+/// A stranger's object, which names Meta's network as its origin.
 const OF_A_STRANGER: &str =
     "\n\nroute: 198.41.128.0/17\norigin: AS32934\nmnt-by: MAINT-STRANGER\nsource: RADB\n\n\n";
 /// The most that is said of an answer that is refused.
-const MOST_SAID_BYTES: usize = 4096;
+const MAX_SAID_BYTES: usize = 4096;
 
-/// Registered for Meta is what another reader of RPSL finds, and nothing a stranger adds changes that.
+/// Registered for Meta is what another reader of RPSL finds, and nothing a stranger adds changes
+/// that.
 pub fn check(bytes: &[u8]) {
     let read = Registered::read(bytes);
     assert_eq!(read.as_ref().ok().map(|answer| &answer.networks), plain(bytes).as_ref());
@@ -24,7 +25,7 @@ pub fn check(bytes: &[u8]) {
         }
         Err(bad) => {
             let said = bad.to_string();
-            assert!(!said.is_empty() && said.len() <= MOST_SAID_BYTES, "{} bytes: {said}", said.len());
+            assert!(!said.is_empty() && said.len() <= MAX_SAID_BYTES, "{} bytes: {said}", said.len());
             assert!(!said.contains(char::is_control), "{said:?}");
         }
     }
@@ -52,7 +53,8 @@ fn plain(bytes: &[u8]) -> Option<BTreeSet<Network>> {
     networks.collect::<Option<BTreeSet<_>>>().filter(|networks| !networks.is_empty())
 }
 
-/// RFC 2622 §2: attributes by paragraphs; a line that begins with white space or `+` goes on with the one before.
+/// RFC 2622 §2: attributes by paragraphs; a line that begins with white space or `+` goes on with
+/// the one before.
 fn objects(lines: &[&str]) -> Option<Vec<Vec<Attribute>>> {
     let mut objects: Vec<Vec<Vec<&str>>> = vec![Vec::new()];
     for line in lines {

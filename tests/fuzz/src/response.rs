@@ -8,7 +8,8 @@ use crate::{pieces, plain};
 
 const LIMITS: [usize; 2] = [65536, 200];
 
-/// However a response head is cut, it is judged the same, as another reader would, and what goes on means the same.
+/// However a response head is cut, it is judged the same, as another reader would, and what goes on
+/// means the same.
 pub fn check(bytes: &[u8]) {
     for most in LIMITS {
         let mut ways = pieces::ways(bytes).into_iter().map(|pieces| find(&pieces, most));

@@ -45,14 +45,14 @@ fn read(path: &Path) -> String {
 
 /// What `key` is in every case of `file`; the longest are for tests alone.
 fn cases(file: &str, key: &str) -> Vec<Vec<u8>> {
-    const LONGEST: usize = 2048;
+    const MAX_SEED_BYTES: usize = 2048;
     let text = read(&data(file));
     let table = DeTable::parse(&text).unwrap_or_else(|e| panic!("{file}: {e}"));
     let cases = table.get_ref().get("case").and_then(|cases| cases.get_ref().as_array());
     let cases = cases.unwrap_or_else(|| panic!("{file} has no [[case]]"));
     let value =
         |case: &toml::Spanned<DeValue<'_>>| Some(unescape(case.get_ref().get(key)?.get_ref().as_str()?));
-    cases.iter().filter_map(value).filter(|bytes| bytes.len() <= LONGEST).collect()
+    cases.iter().filter_map(value).filter(|bytes| bytes.len() <= MAX_SEED_BYTES).collect()
 }
 
 /// The heads of real webhooks.

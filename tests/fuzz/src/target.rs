@@ -44,7 +44,7 @@ pub fn check(bytes: &[u8]) {
     check_split(bytes);
 }
 
-/// A host, perhaps a port; nobody's name, no path.
+/// A host, perhaps a port; no user, no path.
 fn check_authority(authority: &[u8]) {
     let text = std::str::from_utf8(authority).expect("ASCII");
     let (host, port) = match text.rsplit_once(':') {

@@ -3,7 +3,8 @@ use std::path::Path;
 
 use crate::{TARGETS, seeds};
 
-/// What the tests' data says, and what libFuzzer has found worth keeping: what was a finding once stays none.
+/// What the tests' data says, and what libFuzzer has found worth keeping: what was a finding once
+/// stays none.
 #[test]
 fn what_was_kept_breaks_nothing() {
     let mut broken = Vec::new();

@@ -9,7 +9,7 @@ use anyhow::{Result, anyhow, ensure};
 use harness::{NetNs, Origin, free_port, is_there, wait_until};
 
 use crate::renewing::{OK, Wished, send};
-use crate::{NAME, PATIENCE, believing, can_run};
+use crate::{MAX_WAIT, NAME, believing, can_run};
 
 const CLIENTS: usize = 4;
 const RENEWALS: usize = 5;
@@ -102,7 +102,7 @@ fn reloads_upgrades_and_renewals_fail_no_request() -> Result<()> {
             }
             let enough = reloads + RELOADS - UPGRADES;
             while reloads < enough || scene.edge.shown(&root, NAME)? == shown {
-                ensure!(begun.elapsed() < PATIENCE, "no renewal\n{}", scene.proxy.stderr());
+                ensure!(begun.elapsed() < MAX_WAIT, "no renewal\n{}", scene.proxy.stderr());
                 reload(&scene, &plain, &mut reloads)?;
                 sleep(Duration::from_millis(50));
             }
@@ -124,6 +124,6 @@ fn reloads_upgrades_and_renewals_fail_no_request() -> Result<()> {
     ensure!(last.descriptors <= first.descriptors + 8, "descriptors grow: {held:?}");
     ensure!(last.memory <= first.memory + 4096, "memory grows: {held:?}");
     let former: Vec<u32> = scene.proxy.successors().into_iter().rev().skip(1).collect();
-    ensure!(wait_until(PATIENCE, || Ok(!former.iter().any(|pid| is_there(*pid))))?, "some have stayed");
+    ensure!(wait_until(MAX_WAIT, || Ok(!former.iter().any(|pid| is_there(*pid))))?, "some have stayed");
     Ok(())
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use harness::{Moments, Need, NetNs, Pebble, Proxy, binary, require, wait_until};
 
-use crate::{DAY, Edge, NAME, PATIENCE, Scene, can_run, domains};
+use crate::{DAY, Edge, MAX_WAIT, NAME, Scene, can_run, domains};
 
 const FILES: [&str; 4] = ["account.json", "attempts.json", "certificate.pem", "lock"];
 
@@ -23,7 +23,7 @@ fn an_authority_that_is_down_is_asked_again_but_not_soon() -> Result<()> {
     let mut pebble = Pebble::stopped(edge.pebble(DAY)?)?;
     let config = edge.config(&pebble.directory(), &pebble.ca(), &domains(&[NAME]), "");
     let mut proxy = Proxy::start(&config)?;
-    proxy.wait_for_stderr("(failure 1)", PATIENCE)?;
+    proxy.wait_for_stderr("(failure 1)", MAX_WAIT)?;
     let unready = edge.unready()?.unwrap_or_default();
     assert!(unready.starts_with("no certificate for proxy.example.com yet: "), "{unready}");
     assert!(unready.contains("cannot reach 127.0.0.1: Connection refused"), "{unready}");
@@ -36,7 +36,7 @@ fn an_authority_that_is_down_is_asked_again_but_not_soon() -> Result<()> {
     sleep(Duration::from_secs(5));
     assert!(!proxy.stderr().contains("asking"), "{}", proxy.stderr());
     pebble.resume()?;
-    let ready = wait_until(2 * PATIENCE, || Ok(edge.unready()?.is_none()))?;
+    let ready = wait_until(2 * MAX_WAIT, || Ok(edge.unready()?.is_none()))?;
     assert!(ready, "{}", proxy.stderr());
     assert_eq!(proxy.stderr().matches("asking").count(), 1, "{}", proxy.stderr());
     Ok(())
@@ -54,8 +54,9 @@ fn one_process_takes_what_another_got() -> Result<()> {
         [&edge, &other].map(|edge| edge.config(&pebble.directory(), &pebble.ca(), &domains(&[NAME]), ""));
     let there = there.replace(&other.state().display().to_string(), &edge.state().display().to_string());
     let mut first = Proxy::start(&here)?;
-    first.wait_for_stderr("asking", PATIENCE)?;
-    // It sees that somebody has just asked, waits, and finds what there is by then.
+    first.wait_for_stderr("asking", MAX_WAIT)?;
+    // It sees that another process has just asked, waits, and finds the certificate that is there
+    // by then.
     let second = Proxy::start(&there)?;
     edge.wait_until_ready(&first)?;
     other.wait_until_ready(&second)?;
@@ -72,12 +73,12 @@ fn an_authority_that_sees_another_machine_says_which_name_and_what_to_do() -> Re
         return Ok(());
     }
     let edge = Edge::new()?;
-    // It looks where nobody is.
+    // The authority connects to an address without a machine.
     let elsewhere = Edge::new()?;
     let pebble = Pebble::start(elsewhere.pebble(DAY)?)?;
     let config = edge.config(&pebble.directory(), &pebble.ca(), &domains(&[NAME]), "");
     let mut proxy = Proxy::start(&config)?;
-    proxy.wait_for_stderr("(failure 1)", PATIENCE)?;
+    proxy.wait_for_stderr("(failure 1)", MAX_WAIT)?;
     let said = proxy.stderr();
     assert!(said.contains("the authority could not convince itself of proxy.example.com: "), "{said}");
     assert!(said.contains("does the name lead to this machine, and port 80 to [listen] http?"), "{said}");
@@ -93,7 +94,8 @@ fn an_authority_that_has_forgotten_the_account_gets_another() -> Result<()> {
     scene.edge.wait_until_ready(&scene.proxy)?;
     scene.pebble.stop();
     scene.pebble.resume()?;
-    // Another name has to be got for the certificate; then one more, with another address to write to.
+    // Another name has to be got for the certificate; then one more, with another address to write
+    // to.
     let root = scene.pebble.root()?;
     for (from, to, name) in [
         ("domains = [", "domains = [\"b.example\", ", "b.example"),
@@ -103,7 +105,7 @@ fn an_authority_that_has_forgotten_the_account_gets_another() -> Result<()> {
         ensure!(config.contains(from), "{config}");
         fs::write(scene.proxy.config(), config.replace(from, to))?;
         assert!(scene.reload()?.contains("[acme] changed"));
-        let got = wait_until(PATIENCE, || Ok(scene.edge.shown(&root, name).is_ok()))?;
+        let got = wait_until(MAX_WAIT, || Ok(scene.edge.shown(&root, name).is_ok()))?;
         assert!(got, "{}", scene.proxy.stderr());
         scene.edge.shown(&root, NAME)?;
     }
@@ -164,7 +166,7 @@ fn a_full_disk_takes_no_certificate_away() -> Result<()> {
     let small = on_a_small_disk(&edge, "8k")?;
     let config = edge.config(&pebble.directory(), &pebble.ca(), &domains(&[NAME]), "");
     let mut proxy = Proxy::start_binary(&NetNs::here(), &small, &config)?;
-    proxy.wait_for_stderr("cannot be kept", PATIENCE)?;
+    proxy.wait_for_stderr("cannot be kept", MAX_WAIT)?;
     edge.wait_until_ready(&proxy)?;
     edge.shown(&pebble.root()?, NAME)?;
     let said = proxy.stderr();
@@ -173,7 +175,7 @@ fn a_full_disk_takes_no_certificate_away() -> Result<()> {
     let state = seen_by(&proxy, &edge.state())?;
     let folder = state.read_dir()?.next().context("no state")??.path();
     fs::remove_file(folder.join("account.json"))?;
-    let kept = wait_until(PATIENCE, || Ok(folder.join("certificate.pem").exists()))?;
+    let kept = wait_until(MAX_WAIT, || Ok(folder.join("certificate.pem").exists()))?;
     assert!(kept, "{}", proxy.stderr());
     assert_eq!(proxy.stderr().matches("asking").count(), 1, "{}", proxy.stderr());
     Ok(())
@@ -195,7 +197,7 @@ fn where_nothing_can_be_kept_nothing_is_asked_for() -> Result<()> {
     )?;
     let config = edge.config(&pebble.directory(), &pebble.ca(), &domains(&[NAME]), "");
     let mut proxy = Proxy::start_binary(&NetNs::here(), &small, &config)?;
-    proxy.wait_for_stderr("(failure 1)", PATIENCE)?;
+    proxy.wait_for_stderr("(failure 1)", MAX_WAIT)?;
     assert!(
         proxy.stderr().contains("No space left on device (os error 28); make room there"),
         "{}",
@@ -230,7 +232,8 @@ fn killed(times: usize) -> Result<()> {
         let config = fs::read_to_string(scene.proxy.config())?;
         for folder in scene.edge.state().read_dir()? {
             let folder = folder?.path();
-            // Otherwise the next start would not ask before a minute has passed; and would have nothing to ask for.
+            // Otherwise the next start would not ask before a minute has passed; and would have
+            // nothing to ask for.
             let _ = fs::remove_file(folder.join("attempts.json"));
             if let Ok(pem) = fs::read_to_string(folder.join("certificate.pem")) {
                 assert!(

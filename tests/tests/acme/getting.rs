@@ -26,7 +26,8 @@ fn first_certificate(challenge: &str) -> Result<()> {
     }
     let scene = Scene::start(90 * DAY, &(domains(&SEVERAL) + challenge), "")?;
     let root = scene.pebble.root()?;
-    // Until then it serves, with a certificate that nobody believes, and says that it is not ready.
+    // Until then it serves with a certificate that no client accepts, and reports that it is not
+    // ready.
     if let Some(unready) = scene.edge.unready()? {
         assert!(
             unready.starts_with("no certificate for proxy.example.com, b.example, c.example yet: "),
@@ -53,7 +54,7 @@ fn first_certificate(challenge: &str) -> Result<()> {
     }
     is_for_its_owner_alone(&scene.edge.state())?;
 
-    // It outlives a crash, and nobody is asked for another one.
+    // The certificate outlives a crash, and no other one is ordered.
     let scene = scene.restart()?;
     assert_eq!(scene.edge.unready()?, None);
     assert_eq!(scene.edge.shown(&root, NAME)?, shown);
@@ -95,7 +96,7 @@ fn certbots_answers_are_served_from_its_webroot() -> Result<()> {
     assert_eq!((answer.status(), &answer.body[..]), (200, &b"a-token.of-certbot"[..]));
     assert_eq!(ask("/.well-known/acme-challenge/another")?.status(), 404);
     assert_eq!(ask("/.well-known/acme-challenge/../../../etc/passwd")?.status(), 404);
-    // Whoever may write there must not get to what hookgate may read.
+    // A program that may write there must not reach what hookgate may read.
     std::os::unix::fs::symlink("/etc/shadow", folder.join("a-link"))?;
     assert_eq!(ask("/.well-known/acme-challenge/a-link")?.status(), 404);
     assert_eq!(ask("/elsewhere")?.status(), 301);

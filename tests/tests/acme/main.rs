@@ -1,5 +1,5 @@
-//! Certificates that are got and renewed without anybody doing anything, from a real authority: Pebble, strict, with its
-//! random refusals.
+//! Certificates that are got and renewed without anybody doing anything, from a real authority:
+//! Pebble, strict, with its random refusals.
 
 mod endurance;
 mod failures;
@@ -23,7 +23,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 
 /// As long as an order may take: Pebble sleeps before it looks at answers, and refuses nonces.
-const PATIENCE: Duration = Duration::from_secs(60);
+const MAX_WAIT: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(86_400);
 const NAME: &str = "proxy.example.com";
 
@@ -61,8 +61,8 @@ impl Edge {
         self.dir.path().join("state")
     }
 
-    /// A configuration whose certificate comes from the authority at `directory`, which is itself certified by `ca`;
-    /// `acme` are more lines of its section, `more` what comes after it.
+    /// A configuration whose certificate comes from the authority at `directory`, which is itself
+    /// certified by `ca`; `acme` are more lines of its section, `more` what comes after it.
     fn config(&self, directory: &str, ca: &Path, acme: &str, more: &str) -> String {
         let Self { https, http, admin, dir } = self;
         let (socket, state) = (dir.path().join("admin.sock"), self.state());
@@ -80,7 +80,7 @@ impl Edge {
     }
 
     fn wait_until_ready(&self, proxy: &Proxy) -> Result<()> {
-        let ready = wait_until(PATIENCE, || Ok(self.unready()?.is_none()))?;
+        let ready = wait_until(MAX_WAIT, || Ok(self.unready()?.is_none()))?;
         ensure!(ready, "not ready: {:?}\n{}", self.unready()?, proxy.stderr());
         Ok(())
     }
@@ -145,8 +145,8 @@ fn domains(names: &[&str]) -> String {
     format!("domains = {names:?}\n")
 }
 
-/// A client's TLS that believes `root` alone, anew for each connection: a resumed session would show the certificate from
-/// before.
+/// A client's TLS that believes `root` alone, anew for each connection: a resumed session would
+/// show the certificate from before.
 fn believing(root: &str) -> Result<Arc<ClientConfig>> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(root.as_bytes()) {

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::{Edge, NAME, domains};
 
-const SOON: Duration = Duration::from_secs(10);
+const MAX_WAIT: Duration = Duration::from_secs(10);
 const HOUR: i64 = 3600;
 
 /// A stub of an authority.
@@ -108,7 +108,7 @@ fn text(status: u16, fields: &str, body: &str) -> String {
 fn refused(edge: &Edge, authority: &Authority) -> Result<(Proxy, String)> {
     let config = edge.config(&authority.directory(), &authority.ca, &domains(&[NAME]), "");
     let mut proxy = Proxy::start(&config)?;
-    proxy.wait_for_stderr("(failure 1)", SOON)?;
+    proxy.wait_for_stderr("(failure 1)", MAX_WAIT)?;
     let log = proxy.stderr();
     let line = log.lines().find(|line| line.contains("(failure 1)")).context("no line")?.to_owned();
     Ok((proxy, line))
@@ -117,7 +117,7 @@ fn refused(edge: &Edge, authority: &Authority) -> Result<(Proxy, String)> {
 /// What `/ready` says, and the seconds until the authority is asked again.
 fn asked_again_in(edge: &Edge) -> Result<(String, i64)> {
     let mut unready = String::new();
-    let known = wait_until(SOON, || {
+    let known = wait_until(MAX_WAIT, || {
         unready = edge.unready()?.unwrap_or_default();
         Ok(unready.contains("is asked again at "))
     })?;
@@ -149,7 +149,8 @@ fn a_contact_that_is_refused_is_blamed_and_its_correction_is_tried_at_once() -> 
     let config = fs::read_to_string(proxy.config())?;
     fs::write(proxy.config(), config.replace("you@example.com", "me@hookgate.dev"))?;
     ensure!(proxy.command(&NetNs::here(), &["reload"])?.contains("[acme] changed"));
-    proxy.wait_for_stderr("no certificate for such a name: no such name: correct [acme] domains", SOON)?;
+    proxy
+        .wait_for_stderr("no certificate for such a name: no such name: correct [acme] domains", MAX_WAIT)?;
     assert_eq!(authority.asked(), (2, 1), "once each time");
     Ok(())
 }

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use harness::{Client, Origin, Pebble, Proxy, RenewalInfo, wait_until};
 use rustls::client::ClientConfig;
 
-use crate::{DAY, Edge, NAME, PATIENCE, Scene, believing, can_run, domains};
+use crate::{DAY, Edge, MAX_WAIT, NAME, Scene, believing, can_run, domains};
 
 const ISSUED: &str = "hookgate_acme_orders_total{reason=\"issued\"}";
 pub(super) const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -23,7 +23,7 @@ fn at_two_thirds_of_its_life_a_certificate_is_renewed() -> Result<()> {
     scene.edge.wait_until_ready(&scene.proxy)?;
     let (begun, root) = (Instant::now(), scene.pebble.root()?);
     let first = scene.edge.shown(&root, NAME)?;
-    let renewed = wait_until(PATIENCE, || Ok(scene.edge.metrics()?.value(ISSUED) == 2.0))?;
+    let renewed = wait_until(MAX_WAIT, || Ok(scene.edge.metrics()?.value(ISSUED) == 2.0))?;
     assert!(renewed, "{}", scene.proxy.stderr());
     // Up to a second is lost to whole seconds, and the order took its time.
     assert!(begun.elapsed() >= Duration::from_secs(22), "{:?}", begun.elapsed());
@@ -62,14 +62,14 @@ fn a_certificate_is_renewed_when_its_authority_says_so() -> Result<()> {
     }
     let mut scene = Wished::start(90 * DAY, "2099-01-01T00:00:00Z", "2099-01-02T00:00:00Z", "")?;
     let asked = || Ok(!scene.info.asked().is_empty());
-    assert!(wait_until(PATIENCE, asked)?, "{}", scene.proxy.stderr());
+    assert!(wait_until(MAX_WAIT, asked)?, "{}", scene.proxy.stderr());
     // What it says is far away: no later than an eighth of its life before the end.
     let [expiry, next] = ["hookgate_certificate_expiry_seconds", "hookgate_acme_next_order_seconds"];
     let due = || {
         let metrics = scene.edge.metrics()?;
         Ok(((metrics.value(expiry) - metrics.value(next)) / 86400.0 * 100.0).round() / 100.0 == 11.25)
     };
-    assert!(wait_until(PATIENCE, due)?, "{:?}", scene.edge.metrics()?);
+    assert!(wait_until(MAX_WAIT, due)?, "{:?}", scene.edge.metrics()?);
     assert_eq!(scene.issued()?, 1.0);
     let named = &scene.info.asked()[0];
     assert!(
@@ -86,7 +86,7 @@ fn a_certificate_is_renewed_when_its_authority_says_so() -> Result<()> {
     // As if the hour had passed.
     std::fs::remove_file(kept.join("attempts.json"))?;
     let proxy = Proxy::start(&config)?;
-    let renewed = wait_until(PATIENCE, || Ok(edge.metrics()?.value(ISSUED) == 1.0))?;
+    let renewed = wait_until(MAX_WAIT, || Ok(edge.metrics()?.value(ISSUED) == 1.0))?;
     assert!(renewed, "{}", proxy.stderr());
     assert_eq!(info.replaced(), info.asked()[..1]);
     assert!(proxy.stderr().contains("to be renewed on"), "{}", proxy.stderr());
@@ -97,7 +97,8 @@ fn a_certificate_is_renewed_when_its_authority_says_so() -> Result<()> {
     Ok(())
 }
 
-/// A client that goes on until it is told to stop: ten requests a connection, fifty a second. How long each took.
+/// A client that goes on until it is told to stop: ten requests a connection, fifty a second. How
+/// long each took.
 pub(super) fn send(edge: &Edge, config: &Arc<ClientConfig>, stop: &AtomicBool) -> Result<Vec<Duration>> {
     let mut took = Vec::new();
     while !stop.load(Ordering::Relaxed) {
@@ -133,7 +134,7 @@ fn no_request_fails_while_certificates_are_renewed() -> Result<()> {
     let renewals = 4.0;
     let (renewed, mut took) = thread::scope(|scope| {
         let clients = [(); 4].map(|()| scope.spawn(|| send(&scene.edge, &config, &stop)));
-        let renewed = wait_until(3 * PATIENCE, || Ok(scene.issued()? > renewals));
+        let renewed = wait_until(3 * MAX_WAIT, || Ok(scene.issued()? > renewals));
         stop.store(true, Ordering::Relaxed);
         let mut took = Vec::new();
         for client in clients {

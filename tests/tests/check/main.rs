@@ -1,4 +1,5 @@
-//! `hookgate check` on set-ups with something wrong in them: all that is wrong is told, with its place and what to do.
+//! `hookgate check` on set-ups with something wrong in them: all that is wrong is told, with its
+//! place and what to do.
 
 mod beside;
 mod files;

@@ -1,4 +1,4 @@
-//! How it is said, by whom, and what is no problem.
+//! How problems are reported, by which user, and what is no problem.
 
 use std::fs;
 use std::net::TcpListener;
@@ -100,7 +100,7 @@ fn a_start_says_the_same() -> Result<()> {
 }
 
 /// As a user who may do nothing, with `text` for a configuration in `dir`: exit code and lines.
-fn check_as_nobody(dir: &TempDir, text: &str) -> Result<(Option<i32>, Vec<String>)> {
+fn check_as_another_user(dir: &TempDir, text: &str) -> Result<(Option<i32>, Vec<String>)> {
     let config = dir.write("hookgate.toml", text)?;
     fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755))?;
     let binary = dir.path().join("hookgate");
@@ -111,7 +111,7 @@ fn check_as_nobody(dir: &TempDir, text: &str) -> Result<(Option<i32>, Vec<String
     Ok((output.status.code(), String::from_utf8(output.stderr)?.lines().map(str::to_owned).collect()))
 }
 
-/// Nobody but root can see who has a port, or take a low one.
+/// Only root can see who has a port, or take a low one.
 #[test]
 fn what_a_user_may_not_see_is_no_error() -> Result<()> {
     if !require(&[Need::Root, Need::Program("setpriv")]) {
@@ -121,7 +121,7 @@ fn what_a_user_may_not_see_is_no_error() -> Result<()> {
     let taken = somebody.local_addr()?;
     let text =
         format!("[listen]\nplain = [\"{taken}\", \"127.0.0.1:1\"]\n[upstreams]\n\"a.example\" = {{}}\n");
-    let (code, said) = check_as_nobody(&TempDir::new("check")?, &text)?;
+    let (code, said) = check_as_another_user(&TempDir::new("check")?, &text)?;
     for (line, text) in said.iter().zip([
         "is held by a process that this user may not see: run this as root to see by whom",
         "127.0.0.1:1 may not be taken by this user: ports below 1024 need root",
@@ -147,7 +147,7 @@ fn what_a_user_may_not_read_or_write_is_told() -> Result<()> {
          socket = \"run/admin.sock\"\n[upstreams]\n\"a.example\" = {{}}\n",
         free_port()?
     );
-    let (code, said) = check_as_nobody(&dir, &text)?;
+    let (code, said) = check_as_another_user(&dir, &text)?;
     let folder = dir.path().display();
     for (line, text) in said.iter().zip([
         format!(":5:7: tls.key: cannot read {}: Permission denied", key.display()),

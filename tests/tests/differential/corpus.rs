@@ -14,13 +14,14 @@ use escapes::unescape;
 pub struct Odd {
     pub name: String,
     pub bytes: Vec<u8>,
-    /// How many requests an upstream may see, and the statuses that the client is told, where the data says so.
+    /// How many requests an upstream may see, and the statuses that the client is told, where the
+    /// data says so.
     pub expected: Option<(usize, String)>,
 }
 
 /// What stands for the upstream in the data.
 const PLACEHOLDERS: [&[u8]; 3] = [b"/up/", b"/h/", b"/chatwoot.example.com/"];
-/// Follows what is only a head or a body: whoever takes the wrong end for the end takes this for something else.
+/// Follows a head or a body: a peer that finds the wrong end takes this for something else.
 const NEXT: &[u8] = b"GET /up/next HTTP/1.1\r\nHost: p\r\nConnection: close\r\n\r\n";
 
 impl Odd {
@@ -71,7 +72,8 @@ impl Case<'_> {
     }
 }
 
-/// What `read` makes of the cases of `file`, but for those of which it makes nothing; names are the file's and the case's.
+/// What `read` makes of the cases of `file`, without those of which it makes nothing. Names are the
+/// file's and the case's.
 fn cases(
     file: &str,
     read: impl Fn(&Case<'_>) -> Option<(Vec<u8>, Option<(usize, String)>)>,

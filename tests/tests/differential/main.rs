@@ -1,4 +1,5 @@
-//! The same odd requests through hookgate, nginx and HAProxy, in front of the same origin, which records every byte.
+//! The same odd requests through hookgate, nginx and HAProxy, in front of the same origin, which
+//! records every byte.
 
 mod corpus;
 mod origins;
@@ -20,7 +21,7 @@ use peers::{Outcome, Peer};
 use readers::Manners;
 use sent::Sent;
 
-/// Every case, what became of it, and what hookgate sent for it.
+/// Every case, its outcome, and what hookgate sent for it.
 fn sent_by_hookgate() -> Result<(Vec<Odd>, Vec<Outcome>, Vec<Sent>)> {
     let odd = corpus::all()?;
     let outcomes = Peer::hookgate(odd.len())?.run(&odd)?;

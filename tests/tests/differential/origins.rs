@@ -1,4 +1,5 @@
-//! Real servers that read what hookgate sent, each answering with the id of every request that it sees.
+//! Real servers that read what hookgate sent, each answering with the id of every request that it
+//! sees.
 
 use std::net::SocketAddr;
 

@@ -1,4 +1,5 @@
-//! The proxies that are compared, each before the same origin, and what each made of an odd request.
+//! The proxies that are compared, each before the same origin, and what each made of an odd
+//! request.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -29,7 +30,7 @@ enum Process {
     Other(Server),
 }
 
-/// What became of one connection's bytes.
+/// The outcome of one connection's bytes.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
     /// The statuses that the client was told, in order; 0 for what is no status line.
@@ -38,8 +39,9 @@ pub struct Outcome {
     pub streams: Vec<Vec<u8>>,
 }
 
-/// Each case has an upstream of its own, by which what arrives at the origin is told apart. All names are of the same
-/// length as what stands for them in the data, so that lengths stay what they are.
+/// Each case has an upstream of its own, by which what arrives at the origin is told apart. All
+/// names are of the same length as what stands for them in the data, so that lengths stay what they
+/// are.
 fn upstream(index: usize) -> String {
     const DIGITS: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
     let [first, second] = [index / 36, index % 36].map(|digit| char::from(DIGITS[digit]));
@@ -62,7 +64,7 @@ impl Peer {
         Ok(Self { address, origin, _proxy: Process::Hookgate(proxy) })
     }
 
-    /// With the configuration that people use today, but for TLS.
+    /// With the configuration that people use today, without TLS.
     pub fn nginx() -> Result<Self> {
         let origin = origin()?;
         let server = Server::nginx(&format!(
@@ -106,7 +108,7 @@ impl Peer {
         Ok(Self { address: server.address(), origin, _proxy: Process::Other(server) })
     }
 
-    /// Sends every case on a connection of its own, and says what became of each.
+    /// Sends every case on a connection of its own, and returns the outcome of each.
     pub fn run(&self, odd: &[Odd]) -> Result<Vec<Outcome>> {
         let next = AtomicUsize::new(0);
         let mut answers = thread::scope(|scope| {

@@ -39,7 +39,8 @@ impl Manners {
         })
     }
 
-    /// The requests in `stream` as this reader sees them, a request line each; what is none ends the list as it is.
+    /// The requests in `stream` as this reader sees them, a request line each; what is none ends
+    /// the list as it is.
     pub fn read(self, stream: &[u8]) -> Vec<String> {
         let mut seen = Vec::new();
         let mut rest = stream;

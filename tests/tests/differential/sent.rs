@@ -2,7 +2,8 @@
 
 use anyhow::{Context, Result, ensure};
 
-/// Follows what hookgate sent: a reader that takes the wrong end for the end does not see it as it is.
+/// Follows what hookgate sent: a reader that takes the wrong end for the end does not see it as it
+/// is.
 const SENTINEL: &str =
     "GET /sentinel HTTP/1.1\r\nHost: p\r\nX-Request-Id: sentinel\r\nConnection: close\r\n\r\n";
 

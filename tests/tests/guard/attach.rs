@@ -88,7 +88,7 @@ fn an_interface_that_another_holds_is_refused_by_name() -> Result<()> {
     );
     assert!(!scene.edge.run("ls /sys/fs/bpf")?.contains("second"));
 
-    // Somebody else's program, attached as other tools do: without a link.
+    // Another tool's program, attached as other tools do: without a link.
     let program = scene.edge.run("bpftool prog show pinned /sys/fs/bpf/first/program")?;
     let id = program.split(':').next().unwrap_or_default().to_owned();
     scene.edge.run(&format!("bpftool prog pin id {id} /sys/fs/bpf/foreign"))?;

@@ -1,4 +1,5 @@
-//! hookgate is killed between two calls of bpf(2), at each of them; the next start completes what that one has left.
+//! hookgate is killed between two calls of bpf(2), at each of them; the next start completes what
+//! that one has left.
 
 use std::mem::offset_of;
 use std::process::Command;
@@ -202,7 +203,7 @@ impl Stage {
         Ok(serde_json::from_str(&self.scene.edge.run(&format!("bpftool -j map {arguments}"))?)?)
     }
 
-    /// Whether these come in and nobody else does.
+    /// Whether these come in, and no other source does.
     fn is_strict(&self, prefixes: &[(&str, &str)]) -> Result<()> {
         let to = |from: &str| if from.contains(':') { EDGE_V6 } else { EDGE_V4 };
         for (prefix, from) in prefixes {

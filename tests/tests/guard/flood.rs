@@ -14,7 +14,7 @@ use super::scene::{EDGE_V4, EDGE_V6, META, Scene, Shakes, can_run, counts, row};
 
 const STRANGERS_SYNS: u64 = 200_000;
 const CONNECTIONS: u64 = 500;
-/// A veth holds 256 frames: so many are sent at once, and then it is waited until they have been seen.
+/// A veth holds 256 frames: fewer are sent at once, and the next after these have been seen.
 const BURST: u64 = 64;
 
 /// SYNs from as many sources, each another's.
@@ -38,7 +38,7 @@ fn lost(scene: &Scene) -> Result<u64> {
 
 fn stranger(number: u32) -> [u8; 4] {
     let [_, b, c, d] = number.to_be_bytes();
-    [198, 18 + (b & 1), c, d] // RFC 2544: nobody's
+    [198, 18 + (b & 1), c, d] // RFC 2544: for benchmarks
 }
 
 /// As many connections of Meta's, one after the other; how long each took, the fastest first.
@@ -125,7 +125,8 @@ fn in_observe_a_flood_of_strangers_takes_no_room_of_metas() -> Result<()> {
         return Ok(());
     }
     let scene = Scene::new()?;
-    // Enough of a flood to fill the strangers' table many times over; the kernel's TCP has cookies for them.
+    // Enough of a flood to fill the strangers' table many times over; the kernel's TCP has cookies
+    // for them.
     const COUNT: u64 = 50_000;
     let _server = Server::start(&scene.edge, "[::]:443")?;
     scene.run("", "guard attach")?;
@@ -288,7 +289,7 @@ fn the_maps_take_little_of_the_kernels_memory() -> Result<()> {
     if !can_run(&[Need::Program("bpftool")]) {
         return Ok(());
     }
-    const MOST: u64 = 24_000_000;
+    const MAX_BYTES: u64 = 24_000_000;
     let scene = Scene::new()?;
     scene.run("", "guard attach")?;
     let pins = scene.edge.run("ls /sys/fs/bpf/hookgate")?;
@@ -303,7 +304,7 @@ fn the_maps_take_little_of_the_kernels_memory() -> Result<()> {
     let bytes: u64 = maps.iter().sum();
     let possible = std::fs::read_to_string("/sys/devices/system/cpu/possible")?;
     println!("{bytes} bytes of {} maps, processors {}", maps.len(), possible.trim());
-    assert!((1_000_000..MOST).contains(&bytes), "{bytes} bytes");
+    assert!((1_000_000..MAX_BYTES).contains(&bytes), "{bytes} bytes");
     assert!(scene.run("", "guard status")?.contains("; its maps take "));
     Ok(())
 }

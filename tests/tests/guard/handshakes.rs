@@ -1,4 +1,5 @@
-//! What becomes of each SYN, counted by who sent it and how: exact, with the kernel's own TCP at both ends.
+//! What becomes of each SYN, counted by who sent it and how: exact, with the kernel's own TCP at
+//! both ends.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -12,7 +13,8 @@ use super::peers::{Server, connect, connect_within, visit};
 use super::raw::{ACK, Listener, RST, SYN, Segment, Sender};
 use super::scene::{CLOSED, EDGE_V4, EDGE_V6, META, STRANGERS, Scene, Shakes, can_run, row};
 
-/// Prefixes of the scene, and who sends from each. Those that are at home nowhere never answer a SYN-ACK.
+/// Prefixes of the scene, and who sends from each. Those that are at home nowhere never answer a
+/// SYN-ACK.
 const NORMAL_V4: (&str, &str) = ("31.13.64.0/18", "31.13.66.7");
 const NORMAL_V6: (&str, &str) = ("2a03:2880::/32", "2a03:2880:1::7");
 const SCANNER: (&str, &str) = ("157.240.0.0/17", "157.240.1.7");
@@ -79,13 +81,14 @@ fn each_syn_is_accounted_for() -> Result<()> {
         expected.insert(silent.0, Shakes { syns: 3, retransmitted: 1, failed: 2, ..Shakes::default() });
     }
 
-    // A port that nobody serves.
+    // A port without a listener.
     for _ in 0..2 {
         assert!(connect(&scene.meta, REFUSED.1, EDGE_V4, CLOSED).is_err());
     }
     expected.insert(REFUSED.0, Shakes { syns: 2, failed: 2, ..Shakes::default() });
 
-    // Acknowledgements that the kernel's TCP does not take: of a SYN-ACK that was never seen, and of nothing at all.
+    // Acknowledgements that the kernel's TCP does not take: of a SYN-ACK that was never seen, and
+    // of nothing at all.
     raw.send(&Segment::new(FORGER.1, 40_001, EDGE_V4, 443, SYN)?)?;
     for port in [40_001, 40_001, 40_002] {
         let ack = Segment::new(FORGER.1, port, EDGE_V4, 443, ACK)?;
@@ -96,8 +99,8 @@ fn each_syn_is_accounted_for() -> Result<()> {
     raw.send(&Segment { sequence: rst.sequence.wrapping_sub(1), ..rst })?;
     expected.insert(FORGER.0, Shakes { syns: 1, failed: 1, rsts: 1, ..Shakes::default() });
 
-    // The SYN of a connection comes once more after the handshake; then one with another number on the same ports,
-    // which begins an attempt that the kernel's TCP does not take part in.
+    // The SYN of a connection comes once more after the handshake; then one with another number on
+    // the same ports, which begins an attempt that the kernel's TCP does not take part in.
     let listener = Listener::new(&scene.edge)?;
     let mut stream = connect(&scene.meta, REPEATER.1, EDGE_V4, 443)?;
     let syn = loop {
@@ -215,8 +218,8 @@ fn where_handshakes_cannot_be_counted_the_rest_is() -> Result<()> {
     let counted = row(&stats, META[3].1);
     assert_eq!((&counted["syns"], &counted["fins"]), (&Value::from(1), &Value::from(1)));
     assert!(counted.get("handshakes").is_none() && counted.get("handshakes_failed").is_none(), "{counted}");
-    // Where they can be again, the next attaching sees to it: as root, hookgate needs none that is mounted (`ip netns exec`
-    // covers /sys with an empty one).
+    // Where they can be again, the next attaching sees to it: as root, hookgate needs none that is
+    // mounted (`ip netns exec` covers /sys with an empty one).
     assert_eq!(scene.run("", "guard attach")?, "attached to wan0 (native), with the counters it had\n");
     visit(&scene.meta, META[3].0, EDGE_V4, 443)?;
     let counted = |stats: &Value| Ok(row(stats, META[3].1)["handshakes"] == 1);

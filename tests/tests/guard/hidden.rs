@@ -1,4 +1,5 @@
-//! Strangers who hide their flags from the guard, and who the kernel's TCP would let in all the same.
+//! Strangers who hide their flags from the guard, and who the kernel's TCP would let in all the
+//! same.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use super::peers::Server;
 use super::raw::{ACK, Listener, SYN, Segment, Sender};
 use super::scene::{EDGE_V4, EDGE_V6, META, STRANGERS, Scene, can_run};
 
-const SOON: Duration = Duration::from_secs(3);
+const MAX_WAIT: Duration = Duration::from_secs(3);
 const SYN_ACK: u8 = SYN | ACK;
 const NEEDS: [Need; 1] = [Need::Program("nft")];
 
@@ -33,13 +34,14 @@ fn connects(scene: &Scene, server: &Server, from: &str, port: u16, bytes: u8) ->
     let syn = Segment { sequence: u32::from(port), ..Segment::new(from, port, EDGE_V4, 443, SYN)? };
     send(&syn)?;
     let to: IpAddr = from.parse()?;
-    let Some(answer) = answers.find(SOON, |segment| segment.flags == SYN_ACK && segment.to == (to, port))?
+    let Some(answer) =
+        answers.find(MAX_WAIT, |segment| segment.flags == SYN_ACK && segment.to == (to, port))?
     else {
         return Ok(false);
     };
     let sequence = syn.sequence.wrapping_add(1);
     send(&Segment { flags: ACK, sequence, acknowledged: answer.sequence.wrapping_add(1), ..syn })?;
-    wait_until(SOON, || Ok(server.accepted() == before + 1))
+    wait_until(MAX_WAIT, || Ok(server.accepted() == before + 1))
 }
 
 fn dropped(scene: &Scene, reason: &str) -> Result<u64> {
@@ -90,14 +92,15 @@ fn extension_headers_let_no_stranger_in() -> Result<()> {
     let half_open = || -> Result<usize> { Ok(scene.edge.run("ss -Hn state syn-recv")?.lines().count()) };
     scene.run("", "guard attach")?;
     send(STRANGERS[1], 41_000, 9)?;
-    assert!(wait_until(SOON, || Ok(half_open()? == 1))?, "the kernel's TCP does not follow such a chain");
+    assert!(wait_until(MAX_WAIT, || Ok(half_open()? == 1))?, "the kernel's TCP does not follow such a chain");
     scene.run("mode = \"strict\"", "guard attach")?;
     send(STRANGERS[1], 41_001, 9)?;
     send(STRANGERS[1], 41_002, 8)?;
     send(META[4].0, 41_003, 9)?;
-    assert!(wait_until(SOON, || Ok(half_open()? == 2))?, "Meta's pass");
+    assert!(wait_until(MAX_WAIT, || Ok(half_open()? == 2))?, "Meta's pass");
     let by = |stats: &Value| stats["other"]["dropped_by"].clone();
-    let stats = scene.wait_for(SOON, |stats| Ok(by(stats)["extensions"] == 1 && by(stats)["strict"] == 1))?;
+    let stats =
+        scene.wait_for(MAX_WAIT, |stats| Ok(by(stats)["extensions"] == 1 && by(stats)["strict"] == 1))?;
     assert_eq!((&by(&stats)["extensions"], &by(&stats)["strict"]), (&Value::from(1), &Value::from(1)));
     assert_eq!(half_open()?, 2);
     Ok(())

@@ -1,4 +1,5 @@
-//! Interfaces that are missing, come, go, lie above one another or have no Ethernet; and what a refusal leaves.
+//! Interfaces that are missing, come, go, lie above one another or have no Ethernet; and what a
+//! refusal leaves.
 
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use serde_json::json;
 use super::peers::{Server, connect_within, visit};
 use super::scene::{CLOSED, EDGE_V4, EDGE_V6, META, STRANGERS, Scene, by_prefix, can_run, refusal};
 
-const SOON: Duration = Duration::from_secs(10);
+const MAX_WAIT: Duration = Duration::from_secs(10);
 const SHORT: Duration = Duration::from_millis(500);
 const ADMIN: &str = "127.0.0.1:9432";
 
@@ -171,7 +172,7 @@ fn an_interface_without_ethernet_is_refused_by_name() -> Result<()> {
     // A start guards the others.
     let mut proxy = start(&scene, "interfaces = [\"wan0\", \"tun0\"]")?;
     let line = "guard: attached to wan0 (native); not to tun0: its packets have no Ethernet header";
-    proxy.wait_for_stderr(line, SOON)?;
+    proxy.wait_for_stderr(line, MAX_WAIT)?;
     assert_eq!((attached(&scene, "wan0")?, attached(&scene, "tun0")?), (Some("1".into()), Some("0".into())));
     let ready = page(&scene, "/ready")?;
     ensure!(ready.starts_with("ready\nguard: not on tun0: its packets have no Ethernet"), "{ready}");
@@ -225,7 +226,7 @@ fn of_a_bridge_and_its_port_one_may_be_named() -> Result<()> {
     visit(&scene.meta, META[3].0, EDGE_V4, 443)?;
     moved("br0")?;
     assert!(!scene.edge.run("ip link show wan0")?.contains("xdp"));
-    // The kernel takes no program below one of somebody else's.
+    // The kernel takes no program below one that another tool attached.
     let (code, said) = refusal(scene.hookgate("wan0", "pin = \"second\"", "guard attach")?)?;
     let expected =
         "wan0 can't run a program while br0, which lies above it, runs the guard of another hookgate";
@@ -292,25 +293,25 @@ fn an_interface_that_comes_back_is_filtered_again() -> Result<()> {
     let scene = Scene::new()?;
     let mut proxy = start(&scene, "interfaces = [\"wan0\", \"wan9\"]\nmode = \"strict\"")?;
     let line = "guard: attached to wan0 (native); not to wan9: there is no such interface, mode strict";
-    proxy.wait_for_stderr(line, SOON)?;
+    proxy.wait_for_stderr(line, MAX_WAIT)?;
     assert!(is_served(&scene, META[3].0) && !is_served(&scene, STRANGERS[0]));
     assert_eq!((attached(&scene, "wan0")?, attached(&scene, "wan9")?), (Some("1".into()), Some("0".into())));
     scene.edge.run("ip link del wan0")?;
-    proxy.wait_for_stderr("guard: wan0 is gone", SOON)?;
+    proxy.wait_for_stderr("guard: wan0 is gone", MAX_WAIT)?;
     let told = || {
         Ok(page(&scene, "/ready")?
             == "ready\nguard: not on wan9: there is no such interface\nguard: not on wan0: there is no such interface\n"
             || page(&scene, "/ready")?
                 == "ready\nguard: not on wan0: there is no such interface\nguard: not on wan9: there is no such interface\n")
     };
-    ensure!(wait_until(SOON, told)?, "{}", page(&scene, "/ready")?);
+    ensure!(wait_until(MAX_WAIT, told)?, "{}", page(&scene, "/ready")?);
     assert_eq!(attached(&scene, "wan0")?, Some("0".into()));
 
     scene.connect()?;
-    proxy.wait_for_stderr("guard: attached to wan0 (native)\n", SOON)?;
+    proxy.wait_for_stderr("guard: attached to wan0 (native)\n", MAX_WAIT)?;
     assert!(is_served(&scene, META[3].0) && !is_served(&scene, STRANGERS[0]));
     let told = || Ok(attached(&scene, "wan0")? == Some("1".into()));
-    ensure!(wait_until(SOON, told)?, "{}", page(&scene, "/metrics")?);
+    ensure!(wait_until(MAX_WAIT, told)?, "{}", page(&scene, "/metrics")?);
     let stats: serde_json::Value = serde_json::from_str(&proxy.command(&scene.edge, &["stats", "--json"])?)?;
     assert_eq!(stats["guard"]["state"], "attached");
     assert!(by_prefix(&stats)["157.240.0.0/17"].syns >= 2, "with the counters it had");
@@ -328,9 +329,9 @@ fn an_interface_that_was_not_there_at_the_start_is_guarded_when_it_comes() -> Re
     let scene = Scene::new()?;
     scene.edge.run("ip link del wan0")?;
     let mut proxy = start(&scene, "interfaces = [\"wan0\"]\nmode = \"strict\"")?;
-    proxy.wait_for_stderr("attached to no interface yet; not to wan0", SOON)?;
+    proxy.wait_for_stderr("attached to no interface yet; not to wan0", MAX_WAIT)?;
     scene.connect()?;
-    proxy.wait_for_stderr("guard: attached to wan0 (native)", SOON)?;
+    proxy.wait_for_stderr("guard: attached to wan0 (native)", MAX_WAIT)?;
     assert!(is_served(&scene, META[3].0) && !is_served(&scene, STRANGERS[0]));
     let stats: serde_json::Value = serde_json::from_str(&proxy.command(&scene.edge, &["stats", "--json"])?)?;
     let row =
@@ -350,14 +351,14 @@ fn default_routes_are_followed() -> Result<()> {
     NetNs::link((&other, "wan1"), (&scene.edge, "wan1"))?;
     let guard = "interfaces = \"auto\"\nmode = \"strict\"";
     let mut proxy = start(&scene, guard)?;
-    proxy.wait_for_stderr("guard: attached to wan0 (native), mode strict", SOON)?;
+    proxy.wait_for_stderr("guard: attached to wan0 (native), mode strict", MAX_WAIT)?;
     assert_eq!((attached(&scene, "wan0")?, attached(&scene, "wan1")?), (Some("1".into()), None));
     // One family moves: both are guarded.
     scene.edge.run("ip -6 route replace default via fe80::1 dev wan1 metric 1024")?;
-    proxy.wait_for_stderr("guard: attached to wan1 (native)", SOON)?;
+    proxy.wait_for_stderr("guard: attached to wan1 (native)", MAX_WAIT)?;
     assert!(scene.edge.run("ip link show wan0")?.contains("xdp"));
     scene.edge.run("ip route replace default via 198.51.100.1 dev wan1 onlink")?;
-    proxy.wait_for_stderr("guard: no longer on wan0: it has no default route", SOON)?;
+    proxy.wait_for_stderr("guard: no longer on wan0: it has no default route", MAX_WAIT)?;
     assert!(!scene.edge.run("ip link show wan0")?.contains("xdp"));
     assert!(scene.edge.run("ip link show wan1")?.contains("xdp"));
     // Without any it stays where it is, also over a start.
@@ -365,10 +366,13 @@ fn default_routes_are_followed() -> Result<()> {
     scene.edge.run("ip -6 route del default dev wan1")?;
     proxy.stop()?;
     let mut proxy = start(&scene, guard)?;
-    proxy.wait_for_stderr("guard: attached to wan1 (native), with the counters it had, mode strict", SOON)?;
+    proxy.wait_for_stderr(
+        "guard: attached to wan1 (native), with the counters it had, mode strict",
+        MAX_WAIT,
+    )?;
     assert_eq!(attached(&scene, "wan1")?, Some("1".into()));
     scene.edge.run("ip route add default via 198.51.100.1 dev wan0 onlink")?;
-    proxy.wait_for_stderr("guard: attached to wan0 (native)\n", SOON)?;
+    proxy.wait_for_stderr("guard: attached to wan0 (native)\n", MAX_WAIT)?;
     assert!(is_served(&scene, META[3].0) && !is_served(&scene, STRANGERS[0]));
     Ok(())
 }
@@ -407,7 +411,7 @@ fn an_earlier_guard_that_goes_on_is_told_of() -> Result<()> {
     bridge(&scene)?;
     run(scene.hookgate("br0", "mode = \"strict\"", "guard attach")?)?;
     let mut proxy = start(&scene, "interfaces = [\"br0\", \"wan0\"]")?;
-    proxy.wait_for_stderr("guard: not attached", SOON)?;
+    proxy.wait_for_stderr("guard: not attached", MAX_WAIT)?;
     let said = proxy.stderr();
     ensure!(
         said.contains("guard: not attached: [guard] interfaces: br0 lies above wan0")

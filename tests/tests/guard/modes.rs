@@ -1,4 +1,5 @@
-//! Whom `limit` and `strict` let in, with the kernel's own TCP; and what is refused since it would lock somebody out.
+//! Which sources `limit` and `strict` let in, with the kernel's own TCP; and which settings are
+//! refused, as they would lock the operator out.
 
 use std::time::Duration;
 
@@ -81,7 +82,7 @@ fn limit_drops_syns_beyond_the_burst_and_garbage() -> Result<()> {
     // One a second, which the whole test should not take.
     scene.run("mode = \"limit\"\nlimit = { syn_per_second = 1, burst = 5 }", "guard attach")?;
     let raw = Sender::new(&scene.meta)?;
-    // From addresses that are nobody's, so that nothing but what is sent here comes in.
+    // From addresses that no machine has: only what is sent here comes in.
     let send = |from: &str, to: &str, flags: u8, count: u16| -> Result<()> {
         (0..count).try_for_each(|n| raw.send(&Segment::new(from, 40_000 + n, to, 443, flags)?))
     };
@@ -110,7 +111,7 @@ fn limit_drops_syns_beyond_the_burst_and_garbage() -> Result<()> {
 }
 
 #[test]
-fn nobody_locks_himself_out_by_accident() -> Result<()> {
+fn an_operator_is_not_locked_out_by_accident() -> Result<()> {
     if !can_run(&[]) {
         return Ok(());
     }

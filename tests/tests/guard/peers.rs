@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use harness::NetNs;
 use socket2::{Domain, Protocol, Socket, Type};
 
-const PATIENCE: Duration = Duration::from_secs(5);
+const MAX_WAIT: Duration = Duration::from_secs(5);
 
 /// Accepts, reads until the client has closed, then closes too.
 pub struct Server {
@@ -71,13 +71,13 @@ fn read_to_end(mut stream: TcpStream) {
     let mut everything = Vec::new();
     // How it ends is the client's matter.
     let _ = stream.set_nonblocking(false);
-    let _ = stream.set_read_timeout(Some(PATIENCE));
+    let _ = stream.set_read_timeout(Some(MAX_WAIT));
     let _ = stream.read_to_end(&mut everything);
 }
 
 /// A connection from one address of `ns`.
 pub fn connect(ns: &NetNs, from: &str, to: &str, port: u16) -> Result<TcpStream> {
-    connect_within(ns, from, to, port, PATIENCE)
+    connect_within(ns, from, to, port, MAX_WAIT)
 }
 
 pub fn connect_within(ns: &NetNs, from: &str, to: &str, port: u16, limit: Duration) -> Result<TcpStream> {

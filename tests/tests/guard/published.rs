@@ -1,4 +1,5 @@
-//! Ports that are published: the packets that the guard sees are not addressed to the socket that takes them.
+//! Ports that are published: the packets that the guard sees are not addressed to the socket that
+//! takes them.
 
 use std::time::Duration;
 
@@ -55,7 +56,8 @@ fn handshakes_behind_a_redirected_port_are_counted() -> Result<()> {
     Ok(())
 }
 
-/// As container engines publish ports: another network namespace behind a bridge or a veth, and DNAT to it.
+/// As container engines publish ports: another network namespace behind a bridge or a veth, and
+/// DNAT to it.
 #[test]
 fn handshakes_of_a_container_are_counted() -> Result<()> {
     if !can_run(&NEEDS) {

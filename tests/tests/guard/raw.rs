@@ -54,7 +54,8 @@ impl Segment {
         }
     }
 
-    /// Over IPv4, in two fragments, of which the first ends behind the first `bytes` bytes of the TCP header.
+    /// Over IPv4, in two fragments, of which the first ends behind the first `bytes` bytes of the
+    /// TCP header.
     pub fn in_fragments(&self, bytes: u8) -> [Vec<u8>; 2] {
         const MORE: u8 = 0x20;
         let packet = self.packet();

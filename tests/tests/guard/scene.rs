@@ -20,7 +20,7 @@ pub const META: [(&str, &str); 6] = [
 pub const STRANGERS: [&str; 2] = ["203.0.113.7", "2001:db8:7::7"];
 pub const EDGE_V4: &str = "198.51.100.2";
 pub const EDGE_V6: &str = "2001:db8:1::2";
-/// Nobody's: only a way to write down the other end's hardware address.
+/// No machine has it: a place for the other end's hardware address.
 const GATEWAY_V4: &str = "198.51.100.1";
 const GATEWAY_V6: &str = "fe80::1";
 /// Guarded, but not served.
@@ -44,7 +44,8 @@ impl Scene {
 
     pub fn connect(&self) -> Result<()> {
         NetNs::link((&self.meta, "wan0"), (&self.edge, "wan0"))?;
-        // Each is the other's gateway, and known without asking: whatever is sent is on the wire at once, to whomever.
+        // Each is the other's gateway, and known without asking: whatever is sent is on the wire at
+        // once, to whomever.
         for (ns, own, other) in [
             (&self.meta, "02:00:00:00:00:01", "02:00:00:00:00:02"),
             (&self.edge, "02:00:00:00:00:02", "02:00:00:00:00:01"),
@@ -131,7 +132,7 @@ impl Scene {
         Ok(serde_json::from_str(&self.run("", "stats --json")?)?)
     }
 
-    /// A webhook over TLS to 443; to another port, which nobody serves, one SYN that a RST answers.
+    /// A webhook over TLS to 443; to another port, without a listener, one SYN that a RST answers.
     pub fn send(&self, from: &str, port: u16) -> Result<()> {
         let to = if from.contains(':') { format!("[{EDGE_V6}]") } else { EDGE_V4.into() };
         let mut curl = self.meta.command("curl");
@@ -161,7 +162,7 @@ pub fn by_prefix(stats: &Value) -> BTreeMap<String, Counts> {
         .collect()
 }
 
-/// Of one row: packets that open, then what became of them, then those that end.
+/// Of one row: packets that open, their outcomes, then packets that end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Shakes {
     pub syns: u64,

@@ -1,4 +1,5 @@
-//! Changes under traffic: nobody is taken for a stranger for a moment, and nothing goes uncounted.
+//! Changes under traffic: no source is taken for a stranger for a moment, and every packet is
+//! counted.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -16,12 +17,12 @@ use super::scene::{EDGE_V4, EDGE_V6, META, Scene, Shakes, can_run, row};
 const RATE: u64 = 10_000;
 const BURST: u64 = 32;
 /// An emulated machine takes its time.
-const START: Duration = Duration::from_secs(60);
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Sends established traffic of Meta's at twice the rate until told to stop; how many packets.
 fn traffic(scene: &Scene, stop: &AtomicBool) -> Result<u64> {
     let raw = Sender::new(&scene.meta)?;
-    // Of addresses that are nobody's here: their machine would answer the RSTs that come back.
+    // From addresses that no machine has here: it would answer the RSTs that come back.
     let segments = [("157.240.9.9", EDGE_V4), ("31.13.66.99", EDGE_V4), ("2a03:2880:f003::99", EDGE_V6)]
         .map(|(from, to)| Segment::new(from, 40_000, to, 443, ACK));
     let segments = segments.into_iter().collect::<Result<Vec<_>>>()?;
@@ -101,7 +102,7 @@ fn counting_goes_on_when_the_proxy_is_killed() -> Result<()> {
     let scene = Scene::new()?;
     let _server = Server::start(&scene.edge, "[::]:443")?;
     let mut proxy = Running::start(scene.hookgate("wan0", "mode = \"strict\"", "run")?)?;
-    proxy.wait_for_stderr("guard: attached to wan0", START)?;
+    proxy.wait_for_stderr("guard: attached to wan0", START_TIMEOUT)?;
     let visits = |count: u64| -> Result<()> {
         (0..count).try_for_each(|_| visit(&scene.meta, META[0].0, EDGE_V4, 443))
     };
@@ -118,7 +119,7 @@ fn counting_goes_on_when_the_proxy_is_killed() -> Result<()> {
     );
 
     let mut proxy = Running::start(scene.hookgate("wan0", "mode = \"strict\"", "run")?)?;
-    proxy.wait_for_stderr("with the counters it had", START)?;
+    proxy.wait_for_stderr("with the counters it had", START_TIMEOUT)?;
     visits(2)?;
     let stats = scene.wait_for(Duration::from_secs(5), closed(9))?;
     assert_eq!(Shakes::of(row(&stats, META[0].1)), expected(9));

@@ -44,7 +44,7 @@ fn slow_uploads() -> Result<()> {
 #[test]
 fn slow_downloads() -> Result<()> {
     const SOURCE: &str = "source.example.com";
-    // The webhooks' own would have its hands full with what it puts into the sockets of so many.
+    // The webhooks' own upstream would be busy filling the sockets of all strangers.
     let source = HostileUpstream::start(|mut tcp| async move {
         SockRef::from(&tcp).set_send_buffer_size(64 * 1024)?;
         tcp.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n").await?;

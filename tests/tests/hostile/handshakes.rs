@@ -14,8 +14,8 @@ use crate::scene::{Scene, Setting, rsa_certs};
 /// More than that is asked of handshakes nowhere: Meta's own have to wait for a processor, too.
 const HANDSHAKE_GOAL: f64 = 3.0;
 
-/// The part of their connections that strangers shake hands on at the same time: 250 where it is measured. Without
-/// optimisation a handshake takes ten times as long.
+/// The part of their connections that strangers shake hands on at the same time: 250 where it is
+/// measured. Without optimisation a handshake takes ten times as long.
 const AT_ONCE_OF_SHARE: usize = 24;
 
 /// Sends the same ClientHello again and again, each time for the server's signature, and leaves.

@@ -12,7 +12,7 @@ use tokio::io::AsyncWriteExt;
 use crate::row::Row;
 use crate::scene::{Scene, Setting, UPSTREAM};
 
-/// Sends so many requests at once, and again when they are answered.
+/// Sends `count` requests at once, and again when they are answered.
 async fn pipeline(
     stranger: Strangers,
     proxy: SocketAddr,
@@ -95,8 +95,8 @@ fn log_flood() -> Result<()> {
 
 #[test]
 fn deliveries_ring() -> Result<()> {
-    // Measured, it is more than the 10,000 of each thread for which there is room; kept whole, they would be more than is
-    // planned.
+    // Measured, it is more than the 10,000 of each thread for which there is room; kept whole, they
+    // would be more than is planned.
     let row = Row::new("deliveries-ring", "requests", |seen| {
         seen.actions() > if seen.scene.share < 6000 { 500 } else { 36_000 }
     });

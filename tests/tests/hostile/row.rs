@@ -34,8 +34,9 @@ pub struct Extent {
 }
 
 impl Extent {
-    /// A look at whether it works; or, with `HOOKGATE_HOSTILE_SECONDS` (of attack, all rounds together) in the environment,
-    /// a measurement on a machine as large as the plan for 512 MB makes it.
+    /// A look at whether it works; or, with `HOOKGATE_HOSTILE_SECONDS` (of attack, all rounds
+    /// together) in the environment, a measurement on a machine as large as the plan for 512 MB
+    /// makes it.
     pub fn wanted() -> Result<Self> {
         let Some(seconds) = number("HOOKGATE_HOSTILE_SECONDS")? else {
             let windows = [400, 1200, 400].map(Duration::from_millis);
@@ -253,7 +254,7 @@ fn mib(kib: u64) -> f64 {
     kib as f64 / 1024.0
 }
 
-/// The smallest value that so many in a thousand do not exceed.
+/// The smallest value that `per_mille` in a thousand do not exceed.
 fn rank(mut values: Vec<Duration>, per_mille: usize) -> Duration {
     values.sort_unstable();
     let rank = (values.len() * per_mille).div_ceil(1000).max(1);

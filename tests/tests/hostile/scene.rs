@@ -18,7 +18,7 @@ pub const NAME: &str = "proxy.example.com";
 /// The upstream of Meta's webhooks.
 pub const UPSTREAM: &str = "chatwoot.example.com";
 const BODY_IDLE: Duration = Duration::from_secs(1);
-const START: Duration = Duration::from_secs(10);
+const START_TIMEOUT: Duration = Duration::from_secs(10);
 /// Half of their addresses are IPv4, half are IPv6 networks.
 const STRANGERS: usize = 16;
 
@@ -114,7 +114,7 @@ fn origin(dir: &TempDir) -> Result<(Running, SocketAddr, PathBuf)> {
     command.args(["--tls", &tls.to_string(), "--plain", &plain.to_string()]);
     command.arg("--cert").arg(cert).arg("--key").arg(key);
     let mut origin = Running::start_logged(command, fs::File::create(dir.path().join("origin.log"))?)?;
-    let listening = wait_until(START, || {
+    let listening = wait_until(START_TIMEOUT, || {
         origin.still_running()?;
         Ok(listens(origin.pid(), &[tls]))
     })?;

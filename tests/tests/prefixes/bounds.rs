@@ -149,13 +149,15 @@ fn force_overrides_the_bounds_and_says_so() -> Result<()> {
     assert!(holds("24.0.0.0/13")?);
     assert_eq!(registry.scene.run("prefixes list")?.stderr, "");
 
-    // The next refresh without force: the same answer, and a little more; but not a further row of that kind.
+    // The next refresh without force: the same answer, and a little more; but not a further row of
+    // that kind.
     registry.accepts(&wide)?;
     registry.accepts(&with(wide.clone(), foreign(24, 1).map(|_| "26.0.0.0/24".to_owned())))?;
     registry.refuses(&with(wide.clone(), ["26.0.0.0/13".to_owned()]), &["shorter than /14: 26.0.0.0/13"])?;
     assert!(holds("24.0.0.0/13")?);
 
-    // Without the mark of the operator's command the same file is refused, as one is that somebody else has written.
+    // Without the mark of the operator's command the same file is refused, as one of another
+    // program is.
     let state = std::fs::read_to_string(registry.scene.state())?;
     let unmarked: Vec<&str> = state.lines().filter(|line| !line.starts_with("forced ")).collect();
     let rows = unmarked.iter().filter(|line| line.starts_with("reg") || line.starts_with("rem")).count() - 1;

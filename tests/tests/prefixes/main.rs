@@ -1,4 +1,5 @@
-//! Meta's prefixes from the routing registry: real questions over TCP to a whois server that the test starts.
+//! Meta's prefixes from the routing registry: real questions over TCP to a whois server that the
+//! test starts.
 
 mod bounds;
 

@@ -1,4 +1,4 @@
-//! What becomes of SYNs that nobody answers: here no TCP ever completes a handshake.
+//! SYNs without an answer: here no TCP ever completes a handshake.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ const META: Address = Address::V4(frames::SOURCE_V4);
 const STRANGER: Address = Address::V4([203, 0, 113, 7]);
 const SYN: u8 = 0x02;
 const RST: u8 = 0x04;
-const PATIENCE: Duration = Duration::from_nanos(abi::PATIENCE);
+const MAX_ATTEMPT_AGE: Duration = Duration::from_nanos(abi::PATIENCE);
 const AFTER_RESET: Duration = Duration::from_nanos(abi::AFTER_RESET);
 const SWEEP: Duration = Duration::from_nanos(abi::SWEEP_INTERVAL);
 const A_MOMENT: Duration = Duration::from_secs(1);
@@ -87,7 +87,7 @@ fn a_syn_with_another_number_is_another_attempt() -> Result<()> {
 }
 
 #[test]
-fn where_nobody_sweeps_no_attempt_begins() -> Result<()> {
+fn without_a_sweep_no_attempt_begins() -> Result<()> {
     if !require(&[Need::Root, Need::Guard]) {
         return Ok(());
     }
@@ -112,7 +112,7 @@ fn an_attempt_fails_ten_seconds_after_its_last_syn() -> Result<()> {
     program.run(&segments::with(META, SYN, 40_001, 1))?;
     std::thread::sleep(Duration::from_secs(4));
     program.run(&syn)?;
-    std::thread::sleep(PATIENCE - Duration::from_secs(4) + A_MOMENT / 2);
+    std::thread::sleep(MAX_ATTEMPT_AGE - Duration::from_secs(4) + A_MOMENT / 2);
     assert_eq!(of_attempts(&program.counters(FIRST)?), [3, 1, 1, 0], "one was sent again after four seconds");
     std::thread::sleep(Duration::from_secs(3) - A_MOMENT / 2);
     assert_eq!(of_attempts(&program.counters(FIRST)?), [3, 1, 1, 0]);
@@ -135,10 +135,10 @@ fn a_full_table_is_told_and_takes_nothing_from_meta() -> Result<()> {
         program.run(&segments::with(Address::V4([203, b, c, d]), SYN, 40_000, 1))?;
     }
     let told = of_attempts(&program.counters(abi::OTHER)?);
-    if begun.elapsed() >= PATIENCE {
+    if begun.elapsed() >= MAX_ATTEMPT_AGE {
         // An emulated machine is too slow to fill it before the first ones give way.
         let ended = || Ok(program.attempts(abi::ATTEMPTS_OTHER)? == 0);
-        assert!(wait_until(PATIENCE + 10 * A_MOMENT, ended)?);
+        assert!(wait_until(MAX_ATTEMPT_AGE + 10 * A_MOMENT, ended)?);
         let [syns, retransmitted, failed, untracked] = of_attempts(&program.counters(abi::OTHER)?);
         assert_eq!((syns, retransmitted, failed + untracked), (room + MORE, 0, room + MORE));
         return Ok(());
@@ -147,13 +147,13 @@ fn a_full_table_is_told_and_takes_nothing_from_meta() -> Result<()> {
     program.run(&segments::with(META, SYN, 40_000, 1))?;
     program.run(&segments::with(META, SYN, 40_000, 1))?;
     assert_eq!(of_attempts(&program.counters(FIRST)?), [2, 1, 0, 0]);
-    wait_for(PATIENCE + 5 * A_MOMENT, &program, abi::OTHER, [room + MORE, 0, room, MORE])?;
+    wait_for(MAX_ATTEMPT_AGE + 5 * A_MOMENT, &program, abi::OTHER, [room + MORE, 0, room, MORE])?;
     assert_eq!(program.attempts(abi::ATTEMPTS_OTHER)?, 0);
     Ok(())
 }
 
 #[test]
-fn where_nobody_tells_of_handshakes_none_has_failed() -> Result<()> {
+fn without_reports_of_handshakes_none_has_failed() -> Result<()> {
     if !require(&[Need::Root, Need::Guard]) {
         return Ok(());
     }

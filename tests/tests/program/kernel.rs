@@ -29,7 +29,8 @@ pub struct Program {
 }
 
 impl Program {
-    /// Looks at port 443, in mode `observe`, without a prefix. Somebody might tell of handshakes, and never does.
+    /// Looks at port 443, in mode `observe`, without a prefix. Handshakes could be reported, and
+    /// never are.
     pub fn load() -> Result<Self> {
         Self::of(&object()?, if hands_over_fragments()? { abi::PROGRAM } else { abi::PROGRAM_LINEAR })
     }

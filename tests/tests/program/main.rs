@@ -1,4 +1,5 @@
-//! The XDP program in the real kernel, fed frame by frame through BPF_PROG_TEST_RUN; attached to nothing.
+//! The XDP program in the real kernel, fed frame by frame through BPF_PROG_TEST_RUN; attached to
+//! nothing.
 
 mod attempts;
 mod kernel;

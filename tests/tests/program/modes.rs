@@ -162,7 +162,7 @@ fn strangers_do_not_hide_their_flags_where_these_count() -> Result<()> {
         })
     };
     assert!(hidden().count() >= 6);
-    // Each from a source that is nobody's, Meta's or allowed.
+    // Each from a stranger, from Meta, and from an allowed network.
     type Prepare = fn(&mut Program, Address) -> Result<()>;
     let whose: [(Prepare, bool); 3] = [
         (|_, _| Ok(()), true),

@@ -76,7 +76,8 @@ fn a_packet_counts_once_at_its_longest_match() -> Result<()> {
     program.add(Address::V4([a, b, 0, 0]), 16, FIRST)?;
     program.prove(META_V4)?;
     assert_eq!(program.added_by(&frame, FIRST)?, ack);
-    // Prefixes that are added change the generation: what was remembered of the block is not believed any more.
+    // Prefixes that are added change the generation: what was remembered of the block is not
+    // believed any more.
     program.add(Address::V4([a, b, c, 0]), 24, FIRST + 1)?;
     program.add(Address::V4([a, b, c ^ 1, 0]), 24, FIRST + 2)?;
     assert_eq!(program.added_by(&frame, FIRST)?, ack, "the block's own entry");
@@ -137,8 +138,8 @@ fn a_million_mutated_frames_are_parsed_as_a_second_parser_does() -> Result<()> {
     mutate(1_000_000)
 }
 
-/// Frames of every kind with a few bytes changed, mostly among their headers, and now and then cut: none is dropped in
-/// `observe`, and the counters are what the plain parser makes of them.
+/// Frames of every kind with a few bytes changed, mostly among their headers, and now and then cut:
+/// none is dropped in `observe`, and the counters are what the plain parser makes of them.
 fn mutate(count: u64) -> Result<()> {
     if !require(&[Need::Root, Need::Guard]) {
         return Ok(());

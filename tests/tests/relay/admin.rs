@@ -1,4 +1,4 @@
-//! The admin listener: what it tells, that it tells it nobody else, and that nothing secret is written anywhere.
+//! The admin listener: what it shows, to which peers, and that nothing secret is written anywhere.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{SocketAddr, TcpStream};
@@ -466,7 +466,8 @@ fn nothing_secret_is_written() -> Result<()> {
             Ok(())
         };
         for query in &verify {
-            // Whatever becomes of it: forwarded, in vain, refused, no upstream at all, not HTTP, on the wrong listener.
+            // Whatever becomes of it: forwarded, in vain, refused, no upstream at all, not HTTP, on
+            // the wrong listener.
             for target in ["/up.example/hook", "/down.example/hook", "/other.example/hook", "/hook", "/"] {
                 send(relay.address, &get(&format!("{target}?{query}")))?;
             }

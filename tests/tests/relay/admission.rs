@@ -21,7 +21,8 @@ fn relay(limits: &str, more: &str) -> Result<Relay> {
     Relay::listening(listen, &format!("{PATIENT}[limits]\n{limits}\n{more}"))
 }
 
-/// A connection of the client at `address`, on which a request was answered; `None` when it was closed without a byte.
+/// A connection of the client at `address`, on which a request was answered; `None` when it was
+/// closed without a byte.
 fn arrive(relay: &Relay, address: &str) -> Result<Option<Client>> {
     arrive_with(relay, &proxy_line(address))
 }
@@ -98,7 +99,7 @@ fn strangers_are_shed_first_and_metas_share_is_metas() -> Result<()> {
     ];
     assert_eq!(refused(&relay)?, counted.into());
 
-    // A place is given back when its connection ends, and to whoever may have it.
+    // A slot is given back when its connection ends, and goes to the next client that may have it.
     drop(strangers.remove(0));
     assert_connections(&relay, 5, 0, 4)?;
     let (again, admitted) = arrive_all(&relay, &[("2001:db8::3", 1), ("198.51.100.1", 2)])?;

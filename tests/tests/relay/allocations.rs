@@ -7,12 +7,14 @@ use harness::{
 
 use crate::{OK, local, post};
 
-/// More than the deliveries that are kept: the first of them take memory, which the others use again.
+/// More than the deliveries that are kept: the first of them take memory, which the others use
+/// again.
 const WARM_UP: usize = 10_100;
 const REQUESTS: usize = 1000;
 
-/// Allocations of the workers for a request, over a connection that has had many, from a client with TLS or without to an
-/// upstream with TLS or without; with the access log, metrics and deliveries as they are by default.
+/// Allocations of the workers for a request, over a connection that has had many, from a client
+/// with TLS or without to an upstream with TLS or without; with the access log, metrics and
+/// deliveries as they are by default.
 fn a_request(with_tls: bool) -> Result<f64> {
     let (dir, certs) = (TempDir::new("allocations")?, Certs::new(&["hook.example", "up.example"])?);
     let [ca, cert, key] = certs.write(&dir, "hook")?;

@@ -253,7 +253,7 @@ fn interim_responses_are_relayed_to_those_who_know_them() -> Result<()> {
     assert_eq!(answer.interim[0].field("Link"), Some("</x>"));
     let answer = relay.client()?.ask("GET /up.example/ HTTP/1.0\r\n\r\n")?;
     assert_eq!((answer.status(), answer.interim.len()), (200, 0));
-    // A 100 that nobody waits for.
+    // A 100 that the client does not wait for.
     let relay = Relay::before(&saying(format!("HTTP/1.1 100 Continue\r\n\r\n{OK}"), close)?)?;
     let answer = relay.client()?.ask(post("/up.example/", "x"))?;
     assert_eq!((answer.status(), answer.interim.len()), (200, 0));
@@ -302,8 +302,8 @@ fn a_client_that_waits_for_100_gets_it_within_a_second() -> Result<()> {
 }
 
 #[test]
-fn nobody_is_told_to_go_on_when_the_answer_is_known() -> Result<()> {
-    // By the upstream, which wants no body; by hookgate, which asks nobody.
+fn no_100_is_sent_when_the_answer_is_known() -> Result<()> {
+    // The upstream answers without the body; hookgate answers without an upstream.
     let origin = Origin::plain(|connection| {
         connection.head()?;
         connection.send("HTTP/1.1 413 X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")?;
@@ -409,7 +409,7 @@ fn trailers_are_relayed_where_both_sides_have_chunks() -> Result<()> {
 }
 
 #[test]
-fn a_body_where_none_may_be_is_nobodys_response() -> Result<()> {
+fn a_body_where_none_may_be_is_no_response() -> Result<()> {
     for (said, status) in [
         ("HTTP/1.1 204 X\r\nContent-Length: 49\r\n\r\n", 204),
         ("HTTP/1.1 204 X\r\nTransfer-Encoding: chunked\r\n\r\n31\r\n", 204),
@@ -441,7 +441,7 @@ fn a_body_where_none_may_be_is_nobodys_response() -> Result<()> {
 
 #[test]
 fn a_response_head_at_its_limit_passes_and_one_byte_more_does_not() -> Result<()> {
-    const MOST: usize = 1000;
+    const MAX_HEAD_BYTES: usize = 1000;
     let origin = Origin::plain(|connection| {
         while let Some(request) = connection.request()? {
             let bytes: usize =
@@ -452,10 +452,16 @@ fn a_response_head_at_its_limit_passes_and_one_byte_more_does_not() -> Result<()
         }
         Ok(End::Close)
     })?;
-    let limits = format!("[limits]\nresponse_head_bytes = {MOST}\n");
+    let limits = format!("[limits]\nresponse_head_bytes = {MAX_HEAD_BYTES}\n");
     let relay = Relay::start(&(limits + &crate::upstream(origin.address(), "")))?;
     let mut client = relay.client()?;
-    for (bytes, status) in [(MOST - 1, 200), (MOST, 200), (MOST + 1, 502), (40_000, 502), (MOST, 200)] {
+    for (bytes, status) in [
+        (MAX_HEAD_BYTES - 1, 200),
+        (MAX_HEAD_BYTES, 200),
+        (MAX_HEAD_BYTES + 1, 502),
+        (40_000, 502),
+        (MAX_HEAD_BYTES, 200),
+    ] {
         let answer = client.ask(post("/up.example/", &bytes.to_string()))?;
         assert_eq!(answer.status(), status, "{bytes} bytes");
         let error = (status == 502).then_some("http_response_header_section_size");

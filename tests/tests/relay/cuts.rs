@@ -29,7 +29,8 @@ fn a_body_until_close_that_breaks_off_ends_in_a_reset_with_tls_too() -> Result<(
         [Client::tls(door.address, &door.certs, "proxy.example.com")?, Client::plain(relay.address)?];
     for client in &mut clients {
         client.wire().send(REQUEST)?;
-        // The error that a reset makes of a read, and not the one that rustls makes of a FIN without close_notify.
+        // The error that a reset makes of a read, and not the one that rustls makes of a FIN
+        // without close_notify.
         let error = loop {
             match client.wire().read() {
                 Ok(count) => ensure!(count > 0, "an orderly end"),

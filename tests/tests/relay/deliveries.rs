@@ -1,4 +1,4 @@
-//! `hookgate deliveries`: what became of the latest requests.
+//! `hookgate deliveries`: the outcome of the latest requests.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};

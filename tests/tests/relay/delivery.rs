@@ -1,4 +1,5 @@
-//! At most once: whatever an upstream does, and wherever, no request is seen twice that may have been acted on.
+//! At most once: whatever an upstream does, and wherever, no request is seen twice that may have
+//! been acted on.
 
 use std::io;
 use std::sync::Arc;
@@ -97,7 +98,8 @@ fn a_request_on_a_fresh_connection_is_sent_once() -> Result<()> {
     Ok(())
 }
 
-/// An origin whose first connection serves one request and ends the second at `until`; later connections serve.
+/// An origin whose first connection serves one request and ends the second at `until`; later
+/// connections serve.
 fn dies_on_the_second(until: Until, end: fn() -> End) -> Result<Origin> {
     Origin::plain(move |connection| {
         if connection.index() > 0 {
@@ -295,7 +297,7 @@ fn a_request_that_its_client_gives_up_is_never_completed() -> Result<()> {
 }
 
 #[test]
-fn a_client_that_gives_up_on_a_response_takes_nobody_along() -> Result<()> {
+fn a_client_that_gives_up_on_a_response_affects_no_other() -> Result<()> {
     let origin = Origin::plain(|connection| {
         while let Some(request) = connection.request()? {
             if request.start.contains("/endless") {
@@ -322,7 +324,8 @@ fn a_client_that_gives_up_on_a_response_takes_nobody_along() -> Result<()> {
 
 #[test]
 fn an_origin_that_answers_early_and_closes_is_heard() -> Result<()> {
-    // It refuses a body that it does not read, as servers do with 413, and resets when more of it comes.
+    // It refuses a body that it does not read, as servers do with 413, and resets when more of it
+    // comes.
     let origin = Origin::plain(|connection| {
         connection.head()?;
         connection.send("HTTP/1.1 413 Big\r\nContent-Length: 3\r\nConnection: close\r\n\r\nbig")?;

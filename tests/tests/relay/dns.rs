@@ -63,7 +63,8 @@ fn what_does_not_fit_into_a_datagram_is_asked_for_over_tcp() -> Result<()> {
     Ok(())
 }
 
-/// The owner of a name chooses how many addresses it has; each that is tried costs a socket and a SYN.
+/// The owner of a name chooses how many addresses it has; each that is tried costs a socket and a
+/// SYN.
 #[test]
 fn eight_addresses_of_a_name_are_tried() -> Result<()> {
     let origin = origin()?;
@@ -238,7 +239,7 @@ fn where_one_family_is_a_black_hole_the_other_serves_soon() -> Result<()> {
         return Ok(());
     }
     let ns = NetNs::new()?;
-    // Packets to this network leave for an interface on which nobody answers.
+    // Packets to this network leave for an interface on which no machine answers.
     let beyond = NetNs::new()?;
     NetNs::link((&ns, "out"), (&beyond, "in"))?;
     ns.address("out", "2001:4860::1/64")?;
@@ -315,7 +316,7 @@ fn an_idle_proxy_learns_that_no_server_answers_and_that_one_does_again() -> Resu
 }
 
 #[test]
-fn a_server_that_knows_nothing_is_there_and_one_that_nobody_needs_is_not_asked() -> Result<()> {
+fn a_server_that_knows_nothing_is_up_and_an_unneeded_one_is_not_asked() -> Result<()> {
     let (server, origin) = (Server::start(60, &[])?, origin()?);
     server.set(|state| &state.denies, true);
     let needed = relay(&[&server], "", &origin)?;

@@ -1,4 +1,5 @@
-//! Upstreams that close idle connections early and never say so: hookgate finds it out, and loses next to nothing.
+//! Upstreams that close idle connections early and never say so: hookgate finds it out, and loses
+//! next to nothing.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -14,7 +15,8 @@ use crate::{OK, Relay, get, post};
 /// How far away the upstreams are, in each direction.
 const ONE_WAY: Duration = Duration::from_millis(40);
 
-/// A path to `target` on which everything takes [`ONE_WAY`]; its near end. It lives as long as the process.
+/// A path to `target` on which everything takes [`ONE_WAY`]; its near end. It lives as long as the
+/// process.
 fn distant(target: SocketAddr) -> Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let near = listener.local_addr()?;
@@ -38,7 +40,7 @@ fn join(near: TcpStream, target: SocketAddr) -> io::Result<()> {
         thread::spawn(move || {
             for (at, bytes) in received {
                 sleep((at + ONE_WAY).saturating_duration_since(Instant::now()));
-                // Whoever has closed reads no more.
+                // A peer that has closed reads no more.
                 let _ = match bytes {
                     Some(bytes) => (&to).write_all(&bytes),
                     None => to.shutdown(Shutdown::Write),
@@ -76,16 +78,16 @@ fn closing_after(idle: Option<Duration>) -> Result<Origin> {
     })
 }
 
-/// What came of POSTs to one upstream, each a pause after the answer to the one before.
+/// The outcome of POSTs to one upstream, each a pause after the answer to the one before.
 #[derive(Debug, Default)]
-struct Tally {
+struct Outcomes {
     sent: usize,
     lost: usize,
     connections: usize,
 }
 
 /// Sends POSTs to several upstreams of one kind at the same time, in the same pauses.
-fn tallies(count: usize, idle: Option<Duration>, pauses: &[Duration]) -> Result<Vec<Tally>> {
+fn outcomes_of(count: usize, idle: Option<Duration>, pauses: &[Duration]) -> Result<Vec<Outcomes>> {
     let origins = (0..count).map(|_| closing_after(idle)).collect::<Result<Vec<_>>>()?;
     let entry = |(n, origin): (usize, &Origin)| {
         let near = distant(origin.address())?;
@@ -98,26 +100,26 @@ fn tallies(count: usize, idle: Option<Duration>, pauses: &[Duration]) -> Result<
     thread::scope(|scope| {
         let sending = origins.iter().enumerate().map(|(n, origin)| {
             let mut client = relay.client()?;
-            Ok(scope.spawn(move || -> Result<Tally> {
-                let mut tally = Tally::default();
+            Ok(scope.spawn(move || -> Result<Outcomes> {
+                let mut outcomes = Outcomes::default();
                 for pause in pauses {
-                    let body = format!("message {:06}", tally.sent);
+                    let body = format!("message {:06}", outcomes.sent);
                     match client.ask(post(&format!("/up{n}.example/"), &body))?.status() {
                         200 => {}
-                        502 => tally.lost += 1,
+                        502 => outcomes.lost += 1,
                         other => anyhow::bail!("{other}"),
                     }
-                    tally.sent += 1;
+                    outcomes.sent += 1;
                     sleep(*pause);
                 }
                 let heard = origin.heard().concat();
-                for message in 0..tally.sent {
+                for message in 0..outcomes.sent {
                     let body = format!("message {message:06}");
                     let seen = heard.windows(body.len()).filter(|seen| *seen == body.as_bytes()).count();
                     ensure!(seen <= 1, "{body} was sent {seen} times");
                 }
-                tally.connections = origin.connections();
-                Ok(tally)
+                outcomes.connections = origin.connections();
+                Ok(outcomes)
             }))
         });
         let sending = sending.collect::<Result<Vec<_>>>()?;
@@ -125,10 +127,10 @@ fn tallies(count: usize, idle: Option<Duration>, pauses: &[Duration]) -> Result<
     })
 }
 
-fn assert_lost_at_most(share: f64, tallies: &[Tally]) {
-    let (sent, lost) = tallies.iter().fold((0, 0), |(sent, lost), t| (sent + t.sent, lost + t.lost));
-    eprintln!("{lost} of {sent} were lost: {tallies:?}");
-    assert!(lost as f64 <= share * sent as f64, "{lost} of {sent} were lost: {tallies:?}");
+fn assert_lost_at_most(share: f64, all: &[Outcomes]) {
+    let (sent, lost) = all.iter().fold((0, 0), |(sent, lost), t| (sent + t.sent, lost + t.lost));
+    eprintln!("{lost} of {sent} were lost: {all:?}");
+    assert!(lost as f64 <= share * sent as f64, "{lost} of {sent} were lost: {all:?}");
 }
 
 fn ms(milliseconds: u64) -> Duration {
@@ -138,26 +140,26 @@ fn ms(milliseconds: u64) -> Duration {
 #[test]
 fn one_that_closes_after_two_seconds_gets_every_post() -> Result<()> {
     let pauses: Vec<Duration> = [1900, 1920, 1940, 1960, 1980, 2000, 2050].map(ms).into();
-    let tallies = tallies(8, Some(ms(2000)), &pauses)?;
-    assert_lost_at_most(0.01, &tallies);
+    let all = outcomes_of(8, Some(ms(2000)), &pauses)?;
+    assert_lost_at_most(0.01, &all);
     Ok(())
 }
 
 #[test]
 fn one_that_closes_after_half_a_second_is_learnt_from_the_first_loss() -> Result<()> {
     let pauses: Vec<Duration> = [400, 420, 440, 460, 480, 500, 520].map(ms).repeat(3);
-    let tallies = tallies(8, Some(ms(500)), &pauses)?;
-    assert!(tallies.iter().all(|tally| tally.lost <= 1), "{tallies:?}");
-    assert_lost_at_most(1.0 / 21.0, &tallies);
+    let all = outcomes_of(8, Some(ms(500)), &pauses)?;
+    assert!(all.iter().all(|outcomes| outcomes.lost <= 1), "{all:?}");
+    assert_lost_at_most(1.0 / 21.0, &all);
     Ok(())
 }
 
 #[test]
 fn one_that_closes_after_each_response_gets_next_to_every_post() -> Result<()> {
     let pauses: Vec<Duration> = [0, 1, 5, 20, 40, 60, 100].map(ms).repeat(4);
-    let tallies = tallies(8, None, &pauses)?;
-    assert!(tallies.iter().all(|tally| tally.lost <= 1), "{tallies:?}");
-    assert_lost_at_most(0.01, &tallies);
+    let all = outcomes_of(8, None, &pauses)?;
+    assert!(all.iter().all(|outcomes| outcomes.lost <= 1), "{all:?}");
+    assert_lost_at_most(0.01, &all);
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::{OK, Relay, TIMEOUTS, get, post, proxy_line, request, upstream};
 
-/// A relay with an admin socket, and what two requests of Meta's and one of somebody else's left there.
+/// A relay with an admin socket, after two requests of Meta's and one of a stranger.
 struct Scene {
     relay: Relay,
     _origin: Origin,
@@ -139,7 +139,7 @@ fn watching_gives_one_object_a_line() -> Result<()> {
         let document: Value = serde_json::from_str(&lines.next().context("it ended")??)?;
         assert_eq!(row(&document, "157.240.0.0/17")["delivered"], 2);
     }
-    // Nobody reads any more: it ends by itself, and not as a failure.
+    // Its reader is gone: it ends by itself, and not as a failure.
     drop(lines);
     let mut ended = None;
     wait_until(Duration::from_secs(5), || {

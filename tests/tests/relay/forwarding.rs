@@ -1,4 +1,4 @@
-//! What goes to the upstream: byte for byte, but for what concerns one connection alone.
+//! What goes to the upstream: byte for byte, except what concerns one connection alone.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use harness::{Certs, Client, Origin, Proxy, Receiver, TempDir, free_port, signat
 
 use crate::{OK, Relay, TIMEOUTS, get, post, request, upstream};
 
-/// The head that an origin is sent for `GET target` without further fields, but for the id at its end.
+/// The head that an origin gets for `GET target` without further fields, up to the id at its end.
 fn expected_get(target: &str) -> String {
     format!(
         "GET {target} HTTP/1.1\r\nHost: up.example\r\nX-Forwarded-For: 127.0.0.1\r\nX-Real-IP: 127.0.0.1\r\n\

@@ -1,4 +1,4 @@
-//! One upstream that hangs costs nobody anything.
+//! One upstream that hangs does not delay the others.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -20,7 +20,7 @@ fn black_hole() -> Result<Origin> {
     })
 }
 
-/// `hole.example` with so many requests in flight, and others that are well.
+/// `hole.example` with at most `in_flight` requests, and others that are well.
 fn relay(hole: SocketAddr, in_flight: usize, well: SocketAddr, others: usize) -> Result<Relay> {
     let others: String = (0..others)
         .map(|n| format!("\"well-{n}.example\" = {{ address = \"{well}\", tls = false }}\n"))
@@ -169,7 +169,8 @@ fn places_come_back_when_clients_leave() -> Result<()> {
         relay.wait_for(HOLE, 0.0)?;
     }
     assert!(begun.elapsed() < Duration::from_millis(900), "{:?}", begun.elapsed());
-    // When all has been sent the upstream may be at work on it: in the time that a response has, at the latest.
+    // When all has been sent the upstream may be at work on it: in the time that a response has, at
+    // the latest.
     let clients = [waiting(&relay)?, waiting(&relay)?];
     relay.wait_for(HOLE, 2.0)?;
     for client in clients {
@@ -205,7 +206,8 @@ fn ask_the_well(relay: &Relay, upstreams: usize, stop: &AtomicBool) -> Result<Se
     Ok(seen)
 }
 
-/// Several hundred requests a second to the hole, each on a connection of its own, and nobody waits.
+/// Several hundred requests a second to the hole, each on a connection of its own, without waiting
+/// for answers.
 fn pour(relay: &Relay, requests: u32, interval: Duration, answers: &[AtomicUsize; 2]) -> Result<()> {
     thread::scope(|scope| {
         let begun = Instant::now();
@@ -265,7 +267,8 @@ fn a_black_hole_costs_the_others_nothing() -> Result<()> {
         let p99 = seen[seen.len() * 99 / 100];
         eprintln!("{what}: {} healthy requests, p99 {p99:?}, {before} to {most} descriptors", seen.len());
         assert!(seen.len() > 300 && p99 < Duration::from_millis(250), "{what}: {} p99 {p99:?}", seen.len());
-        // Those in flight have two each; a refused one has its own until its client has read the answer.
+        // Those in flight have two each; a refused one has its own until its client has read the
+        // answer.
         let healthy = ASKERS + 2 * WELL;
         assert!(most <= before + 2 * IN_FLIGHT + healthy + 200, "{what}: {before} to {most} descriptors");
         let settled = || Ok(relay.proxy.descriptors()? <= before + 2);
@@ -274,7 +277,8 @@ fn a_black_hole_costs_the_others_nothing() -> Result<()> {
     Ok(())
 }
 
-/// Half a minute beside a black hole that has the contract's number of requests in flight, and half a minute without.
+/// Half a minute beside a black hole that has the contract's number of requests in flight, and half
+/// a minute without.
 #[test]
 #[ignore = "takes a minute"]
 fn ninety_nine_upstreams_do_not_notice_that_one_is_a_black_hole() -> Result<()> {
@@ -323,7 +327,8 @@ fn ninety_nine_upstreams_do_not_notice_that_one_is_a_black_hole() -> Result<()> 
             of(990),
             of(999)
         );
-        // A client's and an upstream's for each in flight, a client's for each refused until it has read that.
+        // A client's and an upstream's for each in flight, a client's for each refused until it has
+        // read that.
         assert!(
             most <= before + 2 * IN_FLIGHT + 3 * ASKERS + 2 * WELL + 40,
             "{before} to {most} descriptors"

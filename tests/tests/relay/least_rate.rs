@@ -1,4 +1,5 @@
-//! A stranger's bodies keep up 1 KiB/s on average over `body_idle`, so that a slot in flight has an end. Meta's need not.
+//! A stranger's bodies keep up 1 KiB/s on average over `body_idle`, so that a slot in flight has an
+//! end. Meta's need not.
 
 use std::io::Read as _;
 use std::net::SocketAddr;
@@ -23,13 +24,14 @@ fn client_from(source: &str, address: SocketAddr) -> Result<Client> {
     Ok(client)
 }
 
-/// What becomes of a body of 25 `pieces`, one every [`STEP`], where `body_idle` is a second: its status.
+/// What becomes of a body of 25 `pieces`, one every [`STEP`], where `body_idle` is a second: its
+/// status.
 fn uploads(relay: &Relay, source: &str, piece: &str) -> Result<u16> {
     let mut client = client_from(source, relay.address)?;
     let length = format!("Content-Length: {}", 25 * piece.len());
     client.wire().send(request("POST /up.example/", &[&length], ""))?;
     for _ in 0..25 {
-        // Whoever was answered may have been closed, too.
+        // A client that was answered may have been closed, too.
         if client.wire().send(piece).is_err() {
             break;
         }
@@ -91,7 +93,7 @@ fn a_strangers_slow_download_is_cut() -> Result<()> {
     if !require(&NEEDS) {
         return Ok(());
     }
-    // A trickle is seen as one: what lies in buffers counts as taken, or does not move.
+    // A trickle is seen as one: bytes in buffers count as taken, or do not move.
     let ns = with_small_buffers()?;
     let origin = ns.inside(|| {
         Origin::plain(|connection| {

@@ -125,7 +125,8 @@ fn without_ipv6_addresses_it_listens_as_shipped() -> Result<()> {
 fn many_clients_at_once_are_all_served() -> Result<()> {
     let origin = slow(Duration::from_millis(50))?;
     let relay = Relay::before(&origin)?;
-    // No more than fit into the origin's queue (128) at once: a SYN that is dropped comes again after a second.
+    // No more than fit into the origin's queue (128) at once: a SYN that is dropped comes again
+    // after a second.
     let mut clients: Vec<Client> = (0..100).map(|_| relay.client()).collect::<Result<_>>()?;
     for client in &mut clients {
         client.wire().send(post("/up.example/", "x"))?;
@@ -138,10 +139,10 @@ fn many_clients_at_once_are_all_served() -> Result<()> {
 
 const BIG: u64 = 200_000_000;
 /// How much a big body may add to what the process needs, in KiB.
-const MOST_GROWTH: u64 = 4096;
+const MAX_GROWTH_KIB: u64 = 4096;
 
-/// Swallows request bodies and gives response bodies, of [`BIG`] bytes each, without keeping any; `tls` wraps what it
-/// accepts.
+/// Swallows request bodies and gives response bodies, of [`BIG`] bytes each, without keeping any;
+/// `tls` wraps what it accepts.
 fn big_origin(tls: Option<Arc<ServerConfig>>) -> Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
@@ -246,6 +247,6 @@ fn assert_growth(proxy: &Proxy, work: impl FnOnce() -> Result<()>) -> Result<()>
     let (_, after) = proxy.memory_kib()?;
     let growth = after.saturating_sub(now.min(before));
     eprintln!("memory: {now} KiB before, at most {after} KiB after: {growth} KiB");
-    assert!(growth < MOST_GROWTH, "{growth} KiB more than the {now} KiB before");
+    assert!(growth < MAX_GROWTH_KIB, "{growth} KiB more than the {now} KiB before");
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! What the machine allows: descriptors and memory, and what becomes of connections that do not fit.
+//! What the machine allows: descriptors and memory, and what becomes of connections that do not
+//! fit.
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
@@ -143,7 +144,8 @@ fn the_soft_limit_of_descriptors_is_raised_and_connections_follow_from_the_hard_
     Ok(())
 }
 
-/// A control group that leaves its processes so much memory, and one inside it without a limit; removed on drop.
+/// A control group that leaves its processes so much memory, and one inside it without a limit;
+/// removed on drop.
 struct MemoryGroup(PathBuf);
 
 impl MemoryGroup {
@@ -170,7 +172,7 @@ impl MemoryGroup {
 
 impl Drop for MemoryGroup {
     fn drop(&mut self) {
-        // Whoever was in it may still be on the way out.
+        // Its processes may still be ending.
         let removed = wait_until(Duration::from_secs(5), || {
             // May be gone already; whether all is gone is what counts.
             let _ = fs::remove_dir(self.inner());
@@ -228,8 +230,8 @@ fn networks_of_the_guards_are_exempt_from_what_one_stranger_may_have() -> Result
     Ok(())
 }
 
-/// The contract's number on the contract's machine: each has asked something over TLS, and stays; then some upload to an
-/// upstream that reads nothing.
+/// The contract's number on the contract's machine: each has asked something over TLS, and stays;
+/// then some upload to an upstream that reads nothing.
 #[test]
 #[ignore = "takes minutes"]
 fn twelve_thousand_connections_and_slow_uploads_on_half_a_gigabyte() -> Result<()> {

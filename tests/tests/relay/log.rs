@@ -1,4 +1,4 @@
-//! The log: a line for every request at Meta's rate, whoever reads it and whatever strangers do.
+//! The log: a line for every request at Meta's rate, whatever its reader and strangers do.
 
 use std::fs::File;
 use std::io::{PipeReader, Read};
@@ -75,7 +75,7 @@ fn no_line_is_lost_at_a_thousand_requests_a_second() -> Result<()> {
     const REQUESTS: usize = 1000;
     let origin = Origin::answering(OK)?;
     let (mut proxy, reader) = Piped::start("text", &upstreams(&origin)?)?;
-    // On a busy machine whoever reads a log does not get a turn for a while.
+    // On a busy machine the reader of a log waits for a processor.
     let text = read_all(reader, Duration::from_millis(700));
     let listen = proxy.listen;
     let clients = (0..CLIENTS).map(|client| {

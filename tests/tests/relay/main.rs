@@ -59,8 +59,8 @@ upstream_idle = "1s"
 drain = "3s"
 "#;
 
-/// A proxy with a listener without TLS, and what a test needs of it; where everything is to run [over TLS](over_tls), with
-/// another for its clients.
+/// A proxy with a listener without TLS, and what a test needs of it; where everything is to run
+/// [over TLS](over_tls), with another for its clients.
 struct Relay {
     proxy: Proxy,
     address: SocketAddr,
@@ -138,7 +138,8 @@ fn local(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))
 }
 
-/// The header of a load balancer's for a client at `address`, as version 1 of the PROXY protocol has it.
+/// The header of a load balancer's for a client at `address`, as version 1 of the PROXY protocol
+/// has it.
 fn proxy_line(address: &str) -> String {
     let (family, own) = if address.contains(':') { ("TCP6", "2001:db8::443") } else { ("TCP4", "192.0.2.1") };
     format!("PROXY {family} {address} {own} 40000 443\r\n")

@@ -24,7 +24,7 @@ fn failing_server(code: u8) -> Result<SocketAddr> {
         while let Ok((length @ 12.., peer)) = socket.recv_from(&mut message) {
             message[2] |= 0x80;
             message[3] = 0x80 | code;
-            // Whoever does not get the answer asks again.
+            // A client that does not get the answer asks again.
             let _ = socket.send_to(&message[..length], peer);
         }
     });
@@ -173,7 +173,8 @@ fn of_two_servers_one_that_answers_is_enough() -> Result<()> {
     Ok(())
 }
 
-/// The machine's own servers are asked only when the configuration says so, and its table of hosts never.
+/// The machine's own servers are asked only when the configuration says so, and its table of hosts
+/// never.
 #[test]
 fn resolv_conf_counts_only_when_it_is_named() -> Result<()> {
     if !require(&[Need::Root, Need::Program("dnsmasq"), Need::Program("nginx"), Need::Program("curl")]) {

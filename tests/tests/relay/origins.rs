@@ -28,8 +28,8 @@ impl Files {
     }
 }
 
-/// Every sample through hookgate to `server`, on one connection of the client's and, as long as the upstream wants, of
-/// the upstream's.
+/// Every sample through hookgate to `server`, on one connection of the client's and, as long as the
+/// upstream wants, of the upstream's.
 fn send_all(server: &Server, files: &Files) -> Result<()> {
     let relay = Relay::start(&format!(
         "[upstreams]\n\"chatwoot.example.com\" = {{ address = \"{}\", ca = {:?} }}\n",
@@ -81,7 +81,7 @@ fn nginx_before_a_receiver() -> Result<()> {
     send_all(&nginx, &files)?;
     let received = receiver.received();
     assert_eq!(received.len(), 26);
-    // nginx appends whom it saw to what hookgate said.
+    // nginx appends its peer's address to what hookgate sent.
     assert!(
         received.iter().all(|received| received.field("X-Forwarded-For") == Some("127.0.0.1, 127.0.0.1"))
     );

@@ -1,4 +1,5 @@
-//! Ways to an upstream that change under a pooled connection: a firewall forgets it, or the name leads elsewhere.
+//! Ways to an upstream that change under a pooled connection: a firewall forgets it, or the name
+//! leads elsewhere.
 
 use std::net::{IpAddr, SocketAddr};
 use std::thread::sleep;
@@ -60,7 +61,8 @@ impl Scene {
         self.edge.inside(|| Client::plain(self.address))
     }
 
-    /// The firewall of one end forgets the connections that there are: what is sent over them vanishes.
+    /// The firewall of one end forgets the connections that there are: what is sent over them
+    /// vanishes.
     fn forget(&self, firewall: &NetNs) -> Result<()> {
         let connections = self.edge.run("ss -Htn state established dport = :8080")?;
         let ports = connections.lines().filter_map(|line| {

@@ -18,7 +18,7 @@ use crate::{Origin, Relay};
 #[derive(Clone, Copy, Debug)]
 enum Framing {
     Length,
-    /// In chunks of so many bytes.
+    /// In chunks of this number of bytes.
     Chunks(usize),
     /// A response's alone.
     Close,

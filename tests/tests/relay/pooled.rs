@@ -38,7 +38,8 @@ impl Scene {
         Ok(Self { relay, origin, _dir: dir })
     }
 
-    /// Two requests of one client, the second `pause` after the answer to the first: each gets its own answer.
+    /// Two requests of one client, the second `pause` after the answer to the first: each gets its
+    /// own answer.
     fn assert_no_surplus(&self, pause: Duration) -> Result<()> {
         let mut client = self.relay.client()?;
         for round in 1..=2 {

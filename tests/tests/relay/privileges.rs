@@ -28,7 +28,7 @@ fn capabilities(pid: u32, set: &str) -> Result<Vec<u64>> {
 }
 
 #[test]
-fn the_worker_of_root_is_somebody_else_without_capabilities() -> Result<()> {
+fn the_worker_of_root_is_another_user_without_capabilities() -> Result<()> {
     if !require(&[Need::Root]) {
         return Ok(());
     }
@@ -51,7 +51,8 @@ fn the_worker_of_root_is_somebody_else_without_capabilities() -> Result<()> {
     Ok(())
 }
 
-/// CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER, KILL, SETGID, SETUID and NET_BIND_SERVICE of linux/capability.h.
+/// CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER, KILL, SETGID, SETUID and NET_BIND_SERVICE of
+/// linux/capability.h.
 const KEPT: u64 = 0b100_1110_1111;
 
 #[test]
@@ -70,9 +71,10 @@ fn the_parent_of_a_proxy_without_a_guard_keeps_no_capability_for_one() -> Result
     Ok(())
 }
 
-/// Cores and debuggers get neither keys nor messages, also of a proxy whose processes have one user.
+/// Cores and debuggers get neither keys nor messages, also of a proxy whose processes have one
+/// user.
 #[test]
-fn memory_is_shown_to_nobody() -> Result<()> {
+fn memory_is_hidden_from_other_processes() -> Result<()> {
     if !require(&[Need::Root, Need::Program("setpriv")]) {
         return Ok(());
     }
@@ -137,7 +139,7 @@ fn the_configured_user_serves() -> Result<()> {
         "root's are gone"
     );
     assert!(capabilities(proxy.worker()?, "CapEff")?.iter().all(|&held| held == 0));
-    // Nobody's group is that of daemons that have none.
+    // The group nogroup is shared by daemons without one of their own.
     assert_eq!(owners(&socket)?, (0, 0));
     Ok(())
 }

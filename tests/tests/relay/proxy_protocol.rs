@@ -1,4 +1,4 @@
-//! The PROXY protocol: believed from those who must speak it, and nobody else.
+//! The PROXY protocol: believed only from the networks that must speak it.
 
 use std::io::Write;
 use std::net::{Ipv6Addr, TcpStream};

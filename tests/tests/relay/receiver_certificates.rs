@@ -130,7 +130,7 @@ fn a_receivers_own_certificate_is_believed_where_ca_names_it() -> Result<()> {
             "{name}"
         );
     }
-    // Nobody else's, though it looks the same.
+    // One of another authority is refused, though it looks the same.
     let other = make()?;
     let stranger = Scene::new(other.path(), "ca-true", Some(dir.path().join("ca-true.pem")))?;
     assert_eq!(stranger.deliver()?, (502, Some("tls_certificate_error".into())));

@@ -1,4 +1,5 @@
-//! Another configuration while the proxy runs: what can change changes, and no request fails for it.
+//! Another configuration while the proxy runs: what can change changes, and no request fails for
+//! it.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -12,7 +13,7 @@ use rustix::process::Signal;
 
 use crate::{OK, get, local, post};
 
-const SOON: Duration = Duration::from_secs(5);
+const MAX_WAIT: Duration = Duration::from_secs(5);
 
 /// A proxy whose configuration changes.
 struct Scene {
@@ -89,7 +90,7 @@ fn what_is_under_way_to_a_removed_upstream_finishes() -> Result<()> {
     let scene = Scene::start("", "", &upstream("a.example", origin.address()))?;
     let mut client = scene.client()?;
     client.wire().send(post("/a.example/", "hello"))?;
-    assert!(wait_until(SOON, || Ok(origin.heard().concat().ends_with(b"hello")))?);
+    assert!(wait_until(MAX_WAIT, || Ok(origin.heard().concat().ends_with(b"hello")))?);
     scene.reload("")?;
     assert_eq!(scene.client()?.ask(get("/a.example/"))?.status(), 403, "new ones are refused");
     assert_eq!(client.response()?.status(), 200);
@@ -135,7 +136,7 @@ fn a_bad_file_leaves_the_old_one_in_force() -> Result<()> {
         assert!(format!("{refused:#}").contains(why), "{bad}: {refused:#}");
         assert_eq!(scene.client()?.ask(get("/a.example/"))?.status(), 200);
         scene.proxy.signal(Signal::HUP)?;
-        scene.proxy.wait_for_stderr("not reloaded, what was in force stays", SOON)?;
+        scene.proxy.wait_for_stderr("not reloaded, what was in force stays", MAX_WAIT)?;
         assert_eq!(scene.client()?.ask(get("/a.example/"))?.status(), 200);
     }
     Ok(())
@@ -147,7 +148,7 @@ fn sighup_does_the_same() -> Result<()> {
     let mut scene = Scene::start("", "", "")?;
     scene.write(&format!("{}[upstreams]\n{}", scene.base, upstream("a.example", origin.address())))?;
     scene.proxy.signal(Signal::HUP)?;
-    scene.proxy.wait_for_stderr("reloaded: [upstreams] 1 added", SOON)?;
+    scene.proxy.wait_for_stderr("reloaded: [upstreams] 1 added", MAX_WAIT)?;
     assert_eq!(scene.client()?.ask(get("/a.example/"))?.status(), 200);
     Ok(())
 }
@@ -168,7 +169,7 @@ fn listeners_come_and_go_and_those_that_stay_do_not_notice() -> Result<()> {
     assert_eq!(there.ask(get("/a.example/"))?.status(), 200);
     scene.write(&(scene.base.clone() + &upstreams))?;
     scene.command()?;
-    let closed = wait_until(SOON, || Ok(TcpStream::connect(added).is_err()))?;
+    let closed = wait_until(MAX_WAIT, || Ok(TcpStream::connect(added).is_err()))?;
     assert!(closed, "nobody listens there any more");
     assert_eq!(there.ask(get("/a.example/"))?.status(), 200, "but who is there already may stay");
     assert_eq!(kept.ask(get("/a.example/"))?.status(), 200);
@@ -191,7 +192,7 @@ fn limits_time_outs_name_and_log_change() -> Result<()> {
         (answer.status(), answer.field("Proxy-Status")),
         (413, Some("other; error=http_request_error"))
     );
-    scene.proxy.wait_for_stderr("\"code\":413", SOON)?;
+    scene.proxy.wait_for_stderr("\"code\":413", MAX_WAIT)?;
     let mut idle = scene.client()?;
     assert_eq!(idle.ask(get("/a.example/"))?.status(), 200);
     idle.wire().closed()?;
@@ -233,7 +234,7 @@ fn the_admin_listener_moves_and_takes_other_names() -> Result<()> {
     admin(&scene, &format!("listen = \"{second}\""))?;
     assert_eq!(scene.command()?, "[admin] changed\n");
     assert_eq!((ask(second, "localhost")?, ask(second, "edge.internal")?), (200, 421));
-    assert!(wait_until(SOON, || Ok(TcpStream::connect(first).is_err()))?, "the former address is let go");
+    assert!(wait_until(MAX_WAIT, || Ok(TcpStream::connect(first).is_err()))?, "the former address is let go");
 
     // One that can't be had changes nothing.
     let held = TcpListener::bind(first)?;
@@ -245,7 +246,7 @@ fn the_admin_listener_moves_and_takes_other_names() -> Result<()> {
 
     admin(&scene, "")?;
     assert_eq!(scene.command()?, "[admin] changed\n");
-    assert!(wait_until(SOON, || Ok(TcpStream::connect(second).is_err()))?);
+    assert!(wait_until(MAX_WAIT, || Ok(TcpStream::connect(second).is_err()))?);
     assert!(scene.proxy.stop()?.success());
     Ok(())
 }
@@ -327,17 +328,17 @@ fn watched_files_are_read_when_they_change_and_bad_ones_change_nothing() -> Resu
         format!("[upstreams]\n{}", upstream("two.example", origin.address())),
     )?;
     assert!(
-        wait_until(2 * SOON, || Ok(answered(&scene, "two.example")? == 200))?,
+        wait_until(2 * MAX_WAIT, || Ok(answered(&scene, "two.example")? == 200))?,
         "{}",
         scene.proxy.stderr()
     );
 
     scene.write("[listen\n")?;
-    scene.proxy.wait_for_stderr("not reloaded", 2 * SOON)?;
+    scene.proxy.wait_for_stderr("not reloaded", 2 * MAX_WAIT)?;
     assert_eq!(answered(&scene, "one.example")?, 200);
     scene.write(&format!("{}[upstreams]\n", scene.base))?;
     assert!(
-        wait_until(2 * SOON, || Ok(answered(&scene, "one.example")? == 403))?,
+        wait_until(2 * MAX_WAIT, || Ok(answered(&scene, "one.example")? == 403))?,
         "{}",
         scene.proxy.stderr()
     );
@@ -352,7 +353,7 @@ fn a_watched_list_of_prefixes_is_read_when_it_changes() -> Result<()> {
     let more = format!("[process]\nwatch = true\n[guard]\ninterfaces = []\nprefixes = {list:?}\n");
     let mut scene = Scene::start("", &more, "")?;
     dir.write("prefixes", "157.240.0.0/17\n31.13.64.0/18\n")?;
-    scene.proxy.wait_for_stderr("[guard] prefixes: ", 2 * SOON)?;
+    scene.proxy.wait_for_stderr("[guard] prefixes: ", 2 * MAX_WAIT)?;
     assert!(scene.proxy.stderr().contains("1 added, 0 removed, 2 in force"), "{}", scene.proxy.stderr());
     Ok(())
 }

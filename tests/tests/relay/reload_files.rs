@@ -13,10 +13,10 @@ use harness::{Ca, Certs, Client, End, NetNs, Origin, Proxy, TempDir, binary, fre
 
 use crate::{OK, get, local, post};
 
-const SOON: Duration = Duration::from_secs(10);
+const MAX_WAIT: Duration = Duration::from_secs(10);
 const NOTHING: &str = "nothing changed\n";
 
-/// A proxy whose machine's root certificates lie in a file of the test.
+/// A proxy whose machine's root certificates are in a file of the test.
 struct Scene {
     proxy: Proxy,
     /// One client, so that one worker with its pool serves it.
@@ -196,7 +196,7 @@ fn certificates_and_the_authority_of_clients() -> Result<()> {
     assert!(shows(&old)?);
     fs::write(&cert, &new.cert)?;
     // Whether this or the look at files every two seconds comes first.
-    assert!(wait_until(SOON, || shows(&new))?, "{}", scene.proxy.stderr());
+    assert!(wait_until(MAX_WAIT, || shows(&new))?, "{}", scene.proxy.stderr());
     assert_eq!(scene.reload()?, format!("[tls] certificate: {} changed\n", cert.display()));
     assert_eq!(scene.reload()?, NOTHING);
     assert!(shows(&new)? && !shows(&old)?);

@@ -1,4 +1,5 @@
-//! Responses that servers give and RFC 9112 does not: what is put right on the way, and what is a 502.
+//! Responses that servers give and RFC 9112 does not: what is put right on the way, and what is a
+//! 502.
 
 use anyhow::Result;
 use harness::{End, Origin};

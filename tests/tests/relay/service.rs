@@ -11,10 +11,10 @@ use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
 use crate::{OK, get, local, upstream};
 
-const SOON: Duration = Duration::from_secs(5);
+const MAX_WAIT: Duration = Duration::from_secs(5);
 
-/// Listens at the ports that it is given, on descriptors 3, 4 and so on, as a service manager does, and becomes hookgate a
-/// moment later.
+/// Listens at the ports that it is given, on descriptors 3, 4 and so on, as a service manager does,
+/// and becomes hookgate a moment later.
 const PASS: &str = "
 import os, socket, sys, time
 binary, config, *ports = sys.argv[1:]
@@ -46,7 +46,7 @@ fn it_hears_when_the_proxy_is_ready_reloads_and_ends() -> Result<()> {
     }
     let dir = TempDir::new("notify")?;
     let manager = UnixDatagram::bind(dir.path().join("notify"))?;
-    manager.set_read_timeout(Some(SOON))?;
+    manager.set_read_timeout(Some(MAX_WAIT))?;
     let heard = || -> Result<String> {
         let mut message = [0; 256];
         let length = manager.recv(&mut message).context("nothing is heard")?;
@@ -60,16 +60,17 @@ fn it_hears_when_the_proxy_is_ready_reloads_and_ends() -> Result<()> {
     proxy.signal(Signal::HUP)?;
     assert!(heard()?.starts_with("RELOADING=1\nMONOTONIC_USEC="));
     assert_eq!(heard()?.trim_end(), "READY=1");
-    // Another process takes over: the manager hears from the old one who it is, and nothing of the old one's end.
+    // Another process takes over: the manager hears from the old one who it is, and nothing of the
+    // old one's end.
     proxy.signal(Signal::USR2)?;
     let new = heard()?;
     let new: i32 = new.trim_end().strip_prefix("MAINPID=").context("no MAINPID")?.parse()?;
     assert_eq!(heard()?.trim_end(), "READY=1");
-    assert!(wait_until(SOON, || Ok(proxy.ended()?.is_some()))?);
+    assert!(wait_until(MAX_WAIT, || Ok(proxy.ended()?.is_some()))?);
     let new = Pid::from_raw(new).context("no process id")?;
     kill_process(new, Signal::TERM)?;
     assert_eq!(heard()?.trim_end(), "STOPPING=1");
-    assert!(wait_until(SOON, || Ok(test_kill_process(new).is_err()))?);
+    assert!(wait_until(MAX_WAIT, || Ok(test_kill_process(new).is_err()))?);
     Ok(())
 }
 
@@ -105,7 +106,7 @@ fn its_watchdog_hears_nothing_of_a_proxy_that_has_stopped() -> Result<()> {
 }
 
 #[test]
-fn sockets_that_were_open_before_it_serve_whoever_waits_there() -> Result<()> {
+fn sockets_that_were_open_before_it_serve_waiting_clients() -> Result<()> {
     if !require(&[Need::Program("python3")]) {
         return Ok(());
     }
@@ -114,7 +115,7 @@ fn sockets_that_were_open_before_it_serve_whoever_waits_there() -> Result<()> {
     let config = format!("[listen]\nplain = [\"{address}\"]\n{}", upstream(origin.address(), ""));
     let mut proxy = run(&dir, &[address, unwanted], &config)?;
     let mut early = None;
-    assert!(wait_until(SOON, || {
+    assert!(wait_until(MAX_WAIT, || {
         early = Client::plain(address).ok();
         Ok(early.is_some())
     })?);
@@ -123,7 +124,7 @@ fn sockets_that_were_open_before_it_serve_whoever_waits_there() -> Result<()> {
     early.wire().send(get("/up.example/"))?;
     assert_eq!(early.response()?.status(), 200, "{}", proxy.stderr());
     assert_eq!(Client::plain(address)?.ask(get("/up.example/"))?.status(), 200);
-    proxy.wait_for_stderr(&format!("{unwanted}: inherited, but not in [listen]"), SOON)?;
+    proxy.wait_for_stderr(&format!("{unwanted}: inherited, but not in [listen]"), MAX_WAIT)?;
     assert!(Client::plain(unwanted).is_err(), "and closed");
     Ok(())
 }

@@ -1,6 +1,6 @@
-//! TLS sessions after their handshakes, with clients and with upstreams: what else than content comes in them, how they end,
-//! and who encrypts. All of it holds whether the kernel does or the proxy itself; where these tests run in the emulated
-//! machine, it is the kernel.
+//! TLS sessions after their handshakes, with clients and with upstreams: what else than content
+//! comes in them, how they end, and who encrypts. All of it holds whether the kernel does or the
+//! proxy itself; where these tests run in the emulated machine, it is the kernel.
 
 use std::io;
 use std::net::SocketAddr;
@@ -226,7 +226,8 @@ fn empty_records_mean_nothing() -> Result<()> {
 fn what_is_no_record_of_the_clients_ends_its_connection_with_an_alert() -> Result<()> {
     let edge = Edge::start(echo)?;
     let forged = [&[23, 3, 3, 0, 40][..], &[7; 40]].concat();
-    // On a connection that waits, in a head, in a body that is copied, and in one that may be spliced.
+    // On a connection that waits, in a head, in a body that is copied, and in one that may be
+    // spliced.
     let long = request("POST /up.example/", &["Content-Length: 1000000"], &"x".repeat(20_000));
     for start in ["", "GET /up.ex", &request("POST /up.example/", &["Content-Length: 9"], "1234"), &long] {
         let what = &start[..start.len().min(20)];
@@ -273,21 +274,21 @@ fn an_alert_of_the_upstreams_is_told_apart() -> Result<()> {
 
 #[test]
 fn tickets_of_the_upstreams_come_when_they_like_and_resume_its_sessions() -> Result<()> {
-    let (tell, told) = mpsc::channel();
-    let tell = std::sync::Mutex::new(tell);
+    let (sender, receiver) = mpsc::channel();
+    let sender = std::sync::Mutex::new(sender);
     let edge = Edge::start(move |connection| {
         connection.request()?;
         let resumed = connection.wire().is_resumed();
-        if let Ok(tell) = tell.lock() {
-            // Whoever listened may have seen enough.
-            let _ = tell.send(resumed);
+        if let Ok(sender) = sender.lock() {
+            // The receiver may have seen enough.
+            let _ = sender.send(resumed);
         }
         connection.send(OK.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n"))?;
         Ok(End::Close)
     })?;
     for expected in [false, true, true] {
         assert_eq!(edge.relay.client()?.ask(get("/up.example/"))?.status(), 200);
-        assert_eq!(told.recv_timeout(Duration::from_secs(5))?, expected, "resumed");
+        assert_eq!(receiver.recv_timeout(Duration::from_secs(5))?, expected, "resumed");
     }
 
     // One in the middle of a body, in two records.
@@ -341,7 +342,7 @@ fn a_client_that_replaces_its_keys_goes_on_or_is_told_that_it_cannot() -> Result
             ensure!(client.ask(&sent[cut + 1..])?.body == body, "cut at {cut}");
         }
     }
-    // Whoever was cut off left nothing behind that looks whole.
+    // No request that was cut off looks whole to the upstream.
     let whole = edge.origin.heard().iter().filter(|heard| heard.ends_with(&body)).count();
     assert_eq!(whole, if keys_stay() { 0 } else { edge.origin.connections() });
     Ok(())

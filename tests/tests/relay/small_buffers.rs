@@ -1,4 +1,5 @@
-//! A network in which the kernel keeps little for sockets, so that whoever does not read is noticed at once.
+//! A network in which the kernel keeps little for sockets: a peer that does not read is noticed at
+//! once.
 
 use anyhow::{Result, ensure};
 use harness::{Need, NetNs};

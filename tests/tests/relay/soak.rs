@@ -1,4 +1,5 @@
-//! Upstreams that fail in every way at random, clients that leave at random: nothing twice, mixed up, or left behind.
+//! Upstreams that fail in every way at random, clients that leave at random: nothing twice, mixed
+//! up, or left behind.
 
 use std::collections::HashMap;
 use std::io;
@@ -17,7 +18,7 @@ const CLIENTS: u64 = 16;
 /// What of a body one must have seen to know its id, the line of its first chunk included.
 const LONGEST_ID: usize = 24;
 /// How much memory may have grown since the first seconds, in KiB.
-const MOST_GROWTH: u64 = 6 * 1024;
+const MAX_GROWTH_KIB: u64 = 6 * 1024;
 
 /// Marsaglia's xorshift64: the same every time.
 struct Dice(u64);
@@ -299,7 +300,7 @@ fn nothing_twice_mixed_up_or_left_behind() -> Result<()> {
     for counter in [&tally.whole, &tally.cut, &tally.failed, &tally.left] {
         assert!(count(counter) > 50, "{}", count(counter));
     }
-    assert!(memory < warm + MOST_GROWTH, "{warm} KiB have become {memory} KiB");
+    assert!(memory < warm + MAX_GROWTH_KIB, "{warm} KiB have become {memory} KiB");
     for class in ["meta", "allowed", "other"] {
         relay.wait_for(&format!("hookgate_connections{{class=\"{class}\"}}"), 0.0)?;
     }

@@ -1,5 +1,5 @@
-//! Long bodies: between sockets without TLS they don't pass through the proxy's own memory, between sessions they take the
-//! shortest way.
+//! Long bodies: between sockets without TLS they don't pass through the proxy's own memory, between
+//! sessions they take the shortest way.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -156,7 +156,8 @@ fn one_that_breaks_off_does_not_look_whole() -> Result<()> {
     Ok(())
 }
 
-/// A client that reads nothing holds its upstream back, for as long as the contract says; then it is let go.
+/// A client that reads nothing holds its upstream back, for as long as the contract says; then it
+/// is let go.
 #[test]
 fn who_does_not_read_is_waited_for_and_no_longer() -> Result<()> {
     let origin = Origin::plain(|connection| {

@@ -1,4 +1,5 @@
-//! Every wait has its end, and what moves is not cut: `[timeouts]`, key by key, where no other test has them.
+//! Every wait has its end, and what moves is not cut: `[timeouts]`, key by key, where no other test
+//! has them.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::ops::Range;
@@ -25,7 +26,8 @@ fn an_upstream_that_stops_taking_the_body_is_504() -> Result<()> {
     let relay = Relay::before(&origin)?;
     for fields in [&["Content-Length: 50000000"][..], &["Transfer-Encoding: chunked"]] {
         let mut client = relay.client()?;
-        // More than the kernel keeps for an upstream that reads nothing, no more than it takes from a client.
+        // More than the kernel keeps for an upstream that reads nothing, no more than it takes from
+        // a client.
         let chunk = if fields[0].starts_with('T') { "2faf080\r\n" } else { "" };
         let body = format!("{chunk}{}", "x".repeat(5 << 20));
         client.wire().send(request("POST /up.example/", fields, &body))?;
@@ -145,7 +147,7 @@ fn a_handshake_has_the_time_of_a_head() -> Result<()> {
 }
 
 #[test]
-fn nobody_is_told_to_go_on_before_the_upstream_is_connected() -> Result<()> {
+fn no_100_is_sent_before_the_upstream_is_connected() -> Result<()> {
     let expecting =
         "POST /up.example/ HTTP/1.1\r\nHost: p\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n";
     let silent = TcpListener::bind("127.0.0.1:0")?;

@@ -1,4 +1,4 @@
-//! The way to an upstream: connecting, and whom TLS believes.
+//! The way to an upstream: connecting, and which certificates TLS accepts.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::time::{Duration, Instant};

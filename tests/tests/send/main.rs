@@ -111,7 +111,7 @@ fn through_hookgate_to_a_receiver() -> Result<()> {
 }
 
 #[test]
-fn whom_tls_believes() -> Result<()> {
+fn the_certificate_is_verified_unless_insecure() -> Result<()> {
     let dir = TempDir::new("send")?;
     let certs = Certs::new(&["proxy.example.com"])?;
     let [ca, ..] = certs.write(&dir, "edge")?;

@@ -69,7 +69,7 @@ fn an_acl_and_other_attributes_stay() -> Result<()> {
 }
 
 #[test]
-fn a_folder_gives_nobody_a_right_to_a_file_that_had_none() -> Result<()> {
+fn a_folders_rights_do_not_widen_a_files() -> Result<()> {
     if !require(NEEDS) {
         return Ok(());
     }
@@ -105,7 +105,7 @@ fn a_file_that_stays_as_it_is_is_told_with_what_lifts_that() -> Result<()> {
 }
 
 #[test]
-fn whoever_may_not_write_is_told_where() -> Result<()> {
+fn a_user_who_may_not_write_is_told_the_path() -> Result<()> {
     if !require(NEEDS) {
         return Ok(());
     }

@@ -1,4 +1,5 @@
-//! `hookgate upstream`: what it does to files, whatever they look like and whatever happens meanwhile.
+//! `hookgate upstream`: what it does to files, whatever they look like and whatever happens
+//! meanwhile.
 
 mod files;
 
@@ -68,7 +69,7 @@ impl Scene {
         hosts.map(|row| Ok(row["host"].as_str().context("no host")?.to_owned())).collect()
     }
 
-    /// What lies in the folder, by name.
+    /// The files in the folder, by name.
     fn files(&self) -> Result<Vec<String>> {
         let entries = fs::read_dir(self.dir.path())?;
         let mut names =
@@ -276,7 +277,7 @@ fn large(count: usize) -> String {
 }
 
 #[test]
-fn whoever_is_killed_leaves_the_old_file_or_the_new_one() -> Result<()> {
+fn a_killed_command_leaves_the_old_file_or_the_new_one() -> Result<()> {
     const KILLS: u32 = 100;
     let scene = Scene::new(&large(1000))?;
     let begun = Instant::now();

@@ -109,7 +109,8 @@ impl Advisory {
         Ok(self)
     }
 
-    /// Whether it is about this version. A pre-release counts as affected where no requirement names one.
+    /// Whether it is about this version. A pre-release counts as affected where no requirement
+    /// names one.
     pub fn covers(&self, name: &str, version: &Version) -> bool {
         let fine =
             |requirement: &String| VersionReq::parse(requirement).is_ok_and(|req| req.matches(version));

@@ -1,7 +1,9 @@
-//! Known vulnerabilities of the crates in Cargo.lock, by an excerpt of the RustSec advisory database.
+//! Known vulnerabilities of the crates in Cargo.lock, by an excerpt of the RustSec advisory
+//! database.
 //!
-//! cargo-deny and cargo-audit fetch the whole database at each run. The excerpt lies in the repository instead, so that the
-//! check needs no network and gives the same answer everywhere. What it cannot know of is what was published since.
+//! cargo-deny and cargo-audit fetch the whole database at each run. The excerpt is in the
+//! repository instead, so that the check needs no network and gives the same answer everywhere.
+//! What it cannot know of is what was published since.
 
 mod excerpt;
 #[cfg(test)]
@@ -44,7 +46,8 @@ pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     Ok(if findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// A line for every crate that an advisory covers or that the excerpt was not made for. Says how old the excerpt is.
+/// A line for every crate that an advisory covers or that the excerpt was not made for. Says how
+/// old the excerpt is.
 ///
 /// # Errors
 /// The excerpt, Cargo.lock or deny.toml can't be read.

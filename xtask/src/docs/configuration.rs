@@ -1,7 +1,9 @@
-//! Snippets of `hookgate.toml`, made whole so that `hookgate check` can judge them, and the keys that there are.
+//! Snippets of `hookgate.toml`, made whole so that `hookgate check` can judge them, and the keys
+//! that there are.
 //!
-//! The rule: what a start cannot do without and a snippet leaves out is added, `[listen]` with `https` and `http`, and the
-//! certificate of proxy.example.com unless there is one or `[acme]` gets it. Every file that it names is there.
+//! The rule: what a start cannot do without and a snippet leaves out is added, `[listen]` with
+//! `https` and `http`, and the certificate of proxy.example.com unless there is one or `[acme]`
+//! gets it. Every file that it names is there.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -113,7 +115,8 @@ impl Keys {
         Ok(Self(keys))
     }
 
-    /// A line for every `[section]`, `[section] key` and `key = value` in the text that there is not.
+    /// A line for every `[section]`, `[section] key` and `key = value` in the text that there is
+    /// not.
     pub fn findings(&self, page: &Page) -> Vec<String> {
         let unknown = page.code.iter().filter_map(|piece| Some((piece, self.unknown(piece)?)));
         unknown.map(|(piece, what)| format!("{}:{}: no such {what}", page.path, piece.line)).collect()

@@ -25,8 +25,8 @@ pub fn command(heading: &str) -> Option<String> {
     Some(std::iter::once("hookgate").chain(words).collect::<Vec<_>>().join(" "))
 }
 
-/// A line for everything in which an example differs from the real document, and for each of that one's fields that
-/// the page does not name.
+/// A line for everything in which an example differs from the real document, and for each of that
+/// one's fields that the page does not name.
 pub fn unlike(page: &Page, at: &str, example: &Value, real: &str) -> Vec<String> {
     let real: Value = match serde_json::from_str(real) {
         Ok(real) => real,

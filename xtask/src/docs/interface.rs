@@ -45,8 +45,8 @@ impl Interface {
         self
     }
 
-    /// What is wrong with a command line, given without the program's name. Words in capitals, and those after `--`, stand
-    /// for something.
+    /// What is wrong with a command line, given without the program's name. Words in capitals, and
+    /// those after `--`, stand for something.
     pub fn fault(&self, line: &str) -> Option<String> {
         let mut command = String::new();
         for word in line.split_whitespace().take_while(|word| *word != "--") {
@@ -81,7 +81,7 @@ impl Interface {
     }
 }
 
-/// The names that `--help` lists, but for `help`.
+/// The names that `--help` lists, except `help`.
 fn subcommands(help: &str) -> impl Iterator<Item = &str> {
     let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1);
     let names = listed.take_while(|line| !line.is_empty()).filter(|line| !line.starts_with("   "));

@@ -80,7 +80,8 @@ impl Block {
     }
 }
 
-/// GitHub's: lower case, of signs only hyphens and underscores, hyphens for spaces, a number at what is there already.
+/// GitHub's: lower case, of signs only hyphens and underscores, hyphens for spaces, a number at
+/// what is there already.
 fn anchor(title: &str, seen: &mut HashMap<String, usize>) -> String {
     let kept = title.to_lowercase();
     let kept = kept.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));

@@ -1,4 +1,5 @@
-//! Names of metrics: those of all pages are on their own one, and that has those of a proxy that runs.
+//! Names of metrics: those of all pages are on their own one, and that has those of a proxy that
+//! runs.
 
 use std::collections::BTreeSet;
 
@@ -29,7 +30,8 @@ pub fn unlike(page: &Page, shown: &str) -> Vec<String> {
     missing.chain(named.difference(&real).map(|name| format!("{PAGE}: no proxy shows {name}"))).collect()
 }
 
-/// The metrics that a page names, and in which line. `…_x` is short for the one before with another end.
+/// The metrics that a page names, and in which line. `…_x` is short for the one before with another
+/// end.
 fn names(page: &Page) -> Vec<(usize, String)> {
     let mut family = "";
     let name =

@@ -1,5 +1,6 @@
-//! Whether what the pages say is so: every configuration in them goes through `hookgate check`, every command is run, links
-//! lead somewhere, options and keys exist, and examples of documents have the fields of the real ones.
+//! Whether what the pages say is so: every configuration in them goes through `hookgate check`,
+//! every command is run, links lead somewhere, options and keys exist, and examples of documents
+//! have the fields of the real ones.
 
 mod configuration;
 mod documents;

@@ -1,4 +1,5 @@
-//! Where the commands of a page are run that can't be run in the [testbed](super::testbed): the block's mark says so.
+//! Where the commands of a page are run that can't be run in the [testbed](super::testbed): the
+//! block's mark says so.
 
 /// (mark, what runs them).
 pub const PLACES: [(&str, &str); 3] = [

@@ -7,8 +7,8 @@ use serde_json::Value;
 /// Objects whose keys are data.
 const OPEN: [&str; 4] = ["codes", "errors", "refused", "tls_handshakes"];
 
-/// The fields of `example` that `real` does not have, or has as something else. What is null or empty in one of them says
-/// nothing.
+/// The fields of `example` that `real` does not have, or has as something else. What is null or
+/// empty in one of them says nothing.
 pub fn missing(example: &Value, real: &Value) -> Vec<String> {
     let mut missing = Vec::new();
     compare("", example, &[real], &mut missing);
@@ -52,7 +52,7 @@ fn kind(value: &Value) -> &'static str {
     }
 }
 
-/// The names of all fields of a document, but for those that are data.
+/// The names of all fields of a document, except names that are data.
 pub fn fields(document: &Value) -> BTreeSet<&str> {
     match document {
         Value::Object(fields_here) => {

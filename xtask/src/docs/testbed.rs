@@ -1,4 +1,5 @@
-//! Tries a page's snippets and commands on a machine that is thrown away; `testbed.sh` says what there is on it.
+//! Tries a page's snippets and commands on a machine that is thrown away; `testbed.sh` says what
+//! there is on it.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -23,7 +24,7 @@ cp "$binary" usr/bin/hookgate
 exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 TERM=xterm HOME=/root chroot . sh /mnt/docs/steps
 "#;
 
-/// The steps to take, in their order; what each needs lies in a folder beside them.
+/// The steps to take, in their order. The files that they need are in a folder beside them.
 pub struct Testbed {
     files: TempDir,
     steps: String,
@@ -112,7 +113,8 @@ impl Testbed {
         }
     }
 
-    /// Takes the steps, and hands what documents were printed to `documents`, by the names of their files.
+    /// Takes the steps, and hands what documents were printed to `documents`, by the names of their
+    /// files.
     ///
     /// # Errors
     /// The machine can't be made, or its world does not start.

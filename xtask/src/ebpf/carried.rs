@@ -20,7 +20,8 @@ pub struct Carried {
     record: Record,
 }
 
-/// What `guard.toml` says: SHA-256 in hexadecimal of sources and object, and the versions of the tools.
+/// What `guard.toml` says: SHA-256 in hexadecimal of sources and object, and the versions of the
+/// tools.
 pub struct Record {
     sources: String,
     object: String,
@@ -124,7 +125,8 @@ pub fn write(workspace: &Workspace, object: &[u8], record: &Record) -> Result<[P
     Ok(files)
 }
 
-/// SHA-256 of all that decides the object, the tools apart: the package, its profile, and its locked dependencies.
+/// SHA-256 of all that decides the object, the tools apart: the package, its profile, and its
+/// locked dependencies.
 ///
 /// # Errors
 /// A file can't be read.
@@ -188,7 +190,8 @@ fn locked(lock: &Table, root: &str) -> Result<String> {
     Ok(lines.into_iter().collect::<Vec<_>>().join("\n"))
 }
 
-/// In hexadecimal. The program of coreutils does it: xtask has no other use for a crate of cryptography.
+/// In hexadecimal. The program of coreutils does it: xtask has no other use for a crate of
+/// cryptography.
 ///
 /// # Errors
 /// There is no sha256sum.

@@ -1,4 +1,5 @@
-//! Compiles the XDP program, so that the same sources and tools give the same bytes wherever they lie.
+//! Compiles the XDP program, so that the same sources and tools give the same bytes wherever they
+//! lie.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -44,7 +45,8 @@ pub fn compile(workspace: &Workspace, toolchain: Toolchain, linker: &Path) -> Re
         .args(["--config", "profile.ebpf.package.core.codegen-units=16"])
         .arg("--target-dir")
         .arg(&target_dir);
-    // What was meant for the proxy, and what the outer cargo set for xtask, is not for this compiler.
+    // What was meant for the proxy, and what the outer cargo set for xtask, is not for this
+    // compiler.
     for name in
         ["RUSTFLAGS", "RUSTUP_TOOLCHAIN", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "LD_LIBRARY_PATH"]
     {
@@ -70,7 +72,7 @@ pub fn compile(workspace: &Workspace, toolchain: Toolchain, linker: &Path) -> Re
     Ok(Compiled { object: without_debug_sections(&object)?, tools })
 }
 
-/// Names for the folders that sources lie in: BTF has the paths of all source files.
+/// Names for the folders of sources: BTF has the paths of all source files.
 fn remapped(workspace: &Workspace, toolchain: &Toolchain) -> Result<Vec<String>> {
     let mut folders = vec![
         (workspace.root.clone(), "/hookgate"),

@@ -1,4 +1,5 @@
-//! Debian's own compiler for the XDP program: a newer rustc than its `rustc` package, and the source that matches it.
+//! Debian's own compiler for the XDP program: a newer rustc than its `rustc` package, and the
+//! source that matches it.
 
 use std::path::Path;
 
@@ -10,7 +11,8 @@ use crate::install;
 
 const PACKAGES: [&str; 2] = ["rustc-web", "rust-web-src"];
 
-/// The system's rustc, whatever distribution it is of; on Debian it is installed or upgraded where that helps.
+/// The system's rustc, whatever distribution it is of; on Debian it is installed or upgraded where
+/// that helps.
 ///
 /// # Errors
 /// There is none that can be used, and the archive has none: said before anything is downloaded.

@@ -9,7 +9,8 @@ use harness_core::run_aloud;
 use super::toolchain::Toolchain;
 use crate::cache;
 
-/// Releases that are built against an LLVM of their choice: LLVM's major version, theirs, and the feature for it.
+/// Releases that are built against an LLVM of their choice: LLVM's major version, theirs, and the
+/// feature for it.
 const RELEASES: [(u32, &str, &str); 3] =
     [(21, "0.13.0", "llvm-21"), (22, "0.13.0", "llvm-22"), (23, "0.13.0", "llvm-23")];
 
@@ -55,7 +56,8 @@ pub fn find_or_install(toolchain: &Toolchain) -> Result<PathBuf> {
 fn install(toolchain: &Toolchain, aside: &Path, home: &Path) -> Result<()> {
     let (version, feature) = release_for(toolchain.llvm_major)?;
     let library = lib_llvm(toolchain)?;
-    // It asks only for a `lib/libLLVM.so`. The one that rustc itself uses has the BPF backend, and can't disagree.
+    // It asks only for a `lib/libLLVM.so`. The one that rustc itself uses has the BPF backend, and
+    // can't disagree.
     let prefix = aside.join("llvm");
     std::fs::create_dir_all(prefix.join("lib"))?;
     std::os::unix::fs::symlink(&library, prefix.join("lib/libLLVM.so"))?;
@@ -73,7 +75,8 @@ fn install(toolchain: &Toolchain, aside: &Path, home: &Path) -> Result<()> {
         .env("LLVM_PREFIX", &prefix)
         .env("RUSTFLAGS", format!("-Clink-arg=-Wl,-rpath,{}", folder.display()))
         .env("CARGO_PROFILE_RELEASE_DEBUG", "0")
-        .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1"); // it runs for a second, and builds for minutes
+        // It runs for a second, and builds for minutes.
+        .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1");
     run_aloud(cargo)
 }
 

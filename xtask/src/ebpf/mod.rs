@@ -1,4 +1,5 @@
-//! The XDP program's object: the one that the repository carries while it belongs to the sources, else a compiled one.
+//! The XDP program's object: the one that the repository carries while it belongs to the sources,
+//! else a compiled one.
 
 mod carried;
 mod compile;
@@ -30,8 +31,8 @@ pub enum Object {
 
 /// Puts the object where the proxy's build script looks for it.
 ///
-/// The carried object is used before any compiler is looked for: a machine that only runs the program downloads nothing.
-/// `$HOOKGATE_BPF_RUSTC` overrides that.
+/// The carried object is used before any compiler is looked for: a machine that only runs the
+/// program downloads nothing. `$HOOKGATE_BPF_RUSTC` overrides that.
 ///
 /// # Errors
 /// The program does not compile.
@@ -116,8 +117,8 @@ impl fmt::Display for NoCompiler {
     }
 }
 
-/// Looks for compilers in order and prints a line for each. The first one that is `preferred` compiles, or else the first
-/// that can.
+/// Looks for compilers in order and prints a line for each. The first one that is `preferred`
+/// compiles, or else the first that can.
 fn compile_with_first(workspace: &Workspace, preferred: Option<&str>) -> Result<Compiled, NoCompiler> {
     let mut no_compiler = NoCompiler { reasons: Vec::new(), any_failed: false };
     let mut others = Vec::new();

@@ -47,7 +47,8 @@ impl Candidate {
     }
 
     /// # Errors
-    /// The compiler is missing or cannot be used. Ends with the command that helps, where there is one.
+    /// The compiler is missing or cannot be used. Ends with the command that helps, where there is
+    /// one.
     pub fn toolchain(self) -> Result<Toolchain> {
         match self {
             Self::Chosen => {

@@ -1,4 +1,5 @@
-//! Machines that have never seen hookgate: the README's first command, in small roots of distributions.
+//! Machines that have never seen hookgate: the README's first command, in small roots of
+//! distributions.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +11,8 @@ use crate::ebpf;
 use crate::overlay_root::{self, Network};
 use crate::test_summary::TestSummary;
 
-/// Goes into the root: the sources and a Rust toolchain without rustup are all that is brought along.
+/// Goes into the root: the sources and a Rust toolchain without rustup are all that is brought
+/// along.
 const ENTER: &str = r#"
 mkdir -p opt/rust mnt/source
 mount --bind "$rust" opt/rust
@@ -24,7 +26,7 @@ exec env -i PATH=/opt/rust/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C
 const SCRIPT: &str =
     concat!(include_str!("../retry_until.sh"), include_str!("../check.sh"), include_str!("checks.sh"));
 
-/// What a machine has on which somebody compiles Rust.
+/// What a machine needs to compile Rust.
 const PACKAGES: &str = "ca-certificates,curl,gcc,git,iproute2,libc6-dev";
 
 /// The steps of a test in a root of that suite.

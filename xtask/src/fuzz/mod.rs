@@ -1,4 +1,5 @@
-//! libFuzzer on the targets of tests/fuzz, with the one stable toolchain that everything else is built with.
+//! libFuzzer on the targets of tests/fuzz, with the one stable toolchain that everything else is
+//! built with.
 
 pub mod planted;
 
@@ -10,7 +11,8 @@ use harness_core::{Workspace, run_aloud};
 
 use crate::install;
 
-/// What cargo-fuzz would ask a nightly compiler for, said to LLVM itself. No address sanitizer: it is all safe Rust.
+/// What cargo-fuzz would ask a nightly compiler for, said to LLVM itself. No address sanitizer: it
+/// is all safe Rust.
 const COVERAGE: [&str; 5] = [
     "-Cpasses=sancov-module",
     "-Cllvm-args=-sanitizer-coverage-level=4",
@@ -38,7 +40,8 @@ pub struct Args {
     /// Afterwards keep in tests/fuzz/corpus the few inputs that reach all that was reached
     #[arg(long)]
     keep: bool,
-    /// Show that the targets find bugs: apply each patch of tests/fuzz/planted to a copy, and look for it
+    /// Show that the targets find bugs: apply each patch of tests/fuzz/planted to a copy, and look
+    /// for it
     #[arg(long, conflicts_with_all = ["repeat", "keep"])]
     planted: bool,
 }
@@ -103,7 +106,7 @@ struct Fuzzer {
     work: PathBuf,
 }
 
-/// What came of a search.
+/// The result of a search.
 enum Outcome {
     Nothing,
     /// What broke, and the input.
@@ -118,7 +121,8 @@ impl Fuzzer {
     fn build(root: &Path, work: &Path) -> Result<Self> {
         compiler()?;
         let package = root.join("tests/fuzz/libfuzzer");
-        // What is fuzzed is what is shipped: the same versions. libfuzzer-sys alone comes in addition.
+        // What is fuzzed is what is shipped: the same versions. libfuzzer-sys alone comes in
+        // addition.
         std::fs::copy(root.join("Cargo.lock"), package.join("Cargo.lock")).context("copying Cargo.lock")?;
         let host = host()?;
         let mut cargo = harness_core::cargo();
@@ -216,8 +220,8 @@ impl Fuzzer {
     }
 }
 
-/// The target that rustc builds for by itself. It is named to cargo so that build scripts and macros, which run in the
-/// compiler, are left without coverage.
+/// The target that rustc builds for by itself. It is named to cargo so that build scripts and
+/// macros, which run in the compiler, are left without coverage.
 fn host() -> Result<String> {
     let mut rustc = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
     rustc.arg("-vV");

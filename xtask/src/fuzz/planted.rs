@@ -1,4 +1,5 @@
-//! A fuzzer that finds nothing may be blind: each target has to find bugs that were put there for it.
+//! A fuzzer that finds nothing may be blind: each target has to find bugs that were put there for
+//! it.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -9,8 +10,8 @@ use harness_core::Workspace;
 
 use super::{Fuzzer, Outcome};
 
-/// What each target runs, as the beginnings of paths. Bugs elsewhere it can't find, so they may be in the same tree. What
-/// is not named here runs everything.
+/// What each target runs, as the beginnings of paths. Bugs elsewhere it can't find, so they may be
+/// in the same tree. What is not named here runs everything.
 const RUNS: [(&str, &[&str]); 13] = [
     ("authority", &["proxy/src/acme/", "proxy/src/http/", "proxy/src/net/http_client.rs"]),
     ("chunked", &["proxy/src/http/"]),
@@ -83,8 +84,8 @@ fn batches(planted: Vec<Planted>) -> Vec<Vec<Planted>> {
     batches
 }
 
-/// Applies the targets' patches to a copy of the tree, as many at once as are apart from each other, and looks for
-/// `seconds` for what each broke.
+/// Applies the targets' patches to a copy of the tree, as many at once as are apart from each
+/// other, and looks for `seconds` for what each broke.
 pub fn main(workspace: &Workspace, targets: &[String], seconds: u32) -> Result<ExitCode> {
     let mut planted = Vec::new();
     for target in targets {
@@ -142,7 +143,8 @@ fn patches(workspace: &Workspace, target: &str) -> Result<Vec<PathBuf>> {
     Ok(patches)
 }
 
-/// A copy of the repository's files, always in the same place so that cargo builds only what a patch changes.
+/// A copy of the repository's files, always in the same place so that cargo builds only what a
+/// patch changes.
 struct Tree {
     root: PathBuf,
 }
@@ -168,7 +170,7 @@ impl Tree {
         Ok(Self { root })
     }
 
-    /// git, which must not take the copy for a part of the repository that it lies in.
+    /// git must not take the copy for a part of the repository around it.
     fn apply(&self, patch: &Path) -> Result<()> {
         let mut git = Command::new("git");
         git.current_dir(&self.root).env("GIT_CEILING_DIRECTORIES", self.root.parent().unwrap_or(&self.root));

@@ -1,5 +1,5 @@
-//! The package under a real systemd, in an emulated machine: on Debian's own kernel, where what the pages say about it is
-//! tried too, and on one that is too old for the guard.
+//! The package under a real systemd, in an emulated machine: on Debian's own kernel, where what the
+//! pages say about it is tried too, and on one that is too old for the guard.
 
 use std::path::Path;
 use std::time::Duration;
@@ -31,7 +31,8 @@ pub fn test(
     run(&debian.with_old_kernel()?, include_str!("old_kernel.sh"), &packages, summary)
 }
 
-/// `packages`: a small Debian, and what is installed there, by what the script of `boot.sh` calls them.
+/// `packages`: a small Debian, and what is installed there, by what the script of `boot.sh` calls
+/// them.
 fn run(debian: &Debian, tests: &str, packages: &[(&str, &Path)], summary: &mut TestSummary) -> Result<()> {
     let dir = TempDir::new("booted")?;
     let tests = dir.write("tests", format!("{CHECKS}{tests}finish\n"))?;

@@ -65,10 +65,12 @@ fn release(workspace: &Workspace) -> Result<PathBuf> {
     }
 }
 
-/// The package's file, `target/debian/hookgate_….deb`; the same to the byte for the same binary and commit.
+/// The package's file, `target/debian/hookgate_….deb`; the same to the byte for the same binary and
+/// commit.
 ///
 /// # Errors
-/// A tool is missing, the binary would not run where it should, or a file of the package can't be had.
+/// A tool is missing, the binary would not run where it should, or a file of the package can't be
+/// had.
 fn pack(workspace: &Workspace, binary: &Path, revision: u32) -> Result<PathBuf> {
     if !["dpkg-deb", "objdump", "strip"].iter().all(|tool| harness_core::in_path(tool)) {
         install::packages("to pack", &TOOLS)?;

@@ -10,7 +10,7 @@ use crate::debootstrap::Root;
 const SUITE: &str = "bookworm";
 /// What a server has.
 const SERVER: &str = "ca-certificates,curl,iproute2,systemd,systemd-sysv";
-/// Whom hookgate works with: debootstrap does not get them configured, apt does.
+/// The programs that hookgate works with. debootstrap can't configure them, apt can.
 const OTHERS: [&str; 2] = ["certbot", "pebble"];
 
 /// # Errors

@@ -41,7 +41,8 @@ impl Circle {
         Some(Self { folder: folder.to_owned(), members })
     }
 
-    /// Whether it is what another one has shrunk to. Circles through the parent are apart from those of siblings.
+    /// Whether it is what another one has shrunk to. Circles through the parent are apart from
+    /// those of siblings.
     pub fn is_left_of(&self, other: &Self) -> bool {
         let through_parent = |circle: &Self| circle.members.contains(PARENT);
         self.folder == other.folder
@@ -56,8 +57,8 @@ pub struct Found {
     pub uses: Vec<String>,
 }
 
-/// All circles of all crates: those of siblings, and in each folder the one that goes through its parent, if the parent
-/// does more than declare.
+/// All circles of all crates: those of siblings, and in each folder the one that goes through its
+/// parent, if the parent does more than declare.
 pub fn find(files: &[SourceFile<'_>]) -> Vec<Found> {
     let mut found = Vec::new();
     for root in CRATES {

@@ -1,4 +1,5 @@
-//! Plain engineering English: names and comments against docs/glossary.md, and the width of comments.
+//! Plain engineering English: names and comments against docs/glossary.md, and the width of
+//! comments.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +16,8 @@ const MAX_COMMENT_COLUMNS: usize = 100;
 
 /// What is not used.
 pub struct Glossary {
-    /// Whole names, or beginnings that end with `_`, or words of names where they are in lower case.
+    /// Whole names, or beginnings that end with `_`, or words of names where they are in lower
+    /// case.
     names: Vec<String>,
     /// Words and phrases.
     comments: Vec<String>,

@@ -1,9 +1,9 @@
-//! Who may use whom in `proxy/src`: each layer only what stands below it, and within a layer nobody but oneself.
+//! The layers of `proxy/src`: a module uses only the layers below its own.
 
 use super::paths::paths;
 use super::source::SourceFile;
 
-/// From the top down. A module that is not here is refused: somebody has to decide where it stands.
+/// From the top down. A module that is not here is refused: its author decides where it stands.
 const LAYERS: [&[&str]; 12] = [
     &["main", "bin", "lib"],
     &["cli"],
@@ -43,7 +43,6 @@ pub fn findings(file: &SourceFile<'_>) -> Vec<String> {
         };
         findings.push(format!("{}:{}: {what}", file.path, path.line));
     }
-    findings.dedup(); // branches of one group
     findings.dedup(); // branches of one group
     findings
 }

@@ -41,7 +41,8 @@ pub fn findings(workspace: &Workspace) -> Result<Vec<String>> {
     Ok(findings)
 }
 
-/// Whether an SPDX expression can be kept with the licences in `list`. Crates from before SPDX write MIT/Apache-2.0.
+/// Whether an SPDX expression can be kept with the licences in `list`. Crates from before SPDX
+/// write MIT/Apache-2.0.
 ///
 /// # Errors
 /// It is no such expression.

@@ -1,5 +1,5 @@
-//! House rules as code: who may use whom, where `unsafe` may stand, what dependencies may be and which of them are known
-//! to be vulnerable, plain English, and no files in the worker.
+//! House rules as code: which module may use which, where `unsafe` may stand, what dependencies may
+//! be and which of them are known to be vulnerable, plain English, and no files in the worker.
 
 mod circles;
 mod isolation;
@@ -25,7 +25,8 @@ use language::{GLOSSARY, Glossary};
 use ratchet::{Hit, Ratchet, Rule};
 use source::SourceFile;
 
-/// The only homes of `unsafe`: user space's system calls, the shared layouts, and the kernel's programs.
+/// The only homes of `unsafe`: user space's system calls, the shared layouts, and the kernel's
+/// programs.
 const UNSAFE_HOMES: [&str; 4] =
     ["proxy/src/sys/", "proxy-ebpf/src/abi.rs", "proxy-ebpf/src/main.rs", "proxy-ebpf/src/program/"];
 /// Names that say nothing about what is inside.
@@ -162,8 +163,8 @@ fn machine_paths(workspace: &Workspace, path: &str, text: &str) -> Vec<String> {
     found.map(|(_, number)| format!("{path}:{number}: a path of this machine")).collect()
 }
 
-/// The rules for licences and sources again, and wildcards, by a tool that not everybody has. Known vulnerabilities are
-/// not its business here: it would fetch their database.
+/// The rules for licences and sources again, and wildcards, by a tool that not everybody has. Known
+/// vulnerabilities are not its business here: it would fetch their database.
 fn cargo_deny(workspace: &Workspace) -> Option<String> {
     let mut version = workspace.cargo();
     version.args(["deny", "--version"]);

@@ -25,8 +25,9 @@ pub enum Statement {
 }
 
 impl Path {
-    /// Its names from the crate's root on, when it is written in `module`. `None`: it leads to another crate, or to
-    /// what an import has brought here. `is_child`: whether `module` has such a module inside.
+    /// Its names from the crate's root on, when it is written in `module`. `None`: it leads to
+    /// another crate, or to what an import has brought here. `is_child`: whether `module` has such
+    /// a module inside.
     pub fn resolve(&self, module: &[String], is_child: impl Fn(&str) -> bool) -> Option<Vec<String>> {
         let mut at = [module, &self.inline].concat();
         let mut names = self.names.iter().map(String::as_str).peekable();
@@ -94,7 +95,8 @@ pub fn paths(file: &SourceFile<'_>) -> Vec<Path> {
     found
 }
 
-/// Reads the path that goes on from `before` at a token, with all its branches; returns the token behind it.
+/// Reads the path that goes on from `before` at a token, with all its branches; returns the token
+/// behind it.
 fn read(tokens: &[Token], mut at: usize, before: &Path, found: &mut Vec<Path>) -> usize {
     let text = |at: usize| tokens.get(at).map_or("", |token| &*token.text);
     let mut path = before.clone();

@@ -67,7 +67,8 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn stream(&mut self, stream: TokenStream, in_test: bool) {
         let mut trees = stream.into_iter().peekable();
-        // An item that is compiled for tests goes from its attribute to its body, or to a semicolon.
+        // An item that is compiled for tests goes from its attribute to its body, or to a
+        // semicolon.
         let mut in_test_item = false;
         while let Some(tree) = trees.next() {
             let in_test = in_test || in_test_item;
@@ -75,7 +76,8 @@ impl Reader<'_> {
                 TokenTree::Punct(punct) if punct.as_char() == '#' => {
                     let range = punct.span().byte_range();
                     if self.text[range.clone()].starts_with('/') {
-                        // A doc comment: `#`, perhaps `!`, and `[doc = "…"]`, all at the same place.
+                        // A doc comment: `#`, perhaps `!`, and `[doc = "…"]`, all at the same
+                        // place.
                         self.skip_to(range.start);
                         self.add_comments(range.clone());
                         self.read = range.end;

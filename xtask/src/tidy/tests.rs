@@ -129,7 +129,7 @@ fn circles_inside_a_folder_are_found() {
         found(&[root, declares, (link, "use super::pins;"), (pins, "mod folder;"), inside]),
         ["proxy/src/guard: link pins"]
     );
-    // A parent that only declares is used by nobody; one that does more is.
+    // A parent that only declares can't be in a circle; one that does more can.
     let works = (parent, "mod link;\nmod pins;\npub struct Guard;\nfn f() { link::attach() }");
     assert_eq!(found(&[root, works, (link, "use super::Guard;"), (pins, "")]), ["proxy/src/guard: link mod"]);
     // One direction, code for tests, and other crates are no circles.

@@ -19,7 +19,8 @@ impl Origin {
         Self { url: install::mirror(), keys: "/usr/share/keyrings/debian-archive-keyring.gpg".into() }
     }
 
-    /// Debian 12 does not have Ubuntu's keys: their package is fetched and unpacked in `folder`, if it is the one known here.
+    /// Debian 12 does not have Ubuntu's keys: their package is fetched and unpacked in `folder`, if
+    /// it is the one known here.
     ///
     /// # Errors
     /// It can't be fetched, or is another one.
@@ -41,7 +42,7 @@ impl Origin {
     }
 }
 
-/// An archive whose lists lie in a folder of their own.
+/// An archive whose lists are in a folder of their own.
 pub struct Archive {
     /// For apt, so that it knows no other.
     options: Vec<String>,

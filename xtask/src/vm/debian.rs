@@ -1,5 +1,6 @@
-//! Debian 12's kernel, older ones, and an emulator for them, fetched and verified by apt and unpacked into the cache. Nothing is
-//! installed: a kernel would want to be booted, and an emulator may clash with parts of a newer one.
+//! Debian 12's kernel, older ones, and an emulator for them, fetched and verified by apt and
+//! unpacked into the cache. Nothing is installed: a kernel would want to be booted, and an emulator
+//! may clash with parts of a newer one.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -145,7 +146,7 @@ impl Debian {
         })
     }
 
-    /// What installing the kernel's package would do: without it modprobe does not know who needs whom.
+    /// What installing the kernel's package would do: modprobe needs the index of dependencies.
     fn index_modules(&self) -> Result<()> {
         let mut depmod = Command::new(self.busybox());
         depmod.args(["depmod", "-b"]).arg(&self.kernel).arg(&self.release);
@@ -161,7 +162,7 @@ fn kernel_package(said: &str) -> Result<(&str, &str)> {
     Ok((version, package.with_context(|| format!("{KERNEL} depends on no kernel"))?))
 }
 
-/// That of the only kernel whose modules lie in `root`.
+/// The release of the only kernel whose modules are in `root`.
 fn release_in(root: &Path) -> Result<String> {
     let modules = root.join("lib/modules");
     let mut releases =
@@ -179,7 +180,7 @@ fn fetch(kernel: &str, root: &Path, home: &Path) -> Result<()> {
     unpack(&archives, root)
 }
 
-/// The packages that lie in `archives`, which go then.
+/// Unpacks the packages in `archives`, and removes them.
 pub(super) fn unpack(archives: &Path, root: &Path) -> Result<()> {
     for archive in std::fs::read_dir(archives)?.collect::<Result<Vec<_>, _>>()? {
         if archive.path().extension().is_some_and(|extension| extension == "deb") {

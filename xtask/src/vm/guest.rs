@@ -11,14 +11,14 @@ use super::debian::Debian;
 use super::initramfs;
 use crate::test_summary::TestSummary;
 
-const SOON: Duration = Duration::from_secs(10);
+const MAX_WAIT: Duration = Duration::from_secs(10);
 /// `timeout`'s exit status when it had to end what it ran.
 const TOOK_TOO_LONG: i32 = 124;
 /// How much of the console is shown when something went wrong.
 const CONSOLE_LINES: usize = 40;
 
-/// Starts a guest with one processor, and firmware that announces `processors`, with the script `tests`; shows and counts what its second serial line says, for no longer than
-/// `limit`.
+/// Starts a guest with one processor, and firmware that announces `processors`, with the script
+/// `tests`; shows and counts what its second serial line says, for no longer than `limit`.
 ///
 /// # Errors
 /// It can't be started.
@@ -36,7 +36,7 @@ pub fn run(
     let [socket, console] = ["virtiofs", "console"].map(|name| dir.path().join(name));
 
     let mut files = Running::start(files(debian, &socket))?;
-    files.wait_for_stderr("Waiting for vhost-user socket connection", SOON)?;
+    files.wait_for_stderr("Waiting for vhost-user socket connection", MAX_WAIT)?;
     let machine = machine(debian, processors, &initramfs, &socket, &console);
     let (output, input) = std::io::pipe()?;
     let mut machine = Running::start_into(limited(limit, &machine), Stdio::from(input))?;
@@ -45,7 +45,7 @@ pub fn run(
         return Ok(());
     }
 
-    wait_until(SOON, || Ok(machine.ended()?.is_some()))?;
+    wait_until(MAX_WAIT, || Ok(machine.ended()?.is_some()))?;
     let status = machine.ended()?.and_then(|status| status.code());
     let how = if status == Some(TOOK_TOO_LONG) {
         format!("did not end within {} s", limit.as_secs())
@@ -58,7 +58,8 @@ pub fn run(
     Ok(())
 }
 
-/// The host's files, for one guest. It could write to them; the guest's first program sees to it that none does.
+/// The host's files, for one guest. It could write to them; the guest's first program sees to it
+/// that none does.
 fn files(debian: &Debian, socket: &Path) -> Command {
     let mut virtiofsd = debian.virtiofsd();
     virtiofsd.arg(format!("--socket-path={}", socket.display()));
@@ -66,9 +67,9 @@ fn files(debian: &Debian, socket: &Path) -> Command {
     virtiofsd
 }
 
-/// One processor and 1 GiB, without network or disk. Nothing of it is accelerated by the host's processor: that works
-/// everywhere. Its clock counts instructions, 2² ns each, about what an idle host needs for one: a busy host makes the
-/// guest take longer, but no time-out in it come sooner.
+/// One processor and 1 GiB, without network or disk. Nothing of it is accelerated by the host's
+/// processor: that works everywhere. Its clock counts instructions, 2² ns each, about what an idle
+/// host needs for one: a busy host makes the guest take longer, but no time-out in it come sooner.
 fn machine(debian: &Debian, processors: u32, initramfs: &Path, socket: &Path, console: &Path) -> Command {
     let mut qemu = debian.emulator();
     qemu.args(["-no-user-config", "-nodefaults", "-display", "none", "-no-reboot"]);

@@ -33,7 +33,8 @@ pub fn write(debian: &Debian, tests: &str, dir: &TempDir) -> Result<PathBuf> {
     Ok(archive)
 }
 
-/// The modules, those that they need, and the list that says which these are. The names of those that are not built in.
+/// The modules, those that they need, and the list that says which these are. The names of those
+/// that are not built in.
 fn put_modules(from: &Path, root: &Path) -> Result<Vec<&'static str>> {
     let to = root.join("lib/modules").join(from.file_name().context("modules without a release")?);
     let list = from.join("modules.dep");

@@ -1,6 +1,6 @@
-//! Tests on the kernel that most users run, Debian 12's, and on the oldest that the guard knows, in an emulated machine. Its
-//! files are the host's, read through virtiofs under a layer in memory: whatever a test needs on the host it has there, at
-//! the same path.
+//! Tests on the kernel that most users run, Debian 12's, and on the oldest that the guard knows, in
+//! an emulated machine. Its files are the host's, read through virtiofs under a layer in memory:
+//! whatever a test needs on the host it has there, at the same path.
 
 mod archive;
 mod debian;
@@ -24,7 +24,8 @@ const LIMIT: Duration = Duration::from_secs(900);
 /// For the guest altogether, by the host's.
 const MACHINE_LIMIT: Duration = Duration::from_secs(3600);
 const QUICK_MACHINE_LIMIT: Duration = Duration::from_secs(600);
-/// As the firmware of some providers announces, one of which is there: the kernel keeps memory for each.
+/// As the firmware of some providers announces, one of which is there: the kernel keeps memory for
+/// each.
 const MANY_PROCESSORS: u32 = 128;
 
 /// Runs the suite in a guest, and counts how it went.

@@ -69,8 +69,8 @@ const UNIT_TESTS: &[&str] =
 /// What has TLS by itself.
 const WITH_TLS: &[&str] =
     &["client_tls::", "upstream_tls::", "sessions::", "pooled::", "other_certificates", "funnel::"];
-/// What a relay does with heads and bodies, whatever they come in; but for what takes an emulated peer too long, and for ends
-/// that come before TLS begins.
+/// What a relay does with heads and bodies, whatever they come in; but for what takes an emulated
+/// peer too long, and for ends that come before TLS begins.
 const OVER_TLS: &[&str] = &[
     "bodies::",
     "delivery::a_client",
@@ -85,7 +85,7 @@ const OVER_TLS: &[&str] = &[
     "splice::until_close",
     "timeouts::a_client_that_does_not",
     "timeouts::a_kept",
-    "timeouts::nobody",
+    "timeouts::no_100",
     "timeouts::of_two",
     "timeouts::the_response",
     "timeouts::what_moves",
@@ -140,7 +140,8 @@ pub struct Selected {
     pub tests: Vec<String>,
 }
 
-/// Builds the tests and chooses among them; with `words`, only such as have one of these in `binary::name`.
+/// Builds the tests and chooses among them; with `words`, only such as have one of these in
+/// `binary::name`.
 ///
 /// # Errors
 /// They don't compile, or one of the suite's words fits none.

@@ -1,5 +1,6 @@
-//! One binary for all targets, linked once: `HOOKGATE_FUZZ_TARGET` says which it is. What the tests' data says about
-//! the target goes into the folder `HOOKGATE_FUZZ_SEEDS` before anything is tried.
+//! One binary for all targets, linked once: `HOOKGATE_FUZZ_TARGET` says which it is. What the
+//! tests' data says about the target goes into the folder `HOOKGATE_FUZZ_SEEDS` before anything is
+//! tried.
 #![no_main]
 
 use std::path::Path;

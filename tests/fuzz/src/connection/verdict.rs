@@ -120,7 +120,8 @@ pub(super) fn end(response: &[u8]) -> usize {
     }
 }
 
-/// Whether nothing is missing from the response and nothing follows it, so that its connection can be kept.
+/// Whether nothing is missing from the response and nothing follows it, so that its connection can
+/// be kept.
 pub(super) fn may_be_followed(response: &[u8]) -> bool {
     let whole = |end| matches!(end, End::Whole { rest, .. } if rest.is_empty());
     final_response(response, false).is_some_and(|it| it.framing != Framing::UntilClose && whole(it.body.end))

@@ -94,7 +94,8 @@ fn v6(packet: &[u8]) -> Option<Parsed> {
     }
 }
 
-/// `rest`: what there is of the frame behind the IP headers, of which `own_bytes` belong to the packet.
+/// `rest`: what there is of the frame behind the IP headers, of which `own_bytes` belong to the
+/// packet.
 fn tcp(addresses: &[u8], rest: &[u8], own_bytes: usize, has_more: bool) -> Option<Parsed> {
     let (source, destination) = addresses.split_at(addresses.len() / 2);
     let port = |at: usize| Some(u16::from_be_bytes([*rest.get(at)?, *rest.get(at + 1)?]));

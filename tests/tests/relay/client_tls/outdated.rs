@@ -1,14 +1,15 @@
-//! Client certificates that held once: their authority is no longer configured, or they have expired.
+//! Client certificates that held once: their authority is no longer configured, or they have
+//! expired.
 
 use rustix::process::Signal;
 
 use super::*;
 
-const SOON: Duration = Duration::from_secs(10);
+const MAX_WAIT: Duration = Duration::from_secs(10);
 
 fn reload(edge: &mut Edge, said: &str) -> Result<()> {
     edge.relay.proxy.signal(Signal::HUP)?;
-    edge.relay.proxy.wait_for_stderr(said, SOON)
+    edge.relay.proxy.wait_for_stderr(said, MAX_WAIT)
 }
 
 fn status(client: &mut Client) -> Result<u16> {
@@ -68,7 +69,7 @@ fn neither_a_kept_connection_nor_a_ticket_outlives_a_certificate() -> Result<()>
         let mut kept = edge.client(&config, NAME)?;
         assert_eq!(status(&mut kept)?, 200);
         let mut last = None;
-        let expired = wait_until(SOON, || {
+        let expired = wait_until(MAX_WAIT, || {
             let response = kept.ask(get("/closed.example/"))?;
             let is_refused = response.status() == 403;
             last = Some(response);

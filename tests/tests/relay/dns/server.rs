@@ -137,7 +137,7 @@ impl State {
                 continue;
             }
             let elsewhere = self.is(|state| &state.answers_from_elsewhere);
-            // Whoever does not get the answer asks again.
+            // A client that does not get the answer asks again.
             let _ = match elsewhere.then(|| UdpSocket::bind(local(0))) {
                 Some(Ok(other)) => other.send_to(&answer, peer),
                 Some(Err(error)) => Err(error),
@@ -197,7 +197,8 @@ impl State {
             _ => 0,
         };
         if number < self.aliases.load(Ordering::SeqCst) {
-            // `number + 1` and the last label of the name: `example` of `up.example` or `1.example`.
+            // `number + 1` and the last label of the name: `example` of `up.example` or
+            // `1.example`.
             let last = if number == 0 { 12 + 3 } else { 12 + 2 };
             return vec![record(CNAME, ttl, &[1, b'1' + number as u8, 0xc0, last])];
         }
