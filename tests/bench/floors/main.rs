@@ -24,12 +24,12 @@ use tokio::task::JoinSet;
 /// Relays bytes
 #[derive(Parser)]
 struct Args {
-    #[arg(long, value_name = "LISTEN=UPSTREAM", value_parser = way)]
-    tls: Vec<Way>,
-    #[arg(long, value_name = "LISTEN=UPSTREAM", value_parser = way)]
-    pooled: Vec<Way>,
-    #[arg(long, value_name = "LISTEN=UPSTREAM", value_parser = way)]
-    splice: Vec<Way>,
+    #[arg(long, value_name = "LISTEN=UPSTREAM", value_parser = route)]
+    tls: Vec<Route>,
+    #[arg(long, value_name = "LISTEN=UPSTREAM", value_parser = route)]
+    pooled: Vec<Route>,
+    #[arg(long, value_name = "LISTEN=UPSTREAM", value_parser = route)]
+    splice: Vec<Route>,
     /// Our certificate and its key (PEM)
     #[arg(long)]
     cert: PathBuf,
@@ -45,14 +45,14 @@ struct Args {
 
 /// Where clients come from, and where they are led to.
 #[derive(Clone, Copy)]
-struct Way {
+struct Route {
     listen: SocketAddr,
     upstream: SocketAddr,
 }
 
-fn way(text: &str) -> Result<Way> {
+fn route(text: &str) -> Result<Route> {
     let (listen, upstream) = text.split_once('=').context("no = between two addresses")?;
-    Ok(Way { listen: listen.parse()?, upstream: upstream.parse()? })
+    Ok(Route { listen: listen.parse()?, upstream: upstream.parse()? })
 }
 
 fn main() -> ExitCode {
@@ -69,21 +69,21 @@ fn main() -> ExitCode {
 async fn run(args: Args) -> Result<()> {
     let relay = tls::Relay::new(&args.cert, &args.key, &args.ca, &args.name)?;
     let mut listeners = JoinSet::new();
-    for way in args.tls {
+    for route in args.tls {
         let relay = relay.clone();
-        listeners.spawn(serve(way.listen, move |client| relay.clone().run(client, way.upstream)));
+        listeners.spawn(serve(route.listen, move |client| relay.clone().run(client, route.upstream)));
     }
-    for way in args.pooled {
-        let pool = pooled::Pool::new(relay.clone(), way.upstream);
-        listeners.spawn(serve(way.listen, move |client| pool.clone().run(client)));
+    for route in args.pooled {
+        let pool = pooled::Pool::new(relay.clone(), route.upstream);
+        listeners.spawn(serve(route.listen, move |client| pool.clone().run(client)));
     }
-    for way in args.splice {
-        listeners.spawn(serve(way.listen, move |client| splice::run(client, way.upstream)));
+    for route in args.splice {
+        listeners.spawn(serve(route.listen, move |client| splice::run(client, route.upstream)));
     }
     listeners.join_next().await.context("nothing to listen on")??
 }
 
-/// Each connection goes its way; one that fails says so.
+/// Each connection is served by itself; one that fails is reported.
 async fn serve<F>(listen: SocketAddr, run: impl Fn(TcpStream) -> F) -> Result<()>
 where
     F: Future<Output = Result<()>> + Send + 'static,

@@ -125,13 +125,13 @@ impl Kind {
 
 /// The arguments of the floors' program.
 pub fn floor_args(testbed: &Testbed, to: &Addresses) -> Vec<String> {
-    let way = |listen: SocketAddr, upstream: SocketAddr| format!("{listen}={upstream}");
+    let route = |listen: SocketAddr, upstream: SocketAddr| format!("{listen}={upstream}");
     let text = |path: &Path| path.display().to_string();
     let args = [
-        ("--tls", way(to.webhooks, testbed.origin)),
-        ("--tls", way(to.bodies, testbed.bodies)),
-        ("--pooled", way(to.handshakes, testbed.origin)),
-        ("--splice", way(to.plain, testbed.plain)),
+        ("--tls", route(to.webhooks, testbed.origin)),
+        ("--tls", route(to.bodies, testbed.bodies)),
+        ("--pooled", route(to.handshakes, testbed.origin)),
+        ("--splice", route(to.plain, testbed.plain)),
         ("--cert", text(&testbed.own_cert)),
         ("--key", text(&testbed.own_key)),
         ("--ca", text(&testbed.origin_ca)),

@@ -5,7 +5,7 @@ use anyhow::Result;
 
 use crate::generator::Generator;
 use crate::loads::{Figures, number, words};
-use crate::peer::{Kind, Peer, Prepared, Way};
+use crate::peer::{Kind, Peer, Prepared, Route};
 use crate::testbed::Testbed;
 
 /// As many connections as the memory of one is measured with.
@@ -20,7 +20,7 @@ pub fn start_and_idle(kind: Kind, testbed: &Testbed) -> Result<Figures> {
     // connection's.
     let started = Memory::of(&peer)?;
     let args = ["kept", "--connections", "32", "--seconds", "1"];
-    let mut work = Generator::prepare(testbed, &peer.addresses, Way::Webhooks, &words(&args))?;
+    let mut work = Generator::prepare(testbed, &peer.addresses, Route::Webhooks, &words(&args))?;
     work.run()?;
     let worked_mib = started.growth(&peer)?.pss_kib / 1024.0;
 
@@ -28,7 +28,7 @@ pub fn start_and_idle(kind: Kind, testbed: &Testbed) -> Result<Figures> {
     let mut idle = Generator::prepare(
         testbed,
         &peer.addresses,
-        Way::Webhooks,
+        Route::Webhooks,
         &words(&["idle", "--connections", IDLE]),
     )?;
     let connections = number(&idle.run()?, "connections")?;
@@ -50,7 +50,7 @@ pub fn uploads(kind: Kind, testbed: &Testbed, args: &[&str]) -> Result<Figures> 
     let before = Memory::of(&peer)?;
     let all = ["uploads", "--connections", "200", "--bytes", "1048576"];
     let mut uploads =
-        Generator::prepare(testbed, &peer.addresses, Way::Bodies, &words(&[&all, args].concat()))?;
+        Generator::prepare(testbed, &peer.addresses, Route::Bodies, &words(&[&all, args].concat()))?;
     uploads.run()?;
     let grown = before.growth(&peer)?;
     uploads.end()?;
@@ -73,7 +73,7 @@ pub struct Start {
 /// # Errors
 /// It does not start.
 pub fn start(prepared: Prepared, testbed: &Testbed) -> Result<(Peer, Start)> {
-    let mut first = Generator::prepare(testbed, &prepared.addresses, Way::Webhooks, &words(&["first"]))?;
+    let mut first = Generator::prepare(testbed, &prepared.addresses, Route::Webhooks, &words(&["first"]))?;
     let held = prepared.hold(testbed)?;
     first.start()?;
     let peer = held.release()?;

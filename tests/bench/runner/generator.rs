@@ -5,7 +5,7 @@ use anyhow::{Context, Result, bail, ensure};
 use harness_core::wrapped;
 use serde_json::Value;
 
-use crate::peer::{Addresses, Way};
+use crate::peer::{Addresses, Route};
 use crate::testbed::{NAME, Testbed};
 
 /// The load generator (tests/bench/load), warmed up and waiting for the word to start.
@@ -19,10 +19,10 @@ impl Generator {
     ///
     /// # Errors
     /// A request failed; it has said which itself.
-    pub fn prepare(testbed: &Testbed, addresses: &Addresses, way: Way, load: &[String]) -> Result<Self> {
+    pub fn prepare(testbed: &Testbed, addresses: &Addresses, route: Route, load: &[String]) -> Result<Self> {
         let mut command = Command::new(&testbed.programs.generator);
-        command.arg("--address").arg(addresses.of(way).to_string());
-        if way != Way::Plain {
+        command.arg("--address").arg(addresses.of(route).to_string());
+        if route != Route::Plain {
             command.args(["--name", NAME]).arg("--ca").arg(&testbed.ca);
         }
         command.arg("--request").arg(&testbed.webhook).args(load);

@@ -4,7 +4,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use crate::peer::{Kind, Peer, Way};
+use crate::peer::{Kind, Peer, Route};
 use crate::testbed::Testbed;
 use crate::{fresh, running, scale};
 
@@ -45,9 +45,9 @@ pub struct Goals {
 enum How {
     /// Webhooks through a peer that has been running for a while; with `--seconds` where it takes
     /// so long.
-    Webhooks { way: Way, args: &'static [&'static str], timed: bool },
-    /// Large bodies, the same way.
-    Bodies { way: Way, args: &'static [&'static str] },
+    Webhooks { route: Route, args: &'static [&'static str], timed: bool },
+    /// Large bodies through such a peer.
+    Bodies { route: Route, args: &'static [&'static str] },
     /// A peer of its own for each measurement: its start, and what it holds while connections idle.
     Fresh,
     /// The same, and what it holds while uploads don't get on.
@@ -67,20 +67,20 @@ pub const ALL: [Load; 14] = [
         name: "kept-32",
         what: "32 kept connections",
         compared: &[CPU_US.of_best(0.6).of_floor(1.5)],
-        how: How::Webhooks { way: Way::Webhooks, args: &["kept", "--connections", "32"], timed: true },
+        how: How::Webhooks { route: Route::Webhooks, args: &["kept", "--connections", "32"], timed: true },
     },
     Load {
         name: "kept-256",
         what: "256 kept connections",
         compared: &[CPU_US.of_best(0.6).of_floor(1.5)],
-        how: How::Webhooks { way: Way::Webhooks, args: &["kept", "--connections", "256"], timed: true },
+        how: How::Webhooks { route: Route::Webhooks, args: &["kept", "--connections", "256"], timed: true },
     },
     Load {
         name: "paced",
         what: "300 requests/s in an open loop, over 32 kept connections",
         compared: &[CPU_US.of_best(0.6).of_floor(1.5)],
         how: How::Webhooks {
-            way: Way::Webhooks,
+            route: Route::Webhooks,
             args: &["paced", "--connections", "32", "--per-second", "300"],
             timed: true,
         },
@@ -89,14 +89,14 @@ pub const ALL: [Load; 14] = [
         name: "full",
         what: "a connection each with a full handshake, 8 at a time",
         compared: &[CPU_US.of_best(0.55).of_floor(1.3)],
-        how: How::Webhooks { way: Way::Handshakes, args: &["handshakes", "--senders", "8"], timed: true },
+        how: How::Webhooks { route: Route::Handshakes, args: &["handshakes", "--senders", "8"], timed: true },
     },
     Load {
         name: "resumed",
         what: "a connection each with a resumed handshake, 8 at a time",
         compared: &[CPU_US.of_best(0.6).of_floor(1.3)],
         how: How::Webhooks {
-            way: Way::Handshakes,
+            route: Route::Handshakes,
             args: &["handshakes", "--senders", "8", "--resumed"],
             timed: true,
         },
@@ -105,14 +105,14 @@ pub const ALL: [Load; 14] = [
         name: "burst",
         what: "500 new connections at once, until all are answered",
         compared: &[Figure::new("elapsed_ms", "ms"), CPU_US],
-        how: How::Webhooks { way: Way::Webhooks, args: &["burst", "--connections", "500"], timed: false },
+        how: How::Webhooks { route: Route::Webhooks, args: &["burst", "--connections", "500"], timed: false },
     },
     Load {
         name: "up-tls",
         what: "64 MiB to the upstream, TLS on both sides",
         compared: &[CPU_MS_PER_GIB.of_best(0.5).of_floor(1.4)],
         how: How::Bodies {
-            way: Way::Bodies,
+            route: Route::Bodies,
             args: &["--target", "/bodies.example.com/up", "--up-bytes", "67108864"],
         },
     },
@@ -120,14 +120,14 @@ pub const ALL: [Load; 14] = [
         name: "down-tls",
         what: "64 MiB from the upstream, TLS on both sides",
         compared: &[CPU_MS_PER_GIB.of_best(0.7).of_floor(1.4)],
-        how: How::Bodies { way: Way::Bodies, args: &["--target", "/bodies.example.com/down"] },
+        how: How::Bodies { route: Route::Bodies, args: &["--target", "/bodies.example.com/down"] },
     },
     Load {
         name: "up-plain",
         what: "64 MiB to the upstream, plaintext on both sides",
         compared: &[CPU_MS_PER_GIB.of_best(0.5).of_floor(1.3)],
         how: How::Bodies {
-            way: Way::Plain,
+            route: Route::Plain,
             args: &["--target", "/plain.example.com/up", "--up-bytes", "67108864"],
         },
     },
@@ -135,7 +135,7 @@ pub const ALL: [Load; 14] = [
         name: "down-plain",
         what: "64 MiB from the upstream, plaintext on both sides",
         compared: &[CPU_MS_PER_GIB.of_best(0.5).of_floor(1.3)],
-        how: How::Bodies { way: Way::Plain, args: &["--target", "/plain.example.com/down"] },
+        how: How::Bodies { route: Route::Plain, args: &["--target", "/plain.example.com/down"] },
     },
     Load {
         name: "fresh",
@@ -208,10 +208,10 @@ impl Load {
     /// A request was not answered with 200, or the peer is gone.
     pub fn measure(&self, peer: &Peer, testbed: &Testbed, duration: Duration) -> Result<Figures> {
         match self.how {
-            How::Webhooks { way, args, timed } => {
-                running::webhooks(peer, testbed, way, args, timed.then_some(duration))
+            How::Webhooks { route, args, timed } => {
+                running::webhooks(peer, testbed, route, args, timed.then_some(duration))
             }
-            How::Bodies { way, args } => running::bodies(peer, testbed, way, args, duration),
+            How::Bodies { route, args } => running::bodies(peer, testbed, route, args, duration),
             How::Fresh => fresh::start_and_idle(peer.kind, testbed),
             How::Uploads { args } => fresh::uploads(peer.kind, testbed, args),
             How::Scale => scale::measure(peer.kind, testbed, duration),

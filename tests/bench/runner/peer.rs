@@ -29,9 +29,9 @@ pub enum Kind {
     Floor,
 }
 
-/// The sorts of way through a peer.
+/// The routes through a peer.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Way {
+pub enum Route {
     Webhooks,
     /// Webhooks with a connection each.
     Handshakes,
@@ -40,7 +40,7 @@ pub enum Way {
     Plain,
 }
 
-/// Where each way begins; the proxies have one entrance with TLS for all three.
+/// Where each route begins. The proxies have one listener with TLS for the first three.
 #[derive(Clone, Copy)]
 pub struct Addresses {
     pub webhooks: SocketAddr,
@@ -120,12 +120,12 @@ impl Addresses {
         })
     }
 
-    pub fn of(&self, way: Way) -> SocketAddr {
-        match way {
-            Way::Webhooks => self.webhooks,
-            Way::Handshakes => self.handshakes,
-            Way::Bodies => self.bodies,
-            Way::Plain => self.plain,
+    pub fn of(&self, route: Route) -> SocketAddr {
+        match route {
+            Route::Webhooks => self.webhooks,
+            Route::Handshakes => self.handshakes,
+            Route::Bodies => self.bodies,
+            Route::Plain => self.plain,
         }
     }
 

@@ -6,13 +6,13 @@ use anyhow::Result;
 
 use crate::generator::Generator;
 use crate::loads::{Figures, number, words};
-use crate::peer::{Peer, Way};
+use crate::peer::{Peer, Route};
 use crate::testbed::Testbed;
 
 pub fn webhooks(
     peer: &Peer,
     testbed: &Testbed,
-    way: Way,
+    route: Route,
     args: &[&str],
     duration: Option<Duration>,
 ) -> Result<Figures> {
@@ -20,7 +20,7 @@ pub fn webhooks(
     if let Some(duration) = duration {
         args.extend(["--seconds".to_owned(), duration.as_secs_f64().to_string()]);
     }
-    let mut generator = Generator::prepare(testbed, &peer.addresses, way, &args)?;
+    let mut generator = Generator::prepare(testbed, &peer.addresses, route, &args)?;
     let before = peer.cpu()?;
     let measured = generator.run()?;
     let cpu = peer.cpu()?.saturating_sub(before);
@@ -39,13 +39,13 @@ pub fn webhooks(
 pub fn bodies(
     peer: &Peer,
     testbed: &Testbed,
-    way: Way,
+    route: Route,
     args: &[&str],
     duration: Duration,
 ) -> Result<Figures> {
     let mut args = words(&[&["bodies"], args].concat());
     args.extend(["--seconds".to_owned(), duration.as_secs_f64().to_string()]);
-    let mut generator = Generator::prepare(testbed, &peer.addresses, way, &args)?;
+    let mut generator = Generator::prepare(testbed, &peer.addresses, route, &args)?;
     let before = peer.cpu()?;
     let measured = generator.run()?;
     let cpu = peer.cpu()?.saturating_sub(before);

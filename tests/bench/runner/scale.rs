@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::generator::Generator;
 use crate::loads::{Figures, number, words};
-use crate::peer::{Kind, Peer, Prepared, Way};
+use crate::peer::{Kind, Peer, Prepared, Route};
 use crate::testbed::{NEW, Testbed};
 use crate::{fresh, running};
 
@@ -34,7 +34,7 @@ pub fn measure(kind: Kind, testbed: &Testbed, duration: Duration) -> Result<Figu
 
 fn kept(peer: &Peer, testbed: &Testbed, duration: Duration) -> Result<f64> {
     let args = ["kept", "--connections", "32"];
-    let figures = running::webhooks(peer, testbed, Way::Webhooks, &args, Some(duration))?;
+    let figures = running::webhooks(peer, testbed, Route::Webhooks, &args, Some(duration))?;
     Ok(figures["cpu_us"])
 }
 
@@ -42,7 +42,7 @@ fn kept(peer: &Peer, testbed: &Testbed, duration: Duration) -> Result<f64> {
 /// as the questions take their time from the core that reloads.
 fn reload(peer: &Peer, testbed: &Testbed) -> Result<f64> {
     let args = words(&["learned", "--target", &format!("/{NEW}/up")]);
-    let mut learned = Generator::prepare(testbed, &peer.addresses, Way::Plain, &args)?;
+    let mut learned = Generator::prepare(testbed, &peer.addresses, Route::Plain, &args)?;
     learned.start()?;
     peer.learn_new_host()?;
     Ok(number(&learned.finish()?, "seconds")? * 1e3)

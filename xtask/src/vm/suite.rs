@@ -69,8 +69,8 @@ const UNIT_TESTS: &[&str] =
 /// What has TLS by itself.
 const WITH_TLS: &[&str] =
     &["client_tls::", "upstream_tls::", "sessions::", "pooled::", "other_certificates", "funnel::"];
-/// What a relay does with heads and bodies, whatever they come in; but for what takes an emulated
-/// peer too long, and for ends that come before TLS begins.
+/// What a relay does with heads and bodies over any transport. Tests that take an emulated peer too
+/// long are left out, and those that end before TLS begins.
 const OVER_TLS: &[&str] = &[
     "bodies::",
     "delivery::a_client",
