@@ -1,10 +1,10 @@
 //! Values that start real peers and clean up when dropped.
 //!
-//! A test reads as a scene: a [`NetNs`] is a machine of its own, [`Nginx`], [`DnsServer`],
-//! [`Server`] and [`Receiver`] are what hookgate talks to, [`Origin`], [`Whois`] and [`Client`]
-//! misbehave on cue, [`Webhooks`] play Meta and [`Strangers`] attack, [`Proxy`] is the real binary,
-//! [`Tap`] counts what a wire carried. Whatever a test does, even `kill -9`, its children go with
-//! it: each asks the kernel for that ([`Running`]).
+//! A test reads as a list of machines: a [`NetNs`] is a machine of its own, [`Nginx`],
+//! [`DnsServer`], [`Server`] and [`Receiver`] are what hookgate talks to, [`Origin`], [`Whois`] and
+//! [`Client`] misbehave on cue, [`Webhooks`] play Meta and [`Strangers`] attack, [`Proxy`] is the
+//! real binary, [`Tap`] counts what a wire carried. Whatever a test does, even `kill -9`, its
+//! children go with it: each asks the kernel for that ([`Running`]).
 #![forbid(unsafe_code)]
 
 mod browser;

@@ -65,7 +65,7 @@ fn a_scene_of_two_machines_counts_every_packet() -> Result<()> {
     edge.address("wan0", "192.0.2.2/24")?;
     meta.address("wan0", "2001:db8::1/64")?;
     edge.address("wan0", "2001:db8::2/64")?;
-    let dir = TempDir::new("scene")?;
+    let dir = TempDir::new("testbed")?;
     let certs = Certs::new(&["chatwoot.example.com"])?;
     let [ca, ..] = certs.write(&dir, "nginx")?;
     let nginx = Nginx::start(&edge, "[::]:443".parse()?, &certs)?;

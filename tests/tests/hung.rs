@@ -31,13 +31,13 @@ impl Said {
 }
 
 /// A proxy with a guard on the loopback interface of a namespace of its own, which has counted.
-struct Scene {
+struct Testbed {
     ns: NetNs,
     proxy: Proxy,
     _dir: TempDir,
 }
 
-impl Scene {
+impl Testbed {
     fn start() -> Result<Self> {
         let (ns, dir) = (NetNs::new()?, TempDir::new("hung")?);
         let socket = dir.path().join("admin.sock");
@@ -111,12 +111,12 @@ fn a_worker_that_hangs_keeps_no_command_waiting() -> Result<()> {
     if !can_run() {
         return Ok(());
     }
-    let scene = Scene::start()?;
-    let before = scene.run(&["stats", "--json"])?;
+    let testbed = Testbed::start()?;
+    let before = testbed.run(&["stats", "--json"])?;
     assert_eq!((before.code, &*before.stderr), (Some(0), ""), "{before:?}");
-    let worker = scene.proxy.worker()?;
+    let worker = testbed.proxy.worker()?;
     let stopped = Stopped::new(worker)?;
-    let [json, text, status, deliveries, health, reload, add, doctor] = scene.run_all([
+    let [json, text, status, deliveries, health, reload, add, doctor] = testbed.run_all([
         &["stats", "--json"],
         &["stats"],
         &["guard", "status"],
@@ -148,24 +148,24 @@ fn a_worker_that_hangs_keeps_no_command_waiting() -> Result<()> {
         assert!(said.code == Some(1) && said.stderr.contains(SILENT), "{said:?}");
     }
     assert!(
-        fs::read_to_string(scene.proxy.config())?.contains("more.example"),
+        fs::read_to_string(testbed.proxy.config())?.contains("more.example"),
         "the file has it all the same"
     );
 
     assert_eq!(doctor.code, Some(1), "{doctor:?}");
-    let (failure, next) = Scene::failure(&doctor)?;
+    let (failure, next) = Testbed::failure(&doctor)?;
     let expected = format!("the worker hangs: it is stopped (SIGSTOP, or a debugger), pid {worker}: ");
     assert!(failure.starts_with(&expected), "{failure}");
     assert!(next.contains(&format!("kill -CONT {worker}")) && next.contains("systemctl restart"), "{next}");
 
     drop(stopped);
     let answers = wait_until(MAX_WAIT, || {
-        let said = scene.run(&["stats", "--json"])?;
+        let said = testbed.run(&["stats", "--json"])?;
         Ok(said.code == Some(0) && said.stderr.is_empty())
     })?;
-    assert!(answers, "{}", scene.proxy.stderr());
-    let well = scene.run(&["doctor", "--json"])?;
-    assert!(Scene::failure(&well).is_err(), "{well:?}");
+    assert!(answers, "{}", testbed.proxy.stderr());
+    let well = testbed.run(&["doctor", "--json"])?;
+    assert!(Testbed::failure(&well).is_err(), "{well:?}");
     Ok(())
 }
 
@@ -174,10 +174,10 @@ fn a_supervisor_that_hangs_keeps_no_command_waiting() -> Result<()> {
     if !can_run() {
         return Ok(());
     }
-    let scene = Scene::start()?;
-    let supervisor = scene.proxy.pid();
+    let testbed = Testbed::start()?;
+    let supervisor = testbed.proxy.pid();
     let stopped = Stopped::new(supervisor)?;
-    let [json, status, deliveries, health, doctor] = scene.run_all([
+    let [json, status, deliveries, health, doctor] = testbed.run_all([
         &["stats", "--json"],
         &["guard", "status"],
         &["deliveries"],
@@ -190,19 +190,19 @@ fn a_supervisor_that_hangs_keeps_no_command_waiting() -> Result<()> {
     assert_eq!(deliveries.code, Some(0), "what serves knows them by itself: {deliveries:?}");
     assert_eq!((health.code, &*health.stdout), (Some(0), "ready\n"), "it serves: {health:?}");
     assert_eq!(doctor.code, Some(1), "{doctor:?}");
-    let (failure, _) = Scene::failure(&doctor)?;
+    let (failure, _) = Testbed::failure(&doctor)?;
     let expected =
         format!("the supervisor hangs: it is stopped (SIGSTOP, or a debugger), pid {supervisor}: ");
     assert!(failure.starts_with(&expected), "{failure}");
 
     // A reload waits for the supervisor, in the thread that answers the other commands.
-    let [reload, add] = scene.run_all([&["reload"], &["upstream", "add", "more.example", "--no-probe"]])?;
+    let [reload, add] = testbed.run_all([&["reload"], &["upstream", "add", "more.example", "--no-probe"]])?;
     for said in [&reload, &add] {
         assert!(said.code == Some(1) && said.stderr.contains(SILENT), "{said:?}");
     }
     drop(stopped);
-    let goes_on = wait_until(MAX_WAIT, || Ok(scene.run(&["reload"])?.code == Some(0)))?;
-    assert!(goes_on, "{}", scene.proxy.stderr());
+    let goes_on = wait_until(MAX_WAIT, || Ok(testbed.run(&["reload"])?.code == Some(0)))?;
+    assert!(goes_on, "{}", testbed.proxy.stderr());
     Ok(())
 }
 

@@ -10,12 +10,12 @@ use serde_json::Value;
 const NAME: &str = "proxy.example.com";
 
 /// A receiver that answers 200 when the verify token is right.
-struct Scene {
+struct Testbed {
     receiver: Receiver,
     dir: TempDir,
 }
 
-impl Scene {
+impl Testbed {
     fn new(token: &str) -> Result<Self> {
         let dir = TempDir::new("load")?;
         let certs = Certs::new(&[NAME])?;
@@ -54,10 +54,10 @@ fn every_load_counts_what_arrived() -> Result<()> {
         ("handshakes --senders 2 --seconds 0.2 --resumed", 2, None),
         ("burst --connections 5", 1, Some(5)),
     ] {
-        let scene = Scene::new(VERIFY_TOKEN)?;
-        let measured = scene.load(args)?.with_context(|| format!("{args}: failed"))?;
+        let testbed = Testbed::new(VERIFY_TOKEN)?;
+        let measured = testbed.load(args)?.with_context(|| format!("{args}: failed"))?;
         let requests = measured["requests"].as_u64().context("no requests")?;
-        assert_eq!(scene.receiver.received().len() as u64, warm_up + requests, "{args}: {measured}");
+        assert_eq!(testbed.receiver.received().len() as u64, warm_up + requests, "{args}: {measured}");
         assert!(requests >= 2 && expected.is_none_or(|expected| requests == expected), "{args}: {measured}");
         assert!(measured["p50"].as_f64() <= measured["p99.9"].as_f64(), "{args}: {measured}");
     }
@@ -69,7 +69,7 @@ fn an_answer_but_200_ends_every_load() -> Result<()> {
     for args in
         ["kept --connections 1 --seconds 0.1", "burst --connections 1", "idle --connections 1", "first"]
     {
-        assert_eq!(Scene::new("wrong")?.load(args)?, None, "{args}");
+        assert_eq!(Testbed::new("wrong")?.load(args)?, None, "{args}");
     }
     Ok(())
 }

@@ -16,14 +16,14 @@ const LISTEN: &str = "127.0.0.1:8081";
 const BODY_BYTES: usize = 288_000;
 
 /// Relay, two routers with a link of 1280 bytes between them, and an upstream.
-struct Scene {
+struct Testbed {
     edge: NetNs,
     _routers: [NetNs; 2],
     far: NetNs,
     upstream: SocketAddr,
 }
 
-impl Scene {
+impl Testbed {
     fn new() -> Result<Self> {
         let [edge, first, second, far] = [NetNs::new()?, NetNs::new()?, NetNs::new()?, NetNs::new()?];
         NetNs::link((&edge, "wan0"), (&first, "lan0"))?;
@@ -119,10 +119,10 @@ fn deliveries_and_the_log_say_how_much_of_a_body_arrived() -> Result<()> {
     if !require(&NEEDS) {
         return Ok(());
     }
-    let (scene, dir) = (Scene::new()?, TempDir::new("mtu")?);
-    let mut proxy = Proxy::start_in(&scene.edge, &scene.config(&dir))?;
+    let (testbed, dir) = (Testbed::new()?, TempDir::new("mtu")?);
+    let mut proxy = Proxy::start_in(&testbed.edge, &testbed.config(&dir))?;
     let ask = |request: String| {
-        let response = scene.edge.inside(|| Client::plain(LISTEN.parse()?)?.ask(&request))?;
+        let response = testbed.edge.inside(|| Client::plain(LISTEN.parse()?)?.ask(&request))?;
         Ok::<_, anyhow::Error>(response.status())
     };
     let chunked = "POST /up.example/hook HTTP/1.1\r\nHost: p\r\nTransfer-Encoding: chunked\r\n\r\n9000\r\n";
@@ -137,7 +137,7 @@ fn deliveries_and_the_log_say_how_much_of_a_body_arrived() -> Result<()> {
         assert_eq!(ask(request)?, code);
     }
     let told = || -> Result<Vec<Value>> {
-        let told: Value = serde_json::from_str(&proxy.command(&scene.edge, &["deliveries", "--json"])?)?;
+        let told: Value = serde_json::from_str(&proxy.command(&testbed.edge, &["deliveries", "--json"])?)?;
         Ok(told["deliveries"].as_array().context("no list")?.clone())
     };
     assert!(wait_until(Duration::from_secs(5), || Ok(told()?.len() == 4))?);
@@ -150,7 +150,7 @@ fn deliveries_and_the_log_say_how_much_of_a_body_arrived() -> Result<()> {
         (Value::Null, 0.into()),
     ];
     assert_eq!(progress, expected);
-    let text = proxy.command(&scene.edge, &["deliveries"])?;
+    let text = proxy.command(&testbed.edge, &["deliveries"])?;
     for expected in [
         format!("the upstream did not respond in time  0 of {BODY_BYTES} bytes of the body acknowledged\n"),
         "  0 of 9000 bytes of the body acknowledged\n".into(),
@@ -167,8 +167,8 @@ fn a_probe_finds_that_large_packets_do_not_get_through() -> Result<()> {
     if !require(&NEEDS) {
         return Ok(());
     }
-    let scene = Scene::new()?;
-    let (code, text) = scene.probe(&[])?;
+    let testbed = Testbed::new()?;
+    let (code, text) = testbed.probe(&[])?;
     assert!(text.contains("GET / is answered with 200"), "small packets get through: {text}");
     assert!(
         text.contains("fail  MTU") && text.contains("large packets do not get through (path MTU)"),
@@ -178,17 +178,17 @@ fn a_probe_finds_that_large_packets_do_not_get_through() -> Result<()> {
     assert_eq!(code, Some(1));
 
     // The remedies that the sentence names.
-    set(&scene.edge, "tcp_mtu_probing", 1)?;
-    let (code, text) = scene.probe(&[])?;
+    set(&testbed.edge, "tcp_mtu_probing", 1)?;
+    let (code, text) = testbed.probe(&[])?;
     assert!(text.contains("warn  MTU") && text.contains("got through late: "), "{text}");
     assert_eq!(code, Some(0));
-    set(&scene.edge, "tcp_mtu_probing", 2)?;
-    let (_, text) = scene.probe(&[])?;
+    set(&testbed.edge, "tcp_mtu_probing", 2)?;
+    let (_, text) = testbed.probe(&[])?;
     assert!(text.contains("ok    MTU"), "{text}");
-    set(&scene.edge, "tcp_mtu_probing", 0)?;
+    set(&testbed.edge, "tcp_mtu_probing", 0)?;
     // What clamping makes of it: the upstream says that it takes smaller segments.
-    scene.far.run("ip route change default via 203.0.113.1 advmss 1220")?;
-    let (code, text) = scene.probe(&["--json"])?;
+    testbed.far.run("ip route change default via 203.0.113.1 advmss 1220")?;
+    let (code, text) = testbed.probe(&["--json"])?;
     let report: Value = serde_json::from_str(&text)?;
     assert_eq!((code, &report["failure"]), (Some(0), &Value::Null), "{report:#}");
     assert_eq!(report["packets"]["acknowledged"], true, "{report:#}");

@@ -29,13 +29,13 @@ with socketserver.TCPServer(('127.0.0.1', 4343), Whois) as server:
 ";
 
 /// A machine that has one of Meta's addresses itself, with a routing registry.
-struct Scene {
+struct Testbed {
     ns: NetNs,
     dir: TempDir,
     _whois: Running,
 }
 
-impl Scene {
+impl Testbed {
     fn new() -> Result<Self> {
         let (ns, dir) = (NetNs::new()?, TempDir::new("in-force")?);
         ns.address("lo", &format!("{META}/32"))?;
@@ -112,30 +112,30 @@ fn an_update_is_taken_over_by_a_running_proxy() -> Result<()> {
     if !can_run() {
         return Ok(());
     }
-    let scene = Scene::new()?;
-    let config = scene.config("refresh = \"off\"", "");
-    let mut proxy = Proxy::start_in(&scene.ns, &config)?;
-    scene.send()?;
-    assert_eq!(scene.rows(&config)?, [row("157.240.0.0/17", 1, 1)]);
+    let testbed = Testbed::new()?;
+    let config = testbed.config("refresh = \"off\"", "");
+    let mut proxy = Proxy::start_in(&testbed.ns, &config)?;
+    testbed.send()?;
+    assert_eq!(testbed.rows(&config)?, [row("157.240.0.0/17", 1, 1)]);
 
     // A more specific one: what comes from now on is its own, what came before stays where it was.
-    scene.register(&["31.13.24.0/21", "157.240.0.0/17", "157.240.1.0/24", "2a03:2880::/32"])?;
-    let said = run(scene.hookgate(&config, &["prefixes", "update"])?)?;
+    testbed.register(&["31.13.24.0/21", "157.240.0.0/17", "157.240.1.0/24", "2a03:2880::/32"])?;
+    let said = run(testbed.hookgate(&config, &["prefixes", "update"])?)?;
     assert!(said.contains("+ 157.240.1.0/24") && said.contains("in the running proxy: 4 in force"), "{said}");
-    scene.send()?;
-    assert_eq!(scene.rows(&config)?, [row("157.240.0.0/17", 1, 1), row("157.240.1.0/24", 1, 1)]);
+    testbed.send()?;
+    assert_eq!(testbed.rows(&config)?, [row("157.240.0.0/17", 1, 1), row("157.240.1.0/24", 1, 1)]);
 
     // Hardly anything left: refused, and nothing changes.
-    scene.register(&["31.13.24.0/21", "2a03:2880::/32"])?;
-    let refused = scene.hookgate(&config, &["prefixes", "update"])?.output()?;
+    testbed.register(&["31.13.24.0/21", "2a03:2880::/32"])?;
+    let refused = testbed.hookgate(&config, &["prefixes", "update"])?.output()?;
     assert_eq!(refused.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("at least half of them must"), "{refused:?}");
-    scene.send()?;
-    assert_eq!(scene.rows(&config)?, [row("157.240.0.0/17", 1, 1), row("157.240.1.0/24", 2, 2)]);
+    testbed.send()?;
+    assert_eq!(testbed.rows(&config)?, [row("157.240.0.0/17", 1, 1), row("157.240.1.0/24", 2, 2)]);
 
     // Beside a proxy that hangs, the guard itself, in time.
     let hung = Stopped::new(proxy.worker()?)?;
-    scene.register(&[
+    testbed.register(&[
         "31.13.24.0/21",
         "157.240.0.0/17",
         "157.240.1.0/24",
@@ -143,25 +143,25 @@ fn an_update_is_taken_over_by_a_running_proxy() -> Result<()> {
         "2a03:2880::/32",
     ])?;
     let begun = Instant::now();
-    let output = scene.hookgate(&config, &["prefixes", "update"])?.output()?;
+    let output = testbed.hookgate(&config, &["prefixes", "update"])?.output()?;
     let (took, said) = (begun.elapsed(), String::from_utf8_lossy(&output.stdout).into_owned());
     assert!(output.status.success() && took < 2 * MAX_WAIT, "{took:?} {output:?}");
     assert!(said.contains("+ 157.240.2.0/24") && said.contains("in force in the guard"), "{said}");
     assert!(String::from_utf8_lossy(&output.stderr).contains("hookgate does not answer: "), "{output:?}");
     drop(hung);
-    scene.register(&["31.13.24.0/21", "157.240.0.0/17", "157.240.1.0/24", "2a03:2880::/32"])?;
+    testbed.register(&["31.13.24.0/21", "157.240.0.0/17", "157.240.1.0/24", "2a03:2880::/32"])?;
 
     // Without the proxy, the guard itself: its rows go on where they were.
     proxy.kill()?;
-    scene.register(&["31.13.24.0/21", "157.240.0.0/16", "2a03:2880::/32"])?;
-    let said = run(scene.hookgate(&config, &["prefixes", "update"])?)?;
+    testbed.register(&["31.13.24.0/21", "157.240.0.0/16", "2a03:2880::/32"])?;
+    let said = run(testbed.hookgate(&config, &["prefixes", "update"])?)?;
     assert!(said.contains("+ 157.240.0.0/16") && said.contains("in force in the guard"), "{said}");
-    assert_eq!(scene.rows(&config)?, [row("157.240.0.0/17", 1, 1), row("157.240.1.0/24", 2, 2)]);
+    assert_eq!(testbed.rows(&config)?, [row("157.240.0.0/17", 1, 1), row("157.240.1.0/24", 2, 2)]);
 
     // And the next start begins there.
-    let _proxy = Proxy::start_in(&scene.ns, &config)?;
-    scene.send()?;
-    assert_eq!(scene.rows(&config)?, [row("157.240.0.0/17", 1, 1), row("157.240.1.0/24", 3, 3)]);
+    let _proxy = Proxy::start_in(&testbed.ns, &config)?;
+    testbed.send()?;
+    assert_eq!(testbed.rows(&config)?, [row("157.240.0.0/17", 1, 1), row("157.240.1.0/24", 3, 3)]);
     Ok(())
 }
 
@@ -170,23 +170,23 @@ fn the_proxy_refreshes_by_itself_without_privileges() -> Result<()> {
     if !can_run() {
         return Ok(());
     }
-    let scene = Scene::new()?;
-    scene.register(&["31.13.24.0/21", "157.240.0.0/17", "157.240.1.0/24", "2a03:2880::/32"])?;
+    let testbed = Testbed::new()?;
+    testbed.register(&["31.13.24.0/21", "157.240.0.0/17", "157.240.1.0/24", "2a03:2880::/32"])?;
     // It may neither touch the guard nor write to the state file's folder: its parent does.
-    let config = scene.config("refresh = \"1s\"", "[process]\nuser = \"nobody\"");
-    let mut proxy = Proxy::start_in(&scene.ns, &config)?;
+    let config = testbed.config("refresh = \"1s\"", "[process]\nuser = \"nobody\"");
+    let mut proxy = Proxy::start_in(&testbed.ns, &config)?;
     proxy.wait_for_stderr("127.0.0.1:4343 has 4 of Meta's own: 1 added, 0 removed, 4 in force", MAX_WAIT)?;
-    scene.send()?;
-    assert_eq!(scene.rows(&config)?, [row("157.240.1.0/24", 1, 1)]);
-    assert!(scene.dir.path().join("state/prefixes").exists());
+    testbed.send()?;
+    assert_eq!(testbed.rows(&config)?, [row("157.240.1.0/24", 1, 1)]);
+    assert!(testbed.dir.path().join("state/prefixes").exists());
 
     // An answer that can't be right, then a good one.
-    scene.register(&["157.0.0.0/8"])?;
+    testbed.register(&["157.0.0.0/8"])?;
     proxy.wait_for_stderr("shorter than /12", MAX_WAIT)?;
-    scene.register(&["31.13.24.0/21", "157.240.0.0/16", "2a03:2880::/32"])?;
+    testbed.register(&["31.13.24.0/21", "157.240.0.0/16", "2a03:2880::/32"])?;
     proxy.wait_for_stderr("has 3 of Meta's own: 1 added", MAX_WAIT)?;
-    scene.send()?;
-    assert_eq!(scene.rows(&config)?, [row("157.240.1.0/24", 2, 2)]);
+    testbed.send()?;
+    assert_eq!(testbed.rows(&config)?, [row("157.240.1.0/24", 2, 2)]);
     Ok(())
 }
 
@@ -195,14 +195,14 @@ fn a_list_that_can_not_be_metas_comes_into_force_nowhere() -> Result<()> {
     if !can_run() {
         return Ok(());
     }
-    let scene = Scene::new()?;
-    let config = scene.config("refresh = \"off\"\nmode = \"strict\"", "");
-    let proxy = Proxy::start_in(&scene.ns, &config)?;
-    let path = scene.dir.write("list", [&LIST[..], &["0.0.0.0/0", "10.0.0.0/16"]].concat().join("\n"))?;
+    let testbed = Testbed::new()?;
+    let config = testbed.config("refresh = \"off\"\nmode = \"strict\"", "");
+    let proxy = Proxy::start_in(&testbed.ns, &config)?;
+    let path = testbed.dir.write("list", [&LIST[..], &["0.0.0.0/0", "10.0.0.0/16"]].concat().join("\n"))?;
     for command in [&["check"][..], &["guard", "attach"], &["reload"], &["run"]] {
-        let mut command = scene.hookgate(&config, command)?;
+        let mut command = testbed.hookgate(&config, command)?;
         if command.get_args().any(|argument| argument == "reload") {
-            command = scene.ns.command(&harness::binary()?.to_string_lossy());
+            command = testbed.ns.command(&harness::binary()?.to_string_lossy());
             command.args(["reload", "--config"]).arg(proxy.config());
         }
         let refused = command.output()?;
@@ -214,8 +214,8 @@ fn a_list_that_can_not_be_metas_comes_into_force_nowhere() -> Result<()> {
             assert!(said.contains(&expected), "{command:?}: {said}");
         }
     }
-    assert!(scene.send_from("127.0.0.1").is_err(), "a stranger is one as before");
-    scene.send()
+    assert!(testbed.send_from("127.0.0.1").is_err(), "a stranger is one as before");
+    testbed.send()
 }
 
 #[test]
@@ -223,19 +223,19 @@ fn what_the_guard_has_taken_from_the_list_stays_at_a_reload() -> Result<()> {
     if !can_run() {
         return Ok(());
     }
-    let scene = Scene::new()?;
-    let config = |more: &str| scene.config(&format!("refresh = \"off\"\n{more}"), "");
-    let proxy = Proxy::start_in(&scene.ns, &config(""))?;
-    scene.dir.write("list", [&LIST[..], &["157.240.1.0/24"]].concat().join("\n"))?;
-    run(scene.hookgate(&config(""), &["guard", "attach"])?)?;
+    let testbed = Testbed::new()?;
+    let config = |more: &str| testbed.config(&format!("refresh = \"off\"\n{more}"), "");
+    let proxy = Proxy::start_in(&testbed.ns, &config(""))?;
+    testbed.dir.write("list", [&LIST[..], &["157.240.1.0/24"]].concat().join("\n"))?;
+    run(testbed.hookgate(&config(""), &["guard", "attach"])?)?;
     std::fs::write(proxy.config(), config("allow = [\"192.0.2.0/24\"]"))?;
-    let said = proxy.command(&scene.ns, &["reload"])?;
+    let said = proxy.command(&testbed.ns, &["reload"])?;
     assert!(
         said.contains("1 added, 0 removed, 4 in force") && said.contains("guard: attached to lo"),
         "{said}"
     );
-    scene.send()?;
-    assert_eq!(scene.rows(&config(""))?, [row("157.240.1.0/24", 1, 1)], "in the guard, and for the proxy");
+    testbed.send()?;
+    assert_eq!(testbed.rows(&config(""))?, [row("157.240.1.0/24", 1, 1)], "in the guard, and for the proxy");
     Ok(())
 }
 
@@ -244,33 +244,33 @@ fn a_reload_reads_the_list_again() -> Result<()> {
     if !can_run() {
         return Ok(());
     }
-    let scene = Scene::new()?;
-    let config = scene.config("refresh = \"off\"", "[process]\nuser = \"nobody\"");
-    let proxy = Proxy::start_in(&scene.ns, &config)?;
-    let list = |rows: &[&str]| scene.dir.write("list", rows.join("\n"));
-    let reload = || proxy.command(&scene.ns, &["reload"]);
-    scene.send()?;
-    assert_eq!(scene.rows(&config)?, [row("157.240.0.0/17", 1, 1)]);
+    let testbed = Testbed::new()?;
+    let config = testbed.config("refresh = \"off\"", "[process]\nuser = \"nobody\"");
+    let proxy = Proxy::start_in(&testbed.ns, &config)?;
+    let list = |rows: &[&str]| testbed.dir.write("list", rows.join("\n"));
+    let reload = || proxy.command(&testbed.ns, &["reload"]);
+    testbed.send()?;
+    assert_eq!(testbed.rows(&config)?, [row("157.240.0.0/17", 1, 1)]);
     assert_eq!(reload()?, "nothing changed\n");
 
     let path = list(&["157.240.0.0/17", "157.240.1.0/24", "2a03:2880::/32"])?;
     assert_eq!(reload()?, format!("[guard] prefixes: {}: 1 added, 1 removed, 3 in force\n", path.display()));
-    scene.send()?;
-    assert_eq!(scene.rows(&config)?, [row("157.240.0.0/17", 1, 1), row("157.240.1.0/24", 1, 1)]);
+    testbed.send()?;
+    assert_eq!(testbed.rows(&config)?, [row("157.240.0.0/17", 1, 1), row("157.240.1.0/24", 1, 1)]);
 
     list(&["157.240.0.0/17", "157.240.1.0/33"])?;
     let refused = format!("{:#}", reload().err().context("it was reloaded")?);
     assert!(refused.contains(&format!("{}:2: ", path.display())), "{refused}");
-    scene.send()?;
-    assert_eq!(scene.rows(&config)?, [row("157.240.0.0/17", 1, 1), row("157.240.1.0/24", 2, 2)]);
+    testbed.send()?;
+    assert_eq!(testbed.rows(&config)?, [row("157.240.0.0/17", 1, 1), row("157.240.1.0/24", 2, 2)]);
 
     // What comes back finds its counts.
     list(&["157.240.0.0/17", "2a03:2880::/32"])?;
     reload()?;
-    scene.send()?;
+    testbed.send()?;
     list(&["157.240.0.0/17", "157.240.1.0/24", "2a03:2880::/32"])?;
     reload()?;
-    scene.send()?;
-    assert_eq!(scene.rows(&config)?, [row("157.240.0.0/17", 2, 2), row("157.240.1.0/24", 3, 3)]);
+    testbed.send()?;
+    assert_eq!(testbed.rows(&config)?, [row("157.240.0.0/17", 2, 2), row("157.240.1.0/24", 3, 3)]);
     Ok(())
 }

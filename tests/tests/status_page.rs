@@ -9,14 +9,14 @@ use harness::{Browser, Client, End, Need, Origin, Proxy, free_port, require, wai
 use serde_json::json;
 
 /// A proxy that believes PROXY headers, one upstream that answers, one that is not there.
-struct Scene {
+struct Testbed {
     proxy: Proxy,
     relay: SocketAddr,
     admin: SocketAddr,
     _origin: Origin,
 }
 
-impl Scene {
+impl Testbed {
     fn start() -> Result<Self> {
         let origin = Origin::plain(|connection| {
             while connection.request()?.is_some() {
@@ -72,15 +72,15 @@ fn it_shows_what_was_sent_and_runs_nothing_of_it() -> Result<()> {
     if !require(&[Need::Program("chromium")]) {
         return Ok(());
     }
-    let scene = Scene::start()?;
-    scene.send("157.240.1.9", 1234, "POST /up.example/webhooks/whatsapp/1", FIELDS)?;
-    scene.send("31.13.66.4", 3, "POST /down.example/webhooks/whatsapp/1", FIELDS)?;
+    let testbed = Testbed::start()?;
+    testbed.send("157.240.1.9", 1234, "POST /up.example/webhooks/whatsapp/1", FIELDS)?;
+    testbed.send("31.13.66.4", 3, "POST /down.example/webhooks/whatsapp/1", FIELDS)?;
     let nasty = "Host: proxy.example.com\r\nUser-Agent: <script>window.owned=3</script>\r\nX-Request-Id: <b>id</b>\r\n";
-    scene.send("203.0.113.77", 1, &format!("GET {MARKUP}"), nasty)?;
-    scene.send("203.0.113.77", 1, &format!("<b>POST</b> {MARKUP}"), nasty)?;
+    testbed.send("203.0.113.77", 1, &format!("GET {MARKUP}"), nasty)?;
+    testbed.send("203.0.113.77", 1, &format!("<b>POST</b> {MARKUP}"), nasty)?;
 
     let mut browser = Browser::start()?;
-    scene.open(&mut browser, "/")?;
+    testbed.open(&mut browser, "/")?;
     becomes(&mut browser, "document.querySelectorAll('#failures tbody tr').length === 5")?;
     let tiles = text(&mut browser, "#tiles")?;
     for figure in ["1,239 in all", "99.8 %", "1,234 of Meta’s 1,237"] {
@@ -106,13 +106,13 @@ fn it_shows_what_was_sent_and_runs_nothing_of_it() -> Result<()> {
     assert_eq!(browser.value("typeof window.owned")?, json!("undefined"));
 
     // Further requests are shown a few seconds later, and the other address is the same page.
-    scene.send("157.240.1.9", 6, "POST /up.example/webhooks/whatsapp/1", FIELDS)?;
+    testbed.send("157.240.1.9", 6, "POST /up.example/webhooks/whatsapp/1", FIELDS)?;
     becomes(&mut browser, "document.querySelector('#tiles').innerText.includes('1,240 of Meta’s 1,243')")?;
-    scene.open(&mut browser, "/status")?;
+    testbed.open(&mut browser, "/status")?;
     becomes(&mut browser, "document.querySelector('#state')?.innerText === 'ready'")?;
 
     let elsewhere = browser.requested().into_iter().filter(|url| {
-        !url.starts_with(&format!("http://{}/", scene.admin))
+        !url.starts_with(&format!("http://{}/", testbed.admin))
             && !url.starts_with("data:")
             && url != "about:blank"
     });
@@ -128,9 +128,9 @@ fn its_policy_lets_nothing_else_run() -> Result<()> {
     if !require(&[Need::Program("chromium")]) {
         return Ok(());
     }
-    let scene = Scene::start()?;
+    let testbed = Testbed::start()?;
     let mut browser = Browser::start()?;
-    scene.open(&mut browser, "/")?;
+    testbed.open(&mut browser, "/")?;
     becomes(&mut browser, "document.querySelector('#state')?.innerText === 'ready'")?;
     browser.value(
         "{ const s = document.createElement('script'); s.textContent = 'window.owned = 1'; document.body.append(s);
@@ -153,11 +153,11 @@ fn one_upstream_can_be_looked_at_without_a_mouse() -> Result<()> {
     if !require(&[Need::Program("chromium")]) {
         return Ok(());
     }
-    let scene = Scene::start()?;
-    scene.send("157.240.1.9", 2, "POST /up.example/a", FIELDS)?;
-    scene.send("157.240.1.9", 2, "POST /down.example/b", FIELDS)?;
+    let testbed = Testbed::start()?;
+    testbed.send("157.240.1.9", 2, "POST /up.example/a", FIELDS)?;
+    testbed.send("157.240.1.9", 2, "POST /down.example/b", FIELDS)?;
     let mut browser = Browser::start()?;
-    scene.open(&mut browser, "/")?;
+    testbed.open(&mut browser, "/")?;
     becomes(&mut browser, "document.querySelectorAll('#upstreams tbody tr').length === 2")?;
     for _ in 0..20 {
         browser.press("Tab", "\t", 9)?;
@@ -183,12 +183,12 @@ fn it_says_when_the_proxy_is_gone() -> Result<()> {
     if !require(&[Need::Program("chromium")]) {
         return Ok(());
     }
-    let mut scene = Scene::start()?;
+    let mut testbed = Testbed::start()?;
     let mut browser = Browser::start()?;
-    scene.open(&mut browser, "/")?;
+    testbed.open(&mut browser, "/")?;
     becomes(&mut browser, "document.querySelector('#state')?.innerText === 'ready'")?;
     assert_eq!(browser.value("document.querySelector('#contact').hidden")?, json!(true));
-    scene.proxy.stop()?;
+    testbed.proxy.stop()?;
     becomes(&mut browser, "!document.querySelector('#contact').hidden")?;
     assert!(text(&mut browser, "#contact")?.starts_with("Lost contact with hookgate"));
     assert_eq!(text(&mut browser, "#state")?, "no contact");
@@ -225,12 +225,12 @@ fn it_can_be_read_in_light_and_dark_and_on_a_phone() -> Result<()> {
     if !require(&[Need::Program("chromium")]) {
         return Ok(());
     }
-    let scene = Scene::start()?;
-    scene.send("157.240.1.9", 3, "POST /up.example/a", FIELDS)?;
-    scene.send("157.240.1.9", 2, "POST /down.example/b", FIELDS)?;
-    scene.send("203.0.113.77", 1, &format!("GET /{}", "long".repeat(100)), FIELDS)?;
+    let testbed = Testbed::start()?;
+    testbed.send("157.240.1.9", 3, "POST /up.example/a", FIELDS)?;
+    testbed.send("157.240.1.9", 2, "POST /down.example/b", FIELDS)?;
+    testbed.send("203.0.113.77", 1, &format!("GET /{}", "long".repeat(100)), FIELDS)?;
     let mut browser = Browser::start()?;
-    scene.open(&mut browser, "/")?;
+    testbed.open(&mut browser, "/")?;
     becomes(&mut browser, "document.querySelectorAll('#failures tbody tr').length === 3")?;
     for width in [360, 768, 1280] {
         for scheme in ["light", "dark"] {
@@ -248,15 +248,15 @@ fn it_can_be_read_in_light_and_dark_and_on_a_phone() -> Result<()> {
 
 #[test]
 fn without_scripts_it_says_where_the_figures_are() -> Result<()> {
-    let scene = Scene::start()?;
-    let page = harness::ask_admin(scene.admin, "/")?;
+    let testbed = Testbed::start()?;
+    let page = harness::ask_admin(testbed.admin, "/")?;
     let (status, html) = (page.status(), String::from_utf8(page.body.clone())?);
     assert_eq!((status, html.contains("<noscript>"), html.contains("status.json")), (200, true, true));
     let policy = page.field("Content-Security-Policy").context("no policy")?;
     assert!(policy.starts_with("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
     // A form on a foreign page can only send.
-    let mut stream = TcpStream::connect(scene.admin)?;
-    write!(stream, "POST /reload HTTP/1.1\r\nHost: {}\r\nContent-Length: 0\r\n\r\n", scene.admin)?;
+    let mut stream = TcpStream::connect(testbed.admin)?;
+    write!(stream, "POST /reload HTTP/1.1\r\nHost: {}\r\nContent-Length: 0\r\n\r\n", testbed.admin)?;
     let answer = std::io::read_to_string(stream)?;
     assert!(answer.starts_with("HTTP/1.1 405 "), "{answer}");
     Ok(())

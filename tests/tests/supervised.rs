@@ -22,7 +22,7 @@ const ADMIN: &str = "127.0.0.1:9432";
 const MAX_WAIT: Duration = Duration::from_secs(5);
 
 /// A proxy with a guard on the loopback interface of a namespace of its own.
-struct Scene {
+struct Testbed {
     ns: NetNs,
     proxy: Proxy,
     dir: TempDir,
@@ -30,7 +30,7 @@ struct Scene {
 
 const GUARD: &str = "[guard]\ninterfaces = [\"lo\"]\nports = [8443]\n";
 
-impl Scene {
+impl Testbed {
     fn start(more: &str) -> Result<Self> {
         Self::start_with(&[GUARD, more].concat())
     }
@@ -80,23 +80,23 @@ fn a_worker_holds_neither_privileges_nor_the_guard() -> Result<()> {
     if !can_run() {
         return Ok(());
     }
-    let scene = Scene::start("")?;
-    let worker = scene.proxy.worker()?;
+    let testbed = Testbed::start("")?;
+    let worker = testbed.proxy.worker()?;
     assert_eq!(capabilities(worker)?, 0);
     // linux/capability.h: of what loads programs and what controls the whole machine, the
     // supervisor has the first alone.
     let (bpf, ptrace, module) = (1 << 39, 1 << 19, 1 << 16);
-    assert_eq!(capabilities(scene.proxy.pid())? & (bpf | ptrace | module), bpf);
+    assert_eq!(capabilities(testbed.proxy.pid())? & (bpf | ptrace | module), bpf);
     for descriptor in fs::read_dir(format!("/proc/{worker}/fd"))? {
         let target = fs::read_link(descriptor?.path()).unwrap_or_default();
         assert!(!target.to_string_lossy().contains("bpf-prog"), "{target:?}");
     }
-    assert!(scene.curl(&format!("http://{ADDRESS}/"))?.contains("names no upstream"));
-    let metrics = scene.curl(&format!("http://{ADMIN}/metrics"))?;
+    assert!(testbed.curl(&format!("http://{ADDRESS}/"))?.contains("names no upstream"));
+    let metrics = testbed.curl(&format!("http://{ADMIN}/metrics"))?;
     let packets =
         metrics.lines().find_map(|l| l.strip_prefix("hookgate_prefix_packets_total{prefix=\"other\"} "));
     let packets: u64 = packets.context("the supervisor has not reported it")?.parse()?;
-    assert_eq!(scene.stats()?["other"]["packets"].as_u64(), Some(packets), "and it told the truth");
+    assert_eq!(testbed.stats()?["other"]["packets"].as_u64(), Some(packets), "and it told the truth");
     assert!(packets > 5);
     Ok(())
 }
@@ -106,11 +106,11 @@ fn no_worker_outlives_its_supervisor_and_the_guard_outlives_both() -> Result<()>
     if !can_run() {
         return Ok(());
     }
-    let mut scene = Scene::start("")?;
-    let worker = scene.proxy.worker()?;
-    scene.proxy.signal(Signal::KILL)?;
-    assert!(wait_until(MAX_WAIT, || Ok(scene.proxy.ended()?.is_some() && !is_there(worker)))?);
-    assert_eq!(scene.stats()?["guard"]["state"], "attached");
+    let mut testbed = Testbed::start("")?;
+    let worker = testbed.proxy.worker()?;
+    testbed.proxy.signal(Signal::KILL)?;
+    assert!(wait_until(MAX_WAIT, || Ok(testbed.proxy.ended()?.is_some() && !is_there(worker)))?);
+    assert_eq!(testbed.stats()?["guard"]["state"], "attached");
     Ok(())
 }
 
@@ -210,32 +210,34 @@ fn a_worker_that_follows_a_crash_serves_with_what_was_in_force() -> Result<()> {
     if !can_run() {
         return Ok(());
     }
-    let mut scene = Scene::start("")?;
-    assert!(scene.curl(&format!("http://{ADDRESS}/"))?.contains("names no upstream"));
-    let before = scene.stats()?;
+    let mut testbed = Testbed::start("")?;
+    assert!(testbed.curl(&format!("http://{ADDRESS}/"))?.contains("names no upstream"));
+    let before = testbed.stats()?;
     // What lies on the disk is not what is in force.
-    let text = fs::read_to_string(scene.proxy.config())?;
-    fs::write(scene.proxy.config(), text.replace("[upstreams]\n", "[upstreams]\n\"more.example\" = {}\n"))?;
-    let worker = scene.proxy.worker()?;
+    let text = fs::read_to_string(testbed.proxy.config())?;
+    fs::write(testbed.proxy.config(), text.replace("[upstreams]\n", "[upstreams]\n\"more.example\" = {}\n"))?;
+    let worker = testbed.proxy.worker()?;
     kill(worker, Signal::ABORT)?;
-    scene.proxy.wait_for_stderr("the worker was ended by SIGABRT; another one takes its place", MAX_WAIT)?;
-    let metrics = || scene.curl(&format!("http://{ADMIN}/metrics"));
-    assert!(wait_until(MAX_WAIT, || Ok(metrics().is_ok()))?, "{}", scene.proxy.stderr());
+    testbed
+        .proxy
+        .wait_for_stderr("the worker was ended by SIGABRT; another one takes its place", MAX_WAIT)?;
+    let metrics = || testbed.curl(&format!("http://{ADMIN}/metrics"));
+    assert!(wait_until(MAX_WAIT, || Ok(metrics().is_ok()))?, "{}", testbed.proxy.stderr());
     let guard = "guard: attached to lo (generic";
     assert!(
-        wait_until(MAX_WAIT, || Ok(scene.proxy.stderr().matches(guard).count() == 2))?,
+        wait_until(MAX_WAIT, || Ok(testbed.proxy.stderr().matches(guard).count() == 2))?,
         "{}",
-        scene.proxy.stderr()
+        testbed.proxy.stderr()
     );
     let packets = |stats: &Value| stats["other"]["packets"].as_u64();
-    assert!(scene.curl(&format!("http://{ADDRESS}/more.example/x"))?.contains("not allowed"));
-    assert!(packets(&scene.stats()?) > packets(&before), "the guard goes on counting");
+    assert!(testbed.curl(&format!("http://{ADDRESS}/more.example/x"))?.contains("not allowed"));
+    assert!(packets(&testbed.stats()?) > packets(&before), "the guard goes on counting");
     // The command line's socket is still there, and a later end takes it away.
-    assert!(scene.proxy.command(&scene.ns, &["reload"])?.starts_with("[upstreams] 1 added"));
-    scene.proxy.signal(Signal::TERM)?;
-    assert!(wait_until(MAX_WAIT, || Ok(scene.proxy.ended()?.is_some()))?);
-    assert_eq!(scene.proxy.ended()?.and_then(|status| status.code()), Some(0));
-    assert!(!scene.dir.path().join("admin.sock").exists());
+    assert!(testbed.proxy.command(&testbed.ns, &["reload"])?.starts_with("[upstreams] 1 added"));
+    testbed.proxy.signal(Signal::TERM)?;
+    assert!(wait_until(MAX_WAIT, || Ok(testbed.proxy.ended()?.is_some()))?);
+    assert_eq!(testbed.proxy.ended()?.and_then(|status| status.code()), Some(0));
+    assert!(!testbed.dir.path().join("admin.sock").exists());
     Ok(())
 }
 
@@ -267,29 +269,29 @@ fn a_guard_that_is_refused_is_no_success_of_a_reload() -> Result<()> {
     if !can_run() {
         return Ok(());
     }
-    let scene = Scene::start("")?;
-    let good = fs::read_to_string(scene.proxy.config())?;
+    let testbed = Testbed::start("")?;
+    let good = fs::read_to_string(testbed.proxy.config())?;
     let native = good.replace(GUARD, &format!("{GUARD}xdp = \"native\"\n"));
     let more = native.replace("[upstreams]\n", "[upstreams]\n\"more.example\" = {}\n");
-    fs::write(scene.proxy.config(), more)?;
-    let refusal = |scene: &Scene| -> Result<String> {
-        Ok(format!("{:#}", scene.proxy.command(&scene.ns, &["reload"]).err().context("it was reloaded")?))
+    fs::write(testbed.proxy.config(), more)?;
+    let refusal = |testbed: &Testbed| -> Result<String> {
+        Ok(format!("{:#}", testbed.proxy.command(&testbed.ns, &["reload"]).err().context("it was reloaded")?))
     };
     let refused = "refused: [guard]: the program can't run on lo in native mode";
-    let said = refusal(&scene)?;
+    let said = refusal(&testbed)?;
     assert!(said.contains(refused) && said.contains("[upstreams] 1 added"), "{said}");
     assert!(!said.contains("what was in force stays") && !said.contains("stays as it was"), "{said}");
 
     // It is no less refused the next time, and SIGHUP tells the same.
-    let said = refusal(&scene)?;
+    let said = refusal(&testbed)?;
     assert!(said.contains(refused) && !said.contains("[upstreams]"), "{said}");
-    scene.proxy.signal(Signal::HUP)?;
-    let told = || scene.proxy.stderr().matches(&format!("not reloaded: {refused}")).count();
-    assert!(wait_until(MAX_WAIT, || Ok(told() == 3))?, "{}", scene.proxy.stderr());
-    assert!(!scene.proxy.stderr().contains("nothing changed"), "{}", scene.proxy.stderr());
+    testbed.proxy.signal(Signal::HUP)?;
+    let told = || testbed.proxy.stderr().matches(&format!("not reloaded: {refused}")).count();
+    assert!(wait_until(MAX_WAIT, || Ok(told() == 3))?, "{}", testbed.proxy.stderr());
+    assert!(!testbed.proxy.stderr().contains("nothing changed"), "{}", testbed.proxy.stderr());
 
-    fs::write(scene.proxy.config(), good)?;
-    let said = scene.proxy.command(&scene.ns, &["reload"])?;
+    fs::write(testbed.proxy.config(), good)?;
+    let said = testbed.proxy.command(&testbed.ns, &["reload"])?;
     assert!(said.starts_with("[upstreams] 0 added, 1 removed"), "{said}");
     Ok(())
 }
@@ -327,23 +329,23 @@ fn a_signal_to_the_supervisor_or_to_both_drains_once() -> Result<()> {
         return Ok(());
     }
     for (signal, to_both) in [(Signal::TERM, false), (Signal::INT, false), (Signal::TERM, true)] {
-        let mut scene = Scene::start("")?;
-        let worker = scene.proxy.worker()?;
+        let mut testbed = Testbed::start("")?;
+        let worker = testbed.proxy.worker()?;
         if to_both {
             kill(worker, signal)?;
         }
-        scene.proxy.signal(signal)?;
-        assert!(wait_until(MAX_WAIT, || Ok(scene.proxy.ended()?.is_some()))?, "{signal:?}");
-        assert_eq!(scene.proxy.ended()?.and_then(|status| status.code()), Some(0), "{signal:?}");
-        assert!(wait_until(MAX_WAIT, || Ok(scene
+        testbed.proxy.signal(signal)?;
+        assert!(wait_until(MAX_WAIT, || Ok(testbed.proxy.ended()?.is_some()))?, "{signal:?}");
+        assert_eq!(testbed.proxy.ended()?.and_then(|status| status.code()), Some(0), "{signal:?}");
+        assert!(wait_until(MAX_WAIT, || Ok(testbed
             .proxy
             .stderr()
             .contains("drained; 0 connections were cut")))?);
-        let said = scene.proxy.stderr();
+        let said = testbed.proxy.stderr();
         assert_eq!(said.matches("draining").count(), 1, "{said}");
         assert!(!is_there(worker));
-        assert!(!scene.dir.path().join("admin.sock").exists());
-        assert_eq!(scene.stats()?["guard"]["state"], "attached");
+        assert!(!testbed.dir.path().join("admin.sock").exists());
+        assert_eq!(testbed.stats()?["guard"]["state"], "attached");
     }
     Ok(())
 }
@@ -353,12 +355,12 @@ fn a_user_who_may_not_see_pins_still_tells_what_was_counted() -> Result<()> {
     if !can_run() {
         return Ok(());
     }
-    let scene = Scene::start("[process]\nuser = \"nobody\"\n")?;
-    scene.ns.run("chmod 700 /sys/fs/bpf")?;
-    assert!(scene.curl(&format!("http://{ADDRESS}/"))?.contains("names no upstream"));
-    let metrics = scene.curl(&format!("http://{ADMIN}/metrics"))?;
+    let testbed = Testbed::start("[process]\nuser = \"nobody\"\n")?;
+    testbed.ns.run("chmod 700 /sys/fs/bpf")?;
+    assert!(testbed.curl(&format!("http://{ADDRESS}/"))?.contains("names no upstream"));
+    let metrics = testbed.curl(&format!("http://{ADMIN}/metrics"))?;
     assert!(metrics.contains("hookgate_prefix_packets_total{prefix=\"other\"}"), "{metrics}");
-    assert_eq!(capabilities(scene.proxy.worker()?)?, 0);
+    assert_eq!(capabilities(testbed.proxy.worker()?)?, 0);
     Ok(())
 }
 
@@ -432,23 +434,26 @@ fn what_needs_a_restart_comes_by_an_upgrade() -> Result<()> {
     if !can_run() {
         return Ok(());
     }
-    let scene = Scene::start_with("")?;
-    assert_eq!(scene.stats()?["guard"]["state"], "detached");
-    let config = fs::read_to_string(scene.proxy.config())?;
+    let testbed = Testbed::start_with("")?;
+    assert_eq!(testbed.stats()?["guard"]["state"], "detached");
+    let config = fs::read_to_string(testbed.proxy.config())?;
     let other = "127.0.0.1:9433";
-    fs::write(scene.proxy.config(), config.replace(ADMIN, other) + GUARD + "[process]\nuser = \"nobody\"\n")?;
-    let said = scene.proxy.command(&scene.ns, &["reload"])?;
+    fs::write(
+        testbed.proxy.config(),
+        config.replace(ADMIN, other) + GUARD + "[process]\nuser = \"nobody\"\n",
+    )?;
+    let said = testbed.proxy.command(&testbed.ns, &["reload"])?;
     assert!(said.contains("[process] user changed, and needs a restart"), "{said}");
-    assert_eq!(scene.curl(&format!("http://{other}/health"))?, "serving\n", "needs none");
-    assert!(said.contains(&format!("`kill -USR2 {}` restarts it", scene.proxy.pid())), "{said}");
+    assert_eq!(testbed.curl(&format!("http://{other}/health"))?, "serving\n", "needs none");
+    assert!(said.contains(&format!("`kill -USR2 {}` restarts it", testbed.proxy.pid())), "{said}");
     // This process has no capability for a guard any more.
     let from_outside = "restart from outside (`systemctl restart hookgate`)";
     assert!(said.contains(&format!("[guard] changed, and needs a {from_outside}")), "{said}");
-    scene.proxy.upgrade()?;
-    assert!(scene.proxy.stderr().contains(&format!(": {from_outside}")), "{}", scene.proxy.stderr());
-    assert_eq!(scene.stats()?["guard"]["state"], "detached");
-    assert_eq!(scene.curl(&format!("http://{other}/health"))?, "serving\n");
-    let owner = fs::metadata(format!("/proc/{}", scene.proxy.worker()?))?.uid();
+    testbed.proxy.upgrade()?;
+    assert!(testbed.proxy.stderr().contains(&format!(": {from_outside}")), "{}", testbed.proxy.stderr());
+    assert_eq!(testbed.stats()?["guard"]["state"], "detached");
+    assert_eq!(testbed.curl(&format!("http://{other}/health"))?, "serving\n");
+    let owner = fs::metadata(format!("/proc/{}", testbed.proxy.worker()?))?.uid();
     assert_eq!(owner.to_string(), user_id("nobody")?);
     Ok(())
 }

@@ -25,19 +25,19 @@ struct Held {
 }
 
 impl Held {
-    fn by(scene: &Wished) -> Result<Self> {
-        let parents = fs::read_dir(format!("/proc/{}/fd", scene.proxy.pid()))?.count();
-        let descriptors = scene.proxy.descriptors()? + parents;
-        Ok(Self { descriptors, memory: scene.proxy.memory_kib()?.0 })
+    fn by(testbed: &Wished) -> Result<Self> {
+        let parents = fs::read_dir(format!("/proc/{}/fd", testbed.proxy.pid()))?.count();
+        let descriptors = testbed.proxy.descriptors()? + parents;
+        Ok(Self { descriptors, memory: testbed.proxy.memory_kib()?.0 })
     }
 }
 
 /// How long requests take that [`CLIENTS`] clients send while `meanwhile` runs, in order.
-fn under_load(scene: &Wished, meanwhile: impl FnOnce() -> Result<()>) -> Result<Vec<Duration>> {
-    let trusted = believing(&scene.pebble.root()?)?;
+fn under_load(testbed: &Wished, meanwhile: impl FnOnce() -> Result<()>) -> Result<Vec<Duration>> {
+    let trusted = believing(&testbed.pebble.root()?)?;
     let stop = AtomicBool::new(false);
     let mut took = scope(|scope| {
-        let clients = [(); CLIENTS].map(|()| scope.spawn(|| send(&scene.edge, &trusted, &stop)));
+        let clients = [(); CLIENTS].map(|()| scope.spawn(|| send(&testbed.edge, &trusted, &stop)));
         let done = meanwhile();
         stop.store(true, Ordering::Relaxed);
         let mut took = Vec::new();
@@ -55,8 +55,8 @@ fn percentile(took: &[Duration], percent: usize) -> Duration {
 }
 
 /// Each changes the configuration: an upstream comes or goes, every tenth time a listener.
-fn reload(scene: &Wished, plain: &str, count: &mut usize) -> Result<()> {
-    let path = scene.proxy.config();
+fn reload(testbed: &Wished, plain: &str, count: &mut usize) -> Result<()> {
+    let path = testbed.proxy.config();
     let former = fs::read_to_string(path)?;
     let (upstream, listener) = ("\"other.example\" = {}\n", format!("plain = [\"{plain}\"]\n"));
     let toggled = |text: String, before: &str, line: &str| match text.contains(line) {
@@ -69,7 +69,7 @@ fn reload(scene: &Wished, plain: &str, count: &mut usize) -> Result<()> {
         text = toggled(text, "[listen]\n", &listener);
     }
     fs::write(path, text)?;
-    scene.proxy.command(&NetNs::here(), &["reload"]).map(drop)
+    testbed.proxy.command(&NetNs::here(), &["reload"]).map(drop)
 }
 
 #[test]
@@ -83,30 +83,30 @@ fn reloads_upgrades_and_renewals_fail_no_request() -> Result<()> {
         format!("[upstreams]\n\"up.example\" = {{ address = \"{}\", tls = false }}\n", origin.address());
     // Always due: a quarter of its life lies between one certificate and the next.
     let lifetime = Duration::from_secs(80);
-    let scene = Wished::start(lifetime, "2020-01-01T00:00:00Z", "2020-01-02T00:00:00Z", &more)?;
+    let testbed = Wished::start(lifetime, "2020-01-01T00:00:00Z", "2020-01-02T00:00:00Z", &more)?;
     let plain = format!("127.0.0.1:{}", free_port()?);
-    let root = scene.pebble.root()?;
+    let root = testbed.pebble.root()?;
 
-    let quiet = under_load(&scene, || {
+    let quiet = under_load(&testbed, || {
         sleep(Duration::from_secs(12));
         Ok(())
     })?;
     let (mut held, mut reloads) = (Vec::new(), 0);
-    let busy = under_load(&scene, || {
+    let busy = under_load(&testbed, || {
         for _ in 0..RENEWALS {
-            let (begun, shown) = (Instant::now(), scene.edge.shown(&root, NAME)?);
+            let (begun, shown) = (Instant::now(), testbed.edge.shown(&root, NAME)?);
             // At once, as an order that an upgrade interrupts comes later.
             for _ in 0..UPGRADES {
-                scene.proxy.upgrade()?;
-                reload(&scene, &plain, &mut reloads)?;
+                testbed.proxy.upgrade()?;
+                reload(&testbed, &plain, &mut reloads)?;
             }
             let enough = reloads + RELOADS - UPGRADES;
-            while reloads < enough || scene.edge.shown(&root, NAME)? == shown {
-                ensure!(begun.elapsed() < MAX_WAIT, "no renewal\n{}", scene.proxy.stderr());
-                reload(&scene, &plain, &mut reloads)?;
+            while reloads < enough || testbed.edge.shown(&root, NAME)? == shown {
+                ensure!(begun.elapsed() < MAX_WAIT, "no renewal\n{}", testbed.proxy.stderr());
+                reload(&testbed, &plain, &mut reloads)?;
                 sleep(Duration::from_millis(50));
             }
-            held.push(Held::by(&scene)?);
+            held.push(Held::by(&testbed)?);
         }
         Ok(())
     })?;
@@ -116,14 +116,14 @@ fn reloads_upgrades_and_renewals_fail_no_request() -> Result<()> {
         "{} requests over {reloads} reloads, {} upgrades and {RENEWALS} renewals: none failed; \
          99 % within {is:?}, {was:?} when nothing happened ({:.2} times)",
         busy.len(),
-        scene.proxy.successors().len(),
+        testbed.proxy.successors().len(),
         is.as_secs_f64() / was.as_secs_f64()
     );
     let (Some(first), Some(last)) = (held.first(), held.last()) else { unreachable!("there were renewals") };
     eprintln!("held after the first renewal: {first:?}, after the last one: {last:?}");
     ensure!(last.descriptors <= first.descriptors + 8, "descriptors grow: {held:?}");
     ensure!(last.memory <= first.memory + 4096, "memory grows: {held:?}");
-    let former: Vec<u32> = scene.proxy.successors().into_iter().rev().skip(1).collect();
+    let former: Vec<u32> = testbed.proxy.successors().into_iter().rev().skip(1).collect();
     ensure!(wait_until(MAX_WAIT, || Ok(!former.iter().any(|pid| is_there(*pid))))?, "some have stayed");
     Ok(())
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use harness::{Moments, Need, NetNs, Pebble, Proxy, binary, require, wait_until};
 
-use crate::{DAY, Edge, MAX_WAIT, NAME, Scene, can_run, domains};
+use crate::{DAY, Edge, MAX_WAIT, NAME, Testbed, can_run, domains};
 
 const FILES: [&str; 4] = ["account.json", "attempts.json", "certificate.pem", "lock"];
 
@@ -90,28 +90,28 @@ fn an_authority_that_has_forgotten_the_account_gets_another() -> Result<()> {
     if !can_run() {
         return Ok(());
     }
-    let mut scene = Scene::start(DAY, &domains(&[NAME]), "")?;
-    scene.edge.wait_until_ready(&scene.proxy)?;
-    scene.pebble.stop();
-    scene.pebble.resume()?;
+    let mut testbed = Testbed::start(DAY, &domains(&[NAME]), "")?;
+    testbed.edge.wait_until_ready(&testbed.proxy)?;
+    testbed.pebble.stop();
+    testbed.pebble.resume()?;
     // Another name has to be got for the certificate; then one more, with another address to write
     // to.
-    let root = scene.pebble.root()?;
+    let root = testbed.pebble.root()?;
     for (from, to, name) in [
         ("domains = [", "domains = [\"b.example\", ", "b.example"),
         ("you@example.com\"]\ndomains = [", "me@example.com\"]\ndomains = [\"c.example\", ", "c.example"),
     ] {
-        let config = fs::read_to_string(scene.proxy.config())?;
+        let config = fs::read_to_string(testbed.proxy.config())?;
         ensure!(config.contains(from), "{config}");
-        fs::write(scene.proxy.config(), config.replace(from, to))?;
-        assert!(scene.reload()?.contains("[acme] changed"));
-        let got = wait_until(MAX_WAIT, || Ok(scene.edge.shown(&root, name).is_ok()))?;
-        assert!(got, "{}", scene.proxy.stderr());
-        scene.edge.shown(&root, NAME)?;
+        fs::write(testbed.proxy.config(), config.replace(from, to))?;
+        assert!(testbed.reload()?.contains("[acme] changed"));
+        let got = wait_until(MAX_WAIT, || Ok(testbed.edge.shown(&root, name).is_ok()))?;
+        assert!(got, "{}", testbed.proxy.stderr());
+        testbed.edge.shown(&root, NAME)?;
     }
-    let kept = scene.edge.state().read_dir()?.next().context("no state")??.path();
+    let kept = testbed.edge.state().read_dir()?.next().context("no state")??.path();
     assert!(fs::read_to_string(kept.join("account.json"))?.contains("mailto:me@example.com"));
-    assert_eq!(scene.said("failure"), 0, "{}", scene.proxy.stderr());
+    assert_eq!(testbed.said("failure"), 0, "{}", testbed.proxy.stderr());
     Ok(())
 }
 
@@ -121,18 +121,18 @@ fn what_is_kept_is_out_of_reach_for_the_one_that_serves() -> Result<()> {
         return Ok(());
     }
     let edge = Edge::new()?;
-    let scene = Scene::start_at(edge, DAY, &domains(&[NAME]), "[process]\nuser = \"nobody\"\n")?;
-    scene.edge.wait_until_ready(&scene.proxy)?;
-    assert_eq!(scene.edge.kept()?, FILES);
-    let folder = scene.edge.state().read_dir()?.next().context("no state")??.path();
-    for path in [scene.edge.state(), folder.clone(), folder.join("certificate.pem")] {
+    let testbed = Testbed::start_at(edge, DAY, &domains(&[NAME]), "[process]\nuser = \"nobody\"\n")?;
+    testbed.edge.wait_until_ready(&testbed.proxy)?;
+    assert_eq!(testbed.edge.kept()?, FILES);
+    let folder = testbed.edge.state().read_dir()?.next().context("no state")??.path();
+    for path in [testbed.edge.state(), folder.clone(), folder.join("certificate.pem")] {
         let meta = fs::metadata(&path)?;
         assert_eq!((meta.uid(), meta.mode() & 0o077), (0, 0), "{}", path.display());
     }
     // And a restart finds it.
-    let scene = scene.restart()?;
-    scene.edge.wait_until_ready(&scene.proxy)?;
-    assert_eq!(scene.said("asking"), 0, "{}", scene.proxy.stderr());
+    let testbed = testbed.restart()?;
+    testbed.edge.wait_until_ready(&testbed.proxy)?;
+    assert_eq!(testbed.said("asking"), 0, "{}", testbed.proxy.stderr());
     Ok(())
 }
 
@@ -224,13 +224,13 @@ fn killed(times: usize) -> Result<()> {
     if !can_run() {
         return Ok(());
     }
-    let mut scene = Scene::start(DAY, &domains(&[NAME]), "")?;
+    let mut testbed = Testbed::start(DAY, &domains(&[NAME]), "")?;
     let (mut moments, mut issued) = (Moments::within(Duration::from_millis(2500)), 0);
     for _ in 0..times {
         sleep(moments.pick());
-        scene.proxy.kill()?;
-        let config = fs::read_to_string(scene.proxy.config())?;
-        for folder in scene.edge.state().read_dir()? {
+        testbed.proxy.kill()?;
+        let config = fs::read_to_string(testbed.proxy.config())?;
+        for folder in testbed.edge.state().read_dir()? {
             let folder = folder?.path();
             // Otherwise the next start would not ask before a minute has passed; and would have
             // nothing to ask for.
@@ -246,11 +246,11 @@ fn killed(times: usize) -> Result<()> {
                 serde_json::from_slice::<serde_json::Value>(&account)?;
             }
         }
-        drop(scene.proxy);
-        scene.proxy = Proxy::start(&config)?;
+        drop(testbed.proxy);
+        testbed.proxy = Proxy::start(&config)?;
     }
     eprintln!("{times} kills: {issued} after the certificate had come");
-    scene.edge.wait_until_ready(&scene.proxy)?;
-    assert_eq!(scene.edge.kept()?, FILES);
+    testbed.edge.wait_until_ready(&testbed.proxy)?;
+    assert_eq!(testbed.edge.kept()?, FILES);
     Ok(())
 }

@@ -28,7 +28,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 const NAME: &str = "proxy.example.com";
 
 /// A proxy that gets its certificate from a Pebble.
-struct Scene {
+struct Testbed {
     proxy: Proxy,
     pebble: Pebble,
     edge: Edge,
@@ -111,7 +111,7 @@ impl Edge {
     }
 }
 
-impl Scene {
+impl Testbed {
     /// `acme` are more lines of `[acme]`.
     fn start(lifetime: Duration, acme: &str, more: &str) -> Result<Self> {
         Self::start_at(Edge::new()?, lifetime, acme, more)

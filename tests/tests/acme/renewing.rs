@@ -9,7 +9,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use harness::{Client, Origin, Pebble, Proxy, RenewalInfo, wait_until};
 use rustls::client::ClientConfig;
 
-use crate::{DAY, Edge, MAX_WAIT, NAME, Scene, believing, can_run, domains};
+use crate::{DAY, Edge, MAX_WAIT, NAME, Testbed, believing, can_run, domains};
 
 const ISSUED: &str = "hookgate_acme_orders_total{reason=\"issued\"}";
 pub(super) const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -19,15 +19,15 @@ fn at_two_thirds_of_its_life_a_certificate_is_renewed() -> Result<()> {
     if !can_run() {
         return Ok(());
     }
-    let scene = Scene::start(Duration::from_secs(36), &domains(&[NAME]), "")?;
-    scene.edge.wait_until_ready(&scene.proxy)?;
-    let (begun, root) = (Instant::now(), scene.pebble.root()?);
-    let first = scene.edge.shown(&root, NAME)?;
-    let renewed = wait_until(MAX_WAIT, || Ok(scene.edge.metrics()?.value(ISSUED) == 2.0))?;
-    assert!(renewed, "{}", scene.proxy.stderr());
+    let testbed = Testbed::start(Duration::from_secs(36), &domains(&[NAME]), "")?;
+    testbed.edge.wait_until_ready(&testbed.proxy)?;
+    let (begun, root) = (Instant::now(), testbed.pebble.root()?);
+    let first = testbed.edge.shown(&root, NAME)?;
+    let renewed = wait_until(MAX_WAIT, || Ok(testbed.edge.metrics()?.value(ISSUED) == 2.0))?;
+    assert!(renewed, "{}", testbed.proxy.stderr());
     // Up to a second is lost to whole seconds, and the order took its time.
     assert!(begun.elapsed() >= Duration::from_secs(22), "{:?}", begun.elapsed());
-    assert_ne!(scene.edge.shown(&root, NAME)?, first);
+    assert_ne!(testbed.edge.shown(&root, NAME)?, first);
     Ok(())
 }
 
@@ -60,28 +60,28 @@ fn a_certificate_is_renewed_when_its_authority_says_so() -> Result<()> {
     if !can_run() {
         return Ok(());
     }
-    let mut scene = Wished::start(90 * DAY, "2099-01-01T00:00:00Z", "2099-01-02T00:00:00Z", "")?;
-    let asked = || Ok(!scene.info.asked().is_empty());
-    assert!(wait_until(MAX_WAIT, asked)?, "{}", scene.proxy.stderr());
+    let mut testbed = Wished::start(90 * DAY, "2099-01-01T00:00:00Z", "2099-01-02T00:00:00Z", "")?;
+    let asked = || Ok(!testbed.info.asked().is_empty());
+    assert!(wait_until(MAX_WAIT, asked)?, "{}", testbed.proxy.stderr());
     // What it says is far away: no later than an eighth of its life before the end.
     let [expiry, next] = ["hookgate_certificate_expiry_seconds", "hookgate_acme_next_order_seconds"];
     let due = || {
-        let metrics = scene.edge.metrics()?;
+        let metrics = testbed.edge.metrics()?;
         Ok(((metrics.value(expiry) - metrics.value(next)) / 86400.0 * 100.0).round() / 100.0 == 11.25)
     };
-    assert!(wait_until(MAX_WAIT, due)?, "{:?}", scene.edge.metrics()?);
-    assert_eq!(scene.issued()?, 1.0);
-    let named = &scene.info.asked()[0];
+    assert!(wait_until(MAX_WAIT, due)?, "{:?}", testbed.edge.metrics()?);
+    assert_eq!(testbed.issued()?, 1.0);
+    let named = &testbed.info.asked()[0];
     assert!(
         named.split_once('.').is_some_and(|(key, serial)| !key.is_empty() && !serial.is_empty()),
         "{named}"
     );
     // Now the authority wants it at once.
-    scene.info.set_window("2020-01-01T00:00:00Z", "2020-01-02T00:00:00Z");
-    let config = std::fs::read_to_string(scene.proxy.config())?;
-    let kept = scene.edge.state().read_dir()?.next().context("no state")??.path();
-    scene.proxy.kill()?;
-    let Wished { proxy, edge, info, pebble: _pebble } = scene;
+    testbed.info.set_window("2020-01-01T00:00:00Z", "2020-01-02T00:00:00Z");
+    let config = std::fs::read_to_string(testbed.proxy.config())?;
+    let kept = testbed.edge.state().read_dir()?.next().context("no state")??.path();
+    testbed.proxy.kill()?;
+    let Wished { proxy, edge, info, pebble: _pebble } = testbed;
     drop(proxy);
     // As if the hour had passed.
     std::fs::remove_file(kept.join("attempts.json"))?;
@@ -127,14 +127,14 @@ fn no_request_fails_while_certificates_are_renewed() -> Result<()> {
     let upstream =
         format!("[upstreams]\n\"up.example\" = {{ address = \"{}\", tls = false }}\n", origin.address());
     // Always due: a quarter of its life lies between one and the next.
-    let scene =
+    let testbed =
         Wished::start(Duration::from_secs(60), "2020-01-01T00:00:00Z", "2020-01-02T00:00:00Z", &upstream)?;
-    let config = believing(&scene.pebble.root()?)?;
+    let config = believing(&testbed.pebble.root()?)?;
     let stop = AtomicBool::new(false);
     let renewals = 4.0;
     let (renewed, mut took) = thread::scope(|scope| {
-        let clients = [(); 4].map(|()| scope.spawn(|| send(&scene.edge, &config, &stop)));
-        let renewed = wait_until(3 * MAX_WAIT, || Ok(scene.issued()? > renewals));
+        let clients = [(); 4].map(|()| scope.spawn(|| send(&testbed.edge, &config, &stop)));
+        let renewed = wait_until(3 * MAX_WAIT, || Ok(testbed.issued()? > renewals));
         stop.store(true, Ordering::Relaxed);
         let mut took = Vec::new();
         for client in clients {
@@ -142,12 +142,12 @@ fn no_request_fails_while_certificates_are_renewed() -> Result<()> {
         }
         anyhow::Ok((renewed?, took))
     })?;
-    assert!(renewed, "{}", scene.proxy.stderr());
+    assert!(renewed, "{}", testbed.proxy.stderr());
     took.sort();
     eprintln!(
         "{} requests while {} certificates were put in force: median {:?}, 99 % within {:?}, all within {:?}",
         took.len(),
-        scene.issued()?,
+        testbed.issued()?,
         took[took.len() / 2],
         took[took.len() * 99 / 100],
         took[took.len() - 1]

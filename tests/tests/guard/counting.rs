@@ -6,25 +6,25 @@ use std::time::Duration;
 use anyhow::Result;
 use harness::{Certs, Counts, Need, Nginx, Tap, wait_until};
 
-use super::scene::{CLOSED, META, STRANGERS, Scene, UNGUARDED, by_prefix, can_run};
+use super::testbed::{CLOSED, META, STRANGERS, Testbed, UNGUARDED, by_prefix, can_run};
 
 #[test]
 fn counts_what_was_sent_to_the_packet_and_byte() -> Result<()> {
     if !can_run(&[Need::Program("nginx")]) {
         return Ok(());
     }
-    let scene = Scene::new()?;
-    let _nginx = Nginx::start(&scene.edge, "[::]:443".parse()?, &Certs::new(&["edge.example"])?)?;
+    let testbed = Testbed::new()?;
+    let _nginx = Nginx::start(&testbed.edge, "[::]:443".parse()?, &Certs::new(&["edge.example"])?)?;
     let native = "xdp = \"native\"";
-    assert_eq!(scene.run(native, "guard attach")?, "attached to wan0 (native)\n");
-    let taps = [443, CLOSED].map(|port| Tap::start(&scene.meta, "wan0", port));
+    assert_eq!(testbed.run(native, "guard attach")?, "attached to wan0 (native)\n");
+    let taps = [443, CLOSED].map(|port| Tap::start(&testbed.meta, "wan0", port));
 
     for from in META.iter().map(|(address, _)| *address).chain(STRANGERS) {
-        scene.send(from, 443)?;
-        scene.send(from, CLOSED)?;
-        scene.send(from, UNGUARDED)?;
+        testbed.send(from, 443)?;
+        testbed.send(from, CLOSED)?;
+        testbed.send(from, UNGUARDED)?;
     }
-    scene.send(META[0].0, 443)?;
+    testbed.send(META[0].0, 443)?;
 
     let prefix_of: BTreeMap<&str, &str> = META.into_iter().collect();
     let sent = || -> Result<BTreeMap<String, Counts>> {
@@ -38,8 +38,8 @@ fn counts_what_was_sent_to_the_packet_and_byte() -> Result<()> {
         Ok(sent)
     };
     // The last connection's end may still be on its way.
-    wait_until(Duration::from_secs(5), || Ok(by_prefix(&scene.stats()?) == sent()?))?;
-    let (stats, sent) = (scene.stats()?, sent()?);
+    wait_until(Duration::from_secs(5), || Ok(by_prefix(&testbed.stats()?) == sent()?))?;
+    let (stats, sent) = (testbed.stats()?, sent()?);
     assert_eq!(by_prefix(&stats), sent);
     assert_eq!(sent.len(), META.len() + 1);
     assert_eq!(sent[META[0].1].syns, 3, "two connections, one to a closed port");
@@ -51,7 +51,7 @@ fn counts_what_was_sent_to_the_packet_and_byte() -> Result<()> {
     assert_eq!(stats["guard"]["state"], "attached");
     assert_eq!(stats["guard"]["interfaces"][0]["xdp"], "native");
     assert_eq!(stats["prefixes"].as_array().map(Vec::len), Some(279));
-    let table = scene.run("", "stats")?;
+    let table = testbed.run("", "stats")?;
     assert!(table.contains("\n157.240.0.0/17 ") && !table.contains("\n31.13.24.0/21 "), "{table}");
     let seen = |prefix: &str| {
         stats["prefixes"].as_array()?.iter().find(|row| row["prefix"] == prefix)?["last_seen"].as_str()

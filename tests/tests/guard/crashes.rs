@@ -11,7 +11,7 @@ use hookgate_ebpf::abi::Settings;
 use serde_json::Value;
 
 use super::peers::{Server, connect_within, visit};
-use super::scene::{EDGE_V4, EDGE_V6, STRANGERS, Scene, can_run};
+use super::testbed::{EDGE_V4, EDGE_V6, STRANGERS, Testbed, can_run};
 
 const NEEDS: [Need; 2] = [Need::Program("strace"), Need::Program("bpftool")];
 const STRICT: &str = "mode = \"strict\"";
@@ -56,8 +56,8 @@ fn an_entry_that_no_row_speaks_of_is_removed() -> Result<()> {
     let stage = Stage::new(&Crash { before: Some(&STAYS), wanted: &STAYS })?;
     // 203.0.113.0/24, a stranger's, as the first of Meta's prefixes.
     let entry = "key hex 18 00 00 00 cb 00 71 00 value hex 02 00 00 00";
-    stage.scene.edge.run(&format!("bpftool map update pinned /sys/fs/bpf/hookgate/PREFIXES_V4 {entry}"))?;
-    visit(&stage.scene.meta, STRANGERS[0], EDGE_V4, 443).context("the entry has no effect")?;
+    stage.testbed.edge.run(&format!("bpftool map update pinned /sys/fs/bpf/hookgate/PREFIXES_V4 {entry}"))?;
+    visit(&stage.testbed.meta, STRANGERS[0], EDGE_V4, 443).context("the entry has no effect")?;
     stage.attach()?;
     stage.is_strict(&STAYS)?;
     stage.is_complete(&STAYS)
@@ -130,29 +130,29 @@ fn at_moments(crash: &Crash<'_>, moments: impl Fn(&[String]) -> Vec<usize>) -> R
 
 /// Two machines, on one of which a guard is as it was before the crash.
 struct Stage {
-    scene: Scene,
+    testbed: Testbed,
     guard: String,
     _server: Server,
 }
 
 impl Stage {
     fn new(crash: &Crash<'_>) -> Result<Self> {
-        let scene = Scene::new()?;
+        let testbed = Testbed::new()?;
         let list = |name: &str, prefixes: &[(&str, &str)]| {
             let rows = prefixes.iter().map(|(prefix, _)| format!("{prefix}\n")).collect::<String>();
-            let path = scene.dir.write(name, rows)?;
+            let path = testbed.dir.write(name, rows)?;
             Ok::<_, anyhow::Error>(format!("{STRICT}\nprefixes = {path:?}"))
         };
         if let Some(before) = crash.before {
-            scene.run(&list("before", before)?, "guard attach")?;
+            testbed.run(&list("before", before)?, "guard attach")?;
         }
         let guard = list("wanted", crash.wanted)?;
-        let server = Server::start(&scene.edge, "[::]:443")?;
-        Ok(Self { scene, guard, _server: server })
+        let server = Server::start(&testbed.edge, "[::]:443")?;
+        Ok(Self { testbed, guard, _server: server })
     }
 
     fn strace(&self, options: &[&str]) -> Result<Command> {
-        let hookgate = self.scene.hookgate("wan0", &self.guard, "guard attach")?;
+        let hookgate = self.testbed.hookgate("wan0", &self.guard, "guard attach")?;
         let mut strace = Command::new("strace");
         strace.args(["-f", "-qq", "-e", "trace=bpf"]).args(options).arg(hookgate.get_program());
         strace.args(hookgate.get_args());
@@ -161,7 +161,7 @@ impl Stage {
 
     /// What an attach calls, in order: the command and the map, if any.
     fn calls(&self) -> Result<Vec<String>> {
-        let log = self.scene.dir.path().join("calls");
+        let log = self.testbed.dir.path().join("calls");
         run(self.strace(&["-o", &log.to_string_lossy()])?)?;
         let text = std::fs::read_to_string(log)?;
         let of_line = |line: &str| {
@@ -180,7 +180,7 @@ impl Stage {
     }
 
     fn attach(&self) -> Result<()> {
-        self.scene.run(&self.guard, "guard attach").map(drop)
+        self.testbed.run(&self.guard, "guard attach").map(drop)
     }
 
     /// Whether the maps hold these and nothing else, and no change is under way.
@@ -200,14 +200,14 @@ impl Stage {
     }
 
     fn bpftool(&self, arguments: &str) -> Result<Value> {
-        Ok(serde_json::from_str(&self.scene.edge.run(&format!("bpftool -j map {arguments}"))?)?)
+        Ok(serde_json::from_str(&self.testbed.edge.run(&format!("bpftool -j map {arguments}"))?)?)
     }
 
     /// Whether these come in, and no other source does.
     fn is_strict(&self, prefixes: &[(&str, &str)]) -> Result<()> {
         let to = |from: &str| if from.contains(':') { EDGE_V6 } else { EDGE_V4 };
         for (prefix, from) in prefixes {
-            visit(&self.scene.meta, from, to(from), 443).with_context(|| format!("{prefix} is dropped"))?;
+            visit(&self.testbed.meta, from, to(from), 443).with_context(|| format!("{prefix} is dropped"))?;
         }
         let others = [LEAVES, ENTERS].into_iter().filter(|own| !prefixes.contains(own)).map(|(_, from)| from);
         let strangers: Vec<&str> = match prefixes == STAYS {
@@ -216,7 +216,7 @@ impl Stage {
             false => others.chain([STRANGERS[0]]).collect(),
         };
         for from in strangers {
-            let came = connect_within(&self.scene.meta, from, to(from), 443, SHORT);
+            let came = connect_within(&self.testbed.meta, from, to(from), 443, SHORT);
             ensure!(came.is_err(), "{from} is let in");
         }
         Ok(())

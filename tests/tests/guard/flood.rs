@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::peers::{Server, visit};
 use super::raw::{SYN, Segment, Sender};
-use super::scene::{EDGE_V4, EDGE_V6, META, Scene, Shakes, can_run, counts, row};
+use super::testbed::{EDGE_V4, EDGE_V6, META, Shakes, Testbed, can_run, counts, row};
 
 const STRANGERS_SYNS: u64 = 200_000;
 const CONNECTIONS: u64 = 500;
@@ -18,8 +18,8 @@ const CONNECTIONS: u64 = 500;
 const BURST: u64 = 64;
 
 /// SYNs from as many sources, each another's.
-fn flood(scene: &Scene, count: u64, source: impl Fn(u32) -> [u8; 4]) -> Result<()> {
-    let raw = Sender::new(&scene.meta)?;
+fn flood(testbed: &Testbed, count: u64, source: impl Fn(u32) -> [u8; 4]) -> Result<()> {
+    let raw = Sender::new(&testbed.meta)?;
     for number in 0..count as u32 {
         let segment = Segment::new(EDGE_V4, 40_000, EDGE_V4, 443, SYN)?;
         raw.send(&Segment { from: (source(number).into(), 40_000), sequence: number, ..segment })?;
@@ -31,8 +31,8 @@ fn flood(scene: &Scene, count: u64, source: impl Fn(u32) -> [u8; 4]) -> Result<(
 }
 
 /// Frames that the sender's end of the wire had no room for.
-fn lost(scene: &Scene) -> Result<u64> {
-    let text = scene.meta.run("cat /sys/class/net/wan0/statistics/tx_dropped")?;
+fn lost(testbed: &Testbed) -> Result<u64> {
+    let text = testbed.meta.run("cat /sys/class/net/wan0/statistics/tx_dropped")?;
     Ok(text.trim().parse()?)
 }
 
@@ -42,10 +42,10 @@ fn stranger(number: u32) -> [u8; 4] {
 }
 
 /// As many connections of Meta's, one after the other; how long each took, the fastest first.
-fn visits(scene: &Scene) -> Result<Vec<Duration>> {
+fn visits(testbed: &Testbed) -> Result<Vec<Duration>> {
     let visits = (0..CONNECTIONS as usize).map(|number| {
         let begun = Instant::now();
-        visit(&scene.meta, META[number % 4].0, EDGE_V4, 443)?;
+        visit(&testbed.meta, META[number % 4].0, EDGE_V4, 443)?;
         Ok(begun.elapsed())
     });
     let mut took = visits.collect::<Result<Vec<_>>>()?;
@@ -54,10 +54,10 @@ fn visits(scene: &Scene) -> Result<Vec<Duration>> {
 }
 
 /// The same, while strangers flood.
-fn visits_during(scene: &Scene, flood: impl Fn() -> Result<()> + Sync) -> Result<Vec<Duration>> {
+fn visits_during(testbed: &Testbed, flood: impl Fn() -> Result<()> + Sync) -> Result<Vec<Duration>> {
     std::thread::scope(|scope| {
         let flooding = scope.spawn(&flood);
-        let took = visits(scene)?;
+        let took = visits(testbed)?;
         let was_flooding = !flooding.is_finished();
         flooding.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         ensure!(was_flooding, "the flood was over before the connections were");
@@ -96,13 +96,13 @@ fn in_strict_a_flood_of_strangers_is_dropped_and_meta_gets_in() -> Result<()> {
     if !can_run(&[]) {
         return Ok(());
     }
-    let scene = Scene::new()?;
-    let server = Server::start(&scene.edge, "[::]:443")?;
-    scene.run("mode = \"strict\"", "guard attach")?;
-    let calm = visits(&scene)?;
-    let flooded = visits_during(&scene, || flood(&scene, STRANGERS_SYNS, stranger))?;
-    let stats = scene.wait_for(Duration::from_secs(5), |stats| Ok(metas(stats).fins == 2 * CONNECTIONS))?;
-    let arrived = STRANGERS_SYNS - lost(&scene)?;
+    let testbed = Testbed::new()?;
+    let server = Server::start(&testbed.edge, "[::]:443")?;
+    testbed.run("mode = \"strict\"", "guard attach")?;
+    let calm = visits(&testbed)?;
+    let flooded = visits_during(&testbed, || flood(&testbed, STRANGERS_SYNS, stranger))?;
+    let stats = testbed.wait_for(Duration::from_secs(5), |stats| Ok(metas(stats).fins == 2 * CONNECTIONS))?;
+    let arrived = STRANGERS_SYNS - lost(&testbed)?;
     let all_in = Shakes {
         syns: 2 * CONNECTIONS,
         handshakes: 2 * CONNECTIONS,
@@ -124,24 +124,24 @@ fn in_observe_a_flood_of_strangers_takes_no_room_of_metas() -> Result<()> {
     if !can_run(&[]) {
         return Ok(());
     }
-    let scene = Scene::new()?;
+    let testbed = Testbed::new()?;
     // Enough of a flood to fill the strangers' table many times over; the kernel's TCP has cookies
     // for them.
     const COUNT: u64 = 50_000;
-    let _server = Server::start(&scene.edge, "[::]:443")?;
-    scene.run("", "guard attach")?;
+    let _server = Server::start(&testbed.edge, "[::]:443")?;
+    testbed.run("", "guard attach")?;
     let begun = Instant::now();
-    flood(&scene, COUNT, stranger)?;
-    visits(&scene)?;
-    let stats = scene.wait_for(Duration::from_secs(5), |stats| Ok(metas(stats).fins == CONNECTIONS))?;
+    flood(&testbed, COUNT, stranger)?;
+    visits(&testbed)?;
+    let stats = testbed.wait_for(Duration::from_secs(5), |stats| Ok(metas(stats).fins == CONNECTIONS))?;
     ensure!(begun.elapsed() < Duration::from_nanos(abi::PATIENCE), "too slow a machine to tell");
-    let (arrived, room) = (COUNT - lost(&scene)?, u64::from(abi::ATTEMPTS_OTHER_CAPACITY));
+    let (arrived, room) = (COUNT - lost(&testbed)?, u64::from(abi::ATTEMPTS_OTHER_CAPACITY));
     assert_eq!(metas(&stats), ALL_IN);
     let expected = Shakes { syns: arrived, untracked: arrived - room, ..Shakes::default() };
     assert_eq!(Shakes::of(&stats["other"]), expected);
     let expected = Shakes { failed: room, ..expected };
     let ended = |stats: &Value| Ok(Shakes::of(&stats["other"]) == expected);
-    assert_eq!(Shakes::of(&scene.wait_for(Duration::from_secs(15), ended)?["other"]), expected);
+    assert_eq!(Shakes::of(&testbed.wait_for(Duration::from_secs(15), ended)?["other"]), expected);
     Ok(())
 }
 
@@ -153,22 +153,22 @@ fn a_flood_in_metas_name_is_bounded_and_hides_no_handshake() -> Result<()> {
     const MORE: u64 = 4000;
     const COUNT: u64 = abi::ATTEMPTS_META_CAPACITY as u64 + MORE;
     const VISITS: u64 = 50;
-    let scene = Scene::new()?;
-    let _server = Server::start(&scene.edge, "[::]:443")?;
-    let list = scene.dir.write("prefixes", META[3].1)?;
-    scene.run(&format!("mode = \"strict\"\nprefixes = \"{}\"", list.display()), "guard attach")?;
+    let testbed = Testbed::new()?;
+    let _server = Server::start(&testbed.edge, "[::]:443")?;
+    let list = testbed.dir.write("prefixes", META[3].1)?;
+    testbed.run(&format!("mode = \"strict\"\nprefixes = \"{}\"", list.display()), "guard attach")?;
     let begun = Instant::now();
-    flood(&scene, COUNT, |number| {
+    flood(&testbed, COUNT, |number| {
         let [_, _, c, d] = number.to_be_bytes();
         [157, 240, c + 2, d] // none of them its own: that one would answer
     })?;
     for _ in 0..VISITS {
-        visit(&scene.meta, META[3].0, EDGE_V4, 443)?;
+        visit(&testbed.meta, META[3].0, EDGE_V4, 443)?;
     }
     let of_metas = |stats: &Value| Shakes::of(row(stats, META[3].1));
-    let stats = scene.wait_for(Duration::from_secs(5), |stats| Ok(of_metas(stats).fins == VISITS))?;
+    let stats = testbed.wait_for(Duration::from_secs(5), |stats| Ok(of_metas(stats).fins == VISITS))?;
     ensure!(begun.elapsed() < Duration::from_nanos(abi::PATIENCE), "too slow a machine to tell");
-    ensure!(lost(&scene)? == 0, "the wire lost what was to fill the table");
+    ensure!(lost(&testbed)? == 0, "the wire lost what was to fill the table");
     let expected = Shakes {
         syns: COUNT + VISITS,
         handshakes: VISITS,
@@ -179,12 +179,12 @@ fn a_flood_in_metas_name_is_bounded_and_hides_no_handshake() -> Result<()> {
     assert_eq!(of_metas(&stats), expected, "each handshake was told of, though its SYN found no room");
     let room = COUNT - MORE;
     let ended = |stats: &Value| Ok(of_metas(stats).failed == room);
-    let stats = scene.wait_for(Duration::from_secs(15), ended)?;
+    let stats = testbed.wait_for(Duration::from_secs(15), ended)?;
     assert_eq!(of_metas(&stats), Shakes { failed: room, ..expected });
     // There is room again.
-    visit(&scene.meta, META[3].0, EDGE_V4, 443)?;
+    visit(&testbed.meta, META[3].0, EDGE_V4, 443)?;
     let one_more = |stats: &Value| Ok(of_metas(stats).fins == VISITS + 1);
-    let stats = scene.wait_for(Duration::from_secs(5), one_more)?;
+    let stats = testbed.wait_for(Duration::from_secs(5), one_more)?;
     let expected = Shakes {
         syns: COUNT + VISITS + 1,
         handshakes: VISITS + 1,
@@ -197,8 +197,8 @@ fn a_flood_in_metas_name_is_bounded_and_hides_no_handshake() -> Result<()> {
 }
 
 /// SYNs over IPv6 in Meta's name, each from a /48 of its own, of 16,384 that there are.
-fn new_blocks(scene: &Scene, count: u64) -> Result<()> {
-    let raw = Sender::new(&scene.meta)?;
+fn new_blocks(testbed: &Testbed, count: u64) -> Result<()> {
+    let raw = Sender::new(&testbed.meta)?;
     for number in 0..count as u32 {
         let segment = Segment::new(EDGE_V6, 40_000, EDGE_V6, 443, SYN)?;
         let [_, _, c, d] = number.to_be_bytes();
@@ -225,14 +225,14 @@ fn figures_are_read_while_blocks_come_and_go() -> Result<()> {
         return Ok(());
     }
     const COUNT: u64 = 300_000;
-    let scene = Scene::new()?;
-    scene.run("mode = \"strict\"", "guard attach")?;
+    let testbed = Testbed::new()?;
+    testbed.run("mode = \"strict\"", "guard attach")?;
     let (mut took, mut most) = (Vec::new(), 0);
     std::thread::scope(|scope| -> Result<()> {
-        let flooding = [0, 1].map(|_| scope.spawn(|| new_blocks(&scene, COUNT)));
+        let flooding = [0, 1].map(|_| scope.spawn(|| new_blocks(&testbed, COUNT)));
         while flooding.iter().any(|flood| !flood.is_finished()) {
             let begun = Instant::now();
-            let stats = scene.stats()?;
+            let stats = testbed.stats()?;
             took.push(begun.elapsed());
             most = most.max(distinct(&stats)?.len());
         }
@@ -241,7 +241,7 @@ fn figures_are_read_while_blocks_come_and_go() -> Result<()> {
             .try_for_each(|flood| flood.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     })?;
     took.sort_unstable();
-    let packets = scene.stats()?["prefixes"]
+    let packets = testbed.stats()?["prefixes"]
         .as_array()
         .into_iter()
         .flatten()
@@ -263,15 +263,15 @@ fn a_flood_of_ever_new_blocks_hides_no_sender_and_no_figure() -> Result<()> {
     const COUNT: u64 = 5 * abi::SEEN_CAPACITY as u64;
     const VISITS: u64 = 3;
     const SENDER: &str = "2a03:2880:1::/48";
-    let scene = Scene::new()?;
-    let _server = Server::start(&scene.edge, "[::]:443")?;
-    scene.run("mode = \"strict\"", "guard attach")?;
-    let before = (0..VISITS).try_for_each(|_| visit(&scene.meta, META[5].0, EDGE_V6, 443));
+    let testbed = Testbed::new()?;
+    let _server = Server::start(&testbed.edge, "[::]:443")?;
+    testbed.run("mode = \"strict\"", "guard attach")?;
+    let before = (0..VISITS).try_for_each(|_| visit(&testbed.meta, META[5].0, EDGE_V6, 443));
     before?;
-    new_blocks(&scene, COUNT)?;
-    visit(&scene.meta, META[5].0, EDGE_V6, 443)?;
+    new_blocks(&testbed, COUNT)?;
+    visit(&testbed.meta, META[5].0, EDGE_V6, 443)?;
     let closed = |stats: &Value| Ok(Shakes::of(row(stats, SENDER)).fins == VISITS + 1);
-    let stats = scene.wait_for(Duration::from_secs(5), closed)?;
+    let stats = testbed.wait_for(Duration::from_secs(5), closed)?;
     let expected = Shakes { syns: VISITS + 1, handshakes: VISITS + 1, fins: VISITS + 1, ..Shakes::default() };
     assert_eq!(Shakes::of(row(&stats, SENDER)), expected);
     assert_eq!(row(&stats, SENDER)["proven"], true);
@@ -290,13 +290,14 @@ fn the_maps_take_little_of_the_kernels_memory() -> Result<()> {
         return Ok(());
     }
     const MAX_BYTES: u64 = 24_000_000;
-    let scene = Scene::new()?;
-    scene.run("", "guard attach")?;
-    let pins = scene.edge.run("ls /sys/fs/bpf/hookgate")?;
+    let testbed = Testbed::new()?;
+    testbed.run("", "guard attach")?;
+    let pins = testbed.edge.run("ls /sys/fs/bpf/hookgate")?;
     let is_map =
         |name: &&str| name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
     let maps = pins.lines().filter(is_map).map(|name| -> Result<u64> {
-        let shown = scene.edge.run(&format!("bpftool --json map show pinned /sys/fs/bpf/hookgate/{name}"))?;
+        let shown =
+            testbed.edge.run(&format!("bpftool --json map show pinned /sys/fs/bpf/hookgate/{name}"))?;
         let map: Value = serde_json::from_str(&shown)?;
         map["bytes_memlock"].as_u64().with_context(|| format!("{name} tells no memory"))
     });
@@ -305,6 +306,6 @@ fn the_maps_take_little_of_the_kernels_memory() -> Result<()> {
     let possible = std::fs::read_to_string("/sys/devices/system/cpu/possible")?;
     println!("{bytes} bytes of {} maps, processors {}", maps.len(), possible.trim());
     assert!((1_000_000..MAX_BYTES).contains(&bytes), "{bytes} bytes");
-    assert!(scene.run("", "guard status")?.contains("; its maps take "));
+    assert!(testbed.run("", "guard status")?.contains("; its maps take "));
     Ok(())
 }

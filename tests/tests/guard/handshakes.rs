@@ -11,9 +11,9 @@ use serde_json::Value;
 
 use super::peers::{Server, connect, connect_within, visit};
 use super::raw::{ACK, Listener, RST, SYN, Segment, Sender};
-use super::scene::{CLOSED, EDGE_V4, EDGE_V6, META, STRANGERS, Scene, Shakes, can_run, row};
+use super::testbed::{CLOSED, EDGE_V4, EDGE_V6, META, STRANGERS, Shakes, Testbed, can_run, row};
 
-/// Prefixes of the scene, and who sends from each. Those that are at home nowhere never answer a
+/// Prefixes of the testbed, and who sends from each. Those that are at home nowhere never answer a
 /// SYN-ACK.
 const NORMAL_V4: (&str, &str) = ("31.13.64.0/18", "31.13.66.7");
 const NORMAL_V6: (&str, &str) = ("2a03:2880::/32", "2a03:2880:1::7");
@@ -31,16 +31,16 @@ const AT_HOME: [(&str, &str); 3] = [UNHEARD, REFUSED, REPEATER];
 /// Longer than an attempt is waited for, and a sweep more.
 const THE_END: Duration = Duration::from_secs(13);
 
-fn scene() -> Result<(Scene, String)> {
-    let scene = Scene::new()?;
+fn testbed() -> Result<(Testbed, String)> {
+    let testbed = Testbed::new()?;
     for (_, address) in AT_HOME {
-        scene.meta.address("wan0", &format!("{address}/32"))?;
+        testbed.meta.address("wan0", &format!("{address}/32"))?;
     }
     let list = SCENE.map(|(prefix, _)| prefix).join("\n");
-    let list = scene.dir.write("prefixes", &(list + "\n"))?;
+    let list = testbed.dir.write("prefixes", &(list + "\n"))?;
     let guard = format!("prefixes = \"{}\"\nallow = [\"{}/32\"]", list.display(), STRANGERS[0]);
-    scene.run(&guard, "guard attach")?;
-    Ok((scene, guard))
+    testbed.run(&guard, "guard attach")?;
+    Ok((testbed, guard))
 }
 
 #[test]
@@ -48,21 +48,21 @@ fn each_syn_is_accounted_for() -> Result<()> {
     if !can_run(&[]) {
         return Ok(());
     }
-    let (scene, guard) = scene()?;
-    let _both = Server::start(&scene.edge, "[::]:443")?;
-    let raw = Sender::new(&scene.meta)?;
+    let (testbed, guard) = testbed()?;
+    let _both = Server::start(&testbed.edge, "[::]:443")?;
+    let raw = Sender::new(&testbed.meta)?;
     let mut expected = BTreeMap::<&str, Shakes>::new();
 
     // Ordinary connections; IPv4 by an IPv6 socket.
     for _ in 0..5 {
-        visit(&scene.meta, NORMAL_V4.1, EDGE_V4, 443)?;
-        visit(&scene.meta, NORMAL_V6.1, EDGE_V6, 443)?;
+        visit(&testbed.meta, NORMAL_V4.1, EDGE_V4, 443)?;
+        visit(&testbed.meta, NORMAL_V6.1, EDGE_V6, 443)?;
     }
     for normal in [NORMAL_V4, NORMAL_V6] {
         expected.insert(normal.0, Shakes { syns: 5, handshakes: 5, fins: 5, ..Shakes::default() });
     }
     for stranger in STRANGERS {
-        visit(&scene.meta, stranger, if stranger.contains(':') { EDGE_V6 } else { EDGE_V4 }, 443)?;
+        visit(&testbed.meta, stranger, if stranger.contains(':') { EDGE_V6 } else { EDGE_V4 }, 443)?;
     }
     expected.insert("other", Shakes { syns: 2, handshakes: 2, fins: 2, ..Shakes::default() });
 
@@ -83,7 +83,7 @@ fn each_syn_is_accounted_for() -> Result<()> {
 
     // A port without a listener.
     for _ in 0..2 {
-        assert!(connect(&scene.meta, REFUSED.1, EDGE_V4, CLOSED).is_err());
+        assert!(connect(&testbed.meta, REFUSED.1, EDGE_V4, CLOSED).is_err());
     }
     expected.insert(REFUSED.0, Shakes { syns: 2, failed: 2, ..Shakes::default() });
 
@@ -101,8 +101,8 @@ fn each_syn_is_accounted_for() -> Result<()> {
 
     // The SYN of a connection comes once more after the handshake; then one with another number on
     // the same ports, which begins an attempt that the kernel's TCP does not take part in.
-    let listener = Listener::new(&scene.edge)?;
-    let mut stream = connect(&scene.meta, REPEATER.1, EDGE_V4, 443)?;
+    let listener = Listener::new(&testbed.edge)?;
+    let mut stream = connect(&testbed.meta, REPEATER.1, EDGE_V4, 443)?;
     let syn = loop {
         let syn = listener.next(SYN)?;
         if syn.from == (REPEATER.1.parse()?, stream.local_addr()?.port()) {
@@ -122,12 +122,12 @@ fn each_syn_is_accounted_for() -> Result<()> {
     };
     // A reset is believed soon, silence is waited for.
     let scanned = |stats: &Value| Ok(Shakes::of(row(stats, SCANNER.0)).failed == 3);
-    let soon = scene.wait_for(Duration::from_secs(3), scanned)?;
+    let soon = testbed.wait_for(Duration::from_secs(3), scanned)?;
     assert_eq!(Shakes::of(row(&soon, SCANNER.0)), expected[SCANNER.0]);
     for waiting in [SILENT, SILENT_V6, REFUSED, FORGER] {
         assert_eq!(Shakes::of(row(&soon, waiting.0)).failed, 0, "{}", waiting.0);
     }
-    let stats = scene.wait_for(THE_END, |stats| Ok(found(stats) == expected))?;
+    let stats = testbed.wait_for(THE_END, |stats| Ok(found(stats) == expected))?;
     assert_eq!(found(&stats), expected);
     for (prefix, shakes) in found(&stats) {
         let Shakes { syns, retransmitted, handshakes, failed, untracked, .. } = shakes;
@@ -154,7 +154,7 @@ fn each_syn_is_accounted_for() -> Result<()> {
     let expected_seen: BTreeMap<&str, (&str, Shakes)> =
         expected_seen.into_iter().map(|(network, prefix)| (network, (prefix, expected[prefix]))).collect();
     assert_eq!(seen, expected_seen);
-    assert!(scene.run(&guard, "stats --all")?.contains("31.13.66.0/24"));
+    assert!(testbed.run(&guard, "stats --all")?.contains("31.13.66.0/24"));
     Ok(())
 }
 
@@ -163,20 +163,20 @@ fn a_syn_that_the_kernel_sends_again_is_a_retransmission() -> Result<()> {
     if !can_run(&[]) {
         return Ok(());
     }
-    let (scene, _) = scene()?;
-    let _server = Server::start(&scene.edge, "0.0.0.0:443")?;
+    let (testbed, _) = testbed()?;
+    let _server = Server::start(&testbed.edge, "0.0.0.0:443")?;
     // The edge hears it, and can't answer.
-    scene.edge.run(&format!("ip route add blackhole {}/32", UNHEARD.1))?;
-    let tap = Tap::start(&scene.meta, "wan0", 443)?;
-    let unheard = connect_within(&scene.meta, UNHEARD.1, EDGE_V4, 443, Duration::from_millis(3500));
+    testbed.edge.run(&format!("ip route add blackhole {}/32", UNHEARD.1))?;
+    let tap = Tap::start(&testbed.meta, "wan0", 443)?;
+    let unheard = connect_within(&testbed.meta, UNHEARD.1, EDGE_V4, 443, Duration::from_millis(3500));
     assert!(unheard.is_err());
     // And this one is answered at last.
-    scene.edge.run(&format!("ip route add blackhole {}/32", META[0].0))?;
+    testbed.edge.run(&format!("ip route add blackhole {}/32", META[0].0))?;
     let late = std::thread::scope(|scope| -> Result<()> {
-        let client = scope.spawn(|| visit(&scene.meta, META[0].0, EDGE_V4, 443));
+        let client = scope.spawn(|| visit(&testbed.meta, META[0].0, EDGE_V4, 443));
         let is_repeated = || Ok(tap.counts()?.get(&META[0].0.parse()?).is_some_and(|sent| sent.syns >= 2));
         assert!(wait_until(Duration::from_secs(5), is_repeated)?);
-        scene.edge.run(&format!("ip route del blackhole {}/32", META[0].0))?;
+        testbed.edge.run(&format!("ip route del blackhole {}/32", META[0].0))?;
         client.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     });
     late?;
@@ -185,7 +185,7 @@ fn a_syn_that_the_kernel_sends_again_is_a_retransmission() -> Result<()> {
         let (unheard, late) = (Shakes::of(row(stats, UNHEARD.0)), Shakes::of(row(stats, NORMAL_V4.0)));
         Ok(unheard.failed == 1 && late.fins == 1)
     };
-    let stats = scene.wait_for(THE_END, ended)?;
+    let stats = testbed.wait_for(THE_END, ended)?;
     let sent = tap.finish()?;
     let syns = |address: &str| -> Result<u64> { Ok(sent[&address.parse()?].syns) };
     let (unheard, late) = (syns(UNHEARD.1)?, syns(META[0].0)?);
@@ -203,26 +203,26 @@ fn where_handshakes_cannot_be_counted_the_rest_is() -> Result<()> {
     if !can_run(&[]) {
         return Ok(());
     }
-    let scene = Scene::new()?;
-    scene.edge.run("umount /sys/fs/cgroup")?;
+    let testbed = Testbed::new()?;
+    testbed.edge.run("umount /sys/fs/cgroup")?;
     // Nor may it mount one for itself.
-    let weak = scene.hookgate_with("--bounding-set=-sys_admin", "wan0", "", "guard attach")?;
+    let weak = testbed.hookgate_with("--bounding-set=-sys_admin", "wan0", "", "guard attach")?;
     let said = run(weak)?;
     let why = "; handshakes are not counted: no cgroup2 hierarchy is mounted: run `mount -t cgroup2";
     assert!(said.starts_with("attached to wan0 (native)") && said.contains(why), "{said}");
-    assert!(scene.run("", "guard status")?.contains("; handshakes are not counted: "));
-    let _server = Server::start(&scene.edge, "0.0.0.0:443")?;
-    visit(&scene.meta, META[3].0, EDGE_V4, 443)?;
+    assert!(testbed.run("", "guard status")?.contains("; handshakes are not counted: "));
+    let _server = Server::start(&testbed.edge, "0.0.0.0:443")?;
+    visit(&testbed.meta, META[3].0, EDGE_V4, 443)?;
     let closed = |stats: &Value| Ok(row(stats, META[3].1)["fins"] == 1);
-    let stats = scene.wait_for(Duration::from_secs(3), closed)?;
+    let stats = testbed.wait_for(Duration::from_secs(3), closed)?;
     let counted = row(&stats, META[3].1);
     assert_eq!((&counted["syns"], &counted["fins"]), (&Value::from(1), &Value::from(1)));
     assert!(counted.get("handshakes").is_none() && counted.get("handshakes_failed").is_none(), "{counted}");
     // Where they can be again, the next attaching sees to it: as root, hookgate needs none that is
     // mounted (`ip netns exec` covers /sys with an empty one).
-    assert_eq!(scene.run("", "guard attach")?, "attached to wan0 (native), with the counters it had\n");
-    visit(&scene.meta, META[3].0, EDGE_V4, 443)?;
+    assert_eq!(testbed.run("", "guard attach")?, "attached to wan0 (native), with the counters it had\n");
+    visit(&testbed.meta, META[3].0, EDGE_V4, 443)?;
     let counted = |stats: &Value| Ok(row(stats, META[3].1)["handshakes"] == 1);
-    assert_eq!(row(&scene.wait_for(Duration::from_secs(3), counted)?, META[3].1)["handshakes"], 1);
+    assert_eq!(row(&testbed.wait_for(Duration::from_secs(3), counted)?, META[3].1)["handshakes"], 1);
     Ok(())
 }

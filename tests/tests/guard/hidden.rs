@@ -10,23 +10,23 @@ use serde_json::Value;
 
 use super::peers::Server;
 use super::raw::{ACK, Listener, SYN, Segment, Sender};
-use super::scene::{EDGE_V4, EDGE_V6, META, STRANGERS, Scene, can_run};
+use super::testbed::{EDGE_V4, EDGE_V6, META, STRANGERS, Testbed, can_run};
 
 const MAX_WAIT: Duration = Duration::from_secs(3);
 const SYN_ACK: u8 = SYN | ACK;
 const NEEDS: [Need; 1] = [Need::Program("nft")];
 
 /// The senders' own kernel knows nothing of the connections that are made in its name.
-fn without_resets(scene: &Scene) -> Result<()> {
-    scene.meta.run("nft add table inet quiet")?;
-    scene.meta.run("nft add chain inet quiet output { type filter hook output priority 0 ; }")?;
-    scene.meta.run("nft add rule inet quiet output tcp flags & rst == rst drop")?;
+fn without_resets(testbed: &Testbed) -> Result<()> {
+    testbed.meta.run("nft add table inet quiet")?;
+    testbed.meta.run("nft add chain inet quiet output { type filter hook output priority 0 ; }")?;
+    testbed.meta.run("nft add rule inet quiet output tcp flags & rst == rst drop")?;
     Ok(())
 }
 
 /// A whole handshake in which each packet is cut within its TCP header. Whether it was completed.
-fn connects(scene: &Scene, server: &Server, from: &str, port: u16, bytes: u8) -> Result<bool> {
-    let (raw, answers) = (Sender::new(&scene.meta)?, Listener::new(&scene.meta)?);
+fn connects(testbed: &Testbed, server: &Server, from: &str, port: u16, bytes: u8) -> Result<bool> {
+    let (raw, answers) = (Sender::new(&testbed.meta)?, Listener::new(&testbed.meta)?);
     let send = |segment: &Segment| -> Result<()> {
         segment.in_fragments(bytes).iter().try_for_each(|fragment| raw.send_packet(segment, fragment))
     };
@@ -44,8 +44,8 @@ fn connects(scene: &Scene, server: &Server, from: &str, port: u16, bytes: u8) ->
     wait_until(MAX_WAIT, || Ok(server.accepted() == before + 1))
 }
 
-fn dropped(scene: &Scene, reason: &str) -> Result<u64> {
-    let stats = scene.stats()?;
+fn dropped(testbed: &Testbed, reason: &str) -> Result<u64> {
+    let stats = testbed.stats()?;
     stats["other"]["dropped_by"][reason].as_u64().with_context(|| format!("no {reason}"))
 }
 
@@ -54,25 +54,25 @@ fn fragments_let_no_stranger_in() -> Result<()> {
     if !can_run(&NEEDS) {
         return Ok(());
     }
-    let scene = Scene::new()?;
-    without_resets(&scene)?;
-    let server = Server::start(&scene.edge, "0.0.0.0:443")?;
+    let testbed = Testbed::new()?;
+    without_resets(&testbed)?;
+    let server = Server::start(&testbed.edge, "0.0.0.0:443")?;
     let stranger = STRANGERS[0];
-    scene.run("", "guard attach")?;
-    ensure!(connects(&scene, &server, stranger, 41_000, 8)?, "the kernel's TCP does not take fragments");
+    testbed.run("", "guard attach")?;
+    ensure!(connects(&testbed, &server, stranger, 41_000, 8)?, "the kernel's TCP does not take fragments");
     let mut expected = 0;
     for (number, mode) in (1..).zip(["mode = \"limit\"", "mode = \"strict\""]) {
-        scene.run(mode, "guard attach")?;
+        testbed.run(mode, "guard attach")?;
         for bytes in [8, 16] {
             let port = 41_000 + 10 * number + u16::from(bytes);
-            assert!(!connects(&scene, &server, stranger, port, bytes)?, "{mode}, {bytes} bytes");
+            assert!(!connects(&testbed, &server, stranger, port, bytes)?, "{mode}, {bytes} bytes");
             expected += 1;
-            assert_eq!(dropped(&scene, "fragment")?, expected, "{mode}, {bytes} bytes");
+            assert_eq!(dropped(&testbed, "fragment")?, expected, "{mode}, {bytes} bytes");
         }
-        assert!(connects(&scene, &server, META[0].0, 42_000 + number, 8)?, "{mode}: Meta's pass");
+        assert!(connects(&testbed, &server, META[0].0, 42_000 + number, 8)?, "{mode}: Meta's pass");
     }
-    scene.run(&format!("mode = \"strict\"\nallow = [\"{stranger}/32\"]"), "guard attach")?;
-    assert!(connects(&scene, &server, stranger, 43_000, 8)?, "whoever is allowed passes");
+    testbed.run(&format!("mode = \"strict\"\nallow = [\"{stranger}/32\"]"), "guard attach")?;
+    assert!(connects(&testbed, &server, stranger, 43_000, 8)?, "whoever is allowed passes");
     Ok(())
 }
 
@@ -81,26 +81,26 @@ fn extension_headers_let_no_stranger_in() -> Result<()> {
     if !can_run(&NEEDS) {
         return Ok(());
     }
-    let scene = Scene::new()?;
-    without_resets(&scene)?;
-    let _server = Server::start(&scene.edge, "[::]:443")?;
-    let raw = Sender::new(&scene.meta)?;
+    let testbed = Testbed::new()?;
+    without_resets(&testbed)?;
+    let _server = Server::start(&testbed.edge, "[::]:443")?;
+    let raw = Sender::new(&testbed.meta)?;
     let send = |from: &str, port: u16, headers: usize| {
         let syn = Segment::new(from, port, EDGE_V6, 443, SYN)?;
         raw.send_packet(&syn, &syn.behind_options(headers))
     };
-    let half_open = || -> Result<usize> { Ok(scene.edge.run("ss -Hn state syn-recv")?.lines().count()) };
-    scene.run("", "guard attach")?;
+    let half_open = || -> Result<usize> { Ok(testbed.edge.run("ss -Hn state syn-recv")?.lines().count()) };
+    testbed.run("", "guard attach")?;
     send(STRANGERS[1], 41_000, 9)?;
     assert!(wait_until(MAX_WAIT, || Ok(half_open()? == 1))?, "the kernel's TCP does not follow such a chain");
-    scene.run("mode = \"strict\"", "guard attach")?;
+    testbed.run("mode = \"strict\"", "guard attach")?;
     send(STRANGERS[1], 41_001, 9)?;
     send(STRANGERS[1], 41_002, 8)?;
     send(META[4].0, 41_003, 9)?;
     assert!(wait_until(MAX_WAIT, || Ok(half_open()? == 2))?, "Meta's pass");
     let by = |stats: &Value| stats["other"]["dropped_by"].clone();
     let stats =
-        scene.wait_for(MAX_WAIT, |stats| Ok(by(stats)["extensions"] == 1 && by(stats)["strict"] == 1))?;
+        testbed.wait_for(MAX_WAIT, |stats| Ok(by(stats)["extensions"] == 1 && by(stats)["strict"] == 1))?;
     assert_eq!((&by(&stats)["extensions"], &by(&stats)["strict"]), (&Value::from(1), &Value::from(1)));
     assert_eq!(half_open()?, 2);
     Ok(())

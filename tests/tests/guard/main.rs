@@ -11,5 +11,5 @@ mod modes;
 mod peers;
 mod published;
 mod raw;
-mod scene;
+mod testbed;
 mod traffic;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::peers::{Server, connect_within, visit};
 use super::raw::{ACK, FIN, PSH_URG, SYN, Segment, Sender};
-use super::scene::{EDGE_V4, EDGE_V6, META, STRANGERS, Scene, Shakes, by_prefix, can_run, row};
+use super::testbed::{EDGE_V4, EDGE_V6, META, STRANGERS, Shakes, Testbed, by_prefix, can_run, row};
 
 const SHORT: Duration = Duration::from_millis(1500);
 
@@ -18,20 +18,20 @@ fn strict_lets_in_meta_and_the_allowed_alone() -> Result<()> {
     if !can_run(&[]) {
         return Ok(());
     }
-    let scene = Scene::new()?;
-    scene.meta.address("wan0", "192.0.2.7/32")?;
-    let _server = Server::start(&scene.edge, "[::]:443")?;
-    scene.run("mode = \"strict\"\nallow = [\"192.0.2.0/24\"]", "guard attach")?;
-    let tap = Tap::start(&scene.meta, "wan0", 443)?;
+    let testbed = Testbed::new()?;
+    testbed.meta.address("wan0", "192.0.2.7/32")?;
+    let _server = Server::start(&testbed.edge, "[::]:443")?;
+    testbed.run("mode = \"strict\"\nallow = [\"192.0.2.0/24\"]", "guard attach")?;
+    let tap = Tap::start(&testbed.meta, "wan0", 443)?;
     for (from, _) in META {
-        visit(&scene.meta, from, if from.contains(':') { EDGE_V6 } else { EDGE_V4 }, 443)?;
+        visit(&testbed.meta, from, if from.contains(':') { EDGE_V6 } else { EDGE_V4 }, 443)?;
     }
-    visit(&scene.meta, "192.0.2.7", EDGE_V4, 443)?;
+    visit(&testbed.meta, "192.0.2.7", EDGE_V4, 443)?;
     for from in STRANGERS {
         let to = if from.contains(':') { EDGE_V6 } else { EDGE_V4 };
-        assert!(connect_within(&scene.meta, from, to, 443, SHORT).is_err(), "{from}");
+        assert!(connect_within(&testbed.meta, from, to, 443, SHORT).is_err(), "{from}");
     }
-    let raw = Sender::new(&scene.meta)?;
+    let raw = Sender::new(&testbed.meta)?;
     for flags in [ACK, FIN | PSH_URG, 0] {
         raw.send(&Segment::new(STRANGERS[0], 40_000, EDGE_V4, 443, flags)?)?;
     }
@@ -40,7 +40,7 @@ fn strict_lets_in_meta_and_the_allowed_alone() -> Result<()> {
         let fins = |name: &str| row(stats, name)["fins"] == 1;
         Ok(META.iter().all(|(_, prefix)| fins(prefix)) && fins("other"))
     };
-    let stats = scene.wait_for(Duration::from_secs(5), meta_closed)?;
+    let stats = testbed.wait_for(Duration::from_secs(5), meta_closed)?;
     let sent = tap.finish()?;
     let from = |addresses: &[&str]| {
         addresses.iter().fold((0, 0), |(packets, syns), address| {
@@ -63,12 +63,12 @@ fn strict_lets_in_meta_and_the_allowed_alone() -> Result<()> {
         assert_eq!(Shakes::of(row(&stats, prefix)), expected, "{prefix}");
     }
     // Taken out of `allow` it is a stranger, at the next attaching; and the mode can be left again.
-    scene.run("mode = \"strict\"", "guard attach")?;
-    assert!(connect_within(&scene.meta, "192.0.2.7", EDGE_V4, 443, SHORT).is_err());
-    assert_eq!(scene.stats()?["guard"]["mode"], "strict");
-    scene.run("", "guard attach")?;
-    visit(&scene.meta, STRANGERS[0], EDGE_V4, 443)?;
-    assert_eq!(scene.stats()?["guard"]["mode"], "observe");
+    testbed.run("mode = \"strict\"", "guard attach")?;
+    assert!(connect_within(&testbed.meta, "192.0.2.7", EDGE_V4, 443, SHORT).is_err());
+    assert_eq!(testbed.stats()?["guard"]["mode"], "strict");
+    testbed.run("", "guard attach")?;
+    visit(&testbed.meta, STRANGERS[0], EDGE_V4, 443)?;
+    assert_eq!(testbed.stats()?["guard"]["mode"], "observe");
     Ok(())
 }
 
@@ -77,11 +77,11 @@ fn limit_drops_syns_beyond_the_burst_and_garbage() -> Result<()> {
     if !can_run(&[]) {
         return Ok(());
     }
-    let scene = Scene::new()?;
-    let _server = Server::start(&scene.edge, "[::]:443")?;
+    let testbed = Testbed::new()?;
+    let _server = Server::start(&testbed.edge, "[::]:443")?;
     // One a second, which the whole test should not take.
-    scene.run("mode = \"limit\"\nlimit = { syn_per_second = 1, burst = 5 }", "guard attach")?;
-    let raw = Sender::new(&scene.meta)?;
+    testbed.run("mode = \"limit\"\nlimit = { syn_per_second = 1, burst = 5 }", "guard attach")?;
+    let raw = Sender::new(&testbed.meta)?;
     // From addresses that no machine has: only what is sent here comes in.
     let send = |from: &str, to: &str, flags: u8, count: u16| -> Result<()> {
         (0..count).try_for_each(|n| raw.send(&Segment::new(from, 40_000 + n, to, 443, flags)?))
@@ -96,7 +96,7 @@ fn limit_drops_syns_beyond_the_burst_and_garbage() -> Result<()> {
     }
     send("203.0.113.98", EDGE_V4, ACK, 3)?;
     let all = |stats: &Value| Ok(by_prefix(stats).values().map(|counts| counts.packets).sum::<u64>() == 211);
-    let stats = scene.wait_for(Duration::from_secs(3), all)?;
+    let stats = testbed.wait_for(Duration::from_secs(3), all)?;
     let other = &stats["other"];
     assert_eq!(
         other["dropped_by"],
@@ -106,7 +106,7 @@ fn limit_drops_syns_beyond_the_burst_and_garbage() -> Result<()> {
     let meta = Shakes::of(row(&stats, "157.240.0.0/17"));
     assert_eq!((meta.syns, meta.dropped), (51, 0));
     // A neighbour is not made to pay.
-    visit(&scene.meta, STRANGERS[0], EDGE_V4, 443)?;
+    visit(&testbed.meta, STRANGERS[0], EDGE_V4, 443)?;
     Ok(())
 }
 
@@ -115,17 +115,17 @@ fn an_operator_is_not_locked_out_by_accident() -> Result<()> {
     if !can_run(&[]) {
         return Ok(());
     }
-    let scene = Scene::new()?;
+    let testbed = Testbed::new()?;
     let ssh = "mode = \"strict\"";
     for args in ["guard attach", "check"] {
-        let (code, said) = scene.refusal_with_ports("22, 443", ssh, args)?;
+        let (code, said) = testbed.refusal_with_ports("22, 443", ssh, args)?;
         assert_eq!((code, said.contains("lock you out of SSH")), (Some(1), true), "{args}: {said}");
         assert!(said.contains("--yes-lock-me-out"), "{said}");
     }
-    assert_eq!(scene.run("", "guard status")?, "detached: packets are not counted\n");
-    scene.run_with_ports("22, 443", "mode = \"limit\"", "check")?;
-    let insisted = scene.run_with_ports("22, 443", ssh, "guard attach --yes-lock-me-out")?;
+    assert_eq!(testbed.run("", "guard status")?, "detached: packets are not counted\n");
+    testbed.run_with_ports("22, 443", "mode = \"limit\"", "check")?;
+    let insisted = testbed.run_with_ports("22, 443", ssh, "guard attach --yes-lock-me-out")?;
     assert_eq!(insisted, "attached to wan0 (native)\n");
-    assert_eq!(scene.stats()?["guard"]["mode"], "strict");
+    assert_eq!(testbed.stats()?["guard"]["mode"], "strict");
     Ok(())
 }

@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::sleep;
 
 use crate::row::{Row, Seen};
-use crate::scene::{Scene, Setting, UPSTREAM};
+use crate::testbed::{Environment, Testbed, UPSTREAM};
 
 /// Far below the rate that a body must have, but never silent for as long as `body_idle`.
 const DRIP: Duration = Duration::from_millis(250);
@@ -24,10 +24,10 @@ fn ends_slow_bodies(seen: &Seen<'_>, upstream: &str) -> bool {
 
 #[test]
 fn slow_uploads() -> Result<()> {
-    let scene = Scene::start(Setting::default())?;
-    let (https, count) = (scene.https, scene.slots + scene.slots / 4);
+    let testbed = Testbed::start(Environment::default())?;
+    let (https, count) = (testbed.https, testbed.slots + testbed.slots / 4);
     Row::new("slow-uploads", "bytes", |seen| ends_slow_bodies(seen, UPSTREAM)).run(
-        &scene,
+        &testbed,
         move |strangers| async move {
             let upload = move |stranger: Strangers| async move {
                 let mut tls = stranger.tls(https).await?;
@@ -52,10 +52,10 @@ fn slow_downloads() -> Result<()> {
             tcp.write_all(&[b'x'; 16 * 1024]).await?;
         }
     })?;
-    let scene = Scene::start(Setting::with(SOURCE, &source)?)?;
-    let (https, count) = (scene.https, scene.slots + scene.slots / 4);
+    let testbed = Testbed::start(Environment::with(SOURCE, &source)?)?;
+    let (https, count) = (testbed.https, testbed.slots + testbed.slots / 4);
     let row = Row::new("slow-downloads", "bytes", |seen| ends_slow_bodies(seen, SOURCE));
-    row.run(&scene, move |strangers| async move {
+    row.run(&testbed, move |strangers| async move {
         let download = move |stranger: Strangers| async move {
             let mut tls = stranger.tls(https).await?;
             Strangers::narrow(tls.get_ref().0)?;
@@ -80,12 +80,12 @@ fn slow_downloads() -> Result<()> {
 fn one_byte_chunks() -> Result<()> {
     const CHUNKS: usize = 2700;
     let sink = HostileUpstream::start(|mut tcp| async move { Strangers::end(&mut tcp).await })?;
-    let scene = Scene::start(Setting::with("sink.example.com", &sink)?)?;
-    let https = scene.https;
+    let testbed = Testbed::start(Environment::with("sink.example.com", &sink)?)?;
+    let https = testbed.https;
     let row = Row::new("one-byte-chunks", "chunks", |seen| {
         seen.rise("hookgate_body_bytes_total{path=\"copy\"}") > 100_000.0
     });
-    row.run(&scene, move |strangers| async move {
+    row.run(&testbed, move |strangers| async move {
         let upload = move |stranger: Strangers| async move {
             let mut tls = stranger.tls(https).await?;
             let head = "POST /sink.example.com/ HTTP/1.1\r\nHost: p\r\nTransfer-Encoding: chunked\r\n\r\n";

@@ -8,7 +8,7 @@ use harness::Strangers;
 use tokio::io::AsyncWriteExt;
 
 use crate::row::Row;
-use crate::scene::{Scene, Setting};
+use crate::testbed::{Environment, Testbed};
 
 /// Says nothing.
 async fn idle(stranger: Strangers, proxy: SocketAddr) -> io::Result<()> {
@@ -20,11 +20,11 @@ async fn idle(stranger: Strangers, proxy: SocketAddr) -> io::Result<()> {
 #[test]
 fn idle_connections() -> Result<()> {
     let row = Row::new("idle-connections", "connections", |seen| {
-        seen.connections() >= seen.scene.share && seen.refused("reserved_for_meta") > 0.0
+        seen.connections() >= seen.testbed.share && seen.refused("reserved_for_meta") > 0.0
     });
-    let scene = Scene::start(Setting::default())?;
-    let (https, count) = (scene.https, scene.share + scene.share / 8);
-    row.run(&scene, move |strangers| async move {
+    let testbed = Testbed::start(Environment::default())?;
+    let (https, count) = (testbed.https, testbed.share + testbed.share / 8);
+    row.run(&testbed, move |strangers| async move {
         strangers.crowd(count, 2000, move |stranger| idle(stranger, https)).await;
     })
 }
@@ -32,19 +32,19 @@ fn idle_connections() -> Result<()> {
 #[test]
 fn per_source() -> Result<()> {
     let row = Row::new("per-source", "connections", |seen| seen.refused("per_source") > 100.0);
-    let scene = Scene::start(Setting::default())?;
-    let (https, count) = (scene.https, scene.share / 2);
-    row.run(&scene, move |strangers| async move {
+    let testbed = Testbed::start(Environment::default())?;
+    let (https, count) = (testbed.https, testbed.share / 2);
+    row.run(&testbed, move |strangers| async move {
         strangers.alone().crowd(count, 2000, move |stranger| idle(stranger, https)).await;
     })
 }
 
 #[test]
 fn kept_connections() -> Result<()> {
-    let row = Row::new("kept-connections", "requests", |seen| seen.connections() >= seen.scene.share / 5);
-    let scene = Scene::start(Setting::default())?;
-    let (https, count) = (scene.https, scene.share / 4);
-    row.run(&scene, move |strangers| async move {
+    let row = Row::new("kept-connections", "requests", |seen| seen.connections() >= seen.testbed.share / 5);
+    let testbed = Testbed::start(Environment::default())?;
+    let (https, count) = (testbed.https, testbed.share / 4);
+    row.run(&testbed, move |strangers| async move {
         let request = move |stranger: Strangers| async move {
             let mut tls = stranger.tls(https).await?;
             tls.write_all(b"GET /nobody.example.com/ HTTP/1.1\r\nHost: proxy.example.com\r\n\r\n").await?;
@@ -60,9 +60,9 @@ fn not_tls() -> Result<()> {
     let row = Row::new("not-tls", "connections", |seen| {
         seen.rise("hookgate_tls_handshakes_total{reason=\"protocol\"}") > 100.0
     });
-    let scene = Scene::start(Setting::default())?;
-    let https = scene.https;
-    row.run(&scene, move |strangers| async move {
+    let testbed = Testbed::start(Environment::default())?;
+    let https = testbed.https;
+    row.run(&testbed, move |strangers| async move {
         let knock = move |stranger: Strangers| async move {
             let mut tcp = stranger.tcp(https).await?;
             tcp.write_all(b"GET / HTTP/1.1\r\nHost: proxy.example.com\r\n\r\n").await?;

@@ -9,7 +9,7 @@ use rustls::ContentType;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::row::Row;
-use crate::scene::{Scene, Setting, rsa_certs};
+use crate::testbed::{Environment, Testbed, rsa_certs};
 
 /// More than that is asked of handshakes nowhere: Meta's own have to wait for a processor, too.
 const HANDSHAKE_GOAL: f64 = 3.0;
@@ -41,20 +41,20 @@ fn handshakes_rsa() -> Result<()> {
     if !require(&[Need::Program("openssl")]) {
         return Ok(());
     }
-    let scene = Scene::start(Setting { certs: Some(rsa_certs()?), ..Setting::default() })?;
-    let (https, at_once) = (scene.https, scene.share / AT_ONCE_OF_SHARE);
+    let testbed = Testbed::start(Environment { certs: Some(rsa_certs()?), ..Environment::default() })?;
+    let (https, at_once) = (testbed.https, testbed.share / AT_ONCE_OF_SHARE);
     Row::new("handshakes-rsa", "ServerHellos", |seen| seen.actions() > 100)
         .goal(HANDSHAKE_GOAL)
-        .run(&scene, move |strangers| replay(strangers, https, at_once))
+        .run(&testbed, move |strangers| replay(strangers, https, at_once))
 }
 
 #[test]
 fn handshakes_ecdsa() -> Result<()> {
-    let scene = Scene::start(Setting::default())?;
-    let (https, at_once) = (scene.https, scene.share / AT_ONCE_OF_SHARE);
+    let testbed = Testbed::start(Environment::default())?;
+    let (https, at_once) = (testbed.https, testbed.share / AT_ONCE_OF_SHARE);
     Row::new("handshakes-ecdsa", "ServerHellos", |seen| seen.actions() > 100)
         .goal(HANDSHAKE_GOAL)
-        .run(&scene, move |strangers| replay(strangers, https, at_once))
+        .run(&testbed, move |strangers| replay(strangers, https, at_once))
 }
 
 /// Says that a ClientHello of 65,535 bytes comes, and sends all but the end of it.
@@ -73,10 +73,10 @@ async fn hold_a_hello(stranger: Strangers, proxy: SocketAddr) -> io::Result<()> 
 
 #[test]
 fn handshake_memory() -> Result<()> {
-    let scene = Scene::start(Setting::default())?;
-    let (https, count) = (scene.https, scene.share);
-    let row = Row::new("handshake-memory", "records", |seen| seen.actions() >= 2 * seen.scene.share as u64);
-    row.run(&scene, move |strangers| async move {
+    let testbed = Testbed::start(Environment::default())?;
+    let (https, count) = (testbed.https, testbed.share);
+    let row = Row::new("handshake-memory", "records", |seen| seen.actions() >= 2 * seen.testbed.share as u64);
+    row.run(&testbed, move |strangers| async move {
         strangers.crowd(count, 1000, move |stranger| hold_a_hello(stranger, https)).await;
     })
 }
@@ -84,10 +84,10 @@ fn handshake_memory() -> Result<()> {
 #[test]
 fn key_updates() -> Result<()> {
     const AT_ONCE: usize = 16;
-    let scene = Scene::start(Setting::default())?;
-    let https = scene.https;
+    let testbed = Testbed::start(Environment::default())?;
+    let https = testbed.https;
     let row = Row::new("key-updates", "key updates", |seen| seen.actions() > 100);
-    row.run(&scene, move |strangers| async move {
+    row.run(&testbed, move |strangers| async move {
         let update = move |stranger: Strangers| async move {
             let mut tls = stranger.tls(https).await?;
             loop {
@@ -121,10 +121,10 @@ async fn flood(stranger: Strangers, proxy: SocketAddr, kind: ContentType, conten
 #[test]
 fn tls_warnings() -> Result<()> {
     const USER_CANCELED: [u8; 2] = [1, 90];
-    let scene = Scene::start(Setting::default())?;
-    let https = scene.https;
+    let testbed = Testbed::start(Environment::default())?;
+    let https = testbed.https;
     let row = Row::new("tls-warnings", "records", |seen| seen.actions() > 100);
-    row.run(&scene, move |strangers| async move {
+    row.run(&testbed, move |strangers| async move {
         let warn = move |stranger| flood(stranger, https, ContentType::Alert, &USER_CANCELED);
         strangers.crowd(8, 400, warn).await;
     })
@@ -132,10 +132,10 @@ fn tls_warnings() -> Result<()> {
 
 #[test]
 fn empty_records() -> Result<()> {
-    let scene = Scene::start(Setting::default())?;
-    let https = scene.https;
+    let testbed = Testbed::start(Environment::default())?;
+    let https = testbed.https;
     let row = Row::new("empty-records", "records", |seen| seen.actions() > 100);
-    row.run(&scene, move |strangers| async move {
+    row.run(&testbed, move |strangers| async move {
         let say_nothing = move |stranger| flood(stranger, https, ContentType::ApplicationData, b"");
         strangers.crowd(4, 400, say_nothing).await;
     })

@@ -5,16 +5,16 @@ use harness::{Strangers, TempDir};
 use tokio::io::AsyncWriteExt;
 
 use crate::row::Row;
-use crate::scene::{Scene, Setting};
+use crate::testbed::{Environment, Testbed};
 
 #[test]
 fn acme_tokens() -> Result<()> {
     let webroot = TempDir::new("webroot")?;
     let sections = format!("[acme]\nwebroot = {:?}", webroot.path());
-    let scene = Scene::start(Setting { sections, ..Setting::default() })?;
-    let http = scene.http;
+    let testbed = Testbed::start(Environment { sections, ..Environment::default() })?;
+    let http = testbed.http;
     let row = Row::new("acme-tokens", "requests", |seen| seen.actions() > 100);
-    row.run(&scene, move |strangers| async move {
+    row.run(&testbed, move |strangers| async move {
         let ask = move |stranger: Strangers| async move {
             let mut tcp = stranger.tcp(http).await?;
             let token = stranger.counts().actions.load(std::sync::atomic::Ordering::Relaxed);

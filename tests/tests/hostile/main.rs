@@ -10,5 +10,5 @@ mod handshakes;
 mod heads;
 mod http_listener;
 mod row;
-mod scene;
+mod testbed;
 mod upstreams;

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 use harness::{Attack, Metrics, StrangerCounts, Strangers, Webhook, Webhooks, wait_until};
 use serde_json::json;
 
-use crate::scene::Scene;
+use crate::testbed::Testbed;
 
 /// What a connection may take, as the automatic limit on connections plans it, in KiB.
 const KIB_PER_CONNECTION: u64 = 28;
@@ -68,7 +68,7 @@ pub struct Row {
 
 /// What can be seen of an attack.
 pub struct Seen<'a> {
-    pub scene: &'a Scene,
+    pub testbed: &'a Testbed,
     pub metrics: Metrics,
     before: &'a Metrics,
     counts: [u64; 3],
@@ -116,34 +116,34 @@ impl Row {
     /// Runs `attack` beside Meta's webhooks.
     pub fn run<A: Future<Output = ()> + 'static>(
         &self,
-        scene: &Scene,
+        testbed: &Testbed,
         attack: impl Fn(Strangers) -> A + Clone + Send + 'static,
     ) -> Result<()> {
         let extent = Extent::wanted()?;
-        let worker = scene.proxy.worker()?;
-        let webhooks = Webhooks::start(scene.https, crate::scene::NAME, &scene.ca)?;
+        let worker = testbed.proxy.worker()?;
+        let webhooks = Webhooks::start(testbed.https, crate::testbed::NAME, &testbed.ca)?;
         // The first of them find nothing ready.
         sleep(Duration::from_millis(300));
-        let at_rest = scene.proxy.memory_kib()?.0;
-        let rounds = (0..extent.rounds).map(|_| self.round(scene, &extent, attack.clone()));
+        let at_rest = testbed.proxy.memory_kib()?.0;
+        let rounds = (0..extent.rounds).map(|_| self.round(testbed, &extent, attack.clone()));
         let rounds = rounds.collect::<Result<Vec<_>>>();
         let webhooks = webhooks.stop()?;
         let rounds = rounds.with_context(|| self.name)?;
-        let growth = scene.proxy.memory_kib()?.1.saturating_sub(at_rest);
-        let plan = scene.share as u64 * KIB_PER_CONNECTION;
+        let growth = testbed.proxy.memory_kib()?.1.saturating_sub(at_rest);
+        let plan = testbed.share as u64 * KIB_PER_CONNECTION;
         self.report(&extent, &rounds, &webhooks, [at_rest, growth, plan])?;
 
         for Webhook { number, took, .. } in &webhooks {
             ensure!(took.is_ok(), "{}: webhook {number}: {took:?}", self.name);
         }
         ensure!(growth <= plan, "{}: {growth} KiB, and {plan} are planned for strangers", self.name);
-        ensure!(scene.proxy.worker()? == worker, "{}: another worker serves", self.name);
-        self.ensure_logged(scene, &webhooks)
+        ensure!(testbed.proxy.worker()? == worker, "{}: another worker serves", self.name);
+        self.ensure_logged(testbed, &webhooks)
     }
 
     fn round<A: Future<Output = ()> + 'static>(
         &self,
-        scene: &Scene,
+        testbed: &Testbed,
         extent: &Extent,
         attack: impl Fn(Strangers) -> A + Send + 'static,
     ) -> Result<Round> {
@@ -153,18 +153,18 @@ impl Row {
             [begun, Instant::now()]
         };
         let before = calm(extent.windows[0]);
-        let (metrics, counts) = (scene.metrics()?, read(scene.strangers.counts()));
-        let strangers = scene.strangers.clone();
+        let (metrics, counts) = (testbed.metrics()?, read(testbed.strangers.counts()));
+        let strangers = testbed.strangers.clone();
         let begun = Instant::now();
         let attack = Attack::begin(move || Box::pin(attack(strangers)) as Pin<Box<dyn Future<Output = ()>>>);
         sleep(extent.windows[1]);
         let since = || {
-            let now = read(scene.strangers.counts());
+            let now = read(testbed.strangers.counts());
             [now[0] - counts[0], now[1] - counts[1], now[2] - counts[2]]
         };
         let deadline = Instant::now() + SHOWS;
         let shows = loop {
-            let seen = Seen { scene, metrics: scene.metrics()?, before: &metrics, counts: since() };
+            let seen = Seen { testbed, metrics: testbed.metrics()?, before: &metrics, counts: since() };
             match (self.shows)(&seen) {
                 false if Instant::now() < deadline => sleep(LOOK_EVERY),
                 shows => break shows,
@@ -173,7 +173,7 @@ impl Row {
         let during = [begun, Instant::now()];
         let counts = since();
         attack.end()?;
-        let now = scene.metrics()?;
+        let now = testbed.metrics()?;
         ensure!(
             shows,
             "the attack does not show: {counts:?} connections, {}, ends; {:?}",
@@ -182,7 +182,7 @@ impl Row {
                 .map(|family| now.family(family))
         );
         // Some are noticed only when their upstream has answered.
-        wait_until(SETTLES, || Ok(scene.metrics()?.value("hookgate_connections{class=\"other\"}") == 0.0))?;
+        wait_until(SETTLES, || Ok(testbed.metrics()?.value("hookgate_connections{class=\"other\"}") == 0.0))?;
         Ok(Round { bounds: [before, during, calm(extent.windows[2])], counts })
     }
 
@@ -226,10 +226,10 @@ impl Row {
     }
 
     /// Strangers cannot push Meta's lines out of the log.
-    fn ensure_logged(&self, scene: &Scene, webhooks: &[Webhook]) -> Result<()> {
+    fn ensure_logged(&self, testbed: &Testbed, webhooks: &[Webhook]) -> Result<()> {
         let mut missing = Vec::new();
         wait_until(Duration::from_secs(5), || {
-            let log = scene.proxy.stderr();
+            let log = testbed.proxy.stderr();
             let numbers =
                 log.split("/number-").skip(1).filter_map(|rest| rest.split('-').next()?.parse().ok());
             let logged = numbers.collect::<std::collections::HashSet<usize>>();

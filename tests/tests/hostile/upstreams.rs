@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::sleep;
 
 use crate::row::{Extent, Row, Seen};
-use crate::scene::{Scene, Setting};
+use crate::testbed::{Environment, Testbed};
 
 const UPSTREAM: &str = "hostile.example.com";
 
@@ -20,9 +20,9 @@ fn is_full(seen: &Seen<'_>) -> bool {
 }
 
 /// More requests to the upstream than strangers may have under way.
-fn ask_for_all(scene: &Scene, row: &Row) -> Result<()> {
-    let (https, count) = (scene.https, scene.slots + scene.slots / 4);
-    row.run(scene, move |strangers| async move {
+fn ask_for_all(testbed: &Testbed, row: &Row) -> Result<()> {
+    let (https, count) = (testbed.https, testbed.slots + testbed.slots / 4);
+    row.run(testbed, move |strangers| async move {
         let ask = move |stranger: Strangers| async move {
             let mut tls = stranger.tls(https).await?;
             tls.write_all(format!("GET /{UPSTREAM}/ HTTP/1.1\r\nHost: p\r\n\r\n").as_bytes()).await?;
@@ -48,12 +48,12 @@ fn response_heads() -> Result<()> {
         }
         Ok(())
     })?;
-    let scene = Scene::start(Setting::with(UPSTREAM, &upstream)?)?;
-    let https = scene.https;
+    let testbed = Testbed::start(Environment::with(UPSTREAM, &upstream)?)?;
+    let https = testbed.https;
     let row = Row::new("response-heads", "requests", |seen| {
         seen.rise(&format!("hookgate_requests_total{{upstream=\"{UPSTREAM}\",code=\"200\"}}")) > 50.0
     });
-    row.run(&scene, move |strangers| async move {
+    row.run(&testbed, move |strangers| async move {
         let ask = move |stranger: Strangers| async move {
             let mut tls = stranger.tls(https).await?;
             let request: Rc<str> = format!("GET /{UPSTREAM}/ HTTP/1.1\r\nHost: p\r\n\r\n").into();
@@ -71,8 +71,8 @@ fn response_heads() -> Result<()> {
 #[test]
 fn silent_upstream() -> Result<()> {
     let silent = HostileUpstream::start(|mut tcp| async move { Strangers::end(&mut tcp).await })?;
-    let scene = Scene::start(Setting::with(UPSTREAM, &silent)?)?;
-    ask_for_all(&scene, &Row::new("silent-upstream", "requests", is_full))
+    let testbed = Testbed::start(Environment::with(UPSTREAM, &silent)?)?;
+    ask_for_all(&testbed, &Row::new("silent-upstream", "requests", is_full))
 }
 
 #[test]
@@ -86,19 +86,19 @@ fn slow_upstream() -> Result<()> {
             tcp.write_all(b"x").await?;
         }
     })?;
-    let scene = Scene::start(Setting::with(UPSTREAM, &slow)?)?;
-    ask_for_all(&scene, &Row::new("slow-upstream", "requests", is_full))
+    let testbed = Testbed::start(Environment::with(UPSTREAM, &slow)?)?;
+    ask_for_all(&testbed, &Row::new("slow-upstream", "requests", is_full))
 }
 
 /// An upstream by name, for which the DNS is asked at `dns`.
-fn by_name(dns: SocketAddr, port: u16) -> Result<Setting> {
+fn by_name(dns: SocketAddr, port: u16) -> Result<Environment> {
     let in_flight = Extent::wanted()?.in_flight;
-    Ok(Setting {
+    Ok(Environment {
         sections: format!("[dns]\nservers = [\"{dns}\"]\n"),
         upstreams: format!(
             "\"{UPSTREAM}\" = {{ port = {port}, tls = false, allow_private = true, in_flight = {in_flight} }}\n"
         ),
-        ..Setting::default()
+        ..Environment::default()
     })
 }
 
@@ -112,13 +112,13 @@ fn silent_addresses() -> Result<()> {
         (2..62).map(|last| (UPSTREAM, IpAddr::from(Ipv4Addr::new(127, 8, 8, last)))).collect();
     let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
     let dns = DnsServer::start_with(&NetNs::here(), address, &records, &["--local-ttl=1"])?;
-    let scene = Scene::start(by_name(dns.address(), silent.address().port())?)?;
-    ask_for_all(&scene, &Row::new("silent-addresses", "requests", is_full))
+    let testbed = Testbed::start(by_name(dns.address(), silent.address().port())?)?;
+    ask_for_all(&testbed, &Row::new("silent-addresses", "requests", is_full))
 }
 
 #[test]
 fn silent_dns() -> Result<()> {
     let silent = UdpSocket::bind("127.0.0.1:0")?;
-    let scene = Scene::start(by_name(silent.local_addr()?, 80)?)?;
-    ask_for_all(&scene, &Row::new("silent-dns", "requests", is_full))
+    let testbed = Testbed::start(by_name(silent.local_addr()?, 80)?)?;
+    ask_for_all(&testbed, &Row::new("silent-dns", "requests", is_full))
 }

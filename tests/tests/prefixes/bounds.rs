@@ -10,7 +10,7 @@ const BUILT_IN: &str = include_str!("../../../proxy/src/prefixes/as32934.txt");
 /// A registry whose answer changes, and a proxy's folder with the built-in list.
 struct Registry {
     answer: Arc<Mutex<String>>,
-    scene: Scene,
+    testbed: Testbed,
 }
 
 impl Registry {
@@ -21,14 +21,14 @@ impl Registry {
             let answer = given.lock().unwrap_or_else(PoisonError::into_inner).clone();
             stream.write_all(answer.as_bytes())
         })?;
-        let scene = Scene(TempDir::new("bounds")?);
+        let testbed = Testbed(TempDir::new("bounds")?);
         let text = format!(
             "[listen]\nplain = [\"127.0.0.1:1\"]\n[guard]\ninterfaces = [\"lo\"]\nregistry = \"{}\"\n\
              state = \"state/prefixes\"\n",
             whois.address()
         );
-        scene.0.write("hookgate.toml", text)?;
-        Ok(Self { answer, scene })
+        testbed.0.write("hookgate.toml", text)?;
+        Ok(Self { answer, testbed })
     }
 
     fn has(&self, prefixes: &[String]) {
@@ -38,7 +38,7 @@ impl Registry {
 
     fn accepts(&self, prefixes: &[String]) -> Result<Said> {
         self.has(prefixes);
-        let said = self.scene.run("prefixes update")?;
+        let said = self.testbed.run("prefixes update")?;
         ensure!(said.code == Some(0), "{}", said.stderr);
         Ok(said)
     }
@@ -46,9 +46,9 @@ impl Registry {
     /// Refused for all of these reasons; nothing changes.
     fn refuses(&self, prefixes: &[String], why: &[&str]) -> Result<()> {
         self.has(prefixes);
-        let before = self.scene.list()?;
+        let before = self.testbed.list()?;
         for command in ["prefixes update", "prefixes diff"] {
-            let said = self.scene.run(command)?;
+            let said = self.testbed.run(command)?;
             ensure!(said.code == Some(1), "{command}: exit code {:?}: {}", said.code, said.stdout);
             ensure!(said.stderr.contains("the prefixes in force stay"), "{command}: {}", said.stderr);
             let told = said.stdout + &said.stderr;
@@ -56,7 +56,7 @@ impl Registry {
                 ensure!(told.contains(why), "{command}: {why:?} is not in {told}");
             }
         }
-        ensure!(self.scene.list()? == before, "something has changed");
+        ensure!(self.testbed.list()? == before, "something has changed");
         Ok(())
     }
 }
@@ -134,20 +134,20 @@ fn force_overrides_the_bounds_and_says_so() -> Result<()> {
     let registry = Registry::new()?;
     let wide = with(built_in(), ["24.0.0.0/13".to_owned()]);
     registry.refuses(&wide, &["24.0.0.0/13"])?;
-    let diff = registry.scene.run("prefixes diff")?;
+    let diff = registry.testbed.run("prefixes diff")?;
     assert!(diff.stdout.contains("+ 24.0.0.0/13\n"), "{}", diff.stdout);
-    let diff: Value = serde_json::from_str(&registry.scene.run("prefixes diff --json")?.stdout)?;
+    let diff: Value = serde_json::from_str(&registry.testbed.run("prefixes diff --json")?.stdout)?;
     assert!(diff["refused"].as_str().is_some_and(|why| why.contains("24.0.0.0/13")), "{diff}");
     assert_eq!(diff["added"], json!(["24.0.0.0/13"]));
 
-    let forced = registry.scene.run("prefixes update --force")?;
+    let forced = registry.testbed.run("prefixes update --force")?;
     assert_eq!(forced.code, Some(0), "{}", forced.stderr);
     let warning = "warning: --force overrides: a refresh may add no IPv4 row shorter than /14: 24.0.0.0/13\n";
     assert!(forced.stderr.contains(warning), "{}", forced.stderr);
     // Every later command begins as a start does, with the state file.
-    let holds = |row: &str| -> Result<bool> { Ok(registry.scene.list()?.lines().any(|line| line == row)) };
+    let holds = |row: &str| -> Result<bool> { Ok(registry.testbed.list()?.lines().any(|line| line == row)) };
     assert!(holds("24.0.0.0/13")?);
-    assert_eq!(registry.scene.run("prefixes list")?.stderr, "");
+    assert_eq!(registry.testbed.run("prefixes list")?.stderr, "");
 
     // The next refresh without force: the same answer, and a little more; but not a further row of
     // that kind.
@@ -158,23 +158,23 @@ fn force_overrides_the_bounds_and_says_so() -> Result<()> {
 
     // Without the mark of the operator's command the same file is refused, as one of another
     // program is.
-    let state = std::fs::read_to_string(registry.scene.state())?;
+    let state = std::fs::read_to_string(registry.testbed.state())?;
     let unmarked: Vec<&str> = state.lines().filter(|line| !line.starts_with("forced ")).collect();
     let rows = unmarked.iter().filter(|line| line.starts_with("reg") || line.starts_with("rem")).count() - 1;
     let unmarked = unmarked
         .iter()
         .filter(|line| !line.starts_with("end "))
         .fold(String::new(), |text, line| text + line + "\n");
-    registry.scene.0.write("state/prefixes", format!("{unmarked}end {rows}\n"))?;
-    let said = registry.scene.run("prefixes list")?;
+    registry.testbed.0.write("state/prefixes", format!("{unmarked}end {rows}\n"))?;
+    let said = registry.testbed.run("prefixes list")?;
     assert!(said.stderr.contains("shorter than /14: 24.0.0.0/13"), "{}", said.stderr);
     assert!(!holds("24.0.0.0/13")?);
-    registry.scene.0.write("state/prefixes", state)?;
+    registry.testbed.0.write("state/prefixes", state)?;
     assert!(holds("24.0.0.0/13")?);
 
     // The row goes, and with it what was forced.
     registry.has(&built_in());
-    let lost = registry.scene.run("prefixes update --force")?;
+    let lost = registry.testbed.run("prefixes update --force")?;
     assert_eq!(lost.code, Some(0), "{}", lost.stderr);
     assert!(!holds("24.0.0.0/13")?);
     registry.refuses(&wide, &["24.0.0.0/13"])?;
@@ -186,7 +186,7 @@ fn force_believes_nothing_that_no_prefix_can_be() -> Result<()> {
     let registry = Registry::new()?;
     for (row, why) in [("24.0.0.0/11", "shorter than /12"), ("10.0.0.0/16", "not public")] {
         registry.has(&with(built_in(), [row.to_owned()]));
-        let said = registry.scene.run("prefixes update --force")?;
+        let said = registry.testbed.run("prefixes update --force")?;
         assert_eq!(said.code, Some(1));
         assert!(said.stderr.contains(why), "{}", said.stderr);
     }

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 const LIST: &str = "31.13.24.0/21\n157.240.0.0/17\n157.240.3.0/24\n2a03:2880::/32\n";
 
 /// A folder with a configuration and a list of prefixes.
-struct Scene(TempDir);
+struct Testbed(TempDir);
 
 /// What a command did.
 struct Said {
@@ -25,7 +25,7 @@ struct Said {
     stderr: String,
 }
 
-impl Scene {
+impl Testbed {
     /// `registry` as in the configuration.
     fn new(registry: &str) -> Result<Self> {
         Self::with(registry, "")
@@ -33,14 +33,14 @@ impl Scene {
 
     /// `more`: lines after `[guard]`'s.
     fn with(registry: &str, more: &str) -> Result<Self> {
-        let scene = Self(TempDir::new("prefixes")?);
-        scene.0.write("list", LIST)?;
+        let testbed = Self(TempDir::new("prefixes")?);
+        testbed.0.write("list", LIST)?;
         let text = format!(
             "[listen]\nplain = [\"127.0.0.1:1\"]\n[guard]\ninterfaces = [\"lo\"]\nallow = [\"192.0.2.0/24\"]\n\
              registry = \"{registry}\"\nprefixes = \"list\"\nstate = \"state/prefixes\"\n{more}\n"
         );
-        scene.0.write("hookgate.toml", text)?;
-        Ok(scene)
+        testbed.0.write("hookgate.toml", text)?;
+        Ok(testbed)
     }
 
     fn asking(whois: &Whois) -> Result<Self> {
@@ -93,7 +93,7 @@ fn an_update_adds_what_is_registered_and_removes_what_is_not() -> Result<()> {
             + &object("23.0.0.0/20", "MAINT-AS1234", "RADB")
             + &object("23.1.0.0/20", "MAINT-AS32934", "ARIN-NONAUTH")),
     )?;
-    let scene = Scene::asking(&whois)?;
+    let testbed = Testbed::asking(&whois)?;
     let summary = format!(
         "left out: route 23.0.0.0/20: in RADB, maintained by MAINT-AS1234\n\
          left out: route 23.1.0.0/20: in ARIN-NONAUTH, where Meta has no maintainer\n\
@@ -102,18 +102,18 @@ fn an_update_adds_what_is_registered_and_removes_what_is_not() -> Result<()> {
         whois.address()
     );
 
-    let diff = scene.run("prefixes diff")?;
+    let diff = testbed.run("prefixes diff")?;
     assert_eq!((diff.code, diff.stdout), (Some(0), summary.clone()));
-    assert_eq!(scene.list()?, LIST, "diff changes nothing");
+    assert_eq!(testbed.list()?, LIST, "diff changes nothing");
 
-    let update = scene.run("prefixes update")?;
-    let stored = format!("stored in {}, for the next start\n", scene.state().display());
+    let update = testbed.run("prefixes update")?;
+    let stored = format!("stored in {}, for the next start\n", testbed.state().display());
     assert_eq!((update.code, update.stdout, update.stderr), (Some(0), summary + &stored, String::new()));
     let after = "157.240.0.0/16\n157.240.0.0/17\n157.240.3.0/24\n2a03:2880::/32\n2a03:2880:f003::/48\n";
-    assert_eq!(scene.list()?, after);
+    assert_eq!(testbed.list()?, after);
     assert_eq!(whois.queries(), ["-i origin AS32934\r\n"; 2]);
 
-    let again = scene.run("prefixes update --json")?;
+    let again = testbed.run("prefixes update --json")?;
     let answer: Value = serde_json::from_str(&again.stdout)?;
     let left_out = json!([
         { "object": "route 23.0.0.0/20", "reason": "in RADB, maintained by MAINT-AS1234" },
@@ -132,12 +132,12 @@ fn the_next_start_begins_with_the_last_good_refresh() -> Result<()> {
     if !require(&[Need::Root, Need::Guard]) {
         return Ok(());
     }
-    let scene = Scene::asking(&Whois::answering(&own(&["157.240.0.0/16", "2a03:2880::/32"]))?)?;
-    assert_eq!(scene.run("prefixes update")?.code, Some(0));
+    let testbed = Testbed::asking(&Whois::answering(&own(&["157.240.0.0/16", "2a03:2880::/32"]))?)?;
+    assert_eq!(testbed.run("prefixes update")?.code, Some(0));
     let ns = NetNs::new()?;
     let hookgate = |args: &[&str]| {
         let mut command = ns.command(&harness::binary()?.to_string_lossy());
-        command.args(args).arg("--config").arg(scene.0.path().join("hookgate.toml"));
+        command.args(args).arg("--config").arg(testbed.0.path().join("hookgate.toml"));
         run(command)
     };
     hookgate(&["guard", "attach"])?;
@@ -152,18 +152,18 @@ fn the_next_start_begins_with_the_last_good_refresh() -> Result<()> {
 #[test]
 fn withdrawn_prefixes_come_back() -> Result<()> {
     let all = ["31.13.24.0/21", "157.240.0.0/17", "2a03:2880::/32"];
-    let scene = Scene::asking(&Whois::answering(&own(&all[1..]))?)?;
-    assert_eq!(scene.run("prefixes update")?.code, Some(0));
-    assert!(!scene.list()?.contains("31.13.24.0/21"));
+    let testbed = Testbed::asking(&Whois::answering(&own(&all[1..]))?)?;
+    assert_eq!(testbed.run("prefixes update")?.code, Some(0));
+    assert!(!testbed.list()?.contains("31.13.24.0/21"));
 
     let whois = Whois::answering(&own(&all))?;
-    let config = std::fs::read_to_string(scene.0.path().join("hookgate.toml"))?;
+    let config = std::fs::read_to_string(testbed.0.path().join("hookgate.toml"))?;
     let line =
         |text: &str| text.starts_with("registry").then(|| format!("registry = \"{}\"", whois.address()));
     let config: Vec<String> = config.lines().map(|text| line(text).unwrap_or_else(|| text.into())).collect();
-    scene.0.write("hookgate.toml", config.join("\n"))?;
-    assert_eq!(scene.run("prefixes update")?.code, Some(0));
-    assert_eq!(scene.list()?, LIST);
+    testbed.0.write("hookgate.toml", config.join("\n"))?;
+    assert_eq!(testbed.run("prefixes update")?.code, Some(0));
+    assert_eq!(testbed.list()?, LIST);
     Ok(())
 }
 
@@ -171,7 +171,7 @@ fn withdrawn_prefixes_come_back() -> Result<()> {
 fn what_others_wrote_is_nothing() -> Result<()> {
     let third_parties = object("157.240.0.0/16", "MAINT-AS1234", "RADB")
         + &object("31.13.24.0/21", "MAINT-AS32934, MAINT-AS1234", "RADB");
-    let said = Scene::asking(&Whois::answering(&third_parties)?)?
+    let said = Testbed::asking(&Whois::answering(&third_parties)?)?
         .refuses("nothing is registered: none of 2 objects in the answer is Meta's own")?;
     let expected = "left out: route 157.240.0.0/16: in RADB, maintained by MAINT-AS1234\n\
                     left out: route 31.13.24.0/21: in RADB, maintained by MAINT-AS32934, MAINT-AS1234\n";
@@ -180,7 +180,7 @@ fn what_others_wrote_is_nothing() -> Result<()> {
     let conversions = object("157.240.0.0/16", "MAINT-AS32934", "RIPE-NONAUTH")
         + &object("157.240.0.0/16", "fb-neteng", "RADB")
         + "route: 157.240.0.0/16\norigin: AS32934\nsource: RPKI\n";
-    let said = Scene::asking(&Whois::answering(&conversions)?)?.refuses("none of 3 objects")?;
+    let said = Testbed::asking(&Whois::answering(&conversions)?)?.refuses("none of 3 objects")?;
     let expected = "left out: route 157.240.0.0/16: in RIPE-NONAUTH, where Meta has no maintainer\n\
                     left out: route 157.240.0.0/16: in RADB, maintained by fb-neteng\n\
                     left out: route 157.240.0.0/16: in RPKI, where Meta has no maintainer\n";
@@ -203,7 +203,7 @@ fn one_object_that_can_not_be_right_refuses_the_whole_answer() -> Result<()> {
         ("157.240.0.0", "route 157.240.0.0: not a CIDR"),
     ] {
         let whois = Whois::answering(&(good.clone() + &own(&[bad])))?;
-        Scene::asking(&whois)?.refuses(&format!("an object of Meta's own can't be right: {why}"))?;
+        Testbed::asking(&whois)?.refuses(&format!("an object of Meta's own can't be right: {why}"))?;
     }
     Ok(())
 }
@@ -214,7 +214,7 @@ fn an_answer_that_is_not_whole_is_refused() -> Result<()> {
     for length in [20, 60, whole.trim_end().len() - 30, whole.trim_end().len() - 5, whole.trim_end().len()] {
         let part = whole[..length].to_owned();
         let whois = Whois::start(move |stream| stream.write_all(part.as_bytes()))?;
-        Scene::asking(&whois)?.refuses("the answer breaks off in the middle of an object")?;
+        Testbed::asking(&whois)?.refuses("the answer breaks off in the middle of an object")?;
     }
     // All of it, but the connection is reset.
     let whois = Whois::start(move |stream| {
@@ -223,7 +223,7 @@ fn an_answer_that_is_not_whole_is_refused() -> Result<()> {
         sleep(Duration::from_millis(100));
         Whois::reset(stream)
     })?;
-    Scene::asking(&whois)?.refuses("the connection broke: Connection reset by peer")?;
+    Testbed::asking(&whois)?.refuses("the connection broke: Connection reset by peer")?;
     Ok(())
 }
 
@@ -234,21 +234,21 @@ fn an_answer_without_anything_is_refused() -> Result<()> {
         ("%% ERROR: Rate limit exceeded", "the registry says: ERROR: Rate limit exceeded"),
         ("HTTP/1.1 400 Bad Request", "line 1 of the answer is not RPSL: HTTP/1.1 400 Bad Request"),
     ] {
-        Scene::asking(&Whois::answering(answer)?)?.refuses(why)?;
+        Testbed::asking(&Whois::answering(answer)?)?.refuses(why)?;
     }
     Ok(())
 }
 
 #[test]
 fn half_of_the_addresses_must_stay_in_each_family() -> Result<()> {
-    let scene = Scene::asking(&Whois::answering(&own(&["157.240.0.0/19", "2a03:2880::/32"]))?)?;
-    scene.refuses("only 23 % of the IPv4 addresses that are configured would stay")?;
-    let scene = Scene::asking(&Whois::answering(&own(&["157.240.0.0/16"]))?)?;
-    scene.refuses("only 0 % of the IPv6 addresses that are configured would stay")?;
+    let testbed = Testbed::asking(&Whois::answering(&own(&["157.240.0.0/19", "2a03:2880::/32"]))?)?;
+    testbed.refuses("only 23 % of the IPv4 addresses that are configured would stay")?;
+    let testbed = Testbed::asking(&Whois::answering(&own(&["157.240.0.0/16"]))?)?;
+    testbed.refuses("only 0 % of the IPv6 addresses that are configured would stay")?;
     // As many addresses, but others.
-    let scene = Scene::asking(&Whois::answering(&own(&["57.144.0.0/14", "2a03:2880::/32"]))?)?;
-    scene.refuses("only 0 % of the IPv4 addresses that are configured would stay")?;
-    let said = scene.run("prefixes diff --json")?;
+    let testbed = Testbed::asking(&Whois::answering(&own(&["57.144.0.0/14", "2a03:2880::/32"]))?)?;
+    testbed.refuses("only 0 % of the IPv4 addresses that are configured would stay")?;
+    let said = testbed.run("prefixes diff --json")?;
     let answer: Value = serde_json::from_str(&said.stdout)?;
     assert_eq!(
         (said.code, &answer["added"], &answer["in_force"]),
@@ -265,7 +265,7 @@ fn a_server_that_says_nothing_is_left() -> Result<()> {
         Ok(())
     })?;
     let begun = Instant::now();
-    Scene::asking(&whois)?.refuses("it said nothing for 10 s")?;
+    Testbed::asking(&whois)?.refuses("it said nothing for 10 s")?;
     assert!((10..20).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
     Ok(())
 }
@@ -279,7 +279,7 @@ fn a_slow_drip_is_left() -> Result<()> {
         }
     })?;
     let begun = Instant::now();
-    Scene::asking(&whois)?.refuses("its answer was not whole after 30 s")?;
+    Testbed::asking(&whois)?.refuses("its answer was not whole after 30 s")?;
     assert!((30..40).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
     Ok(())
 }
@@ -292,14 +292,14 @@ fn an_endless_answer_is_not_collected() -> Result<()> {
             stream.write_all(object.as_bytes())?;
         }
     })?;
-    Scene::asking(&whois)?.refuses("its answer goes on after 8 MiB")?;
+    Testbed::asking(&whois)?.refuses("its answer goes on after 8 MiB")?;
     Ok(())
 }
 
 #[test]
 fn a_registry_that_is_not_there_is_named() -> Result<()> {
     let address = format!("127.0.0.1:{}", free_port()?);
-    let said = Scene::new(&address)?.refuses("cannot connect: Connection refused")?;
+    let said = Testbed::new(&address)?.refuses("cannot connect: Connection refused")?;
     assert!(said.stderr.contains(&address), "{}", said.stderr);
     Ok(())
 }
@@ -316,58 +316,58 @@ fn the_registrys_name_is_asked_of_the_configured_servers() -> Result<()> {
     let servers = format!("[dns]\nservers = [\"{address}\"]\ntimeout = \"1s\"");
     let port = whois.address().port();
 
-    let scene = Scene::with(&format!("whois.example:{port}"), &servers)?;
-    let said = scene.run("prefixes update")?;
+    let testbed = Testbed::with(&format!("whois.example:{port}"), &servers)?;
+    let said = testbed.run("prefixes update")?;
     ensure!(said.code == Some(0), "{}", said.stderr);
     assert!(said.stdout.contains("+ 157.240.0.0/16"), "{}", said.stdout);
     // It answers before it logs.
     let asked = wait_until(Duration::from_secs(5), || Ok(dns.log().contains("query[A] whois.example")))?;
     assert!(asked, "{}", dns.log());
 
-    let scene = Scene::with(&format!("gone.example:{port}"), &servers)?;
-    let said = scene.refuses("cannot resolve gone.example: the DNS says Non-Existent Domain")?;
+    let testbed = Testbed::with(&format!("gone.example:{port}"), &servers)?;
+    let said = testbed.refuses("cannot resolve gone.example: the DNS says Non-Existent Domain")?;
     assert!(said.stderr.contains(&format!("gone.example:{port}")), "{}", said.stderr);
 
     drop(dns);
-    let scene = Scene::with(&format!("whois.example:{port}"), &servers)?;
-    scene.refuses("cannot resolve whois.example: ")?;
+    let testbed = Testbed::with(&format!("whois.example:{port}"), &servers)?;
+    testbed.refuses("cannot resolve whois.example: ")?;
     Ok(())
 }
 
 #[test]
 fn a_broken_state_file_is_named_and_the_list_stands() -> Result<()> {
     let whois = Whois::answering(&own(&["157.240.0.0/16", "31.13.24.0/21", "2a03:2880::/32"]))?;
-    let scene = Scene::asking(&whois)?;
-    assert_eq!(scene.run("prefixes update")?.code, Some(0));
-    let whole = std::fs::read_to_string(scene.state())?;
+    let testbed = Testbed::asking(&whois)?;
+    assert_eq!(testbed.run("prefixes update")?.code, Some(0));
+    let whole = std::fs::read_to_string(testbed.state())?;
     for (broken, why) in [
         (&whole[..whole.len() / 2], "makes no sense"),
         (&whole.replace("157.240.0.0/16", "10.0.0.0/12"), "10.0.0.0/12 can't be one of Meta's prefixes"),
         ("", "it does not begin with `hookgate prefixes 1`"),
     ] {
-        scene.0.write("state/prefixes", broken)?;
-        let said = scene.run("prefixes list")?;
+        testbed.0.write("state/prefixes", broken)?;
+        let said = testbed.run("prefixes list")?;
         assert_eq!((said.code, &*said.stdout), (Some(0), LIST));
-        let path = scene.state().display().to_string();
+        let path = testbed.state().display().to_string();
         assert!(said.stderr.contains(&path) && said.stderr.contains(why), "{}", said.stderr);
-        assert_eq!(scene.run("check")?.code, Some(0));
+        assert_eq!(testbed.run("check")?.code, Some(0));
     }
-    assert_eq!(scene.run("prefixes update")?.code, Some(0));
-    assert_eq!(scene.run("prefixes list")?.stderr, "");
+    assert_eq!(testbed.run("prefixes update")?.code, Some(0));
+    assert_eq!(testbed.run("prefixes list")?.stderr, "");
     Ok(())
 }
 
 #[test]
 fn a_state_that_can_not_be_stored_changes_nothing() -> Result<()> {
-    let scene = Scene::asking(&Whois::answering(&own(&["157.240.0.0/16", "2a03:2880::/32"]))?)?;
-    scene.0.write("state", "a file where a folder must be")?;
-    scene.refuses(&scene.state().display().to_string())?;
+    let testbed = Testbed::asking(&Whois::answering(&own(&["157.240.0.0/16", "2a03:2880::/32"]))?)?;
+    testbed.0.write("state", "a file where a folder must be")?;
+    testbed.refuses(&testbed.state().display().to_string())?;
     Ok(())
 }
 
 #[test]
 fn lookup_tells_metas_from_allowed_and_others() -> Result<()> {
-    let scene = Scene::new("127.0.0.1:1")?;
+    let testbed = Testbed::new("127.0.0.1:1")?;
     for (address, code, class, network) in [
         ("157.240.3.9", 0, "meta", Some("157.240.3.0/24")),
         ("::ffff:157.240.4.9", 0, "meta", Some("157.240.0.0/17")),
@@ -375,10 +375,10 @@ fn lookup_tells_metas_from_allowed_and_others() -> Result<()> {
         ("192.0.2.7", 1, "allowed", Some("192.0.2.0/24")),
         ("8.8.8.8", 1, "other", None),
     ] {
-        let said = scene.run(&format!("prefixes lookup {address} --json"))?;
+        let said = testbed.run(&format!("prefixes lookup {address} --json"))?;
         let expected = json!({ "version": 1, "address": address, "class": class, "network": network });
         assert_eq!((said.code, serde_json::from_str::<Value>(&said.stdout)?), (Some(code), expected));
-        let said = scene.run(&format!("prefixes lookup {address}"))?;
+        let said = testbed.run(&format!("prefixes lookup {address}"))?;
         assert_eq!(said.code, Some(code));
         let told = said.stdout + &said.stderr;
         assert!(told.contains(network.unwrap_or(address)), "{told}");
@@ -388,14 +388,15 @@ fn lookup_tells_metas_from_allowed_and_others() -> Result<()> {
 
 #[test]
 fn list_says_what_is_registered() -> Result<()> {
-    let scene = Scene::asking(&Whois::answering(&own(&["157.240.0.0/17", "2a03:2880::/32"]))?)?;
-    let list = || -> Result<Value> { Ok(serde_json::from_str(&scene.run("prefixes list --json")?.stdout)?) };
+    let testbed = Testbed::asking(&Whois::answering(&own(&["157.240.0.0/17", "2a03:2880::/32"]))?)?;
+    let list =
+        || -> Result<Value> { Ok(serde_json::from_str(&testbed.run("prefixes list --json")?.stdout)?) };
     let row = |prefix: &str, registered: bool| json!({ "prefix": prefix, "registered": registered });
     let before = list()?;
     assert_eq!((&before["version"], &before["refreshed"]), (&json!(1), &Value::Null));
-    assert_eq!(before["source"], json!(scene.0.path().join("list")));
+    assert_eq!(before["source"], json!(testbed.0.path().join("list")));
     assert_eq!(before["prefixes"][0], row("31.13.24.0/21", false));
-    assert_eq!(scene.run("prefixes update")?.code, Some(0));
+    assert_eq!(testbed.run("prefixes update")?.code, Some(0));
     let after = list()?;
     assert!(after["refreshed"].as_str().is_some_and(|time| time.ends_with('Z')), "{after}");
     let rows =

@@ -19,7 +19,7 @@ const AFTER_RESET: Duration = Duration::from_nanos(abi::AFTER_RESET);
 const SWEEP: Duration = Duration::from_nanos(abi::SWEEP_INTERVAL);
 const A_MOMENT: Duration = Duration::from_secs(1);
 
-fn scene() -> Result<Program> {
+fn testbed() -> Result<Program> {
     let mut program = Program::load()?;
     program.add(META, 24, FIRST)?;
     Ok(program)
@@ -42,7 +42,7 @@ fn a_reset_ends_an_attempt_when_it_answers_the_syn_ack() -> Result<()> {
     if !require(&[Need::Root, Need::Guard]) {
         return Ok(());
     }
-    let mut program = scene()?;
+    let mut program = testbed()?;
     let begin = 0xffff_ffff; // the next number is 0
     let reset = |ahead: u32| segments::with(META, RST, 40_000, u32::wrapping_add(begin, ahead));
     program.run(&segments::with(META, SYN, 40_000, begin))?;
@@ -68,7 +68,7 @@ fn a_syn_with_another_number_is_another_attempt() -> Result<()> {
     if !require(&[Need::Root, Need::Guard]) {
         return Ok(());
     }
-    let mut program = scene()?;
+    let mut program = testbed()?;
     let mut send = |source, port, sequence| program.run(&segments::with(source, SYN, port, sequence));
     for source in [META, STRANGER] {
         send(source, 40_000, 1)?;
@@ -106,7 +106,7 @@ fn an_attempt_fails_ten_seconds_after_its_last_syn() -> Result<()> {
     if !require(&[Need::Root, Need::Guard]) {
         return Ok(());
     }
-    let mut program = scene()?;
+    let mut program = testbed()?;
     let syn = segments::with(META, SYN, 40_000, 1);
     program.run(&syn)?;
     program.run(&segments::with(META, SYN, 40_001, 1))?;
@@ -128,7 +128,7 @@ fn a_full_table_is_told_and_takes_nothing_from_meta() -> Result<()> {
     }
     const MORE: u64 = 1000;
     let room = u64::from(abi::ATTEMPTS_OTHER_CAPACITY);
-    let mut program = scene()?;
+    let mut program = testbed()?;
     let begun = Instant::now();
     for number in 0..(room + MORE) as u32 {
         let [_, b, c, d] = number.to_be_bytes();
@@ -157,7 +157,7 @@ fn without_reports_of_handshakes_none_has_failed() -> Result<()> {
     if !require(&[Need::Root, Need::Guard]) {
         return Ok(());
     }
-    let mut program = scene()?;
+    let mut program = testbed()?;
     program.set(abi::Settings { netns: 0, ..program.settings()? })?;
     for sequence in [1, 1, 2] {
         program.run(&segments::with(META, SYN, 40_000, sequence))?;

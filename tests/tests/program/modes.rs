@@ -21,7 +21,7 @@ const RST: u8 = 0x04;
 /// NULL, XMAS, FIN, SYN with FIN, SYN with RST.
 const GARBAGE: [u8; 5] = [0x00, 0x29, 0x01, 0x03, 0x06];
 
-fn scene(mode: u32) -> Result<Program> {
+fn testbed(mode: u32) -> Result<Program> {
     let mut program = Program::load()?;
     program.add(META[0], 24, FIRST)?;
     program.add(META[1], 48, FIRST)?;
@@ -38,7 +38,7 @@ fn meta_and_allowed_networks_pass_whatever_the_mode() -> Result<()> {
         return Ok(());
     }
     for mode in [Settings::OBSERVE, Settings::LIMIT, Settings::STRICT] {
-        let mut program = scene(mode)?;
+        let mut program = testbed(mode)?;
         for (index, source) in
             [(FIRST, META[0]), (FIRST, META[1]), (abi::ALLOWED, ALLOWED[0]), (abi::ALLOWED, ALLOWED[1])]
         {
@@ -65,7 +65,7 @@ fn an_allowed_network_takes_no_row_of_metas() -> Result<()> {
     if !require(&[Need::Root, Need::Guard]) {
         return Ok(());
     }
-    let mut program = scene(Settings::STRICT)?;
+    let mut program = testbed(Settings::STRICT)?;
     program.allow(META[0], 32)?;
     assert_eq!(program.run(&segments::with_flags(META[0], ACK))?, XDP_PASS);
     assert_eq!(program.counters(FIRST)?.packets, 1);
@@ -99,7 +99,7 @@ fn strangers_are_seen_or_dropped_by_the_mode() -> Result<()> {
             (Settings::STRICT, GARBAGE[1], garbage),
             (Settings::STRICT, GARBAGE[4], garbage),
         ] {
-            let mut program = scene(mode)?;
+            let mut program = testbed(mode)?;
             let frame = segments::with_flags(source, flags);
             let case = format!("mode {mode}, {source:?}, flags {flags:#04x}");
             let verdict = if reason.is_some() { XDP_DROP } else { XDP_PASS };
@@ -126,7 +126,7 @@ fn each_source_has_a_bucket_of_its_own() -> Result<()> {
     if !require(&[Need::Root, Need::Guard]) {
         return Ok(());
     }
-    let mut program = scene(Settings::LIMIT)?;
+    let mut program = testbed(Settings::LIMIT)?;
     // Three at once, one a second: what comes in during the test is less than one.
     let mut passed = |source: Address| -> Result<usize> {
         let frame = segments::with_flags(source, SYN);

@@ -20,7 +20,7 @@ fn data() -> PathBuf {
 }
 
 /// A proxy with TLS before a receiver with TLS.
-struct Scene {
+struct Testbed {
     _proxy: Proxy,
     receiver: Receiver,
     address: String,
@@ -28,11 +28,11 @@ struct Scene {
     dir: TempDir,
 }
 
-impl Scene {
+impl Testbed {
     fn new() -> Result<Self> {
         let dir = TempDir::new("clients")?;
         let certs = Certs::new(&["localhost", "chatwoot.example.com"])?;
-        let [ca, cert, key] = certs.write(&dir, "scene")?;
+        let [ca, cert, key] = certs.write(&dir, "testbed")?;
         let receiver = Receiver::start(&certs)?;
         let address = format!("localhost:{}", free_port()?);
         let proxy = Proxy::start(&format!(
@@ -92,29 +92,29 @@ fn curl_in_every_way_that_it_sends() -> Result<()> {
     if !require(&[Need::Program("curl")]) {
         return Ok(());
     }
-    let scene = Scene::new()?;
+    let testbed = Testbed::new()?;
     let verify = format!("/hook?hub.mode=subscribe&hub.challenge=42&hub.verify_token={VERIFY_TOKEN}");
-    assert_eq!(scene.curl(&[], &verify)?, "42 200 1");
-    assert_eq!(scene.curl(&[], &verify.replace(VERIFY_TOKEN, "x"))?, "wrong verify token\n 403 1");
-    assert_eq!(scene.curl(&["--http1.0"], &verify)?, "42 200 1");
-    assert_eq!(scene.curl(&["--tls-max", "1.2"], &verify)?, "42 200 1");
-    assert_eq!(scene.curl(&["--http2"], &verify)?, "42 200 1", "HTTP/2 is offered and not taken");
+    assert_eq!(testbed.curl(&[], &verify)?, "42 200 1");
+    assert_eq!(testbed.curl(&[], &verify.replace(VERIFY_TOKEN, "x"))?, "wrong verify token\n 403 1");
+    assert_eq!(testbed.curl(&["--http1.0"], &verify)?, "42 200 1");
+    assert_eq!(testbed.curl(&["--tls-max", "1.2"], &verify)?, "42 200 1");
+    assert_eq!(testbed.curl(&["--http2"], &verify)?, "42 200 1", "HTTP/2 is offered and not taken");
     // Two requests on one connection.
-    let again = scene.url(&verify);
-    assert_eq!(scene.curl(&[&again], &verify)?, "42 200 142 200 0");
+    let again = testbed.url(&verify);
+    assert_eq!(testbed.curl(&[&again], &verify)?, "42 200 142 200 0");
     // Bigger than any buffer, with each framing.
     for bytes in [1, 1500, 3 << 20] {
-        let (path, signature) = scene.payload(bytes)?;
+        let (path, signature) = testbed.payload(bytes)?;
         let data = format!("@{}", path.display());
         for framing in ["X-Framing: length", "Transfer-Encoding: chunked", "Expect: 100-continue"] {
-            let answer = scene.curl(&["-H", &signature, "-H", framing, "--data-binary", &data], "/hook")?;
+            let answer = testbed.curl(&["-H", &signature, "-H", framing, "--data-binary", &data], "/hook")?;
             let expected = format!("received POST /hook: {bytes} bytes, signature valid\n 200 1");
             assert_eq!(answer, expected, "{framing}");
         }
     }
     let path = "/a/../b//c/%2e%2E/?x=%2B+&y";
-    assert!(scene.curl(&["--path-as-is"], path)?.ends_with(" 404 1"));
-    let received = scene.receiver.received();
+    assert!(testbed.curl(&["--path-as-is"], path)?.ends_with(" 404 1"));
+    let received = testbed.receiver.received();
     assert_eq!(received.last().map(|last| last.target.as_str()), Some(path));
     Ok(())
 }
@@ -124,15 +124,15 @@ fn curl_sends_what_meta_sends() -> Result<()> {
     if !require(&[Need::Program("curl")]) {
         return Ok(());
     }
-    let scene = Scene::new()?;
+    let testbed = Testbed::new()?;
     for sample in Sample::all()? {
         let path = sample.target.strip_prefix("/chatwoot.example.com").context("another upstream")?;
         let args = sample.curl_args();
         let args: Vec<&str> = ["--path-as-is"].into_iter().chain(args.iter().map(String::as_str)).collect();
-        let answer = scene.curl(&args, path)?;
+        let answer = testbed.curl(&args, path)?;
         assert!(answer.ends_with(" 200 1"), "{}: {answer}", sample.name);
     }
-    scene.assert_received_all()
+    testbed.assert_received_all()
 }
 
 /// Sends every sample of a folder, and a few requests of another kind, on one connection.
@@ -169,9 +169,9 @@ fn python_sends_what_meta_sends_and_more_on_one_connection() -> Result<()> {
     if !require(&[Need::Program("python3")]) {
         return Ok(());
     }
-    let scene = Scene::new()?;
+    let testbed = Testbed::new()?;
     let mut python = Command::new("python3");
-    python.args(["-c", PYTHON, &scene.address]).arg(&scene.ca).arg(data());
+    python.args(["-c", PYTHON, &testbed.address]).arg(&testbed.ca).arg(data());
     let said = run(python)?;
     let (samples, more) = said.split_once("more\n").context("not all were sent")?;
     assert!(samples.lines().all(|line| line.starts_with("200 ")), "{samples}");
@@ -186,8 +186,8 @@ fn python_sends_what_meta_sends_and_more_on_one_connection() -> Result<()> {
             "200 received POST /hook: 0 bytes, signature NOT valid",
         ]
     );
-    assert_eq!(scene.receiver.received()[SAMPLES].body, vec![b'x'; 100_000]);
-    scene.assert_received_all()
+    assert_eq!(testbed.receiver.received()[SAMPLES].body, vec![b'x'; 100_000]);
+    testbed.assert_received_all()
 }
 
 #[test]
@@ -195,12 +195,12 @@ fn openssl_pipelines_what_meta_sends() -> Result<()> {
     if !require(&[Need::Program("openssl")]) {
         return Ok(());
     }
-    let scene = Scene::new()?;
+    let testbed = Testbed::new()?;
     let samples = Sample::all()?.iter().map(Sample::bytes).collect::<Result<Vec<_>>>()?;
-    let requests = scene.dir.write("requests", samples.concat())?;
+    let requests = testbed.dir.write("requests", samples.concat())?;
     let mut openssl = Command::new("openssl");
     openssl.args(["s_client", "-quiet", "-verify_return_error", "-servername", "localhost"]);
-    openssl.args(["-verify_hostname", "localhost", "-connect", &scene.address, "-CAfile"]).arg(&scene.ca);
+    openssl.args(["-verify_hostname", "localhost", "-connect", &testbed.address, "-CAfile"]).arg(&testbed.ca);
     // It reads until hookgate closes the idle connection.
     let output = openssl.stdin(File::open(requests)?).output().context("starting openssl")?;
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -208,7 +208,7 @@ fn openssl_pipelines_what_meta_sends() -> Result<()> {
     assert!(output.status.success(), "{}", failed());
     assert_eq!(said.matches("HTTP/1.1 200 OK\r\n").count(), SAMPLES, "{}", failed());
     assert_eq!(said.matches("signature valid").count(), POSTS, "{}", failed());
-    scene.assert_received_all()
+    testbed.assert_received_all()
 }
 
 #[test]
@@ -216,15 +216,15 @@ fn h2load_sends_a_burst_and_every_request_is_answered() -> Result<()> {
     if !require(&[Need::Program("h2load")]) {
         return Ok(());
     }
-    let scene = Scene::new()?;
+    let testbed = Testbed::new()?;
     let payload = data().join("payloads/wa-batch.json");
     let signed = format!("X-Hub-Signature-256: {}", signature(&std::fs::read(&payload)?));
     let mut h2load = Command::new("h2load");
-    h2load.args(["--h1", "-n", "400", "-c", "8", "-H", &signed, "-d"]).arg(payload).arg(scene.url("/hook"));
+    h2load.args(["--h1", "-n", "400", "-c", "8", "-H", &signed, "-d"]).arg(payload).arg(testbed.url("/hook"));
     let said = run(h2load)?;
     let line = said.lines().find(|line| line.starts_with("status codes:")).context(said.clone())?;
     assert!(line.starts_with("status codes: 400 2xx, 0 3xx, 0 4xx, 0 5xx"), "{said}");
-    let received = scene.receiver.received();
+    let received = testbed.receiver.received();
     assert!(received.len() == 400 && received.iter().all(Received::is_signed), "{}", received.len());
     Ok(())
 }

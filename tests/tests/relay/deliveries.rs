@@ -10,13 +10,13 @@ use serde_json::{Value, json};
 
 use crate::{OK, Relay, TIMEOUTS, get, local, post, proxy_line, request};
 
-struct Scene {
+struct Testbed {
     relay: Relay,
     _origin: Origin,
     _dir: TempDir,
 }
 
-impl Scene {
+impl Testbed {
     fn start() -> Result<Self> {
         let (dir, origin) = (TempDir::new("deliveries")?, Origin::answering(OK)?);
         let relay = Relay::listening(
@@ -50,7 +50,7 @@ impl Scene {
 
 #[test]
 fn each_request_is_told_with_how_far_it_got() -> Result<()> {
-    let scene = Scene::start()?;
+    let testbed = Testbed::start()?;
     let mine = request("POST /up.example/a?b=c", &["Content-Length: 5", "X-Request-Id: mine"], "hello");
     let verify = format!("/up.example/w?hub.mode=subscribe&hub.challenge=1&hub.verify_token={VERIFY_TOKEN}");
     let requests = [
@@ -61,11 +61,11 @@ fn each_request_is_told_with_how_far_it_got() -> Result<()> {
         ("157.240.1.9", get(&verify)),
     ];
     for (sent, (source, request)) in (1..).zip(&requests) {
-        scene.send(source, request)?;
+        testbed.send(source, request)?;
         // One is told of a moment after its answer, when the next may be answered already.
-        assert!(wait_until(Duration::from_secs(5), || Ok(scene.told(&[])?.len() == sent))?);
+        assert!(wait_until(Duration::from_secs(5), || Ok(testbed.told(&[])?.len() == sent))?);
     }
-    let told = scene.told(&[])?;
+    let told = testbed.told(&[])?;
     let fields = [
         "id",
         "source",
@@ -134,18 +134,18 @@ fn each_request_is_told_with_how_far_it_got() -> Result<()> {
     assert!(told[0]["time"].as_str().is_some_and(|time| time.ends_with('Z')));
 
     let codes = |more: &[&str]| -> Result<Vec<Value>> {
-        Ok(scene.told(more)?.iter().map(|told| told["code"].clone()).collect())
+        Ok(testbed.told(more)?.iter().map(|told| told["code"].clone()).collect())
     };
     assert_eq!(codes(&["--failed"])?, [json!(502), json!(403), json!(400)]);
     assert_eq!(codes(&["--upstream", "UP.example"])?, [json!(200), json!(200)]);
     assert_eq!(codes(&["--failed", "--upstream", "up.example"])?, [] as [Value; 0]);
     let mut none = Command::new(binary()?);
-    none.args(["deliveries", "--upstream", "other.example", "--config"]).arg(scene.relay.proxy.config());
+    none.args(["deliveries", "--upstream", "other.example", "--config"]).arg(testbed.relay.proxy.config());
     let none = none.output()?;
     assert_eq!((none.status.code(), &none.stdout[..]), (Some(0), &b""[..]));
     let said = String::from_utf8_lossy(&none.stderr);
     assert!(said.contains("no match among the 5 requests that the proxy remembers"), "{said}");
-    let text = scene.relay.proxy.command(&NetNs::here(), &["deliveries"])?;
+    let text = testbed.relay.proxy.command(&NetNs::here(), &["deliveries"])?;
     assert_eq!(text.lines().count(), 5);
     assert!(text.contains("connection_refused at connect") && !text.contains(VERIFY_TOKEN), "{text}");
     Ok(())
@@ -186,17 +186,17 @@ fn a_request_that_a_pooled_connection_lost_is_told_as_such() -> Result<()> {
 
 #[test]
 fn following_gives_one_object_a_line_as_they_come() -> Result<()> {
-    let scene = Scene::start()?;
-    scene.send("157.240.1.9", &post("/up.example/1", "hello"))?;
-    assert!(wait_until(Duration::from_secs(5), || Ok(scene.told(&[])?.len() == 1))?);
+    let testbed = Testbed::start()?;
+    testbed.send("157.240.1.9", &post("/up.example/1", "hello"))?;
+    assert!(wait_until(Duration::from_secs(5), || Ok(testbed.told(&[])?.len() == 1))?);
     let mut command = Command::new(binary()?);
-    command.args(["deliveries", "--follow", "--json", "--config"]).arg(scene.relay.proxy.config());
+    command.args(["deliveries", "--follow", "--json", "--config"]).arg(testbed.relay.proxy.config());
     let mut following = command.stdout(Stdio::piped()).spawn()?;
     let mut lines = BufReader::new(following.stdout.take().context("no output")?).lines();
     let mut next = || -> Result<Value> { Ok(serde_json::from_str(&lines.next().context("it ended")??)?) };
     let outcome = (|| -> Result<()> {
         assert_eq!(next()?["path"], "/up.example/1");
-        scene.send("157.240.1.9", &post("/up.example/2", "hello"))?;
+        testbed.send("157.240.1.9", &post("/up.example/2", "hello"))?;
         assert_eq!(next()?["path"], "/up.example/2");
         Ok(())
     })();
@@ -207,10 +207,10 @@ fn following_gives_one_object_a_line_as_they_come() -> Result<()> {
 
 #[test]
 fn without_a_proxy_there_is_nothing_to_tell() -> Result<()> {
-    let mut scene = Scene::start()?;
-    scene.relay.proxy.stop()?;
+    let mut testbed = Testbed::start()?;
+    testbed.relay.proxy.stop()?;
     let mut command = Command::new(binary()?);
-    command.args(["deliveries", "--config"]).arg(scene.relay.proxy.config());
+    command.args(["deliveries", "--config"]).arg(testbed.relay.proxy.config());
     let output = command.output()?;
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("no proxy answers"), "{output:?}");

@@ -11,13 +11,13 @@ use serde_json::{Value, json};
 use crate::{OK, Relay, TIMEOUTS, get, post, proxy_line, request, upstream};
 
 /// A relay with an admin socket, after two requests of Meta's and one of a stranger.
-struct Scene {
+struct Testbed {
     relay: Relay,
     _origin: Origin,
     dir: TempDir,
 }
 
-impl Scene {
+impl Testbed {
     fn start() -> Result<Self> {
         let (dir, origin) = (TempDir::new("figures")?, Origin::answering(OK)?);
         let relay = Relay::listening(
@@ -54,8 +54,8 @@ fn row<'d>(document: &'d Value, prefix: &str) -> &'d Value {
 
 #[test]
 fn the_running_proxy_is_asked_first() -> Result<()> {
-    let scene = Scene::start()?;
-    let document: Value = serde_json::from_str(&scene.hookgate(&["stats", "--json"])?)?;
+    let testbed = Testbed::start()?;
+    let document: Value = serde_json::from_str(&testbed.hookgate(&["stats", "--json"])?)?;
     assert_eq!(document["version"], 1);
     assert_ne!(document["guard"]["state"], "attached");
     let meta = row(&document, "157.240.0.0/17");
@@ -68,44 +68,44 @@ fn the_running_proxy_is_asked_first() -> Result<()> {
     assert_eq!(counted(row(&document, "31.13.64.0/18")), [0; 7], "a prefix without traffic is there too");
     assert_eq!((&meta["packets"], &meta["last_seen"]), (&json!(0), &Value::Null));
 
-    let table = scene.hookgate(&["stats"])?;
+    let table = testbed.hookgate(&["stats"])?;
     assert!(table.contains("157.240.0.0/17") && !table.contains("31.13.64.0/18"), "{table}");
-    assert!(scene.hookgate(&["stats", "--all"])?.contains("31.13.64.0/18"));
+    assert!(testbed.hookgate(&["stats", "--all"])?.contains("31.13.64.0/18"));
     Ok(())
 }
 
 #[test]
 fn a_nat_that_hides_metas_addresses_is_told() -> Result<()> {
-    let mut scene = Scene::start()?;
-    let send = |scene: &Scene, source: &str, fields: &[&str], count: usize| -> Result<()> {
-        let mut client = scene.relay.client()?;
+    let mut testbed = Testbed::start()?;
+    let send = |testbed: &Testbed, source: &str, fields: &[&str], count: usize| -> Result<()> {
+        let mut client = testbed.relay.client()?;
         client.wire().send(proxy_line(source))?;
         (0..count).try_for_each(|_| {
             client.ask(request("POST /up.example/", &[fields, &["Content-Length: 5"]].concat(), "hello"))?;
             Ok(())
         })
     };
-    let hidden = |scene: &Scene| -> Result<Value> {
-        let document: Value = serde_json::from_str(&scene.hookgate(&["stats", "--json"])?)?;
+    let hidden = |testbed: &Testbed| -> Result<Value> {
+        let document: Value = serde_json::from_str(&testbed.hookgate(&["stats", "--json"])?)?;
         Ok(document["hidden_sources"].clone())
     };
     let signed = ["X-Hub-Signature-256: sha256=00"];
     // Neither from Meta, nor from elsewhere in the Internet, nor without a signature.
-    send(&scene, "157.240.1.1", &signed, 1)?;
-    send(&scene, "203.0.113.9", &signed, 20)?;
-    send(&scene, "172.17.0.1", &[], 20)?;
-    assert_eq!(hidden(&scene)?, Value::Null);
-    send(&scene, "172.17.0.1", &signed, 9)?;
-    assert_eq!(hidden(&scene)?, json!({ "requests": 9, "source": "172.17.0.1" }));
+    send(&testbed, "157.240.1.1", &signed, 1)?;
+    send(&testbed, "203.0.113.9", &signed, 20)?;
+    send(&testbed, "172.17.0.1", &[], 20)?;
+    assert_eq!(hidden(&testbed)?, Value::Null);
+    send(&testbed, "172.17.0.1", &signed, 9)?;
+    assert_eq!(hidden(&testbed)?, json!({ "requests": 9, "source": "172.17.0.1" }));
     const WARNING: &str = "requests that look like Meta's come from 172.17.0.1: a NAT before hookgate hides";
-    assert!(!scene.relay.proxy.stderr().contains(WARNING), "few may be a test of the operator's");
-    send(&scene, "172.17.0.1", &signed, 9)?;
-    scene.relay.proxy.wait_for_stderr(WARNING, Duration::from_secs(5))?;
-    assert_eq!(scene.relay.proxy.stderr().matches(WARNING).count(), 1);
+    assert!(!testbed.relay.proxy.stderr().contains(WARNING), "few may be a test of the operator's");
+    send(&testbed, "172.17.0.1", &signed, 9)?;
+    testbed.relay.proxy.wait_for_stderr(WARNING, Duration::from_secs(5))?;
+    assert_eq!(testbed.relay.proxy.stderr().matches(WARNING).count(), 1);
 
     // The doctor's exit code is other findings' too.
     let mut doctor = Command::new(binary()?);
-    doctor.args(["doctor", "--json", "--config"]).arg(scene.relay.proxy.config());
+    doctor.args(["doctor", "--json", "--config"]).arg(testbed.relay.proxy.config());
     let document: Value = serde_json::from_slice(&doctor.output()?.stdout)?;
     let findings = document["findings"].as_array().into_iter().flatten();
     let told = findings.filter(|finding| {
@@ -120,9 +120,9 @@ fn a_nat_that_hides_metas_addresses_is_told() -> Result<()> {
 
 #[test]
 fn without_the_proxy_the_pins_are_read() -> Result<()> {
-    let mut scene = Scene::start()?;
-    scene.relay.proxy.stop()?;
-    let document: Value = serde_json::from_str(&scene.hookgate(&["stats", "--json"])?)?;
+    let mut testbed = Testbed::start()?;
+    testbed.relay.proxy.stop()?;
+    let document: Value = serde_json::from_str(&testbed.hookgate(&["stats", "--json"])?)?;
     assert_ne!(document["guard"]["state"], "attached");
     assert_eq!(row(&document, "157.240.0.0/17")["packets"], 0);
     Ok(())
@@ -130,9 +130,9 @@ fn without_the_proxy_the_pins_are_read() -> Result<()> {
 
 #[test]
 fn watching_gives_one_object_a_line() -> Result<()> {
-    let scene = Scene::start()?;
+    let testbed = Testbed::start()?;
     let mut command = Command::new(binary()?);
-    command.args(["stats", "--json", "--watch", "--config"]).arg(scene.relay.proxy.config());
+    command.args(["stats", "--json", "--watch", "--config"]).arg(testbed.relay.proxy.config());
     let mut watching = command.stdout(Stdio::piped()).spawn()?;
     let mut lines = BufReader::new(watching.stdout.take().context("no output")?).lines();
     for _ in 0..2 {
@@ -160,10 +160,10 @@ struct Tmux {
 }
 
 impl Tmux {
-    fn start(scene: &Scene) -> Result<Self> {
-        let socket = scene.dir.path().join("tmux.sock").to_string_lossy().into_owned();
+    fn start(testbed: &Testbed) -> Result<Self> {
+        let socket = testbed.dir.path().join("tmux.sock").to_string_lossy().into_owned();
         let tmux = Self { socket };
-        let config = scene.relay.proxy.config().to_string_lossy().into_owned();
+        let config = testbed.relay.proxy.config().to_string_lossy().into_owned();
         let top = format!("{} top --config {config}; echo ended with $?; sleep 60", binary()?.display());
         tmux.run(&["-f", "/dev/null", "new-session", "-d", "-x", "80", "-y", "24", &top])?;
         Ok(tmux)
@@ -207,8 +207,8 @@ fn top_works_in_a_terminal_of_80_by_24() -> Result<()> {
     if !require(&[Need::Program("tmux")]) {
         return Ok(());
     }
-    let scene = Scene::start()?;
-    let terminal = Tmux::start(&scene)?;
+    let testbed = Testbed::start()?;
+    let terminal = Tmux::start(&testbed)?;
     let screen = terminal.shows("157.240.0.0/17")?;
     assert!(screen.contains("PREFIX") && screen.contains("q quit"), "{screen}");
     assert!(screen.contains("100%"), "two of two were delivered: {screen}");
@@ -219,7 +219,7 @@ fn top_works_in_a_terminal_of_80_by_24() -> Result<()> {
     terminal.shows("PREFIX")?;
     terminal.press("s")?;
     terminal.shows("order: bytes")?;
-    let hung = Stopped::new(scene.relay.proxy.worker()?)?;
+    let hung = Stopped::new(testbed.relay.proxy.worker()?)?;
     let screen = terminal.shows("hookgate does not answer: ")?;
     assert!(screen.contains("q quit"), "{screen}");
     drop(hung);
@@ -234,8 +234,8 @@ fn top_works_in_a_terminal_of_80_by_24() -> Result<()> {
 
 #[test]
 fn top_without_a_terminal_says_what_to_use() -> Result<()> {
-    let scene = Scene::start()?;
-    let error = scene.hookgate(&["top"]).err().context("it ran")?;
+    let testbed = Testbed::start()?;
+    let error = testbed.hookgate(&["top"]).err().context("it ran")?;
     assert!(format!("{error:#}").contains("stats --watch"), "{error:#}");
     Ok(())
 }

@@ -8,14 +8,14 @@ use harness::{Certs, Client, Closed, Message, Need, NetNs, Origin, Proxy, TempDi
 use crate::{OK, Relay, TIMEOUTS, local, upstream};
 
 /// A relay with all three kinds of listeners.
-struct Scene {
+struct Testbed {
     relay: Relay,
     http: SocketAddr,
     origin: Origin,
     _dir: TempDir,
 }
 
-impl Scene {
+impl Testbed {
     /// `https` is the port in `[listen] https`.
     fn start(https: u16, names: &[&str]) -> Result<Self> {
         let dir = TempDir::new("http")?;
@@ -51,11 +51,11 @@ fn asking(method: &str, target: &str, host: &str) -> String {
 #[test]
 fn own_names_lead_to_https_with_every_byte_of_the_target() -> Result<()> {
     let port = free_port()?;
-    let scene = Scene::start(port, &["proxy.example.com", "*.w.example"])?;
+    let testbed = Testbed::start(port, &["proxy.example.com", "*.w.example"])?;
     for (method, status) in
         [("GET", 301), ("HEAD", 301), ("POST", 308), ("PUT", 308), ("DELETE", 308), ("OPTIONS", 308)]
     {
-        let answer = scene.ask(&asking(method, "/up.example/a", "proxy.example.com"))?;
+        let answer = testbed.ask(&asking(method, "/up.example/a", "proxy.example.com"))?;
         assert_eq!(answer.status(), status, "{method}");
         let location = format!("https://proxy.example.com:{port}/up.example/a");
         assert_eq!(answer.field("Location"), Some(&location[..]), "{method}");
@@ -70,7 +70,7 @@ fn own_names_lead_to_https_with_every_byte_of_the_target() -> Result<()> {
         ("http://ignored.example/x?y", "proxy.example.com", "proxy.example.com:PORT/x?y"),
         ("//evil.example/x", "proxy.example.com", "proxy.example.com:PORT//evil.example/x"),
     ] {
-        let answer = scene.ask(&asking("GET", target, host))?;
+        let answer = testbed.ask(&asking("GET", target, host))?;
         let location = format!("https://{}", location.replace("PORT", &port.to_string()));
         assert_eq!(
             (answer.status(), answer.field("Location")),
@@ -78,13 +78,13 @@ fn own_names_lead_to_https_with_every_byte_of_the_target() -> Result<()> {
             "{target} {host}"
         );
     }
-    assert_eq!(scene.origin.connections(), 0, "nothing is forwarded from here");
+    assert_eq!(testbed.origin.connections(), 0, "nothing is forwarded from here");
     Ok(())
 }
 
 #[test]
 fn other_names_are_404_and_no_answer_repeats_them() -> Result<()> {
-    let scene = Scene::start(free_port()?, &["proxy.example.com", "*.w.example"])?;
+    let testbed = Testbed::start(free_port()?, &["proxy.example.com", "*.w.example"])?;
     for host in [
         "other.example",
         "w.example",
@@ -94,19 +94,19 @@ fn other_names_are_404_and_no_answer_repeats_them() -> Result<()> {
         "up.example",
         "[::1]",
     ] {
-        let answer = scene.ask(&asking("GET", "/up.example/a", host))?;
+        let answer = testbed.ask(&asking("GET", "/up.example/a", host))?;
         assert_eq!((answer.status(), answer.proxy_error()), (404, Some("destination_not_found")), "{host}");
         assert_eq!(answer.field("Location"), None, "{host}");
         assert!(!String::from_utf8(answer.body)?.contains(host), "{host}");
     }
-    assert_eq!(scene.ask("GET /x HTTP/1.0\r\n\r\n")?.status(), 404, "no name at all");
-    assert_eq!(scene.origin.connections(), 0);
+    assert_eq!(testbed.ask("GET /x HTTP/1.0\r\n\r\n")?.status(), 404, "no name at all");
+    assert_eq!(testbed.origin.connections(), 0);
     Ok(())
 }
 
 #[test]
 fn what_is_no_request_is_refused_as_everywhere() -> Result<()> {
-    let scene = Scene::start(free_port()?, &["proxy.example.com"])?;
+    let testbed = Testbed::start(free_port()?, &["proxy.example.com"])?;
     let long = "x".repeat(9000);
     for (status, request) in [
         (400, "nonsense\r\n\r\n".to_owned()),
@@ -123,26 +123,26 @@ fn what_is_no_request_is_refused_as_everywhere() -> Result<()> {
         (414, asking("GET", &format!("/{long}"), "proxy.example.com")),
         (505, "GET /x HTTP/2.0\r\nHost: proxy.example.com\r\n\r\n".to_owned()),
     ] {
-        let answer = scene.ask(&request)?;
+        let answer = testbed.ask(&request)?;
         assert_eq!(answer.status(), status, "{request:?}");
         assert_eq!(answer.field("Location"), None, "{request:?}");
         assert_eq!(answer.field("Allow").is_some(), status == 405, "{request:?}");
     }
     // A second request is not looked at, whatever the first one said.
     let twice = asking("GET", "/1", "proxy.example.com") + &asking("GET", "/2", "proxy.example.com");
-    assert_eq!(scene.ask(&twice)?.status(), 301);
+    assert_eq!(testbed.ask(&twice)?.status(), 301);
     let body = "POST /1 HTTP/1.1\r\nHost: proxy.example.com\r\nContent-Length: 5\r\n\r\nhello";
-    assert_eq!(scene.ask(body)?.status(), 308);
+    assert_eq!(testbed.ask(body)?.status(), 308);
     Ok(())
 }
 
 #[test]
 fn the_slow_and_the_silent_are_closed() -> Result<()> {
-    let scene = Scene::start(free_port()?, &["proxy.example.com"])?;
-    let mut silent = Client::plain(scene.http)?;
+    let testbed = Testbed::start(free_port()?, &["proxy.example.com"])?;
+    let mut silent = Client::plain(testbed.http)?;
     assert_eq!(silent.wire().closed()?, Closed::Orderly);
     assert_eq!(silent.wire().heard(), b"");
-    assert_eq!(scene.ask("GET /x HTTP/1.1\r\nHost: proxy")?.status(), 408);
+    assert_eq!(testbed.ask("GET /x HTTP/1.1\r\nHost: proxy")?.status(), 408);
     Ok(())
 }
 
@@ -168,10 +168,10 @@ fn on_the_ports_of_the_web_no_port_is_named() -> Result<()> {
 
 #[test]
 fn it_counts_as_no_request() -> Result<()> {
-    let scene = Scene::start(free_port()?, &["proxy.example.com"])?;
-    assert_eq!(scene.ask(&asking("GET", "/x", "proxy.example.com"))?.status(), 301);
-    assert_eq!(scene.ask(&asking("GET", "/x", "other.example"))?.status(), 404);
-    let metrics = scene.relay.metrics()?;
+    let testbed = Testbed::start(free_port()?, &["proxy.example.com"])?;
+    assert_eq!(testbed.ask(&asking("GET", "/x", "proxy.example.com"))?.status(), 301);
+    assert_eq!(testbed.ask(&asking("GET", "/x", "other.example"))?.status(), 404);
+    let metrics = testbed.relay.metrics()?;
     assert!(metrics.family("hookgate_requests_total").is_empty(), "{metrics:?}");
     Ok(())
 }

@@ -15,7 +15,7 @@ const EDGE: &str = "10.9.0.1";
 const FAR: &str = "10.9.0.2:8080";
 
 /// A proxy in one network and an origin in another, with a firewall between them.
-struct Scene {
+struct Testbed {
     edge: NetNs,
     far: NetNs,
     origin: Origin,
@@ -23,7 +23,7 @@ struct Scene {
     address: SocketAddr,
 }
 
-impl Scene {
+impl Testbed {
     /// The origin thinks for as long as the request's path says, in milliseconds.
     fn start() -> Result<Self> {
         let (edge, far) = (NetNs::new()?, NetNs::new()?);
@@ -90,18 +90,18 @@ fn a_post_over_a_forgotten_connection_does_not_wait_for_a_response() -> Result<(
     }
     // What is large may be lost for its size: it has `body_idle`.
     for (at_far_end, length, limit) in [(true, 10, 1), (true, 3 << 20, 4), (false, 10, 1)] {
-        let scene = Scene::start()?;
-        let mut client = scene.client()?;
+        let testbed = Testbed::start()?;
+        let mut client = testbed.client()?;
         assert_eq!(client.ask(post("/up.example/0", "x"))?.status(), 200);
-        scene.forget(if at_far_end { &scene.far } else { &scene.edge })?;
+        testbed.forget(if at_far_end { &testbed.far } else { &testbed.edge })?;
         let begun = Instant::now();
         let answer = client.ask(post("/up.example/0", &"x".repeat(length)))?;
         let took = begun.elapsed();
         assert_eq!((answer.status(), answer.proxy_error()), (504, Some("connection_timeout")), "{took:?}");
         let limit = Duration::from_secs(limit);
         assert!((limit.mul_f64(0.9)..limit + Duration::from_millis(2500)).contains(&took), "{took:?}");
-        assert_eq!(scene.client()?.ask(post("/up.example/0", "x"))?.status(), 200, "over another one");
-        assert_eq!(scene.origin.connections(), 2);
+        assert_eq!(testbed.client()?.ask(post("/up.example/0", "x"))?.status(), 200, "over another one");
+        assert_eq!(testbed.origin.connections(), 2);
     }
     Ok(())
 }
@@ -111,12 +111,12 @@ fn what_can_be_sent_again_does_not_fail_for_a_forgotten_connection() -> Result<(
     if !is_possible() {
         return Ok(());
     }
-    let scene = Scene::start()?;
-    let mut client = scene.client()?;
+    let testbed = Testbed::start()?;
+    let mut client = testbed.client()?;
     assert_eq!(client.ask(get("/up.example/0"))?.status(), 200);
-    scene.forget(&scene.far)?;
+    testbed.forget(&testbed.far)?;
     assert_eq!(client.ask(get("/up.example/0"))?.status(), 200);
-    assert_eq!(scene.origin.connections(), 2);
+    assert_eq!(testbed.origin.connections(), 2);
     Ok(())
 }
 
@@ -125,12 +125,12 @@ fn one_that_acknowledges_has_all_its_time() -> Result<()> {
     if !is_possible() {
         return Ok(());
     }
-    let scene = Scene::start()?;
-    let mut client = scene.client()?;
+    let testbed = Testbed::start()?;
+    let mut client = testbed.client()?;
     for thinks in [0, 2500, 0] {
         assert_eq!(client.ask(post(&format!("/up.example/{thinks}"), "x"))?.status(), 200, "{thinks} ms");
     }
-    assert_eq!(scene.origin.connections(), 1, "all over one connection");
+    assert_eq!(testbed.origin.connections(), 1, "all over one connection");
     Ok(())
 }
 
@@ -141,12 +141,12 @@ fn a_large_post_has_the_time_of_a_body_over_a_new_connection_and_over_a_pooled_o
         return Ok(());
     }
     for is_pooled in [false, true] {
-        let scene = Scene::start()?;
-        let mut client = scene.client()?;
+        let testbed = Testbed::start()?;
+        let mut client = testbed.client()?;
         if is_pooled {
             assert_eq!(client.ask(post("/up.example/0", "x"))?.status(), 200);
         }
-        scene.edge.run("nft add rule inet forgetful packets tcp dport 8080 ip length > 1200 drop")?;
+        testbed.edge.run("nft add rule inet forgetful packets tcp dport 8080 ip length > 1200 drop")?;
         let begun = Instant::now();
         let answer = client.ask(post("/up.example/0", &"x".repeat(3 << 20)))?;
         let took = begun.elapsed();

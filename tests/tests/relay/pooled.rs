@@ -14,13 +14,13 @@ const CLOSE_NOTIFY: [u8; 2] = [1, 0];
 const SURPLUS: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nsurplus";
 
 /// A proxy before an upstream with TLS.
-struct Scene {
+struct Testbed {
     relay: Relay,
     origin: Origin,
     _dir: TempDir,
 }
 
-impl Scene {
+impl Testbed {
     /// The script speaks records, after the first request.
     fn start(
         script: impl Fn(&mut Conversation, &mut Records) -> Result<()> + Send + Sync + 'static,
@@ -66,14 +66,14 @@ fn until_closed(records: &mut Records) -> Result<()> {
 #[test]
 fn a_response_too_many_that_was_read_and_not_decrypted() -> Result<()> {
     for length in [0, 5000, 16_000] {
-        let scene = Scene::start(move |_, records| {
+        let testbed = Testbed::start(move |_, records| {
             let first = records.encrypt(ContentType::ApplicationData, &response(length)[..])?;
             let second = records.encrypt(ContentType::ApplicationData, SURPLUS)?;
             records.send_raw(&[first, second].concat())?;
             until_closed(records)
         })?;
-        scene.assert_no_surplus(Duration::from_millis(50))?;
-        scene.assert_no_surplus(Duration::ZERO).ok();
+        testbed.assert_no_surplus(Duration::from_millis(50))?;
+        testbed.assert_no_surplus(Duration::ZERO).ok();
     }
     Ok(())
 }
@@ -81,7 +81,7 @@ fn a_response_too_many_that_was_read_and_not_decrypted() -> Result<()> {
 #[test]
 fn part_of_a_record_that_came_with_the_response() -> Result<()> {
     for part in [1, 5, 6, 30] {
-        let scene = Scene::start(move |_, records| {
+        let testbed = Testbed::start(move |_, records| {
             let first = records.encrypt(ContentType::ApplicationData, &response(5000))?;
             let second = records.encrypt(ContentType::ApplicationData, SURPLUS)?;
             let (start, rest) = second.split_at(part);
@@ -91,7 +91,7 @@ fn part_of_a_record_that_came_with_the_response() -> Result<()> {
             records.send_raw(rest).ok();
             until_closed(records)
         })?;
-        scene.assert_no_surplus(Duration::from_millis(40))?;
+        testbed.assert_no_surplus(Duration::from_millis(40))?;
     }
     Ok(())
 }
@@ -99,7 +99,7 @@ fn part_of_a_record_that_came_with_the_response() -> Result<()> {
 #[test]
 fn part_of_a_record_that_came_while_the_connection_was_idle() -> Result<()> {
     for part in [1, 5, 30] {
-        let scene = Scene::start(move |_, records| {
+        let testbed = Testbed::start(move |_, records| {
             records.send(ContentType::ApplicationData, &response(10))?;
             sleep(Duration::from_millis(20));
             let second = records.encrypt(ContentType::ApplicationData, SURPLUS)?;
@@ -110,14 +110,14 @@ fn part_of_a_record_that_came_while_the_connection_was_idle() -> Result<()> {
             records.send_raw(rest).ok();
             until_closed(records)
         })?;
-        scene.assert_no_surplus(Duration::from_millis(60))?;
+        testbed.assert_no_surplus(Duration::from_millis(60))?;
     }
     Ok(())
 }
 
 #[test]
 fn a_session_ticket_is_no_surplus() -> Result<()> {
-    let scene = Scene::start(|_, records| {
+    let testbed = Testbed::start(|_, records| {
         // Lifetime, age_add, a nonce of one byte, a ticket of 4, no extensions.
         let ticket = [0, 0, 14, 16, 1, 2, 3, 4, 1, 9, 0, 4, 5, 5, 5, 5, 0, 0];
         let ticket = [&[4, 0, 0, ticket.len() as u8][..], &ticket].concat();
@@ -131,30 +131,30 @@ fn a_session_ticket_is_no_surplus() -> Result<()> {
         }
         Ok(())
     })?;
-    let mut client = scene.relay.client()?;
+    let mut client = testbed.relay.client()?;
     for _ in 0..2 {
         ensure!(client.ask(get("/up.example/"))?.body.ends_with(b"own"));
         sleep(Duration::from_millis(60));
     }
-    ensure!(scene.origin.connections() == 1, "{} connections", scene.origin.connections());
+    ensure!(testbed.origin.connections() == 1, "{} connections", testbed.origin.connections());
     Ok(())
 }
 
 /// It then waits for the proxy to close, too, so that nothing else tells.
 #[test]
 fn a_close_notify_behind_the_response_ends_the_connection() -> Result<()> {
-    let scene = Scene::start(|_, records| {
+    let testbed = Testbed::start(|_, records| {
         let answer = records.encrypt(ContentType::ApplicationData, OK.as_bytes())?;
         let close = records.encrypt(ContentType::Alert, &CLOSE_NOTIFY)?;
         records.send_raw(&[answer, close].concat())?;
         until_closed(records)
     })?;
-    let mut client = scene.relay.client()?;
+    let mut client = testbed.relay.client()?;
     for round in 1..=10 {
         let answer = client.ask(post("/up.example/", "x"))?;
         ensure!(answer.status() == 200, "{round}: {answer:?}");
         sleep(Duration::from_millis(30));
     }
-    ensure!(scene.origin.connections() == 10, "{} connections", scene.origin.connections());
+    ensure!(testbed.origin.connections() == 10, "{} connections", testbed.origin.connections());
     Ok(())
 }

@@ -54,14 +54,14 @@ fn make() -> Result<TempDir> {
 }
 
 /// A receiver that shows the certificate `name`, and a proxy before it.
-struct Scene {
+struct Testbed {
     proxy: Proxy,
     address: SocketAddr,
     _origin: Origin,
     _dir: TempDir,
 }
 
-impl Scene {
+impl Testbed {
     fn new(dir: &Path, name: &str, ca: Option<PathBuf>) -> Result<Self> {
         let read = |kind: &str| fs::read_to_string(dir.join(format!("{name}.{kind}")));
         let certs = Certs { ca: String::new(), cert: read("pem")?, key: read("key")? };
@@ -120,19 +120,19 @@ fn a_receivers_own_certificate_is_believed_where_ca_names_it() -> Result<()> {
     let dir = make()?;
     for name in ["ca-true", "ca-false"] {
         let file = dir.path().join(format!("{name}.pem"));
-        assert_eq!(Scene::new(dir.path(), name, Some(file))?.deliver()?, (200, None), "{name}");
+        assert_eq!(Testbed::new(dir.path(), name, Some(file))?.deliver()?, (200, None), "{name}");
     }
     // A pinned certificate whose authority is unknown; and P-384 with SHA-256.
     for (name, ca) in [("sha512", "sha512.pem"), ("crosswise", "crosswise-ca.pem")] {
         assert_eq!(
-            Scene::new(dir.path(), name, Some(dir.path().join(ca)))?.deliver()?,
+            Testbed::new(dir.path(), name, Some(dir.path().join(ca)))?.deliver()?,
             (200, None),
             "{name}"
         );
     }
     // One of another authority is refused, though it looks the same.
     let other = make()?;
-    let stranger = Scene::new(other.path(), "ca-true", Some(dir.path().join("ca-true.pem")))?;
+    let stranger = Testbed::new(other.path(), "ca-true", Some(dir.path().join("ca-true.pem")))?;
     assert_eq!(stranger.deliver()?, (502, Some("tls_certificate_error".into())));
     Ok(())
 }
@@ -180,9 +180,9 @@ fn what_is_not_believed_is_named_with_its_remedy_everywhere_in_the_same_words() 
         ("many", Some("many"), "n4.example, n5.example and 245 more: get one for up.example"),
     ] {
         let ca = ca.map(|ca| dir.path().join(format!("{ca}.pem")));
-        let scene = Scene::new(dir.path(), name, ca)?;
-        assert_eq!(scene.deliver()?, (502, Some("tls_certificate_error".into())), "{name}");
-        let (log, probe) = scene.told()?;
+        let testbed = Testbed::new(dir.path(), name, ca)?;
+        assert_eq!(testbed.deliver()?, (502, Some("tls_certificate_error".into())), "{name}");
+        let (log, probe) = testbed.told()?;
         ensure!(log.contains(expected) && log.len() < 300, "{name}: {log}");
         assert_eq!(log, probe, "{name}");
     }
@@ -197,9 +197,9 @@ fn a_server_that_finds_nothing_in_common_is_explained() -> Result<()> {
         connection.send([0x15, 3, 3, 0, 2, 2, 40])?;
         Ok(End::Close)
     })?;
-    let scene = Scene::before(origin, "")?;
-    assert_eq!(scene.deliver()?, (502, Some("tls_alert_received".into())));
-    let (log, probe) = scene.told()?;
+    let testbed = Testbed::before(origin, "")?;
+    assert_eq!(testbed.deliver()?, (502, Some("tls_alert_received".into())));
+    let (log, probe) = testbed.told()?;
     ensure!(log.contains("nothing in common: let it speak TLS 1.3") && log.contains("(not P-521)"), "{log}");
     assert_eq!(log, probe);
     Ok(())

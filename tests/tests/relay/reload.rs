@@ -16,7 +16,7 @@ use crate::{OK, get, local, post};
 const MAX_WAIT: Duration = Duration::from_secs(5);
 
 /// A proxy whose configuration changes.
-struct Scene {
+struct Testbed {
     proxy: Proxy,
     address: SocketAddr,
     /// What comes before [upstreams].
@@ -24,7 +24,7 @@ struct Scene {
     _dir: TempDir,
 }
 
-impl Scene {
+impl Testbed {
     /// `more` are further lines of `[listen]`, and further sections.
     fn start(listen: &str, more: &str, upstreams: &str) -> Result<Self> {
         let (dir, address) = (TempDir::new("reload")?, local(free_port()?));
@@ -63,17 +63,17 @@ fn upstream(name: &str, address: SocketAddr) -> String {
 fn a_connection_that_is_there_follows_the_new_allowlist() -> Result<()> {
     let origin = Origin::answering(OK)?;
     let (first, second) = (upstream("a.example", origin.address()), upstream("b.example", origin.address()));
-    let scene = Scene::start("", "", &first)?;
-    let mut client = scene.client()?;
+    let testbed = Testbed::start("", "", &first)?;
+    let mut client = testbed.client()?;
     assert_eq!(client.ask(get("/a.example/"))?.status(), 200);
     assert_eq!(client.ask(get("/b.example/"))?.status(), 403);
     assert_eq!(
-        scene.reload(&(first.clone() + &second))?,
+        testbed.reload(&(first.clone() + &second))?,
         "[upstreams] 1 added, 0 removed, 0 changed, 2 now\n"
     );
     assert_eq!(client.ask(get("/b.example/"))?.status(), 200, "on the same connection");
-    assert_eq!(scene.command()?, "nothing changed\n");
-    assert_eq!(scene.reload(&second)?, "[upstreams] 0 added, 1 removed, 0 changed, 1 now\n");
+    assert_eq!(testbed.command()?, "nothing changed\n");
+    assert_eq!(testbed.reload(&second)?, "[upstreams] 0 added, 1 removed, 0 changed, 1 now\n");
     assert_eq!(client.ask(get("/a.example/"))?.status(), 403);
     assert_eq!(client.ask(get("/b.example/"))?.status(), 200);
     Ok(())
@@ -87,12 +87,12 @@ fn what_is_under_way_to_a_removed_upstream_finishes() -> Result<()> {
         connection.send(OK)?;
         Ok(End::Close)
     })?;
-    let scene = Scene::start("", "", &upstream("a.example", origin.address()))?;
-    let mut client = scene.client()?;
+    let testbed = Testbed::start("", "", &upstream("a.example", origin.address()))?;
+    let mut client = testbed.client()?;
     client.wire().send(post("/a.example/", "hello"))?;
     assert!(wait_until(MAX_WAIT, || Ok(origin.heard().concat().ends_with(b"hello")))?);
-    scene.reload("")?;
-    assert_eq!(scene.client()?.ask(get("/a.example/"))?.status(), 403, "new ones are refused");
+    testbed.reload("")?;
+    assert_eq!(testbed.client()?.ask(get("/a.example/"))?.status(), 403, "new ones are refused");
     assert_eq!(client.response()?.status(), 200);
     Ok(())
 }
@@ -108,10 +108,10 @@ fn an_upstream_that_moved_is_found_at_its_new_place_at_once() -> Result<()> {
         })
     };
     let (old, new) = (answering("old")?, answering("new")?);
-    let scene = Scene::start("", "", &upstream("a.example", old.address()))?;
-    let mut client = scene.client()?;
+    let testbed = Testbed::start("", "", &upstream("a.example", old.address()))?;
+    let mut client = testbed.client()?;
     assert_eq!(client.ask(get("/a.example/"))?.body, b"old");
-    scene.reload(&upstream("a.example", new.address()))?;
+    testbed.reload(&upstream("a.example", new.address()))?;
     assert_eq!(client.ask(get("/a.example/"))?.body, b"new", "not over a connection that was kept");
     Ok(())
 }
@@ -119,7 +119,7 @@ fn an_upstream_that_moved_is_found_at_its_new_place_at_once() -> Result<()> {
 #[test]
 fn a_bad_file_leaves_the_old_one_in_force() -> Result<()> {
     let origin = Origin::answering(OK)?;
-    let mut scene = Scene::start("", "", &upstream("a.example", origin.address()))?;
+    let mut testbed = Testbed::start("", "", &upstream("a.example", origin.address()))?;
     for (bad, why) in [
         ("[upstreams]\n\"a.example\" = { adress = \"1.2.3.4:5\" }\n", "adress"),
         ("no toml", "hookgate.toml"),
@@ -127,17 +127,17 @@ fn a_bad_file_leaves_the_old_one_in_force() -> Result<()> {
         ("[listen]\nhttp = [\"192.0.2.1:80\"]\n", "192.0.2.1:80"),
     ] {
         let text = if bad.contains("[listen]") {
-            scene.base.replace("[listen]\n", bad)
+            testbed.base.replace("[listen]\n", bad)
         } else {
-            format!("{}{bad}", scene.base)
+            format!("{}{bad}", testbed.base)
         };
-        scene.write(&text)?;
-        let refused = scene.command().err().context("it was reloaded")?;
+        testbed.write(&text)?;
+        let refused = testbed.command().err().context("it was reloaded")?;
         assert!(format!("{refused:#}").contains(why), "{bad}: {refused:#}");
-        assert_eq!(scene.client()?.ask(get("/a.example/"))?.status(), 200);
-        scene.proxy.signal(Signal::HUP)?;
-        scene.proxy.wait_for_stderr("not reloaded, what was in force stays", MAX_WAIT)?;
-        assert_eq!(scene.client()?.ask(get("/a.example/"))?.status(), 200);
+        assert_eq!(testbed.client()?.ask(get("/a.example/"))?.status(), 200);
+        testbed.proxy.signal(Signal::HUP)?;
+        testbed.proxy.wait_for_stderr("not reloaded, what was in force stays", MAX_WAIT)?;
+        assert_eq!(testbed.client()?.ask(get("/a.example/"))?.status(), 200);
     }
     Ok(())
 }
@@ -145,11 +145,11 @@ fn a_bad_file_leaves_the_old_one_in_force() -> Result<()> {
 #[test]
 fn sighup_does_the_same() -> Result<()> {
     let origin = Origin::answering(OK)?;
-    let mut scene = Scene::start("", "", "")?;
-    scene.write(&format!("{}[upstreams]\n{}", scene.base, upstream("a.example", origin.address())))?;
-    scene.proxy.signal(Signal::HUP)?;
-    scene.proxy.wait_for_stderr("reloaded: [upstreams] 1 added", MAX_WAIT)?;
-    assert_eq!(scene.client()?.ask(get("/a.example/"))?.status(), 200);
+    let mut testbed = Testbed::start("", "", "")?;
+    testbed.write(&format!("{}[upstreams]\n{}", testbed.base, upstream("a.example", origin.address())))?;
+    testbed.proxy.signal(Signal::HUP)?;
+    testbed.proxy.wait_for_stderr("reloaded: [upstreams] 1 added", MAX_WAIT)?;
+    assert_eq!(testbed.client()?.ask(get("/a.example/"))?.status(), 200);
     Ok(())
 }
 
@@ -157,23 +157,23 @@ fn sighup_does_the_same() -> Result<()> {
 fn listeners_come_and_go_and_those_that_stay_do_not_notice() -> Result<()> {
     let origin = Origin::answering(OK)?;
     let upstreams = format!("[upstreams]\n{}", upstream("a.example", origin.address()));
-    let mut scene = Scene::start("", "", &upstream("a.example", origin.address()))?;
-    let mut kept = scene.client()?;
+    let mut testbed = Testbed::start("", "", &upstream("a.example", origin.address()))?;
+    let mut kept = testbed.client()?;
     assert_eq!(kept.ask(get("/a.example/"))?.status(), 200);
     let added = local(free_port()?);
-    let both = format!("plain = [\"{}\", \"{added}\"]", scene.address);
-    let one = format!("plain = [\"{}\"]", scene.address);
-    scene.write(&(scene.base.replace(&one, &both) + &upstreams))?;
-    assert_eq!(scene.command()?, "[listen] changed\n");
+    let both = format!("plain = [\"{}\", \"{added}\"]", testbed.address);
+    let one = format!("plain = [\"{}\"]", testbed.address);
+    testbed.write(&(testbed.base.replace(&one, &both) + &upstreams))?;
+    assert_eq!(testbed.command()?, "[listen] changed\n");
     let mut there = Client::plain(added)?;
     assert_eq!(there.ask(get("/a.example/"))?.status(), 200);
-    scene.write(&(scene.base.clone() + &upstreams))?;
-    scene.command()?;
+    testbed.write(&(testbed.base.clone() + &upstreams))?;
+    testbed.command()?;
     let closed = wait_until(MAX_WAIT, || Ok(TcpStream::connect(added).is_err()))?;
     assert!(closed, "nobody listens there any more");
     assert_eq!(there.ask(get("/a.example/"))?.status(), 200, "but who is there already may stay");
     assert_eq!(kept.ask(get("/a.example/"))?.status(), 200);
-    assert!(scene.proxy.ended()?.is_none());
+    assert!(testbed.proxy.ended()?.is_none());
     Ok(())
 }
 
@@ -181,19 +181,19 @@ fn listeners_come_and_go_and_those_that_stay_do_not_notice() -> Result<()> {
 fn limits_time_outs_name_and_log_change() -> Result<()> {
     let origin = Origin::answering(OK)?;
     let upstreams = format!("[upstreams]\n{}", upstream("a.example", origin.address()));
-    let mut scene = Scene::start("", "", &upstream("a.example", origin.address()))?;
-    let mut client = scene.client()?;
+    let mut testbed = Testbed::start("", "", &upstream("a.example", origin.address()))?;
+    let mut client = testbed.client()?;
     assert_eq!(client.ask(post("/a.example/", "hello"))?.status(), 200);
     let more = "[limits]\nbody_bytes = 3\n[relay]\nname = \"other\"\n[log]\nformat = \"json\"\n[timeouts]\nkeepalive = \"300ms\"\n";
-    scene.write(&format!("{}{more}{upstreams}", scene.base))?;
-    assert_eq!(scene.command()?, "[relay] changed\n[timeouts] changed\n[limits] changed\n[log] changed\n");
+    testbed.write(&format!("{}{more}{upstreams}", testbed.base))?;
+    assert_eq!(testbed.command()?, "[relay] changed\n[timeouts] changed\n[limits] changed\n[log] changed\n");
     let answer = client.ask(post("/a.example/", "hello"))?;
     assert_eq!(
         (answer.status(), answer.field("Proxy-Status")),
         (413, Some("other; error=http_request_error"))
     );
-    scene.proxy.wait_for_stderr("\"code\":413", MAX_WAIT)?;
-    let mut idle = scene.client()?;
+    testbed.proxy.wait_for_stderr("\"code\":413", MAX_WAIT)?;
+    let mut idle = testbed.client()?;
     assert_eq!(idle.ask(get("/a.example/"))?.status(), 200);
     idle.wire().closed()?;
     Ok(())
@@ -201,53 +201,53 @@ fn limits_time_outs_name_and_log_change() -> Result<()> {
 
 #[test]
 fn what_only_a_restart_can_change_is_named() -> Result<()> {
-    let scene = Scene::start("", "", "")?;
-    scene.write(&format!("{}[process]\nwatch = true\nuser = \"root\"\n", scene.base))?;
-    let said = scene.command()?;
+    let testbed = Testbed::start("", "", "")?;
+    testbed.write(&format!("{}[process]\nwatch = true\nuser = \"root\"\n", testbed.base))?;
+    let said = testbed.command()?;
     assert!(said.starts_with("[process] changed\n[process] user changed, and needs a restart\n"), "{said}");
     Ok(())
 }
 
 #[test]
 fn the_admin_listener_moves_and_takes_other_names() -> Result<()> {
-    let mut scene = Scene::start("", "", "")?;
+    let mut testbed = Testbed::start("", "", "")?;
     let [first, second] = [local(free_port()?), local(free_port()?)];
-    let admin = |scene: &Scene, more: &str| {
-        scene.write(&format!(
+    let admin = |testbed: &Testbed, more: &str| {
+        testbed.write(&format!(
             "{}[upstreams]\n",
-            scene.base.replace("[admin]\n", &format!("[admin]\n{more}\n"))
+            testbed.base.replace("[admin]\n", &format!("[admin]\n{more}\n"))
         ))
     };
     let ask = |address: SocketAddr, name: &str| -> Result<u16> {
         let request = format!("GET /metrics HTTP/1.1\r\nHost: {name}\r\n\r\n");
         Ok(Client::plain(address)?.ask(request)?.status())
     };
-    assert_eq!(scene.command()?, "nothing changed\n");
-    admin(&scene, &format!("listen = \"{first}\""))?;
-    assert_eq!(scene.command()?, "[admin] changed\n");
+    assert_eq!(testbed.command()?, "nothing changed\n");
+    admin(&testbed, &format!("listen = \"{first}\""))?;
+    assert_eq!(testbed.command()?, "[admin] changed\n");
     assert_eq!((ask(first, "localhost")?, ask(first, "edge.internal")?), (200, 421));
 
-    admin(&scene, &format!("listen = \"{first}\"\nhosts = [\"edge.internal\"]"))?;
-    assert_eq!(scene.command()?, "[admin] changed\n");
+    admin(&testbed, &format!("listen = \"{first}\"\nhosts = [\"edge.internal\"]"))?;
+    assert_eq!(testbed.command()?, "[admin] changed\n");
     assert_eq!(ask(first, "edge.internal")?, 200);
 
-    admin(&scene, &format!("listen = \"{second}\""))?;
-    assert_eq!(scene.command()?, "[admin] changed\n");
+    admin(&testbed, &format!("listen = \"{second}\""))?;
+    assert_eq!(testbed.command()?, "[admin] changed\n");
     assert_eq!((ask(second, "localhost")?, ask(second, "edge.internal")?), (200, 421));
     assert!(wait_until(MAX_WAIT, || Ok(TcpStream::connect(first).is_err()))?, "the former address is let go");
 
     // One that can't be had changes nothing.
     let held = TcpListener::bind(first)?;
-    admin(&scene, &format!("listen = \"{first}\""))?;
-    let refused = scene.command().err().context("an address that is held")?;
+    admin(&testbed, &format!("listen = \"{first}\""))?;
+    let refused = testbed.command().err().context("an address that is held")?;
     assert!(format!("{refused:#}").contains(&format!("cannot listen on {first}")), "{refused:#}");
     assert_eq!(ask(second, "localhost")?, 200);
     drop(held);
 
-    admin(&scene, "")?;
-    assert_eq!(scene.command()?, "[admin] changed\n");
+    admin(&testbed, "")?;
+    assert_eq!(testbed.command()?, "[admin] changed\n");
     assert!(wait_until(MAX_WAIT, || Ok(TcpStream::connect(second).is_err()))?);
-    assert!(scene.proxy.stop()?.success());
+    assert!(testbed.proxy.stop()?.success());
     Ok(())
 }
 
@@ -260,11 +260,11 @@ fn other_certificates_come_without_a_restart() -> Result<()> {
         Ok(format!("[tls]\ncert = {cert:?}\nkey = {key:?}\n"))
     };
     let listen = format!("https = [\"{https}\"]");
-    let scene = Scene::start(&listen, &section(&old, "old")?, "")?;
+    let testbed = Testbed::start(&listen, &section(&old, "old")?, "")?;
     let mut kept = Client::tls(https, &old, "proxy.example.com")?;
     assert_eq!(kept.ask(get("/"))?.status(), 404);
-    scene.write(&scene.base.replace(&section(&old, "old")?, &section(&new, "new")?))?;
-    assert_eq!(scene.command()?, "[tls] changed\n");
+    testbed.write(&testbed.base.replace(&section(&old, "old")?, &section(&new, "new")?))?;
+    assert_eq!(testbed.command()?, "[tls] changed\n");
     assert_eq!(Client::tls(https, &new, "proxy.example.com")?.ask(get("/"))?.status(), 404);
     assert!(Client::tls(https, &old, "proxy.example.com")?.ask(get("/")).is_err());
     assert_eq!(kept.ask(get("/"))?.status(), 404, "who is there already stays");
@@ -276,11 +276,11 @@ fn no_request_fails_while_everything_changes() -> Result<()> {
     let origin = Origin::answering(OK)?;
     let address = origin.address();
     let always = upstream("a.example", address);
-    let scene = Scene::start("", "", &always)?;
+    let testbed = Testbed::start("", "", &always)?;
     let (stop, asked) = (AtomicBool::new(false), AtomicUsize::new(0));
     thread::scope(|scope| -> Result<()> {
         let kept = scope.spawn(|| -> Result<()> {
-            let mut client = scene.client()?;
+            let mut client = testbed.client()?;
             while !stop.load(Ordering::Relaxed) {
                 ensure!(client.ask(post("/a.example/", "hello"))?.status() == 200);
                 asked.fetch_add(1, Ordering::Relaxed);
@@ -290,7 +290,7 @@ fn no_request_fails_while_everything_changes() -> Result<()> {
         });
         let new = scope.spawn(|| -> Result<()> {
             while !stop.load(Ordering::Relaxed) {
-                ensure!(scene.client()?.ask(post("/a.example/", "hello"))?.status() == 200);
+                ensure!(testbed.client()?.ask(post("/a.example/", "hello"))?.status() == 200);
                 asked.fetch_add(1, Ordering::Relaxed);
                 sleep(Duration::from_millis(5));
             }
@@ -300,8 +300,8 @@ fn no_request_fails_while_everything_changes() -> Result<()> {
             let listen =
                 if n % 2 == 0 { format!("[timeouts]\nkeepalive = \"{}s\"\n", 60 + n) } else { String::new() };
             let other = upstream(&format!("b{n}.example"), address);
-            scene.write(&format!("{}{listen}[upstreams]\n{always}{other}", scene.base))?;
-            scene.command().map(drop)
+            testbed.write(&format!("{}{listen}[upstreams]\n{always}{other}", testbed.base))?;
+            testbed.command().map(drop)
         });
         stop.store(true, Ordering::Relaxed);
         for asking in [kept, new] {
@@ -316,33 +316,34 @@ fn no_request_fails_while_everything_changes() -> Result<()> {
 #[test]
 fn watched_files_are_read_when_they_change_and_bad_ones_change_nothing() -> Result<()> {
     let origin = Origin::answering(OK)?;
-    let mut scene = Scene::start("", "[process]\nwatch = true", &upstream("one.example", origin.address()))?;
-    let answered = |scene: &Scene, name: &str| -> Result<u16> {
-        Ok(scene.client()?.ask(get(&format!("/{name}/")))?.status())
+    let mut testbed =
+        Testbed::start("", "[process]\nwatch = true", &upstream("one.example", origin.address()))?;
+    let answered = |testbed: &Testbed, name: &str| -> Result<u16> {
+        Ok(testbed.client()?.ask(get(&format!("/{name}/")))?.status())
     };
-    assert_eq!(answered(&scene, "two.example")?, 403);
-    let beside = scene.proxy.config().with_file_name("upstreams.d");
+    assert_eq!(answered(&testbed, "two.example")?, 403);
+    let beside = testbed.proxy.config().with_file_name("upstreams.d");
     fs::create_dir(&beside)?;
     fs::write(
         beside.join("two.toml"),
         format!("[upstreams]\n{}", upstream("two.example", origin.address())),
     )?;
     assert!(
-        wait_until(2 * MAX_WAIT, || Ok(answered(&scene, "two.example")? == 200))?,
+        wait_until(2 * MAX_WAIT, || Ok(answered(&testbed, "two.example")? == 200))?,
         "{}",
-        scene.proxy.stderr()
+        testbed.proxy.stderr()
     );
 
-    scene.write("[listen\n")?;
-    scene.proxy.wait_for_stderr("not reloaded", 2 * MAX_WAIT)?;
-    assert_eq!(answered(&scene, "one.example")?, 200);
-    scene.write(&format!("{}[upstreams]\n", scene.base))?;
+    testbed.write("[listen\n")?;
+    testbed.proxy.wait_for_stderr("not reloaded", 2 * MAX_WAIT)?;
+    assert_eq!(answered(&testbed, "one.example")?, 200);
+    testbed.write(&format!("{}[upstreams]\n", testbed.base))?;
     assert!(
-        wait_until(2 * MAX_WAIT, || Ok(answered(&scene, "one.example")? == 403))?,
+        wait_until(2 * MAX_WAIT, || Ok(answered(&testbed, "one.example")? == 403))?,
         "{}",
-        scene.proxy.stderr()
+        testbed.proxy.stderr()
     );
-    assert_eq!(answered(&scene, "two.example")?, 200);
+    assert_eq!(answered(&testbed, "two.example")?, 200);
     Ok(())
 }
 
@@ -351,9 +352,9 @@ fn a_watched_list_of_prefixes_is_read_when_it_changes() -> Result<()> {
     let dir = TempDir::new("watched")?;
     let list = dir.write("prefixes", "157.240.0.0/17\n")?;
     let more = format!("[process]\nwatch = true\n[guard]\ninterfaces = []\nprefixes = {list:?}\n");
-    let mut scene = Scene::start("", &more, "")?;
+    let mut testbed = Testbed::start("", &more, "")?;
     dir.write("prefixes", "157.240.0.0/17\n31.13.64.0/18\n")?;
-    scene.proxy.wait_for_stderr("[guard] prefixes: ", 2 * MAX_WAIT)?;
-    assert!(scene.proxy.stderr().contains("1 added, 0 removed, 2 in force"), "{}", scene.proxy.stderr());
+    testbed.proxy.wait_for_stderr("[guard] prefixes: ", 2 * MAX_WAIT)?;
+    assert!(testbed.proxy.stderr().contains("1 added, 0 removed, 2 in force"), "{}", testbed.proxy.stderr());
     Ok(())
 }

@@ -17,7 +17,7 @@ const MAX_WAIT: Duration = Duration::from_secs(10);
 const NOTHING: &str = "nothing changed\n";
 
 /// A proxy whose machine's root certificates are in a file of the test.
-struct Scene {
+struct Testbed {
     proxy: Proxy,
     /// One client, so that one worker with its pool serves it.
     client: RefCell<Client>,
@@ -25,7 +25,7 @@ struct Scene {
     hookgate: PathBuf,
 }
 
-impl Scene {
+impl Testbed {
     fn start(dir: &TempDir, roots: &str, config: &str) -> Result<Self> {
         let (plain, roots) = (local(free_port()?), dir.write("roots.crt", roots)?);
         let folder = dir.path().join("more-roots");
@@ -87,7 +87,7 @@ fn this_machines_roots() -> Result<()> {
     let dir = TempDir::new("roots")?;
     let (old, new) = (Ca::new("old")?.issue(&["old.example"])?, Ca::new("new")?.issue(&["new.example"])?);
     let (to_old, to_new) = (origin(&old)?, origin(&new)?);
-    let scene = Scene::start(
+    let testbed = Testbed::start(
         &dir,
         &old.ca,
         &format!(
@@ -98,35 +98,41 @@ fn this_machines_roots() -> Result<()> {
             to_new.address()
         ),
     )?;
-    let say = |roots: &str| Ok::<_, anyhow::Error>(fs::write(&scene.roots, roots)?);
-    assert_eq!((scene.deliver("old.example")?, scene.deliver("new.example")?), (believed(), not_believed()));
-    assert_eq!(scene.reload()?, NOTHING);
-    assert_eq!(scene.deliver("old.example")?, believed());
+    let say = |roots: &str| Ok::<_, anyhow::Error>(fs::write(&testbed.roots, roots)?);
+    assert_eq!(
+        (testbed.deliver("old.example")?, testbed.deliver("new.example")?),
+        (believed(), not_believed())
+    );
+    assert_eq!(testbed.reload()?, NOTHING);
+    assert_eq!(testbed.deliver("old.example")?, believed());
     assert_eq!(to_old.connections(), 1, "nothing changed: the connection that was kept goes on");
 
     say(&format!("{}{}", old.ca, new.ca))?;
-    assert!(scene.probe("new.example")?);
-    assert_eq!(scene.reload()?, "root certificates of this machine: 1 added, 0 removed\n");
-    assert_eq!((scene.deliver("old.example")?, scene.deliver("new.example")?), (believed(), believed()));
+    assert!(testbed.probe("new.example")?);
+    assert_eq!(testbed.reload()?, "root certificates of this machine: 1 added, 0 removed\n");
+    assert_eq!((testbed.deliver("old.example")?, testbed.deliver("new.example")?), (believed(), believed()));
 
     let before = (to_old.connections(), to_new.connections());
     say(&format!("# in another order\n{}{}", new.ca, old.ca))?;
-    assert_eq!(scene.reload()?, NOTHING);
-    assert_eq!((scene.deliver("old.example")?, scene.deliver("new.example")?), (believed(), believed()));
+    assert_eq!(testbed.reload()?, NOTHING);
+    assert_eq!((testbed.deliver("old.example")?, testbed.deliver("new.example")?), (believed(), believed()));
     assert_eq!((to_old.connections(), to_new.connections()), before);
 
     // Neither a connection that was kept nor a session outlives the root.
     say(&new.ca)?;
-    assert_eq!(scene.reload()?, "root certificates of this machine: 0 added, 1 removed\n");
-    assert_eq!((scene.deliver("old.example")?, scene.deliver("new.example")?), (not_believed(), believed()));
-    assert!(!scene.probe("old.example")?);
+    assert_eq!(testbed.reload()?, "root certificates of this machine: 0 added, 1 removed\n");
+    assert_eq!(
+        (testbed.deliver("old.example")?, testbed.deliver("new.example")?),
+        (not_believed(), believed())
+    );
+    assert!(!testbed.probe("old.example")?);
 
     for damaged in ["-----BEGIN CERTIFICATE-----\n?\n-----END CERTIFICATE-----\n", ""] {
         say(damaged)?;
-        let why = scene.refused()?;
-        let file = scene.roots.display().to_string();
+        let why = testbed.refused()?;
+        let file = testbed.roots.display().to_string();
         ensure!(why.contains("root certificates") && (damaged.is_empty() || why.contains(&file)), "{why}");
-        assert_eq!(scene.deliver("new.example")?, believed(), "those in force stay");
+        assert_eq!(testbed.deliver("new.example")?, believed(), "those in force stay");
     }
     Ok(())
 }
@@ -137,7 +143,7 @@ fn an_upstreams_authority() -> Result<()> {
     let (old, new) = (Ca::new("old")?.issue(&["up.example"])?, Ca::new("new")?.issue(&["up.example"])?);
     let up = origin(&old)?;
     let ca = dir.write("ca.pem", &old.ca)?;
-    let scene = Scene::start(
+    let testbed = Testbed::start(
         &dir,
         "",
         &format!(
@@ -147,19 +153,19 @@ fn an_upstreams_authority() -> Result<()> {
             up.address()
         ),
     )?;
-    assert_eq!(scene.deliver("up.example")?, believed());
+    assert_eq!(testbed.deliver("up.example")?, believed());
     fs::write(&ca, format!("# the same\n{}", old.ca))?;
-    assert_eq!(scene.reload()?, NOTHING);
-    assert_eq!((scene.deliver("up.example")?, up.connections()), (believed(), 1));
+    assert_eq!(testbed.reload()?, NOTHING);
+    assert_eq!((testbed.deliver("up.example")?, up.connections()), (believed(), 1));
 
     fs::write(&ca, "nonsense")?;
-    let why = scene.refused()?;
+    let why = testbed.refused()?;
     ensure!(why.contains("ca.pem holds no certificate"), "{why}");
-    assert_eq!((scene.deliver("up.example")?, up.connections()), (believed(), 1));
+    assert_eq!((testbed.deliver("up.example")?, up.connections()), (believed(), 1));
 
     fs::write(&ca, &new.ca)?;
-    assert_eq!(scene.reload()?, format!("[upstreams] ca: {} changed\n", ca.display()));
-    assert_eq!(scene.deliver("up.example")?, not_believed());
+    assert_eq!(testbed.reload()?, format!("[upstreams] ca: {} changed\n", ca.display()));
+    assert_eq!(testbed.deliver("up.example")?, not_believed());
     Ok(())
 }
 
@@ -168,7 +174,7 @@ fn certificates_and_the_authority_of_clients() -> Result<()> {
     let (dir, https) = (TempDir::new("certificates")?, local(free_port()?));
     let [old, new] = [Certs::new(&["proxy.example"])?, Certs::new(&["proxy.example"])?];
     let [client_ca, cert, key] = old.write(&dir, "own")?;
-    let scene = Scene::start(
+    let testbed = Testbed::start(
         &dir,
         "",
         &format!(
@@ -180,25 +186,25 @@ fn certificates_and_the_authority_of_clients() -> Result<()> {
     let shows = |certs: &Certs| {
         Ok::<_, anyhow::Error>(Client::tls(https, certs, "proxy.example")?.ask(get("/")).is_ok())
     };
-    assert_eq!(scene.reload()?, NOTHING);
+    assert_eq!(testbed.reload()?, NOTHING);
 
     fs::write(&client_ca, "nonsense")?;
-    let why = scene.refused()?;
+    let why = testbed.refused()?;
     ensure!(why.contains("own-ca.pem holds no certificate"), "{why}");
     fs::write(&client_ca, &new.ca)?;
-    assert_eq!(scene.reload()?, format!("[tls] client_ca: {} changed\n", client_ca.display()));
+    assert_eq!(testbed.reload()?, format!("[tls] client_ca: {} changed\n", client_ca.display()));
     assert!(shows(&old)?);
 
     // One file without the other is no pair.
     fs::write(&key, &new.key)?;
-    let why = scene.refused()?;
+    let why = testbed.refused()?;
     ensure!(why.contains("does not belong to the first certificate"), "{why}");
     assert!(shows(&old)?);
     fs::write(&cert, &new.cert)?;
     // Whether this or the look at files every two seconds comes first.
-    assert!(wait_until(MAX_WAIT, || shows(&new))?, "{}", scene.proxy.stderr());
-    assert_eq!(scene.reload()?, format!("[tls] certificate: {} changed\n", cert.display()));
-    assert_eq!(scene.reload()?, NOTHING);
+    assert!(wait_until(MAX_WAIT, || shows(&new))?, "{}", testbed.proxy.stderr());
+    assert_eq!(testbed.reload()?, format!("[tls] certificate: {} changed\n", cert.display()));
+    assert_eq!(testbed.reload()?, NOTHING);
     assert!(shows(&new)? && !shows(&old)?);
     Ok(())
 }

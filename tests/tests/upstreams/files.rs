@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Result, ensure};
 use harness::{Need, NetNs, TempDir, require, run};
 
-use super::{MAIN, Scene};
+use super::{MAIN, Testbed};
 
 /// Runs a command of plain words on a file and returns its output.
 fn of(file: &Path, line: &str) -> Result<String> {
@@ -42,29 +42,29 @@ fn an_acl_and_other_attributes_stay() -> Result<()> {
     if !require(NEEDS) {
         return Ok(());
     }
-    let scene = Scene::new(MAIN)?;
-    chown(&scene.config, Some(4242), Some(4343))?;
-    fs::set_permissions(&scene.config, PermissionsExt::from_mode(0o640))?;
-    of(&scene.config, "setfacl -m u:4444:rw,g:4545:r")?;
+    let testbed = Testbed::new(MAIN)?;
+    chown(&testbed.config, Some(4242), Some(4343))?;
+    fs::set_permissions(&testbed.config, PermissionsExt::from_mode(0o640))?;
+    of(&testbed.config, "setfacl -m u:4444:rw,g:4545:r")?;
     let note = "import os, sys; os.setxattr(sys.argv[1], 'user.note', b'ours')";
     let mut python = Command::new("python3");
-    python.args(["-c", note]).arg(&scene.config);
+    python.args(["-c", note]).arg(&testbed.config);
     run(python)?;
-    let acl = of(&scene.config, "getfacl -nc")?;
+    let acl = of(&testbed.config, "getfacl -nc")?;
     ensure!(acl.contains("user:4444:rw-") && acl.contains("group::r--"), "{acl}");
     for args in [&["add", "b.example", "--no-probe"][..], &["remove", "b.example"]] {
-        let said = scene.run(args)?;
+        let said = testbed.run(args)?;
         assert_eq!(said.code, Some(0), "{said:?}");
-        assert_eq!(of(&scene.config, "getfacl -nc")?, acl, "its mask is not the group's right");
-        let found = fs::metadata(&scene.config)?;
+        assert_eq!(of(&testbed.config, "getfacl -nc")?, acl, "its mask is not the group's right");
+        let found = fs::metadata(&testbed.config)?;
         assert_eq!((found.uid(), found.gid(), found.mode() & 0o7777), (4242, 4343, 0o660));
         let mut python = Command::new("python3");
         python
             .args(["-c", "import os, sys; print(os.getxattr(sys.argv[1], 'user.note'))"])
-            .arg(&scene.config);
+            .arg(&testbed.config);
         assert_eq!(run(python)?, "b'ours'\n");
     }
-    assert_eq!(scene.text()?, MAIN);
+    assert_eq!(testbed.text()?, MAIN);
     Ok(())
 }
 
@@ -73,12 +73,12 @@ fn a_folders_rights_do_not_widen_a_files() -> Result<()> {
     if !require(NEEDS) {
         return Ok(());
     }
-    let scene = Scene::new(MAIN)?;
-    fs::set_permissions(&scene.config, PermissionsExt::from_mode(0o640))?;
-    let acl = of(&scene.config, "getfacl -nc")?;
-    of(scene.dir.path(), "setfacl -d -m u:4444:rwx")?;
-    assert_eq!(scene.run(&["add", "b.example", "--no-probe"])?.code, Some(0));
-    assert_eq!(of(&scene.config, "getfacl -nc")?, acl);
+    let testbed = Testbed::new(MAIN)?;
+    fs::set_permissions(&testbed.config, PermissionsExt::from_mode(0o640))?;
+    let acl = of(&testbed.config, "getfacl -nc")?;
+    of(testbed.dir.path(), "setfacl -d -m u:4444:rwx")?;
+    assert_eq!(testbed.run(&["add", "b.example", "--no-probe"])?.code, Some(0));
+    assert_eq!(of(&testbed.config, "getfacl -nc")?, acl);
     Ok(())
 }
 
@@ -89,16 +89,16 @@ fn a_file_that_stays_as_it_is_is_told_with_what_lifts_that() -> Result<()> {
     }
     for mark in ["+i", "+a"] {
         for file in ["hookgate.toml", ""] {
-            let scene = Scene::new(MAIN)?;
-            let marked = scene.dir.path().join(file);
+            let testbed = Testbed::new(MAIN)?;
+            let marked = testbed.dir.path().join(file);
             let marked = marked.components().as_path();
             of(marked, &format!("chattr {mark}"))?;
             let _lifted = Unchanging(marked);
-            let said = scene.run(&["add", "b.example", "--no-probe"])?;
+            let said = testbed.run(&["add", "b.example", "--no-probe"])?;
             let expected = format!("`chattr -ia {}` lifts that", marked.display());
             ensure!(said.code == Some(1) && said.stderr.contains(&expected), "{mark} {file:?}: {said:?}");
-            assert_eq!(scene.text()?, MAIN);
-            assert_eq!(scene.files()?, ["hookgate.toml"], "{mark} {file:?}");
+            assert_eq!(testbed.text()?, MAIN);
+            assert_eq!(testbed.files()?, ["hookgate.toml"], "{mark} {file:?}");
         }
     }
     Ok(())
@@ -109,23 +109,26 @@ fn a_user_who_may_not_write_is_told_the_path() -> Result<()> {
     if !require(NEEDS) {
         return Ok(());
     }
-    let scene = Scene::new(MAIN)?;
-    let folder = scene.dir.path();
+    let testbed = Testbed::new(MAIN)?;
+    let folder = testbed.dir.path();
     fs::set_permissions(folder, PermissionsExt::from_mode(0o755))?;
-    fs::set_permissions(&scene.config, PermissionsExt::from_mode(0o666))?;
+    fs::set_permissions(&testbed.config, PermissionsExt::from_mode(0o666))?;
     let binary = TempDir::new("binary")?;
     fs::set_permissions(binary.path(), PermissionsExt::from_mode(0o755))?;
     let hookgate = binary.path().join("hookgate");
     fs::copy(harness::binary()?, &hookgate)?;
     let mut command = Command::new("setpriv");
     command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all", "--"]);
-    command.arg(hookgate).args(["upstream", "add", "b.example", "--no-probe", "--config"]).arg(&scene.config);
+    command
+        .arg(hookgate)
+        .args(["upstream", "add", "b.example", "--no-probe", "--config"])
+        .arg(&testbed.config);
     let output = command.output()?;
     let said = String::from_utf8(output.stderr)?;
     let expected = format!("may also write in {}", folder.display());
     ensure!(output.status.code() == Some(1) && said.contains(&expected), "{said}");
-    assert_eq!(scene.text()?, MAIN);
-    assert_eq!(scene.files()?, ["hookgate.toml"]);
+    assert_eq!(testbed.text()?, MAIN);
+    assert_eq!(testbed.files()?, ["hookgate.toml"]);
     Ok(())
 }
 
@@ -142,16 +145,16 @@ fn mounts_are_told_with_what_to_mount_instead() -> Result<()> {
         ),
         ("mount --bind -o ro {folder} {folder}", "the file system is mounted read-only"),
     ] {
-        let scene = Scene::new(MAIN)?;
-        let (file, folder) = (scene.config.display().to_string(), scene.dir.path().display().to_string());
+        let testbed = Testbed::new(MAIN)?;
+        let (file, folder) = (testbed.config.display().to_string(), testbed.dir.path().display().to_string());
         container.run(&mount.replace("{file}", &file).replace("{folder}", &folder))?;
-        let output = container.enter(&scene.command(&["add", "b.example", "--no-probe"])?).output()?;
+        let output = container.enter(&testbed.command(&["add", "b.example", "--no-probe"])?).output()?;
         let said = String::from_utf8(output.stderr)?;
         ensure!(output.status.code() == Some(1) && said.contains(expected), "{mount}: {said}");
-        assert_eq!(scene.text()?, MAIN, "{mount}");
-        assert_eq!(scene.files()?, ["hookgate.toml"], "{mount}");
+        assert_eq!(testbed.text()?, MAIN, "{mount}");
+        assert_eq!(testbed.files()?, ["hookgate.toml"], "{mount}");
         container.run(&format!("umount {}", if mount.contains("{folder} ") { folder } else { file }))?;
-        assert_eq!(scene.run(&["add", "b.example", "--no-probe"])?.code, Some(0), "{mount}");
+        assert_eq!(testbed.run(&["add", "b.example", "--no-probe"])?.code, Some(0), "{mount}");
     }
     Ok(())
 }

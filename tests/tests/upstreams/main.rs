@@ -17,7 +17,7 @@ use harness::{Moments, Need, Origin, TempDir, free_port, require};
 use serde_json::Value;
 
 /// A folder with a configuration.
-struct Scene {
+struct Testbed {
     dir: TempDir,
     config: PathBuf,
 }
@@ -33,7 +33,7 @@ struct Said {
 const MAIN: &str = "# Ours.\n[listen]\nplain = [\"127.0.0.1:1\"]\n\n[upstreams]   # the allowlist\n\
                     # Ana's\n\"a.example\" = {}   # since March\n# that was all\n\n[log]\naccess = false\n";
 
-impl Scene {
+impl Testbed {
     fn new(main: &str) -> Result<Self> {
         let dir = TempDir::new("upstreams")?;
         let config = dir.write("hookgate.toml", main)?;
@@ -81,13 +81,13 @@ impl Scene {
 
 #[test]
 fn a_host_comes_and_goes_and_nothing_else_changes() -> Result<()> {
-    let scene = Scene::new(MAIN)?;
-    fs::set_permissions(&scene.config, fs::Permissions::from_mode(0o640))?;
+    let testbed = Testbed::new(MAIN)?;
+    fs::set_permissions(&testbed.config, fs::Permissions::from_mode(0o640))?;
     if require(&[Need::Root]) {
-        chown(&scene.config, Some(1234), Some(2345))?;
+        chown(&testbed.config, Some(1234), Some(2345))?;
     }
-    let like = fs::metadata(&scene.config)?;
-    let ca = harness::Certs::new(&["b.example"])?.write(&scene.dir, "b")?[0].clone();
+    let like = fs::metadata(&testbed.config)?;
+    let ca = harness::Certs::new(&["b.example"])?.write(&testbed.dir, "b")?[0].clone();
     let ca = ca.to_str().context("a path")?;
     for (options, keys) in [
         (&[][..], "{}".to_owned()),
@@ -103,29 +103,29 @@ fn a_host_comes_and_goes_and_nothing_else_changes() -> Result<()> {
         (&["--in-flight", "7", "--body-bytes", "0"], "{ in_flight = 7, body_bytes = 0 }".into()),
         (&["--upstream-idle", "1s"], "{ upstream_idle = \"1s\" }".into()),
     ] {
-        let added = scene.run(&[&["add", "B.example", "--no-probe"], options].concat())?;
+        let added = testbed.run(&[&["add", "B.example", "--no-probe"], options].concat())?;
         assert_eq!(added.code, Some(0), "{added:?}");
         let expected = MAIN.replace("# since March\n", &format!("# since March\n\"b.example\" = {keys}\n"));
-        assert_eq!(scene.text()?, expected);
-        let now = fs::metadata(&scene.config)?;
+        assert_eq!(testbed.text()?, expected);
+        let now = fs::metadata(&testbed.config)?;
         assert_eq!((now.mode(), now.uid(), now.gid()), (like.mode(), like.uid(), like.gid()));
-        assert_eq!(scene.hosts()?, ["a.example", "b.example"]);
-        let removed = scene.run(&["remove", "b.EXAMPLE"])?;
+        assert_eq!(testbed.hosts()?, ["a.example", "b.example"]);
+        let removed = testbed.run(&["remove", "b.EXAMPLE"])?;
         assert_eq!(removed.code, Some(0), "{removed:?}");
-        assert_eq!(scene.text()?, MAIN);
+        assert_eq!(testbed.text()?, MAIN);
     }
-    assert_eq!(scene.files()?, ["b-ca.pem", "b-cert.pem", "b-key.pem", "hookgate.toml"]);
+    assert_eq!(testbed.files()?, ["b-ca.pem", "b-cert.pem", "b-key.pem", "hookgate.toml"]);
     Ok(())
 }
 
 #[test]
 fn the_file_that_holds_a_host_is_the_one_that_is_edited() -> Result<()> {
-    let scene = Scene::new(MAIN)?;
-    let beside = scene.dir.path().join("upstreams.d");
+    let testbed = Testbed::new(MAIN)?;
+    let beside = testbed.dir.path().join("upstreams.d");
     fs::create_dir(&beside)?;
     let more = beside.join("10-more.toml");
     fs::write(&more, "[upstreams.\"c.example\"] # theirs\nport = 8443\n\n[upstreams.\"d.example\"]\n")?;
-    let list = scene.run(&["list"])?;
+    let list = testbed.run(&["list"])?;
     let lines: Vec<&str> = list.stdout.lines().collect();
     assert_eq!(lines.len(), 3, "{list:?}");
     assert!(
@@ -133,16 +133,16 @@ fn the_file_that_holds_a_host_is_the_one_that_is_edited() -> Result<()> {
         "{lines:?}"
     );
 
-    let twice = scene.run(&["add", "c.example", "--no-probe"])?;
+    let twice = testbed.run(&["add", "c.example", "--no-probe"])?;
     assert_eq!(twice.code, Some(1));
     assert!(
         twice.stderr.contains("c.example is already in ") && twice.stderr.contains("10-more.toml"),
         "{twice:?}"
     );
-    assert_eq!(scene.run(&["remove", "c.example"])?.code, Some(0));
+    assert_eq!(testbed.run(&["remove", "c.example"])?.code, Some(0));
     assert_eq!(fs::read_to_string(&more)?, "[upstreams.\"d.example\"]\n");
-    assert_eq!(scene.text()?, MAIN);
-    let unknown = scene.run(&["remove", "c.example"])?;
+    assert_eq!(testbed.text()?, MAIN);
+    let unknown = testbed.run(&["remove", "c.example"])?;
     assert_eq!(unknown.code, Some(1));
     assert!(unknown.stderr.contains("c.example is not in [upstreams]"), "{unknown:?}");
     Ok(())
@@ -150,13 +150,13 @@ fn the_file_that_holds_a_host_is_the_one_that_is_edited() -> Result<()> {
 
 #[test]
 fn a_link_stays_a_link() -> Result<()> {
-    let scene = Scene::new(MAIN)?;
+    let testbed = Testbed::new(MAIN)?;
     let elsewhere = TempDir::new("upstreams")?;
     let real = elsewhere.write("real.toml", MAIN)?;
-    fs::remove_file(&scene.config)?;
-    symlink(&real, &scene.config)?;
-    assert_eq!(scene.run(&["add", "b.example", "--no-probe"])?.code, Some(0));
-    assert!(fs::symlink_metadata(&scene.config)?.is_symlink());
+    fs::remove_file(&testbed.config)?;
+    symlink(&real, &testbed.config)?;
+    assert_eq!(testbed.run(&["add", "b.example", "--no-probe"])?.code, Some(0));
+    assert!(fs::symlink_metadata(&testbed.config)?.is_symlink());
     assert!(fs::read_to_string(&real)?.contains("\"b.example\" = {}\n"));
     Ok(())
 }
@@ -176,14 +176,14 @@ fn what_would_not_load_is_refused_and_the_old_stays() -> Result<()> {
         (&MAIN.replace("# that", "\"A.example\" = {} # that"), &["remove", "a.example"], "named twice"),
         (&MAIN.replace("[log]", "[log"), &["list"], "hookgate.toml:10:"),
     ] {
-        let scene = Scene::new(main)?;
-        let said = scene.run(args)?;
+        let testbed = Testbed::new(main)?;
+        let said = testbed.run(args)?;
         assert_eq!(said.code, Some(1), "{args:?} {said:?}");
         assert!(said.stderr.contains(expected), "{args:?} {said:?}");
-        assert_eq!(scene.text()?, main, "{args:?}");
-        assert_eq!(scene.files()?, ["hookgate.toml"]);
+        assert_eq!(testbed.text()?, main, "{args:?}");
+        assert_eq!(testbed.files()?, ["hookgate.toml"]);
     }
-    let scene = Scene::new(MAIN)?;
+    let testbed = Testbed::new(MAIN)?;
     for args in [
         &["add"][..],
         &["add", "https://b.example"],
@@ -194,16 +194,16 @@ fn what_would_not_load_is_refused_and_the_old_stays() -> Result<()> {
         &["remove", "b.example."],
         &["edit"],
     ] {
-        assert_eq!(scene.run(args)?.code, Some(2), "{args:?}");
+        assert_eq!(testbed.run(args)?.code, Some(2), "{args:?}");
     }
     Ok(())
 }
 
 #[test]
 fn a_new_upstream_is_tried_once_and_may_fail() -> Result<()> {
-    let scene = Scene::new(MAIN)?;
+    let testbed = Testbed::new(MAIN)?;
     let origin = Origin::answering("HTTP/1.1 302 Found\r\nContent-Length: 0\r\n\r\n")?;
-    let add = |host: &str, address: &str| scene.run(&["add", host, "--no-tls", "--address", address]);
+    let add = |host: &str, address: &str| testbed.run(&["add", host, "--no-tls", "--address", address]);
     let open = add("open.example", &origin.address().to_string())?;
     assert_eq!(open.code, Some(0));
     assert!(open.stdout.contains("GET / is answered with 302") && open.stderr.is_empty(), "{open:?}");
@@ -211,21 +211,21 @@ fn a_new_upstream_is_tried_once_and_may_fail() -> Result<()> {
     assert_eq!(closed.code, Some(0));
     assert!(closed.stderr.contains("WARNING: the way to closed.example is not open"), "{closed:?}");
     assert!(closed.stderr.contains("Connection refused"), "{closed:?}");
-    assert_eq!(scene.hosts()?, ["a.example", "open.example", "closed.example"]);
+    assert_eq!(testbed.hosts()?, ["a.example", "open.example", "closed.example"]);
     Ok(())
 }
 
 #[test]
 fn the_running_proxy_is_told() -> Result<()> {
-    let unreachable = Scene::new(MAIN)?.run(&["remove", "a.example"])?;
+    let unreachable = Testbed::new(MAIN)?.run(&["remove", "a.example"])?;
     assert!(unreachable.stdout.contains("no [admin] socket"), "{unreachable:?}");
     assert!(unreachable.stdout.ends_with("send it SIGHUP\n"), "{unreachable:?}");
-    let scene = Scene::new(&format!("{MAIN}[admin]\nsocket = \"admin.sock\"\n"))?;
-    let absent = scene.run(&["add", "b.example", "--no-probe"])?;
+    let testbed = Testbed::new(&format!("{MAIN}[admin]\nsocket = \"admin.sock\"\n"))?;
+    let absent = testbed.run(&["add", "b.example", "--no-probe"])?;
     assert_eq!(absent.code, Some(0));
     assert!(absent.stdout.contains("no proxy is running: it counts from the next start on"), "{absent:?}");
 
-    let socket = UnixListener::bind(scene.dir.path().join("admin.sock"))?;
+    let socket = UnixListener::bind(testbed.dir.path().join("admin.sock"))?;
     let answers =
         ["200 OK\r\n\r\n3 upstreams", "404 Not Found\r\n\r\n", "409 Conflict\r\n\r\nport 443 is taken"];
     let asked = std::thread::spawn(move || -> Result<Vec<String>> {
@@ -238,15 +238,15 @@ fn the_running_proxy_is_told() -> Result<()> {
         };
         answers.iter().map(|text| answer(text)).collect()
     });
-    let done = scene.run(&["remove", "b.example"])?;
+    let done = testbed.run(&["remove", "b.example"])?;
     assert_eq!(
         (done.code, done.stdout.contains("the running proxy: 3 upstreams\n")),
         (Some(0), true),
         "{done:?}"
     );
-    let old = scene.run(&["add", "b.example", "--no-probe"])?;
+    let old = testbed.run(&["add", "b.example", "--no-probe"])?;
     assert_eq!((old.code, old.stdout.contains("next start")), (Some(0), true), "{old:?}");
-    let refused = scene.run(&["remove", "b.example"])?;
+    let refused = testbed.run(&["remove", "b.example"])?;
     assert_eq!(refused.code, Some(1));
     let expected = "the running proxy: port 443 is taken";
     assert!(refused.stderr.contains(expected), "{refused:?}");
@@ -257,15 +257,15 @@ fn the_running_proxy_is_told() -> Result<()> {
 
 #[test]
 fn many_at_once_lose_nothing() -> Result<()> {
-    let scene = Scene::new(MAIN)?;
+    let testbed = Testbed::new(MAIN)?;
     let adds: Vec<Child> = (0..12)
-        .map(|n| scene.start(&["add", &format!("n{n}.example"), "--no-probe"]))
+        .map(|n| testbed.start(&["add", &format!("n{n}.example"), "--no-probe"]))
         .collect::<Result<_>>()?;
     for mut add in adds {
         assert!(add.wait()?.success());
     }
-    assert_eq!(scene.hosts()?.len(), 13);
-    assert_eq!(scene.files()?, ["hookgate.toml"]);
+    assert_eq!(testbed.hosts()?.len(), 13);
+    assert_eq!(testbed.files()?, ["hookgate.toml"]);
     Ok(())
 }
 
@@ -279,15 +279,15 @@ fn large(count: usize) -> String {
 #[test]
 fn a_killed_command_leaves_the_old_file_or_the_new_one() -> Result<()> {
     const KILLS: u32 = 100;
-    let scene = Scene::new(&large(1000))?;
+    let testbed = Testbed::new(&large(1000))?;
     let begun = Instant::now();
-    assert!(scene.start(&["add", "first.example", "--no-probe"])?.wait()?.success());
+    assert!(testbed.start(&["add", "first.example", "--no-probe"])?.wait()?.success());
     let whole = begun.elapsed();
     let mut moments = Moments::within(whole.mul_f64(1.2));
     for action in ["add", "remove"] {
         let (mut kept, mut replaced) = (0, 0);
         for n in 0..KILLS {
-            let old = scene.text()?;
+            let old = testbed.text()?;
             let (host, entry) = match action {
                 "add" => (format!("n{n}.example"), format!("\"n{n}.example\" = {{}}\n")),
                 _ => (
@@ -297,11 +297,11 @@ fn a_killed_command_leaves_the_old_file_or_the_new_one() -> Result<()> {
             };
             let mut args = vec![action, &host];
             args.extend((action == "add").then_some("--no-probe"));
-            let mut edit = scene.start(&args)?;
+            let mut edit = testbed.start(&args)?;
             sleep(moments.pick());
             edit.kill()?;
             edit.wait()?;
-            let now = scene.text()?;
+            let now = testbed.text()?;
             if now == old {
                 kept += 1;
                 continue;
@@ -314,19 +314,19 @@ fn a_killed_command_leaves_the_old_file_or_the_new_one() -> Result<()> {
             replaced += 1;
         }
         eprintln!("{KILLS} kills of `{action}` within {whole:?}: {kept} old files, {replaced} new ones");
-        assert!(scene.run(&["list"])?.code == Some(0));
+        assert!(testbed.run(&["list"])?.code == Some(0));
     }
-    assert!(scene.start(&["add", "last.example", "--no-probe"])?.wait()?.success());
-    assert_eq!(scene.files()?, ["hookgate.toml"], "what was left behind is gone with the next edit");
+    assert!(testbed.start(&["add", "last.example", "--no-probe"])?.wait()?.success());
+    assert_eq!(testbed.files()?, ["hookgate.toml"], "what was left behind is gone with the next edit");
     Ok(())
 }
 
 #[test]
 fn fifty_thousand_upstreams() -> Result<()> {
-    let scene = Scene::new(&large(50_000))?;
+    let testbed = Testbed::new(&large(50_000))?;
     let timed = |args: &[&str]| -> Result<Said> {
         let begun = Instant::now();
-        let said = scene.run(args)?;
+        let said = testbed.run(args)?;
         eprintln!("{args:?}: {:?}", begun.elapsed());
         ensure!(said.code == Some(0) && begun.elapsed() < Duration::from_secs(60), "{args:?} {said:?}");
         Ok(said)
@@ -338,7 +338,7 @@ fn fifty_thousand_upstreams() -> Result<()> {
     let expected = large(50_000)
         .replace("\"tenant-25000.example\" = { port = 8443 } # 25000\n", "")
         .replace("# that was all", "\"new.example\" = {}\n# that was all");
-    assert!(scene.text()? == expected, "something else changed");
-    assert!(Path::new(&scene.config).is_file());
+    assert!(testbed.text()? == expected, "something else changed");
+    assert!(Path::new(&testbed.config).is_file());
     Ok(())
 }

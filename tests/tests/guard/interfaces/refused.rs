@@ -5,29 +5,32 @@ use harness::{Need, run};
 
 use super::{MAX_WAIT, SHORT, attached, bridge, page, start};
 use crate::peers::{Server, connect_within, visit};
-use crate::scene::{EDGE_V4, META, STRANGERS, Scene, can_run, refusal};
+use crate::testbed::{EDGE_V4, META, STRANGERS, Testbed, can_run, refusal};
 
 #[test]
 fn an_interface_without_ethernet_is_refused_by_name() -> Result<()> {
     if !can_run(&[]) {
         return Ok(());
     }
-    let scene = Scene::new()?;
-    scene.edge.run("ip tuntap add dev tun0 mode tun")?;
-    refused_by_name(&scene, "tun0")?;
+    let testbed = Testbed::new()?;
+    testbed.edge.run("ip tuntap add dev tun0 mode tun")?;
+    refused_by_name(&testbed, "tun0")?;
     // A start guards the others.
-    let mut proxy = start(&scene, "interfaces = [\"wan0\", \"tun0\"]")?;
+    let mut proxy = start(&testbed, "interfaces = [\"wan0\", \"tun0\"]")?;
     let line = "guard: attached to wan0 (native); not to tun0: its packets have no Ethernet header";
     proxy.wait_for_stderr(line, MAX_WAIT)?;
-    assert_eq!((attached(&scene, "wan0")?, attached(&scene, "tun0")?), (Some("1".into()), Some("0".into())));
-    let ready = page(&scene, "/ready")?;
+    assert_eq!(
+        (attached(&testbed, "wan0")?, attached(&testbed, "tun0")?),
+        (Some("1".into()), Some("0".into()))
+    );
+    let ready = page(&testbed, "/ready")?;
     ensure!(ready.starts_with("ready\nguard: not on tun0: its packets have no Ethernet"), "{ready}");
     Ok(())
 }
 
-fn refused_by_name(scene: &Scene, interface: &str) -> Result<()> {
+fn refused_by_name(testbed: &Testbed, interface: &str) -> Result<()> {
     for args in ["guard attach", "check"] {
-        let (code, said) = refusal(scene.hookgate(interface, "", args)?)?;
+        let (code, said) = refusal(testbed.hookgate(interface, "", args)?)?;
         ensure!(
             code == Some(1)
                 && said.contains(&format!("{interface}: its packets have no Ethernet header"))
@@ -35,7 +38,7 @@ fn refused_by_name(scene: &Scene, interface: &str) -> Result<()> {
             "{args}: {code:?} {said}"
         );
     }
-    assert!(!scene.edge.run(&format!("ip link show {interface}"))?.contains("xdp"));
+    assert!(!testbed.edge.run(&format!("ip link show {interface}"))?.contains("xdp"));
     Ok(())
 }
 
@@ -45,11 +48,11 @@ fn tunnels_have_no_ethernet() -> Result<()> {
     if !can_run(&kinds.map(Need::Link)) {
         return Ok(());
     }
-    let scene = Scene::new()?;
+    let testbed = Testbed::new()?;
     for kind in kinds {
         let ends = if kind == "wireguard" { "" } else { "local 198.51.100.2 remote 198.51.100.1" };
-        scene.edge.run(&format!("ip link add t-{kind} type {kind} {ends}"))?;
-        refused_by_name(&scene, &format!("t-{kind}"))?;
+        testbed.edge.run(&format!("ip link add t-{kind} type {kind} {ends}"))?;
+        refused_by_name(&testbed, &format!("t-{kind}"))?;
     }
     Ok(())
 }
@@ -59,27 +62,27 @@ fn of_a_bridge_and_its_port_one_may_be_named() -> Result<()> {
     if !can_run(&[]) {
         return Ok(());
     }
-    let scene = Scene::new()?;
-    bridge(&scene)?;
-    stacked(&scene, "br0")?;
+    let testbed = Testbed::new()?;
+    bridge(&testbed)?;
+    stacked(&testbed, "br0")?;
     // Either alone is fine, one after the other.
-    let _server = Server::start(&scene.edge, "[::]:443")?;
-    let moved = |interface: &str| run(scene.hookgate(interface, "mode = \"strict\"", "guard attach")?);
+    let _server = Server::start(&testbed.edge, "[::]:443")?;
+    let moved = |interface: &str| run(testbed.hookgate(interface, "mode = \"strict\"", "guard attach")?);
     moved("br0")?;
     assert_eq!(moved("wan0")?, "attached to wan0 (native), with the counters it had\n");
-    assert!(!scene.edge.run("ip link show br0")?.contains("xdp"));
-    assert!(connect_within(&scene.meta, STRANGERS[0], EDGE_V4, 443, SHORT).is_err());
-    visit(&scene.meta, META[3].0, EDGE_V4, 443)?;
+    assert!(!testbed.edge.run("ip link show br0")?.contains("xdp"));
+    assert!(connect_within(&testbed.meta, STRANGERS[0], EDGE_V4, 443, SHORT).is_err());
+    visit(&testbed.meta, META[3].0, EDGE_V4, 443)?;
     moved("br0")?;
-    assert!(!scene.edge.run("ip link show wan0")?.contains("xdp"));
+    assert!(!testbed.edge.run("ip link show wan0")?.contains("xdp"));
     // The kernel takes no program below one that another tool attached.
-    let (code, said) = refusal(scene.hookgate("wan0", "pin = \"second\"", "guard attach")?)?;
+    let (code, said) = refusal(testbed.hookgate("wan0", "pin = \"second\"", "guard attach")?)?;
     let expected =
         "wan0 can't run a program while br0, which lies above it, runs the guard of another hookgate";
     ensure!(code == Some(1) && said.contains(expected), "{said}");
-    let (code, said) = refusal(scene.hookgate("wan0", "pin = \"second\"", "check")?)?;
+    let (code, said) = refusal(testbed.hookgate("wan0", "pin = \"second\"", "check")?)?;
     ensure!(code == Some(1) && said.contains(expected), "{said}");
-    run(scene.hookgate("wan0", "", "check")?).map(drop)
+    run(testbed.hookgate("wan0", "", "check")?).map(drop)
 }
 
 #[test]
@@ -87,9 +90,9 @@ fn of_a_vlan_and_its_interface_one_may_be_named() -> Result<()> {
     if !can_run(&[Need::Link("vlan")]) {
         return Ok(());
     }
-    let scene = Scene::new()?;
-    scene.edge.run("ip link add link wan0 name wan0.5 type vlan id 5")?;
-    stacked(&scene, "wan0.5")
+    let testbed = Testbed::new()?;
+    testbed.edge.run("ip link add link wan0 name wan0.5 type vlan id 5")?;
+    stacked(&testbed, "wan0.5")
 }
 
 #[test]
@@ -97,17 +100,17 @@ fn of_a_bond_and_its_interface_one_may_be_named() -> Result<()> {
     if !can_run(&[Need::Link("bond")]) {
         return Ok(());
     }
-    let scene = Scene::new()?;
-    scene.edge.run("ip link add agg0 type bond mode active-backup")?;
-    scene.edge.run("ip link set wan0 down")?;
-    scene.edge.run("ip link set wan0 master agg0")?;
-    stacked(&scene, "agg0")
+    let testbed = Testbed::new()?;
+    testbed.edge.run("ip link add agg0 type bond mode active-backup")?;
+    testbed.edge.run("ip link set wan0 down")?;
+    testbed.edge.run("ip link set wan0 master agg0")?;
+    stacked(&testbed, "agg0")
 }
 
 /// `upper` and `wan0` together are refused, with the one to keep.
-fn stacked(scene: &Scene, upper: &str) -> Result<()> {
+fn stacked(testbed: &Testbed, upper: &str) -> Result<()> {
     for args in ["guard attach", "check"] {
-        let (code, said) = refusal(scene.hookgate(&format!("{upper}\", \"wan0"), "", args)?)?;
+        let (code, said) = refusal(testbed.hookgate(&format!("{upper}\", \"wan0"), "", args)?)?;
         ensure!(
             code == Some(1)
                 && said.contains(&format!("{upper} lies above wan0"))
@@ -115,7 +118,7 @@ fn stacked(scene: &Scene, upper: &str) -> Result<()> {
             "{args}: {code:?} {said}"
         );
     }
-    assert!(!scene.edge.run("ip link")?.contains("xdp"));
+    assert!(!testbed.edge.run("ip link")?.contains("xdp"));
     Ok(())
 }
 
@@ -124,9 +127,9 @@ fn a_peer_is_no_interface_below() -> Result<()> {
     if !can_run(&[]) {
         return Ok(());
     }
-    let scene = Scene::new()?;
-    scene.edge.run("ip link add one type veth peer name two")?;
-    let both = scene.hookgate("one\", \"two", "", "guard attach")?;
+    let testbed = Testbed::new()?;
+    testbed.edge.run("ip link add one type veth peer name two")?;
+    let both = testbed.hookgate("one\", \"two", "", "guard attach")?;
     assert_eq!(run(both)?, "attached to one (native), two (native)\n");
     Ok(())
 }

@@ -23,7 +23,7 @@ const START_TIMEOUT: Duration = Duration::from_secs(10);
 const STRANGERS: usize = 16;
 
 /// A proxy in front of a real origin, and those who come to it.
-pub struct Scene {
+pub struct Testbed {
     pub proxy: Proxy,
     pub https: SocketAddr,
     pub http: SocketAddr,
@@ -42,9 +42,9 @@ pub struct Scene {
 /// Attacks that run at the same time would say nothing about each other.
 static TURN: Mutex<()> = Mutex::new(());
 
-/// What a scene has besides.
+/// What a testbed has besides.
 #[derive(Default)]
-pub struct Setting {
+pub struct Environment {
     /// The proxy's own certificate; `None` for one with an ECDSA key.
     pub certs: Option<Certs>,
     /// Sections of the configuration.
@@ -53,7 +53,7 @@ pub struct Setting {
     pub upstreams: String,
 }
 
-impl Setting {
+impl Environment {
     /// With an upstream of the strangers' own.
     pub fn with(name: &str, upstream: &HostileUpstream) -> Result<Self> {
         let (address, in_flight) = (upstream.address(), Extent::wanted()?.in_flight);
@@ -63,18 +63,18 @@ impl Setting {
     }
 }
 
-impl Scene {
-    pub fn start(setting: Setting) -> Result<Self> {
+impl Testbed {
+    pub fn start(environment: Environment) -> Result<Self> {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         raise_descriptor_limit()?;
         let Extent { connections, in_flight, .. } = Extent::wanted()?;
         let dir = TempDir::new("hostile")?;
-        let certs = setting.certs.map_or_else(|| Certs::new(&[NAME]), Ok)?;
+        let certs = environment.certs.map_or_else(|| Certs::new(&[NAME]), Ok)?;
         let [ca, cert, key] = certs.write(&dir, "edge")?;
         let (origin, upstream, upstream_ca) = origin(&dir)?;
         let [https, http, admin] =
             [free_port()?, free_port()?, free_port()?].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
-        let (sections, upstreams) = (setting.sections, setting.upstreams);
+        let (sections, upstreams) = (environment.sections, environment.upstreams);
         let proxy = Proxy::start(&format!(
             "[listen]\nhttps = [\"{https}\"]\nhttp = [\"{http}\"]\nproxy_protocol_from = [\"127.0.0.0/8\"]\n\
              [tls]\ncert = {cert:?}\nkey = {key:?}\n[admin]\nlisten = \"{admin}\"\n\

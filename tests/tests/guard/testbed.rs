@@ -29,17 +29,17 @@ pub const CLOSED: u16 = 8443;
 pub const UNGUARDED: u16 = 8444;
 
 /// Two machines and a wire; hookgate's guard belongs on `wan0` of `edge`.
-pub struct Scene {
+pub struct Testbed {
     pub meta: NetNs,
     pub edge: NetNs,
     pub dir: TempDir,
 }
 
-impl Scene {
+impl Testbed {
     pub fn new() -> Result<Self> {
-        let scene = Self { meta: NetNs::new()?, edge: NetNs::new()?, dir: TempDir::new("guard")? };
-        scene.connect()?;
-        Ok(scene)
+        let testbed = Self { meta: NetNs::new()?, edge: NetNs::new()?, dir: TempDir::new("guard")? };
+        testbed.connect()?;
+        Ok(testbed)
     }
 
     pub fn connect(&self) -> Result<()> {
