@@ -1,6 +1,7 @@
 use std::io;
 
-use crate::wire::{Wire, was_cut};
+use crate::records::was_cut;
+use crate::wire::Wire;
 
 /// A request or response as it arrived, head and content apart.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

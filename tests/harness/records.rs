@@ -5,8 +5,6 @@ use anyhow::{Context, Result, bail};
 use ring::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use rustls::{ConnectionTrafficSecrets, ContentType, ExtractedSecrets};
 
-use crate::wire::was_cut;
-
 /// A TLS 1.3 session after its handshake, spoken record by record: what no library would send.
 pub struct Records {
     tcp: TcpStream,
@@ -120,4 +118,9 @@ impl Keys {
         let end = inner.iter().rposition(|byte| *byte != 0).context("a record without a type")?;
         Ok((inner[end].into(), inner[..end].to_vec()))
     }
+}
+
+pub(crate) fn was_cut(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
 }

@@ -10,7 +10,7 @@ use rustls::{
     ClientConfig, ClientConnection, HandshakeKind, ServerConfig, ServerConnection, SideData, StreamOwned,
 };
 
-use crate::Records;
+use crate::records::{Records, was_cut};
 
 /// One end of a connection that a test drives byte by byte, with TLS or without.
 pub struct Wire {
@@ -297,9 +297,4 @@ impl Write for Stream {
     fn flush(&mut self) -> io::Result<()> {
         self.as_io().flush()
     }
-}
-
-pub(crate) fn was_cut(error: &io::Error) -> bool {
-    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
-    matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
 }

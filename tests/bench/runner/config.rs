@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use harness_core::TempDir;
 
-use crate::peer::{Addresses, Kind};
+use crate::kind::{Addresses, Kind};
 use crate::testbed::{BODIES, NEW, PLAIN, Testbed, UPSTREAM, loopback};
 
 /// What a host stands for behind a proxy.

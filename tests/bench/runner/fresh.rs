@@ -3,9 +3,10 @@
 
 use anyhow::Result;
 
+use crate::figures::{Figures, number, words};
 use crate::generator::Generator;
-use crate::loads::{Figures, number, words};
-use crate::peer::{Kind, Peer, Prepared, Route};
+use crate::kind::{Kind, Route};
+use crate::peer::{Peer, Prepared};
 use crate::testbed::Testbed;
 
 /// As many connections as the memory of one is measured with.

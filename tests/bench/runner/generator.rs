@@ -5,7 +5,7 @@ use anyhow::{Context, Result, bail, ensure};
 use harness_core::wrapped;
 use serde_json::Value;
 
-use crate::peer::{Addresses, Route};
+use crate::kind::{Addresses, Route};
 use crate::testbed::{NAME, Testbed};
 
 /// The load generator (tests/bench/load), warmed up and waiting for the word to start.

@@ -1,15 +1,12 @@
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use serde_json::Value;
+use anyhow::Result;
 
-use crate::peer::{Kind, Peer, Route};
+use crate::figures::Figures;
+use crate::kind::{Kind, Route};
+use crate::peer::Peer;
 use crate::testbed::Testbed;
 use crate::{fresh, running, scale};
-
-/// What was measured, by name; the unit is the end of the name.
-pub type Figures = BTreeMap<&'static str, f64>;
 
 /// One sort of load.
 #[derive(Clone, Copy)]
@@ -217,17 +214,4 @@ impl Load {
             How::Scale => scale::measure(peer.kind, testbed, duration),
         }
     }
-}
-
-/// Words of the generator's command line.
-pub fn words(args: &[&str]) -> Vec<String> {
-    args.iter().map(|arg| (*arg).to_owned()).collect()
-}
-
-/// What the generator has measured under this name.
-///
-/// # Errors
-/// Nothing.
-pub fn number(measured: &Value, name: &str) -> Result<f64> {
-    measured.get(name).and_then(Value::as_f64).with_context(|| format!("no {name} was measured"))
 }

@@ -10,10 +10,12 @@ mod cgroup;
 mod chart;
 mod config;
 mod environment;
+mod figures;
 mod fresh;
 mod generator;
 mod guard;
 mod hostile;
+mod kind;
 mod loads;
 mod peer;
 mod prepare;
@@ -31,8 +33,9 @@ use clap::Parser;
 use harness_core::Workspace;
 use rustix::thread::{CpuSet, sched_setaffinity};
 
+use kind::Kind;
 use loads::Load;
-use peer::{Kind, Peer};
+use peer::Peer;
 use report::{Measurement, Report};
 use testbed::Testbed;
 

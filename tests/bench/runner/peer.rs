@@ -1,6 +1,5 @@
 use std::fs::File;
 use std::io::Write;
-use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -9,45 +8,15 @@ use anyhow::{Context, Result};
 use harness_core::{TempDir, quoted_path, wait_until, wrapped};
 use rustix::fs::{CWD, Mode, OFlags, mkfifoat, open};
 use rustix::io::Errno;
-use rustix::process::Signal;
 
 use crate::cgroup::Cgroup;
 use crate::config::{Config, floor_args};
+use crate::kind::{Addresses, Kind};
 use crate::process;
-use crate::testbed::{Logged, Testbed, loopback, nginx, on_its_core};
+use crate::testbed::{Logged, Testbed, nginx, on_its_core};
 
 /// How long a shell may take to start.
 const SHELL_START_TIMEOUT: Duration = Duration::from_secs(30);
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    Hookgate,
-    NginxToday,
-    NginxTuned,
-    Haproxy,
-    /// The least that any relay costs: tests/bench/floors.
-    Floor,
-}
-
-/// The routes through a peer.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Route {
-    Webhooks,
-    /// Webhooks with a connection each.
-    Handshakes,
-    Bodies,
-    /// Bodies without TLS on either side.
-    Plain,
-}
-
-/// Where each route begins. The proxies have one listener with TLS for the first three.
-#[derive(Clone, Copy)]
-pub struct Addresses {
-    pub webhooks: SocketAddr,
-    pub handshakes: SocketAddr,
-    pub bodies: SocketAddr,
-    pub plain: SocketAddr,
-}
 
 /// A proxy that runs on the proxies' core, in front of the testbed's origins.
 pub struct Peer {
@@ -75,63 +44,6 @@ pub struct Prepared {
 pub struct Held {
     peer: Peer,
     gate: File,
-}
-
-impl Kind {
-    pub const ALL: [Self; 5] =
-        [Self::Hookgate, Self::NginxToday, Self::NginxTuned, Self::Haproxy, Self::Floor];
-    /// The proxies that are not hookgate.
-    pub const PEERS: [Self; 3] = [Self::NginxToday, Self::NginxTuned, Self::Haproxy];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Hookgate => "hookgate",
-            Self::NginxToday => "nginx-today",
-            Self::NginxTuned => "nginx-tuned",
-            Self::Haproxy => "haproxy",
-            Self::Floor => "floor",
-        }
-    }
-
-    fn program(self) -> &'static str {
-        match self {
-            Self::Hookgate => "hookgate",
-            Self::NginxToday | Self::NginxTuned => "nginx",
-            Self::Haproxy => "haproxy",
-            Self::Floor => "floors",
-        }
-    }
-
-    /// What makes it read its configuration anew.
-    fn reload_signal(self) -> Signal {
-        match self {
-            Self::Haproxy => Signal::USR2,
-            Self::Hookgate | Self::NginxToday | Self::NginxTuned | Self::Floor => Signal::HUP,
-        }
-    }
-}
-
-impl Addresses {
-    fn new(kind: Kind) -> Result<Self> {
-        let (webhooks, plain) = (loopback()?, loopback()?);
-        Ok(match kind {
-            Kind::Floor => Self { webhooks, handshakes: loopback()?, bodies: loopback()?, plain },
-            _ => Self { webhooks, handshakes: webhooks, bodies: webhooks, plain },
-        })
-    }
-
-    pub fn of(&self, route: Route) -> SocketAddr {
-        match route {
-            Route::Webhooks => self.webhooks,
-            Route::Handshakes => self.handshakes,
-            Route::Bodies => self.bodies,
-            Route::Plain => self.plain,
-        }
-    }
-
-    fn all(&self) -> [SocketAddr; 4] {
-        [self.webhooks, self.handshakes, self.bodies, self.plain]
-    }
 }
 
 impl Peer {

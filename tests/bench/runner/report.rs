@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 
 use crate::chart::{Chart, rounded};
 use crate::environment::{self, Environment};
-use crate::loads::{self, Figure, Figures, Goals, Load};
-use crate::peer::Kind;
+use crate::figures::Figures;
+use crate::kind::Kind;
+use crate::loads::{self, Figure, Goals, Load};
 use crate::testbed::Testbed;
 
 /// What one load on one peer showed in one round.

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+use crate::figures::{Figures, number, words};
 use crate::generator::Generator;
-use crate::loads::{Figures, number, words};
-use crate::peer::{Peer, Route};
+use crate::kind::Route;
+use crate::peer::Peer;
 use crate::testbed::Testbed;
 
 pub fn webhooks(

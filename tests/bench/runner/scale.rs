@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+use crate::figures::{Figures, number, words};
 use crate::generator::Generator;
-use crate::loads::{Figures, number, words};
-use crate::peer::{Kind, Peer, Prepared, Route};
+use crate::kind::{Kind, Route};
+use crate::peer::{Peer, Prepared};
 use crate::testbed::{NEW, Testbed};
 use crate::{fresh, running};
 

@@ -3,12 +3,11 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use semver::{Version, VersionReq};
 use toml::de::{DeTable, DeValue};
-
-use super::{day_number, state_of};
 
 const HEADER: &str = "\
 # What the RustSec advisory database (https://github.com/RustSec/advisory-db; public domain, CC0 1.0) has on the
@@ -168,4 +167,25 @@ fn texts_of(table: &DeTable<'_>, key: &str) -> Result<Vec<String>> {
     let list = list.get_ref().as_array().with_context(|| format!("`{key}` is no list"))?;
     let text = |value: &toml::Spanned<DeValue<'_>>| value.get_ref().as_str().map(str::to_owned);
     list.iter().map(|value| text(value).with_context(|| format!("not only text in `{key}`"))).collect()
+}
+
+/// The day of a clone's last commit.
+fn state_of(database: &Path) -> Result<String> {
+    let mut git = Command::new("git");
+    git.args(["-c", "safe.directory=*", "-C"]).arg(database).args(["log", "-1", "--format=%cs"]);
+    Ok(harness_core::run(git)?.trim().to_owned())
+}
+
+/// Days from 1970-01-01 to a date of the Gregorian calendar, written `2026-09-14`.
+pub fn day_number(date: &str) -> Option<i64> {
+    let mut parts = date.splitn(3, '-').map(|part| part.parse::<i64>().ok());
+    let (year, month, day) = (parts.next()??, parts.next()??, parts.next()??);
+    if !(1..=12).contains(&month) || !(1..=31).contains(&day) {
+        return None;
+    }
+    // Years from March on, so that a leap day is a year's last.
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let leap_days = year / 4 - year / 100 + year / 400;
+    const DAYS_BEFORE_1970: i64 = 719_468;
+    Some(365 * year + leap_days + (153 * month + 2) / 5 + day - 1 - DAYS_BEFORE_1970)
 }

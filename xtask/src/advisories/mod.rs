@@ -10,7 +10,7 @@ mod excerpt;
 mod tests;
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -19,7 +19,7 @@ use harness_core::Workspace;
 use semver::Version;
 use toml::de::DeTable;
 
-use excerpt::{Excerpt, text_of};
+use excerpt::{Excerpt, day_number, text_of};
 
 const DATABASE: &str = "https://github.com/RustSec/advisory-db";
 const EXCERPT: &str = "xtask/advisories.toml";
@@ -139,25 +139,4 @@ fn fetch(workspace: &Workspace) -> Result<PathBuf> {
     git.env("GIT_TERMINAL_PROMPT", "0").args(["clone", "--quiet", "--depth", "1", DATABASE]).arg(&folder);
     harness_core::run(git).context("the database can't be fetched; with a clone of it: --database FOLDER")?;
     Ok(folder)
-}
-
-/// The day of a clone's last commit.
-fn state_of(database: &Path) -> Result<String> {
-    let mut git = Command::new("git");
-    git.args(["-c", "safe.directory=*", "-C"]).arg(database).args(["log", "-1", "--format=%cs"]);
-    Ok(harness_core::run(git)?.trim().to_owned())
-}
-
-/// Days from 1970-01-01 to a date of the Gregorian calendar, written `2026-09-14`.
-fn day_number(date: &str) -> Option<i64> {
-    let mut parts = date.splitn(3, '-').map(|part| part.parse::<i64>().ok());
-    let (year, month, day) = (parts.next()??, parts.next()??, parts.next()??);
-    if !(1..=12).contains(&month) || !(1..=31).contains(&day) {
-        return None;
-    }
-    // Years from March on, so that a leap day is a year's last.
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let leap_days = year / 4 - year / 100 + year / 400;
-    const DAYS_BEFORE_1970: i64 = 719_468;
-    Some(365 * year + leap_days + (153 * month + 2) / 5 + day - 1 - DAYS_BEFORE_1970)
 }

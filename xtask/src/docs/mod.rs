@@ -10,6 +10,7 @@ mod links;
 mod markdown;
 mod metrics;
 mod places;
+mod report;
 mod shape;
 mod testbed;
 #[cfg(test)]
@@ -30,6 +31,7 @@ use crate::test_summary::TestSummary;
 use known_names::KnownNames;
 use markdown::Page;
 use places::PLACES;
+use report::Report;
 
 pub fn main(workspace: &Workspace) -> Result<ExitCode> {
     if let Err(e) = setup::install_missing(Purpose::Tests) {
@@ -87,15 +89,6 @@ pub fn for_package(workspace: &Workspace) -> Result<String> {
         }
     }
     Ok(script)
-}
-
-#[derive(Default)]
-struct Report {
-    findings: Vec<String>,
-    tried: usize,
-    skipped: usize,
-    /// In the order of [`PLACES`].
-    elsewhere: [usize; PLACES.len()],
 }
 
 fn pages(root: &Path) -> Result<Vec<Page>> {

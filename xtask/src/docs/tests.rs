@@ -3,9 +3,10 @@ use std::path::Path;
 use anyhow::Result;
 use harness::{Need, binary, require};
 
+use super::findings;
 use super::known_names::KnownNames;
 use super::markdown::Page;
-use super::{Report, findings};
+use super::report::Report;
 
 fn report(text: &str, can_try: bool) -> Result<Report> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");

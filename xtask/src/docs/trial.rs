@@ -7,8 +7,9 @@ use serde_json::Value;
 
 use super::markdown::{Block, Page};
 use super::places::{self, Place};
+use super::report::Report;
 use super::testbed::{Seen, Testbed};
-use super::{Report, configuration, documents, metrics};
+use super::{configuration, documents, metrics};
 
 /// A page, and the machine on which it will be tried.
 struct Trial<'p> {

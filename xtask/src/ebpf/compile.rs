@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use harness_core::{Workspace, run_aloud};
 
-use super::linker;
+use super::releases;
 use super::strip::without_debug_sections;
 use super::toolchain::Toolchain;
 
@@ -67,7 +67,7 @@ pub fn compile(workspace: &Workspace, toolchain: Toolchain, linker: &Path) -> Re
     let tools = Tools {
         rustc: toolchain.version,
         cargo: harness_core::run(version)?.trim().to_owned(),
-        bpf_linker: linker::version_for(toolchain.llvm_major)?.to_owned(),
+        bpf_linker: releases::version_for(toolchain.llvm_major)?.to_owned(),
     };
     Ok(Compiled { object: without_debug_sections(&object)?, tools })
 }

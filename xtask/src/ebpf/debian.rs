@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::linker;
+use super::releases;
 use super::toolchain::{Toolchain, ensure_new_enough};
 use crate::install;
 
@@ -44,7 +44,7 @@ fn ensure_candidate_fits() -> Result<()> {
                           rustup toolchain install nightly --component rust-src";
     ensure_new_enough(&rustc).with_context(|| format!("rustc-web in the archive; {ADVICE}"))?;
     ensure!(rustc == source, "the archive has rustc-web {rustc} and rust-web-src {source}; {ADVICE}");
-    linker::ensure_supported(llvm_major("rustc-web")?)
+    releases::ensure_supported(llvm_major("rustc-web")?)
 }
 
 /// The LLVM of a compiler: what its library's library depends on.

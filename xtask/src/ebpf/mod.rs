@@ -1,10 +1,12 @@
 //! The XDP program's object: the one that the repository carries while it belongs to the sources,
 //! else a compiled one.
 
+mod candidate;
 mod carried;
 mod compile;
 mod debian;
 mod linker;
+mod releases;
 mod strip;
 mod toolchain;
 
@@ -16,11 +18,12 @@ use anyhow::{Context, Result, anyhow, ensure};
 use harness_core::Workspace;
 
 use crate::test_summary::TestSummary;
+use candidate::Candidate;
 pub use carried::sha256;
 use carried::{Carried, Record};
 use compile::Compiled;
+use toolchain::Toolchain;
 pub use toolchain::sysroot;
-use toolchain::{Candidate, Toolchain};
 
 pub enum Object {
     /// `<target dir>/bpf/hookgate-guard.o` belongs to the sources.
@@ -40,7 +43,7 @@ pub fn build(workspace: &Workspace) -> Result<Object> {
     let object = workspace.target.join("bpf/hookgate-guard.o");
     let carried = Carried::read(workspace)?;
     let sources = carried::hash_sources(workspace)?;
-    if std::env::var_os(toolchain::CHOSEN).is_none() && carried.is_of(&sources)? {
+    if std::env::var_os(candidate::CHOSEN).is_none() && carried.is_of(&sources)? {
         place(&carried.object, &object)?;
         return Ok(Object::Ready);
     }

@@ -1,15 +1,12 @@
-//! A rustc with the source of its `core`, in the order in which machines offer one.
+//! A rustc with the source of its `core`.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
-use super::{debian, linker};
-
-/// Names a rustc to compile the XDP program with.
-pub const CHOSEN: &str = "HOOKGATE_BPF_RUSTC";
+use super::releases;
 
 /// A compiler whose version decides the linker's.
 #[derive(Debug)]
@@ -19,51 +16,6 @@ pub struct Toolchain {
     /// As `rustc --version` prints it.
     pub version: String,
     pub llvm_major: u32,
-}
-
-/// Where a compiler may come from.
-#[derive(Clone, Copy)]
-pub enum Candidate {
-    Chosen,
-    Nightly,
-    Stable,
-    System,
-}
-
-impl Candidate {
-    /// In the order in which they are tried.
-    pub fn all() -> impl Iterator<Item = Self> {
-        let chosen = std::env::var_os(CHOSEN).is_some();
-        chosen.then_some(Self::Chosen).into_iter().chain([Self::Nightly, Self::Stable, Self::System])
-    }
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Chosen => "$HOOKGATE_BPF_RUSTC",
-            Self::Nightly => "rustup's nightly",
-            Self::Stable => "rustup's stable",
-            Self::System => "the system's rustc",
-        }
-    }
-
-    /// # Errors
-    /// The compiler is missing or cannot be used. Ends with the command that helps, where there is
-    /// one.
-    pub fn toolchain(self) -> Result<Toolchain> {
-        match self {
-            Self::Chosen => {
-                let rustc = std::env::var_os(CHOSEN).with_context(|| format!("no ${CHOSEN}"))?;
-                Toolchain::at(Path::new(&rustc))
-            }
-            Self::Nightly => {
-                let rustc = rustup_which("nightly")?;
-                add_source(&rustc)?;
-                Toolchain::at(&rustc)
-            }
-            Self::Stable => Toolchain::at(&rustup_which("stable")?),
-            Self::System => debian::find_or_install(Path::new("/usr/bin/rustc")),
-        }
-    }
 }
 
 impl Toolchain {
@@ -82,7 +34,7 @@ impl Toolchain {
         );
         let llvm = llvm.context("rustc does not say its LLVM's version")?;
         let llvm_major = llvm.split('.').next().unwrap_or_default().parse().context("LLVM's version")?;
-        linker::ensure_supported(llvm_major)?;
+        releases::ensure_supported(llvm_major)?;
         let version = said.lines().next().unwrap_or_default().to_owned();
         Ok(Self { rustc: rustc.to_owned(), sysroot, version, llvm_major })
     }
@@ -121,36 +73,8 @@ fn ask(rustc: &Path, args: &[&str]) -> Result<String> {
     harness_core::run(command).ok().with_context(|| format!("{} does not run", rustc.display()))
 }
 
-fn source_of_core(sysroot: &Path) -> PathBuf {
+pub fn source_of_core(sysroot: &Path) -> PathBuf {
     sysroot.join("lib/rustlib/src/rust/library/core/src/lib.rs")
-}
-
-/// # Errors
-/// There is no rustup, or no such toolchain.
-fn rustup_which(toolchain: &str) -> Result<PathBuf> {
-    if !harness_core::in_path("rustup") {
-        bail!("there is no rustup");
-    }
-    let mut which = Command::new("rustup");
-    which.args(["which", "--toolchain", toolchain, "rustc"]);
-    let rustc = harness_core::run(which).ok().with_context(|| {
-        format!("not installed; run: rustup toolchain install {toolchain} --component rust-src")
-    })?;
-    Ok(PathBuf::from(rustc.trim()))
-}
-
-/// Adds rust-src to the nightly where it is missing.
-fn add_source(rustc: &Path) -> Result<()> {
-    const ADD: [&str; 5] = ["component", "add", "rust-src", "--toolchain", "nightly"];
-    if source_of_core(&sysroot(rustc)?).exists() {
-        return Ok(());
-    }
-    let mut add = Command::new("rustup");
-    add.args(ADD);
-    harness_core::run(add).ok().with_context(|| {
-        format!("it has no source of core, and this does not add it: rustup {}", ADD.join(" "))
-    })?;
-    Ok(())
 }
 
 #[cfg(test)]

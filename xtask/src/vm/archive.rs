@@ -37,7 +37,7 @@ impl Origin {
         harness_core::run(curl)?;
         let bytes = std::fs::read(&package).with_context(|| format!("reading {}", package.display()))?;
         ensure!(sha256(&bytes)? == SHA256, "{URL}/{KEYRING} is not the package that is known here");
-        super::debian::unpack(&packages, folder)?;
+        unpack(&packages, folder)?;
         Ok(Self { url: URL.to_owned(), keys: folder.join("usr/share/keyrings/ubuntu-archive-keyring.gpg") })
     }
 }
@@ -94,4 +94,19 @@ impl Archive {
         command.args(&self.options).args(args);
         command
     }
+}
+
+/// Unpacks the packages in `archives`, and removes them.
+///
+/// # Errors
+/// They can't be read, or one is no package.
+pub fn unpack(archives: &Path, root: &Path) -> Result<()> {
+    for archive in std::fs::read_dir(archives)?.collect::<Result<Vec<_>, _>>()? {
+        if archive.path().extension().is_some_and(|extension| extension == "deb") {
+            let mut unpack = Command::new("dpkg-deb");
+            unpack.arg("-x").arg(archive.path()).arg(root);
+            harness_core::run(unpack)?;
+        }
+    }
+    Ok(std::fs::remove_dir_all(archives)?)
 }

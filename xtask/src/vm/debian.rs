@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use super::archive::{Archive, Origin};
+use super::archive::{Archive, Origin, unpack};
 use crate::{cache, install};
 
 /// A kernel is what this depends on.
@@ -178,16 +178,4 @@ fn fetch(kernel: &str, root: &Path, home: &Path) -> Result<()> {
     install::download(&[kernel, "busybox-static"], &archives)?;
     install::download_with_dependencies(&EMULATOR, &archives)?;
     unpack(&archives, root)
-}
-
-/// Unpacks the packages in `archives`, and removes them.
-pub(super) fn unpack(archives: &Path, root: &Path) -> Result<()> {
-    for archive in std::fs::read_dir(archives)?.collect::<Result<Vec<_>, _>>()? {
-        if archive.path().extension().is_some_and(|extension| extension == "deb") {
-            let mut unpack = Command::new("dpkg-deb");
-            unpack.arg("-x").arg(archive.path()).arg(root);
-            harness_core::run(unpack)?;
-        }
-    }
-    Ok(std::fs::remove_dir_all(archives)?)
 }
