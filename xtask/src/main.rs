@@ -25,7 +25,7 @@ mod vm;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::Parser;
+use clap::{CommandFactory as _, Parser};
 use harness_core::Workspace;
 
 /// Builds, runs, tests and measures hookgate.
@@ -67,11 +67,11 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Demo(args) => demo::main(&workspace, &args),
         Command::Fuzz(args) => fuzz::main(&workspace, &args),
         Command::Setup(args) => setup::main(&args),
-        Command::Test(args) => test::main(&workspace, &args),
+        Command::Test(args) => test::main(&workspace, &args, &Command::command()),
         Command::Bench(args) => bench::main(&workspace, &args),
         Command::Package(args) => package::main(&workspace, &args),
         Command::Object => ebpf::main(&workspace),
-        Command::Docs => docs::main(&workspace),
+        Command::Docs => docs::main(&workspace, &Command::command()),
         Command::Advisories(args) => advisories::main(&workspace, &args),
         Command::Tidy(args) => tidy::main(&workspace, &args),
     }

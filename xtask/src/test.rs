@@ -40,7 +40,11 @@ pub struct Args {
     names: Vec<String>,
 }
 
-pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
+/// `xtask`: our own command line, which pages name.
+///
+/// # Errors
+/// Something does not compile, or can't be started.
+pub fn main(workspace: &Workspace, args: &Args, xtask: &clap::Command) -> Result<ExitCode> {
     if args.fresh {
         let mut summary = TestSummary::default();
         fresh::test(workspace, &mut summary)?;
@@ -66,7 +70,7 @@ pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     ebpf::verify(workspace, &mut summary)?;
     build::counting(workspace)?;
     summary.add("tidy", &tidy::findings(workspace)?);
-    docs::check(workspace, &built, &mut summary)?;
+    docs::check(workspace, &built, xtask, &mut summary)?;
     // It fails without a failed test where it does not compile, or a test took its process down.
     summary.run(tests(workspace, &built.binary, args.full), None)?;
     if args.full {

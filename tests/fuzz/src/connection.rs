@@ -15,22 +15,14 @@ use hookgate::observe::{Format, Log};
 use hookgate::prefixes::PrefixState;
 use hookgate::server::{Start, run_in_one_process};
 
+use verdict::Seen;
+
 /// Stands between what the client sends and what the upstream answers.
 pub const AND_THE_UPSTREAM: &[u8] = b"\n==== and the upstream:\n";
 /// The one allowed upstream.
 pub const UPSTREAM: &str = "chatwoot.example.com";
 /// Longer than any of the proxy's time-outs that can matter when both peers have said everything.
 const MAX_WAIT: Duration = Duration::from_secs(10);
-
-/// What each side got to see.
-struct Seen {
-    /// By the client.
-    answers: Vec<u8>,
-    /// They ended in a close, not in a reset.
-    closed: bool,
-    /// By the upstream, a connection each, in their order.
-    requests: Vec<Vec<u8>>,
-}
 
 /// Whatever both sides say, in whatever pieces: nothing is passed on twice, half, or mixed up.
 pub fn check(bytes: &[u8]) {

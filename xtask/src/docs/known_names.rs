@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use anyhow::Result;
-use clap::CommandFactory as _;
 
 use super::configuration::Keys;
 use super::interface::Interface;
@@ -17,14 +16,15 @@ pub struct KnownNames {
 }
 
 impl KnownNames {
-    /// `bench`: the help text of the bench, which is a program of its own.
+    /// `xtask`: our own command line. `bench`: the help text of the bench, which is a program of
+    /// its own.
     ///
     /// # Errors
     /// The binary can't be run, or the reference of keys can't be read.
-    pub fn read(root: &Path, binary: &Path, bench: &str) -> Result<Self> {
+    pub fn read(root: &Path, binary: &Path, xtask: &clap::Command, bench: &str) -> Result<Self> {
         Ok(Self {
             hookgate: Interface::of_hookgate(binary)?,
-            xtask: Interface::of(&crate::Command::command()).with("bench", bench),
+            xtask: Interface::of(xtask).with("bench", bench),
             keys: Keys::read(root)?,
         })
     }

@@ -33,13 +33,17 @@ use markdown::Page;
 use places::PLACES;
 use report::Report;
 
-pub fn main(workspace: &Workspace) -> Result<ExitCode> {
+/// `xtask`: our own command line, which pages name.
+///
+/// # Errors
+/// As [`check`].
+pub fn main(workspace: &Workspace, xtask: &clap::Command) -> Result<ExitCode> {
     if let Err(e) = setup::install_missing(Purpose::Tests) {
         eprintln!("xtask: {e:#}");
     }
     let built = build::both(workspace, Profile::Dev)?;
     let mut summary = TestSummary::default();
-    check(workspace, &built, &mut summary)?;
+    check(workspace, &built, xtask, &mut summary)?;
     Ok(summary.verdict())
 }
 
@@ -47,10 +51,15 @@ pub fn main(workspace: &Workspace) -> Result<ExitCode> {
 ///
 /// # Errors
 /// The pages can't be read, or there is no machine to try them on.
-pub fn check(workspace: &Workspace, built: &Built, summary: &mut TestSummary) -> Result<()> {
+pub fn check(
+    workspace: &Workspace,
+    built: &Built,
+    xtask: &clap::Command,
+    summary: &mut TestSummary,
+) -> Result<()> {
     let pages = pages(&workspace.root)?;
     let can_try = is_root() && built.guard_missing.is_none();
-    let names = KnownNames::read(&workspace.root, &built.binary, &bench::help(workspace)?)?;
+    let names = KnownNames::read(&workspace.root, &built.binary, xtask, &bench::help(workspace)?)?;
     let report = findings(&workspace.root, &built.binary, &names, &pages, can_try)?;
     summary.add("docs", &report.findings);
     println!("docs: {} snippets and blocks of commands tried here", report.tried);

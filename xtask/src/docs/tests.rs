@@ -1,6 +1,7 @@
 use std::path::Path;
 
 use anyhow::Result;
+use clap::CommandFactory as _;
 use harness::{Need, binary, require};
 
 use super::findings;
@@ -11,7 +12,7 @@ use super::report::Report;
 fn report(text: &str, can_try: bool) -> Result<Report> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let binary = binary()?;
-    let names = KnownNames::read(&root, &binary, "Options:\n      --hostile\n")?;
+    let names = KnownNames::read(&root, &binary, &crate::Command::command(), "Options:\n      --hostile\n")?;
     findings(&root, &binary, &names, &[Page::parse("docs/page.md", text)], can_try)
 }
 

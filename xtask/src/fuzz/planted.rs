@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use harness_core::Workspace;
 
-use super::{Fuzzer, Outcome};
+use super::fuzzer::{Fuzzer, Outcome, targets};
 
 /// What each target runs, as the beginnings of paths. Bugs elsewhere it can't find, so they may be
 /// in the same tree. What is not named here runs everything.
@@ -122,7 +122,7 @@ pub fn main(workspace: &Workspace, targets: &[String], seconds: u32) -> Result<E
 /// A line for every patch that the tree has moved away from.
 pub fn stale(workspace: &Workspace) -> Result<Vec<String>> {
     let mut stale = Vec::new();
-    for target in super::targets(&workspace.root)? {
+    for target in targets(&workspace.root)? {
         for patch in patches(workspace, &target)? {
             let mut git = Command::new("git");
             git.args(["-c", "safe.directory=*", "apply", "--check"]).arg(&patch).current_dir(&workspace.root);
@@ -216,7 +216,7 @@ mod tests {
     #[test]
     fn every_patch_changes_what_its_target_runs() {
         let workspace = Workspace::find().unwrap();
-        for target in super::super::targets(&workspace.root).unwrap() {
+        for target in targets(&workspace.root).unwrap() {
             for patch in patches(&workspace, &target).unwrap() {
                 let bug = Planted::read(&target, patch).unwrap();
                 assert!(bug.is_run_by(&target), "{} changes {:?}", bug.name(), bug.files);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Result;
 use harness_core::{TempDir, Workspace, assignments};
 
-use super::CHECKS;
+use super::checks::CHECKS;
 use crate::docs;
 use crate::test_summary::TestSummary;
 use crate::vm::{self, Debian};

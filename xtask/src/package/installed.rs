@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 use harness_core::TempDir;
 
-use super::CHECKS;
+use super::checks::CHECKS;
 use crate::overlay_root::{self, Network};
 use crate::test_summary::TestSummary;
 

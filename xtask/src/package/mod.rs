@@ -2,6 +2,7 @@
 
 mod binary;
 mod booted;
+mod checks;
 mod installed;
 mod root;
 mod tree;
@@ -16,11 +17,7 @@ use crate::build::{self, Profile};
 use crate::install;
 use crate::test_summary::TestSummary;
 use binary::Needs;
-use tree::Tree;
-
-/// What the tests of the package begin with.
-const CHECKS: &str =
-    concat!(include_str!("../retry_until.sh"), include_str!("../check.sh"), include_str!("checks.sh"));
+use tree::{Tree, said};
 
 /// What packing takes: dpkg-deb, and strip and objdump.
 const TOOLS: [&str; 2] = ["dpkg", "binutils"];
@@ -96,11 +93,4 @@ fn committed(workspace: &Workspace) -> Result<u64> {
     let mut git = Command::new("git");
     git.args(["-c", "safe.directory=*", "log", "-1", "--format=%ct"]).current_dir(&workspace.root);
     harness_core::run(git)?.trim().parse().context("the date of the last commit")
-}
-
-/// What a program says, without the end of its line.
-fn said(program: &str, args: &[&str]) -> Result<String> {
-    let mut command = Command::new(program);
-    command.args(args);
-    Ok(harness_core::run(command)?.trim().to_owned())
 }

@@ -70,7 +70,7 @@ impl Tree {
 
         let log = read(&workspace.root.join("CHANGELOG.md"))?;
         tree.write("usr/share/doc/hookgate/changelog.gz", &gzip(&log)?, FILE)?;
-        let date = super::said("date", &["-u", "-R", "-d", &format!("@{committed}")])?;
+        let date = said("date", &["-u", "-R", "-d", &format!("@{committed}")])?;
         let log = format!(
             "hookgate ({version}) unstable; urgency=medium\n\n  * See changelog.gz.\n\n -- {MAINTAINER}  {date}\n"
         );
@@ -188,4 +188,14 @@ fn gzip(content: &[u8]) -> Result<Vec<u8>> {
     let mut gzip = Command::new("gzip");
     gzip.arg("-9n");
     run_with_input(gzip, content)
+}
+
+/// What a program says, without the end of its line.
+///
+/// # Errors
+/// It can't be started, or fails.
+pub fn said(program: &str, args: &[&str]) -> Result<String> {
+    let mut command = Command::new(program);
+    command.args(args);
+    Ok(harness_core::run(command)?.trim().to_owned())
 }

@@ -3,10 +3,19 @@ use hookgate::http::framing::Framing;
 use hookgate::http::head::{EndOfHead, RequestHead, slots};
 use hookgate::http::response::ResponseHead;
 
-use super::Seen;
 use crate::chunked::{Decoded, End, decode, decode_response};
 use crate::head::LOOSE;
 use crate::plain;
+
+/// What each side got to see.
+pub(super) struct Seen {
+    /// By the client.
+    pub(super) answers: Vec<u8>,
+    /// They ended in a close, not in a reset.
+    pub(super) closed: bool,
+    /// By the upstream, a connection each, in their order.
+    pub(super) requests: Vec<Vec<u8>>,
+}
 
 /// A request, as far as it came.
 struct Request {
