@@ -9,13 +9,13 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::message::Kind;
-use crate::wire::{Heard, Wire};
+use crate::wire::{Transcript, Wire};
 use crate::{Certs, Message};
 
 /// An upstream that does exactly what its script says, and remembers every byte that it was sent.
 pub struct Origin {
     address: SocketAddr,
-    heard: Arc<Mutex<Vec<Heard>>>,
+    heard: Arc<Mutex<Vec<Transcript>>>,
 }
 
 /// One connection to an [`Origin`].
@@ -115,13 +115,13 @@ impl Origin {
     fn start(address: SocketAddr, tls: Option<Arc<ServerConfig>>, script: Arc<Script>) -> Result<Self> {
         let listener = TcpListener::bind(address).context("a port for an origin")?;
         let address = listener.local_addr()?;
-        let heard = Arc::<Mutex<Vec<Heard>>>::default();
+        let heard = Arc::<Mutex<Vec<Transcript>>>::default();
         let record = heard.clone();
         // The listener lives as long as the process: an origin costs a thread, and only tests have
         // one.
         thread::spawn(move || {
             for (index, tcp) in listener.incoming().map_while(Result::ok).enumerate() {
-                let (tls, script, heard) = (tls.clone(), script.clone(), Heard::default());
+                let (tls, script, heard) = (tls.clone(), script.clone(), Transcript::default());
                 record.lock().unwrap_or_else(PoisonError::into_inner).push(heard.clone());
                 thread::spawn(move || {
                     if let Err(error) = exchange(tcp, tls, index, &*script, heard) {
@@ -161,7 +161,7 @@ fn exchange(
     tls: Option<Arc<ServerConfig>>,
     index: usize,
     script: &Script,
-    heard: Heard,
+    heard: Transcript,
 ) -> Result<()> {
     let mut wire = match tls {
         Some(config) => Wire::server(tcp, config)?,

@@ -18,11 +18,11 @@ pub struct Wire {
     tcp: TcpStream,
     /// Read and not taken yet.
     buffer: Vec<u8>,
-    heard: Heard,
+    heard: Transcript,
 }
 
 /// Everything that was ever read from a connection.
-pub(crate) type Heard = Arc<Mutex<Vec<u8>>>;
+pub(crate) type Transcript = Arc<Mutex<Vec<u8>>>;
 
 enum Stream {
     Plain(TcpStream),
@@ -65,7 +65,7 @@ impl Wire {
         tcp.set_read_timeout(Some(MAX_WAIT))?;
         tcp.set_write_timeout(Some(MAX_WAIT))?;
         let stream = wrap(tcp.try_clone()?)?;
-        Ok(Self { stream, tcp, buffer: Vec::new(), heard: Heard::default() })
+        Ok(Self { stream, tcp, buffer: Vec::new(), heard: Transcript::default() })
     }
 
     /// # Errors
@@ -109,7 +109,7 @@ impl Wire {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(crate) fn record_into(&mut self, heard: Heard) {
+    pub(crate) fn record_into(&mut self, heard: Transcript) {
         self.heard = heard;
     }
 

@@ -174,8 +174,8 @@ fn certificates() -> Result<()> {
 fn ports_are_free_ours_or_another_programs() -> Result<()> {
     let dir = TempDir::new("doctor")?;
     let here = NetNs::here();
-    let somebody = TcpListener::bind("127.0.0.1:0")?;
-    let taken = somebody.local_addr()?;
+    let holder = TcpListener::bind("127.0.0.1:0")?;
+    let taken = holder.local_addr()?;
     let ours = free_port()?;
     let config = |ports: &str| {
         format!("[listen]\nplain = [{ports}]\n[dns]\nservers = [\"127.0.0.1:1\"]\ntimeout = \"100ms\"\n")

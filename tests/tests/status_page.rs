@@ -25,11 +25,11 @@ impl Testbed {
             Ok(End::Close)
         })?;
         let port = || Ok::<_, anyhow::Error>(SocketAddr::from(([127, 0, 0, 1], free_port()?)));
-        let (relay, admin, nobody) = (port()?, port()?, port()?);
+        let (relay, admin, closed) = (port()?, port()?, port()?);
         let proxy = Proxy::start(&format!(
             "[listen]\nplain = [\"{relay}\"]\nproxy_protocol_from = [\"127.0.0.0/8\"]\n[admin]\nlisten = \"{admin}\"\n\
              [upstreams]\n\"up.example\" = {{ address = \"{}\", tls = false }}\n\
-             \"down.example\" = {{ address = \"{nobody}\", tls = false }}\n",
+             \"down.example\" = {{ address = \"{closed}\", tls = false }}\n",
             origin.address()
         ))?;
         Ok(Self { proxy, relay, admin, _origin: origin })

@@ -83,8 +83,9 @@ fn run_needs_no_root() -> Result<()> {
         // Another user, who may read a toolchain and write a target folder that are root's.
         let kept = "-all,+dac_override,+dac_read_search";
         let [inherited, ambient] = ["--inh-caps", "--ambient-caps"];
-        let nobody = ["--reuid", "65534", "--regid", "65534", "--clear-groups", "--bounding-set", kept];
-        command = wrapped("setpriv", &[&nobody[..], &[inherited, kept, ambient, kept]].concat(), &command);
+        let another_user = ["--reuid", "65534", "--regid", "65534", "--clear-groups", "--bounding-set", kept];
+        command =
+            wrapped("setpriv", &[&another_user[..], &[inherited, kept, ambient, kept]].concat(), &command);
     }
     let here = NetNs::here();
     let demo = Started::new(&here, &command)?;

@@ -109,8 +109,8 @@ fn a_hookgate_that_was_upgraded_is_known_again() -> Result<()> {
     assert_eq!((fine.status.code(), &*fine.stderr), (Some(0), &b""[..]), "after: {fine:?}");
 
     // What another program holds is still a fault.
-    let somebody = TcpListener::bind("127.0.0.1:0")?;
-    let taken = somebody.local_addr()?;
+    let holder = TcpListener::bind("127.0.0.1:0")?;
+    let taken = holder.local_addr()?;
     let other = check_beside(&dir, &text, taken.port())?;
     let said = String::from_utf8(other.stderr)?;
     ensure!(said.contains(&format!("{taken} is held by ")) && said.lines().count() == 1, "{said}");

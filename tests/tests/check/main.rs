@@ -100,8 +100,8 @@ fn fits(line: &str, pattern: &str) -> bool {
 fn what_is_wrong_is_told_where_and_with_its_remedy() -> Result<()> {
     let dir = TempDir::new("check")?;
     files::write(&dir)?;
-    let somebody = TcpListener::bind("127.0.0.1:0")?;
-    let taken = somebody.local_addr()?.port();
+    let holder = TcpListener::bind("127.0.0.1:0")?;
+    let taken = holder.local_addr()?.port();
     let setups = DeTable::parse(SETUPS)?;
     let cases =
         setups.get_ref().get("case").and_then(|cases| cases.get_ref().as_array()).context("no cases")?;

@@ -69,11 +69,11 @@ fn as_json_for_programs() -> Result<()> {
 fn a_start_says_the_same() -> Result<()> {
     let dir = TempDir::new("check")?;
     files::write(&dir)?;
-    let somebody = TcpListener::bind("127.0.0.1:0")?;
+    let holder = TcpListener::bind("127.0.0.1:0")?;
     let broken = format!(
         "[listen]\nhttps = [\"{}\"]\n[tls]\ncert = \"nameless.pem\"\nkey = \"other.key\"\n\
          [process]\nuser = \"no-such-user\"\n[upstreams]\n\"a.example\" = {{ verify = false }}\n",
-        somebody.local_addr()?
+        holder.local_addr()?
     );
     write(&dir, &broken)?;
     let checked = String::from_utf8(check(dir.path(), &[])?.stderr)?;
@@ -117,8 +117,8 @@ fn what_a_user_may_not_see_is_no_error() -> Result<()> {
     if !require(&[Need::Root, Need::Program("setpriv")]) {
         return Ok(());
     }
-    let somebody = TcpListener::bind("127.0.0.1:0")?;
-    let taken = somebody.local_addr()?;
+    let holder = TcpListener::bind("127.0.0.1:0")?;
+    let taken = holder.local_addr()?;
     let text =
         format!("[listen]\nplain = [\"{taken}\", \"127.0.0.1:1\"]\n[upstreams]\n\"a.example\" = {{}}\n");
     let (code, said) = check_as_another_user(&TempDir::new("check")?, &text)?;

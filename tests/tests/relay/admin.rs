@@ -36,13 +36,13 @@ fn outcomes() -> Result<(Relay, [Origin; 3])> {
         while connection.wire().read()? > 0 {}
         Ok(End::Close)
     })?;
-    let nobody = local(free_port()?);
+    let closed = local(free_port()?);
     let upstreams: String = [
         ("up.example", up.address()),
         ("cut.example", cut.address()),
         ("silent.example", silent.address()),
-        ("down.example", nobody),
-        ("unused.example", nobody),
+        ("down.example", closed),
+        ("unused.example", closed),
     ]
     .iter()
     .map(|(name, address)| format!("\"{name}\" = {{ address = \"{address}\", tls = false }}\n"))

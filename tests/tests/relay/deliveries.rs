@@ -206,7 +206,7 @@ fn following_gives_one_object_a_line_as_they_come() -> Result<()> {
 }
 
 #[test]
-fn without_a_proxy_there_is_nothing_to_tell() -> Result<()> {
+fn without_a_proxy_it_fails() -> Result<()> {
     let mut testbed = Testbed::start()?;
     testbed.relay.proxy.stop()?;
     let mut command = Command::new(binary()?);

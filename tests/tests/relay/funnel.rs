@@ -40,13 +40,13 @@ fn every_request_ends_as_one_of_three_things() -> Result<()> {
         }
         Ok(End::Close)
     })?;
-    let (address, nobody) = (up.address(), local(free_port()?));
+    let (address, closed) = (up.address(), local(free_port()?));
     let relay = Relay::listening(
         "proxy_protocol_from = [\"127.0.0.0/8\"]",
         &format!(
             "{TIMEOUTS}[limits]\nbody_bytes = 100\n[upstreams]\n\
              \"up.example\" = {{ address = \"{address}\", tls = false }}\n\
-             \"down.example\" = {{ address = \"{nobody}\", tls = false }}\n"
+             \"down.example\" = {{ address = \"{closed}\", tls = false }}\n"
         ),
     )?;
     let ok = || post("/up.example/", "hello");

@@ -127,9 +127,9 @@ fn the_configured_user_serves() -> Result<()> {
         upstream(origin.address(), "")
     ))?;
     assert_eq!(harness::Client::plain(address)?.ask(get("/up.example/"))?.status(), 200);
-    let nobody = fs::read_to_string("/etc/passwd")?;
-    let nobody = nobody.lines().find(|line| line.starts_with("nobody:")).context("no nobody")?;
-    let [uid, gid] = [2, 3].map(|field| nobody.split(':').nth(field).unwrap_or_default().to_owned());
+    let users = fs::read_to_string("/etc/passwd")?;
+    let user = users.lines().find(|line| line.starts_with("nobody:")).context("no nobody")?;
+    let [uid, gid] = [2, 3].map(|field| user.split(':').nth(field).unwrap_or_default().to_owned());
     for (field, id) in [("Uid", &uid), ("Gid", &gid)] {
         let all_four = [id.as_str(); 4].join("\t");
         assert!(of_each_thread(proxy.worker()?, field)?.iter().all(|ids| *ids == all_four), "{field}");

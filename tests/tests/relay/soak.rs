@@ -158,7 +158,7 @@ fn misbehave(connection: &mut Conversation, arrivals: &Arrivals) -> io::Result<E
 
 /// What the clients saw.
 #[derive(Default)]
-struct Tally {
+struct Outcomes {
     whole: AtomicU64,
     cut: AtomicU64,
     failed: AtomicU64,
@@ -166,7 +166,12 @@ struct Tally {
 }
 
 /// One client, until told to stop.
-fn wander(seed: u64, connect: &dyn Fn() -> Result<Client>, tally: &Tally, stop: &AtomicBool) -> Result<()> {
+fn wander(
+    seed: u64,
+    connect: &dyn Fn() -> Result<Client>,
+    outcomes: &Outcomes,
+    stop: &AtomicBool,
+) -> Result<()> {
     let mut dice = Dice::new(seed + 1000);
     let mut kept: Option<Client> = None;
     for number in 0.. {
@@ -192,7 +197,7 @@ fn wander(seed: u64, connect: &dyn Fn() -> Result<Client>, tally: &Tally, stop: 
                 // A proxy that has closed already may refuse it.
                 let _ = client.wire().send(&request[..part]);
                 sleep(Duration::from_millis(dice.below(10)));
-                tally.left.fetch_add(1, Ordering::Relaxed);
+                outcomes.left.fetch_add(1, Ordering::Relaxed);
                 if dice.below(2) == 0 {
                     client.into_wire().reset()?;
                 }
@@ -202,10 +207,10 @@ fn wander(seed: u64, connect: &dyn Fn() -> Result<Client>, tally: &Tally, stop: 
         }
         // A kept connection may have been closed in the meantime: then nothing comes back.
         let Ok(answer) = client.ask(&request) else {
-            tally.cut.fetch_add(1, Ordering::Relaxed);
+            outcomes.cut.fetch_add(1, Ordering::Relaxed);
             continue;
         };
-        judge(id, &answer, tally).with_context(|| format!("request {id} to {name}"))?;
+        judge(id, &answer, outcomes).with_context(|| format!("request {id} to {name}"))?;
         if answer.whole && answer.field("Connection").is_none() && dice.below(5) > 0 {
             kept = Some(client);
         }
@@ -213,18 +218,18 @@ fn wander(seed: u64, connect: &dyn Fn() -> Result<Client>, tally: &Tally, stop: 
     Ok(())
 }
 
-fn judge(id: u64, answer: &Message, tally: &Tally) -> Result<()> {
+fn judge(id: u64, answer: &Message, outcomes: &Outcomes) -> Result<()> {
     let count = match (answer.status(), answer.whole) {
         (200, true) => {
             let body = String::from_utf8_lossy(&answer.body);
             let size = body.split(';').nth(1).and_then(|size| size.parse().ok()).context("no size")?;
             ensure!(body == answer_body(id, size), "another's answer, or less than all: {body:.60}");
-            &tally.whole
+            &outcomes.whole
         }
-        (200, false) => &tally.cut,
+        (200, false) => &outcomes.cut,
         (status, _) => {
             ensure!(matches!(status, 502 | 504) && answer.proxy_error().is_some(), "{answer:?}");
-            &tally.failed
+            &outcomes.failed
         }
     };
     count.fetch_add(1, Ordering::Relaxed);
@@ -259,15 +264,15 @@ fn nothing_twice_mixed_up_or_left_behind() -> Result<()> {
         ),
     )?;
     let descriptors = relay.proxy.descriptors()?;
-    let (tally, stop) = (Tally::default(), AtomicBool::new(false));
+    let (outcomes, stop) = (Outcomes::default(), AtomicBool::new(false));
     let begun = Instant::now();
     let length = length()?;
     let warm = thread::scope(|scope| -> Result<u64> {
         let wandering: Vec<_> = (0..CLIENTS)
             .map(|seed| {
-                let (tally, stop, relay, certs) = (&tally, &stop, &relay, &certs);
+                let (outcomes, stop, relay, certs) = (&outcomes, &stop, &relay, &certs);
                 let connect = move || connect(seed, relay, https, certs);
-                scope.spawn(move || wander(seed, &connect, tally, stop))
+                scope.spawn(move || wander(seed, &connect, outcomes, stop))
             })
             .collect();
         let mut warm = 0;
@@ -290,14 +295,14 @@ fn nothing_twice_mixed_up_or_left_behind() -> Result<()> {
     let memory = relay.proxy.memory_kib()?.0;
     eprintln!(
         "{arrived} requests arrived; answers: {} whole, {} cut, {} failed; {} clients left; memory {warm} to {memory} KiB",
-        count(&tally.whole),
-        count(&tally.cut),
-        count(&tally.failed),
-        count(&tally.left),
+        count(&outcomes.whole),
+        count(&outcomes.cut),
+        count(&outcomes.failed),
+        count(&outcomes.left),
     );
     assert_eq!(twice, [0; 0], "seen twice");
     // Every kind of thing has happened, so that the rest means something.
-    for counter in [&tally.whole, &tally.cut, &tally.failed, &tally.left] {
+    for counter in [&outcomes.whole, &outcomes.cut, &outcomes.failed, &outcomes.left] {
         assert!(count(counter) > 50, "{}", count(counter));
     }
     assert!(memory < warm + MAX_GROWTH_KIB, "{warm} KiB have become {memory} KiB");

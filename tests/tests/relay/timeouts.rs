@@ -152,9 +152,9 @@ fn no_100_is_sent_before_the_upstream_is_connected() -> Result<()> {
         "POST /up.example/ HTTP/1.1\r\nHost: p\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n";
     let silent = TcpListener::bind("127.0.0.1:0")?;
     let full = FullQueue::new(Ipv4Addr::LOCALHOST)?;
-    let nobody = local(free_port()?);
+    let closed = local(free_port()?);
     for (what, address, tls, status, error) in [
-        ("nobody listens", nobody, false, 502, "connection_refused"),
+        ("nobody listens", closed, false, 502, "connection_refused"),
         ("no answer to SYN", full.address(), false, 504, "connection_timeout"),
         ("silent in the handshake", silent.local_addr()?, true, 504, "connection_timeout"),
     ] {

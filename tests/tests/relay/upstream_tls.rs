@@ -95,9 +95,9 @@ fn each_way_of_not_connecting_has_its_own_error() -> Result<()> {
     let silent = TcpListener::bind("127.0.0.1:0")?;
     let h2 = Origin::tls_with_alpn(&certs, &[b"h2"], serve)?;
     let full = FullQueue::new(Ipv4Addr::LOCALHOST)?;
-    let nobody = SocketAddr::from(([127, 0, 0, 1], free_port()?));
+    let closed = SocketAddr::from(([127, 0, 0, 1], free_port()?));
     for (what, address, status, errors) in [
-        ("nobody listens", nobody, 502, &["connection_refused"][..]),
+        ("nobody listens", closed, 502, &["connection_refused"][..]),
         ("no TLS there", plain.address(), 502, &["tls_protocol_error"]),
         ("closes in the handshake", closing.address(), 502, &["tls_protocol_error", "connection_terminated"]),
         ("another protocol", h2.address(), 502, &["tls_alert_received"]),

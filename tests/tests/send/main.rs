@@ -166,10 +166,14 @@ fn nothing_but_200_is_delivered() -> Result<()> {
 
     let address = format!("127.0.0.1:{}", free_port()?);
     for count in ["0", "1"] {
-        let nobody = Sent::new(&[&format!("http://{address}/a/b"), "--count", count])?;
-        assert_eq!(nobody.code, Some(1), "{}", nobody.stdout);
-        assert!(nobody.stdout.contains("cannot connect: Connection refused"), "{}", nobody.stdout);
-        assert!(nobody.stdout.contains(&format!("does anything listen at {address}?")), "{}", nobody.stdout);
+        let refused = Sent::new(&[&format!("http://{address}/a/b"), "--count", count])?;
+        assert_eq!(refused.code, Some(1), "{}", refused.stdout);
+        assert!(refused.stdout.contains("cannot connect: Connection refused"), "{}", refused.stdout);
+        assert!(
+            refused.stdout.contains(&format!("does anything listen at {address}?")),
+            "{}",
+            refused.stdout
+        );
     }
     Ok(())
 }
