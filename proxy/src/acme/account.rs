@@ -48,14 +48,14 @@ pub(super) async fn register(acme: &Acme, store: &Store, client: &Client) -> Res
     let contact = borrowed(&acme.contact);
     let new = NewAccount { contact: &contact, terms_of_service_agreed: true, only_return_existing: false };
     let builder = Account::builder_with_http(client.boxed());
-    let (account, credentials) = builder.create(&new, acme.directory.clone(), None).await?;
+    let (account, credentials) = builder.create(&new, acme.directory.to_string(), None).await?;
     store.store_account(&store::Account::new(&acme.contact, &credentials)?)?;
     Ok(account)
 }
 
 /// Asks the directory (RFC 8555 §7.1.1).
 async fn wants_external_account(acme: &Acme, client: &Client) -> Result<bool, Error> {
-    let request = Request::builder().uri(&acme.directory).body(BodyWrapper::default())?;
+    let request = Request::builder().uri(&*acme.directory).body(BodyWrapper::default())?;
     let mut answer = client.request(request).await?;
     let directory = answer.body.into_bytes().await.map_err(Error::Other)?;
     // What is no directory fails when the account is made.

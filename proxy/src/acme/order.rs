@@ -10,7 +10,7 @@ use instant_acme::{
 use super::account::is_already_replaced;
 use super::refusal::{Refusal, detail, printable};
 use super::store::BadState;
-use crate::config::{Acme, Challenge};
+use crate::config::{Acme, Challenge, HostName};
 use crate::tls::{BadCertificate, CannotSign, Challenges};
 
 /// How often, and how long, the authority is asked how far it is.
@@ -65,10 +65,10 @@ pub(super) async fn issue(
 
 async fn place(
     account: &Account,
-    names: &[String],
+    names: &[HostName],
     replaces: Option<CertificateIdentifier<'_>>,
 ) -> Result<Order, Error> {
-    let identifiers: Vec<_> = names.iter().cloned().map(Identifier::Dns).collect();
+    let identifiers: Vec<_> = names.iter().map(|name| Identifier::Dns(name.to_string())).collect();
     let new = NewOrder::new(&identifiers);
     let Some(replaces) = replaces else { return account.new_order(&new).await };
     match account.new_order(&NewOrder::new(&identifiers).replaces(replaces)).await {

@@ -6,7 +6,7 @@ use tokio::sync::Notify;
 use super::store::{BadState, Store};
 use super::transport::AcmeTransport;
 use crate::access::Access;
-use crate::config::{self, Acme};
+use crate::config::{self, Acme, HostName};
 use crate::observe::{Counter, Exposition, Log, clock};
 use crate::tls::{BadTls, CannotSign, Certificate, Challenges, Fingerprint, placeholder};
 use crate::upstream::dns::BadDns;
@@ -125,7 +125,7 @@ impl Renewal {
         *self.ca.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn domains(&self) -> &[String] {
+    pub fn domains(&self) -> &[HostName] {
         &self.acme.domains
     }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::access::{Access, State, StateFile};
-use crate::config;
+use crate::config::{self, HostName};
 use crate::tls::{BadCertificate, Certificate};
 
 /// One authority's part of `[acme] state`.
@@ -112,7 +112,7 @@ impl Store {
 
     /// The longest-lived certificate for all of `names` that another authority has given: it serves
     /// until this one gives one. Those that cannot be used are left out.
-    pub(super) fn fallback_certificate(&self, names: &[String], now: i64) -> Option<Certificate> {
+    pub(super) fn fallback_certificate(&self, names: &[HostName], now: i64) -> Option<Certificate> {
         let others = self.state.certificates_beside().ok()?;
         let others = others.iter().filter_map(|pem| Certificate::from_pem(pem, &self.folder).ok());
         let usable = others.filter(|held| held.not_after > now && names.iter().all(|name| held.covers(name)));

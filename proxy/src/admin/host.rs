@@ -1,5 +1,6 @@
 use std::net::IpAddr;
 
+use crate::config::HostName;
 use crate::http::head::RequestHead;
 
 pub(super) const REFUSAL: &str = "this address was asked for by a name that is not known here: ask by IP address or as \
@@ -9,17 +10,17 @@ pub(super) const REFUSAL: &str = "this address was asked for by a name that is n
 /// may have its own name lead to any address (DNS rebinding), and its visitor's browser then lets
 /// it read the answer; but the browser says by which name it asks. A client that names no host is
 /// no browser.
-pub(super) fn is_ours(head: &RequestHead<'_>, hosts: &[String]) -> bool {
+pub(super) fn is_ours(head: &RequestHead<'_>, hosts: &[HostName]) -> bool {
     head.fields.values("host").all(|host| std::str::from_utf8(host).is_ok_and(|host| is_known(host, hosts)))
 }
 
-fn is_known(authority: &str, hosts: &[String]) -> bool {
+fn is_known(authority: &str, hosts: &[HostName]) -> bool {
     if let Some(literal) = authority.strip_prefix('[') {
         // Whether it is an address was checked when the head was parsed.
         return literal.contains(']');
     }
     let host = authority.split(':').next().unwrap_or_default().to_ascii_lowercase();
-    host.parse::<IpAddr>().is_ok() || host == "localhost" || hosts.contains(&host)
+    host.parse::<IpAddr>().is_ok() || host == "localhost" || hosts.iter().any(|own| **own == host)
 }
 
 #[cfg(test)]
@@ -28,7 +29,7 @@ mod tests {
 
     #[test]
     fn addresses_localhost_and_configured_names_are_known() {
-        let hosts = ["edge.internal".to_owned()];
+        let hosts = ["edge.internal".parse().unwrap()];
         for (authority, known) in [
             ("127.0.0.1:9432", true),
             ("10.0.0.5", true),

@@ -17,6 +17,7 @@ use tokio::sync::Semaphore;
 use tokio::task::{spawn_blocking, yield_now};
 use tokio::time::{sleep, timeout};
 
+use crate::config::HostName;
 use crate::http::head::EndOfHead;
 use crate::observe::{Delivery, Exposition};
 use crate::stats::Document;
@@ -57,7 +58,7 @@ pub trait Pages: Send + Sync {
     /// What else is not as configured, though the proxy serves, a line each.
     fn remarks(&self) -> Vec<String>;
     /// Names, in lower case, by which the address may be asked beside IP addresses and `localhost`.
-    fn hosts(&self) -> Vec<String>;
+    fn hosts(&self) -> Vec<HostName>;
 }
 
 /// Where the pages are asked for.

@@ -11,7 +11,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{ConfigFile, is_read, json, print, print_error, proxy};
-use crate::config::host_name;
+use crate::config::HostName;
 use crate::observe::{Delivery, Outcome};
 
 #[derive(Debug, Args)]
@@ -20,8 +20,8 @@ pub struct Options {
     #[arg(long)]
     failed: bool,
     /// Only those to this upstream
-    #[arg(long, value_name = "HOST", value_parser = host_name)]
-    upstream: Option<String>,
+    #[arg(long, value_name = "HOST")]
+    upstream: Option<HostName>,
     /// Go on with those that come
     #[arg(long)]
     follow: bool,

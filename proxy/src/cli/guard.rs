@@ -34,7 +34,7 @@ pub fn run(command: Command, config: &ConfigFile) -> anyhow::Result<ExitCode> {
         }
         Command::Detach => {
             let config = config.guard()?;
-            let interfaces = guard::detach(pin(config.as_ref()))?;
+            let interfaces = guard::detach(&pin(config.as_ref()))?;
             match interfaces.is_empty() {
                 true => print("nothing was attached\n")?,
                 false => print(&format!("detached from {}\n", interfaces.join(", ")))?,
@@ -43,7 +43,7 @@ pub fn run(command: Command, config: &ConfigFile) -> anyhow::Result<ExitCode> {
         Command::Rehearse(options) => return rehearse::run(&options, config),
         Command::Status => {
             let source = stats::Source::new(config)?;
-            let memory = guard::memory(pin(config.guard()?.as_ref()))?.map(|bytes| {
+            let memory = guard::memory(&pin(config.guard()?.as_ref()))?.map(|bytes| {
                 format!("; its maps take {:.1} MiB of the kernel's memory", bytes as f64 / f64::from(1 << 20))
             });
             print(&format!("{}{}\n", source.pinned()?.guard.describe(), memory.unwrap_or_default()))?;

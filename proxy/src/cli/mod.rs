@@ -26,7 +26,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 
-use crate::config::{self, Config};
+use crate::config::{self, Config, PinName};
 use crate::observe::Log;
 use crate::prefixes::{BadState, PrefixState, Table};
 use crate::server::{self, log_format};
@@ -171,8 +171,8 @@ impl ConfigFile {
     }
 }
 
-fn pin(guard: Option<&config::Guard>) -> &str {
-    guard.map_or("hookgate", |guard| &guard.pin)
+fn pin(guard: Option<&config::Guard>) -> PinName {
+    guard.map_or_else(PinName::default, |guard| guard.pin.clone())
 }
 
 /// Meta's prefixes as they stand; says so where the last refresh can't be used.

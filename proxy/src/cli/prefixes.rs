@@ -194,7 +194,7 @@ fn put_in_force(config: &Config, standing: &PrefixState) -> anyhow::Result<Strin
         )),
         Some(Err(error)) => return Err(error).context(format!("{stored}, but the running proxy")),
     }
-    let pin = pin(config.guard.as_ref());
+    let pin = &pin(config.guard.as_ref());
     // Without permission to look there is nothing to put in force from here.
     if guard::is_pinned(pin).unwrap_or(false) {
         guard::set_prefixes(pin, &standing.table()).context(format!("{stored}, but the guard"))?;

@@ -10,7 +10,7 @@ use tokio::runtime;
 
 use super::{ConfigFile, json, print};
 use crate::access::Disk;
-use crate::config::{Config, Upstream, host_name};
+use crate::config::{Config, HostName, Upstream};
 use crate::probe::{Attempt, Certificate, Name, Packets, Report, probe};
 use crate::tls::listed;
 use crate::upstream::Dns;
@@ -21,8 +21,7 @@ const SLOW_PACKETS: Duration = Duration::from_secs(2);
 #[derive(Debug, Args)]
 pub struct Options {
     /// A host of [upstreams]
-    #[arg(value_parser = host_name)]
-    host: String,
+    host: HostName,
     /// Also a host that is not in [upstreams], with the defaults
     #[arg(long)]
     any: bool,
@@ -43,9 +42,9 @@ pub(super) fn run(options: &Options, file: &ConfigFile) -> anyhow::Result<ExitCo
     Ok(if report.failure.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-fn find(config: &Config, host: &str, any: bool) -> Option<Upstream> {
-    let configured = config.upstreams.iter().find(|upstream| upstream.name == host).cloned();
-    configured.or_else(|| any.then(|| Upstream::new(host)))
+fn find(config: &Config, host: &HostName, any: bool) -> Option<Upstream> {
+    let configured = config.upstreams.iter().find(|upstream| upstream.name == *host).cloned();
+    configured.or_else(|| any.then(|| Upstream::new(host.clone())))
 }
 
 /// Goes the way to `upstream`, with the servers and the patience of `config`.

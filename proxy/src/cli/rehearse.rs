@@ -25,7 +25,7 @@ const SHOWN: usize = 50;
 
 pub fn run(options: &Options, config: &ConfigFile) -> anyhow::Result<ExitCode> {
     let config = config.guard()?;
-    let pin = pin(config.as_ref());
+    let pin = &pin(config.as_ref());
     let stats = guard::read(pin, Detail::Prefixes)?;
     let stats =
         stats.context("the guard is not attached: there is nothing to rehearse; `hookgate guard attach`")?;

@@ -151,7 +151,7 @@ impl Source {
 
     /// From the pinned maps alone.
     pub fn pinned(&self) -> anyhow::Result<Document> {
-        match guard::read(pin(self.guard.as_ref()), Detail::Blocks)? {
+        match guard::read(&pin(self.guard.as_ref()), Detail::Blocks)? {
             Some(stats) => Ok(Document::attached(&stats)),
             None => {
                 let mode = self.guard.as_ref().map_or(Mode::Observe, |guard| guard.mode);

@@ -13,7 +13,7 @@ use toml_edit::InlineTable;
 use super::proxy::{self, AskError};
 use super::{ConfigFile, json, print, print_error, probe};
 use crate::access::Disk;
-use crate::config::{Config, EditLock, Files, Upstream, edit, host_name};
+use crate::config::{Config, EditLock, Files, HostName, Upstream, edit};
 use crate::upstream::Directory;
 
 #[derive(Debug, Subcommand)]
@@ -27,16 +27,12 @@ pub enum Command {
     /// Allow a host: write it into the configuration, tell the running proxy, and try the way to it
     Add(Box<Add>),
     /// Allow a host no longer: take it out of the file that holds it, and tell the running proxy
-    Remove {
-        #[arg(value_parser = host_name)]
-        host: String,
-    },
+    Remove { host: HostName },
 }
 
 #[derive(Debug, Args)]
 pub struct Add {
-    #[arg(value_parser = host_name)]
-    host: String,
+    host: HostName,
     /// Connect here instead of asking the DNS: IP or IP:port
     #[arg(long, value_parser = address)]
     address: Option<String>,
@@ -119,7 +115,7 @@ fn add(options: &Add, path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn remove(host: &str, path: &Path) -> anyhow::Result<()> {
+fn remove(host: &HostName, path: &Path) -> anyhow::Result<()> {
     let (config, file) = change(path, host, |files| {
         let edited = files.edited(|text| edit::remove(text, host))?;
         edited.with_context(|| format!("{host} is not in [upstreams] of {}", path.display()))
@@ -133,7 +129,7 @@ fn remove(host: &str, path: &Path) -> anyhow::Result<()> {
 /// text of the one that it has changed.
 fn change(
     path: &Path,
-    host: &str,
+    host: &HostName,
     edit: impl FnOnce(Files) -> anyhow::Result<(Files, PathBuf, String)>,
 ) -> anyhow::Result<(Config, PathBuf)> {
     let lock = EditLock::take(path)?;
@@ -141,22 +137,22 @@ fn change(
     let before = files.config().context("nothing was changed, since this has to be corrected first")?;
     let (files, file, text) = edit(files)?;
     let after = files.config().context("nothing was changed, since this would not be valid")?;
-    let others = |upstream: &&Upstream| upstream.name != host;
+    let others = |upstream: &&Upstream| upstream.name != *host;
     if before.upstreams.iter().filter(others).ne(after.upstreams.iter().filter(others)) {
         bail!("nothing was changed: {} can't be edited safely; edit it by hand", file.display());
     }
-    let its = after.upstreams.iter().find(|upstream| upstream.name == host);
+    let its = after.upstreams.iter().find(|upstream| upstream.name == *host);
     Directory::new(its.map_or(&[], std::slice::from_ref), &Disk).context("nothing was changed")?;
     lock.replace(&file, &text)?;
     Ok((after, file))
 }
 
 /// Which file holds `host`.
-fn holder<'f>(files: &'f Files, host: &str) -> Option<(&'f Path, Vec<Upstream>)> {
+fn holder<'f>(files: &'f Files, host: &HostName) -> Option<(&'f Path, Vec<Upstream>)> {
     files
         .upstreams()
         .into_iter()
-        .find(|(_, upstreams)| upstreams.iter().any(|upstream| upstream.name == host))
+        .find(|(_, upstreams)| upstreams.iter().any(|upstream| upstream.name == *host))
 }
 
 /// Has the running proxy take the configuration over; returns a line on the result.
@@ -181,8 +177,8 @@ fn told(config: &Config) -> anyhow::Result<String> {
 
 /// Goes the way to `host` once; a way that is not open is no failure, since the upstream may come
 /// later.
-fn try_out(host: &str, config: &Config) -> anyhow::Result<()> {
-    let Some(upstream) = config.upstreams.iter().find(|upstream| upstream.name == host) else {
+fn try_out(host: &HostName, config: &Config) -> anyhow::Result<()> {
+    let Some(upstream) = config.upstreams.iter().find(|upstream| upstream.name == *host) else {
         return Ok(());
     };
     let report = probe::go(upstream, config)?;

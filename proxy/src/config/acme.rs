@@ -4,15 +4,13 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use http::Uri;
 use serde::{Deserialize, Serialize};
 
-use super::Listen;
 use super::document::Section;
-use super::upstreams::{check_name, host};
+use super::upstreams::host;
 use super::value::{again, one_of, path, text};
+use super::{HostName, HttpsUrl, Listen};
 
-const LETS_ENCRYPT: &str = "https://acme-v02.api.letsencrypt.org/directory";
 const STATE: &str = "/var/lib/hookgate/acme";
 /// The most names that authorities put in one certificate.
 const MAX_DOMAINS: usize = 100;
@@ -20,12 +18,11 @@ const MAX_DOMAINS: usize = 100;
 /// `[acme]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Acme {
-    /// The names that the certificate has, in lower case. Empty: none is asked for, and only
-    /// `webroot` counts.
-    pub domains: Vec<String>,
+    /// The names that the certificate has. Empty: none is asked for, and only `webroot` counts.
+    pub domains: Vec<HostName>,
     pub contact: Vec<String>,
-    /// The authority's directory, an https URL.
-    pub directory: String,
+    /// The authority's directory (RFC 8555 §7.1.1).
+    pub directory: HttpsUrl,
     /// A PEM file with more roots for the authority alone.
     pub ca: Option<PathBuf>,
     pub challenge: Challenge,
@@ -70,7 +67,7 @@ pub(super) fn keys(section: &mut Section<'_>, base: &Path, listen: &Listen) -> A
     let acme = Acme {
         domains: written.clone().unwrap_or_default(),
         contact: section.list("contact", contact).unwrap_or_default(),
-        directory: section.value("directory", directory).unwrap_or_else(|| LETS_ENCRYPT.into()),
+        directory: section.value("directory", directory).unwrap_or_else(HttpsUrl::lets_encrypt),
         ca: section.value("ca", path(base)),
         challenge: section.value("challenge", one_of(&challenges)).unwrap_or(Challenge::Http01),
         state: section.value("state", path(base)).unwrap_or_else(|| STATE.into()),
@@ -108,7 +105,7 @@ pub(super) fn keys(section: &mut Section<'_>, base: &Path, listen: &Listen) -> A
     acme
 }
 
-fn domain(value: &toml::de::DeValue<'_>) -> Result<String, String> {
+fn domain(value: &toml::de::DeValue<'_>) -> Result<HostName, String> {
     let written = text(value)?;
     if written.starts_with("*.") {
         return Err(format!(
@@ -139,7 +136,7 @@ pub fn contact_domain(written: &str) -> Result<&str, &'static str> {
     }
     let (user, domain) = address.rsplit_once('@').ok_or("not an e-mail address")?;
     let is_plain = user.bytes().all(|b| b.is_ascii_graphic() && !b"@<>()[]:;\"\\".contains(&b));
-    if user.is_empty() || !is_plain || check_name(domain).is_err() {
+    if user.is_empty() || !is_plain || domain.parse::<HostName>().is_err() {
         return Err("not an e-mail address");
     }
     if !domain.contains('.') {
@@ -148,13 +145,6 @@ pub fn contact_domain(written: &str) -> Result<&str, &'static str> {
     Ok(domain)
 }
 
-fn directory(value: &toml::de::DeValue<'_>) -> Result<String, String> {
-    let written = text(value)?;
-    let uri = written.parse::<Uri>().ok();
-    let is_https = uri.is_some_and(|uri| uri.scheme_str() == Some("https") && uri.host().is_some());
-    if is_https {
-        Ok(written.to_owned())
-    } else {
-        Err("must be the https URL of a directory (RFC 8555)".into())
-    }
+fn directory(value: &toml::de::DeValue<'_>) -> Result<HttpsUrl, String> {
+    text(value)?.parse().map_err(|_| "must be the https URL of a directory (RFC 8555)".into())
 }

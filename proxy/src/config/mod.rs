@@ -12,6 +12,7 @@ use crate::prefixes::Network;
 mod acme;
 mod attributes;
 mod body_limit;
+mod checked_text;
 mod dns;
 mod document;
 pub mod edit;
@@ -32,6 +33,7 @@ mod value;
 
 pub use acme::{Acme, Challenge, contact_domain};
 pub use body_limit::BodyLimit;
+pub use checked_text::{HostName, HttpsUrl, PinName, Token};
 pub use dns::{Dns, DnsServer, DnsServers};
 pub use document::{Problem, Severity};
 pub use files::{Files, Reading, files};
@@ -40,7 +42,6 @@ pub use lines::Place;
 pub use places::Places;
 pub use prefixes::{PrefixSource, Prefixes, Registry, RegistryHost};
 pub use replace::{CannotReplace, EditLock};
-pub use upstreams::host_name;
 
 /// Where the configuration lies unless `--config` says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/hookgate/hookgate.toml";
@@ -81,7 +82,7 @@ impl Config {
     }
 
     /// Names by which it may be asked there, beside addresses and `localhost`.
-    pub fn admin_hosts(&self) -> &[String] {
+    pub fn admin_hosts(&self) -> &[HostName] {
         self.admin.as_ref().map_or(&[], |admin| &admin.hosts)
     }
 
@@ -130,7 +131,7 @@ pub struct Guard {
     pub allow: Vec<Network>,
     pub xdp: XdpMode,
     /// The folder under `/sys/fs/bpf`.
-    pub pin: String,
+    pub pin: PinName,
 }
 
 impl Guard {
@@ -243,8 +244,7 @@ pub struct Pair {
 /// One entry of `[upstreams]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Upstream {
-    /// Lower case.
-    pub name: String,
+    pub name: HostName,
     /// Where to connect, instead of asking the DNS.
     pub address: Option<SocketAddr>,
     pub port: u16,
@@ -269,16 +269,16 @@ pub struct Upstream {
 /// `[relay]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Relay {
-    /// This proxy's name in Via and Proxy-Status, a token (RFC 9110 §5.6.2).
-    pub name: String,
+    /// This proxy's name in Via and Proxy-Status.
+    pub name: Token,
 }
 
 /// `[admin]`: for the operator alone.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Admin {
     pub listen: Option<SocketAddr>,
-    /// Names by which `listen` may be asked, in lower case, beside addresses and `localhost`.
-    pub hosts: Vec<String>,
+    /// Names by which `listen` may be asked, beside addresses and `localhost`.
+    pub hosts: Vec<HostName>,
     /// Where the command line talks to the proxy.
     pub socket: Option<PathBuf>,
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::HostName;
 use super::document::Section;
-use super::upstreams::check_name;
 use super::value::{address_with_port, duration, path, text};
 use crate::prefixes::{BadState, FileError, Network, PrefixState, Table};
 
@@ -38,7 +38,7 @@ pub struct Registry {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RegistryHost {
-    Name(String),
+    Name(HostName),
     Address(IpAddr),
 }
 
@@ -103,7 +103,7 @@ impl PrefixSource {
 
 impl Registry {
     fn radb() -> Self {
-        Self { host: RegistryHost::Name("whois.radb.net".into()), port: WHOIS }
+        Self { host: RegistryHost::Name(HostName::radb()), port: WHOIS }
     }
 
     /// Whether it has an address that is not public, and so can only be the operator's.
@@ -123,8 +123,7 @@ impl Registry {
             Some((name, port)) => (name, port.parse().ok().filter(|port| *port != 0)?),
             None => (written, WHOIS),
         };
-        check_name(name).ok()?;
-        Some(Self { host: RegistryHost::Name(name.to_ascii_lowercase()), port })
+        Some(Self { host: RegistryHost::Name(name.parse().ok()?), port })
     }
 }
 

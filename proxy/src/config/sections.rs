@@ -10,7 +10,8 @@ use super::document::{Document, Problem, Section};
 use super::key::Key;
 use super::upstreams::UpstreamNames;
 use super::value::{
-    again, auto_or_number, boolean, duration, free_address, network, number, one_of, path, port, share, text,
+    again, auto_or_number, boolean, checked, duration, free_address, network, number, one_of, path, port,
+    share, text,
 };
 use super::{
     Acme, Admin, BodyLimit, Config, Confine, Dns, Guard, Interfaces, Ktls, Limit, Limits, Listen, Log,
@@ -210,14 +211,9 @@ impl<'d> Reading<'d> {
 
     fn relay(&mut self) -> Relay {
         let mut section = self.top.section("relay");
-        let name = section.value("name", |value| {
-            let name = text(value)?;
-            let token = !name.is_empty() && name.bytes().all(crate::http::is_token_byte);
-            let wrong = "must be a token (letters, digits, - . _ and the like): it goes into Via";
-            if token { Ok(name.to_owned()) } else { Err(wrong.into()) }
-        });
+        let name = section.value("name", checked);
         self.finish(section);
-        Relay { name: name.unwrap_or_else(|| "hookgate".into()) }
+        Relay { name: name.unwrap_or_default() }
     }
 
     fn guard(&mut self, acme: Option<&Acme>, listen: &Listen) -> (Option<Guard>, Prefixes) {
@@ -252,7 +248,7 @@ impl<'d> Reading<'d> {
                     ]),
                 )
                 .unwrap_or(XdpMode::Auto),
-            pin: section.value("pin", pin).unwrap_or_else(|| "hookgate".into()),
+            pin: section.value("pin", checked).unwrap_or_default(),
         };
         if let Some(acme) = acme.filter(|_| guard.mode == Mode::Strict)
             && let Some(port) =
@@ -392,13 +388,4 @@ fn interface(value: &toml::de::DeValue<'_>) -> Result<String, String> {
         && !matches!(name, "." | "..")
         && !name.contains(|c: char| c == '/' || c == ':' || c.is_whitespace());
     if valid { Ok(name.to_owned()) } else { Err(format!("`{name}` is not an interface's name")) }
-}
-
-/// One folder's name under `/sys/fs/bpf`; bpffs keeps names with a dot for itself.
-fn pin(value: &toml::de::DeValue<'_>) -> Result<String, String> {
-    let name = text(value)?;
-    let valid = (1..=64).contains(&name.len())
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
-    let wrong = "must be a folder's name of letters, digits, - and _";
-    if valid { Ok(name.to_owned()) } else { Err(wrong.into()) }
 }

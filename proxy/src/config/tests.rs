@@ -54,7 +54,7 @@ fn the_shipped_configuration_is_valid_and_needs_only_names() {
     assert_eq!(problems, [""; 0]);
     assert_eq!(config.listen.https, ["0.0.0.0:443".parse().unwrap(), "[::]:443".parse().unwrap()]);
     assert!(config.tls.is_some() && config.guard.is_none());
-    let names: Vec<&str> = config.upstreams.iter().map(|upstream| upstream.name.as_str()).collect();
+    let names: Vec<&str> = config.upstreams.iter().map(|upstream| &*upstream.name).collect();
     assert_eq!(names, ["chatwoot.example.com"]);
 }
 
@@ -117,7 +117,7 @@ fn defaults_are_the_contracts() {
     let four = ["1.1.1.1", "8.8.8.8", "2606:4700:4700::1111", "2001:4860:4860::8888"];
     assert_eq!(servers, DnsServers::These(four.map(|server| server.parse().unwrap()).into()));
     assert_eq!((timeout, valid, stale), (seconds(5), seconds(300), seconds(3600)));
-    assert_eq!(config.relay.name, "hookgate");
+    assert_eq!(&*config.relay.name, "hookgate");
     let guard = config.guard.unwrap();
     assert_eq!((guard.ports, guard.mode, guard.allow), (vec![443], Mode::Observe, vec![]));
     assert_eq!((guard.xdp, &*guard.pin), (XdpMode::Auto, "hookgate"));
@@ -158,7 +158,7 @@ fn an_upstream_is_read_whole() {
     "#;
     let (config, problems) = read(text);
     assert_eq!(problems, [""; 0]);
-    let find = |name: &str| config.upstreams.iter().find(|u| u.name == name).unwrap();
+    let find = |name: &str| config.upstreams.iter().find(|u| *u.name == *name).unwrap();
     let plainest = find("chatwoot.example.com");
     assert!(plainest.tls && plainest.address.is_none() && plainest.ca.is_none() && !plainest.allow_private);
     assert_eq!(plainest.port, 443);
@@ -203,7 +203,7 @@ fn files_of_upstreams_d_add_to_the_allowlist_and_name_themselves_in_problems() {
     write(&beside.join("20-c.toml"), "[upstreams]\n\"c.example\" = {}");
     write(&beside.join("notes.txt"), "not read");
     let config = Config::load(&main).unwrap();
-    let names: Vec<&str> = config.upstreams.iter().map(|upstream| upstream.name.as_str()).collect();
+    let names: Vec<&str> = config.upstreams.iter().map(|upstream| &*upstream.name).collect();
     assert_eq!(names, ["a.example", "b.example", "c.example"]);
     assert_eq!(config.upstreams[1].ca.as_deref(), Some(&*folder.join("ca.pem")));
 

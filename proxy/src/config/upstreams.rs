@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use toml::de::DeValue;
 
 use super::document::{Document, Problem, Section};
 use super::value::{address_with_port, boolean, duration, number, path, port, text};
-use super::{BodyLimit, Upstream};
+use super::{BodyLimit, HostName, Upstream};
 
 /// The keys that an upstream can have.
 #[cfg(test)]
@@ -50,9 +50,9 @@ pub(super) fn files_beside(config: &Path) -> Result<Vec<PathBuf>, (PathBuf, io::
     Ok(files)
 }
 
-/// Which hosts were named so far, in lower case, and where: the file and its line.
+/// Which hosts were named so far, and where: the file and its line.
 #[derive(Debug, Default)]
-pub(super) struct UpstreamNames(HashMap<String, (Arc<Path>, usize)>);
+pub(super) struct UpstreamNames(HashMap<HostName, (Arc<Path>, usize)>);
 
 /// Adds the upstreams of one file of `upstreams.d` that others have not `named`.
 pub(super) fn add_from(
@@ -82,12 +82,13 @@ pub(super) fn section(mut section: Section<'_>, base: &Path, named: &mut Upstrea
             document.problem(at, Some(format!("upstreams.{written}")), message);
             continue;
         }
-        let upstream = upstream(written, entry, base);
         let key = || Some(format!("upstreams.\"{written}\""));
-        if let Err(wrong) = check_name(written) {
-            document.problem(at, key(), wrong.into());
-            continue;
+        let name = written.parse::<HostName>();
+        let upstream = upstream(name.clone().ok(), entry, base);
+        if let Err(wrong) = name {
+            document.problem(at.clone(), key(), wrong.into());
         }
+        let Some(upstream) = upstream else { continue };
         match named.0.entry(upstream.name.clone()) {
             Entry::Vacant(free) => {
                 free.insert((Arc::clone(&file), document.place(at.start).line));
@@ -104,50 +105,54 @@ pub(super) fn section(mut section: Section<'_>, base: &Path, named: &mut Upstrea
     upstreams
 }
 
-fn upstream(name: &str, mut entry: Section<'_>, base: &Path) -> Upstream {
-    let default = Upstream::new(name);
-    let tls = entry.value("tls", boolean).unwrap_or(default.tls);
-    let port = entry.value("port", port);
-    let default_port = port.unwrap_or(if tls { default.port } else { PLAIN_PORT });
+/// What one entry means; its keys are checked even if its name is wrong.
+fn upstream(name: Option<HostName>, mut entry: Section<'_>, base: &Path) -> Option<Upstream> {
+    let tls = entry.value("tls", boolean).unwrap_or(true);
+    let written_port = entry.value("port", port);
+    let port = written_port.unwrap_or(if tls { TLS_PORT } else { PLAIN_PORT });
     let address = entry.value("address", |value| {
         let written = text(value)?;
         let wrong = || format!("`{written}` is not an address: write \"IP\" or \"IP:port\"");
-        address_with_port(written, default_port).ok_or_else(wrong)
+        address_with_port(written, port).ok_or_else(wrong)
     });
     let names_a_port = |written: &str| written.parse::<SocketAddr>().is_ok();
-    if port.is_some() && entry.value("address", |v| text(v).map(names_a_port)) == Some(true) {
+    if written_port.is_some() && entry.value("address", |v| text(v).map(names_a_port)) == Some(true) {
         entry.problem("port", "the address has a port already; remove one of the two");
     }
+    let ca = entry.value("ca", path(base));
+    let verify = entry.value("verify", boolean);
+    let allow_private = entry.value("allow_private", boolean);
+    let require_client_cert = entry.value("require_client_cert", boolean);
     let in_flight = entry.value("in_flight", number(1..=1_000_000));
-    let upstream = Upstream {
-        address,
-        port: default_port,
-        tls,
-        ca: entry.value("ca", path(base)),
-        verify: entry.value("verify", boolean).unwrap_or(default.verify),
-        allow_private: entry.value("allow_private", boolean).unwrap_or(default.allow_private),
-        require_client_cert: entry
-            .value("require_client_cert", boolean)
-            .unwrap_or(default.require_client_cert),
-        in_flight: in_flight.map_or(default.in_flight, |number| number as usize),
-        body_bytes: entry.value("body_bytes", number(0..=u64::MAX)).map(BodyLimit::from),
-        upstream_idle: entry.value("upstream_idle", duration),
-        name: default.name,
-    };
+    let body_bytes = entry.value("body_bytes", number(0..=u64::MAX)).map(BodyLimit::from);
+    let upstream_idle = entry.value("upstream_idle", duration);
     entry.finish();
-    upstream
+    let default = Upstream::new(name?);
+    Some(Upstream {
+        address,
+        port,
+        tls,
+        ca,
+        verify: verify.unwrap_or(default.verify),
+        allow_private: allow_private.unwrap_or(default.allow_private),
+        require_client_cert: require_client_cert.unwrap_or(default.require_client_cert),
+        in_flight: in_flight.map_or(default.in_flight, |number| number as usize),
+        body_bytes,
+        upstream_idle,
+        name: default.name,
+    })
 }
 
-/// Without TLS.
+const TLS_PORT: u16 = 443;
 const PLAIN_PORT: u16 = 80;
 
 impl Upstream {
     /// One without a single key written.
-    pub fn new(name: &str) -> Self {
+    pub fn new(name: HostName) -> Self {
         Self {
-            name: name.to_ascii_lowercase(),
+            name,
             address: None,
-            port: 443,
+            port: TLS_PORT,
             tls: true,
             ca: None,
             verify: true,
@@ -160,47 +165,13 @@ impl Upstream {
     }
 }
 
-/// A host's name as the allowlist compares it.
-///
-/// Errors: what is wrong with `written`.
-pub fn host_name(written: &str) -> Result<String, &'static str> {
-    check_name(written).map(|()| written.to_ascii_lowercase())
-}
-
-/// The same of a value that names no upstream; `instead`: what to do about an address.
-pub(super) fn host(instead: &str) -> impl Fn(&DeValue<'_>) -> Result<String, String> {
+/// A host's name where no upstream is meant; `instead`: what to do about an address.
+pub(super) fn host(instead: &str) -> impl Fn(&DeValue<'_>) -> Result<HostName, String> {
     move |value| {
         let written = text(value)?;
-        if is_address(written) {
+        if HostName::is_address(written) {
             return Err(format!("`{written}`: an IP address is no host name; {instead}"));
         }
-        host_name(written).map_err(|wrong| format!("`{written}`: {wrong}"))
+        written.parse().map_err(|wrong| format!("`{written}`: {wrong}"))
     }
-}
-
-/// Whether `name` is a whole DNS host name: what may stand as the first path segment.
-pub(super) fn check_name(name: &str) -> Result<(), &'static str> {
-    if is_address(name) {
-        return Err("an IP address is no host name; name the host and write its address = \"IP:port\"");
-    }
-    if name.ends_with('.') {
-        return Err("must not end with a dot");
-    }
-    let label_is_valid = |label: &str| {
-        (1..=63).contains(&label.len())
-            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-    };
-    if name.len() > 253 || !name.split('.').all(label_is_valid) {
-        return Err("not a DNS host name; write it without scheme, port or path");
-    }
-    Ok(())
-}
-
-/// What browsers and resolvers would take for an IP address.
-fn is_address(name: &str) -> bool {
-    name.parse::<IpAddr>().is_ok() || name.rsplit('.').next().is_some_and(is_number)
-}
-
-fn is_number(label: &str) -> bool {
-    !label.is_empty() && label.bytes().all(|b| b.is_ascii_digit())
 }

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
 use toml::de::DeValue;
@@ -12,6 +13,11 @@ use crate::prefixes::Network;
 
 pub(super) fn text<'v>(value: &'v DeValue<'_>) -> Result<&'v str, String> {
     value.as_str().ok_or_else(|| format!("must be a string, not {}", value.type_str()))
+}
+
+/// Text of a form that its type checks.
+pub(super) fn checked<T: FromStr<Err = &'static str>>(value: &DeValue<'_>) -> Result<T, String> {
+    text(value)?.parse().map_err(str::to_owned)
 }
 
 pub(super) fn boolean(value: &DeValue<'_>) -> Result<bool, String> {

@@ -3,7 +3,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::admit::Admission;
-use crate::config::{Limits, Timeouts};
+use crate::config::{Limits, Timeouts, Token};
 use crate::http::head::HeadLimits;
 use crate::net::KernelTls;
 use crate::observe::{Log, Metrics};
@@ -14,7 +14,7 @@ use crate::upstream::{Directory, Dns};
 /// What every connection works with: one snapshot of the configuration, made ready for use.
 pub struct Context {
     /// This proxy's name in Via and Proxy-Status.
-    pub name: String,
+    pub name: Token,
     pub timeouts: Timeouts,
     pub limits: Limits,
     pub admission: Admission,

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::pins::Folder;
 use super::stats::Reader;
 use super::{Counts, Error};
+use crate::config::PinName;
 use crate::prefixes::{Network, Table};
 
 /// A /24 or /48 of Meta's from which packets came.
@@ -81,8 +82,8 @@ pub(super) fn seen(reader: &Reader) -> Result<Vec<Sender>, Error> {
 /// The senders that `strict` would have dropped.
 ///
 /// Errors: as [`super::read`]; also when nothing is attached.
-pub fn rehearsal(pin: &str) -> Result<Rehearsal, Error> {
-    let reader = Reader::open(&Folder::named(pin)?)?;
+pub fn rehearsal(pin: &PinName) -> Result<Rehearsal, Error> {
+    let reader = Reader::open(&Folder::named(pin))?;
     let strangers = reader.maps.entries::<Block, Stranger>(abi::STRANGERS)?.into_iter();
     let mut strangers: Vec<StrangerNetwork> = strangers
         .map(|(block, stranger)| StrangerNetwork {

@@ -53,8 +53,6 @@ pub enum Error {
          names it"
     )]
     Locked,
-    #[error("[guard] pin {0:?} can't be a folder under /sys/fs/bpf: use letters, digits, `-` and `_`")]
-    PinName(String),
     #[error("[guard] interfaces: there is no interface {name:?} here; there are: {}", present.join(", "))]
     NoInterface { name: String, present: Vec<String> },
     #[error(

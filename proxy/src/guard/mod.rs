@@ -39,7 +39,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 
 use serde::{Deserialize, Serialize};
 
-use crate::config;
+use crate::config::{self, PinName};
 use crate::prefixes::{Network, Table};
 use crate::sys::{self, bpf};
 use clock::Clock;
@@ -152,7 +152,7 @@ pub fn start(config: &config::Guard, prefixes: &Table, absence: Absence) -> Resu
     let object = program::embedded()?;
     ensure_supported()?;
     support::ensure_permitted()?;
-    let folder = Folder::named(&config.pin)?;
+    let folder = Folder::named(&config.pin);
     let _lock = pins::lock()?;
     let targets = Targets::of(&config.interfaces)?;
     targets.ensure_attachable(absence)?;
@@ -245,7 +245,7 @@ fn pin_handshakes(
 ///
 /// Errors: rtnetlink's, no permission, or links in another network namespace.
 pub fn attach_missing(config: &config::Guard) -> Result<(Vec<InterfaceState>, Vec<Interface>), Error> {
-    let folder = Folder::named(&config.pin)?;
+    let folder = Folder::named(&config.pin);
     let _lock = pins::lock()?;
     let mut targets = Targets::of(&config.interfaces)?;
     let has_no_route = targets.have_no_route();
@@ -282,7 +282,7 @@ pub fn attach_missing(config: &config::Guard) -> Result<(Vec<InterfaceState>, Ve
 /// Errors: rtnetlink's, or no permission.
 pub fn interfaces(config: &config::Guard) -> Result<Vec<InterfaceState>, Error> {
     let targets = Targets::of(&config.interfaces)?;
-    let attached = link::attached(&Folder::named(&config.pin)?)?;
+    let attached = link::attached(&Folder::named(&config.pin))?;
     let (mut guarded, mut left_out) = (Vec::new(), targets.left_out);
     for device in targets.devices {
         match attached.iter().find(|interface| interface.name == device.name) {
@@ -296,8 +296,8 @@ pub fn interfaces(config: &config::Guard) -> Result<Vec<InterfaceState>, Error> 
 /// The interfaces on which the guard of this folder is, of this process or another.
 ///
 /// Errors: no permission to look.
-pub fn attached(pin: &str) -> Result<Vec<Interface>, Error> {
-    link::attached(&Folder::named(pin)?)
+pub fn attached(pin: &PinName) -> Result<Vec<Interface>, Error> {
+    link::attached(&Folder::named(pin))
 }
 
 fn states(
@@ -327,8 +327,8 @@ impl fmt::Display for EarlierGuard {
 /// The guard that is attached, by this process or another; `None`: there is none.
 ///
 /// Errors: no permission to look.
-pub fn earlier(pin: &str) -> Result<Option<EarlierGuard>, Error> {
-    let folder = Folder::named(pin)?;
+pub fn earlier(pin: &PinName) -> Result<Option<EarlierGuard>, Error> {
+    let folder = Folder::named(pin);
     let interfaces = link::attached(&folder)?;
     if interfaces.is_empty() {
         return Ok(None);
@@ -343,8 +343,8 @@ pub fn earlier(pin: &str) -> Result<Option<EarlierGuard>, Error> {
 /// moment in which an address that stays is a stranger's. Whose counts are where from now on.
 ///
 /// Errors: no permission, or maps in another version's layout.
-pub fn set_prefixes(pin: &str, prefixes: &Table) -> Result<Vec<(Network, u32)>, Error> {
-    let folder = Folder::named(pin)?;
+pub fn set_prefixes(pin: &PinName, prefixes: &Table) -> Result<Vec<(Network, u32)>, Error> {
+    let folder = Folder::named(pin);
     let _lock = pins::lock()?;
     let mut maps = Maps::writable(&folder)?;
     maps.set_prefixes(prefixes)?;
@@ -355,16 +355,16 @@ pub fn set_prefixes(pin: &str, prefixes: &Table) -> Result<Vec<(Network, u32)>, 
 /// one.
 ///
 /// Errors: no permission to look.
-pub fn is_pinned(pin: &str) -> Result<bool, Error> {
-    Folder::named(pin)?.has_program()
+pub fn is_pinned(pin: &PinName) -> Result<bool, Error> {
+    Folder::named(pin).has_program()
 }
 
 /// How much of the kernel's memory the maps of a guard take, in bytes, attached or not. `None`:
 /// there is none.
 ///
 /// Errors: no permission, or maps in another version's layout.
-pub fn memory(pin: &str) -> Result<Option<u64>, Error> {
-    let folder = Folder::named(pin)?;
+pub fn memory(pin: &PinName) -> Result<Option<u64>, Error> {
+    let folder = Folder::named(pin);
     if !folder.exists()? {
         return Ok(None);
     }
@@ -375,8 +375,8 @@ pub fn memory(pin: &str) -> Result<Option<u64>, Error> {
 /// names of the interfaces that were let go; none when there was nothing to detach.
 ///
 /// Errors: no permission, or a file in the folder that hookgate did not put there.
-pub fn detach(pin: &str) -> Result<Vec<String>, Error> {
-    let folder = Folder::named(pin)?;
+pub fn detach(pin: &PinName) -> Result<Vec<String>, Error> {
+    let folder = Folder::named(pin);
     if !folder.exists()? {
         return Ok(Vec::new());
     }

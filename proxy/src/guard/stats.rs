@@ -10,7 +10,7 @@ use super::clock::Clock;
 use super::maps::Maps;
 use super::pins::Folder;
 use super::{Error, Interface, handshakes, link, policy};
-use crate::config::Mode;
+use crate::config::{Mode, PinName};
 use crate::observe::FunnelCounts;
 use crate::prefixes::Network;
 
@@ -83,8 +83,8 @@ pub struct DroppedBy {
 /// attached to no interface.
 ///
 /// Errors: no permission, or maps in another version's layout.
-pub fn read(pin: &str, detail: Detail) -> Result<Option<Stats>, Error> {
-    let folder = Folder::named(pin)?;
+pub fn read(pin: &PinName, detail: Detail) -> Result<Option<Stats>, Error> {
+    let folder = Folder::named(pin);
     let interfaces = link::attached(&folder)?;
     if interfaces.is_empty() {
         return Ok(None);

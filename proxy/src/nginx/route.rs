@@ -8,7 +8,7 @@ use super::notes::Group;
 use super::scope::{Scope, effective};
 use super::setup::Setup;
 use super::syntax::Directive;
-use crate::config::host_name;
+use crate::config::HostName;
 
 /// An entry of `[upstreams]`, as far as requests show it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub struct Reached<'d> {
 ///
 /// Errors: why there is none, and what to write instead.
 pub fn reach<'d>(setup: &Setup<'d>, host: &str, forward: &Forward<'_, 'd>) -> Result<Reached<'d>, String> {
-    host_name(host).map_err(|wrong| format!("it cannot stand under [upstreams]: {wrong}"))?;
+    host.parse::<HostName>().map_err(|wrong| format!("it cannot stand under [upstreams]: {wrong}"))?;
     let (peer, group) = resolve(&forward.url, &setup.groups);
     let mut notes = Vec::new();
     if let Some(group) = group.filter(|group| group.has_backup) {

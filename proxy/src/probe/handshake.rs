@@ -27,7 +27,7 @@ pub async fn shake_hands(
 ) -> Result<Stream, Failure> {
     let config = client_config_of(upstream.ca.as_deref(), upstream.verify, &Disk)
         .map_err(|error| failed(error.to_string(), "correct the upstream's `ca`"))?;
-    let name = ServerName::try_from(upstream.name.clone())
+    let name = ServerName::try_from(upstream.name.to_string())
         .map_err(|_| failed("the name cannot stand in a TLS handshake", "write tls = false, or rename it"))?;
     let begun = Instant::now();
     match handshake(config, &name, tcp, limit).await {

@@ -46,7 +46,7 @@ pub(super) async fn ask(registry: &Registry, dns: &Dns) -> Result<Vec<u8>, Whois
     let addresses = match &registry.host {
         RegistryHost::Address(address) => vec![*address],
         RegistryHost::Name(name) => {
-            let unresolved = |error| WhoisError::Name { name: name.clone(), error };
+            let unresolved = |error| WhoisError::Name { name: name.to_string(), error };
             interleave(&dns.lookup(name).await.map_err(unresolved)?)
         }
     };

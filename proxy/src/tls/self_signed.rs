@@ -10,7 +10,7 @@ use rustls::sign::CertifiedKey;
 use super::Certificate;
 use super::certificate::BadCertificate;
 use super::provider::provider;
-use crate::config::Pair;
+use crate::config::{HostName, Pair};
 
 /// A certificate that could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -26,8 +26,8 @@ pub enum CannotSign {
 }
 
 /// What is shown until there is a certificate for `names`.
-pub fn placeholder(names: &[String]) -> Result<Certificate, CannotSign> {
-    let (own, key) = make(&parameters(names)?)?;
+pub fn placeholder(names: &[HostName]) -> Result<Certificate, CannotSign> {
+    let (own, key) = make(&parameters(names.iter().map(HostName::to_string))?)?;
     let mut placeholder = Certificate::new(vec![own], key, &nowhere(), &provider())?;
     placeholder.is_placeholder = true;
     Ok(placeholder)
@@ -39,7 +39,7 @@ pub(super) fn answer(name: &str, digest: &[u8]) -> Result<Arc<CertifiedKey>, Can
     if digest.len() != 32 {
         return Err(CannotSign::Digest(digest.len()));
     }
-    let mut parameters = parameters(&[name.to_owned()])?;
+    let mut parameters = parameters([name.to_owned()])?;
     parameters.custom_extensions.push(CustomExtension::new_acme_identifier(digest));
     let (own, key) = make(&parameters)?;
     // No Certificate: a client that does not know the extension refuses one in which it is
@@ -47,8 +47,8 @@ pub(super) fn answer(name: &str, digest: &[u8]) -> Result<Arc<CertifiedKey>, Can
     Ok(Arc::new(CertifiedKey::new(vec![own], provider().key_provider.load_private_key(key)?)))
 }
 
-fn parameters(names: &[String]) -> Result<CertificateParams, rcgen::Error> {
-    let mut parameters = CertificateParams::new(names)?;
+fn parameters(names: impl IntoIterator<Item = String>) -> Result<CertificateParams, rcgen::Error> {
+    let mut parameters = CertificateParams::new(names.into_iter().collect::<Vec<_>>())?;
     parameters.distinguished_name = DistinguishedName::new();
     parameters.distinguished_name.push(DnType::CommonName, "hookgate, self-signed");
     Ok(parameters)

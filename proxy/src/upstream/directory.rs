@@ -99,7 +99,7 @@ impl Directory {
         let mut next = Self {
             by_name: HashMap::with_capacity(upstreams.len()),
             without_roots: is_empty && upstreams.iter().any(relies_on_roots),
-            unverified: upstreams.iter().filter(|u| u.tls && !u.verify).map(|u| u.name.clone()).collect(),
+            unverified: upstreams.iter().filter(|u| u.tls && !u.verify).map(|u| u.name.to_string()).collect(),
             roots,
             configs: HashMap::new(),
             serial: self.serial,
@@ -158,7 +158,7 @@ impl Directory {
         let at_same_place = former.filter(|former| former.is_at_place_of(configured));
         Ok(Upstream {
             serial: self.serial,
-            name: configured.name.as_str().into(),
+            name: (*configured.name).into(),
             port: configured.port,
             address: configured.address,
             allow_private: configured.allow_private,
@@ -188,7 +188,7 @@ impl Directory {
             None => {
                 let shared = self.shared_config(&trust, former(&trust), access);
                 let shared = shared.map_err(|error| BadUpstream::Certificate {
-                    name: configured.name.clone(),
+                    name: configured.name.to_string(),
                     error: error.into(),
                 })?;
                 Arc::clone(&self.configs.entry(trust).or_insert(shared).config)

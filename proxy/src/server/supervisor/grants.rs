@@ -193,7 +193,7 @@ impl Serve<ReadStats> for Supervisor {
     fn serve(&mut self, ReadStats(detail): ReadStats) -> Reply<Option<Stats>> {
         let configured = || self.allowed.guard.as_ref().filter(|guard| guard.is_attached());
         // Where a guard of this version is, or would be.
-        let pin = self.guard.pin.as_deref().or_else(|| configured().map(|guard| &*guard.pin));
+        let pin = self.guard.pin.as_ref().or_else(|| configured().map(|guard| &guard.pin));
         Ok(pin.map(|pin| guard::read(pin, detail)).transpose()?.flatten().into())
     }
 }
@@ -296,7 +296,7 @@ impl Supervisor {
     }
 
     fn activate(&mut self, standing: PrefixState) -> anyhow::Result<ActivePrefixes> {
-        let pin = self.guard.pin.as_deref();
+        let pin = self.guard.pin.as_ref();
         let rows = pin.map(|pin| guard::set_prefixes(pin, &standing.table())).transpose()?;
         self.standing = standing.clone();
         Ok(ActivePrefixes { standing, rows })

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use anyhow::{Context as _, anyhow, bail};
 
 use super::takeover;
-use crate::config;
+use crate::config::{self, PinName};
 use crate::guard::{self, Absence, EarlierGuard, Interface, InterfaceState, Reason};
 use crate::observe::Log;
 use crate::prefixes::Table;
@@ -13,7 +13,7 @@ use crate::server::ipc::AttachedGuard;
 
 pub(super) struct SupervisedGuard {
     /// The pin folder whose maps are in use.
-    pub(super) pin: Option<String>,
+    pub(super) pin: Option<PinName>,
     /// What this process has put in force.
     config: Option<config::Guard>,
     /// The interfaces' states at the last look.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::certificates::{Certificates, challenges};
 use crate::access::Access;
-use crate::config::{self, Config, Ktls, Mode};
+use crate::config::{self, Config, HostName, Ktls, Mode};
 use crate::datapath::{Admission, Context, Protocol, Redirect};
 use crate::net::{KernelTls, NoKernelTls};
 use crate::observe::{Format, Log, Metrics};
@@ -23,7 +23,7 @@ pub(super) struct Generation {
     /// The guard's, as configured.
     pub(super) mode: Mode,
     /// Names by which the admin listener may be asked.
-    pub(super) admin_hosts: Vec<String>,
+    pub(super) admin_hosts: Vec<HostName>,
 }
 
 /// A listener, and the protocol of its connections.

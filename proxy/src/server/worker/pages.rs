@@ -5,6 +5,7 @@ use tokio::sync::oneshot;
 use super::running::RunningProxy;
 use super::{readiness, status};
 use crate::admin::{self, Pages};
+use crate::config::HostName;
 use crate::guard::Detail;
 use crate::observe::{Delivery, Exposition, UpstreamMetrics};
 use crate::prefixes::Class;
@@ -52,7 +53,7 @@ impl Pages for RunningProxy {
         status::document(self, upstream)
     }
 
-    fn hosts(&self) -> Vec<String> {
+    fn hosts(&self) -> Vec<HostName> {
         self.now().admin_hosts.clone()
     }
 

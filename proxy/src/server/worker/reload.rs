@@ -480,5 +480,5 @@ fn upstreams(before: &Config, after: &Config) -> Option<String> {
 }
 
 fn by_name(config: &Config) -> HashMap<&str, &config::Upstream> {
-    config.upstreams.iter().map(|upstream| (upstream.name.as_str(), upstream)).collect()
+    config.upstreams.iter().map(|upstream| (&*upstream.name, upstream)).collect()
 }

@@ -11,6 +11,7 @@ use super::running::RunningProxy;
 use crate::admin::status::{
     Acme, Certificate, Configuration, Connections, Dns, Document, Funnel, Limits, Listener, Source, Timeouts,
 };
+use crate::config::HostName;
 use crate::guard::Detail;
 use crate::observe::clock::{self, rfc3339};
 use crate::prefixes::Class;
@@ -34,7 +35,7 @@ pub(super) fn document(status: &RunningProxy, only: Option<&[u8]>) -> Option<Doc
         version: Document::VERSION,
         taken: rfc3339(clock::now()),
         hookgate: env!("CARGO_PKG_VERSION").into(),
-        name: context.name.clone(),
+        name: context.name.to_string(),
         since: rfc3339(status.process.since),
         ready: reasons.is_empty(),
         reasons,
@@ -114,7 +115,7 @@ fn acme(now: &Generation) -> Option<Acme> {
     let renewal = now.certificates.as_ref()?.renewal()?;
     let progress = renewal.progress();
     Some(Acme {
-        domains: renewal.domains().to_vec(),
+        domains: renewal.domains().iter().map(HostName::to_string).collect(),
         directory: renewal.directory().to_owned(),
         next_attempt: progress.next.map(clock::date),
         failure: progress.failure,
