@@ -10,7 +10,7 @@ use rustls_native_certs::{load_certs_from_paths, load_native_certs};
 
 use zeroize::Zeroizing;
 
-use super::{Access, MAX_STATE_BYTES, MachineRoots, State, StateFile};
+use super::{Access, MAX_STATE_BYTES, MachineRoots, State, StateFile, replace};
 
 /// Where distributions keep all of their roots in one file: Debian and its kin, Fedora and its kin,
 /// others.
@@ -165,13 +165,7 @@ impl State for DiskState {
             return Err(io::Error::new(ErrorKind::InvalidInput, text));
         }
         let new = self.folder.join(format!(".{name}.new"));
-        let written = write_new(&new, bytes).and_then(|()| fs::rename(&new, self.folder.join(name)));
-        if written.is_err() {
-            // The first error is the one to tell.
-            fs::remove_file(&new).ok();
-        }
-        // The rename itself has to outlive a power cut too.
-        written.and_then(|()| File::open(&self.folder)?.sync_all())
+        replace(&self.folder.join(name), &new, FILE_MODE, |file| file.write_all(bytes))
     }
 
     fn certificates_beside(&self) -> io::Result<Vec<Zeroizing<Vec<u8>>>> {
@@ -196,22 +190,6 @@ impl State for DiskState {
             Err(TryLockError::Error(error)) => Err(error),
         }
     }
-}
-
-fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = create_anew(path, FILE_MODE)?;
-    file.write_all(bytes)?;
-    file.sync_all()
-}
-
-/// Creates a file in place of whatever has its name: a process that was killed has left it, or
-/// another user of the folder put a link there, through which nothing may be written.
-pub fn create_anew(path: &Path, mode: u32) -> io::Result<File> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    OpenOptions::new().write(true).create_new(true).mode(mode).open(path)
 }
 
 #[cfg(test)]

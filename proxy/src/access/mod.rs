@@ -1,6 +1,7 @@
 //! Files that a configuration names: read from the disk, or through the process that may.
 
 mod disk;
+mod replace;
 
 use std::fmt;
 use std::io;
@@ -11,7 +12,8 @@ use rustls::pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-pub use disk::{Disk, DiskState, create_anew, open, open_below, read_state};
+pub use disk::{Disk, DiskState, open, open_below, read_state};
+pub use replace::{folder_of, replace};
 
 /// Reads what a configuration names. May block.
 pub trait Access: fmt::Debug + Send + Sync {

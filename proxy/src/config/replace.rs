@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
 
 use super::attributes;
-use crate::access;
+use crate::access::{self, folder_of};
 
 /// The right to edit, until it is dropped. It lies on the configuration's folder: that stays the
 /// same file when those in it are replaced.
@@ -39,7 +39,7 @@ impl EditLock {
     /// Waits for other editors of the configuration at `path`.
     pub fn take(path: &Path) -> Result<Self, CannotReplace> {
         let folder = fs::canonicalize(path).and_then(|path| {
-            let folder = File::open(folder(&path))?;
+            let folder = File::open(folder_of(&path))?;
             folder.lock()?;
             Ok(folder)
         });
@@ -51,16 +51,10 @@ impl EditLock {
     /// A crash leaves the old file or the new one.
     pub fn replace(&self, path: &Path, text: &str) -> Result<(), CannotReplace> {
         let real = fs::canonicalize(path).map_err(|error| CannotReplace::new(path, path, error))?;
-        let new = beside(&real);
-        let replaced = ensure_replaceable(&real)
-            .and_then(|()| write_like(&real, &new, text))
-            .and_then(|()| fs::rename(&new, &real));
-        if replaced.is_err() {
-            // The first error is the one to tell.
-            fs::remove_file(&new).ok();
-        }
-        let synced = replaced.and_then(|()| File::open(folder(&real))?.sync_all());
-        synced.map_err(|error| CannotReplace::new(path, &real, error))
+        let replaced = ensure_replaceable(&real).and_then(|()| {
+            access::replace(&real, &beside(&real), 0o600, |file| write_like(&real, file, text))
+        });
+        replaced.map_err(|error| CannotReplace::new(path, &real, error))
     }
 }
 
@@ -82,7 +76,7 @@ fn ensure_replaceable(path: &Path) -> io::Result<()> {
 
 /// What the operator can do about `error`, the result of replacing `path`.
 fn remedy(path: &Path, error: &io::Error) -> Option<String> {
-    let (shown, folder) = (path.display(), folder(path));
+    let (shown, folder) = (path.display(), folder_of(path));
     match (error.kind(), find_unchangeable(path)) {
         (ErrorKind::ResourceBusy, _) => Some(format!(
             "{shown} is mounted by itself (docker -v FILE:FILE), and such a file can't be replaced: mount its \
@@ -111,27 +105,20 @@ fn find_unchangeable(path: &Path) -> Option<&Path> {
         let marks = StatxAttributes::IMMUTABLE | StatxAttributes::APPEND;
         found.is_ok_and(|found| found.stx_attributes.intersects(marks))
     };
-    [path, folder(path)].into_iter().find(is_marked)
+    [path, folder_of(path)].into_iter().find(is_marked)
 }
 
-/// Writes a new file with mode, owner and attributes of `old`.
-fn write_like(old: &Path, new: &Path, text: &str) -> io::Result<()> {
+/// Writes `text` into `file`, which gets mode, owner and attributes of `old`.
+fn write_like(old: &Path, file: &mut File, text: &str) -> io::Result<()> {
     let old = File::open(old)?;
     let like = old.metadata()?;
-    let mut file = access::create_anew(new, 0o600)?;
     let own = file.metadata()?;
     if (own.uid(), own.gid()) != (like.uid(), like.gid()) {
-        fchown(&file, Some(like.uid()), Some(like.gid()))?;
+        fchown(&*file, Some(like.uid()), Some(like.gid()))?;
     }
-    attributes::drop_inherited(&old, &file)?;
-    attributes::copy(&old, &file)?;
+    attributes::drop_inherited(&old, file)?;
+    attributes::copy(&old, file)?;
     // Last: for a file with an ACL the group bits are the mask.
     file.set_permissions(fs::Permissions::from_mode(like.mode() & 0o7777))?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()
-}
-
-/// `""` is the current folder.
-fn folder(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+    file.write_all(text.as_bytes())
 }

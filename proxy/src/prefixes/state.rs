@@ -1,7 +1,7 @@
 //! The file that keeps the last good refresh for the next start.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -13,6 +13,8 @@ use crate::access;
 const FIRST_LINE: &str = "hookgate prefixes 1";
 /// The largest file that is read, in bytes: more than the longest list can take.
 const MAX_BYTES: u64 = 1 << 20;
+/// Anybody may read Meta's prefixes.
+const FILE_MODE: u32 = 0o666;
 
 /// A state file that can't be used, or not be written.
 #[derive(Debug, thiserror::Error)]
@@ -70,15 +72,10 @@ impl Refresh {
         let mut name = path.file_name().unwrap_or_default().to_owned();
         name.push(format!(".{}", std::process::id()));
         let new = path.with_file_name(name);
-        let stored = write_new(&new, &self.text()).and_then(|()| fs::rename(&new, path)).and_then(|()| {
-            // The rename itself has to outlive a power cut too.
-            File::open(folder(path))?.sync_all()
+        let stored = fs::create_dir_all(access::folder_of(path)).and_then(|()| {
+            access::replace(path, &new, FILE_MODE, |file| file.write_all(self.text().as_bytes()))
         });
-        stored.map_err(|error| {
-            // The first error is the one to tell.
-            fs::remove_file(&new).ok();
-            BadState { path: path.to_owned(), fault: error.into() }
-        })
+        stored.map_err(|error| BadState { path: path.to_owned(), fault: error.into() })
     }
 
     fn text(&self) -> String {
@@ -145,19 +142,6 @@ fn read(path: &Path) -> Result<String, StateFault> {
     let mut text = String::new();
     let read = access::open(path)?.take(MAX_BYTES + 1).read_to_string(&mut text)?;
     if read as u64 > MAX_BYTES { Err(StateFault::TooLarge) } else { Ok(text) }
-}
-
-fn write_new(path: &Path, text: &str) -> io::Result<()> {
-    fs::create_dir_all(folder(path))?;
-    // Anybody may read Meta's prefixes.
-    let mut file = access::create_anew(path, 0o666)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()
-}
-
-/// `""` is the current folder.
-fn folder(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 #[cfg(test)]
@@ -230,18 +214,5 @@ mod tests {
         let error = refresh().store(&path.join("no-folder")).unwrap_err().to_string();
         assert!(error.starts_with(&path.display().to_string()), "{error}");
         fs::remove_dir_all(folder).unwrap();
-    }
-
-    #[test]
-    fn what_lies_at_the_new_files_name_is_replaced_and_not_written_to() {
-        let dir = std::env::temp_dir().join(format!("hookgate-new-{}", std::process::id()));
-        fs::create_dir_all(&dir).unwrap();
-        let (victim, new) = (dir.join("victim"), dir.join("prefixes.1"));
-        fs::write(&victim, "kept").unwrap();
-        std::os::unix::fs::symlink(&victim, &new).unwrap();
-        write_new(&new, "text").unwrap();
-        assert_eq!(fs::read_to_string(&victim).unwrap(), "kept");
-        assert_eq!(fs::read_to_string(&new).unwrap(), "text");
-        fs::remove_dir_all(dir).unwrap();
     }
 }
