@@ -1,7 +1,7 @@
 # Runs the tests in the guest, on the host's programs and files; what stands before this sets BUSYBOX, MODULES and JIT_HARDEN, what
 # comes after is a line for each test binary, and `finish`.
 set -e
-export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/run/bin HOME=/root
 release=$(uname -r)
 
 # As systemd would have it.
@@ -17,15 +17,16 @@ ulimit -Hn 524288
 echo "$JIT_HARDEN" >/proc/sys/net/core/bpf_jit_harden
 ip link set lo up
 
-# The kernel asks for its modules by itself.
+# The kernel asks for its modules by itself, and tests do.
 mkdir -p "/lib/modules/$release"
 mount --bind "$MODULES" "/lib/modules/$release"
-ln -s "$BUSYBOX" /run/modprobe
-echo /run/modprobe >/proc/sys/kernel/modprobe
+mkdir /run/bin
+ln -s "$BUSYBOX" /run/bin/modprobe
+echo /run/bin/modprobe >/proc/sys/kernel/modprobe
 # But for those that systemd has loaded: one for the processor, with which encrypting costs what it costs elsewhere, and one
 # that makes /dev/net/tun.
-/run/modprobe aesni_intel
-/run/modprobe tun
+modprobe aesni_intel
+modprobe tun
 
 # The console is the kernel's; this line is ours alone.
 exec 3>/dev/ttyS1
