@@ -33,7 +33,7 @@ impl Admission {
     /// `reserved_for_meta`: a share of `most`; `per_source`: `None` for a quarter of what strangers
     /// may use.
     pub fn new(most: usize, reserved_for_meta: f64, per_source: Option<usize>) -> Self {
-        let most_of_strangers = most - (most as f64 * reserved_for_meta).ceil() as usize;
+        let most_of_strangers = most.saturating_sub((most as f64 * reserved_for_meta).ceil() as usize);
         Self {
             most,
             most_of_strangers,

@@ -86,7 +86,7 @@ fn skip_body(client: &mut Socket, traits: Traits) -> bool {
     let mut decoder = Decoder::new(traits.framing, u64::MAX);
     loop {
         match decoder.step(client.buffer.filled()) {
-            Ok(Step::Data { skip, length }) => client.buffer.consume(skip + length),
+            Ok(Step::Data { skip, length }) => client.buffer.consume(skip.saturating_add(length)),
             Ok(Step::End { skip, .. }) => {
                 client.buffer.consume(skip);
                 return true;

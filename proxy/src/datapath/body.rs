@@ -195,7 +195,7 @@ impl Pump {
         source: &mut Socket,
         sink: &mut Stream,
     ) -> Poll<Result<(), PumpError>> {
-        let turn_ends = self.work() + TURN_BYTES;
+        let turn_ends = self.work().saturating_add(TURN_BYTES);
         loop {
             match self.phase {
                 Phase::Gathering => match self.gather(cx, source, sink)? {
@@ -238,7 +238,7 @@ impl Pump {
         while !self.outgoing.is_enough() {
             match self.decoder.step(source.buffer.filled())? {
                 Step::Data { skip, length } => {
-                    self.chunks += u64::from(self.chunked);
+                    self.chunks = self.chunks.saturating_add(u64::from(self.chunked));
                     self.consume(skip, source);
                     self.take_content(length, source);
                 }
@@ -281,7 +281,7 @@ impl Pump {
 
     /// What was done so far, as bytes of content.
     fn work(&self) -> u64 {
-        self.moved.bytes() + self.chunks * CHUNK_BYTES
+        self.moved.bytes().saturating_add(self.chunks.saturating_mul(CHUNK_BYTES))
     }
 
     fn consume(&mut self, count: usize, source: &mut Socket) {
@@ -331,18 +331,18 @@ impl Pump {
         let outgoing = &mut self.outgoing;
         let [head, frame] = outgoing.unwritten();
         let of_head = count.min(head.len());
-        let of_frame = (count - of_head).min(frame.len());
-        let of_content = (count - of_head - of_frame).min(content);
-        let of_tail = count - of_head - of_frame - of_content;
-        outgoing.head_written += of_head;
-        outgoing.frame_written += of_frame;
+        let of_frame = count.saturating_sub(of_head).min(frame.len());
+        let of_content = count.saturating_sub(of_head).saturating_sub(of_frame).min(content);
+        let of_tail = count.saturating_sub(of_head).saturating_sub(of_frame).saturating_sub(of_content);
+        outgoing.head_written = outgoing.head_written.saturating_add(of_head);
+        outgoing.frame_written = outgoing.frame_written.saturating_add(of_frame);
         outgoing.tail = outgoing.tail.get(of_tail..).unwrap_or_default();
         if outgoing.frame_written == outgoing.frame.len() {
             outgoing.frame.clear();
             outgoing.frame_written = 0;
         }
         if content > 0 {
-            outgoing.content = Content::buffered(content - of_content);
+            outgoing.content = Content::buffered(content.saturating_sub(of_content));
             self.consume(of_content, source);
         }
         self.progress = Instant::now();
@@ -386,7 +386,7 @@ impl Pump {
     /// content that waits.
     pub fn given(&self) -> u64 {
         let [_, frame] = self.outgoing.unwritten();
-        let waiting = self.outgoing.content.length() + frame.len();
+        let waiting = self.outgoing.content.length().saturating_add(frame.len());
         self.moved.bytes().saturating_sub(waiting as u64)
     }
 

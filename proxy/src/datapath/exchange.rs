@@ -211,7 +211,7 @@ impl<'a> Exchange<'a> {
 
     /// Bytes of both bodies so far.
     pub(super) fn moved(&self) -> Moved {
-        self.forward.pump.moved() + self.relay.moved()
+        self.forward.pump.moved().plus(self.relay.moved())
     }
 
     /// Whether it is the client that nothing goes on without.
@@ -228,7 +228,7 @@ impl<'a> Exchange<'a> {
     /// How many bytes of bodies have come from the client, and got to it.
     fn moved_by_client(&self, client: &Socket) -> u64 {
         let got = self.relay.given().saturating_sub(client.stream.unacknowledged_bytes());
-        self.forward.pump.moved().bytes() + got
+        self.forward.pump.moved().bytes().saturating_add(got)
     }
 
     /// The client has moved less than the least rate.

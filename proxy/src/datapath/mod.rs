@@ -3,7 +3,7 @@
 //! is the listener's (`server/worker/threads.rs`).
 
 // Peers decide most lengths here.
-#![cfg_attr(not(test), warn(clippy::expect_used, clippy::indexing_slicing))]
+#![cfg_attr(not(test), warn(clippy::arithmetic_side_effects, clippy::expect_used, clippy::indexing_slicing))]
 
 mod admit;
 mod answer;

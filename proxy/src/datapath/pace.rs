@@ -36,7 +36,8 @@ impl Pace {
     pub(super) fn is_kept(&mut self, bytes: u64, window: Duration) -> bool {
         let moved = bytes.saturating_sub(self.bytes);
         *self = Self { since: Instant::now(), bytes };
-        u128::from(moved) * 1000 >= u128::from(LEAST_BYTES_PER_SECOND) * window.as_millis()
+        u128::from(moved).saturating_mul(1000)
+            >= u128::from(LEAST_BYTES_PER_SECOND).saturating_mul(window.as_millis())
     }
 }
 

@@ -64,7 +64,7 @@ pub(super) async fn read_head(
             Ok(None) => {}
             Err(error) => return Arrived::Bad(error.into()),
         }
-        client.buffer.grow_if_full(limits.bytes + 1);
+        client.buffer.grow_if_full(limits.bytes.saturating_add(1));
         let deadline = *deadline.get_or_insert_with(|| Instant::now() + context.timeouts.request_head);
         match wait.until(deadline, |cx| client.poll_fill(cx)).await {
             Ok(Ok(1..)) => {}

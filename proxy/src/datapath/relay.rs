@@ -124,7 +124,7 @@ impl Relay {
         cx: &mut TaskContext<'_>,
         upstream: &mut Socket,
     ) -> Poll<Result<(), RelayError>> {
-        upstream.buffer.grow_if_full(self.most_head_bytes + 1);
+        upstream.buffer.grow_if_full(self.most_head_bytes.saturating_add(1));
         let nothing_came = upstream.buffer.is_empty() && self.interim_seen == 0;
         match ready!(upstream.poll_fill(cx)) {
             Ok(1..) => Poll::Ready(Ok(())),
@@ -142,7 +142,7 @@ impl Relay {
             .map_err(|BadResponse(why)| RelayError::Upstream(Failure::BadResponse(why)))?;
         let mut out = std::mem::take(&mut self.scratch);
         self.state = if head.is_interim() {
-            self.interim_seen += 1;
+            self.interim_seen = self.interim_seen.saturating_add(1);
             if head.status == 101 || self.interim_seen > MAX_INTERIM {
                 let why = "a 101 that nobody asked for, or too many interim responses";
                 return Err(RelayError::Upstream(Failure::BadResponse(why)));

@@ -28,7 +28,8 @@ impl ScratchPool {
     /// Takes memory back; what has grown much is freed.
     pub(super) fn give(&self, scratch: Scratch) {
         let mut free = self.0.borrow_mut();
-        let bytes = scratch.heads.iter().map(Vec::capacity).sum::<usize>() + scratch.words.capacity();
+        let bytes =
+            scratch.heads.iter().map(Vec::capacity).fold(scratch.words.capacity(), usize::saturating_add);
         if bytes <= MAX_SCRATCH_BYTES && free.len() < MAX_FREE_SCRATCHES {
             free.push(scratch);
         }

@@ -39,12 +39,12 @@ impl Buffer {
     }
 
     pub fn len(&self) -> usize {
-        self.end - self.start
+        self.end.saturating_sub(self.start)
     }
 
     /// How much more fits in the memory that it has, or will have.
     pub fn room(&self) -> usize {
-        if self.bytes.is_empty() { self.wanted.bytes() } else { self.bytes.len() - self.len() }
+        if self.bytes.is_empty() { self.wanted.bytes() } else { self.bytes.len().saturating_sub(self.len()) }
     }
 
     /// The memory that it takes when it next needs some.
@@ -64,8 +64,8 @@ impl Buffer {
 
     /// Drops `count` bytes from the front, which must be there.
     pub fn consume(&mut self, count: usize) {
-        assert!(count <= self.end - self.start, "more consumed than filled");
-        self.start += count;
+        assert!(count <= self.len(), "more consumed than filled");
+        self.start = self.start.saturating_add(count);
         self.release_if_empty();
     }
 
@@ -103,7 +103,7 @@ impl Buffer {
             self.move_to(Size::Large);
         } else if self.start > 0 {
             self.bytes.copy_within(self.start..self.end, 0);
-            (self.start, self.end) = (0, self.end - self.start);
+            (self.start, self.end) = (0, self.len());
         }
         self.bytes.get_mut(self.end..).unwrap_or_default()
     }
@@ -111,7 +111,7 @@ impl Buffer {
     /// Room for at least `count` bytes behind the filled ones.
     pub fn space_for(&mut self, count: usize) -> &mut [u8] {
         if self.space().len() < count {
-            self.bytes.grow(self.end + count);
+            self.bytes.grow(self.end.saturating_add(count));
         }
         self.bytes.get_mut(self.end..).unwrap_or_default()
     }
@@ -124,15 +124,15 @@ impl Buffer {
 
     /// `count` bytes of the space were written.
     pub fn filled_more(&mut self, count: usize) {
-        assert!(count <= self.bytes.len() - self.end, "more filled than there is space");
-        self.end += count;
+        assert!(count <= self.bytes.len().saturating_sub(self.end), "more filled than there is space");
+        self.end = self.end.saturating_add(count);
     }
 
     /// Doubles the capacity when it is full, but not beyond `most`.
     pub fn grow_if_full(&mut self, most: usize) {
         let filled = self.len();
         if filled > 0 && filled == self.bytes.len() && filled < most {
-            self.bytes.grow((2 * filled).min(most));
+            self.bytes.grow(filled.saturating_mul(2).min(most));
         }
     }
 }
@@ -207,7 +207,7 @@ impl Buffers {
         };
         let bytes = free.unwrap_or_else(|| Pages::new(size.bytes()));
         if let Size::Large = size {
-            self.large_lent.set(self.large_lent.get() + 1);
+            self.large_lent.set(self.large_lent.get().saturating_add(1));
         }
         (bytes, size)
     }
@@ -220,7 +220,7 @@ impl Buffers {
         let mut free = match size {
             Size::Record => self.records.borrow_mut(),
             Size::Large => {
-                self.large_lent.set(self.large_lent.get() - 1);
+                self.large_lent.set(self.large_lent.get().saturating_sub(1));
                 self.large.borrow_mut()
             }
         };

@@ -103,14 +103,14 @@ struct Waiting<'q>(&'q Cell<usize>);
 
 impl<'q> Waiting<'q> {
     fn new(queue: &'q StrangersHandshakes) -> Self {
-        queue.waiting.set(queue.waiting.get() + 1);
+        queue.waiting.set(queue.waiting.get().saturating_add(1));
         Self(&queue.waiting)
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
+        self.0.set(self.0.get().saturating_sub(1));
     }
 }
 

@@ -84,8 +84,10 @@ pub async fn read_response(
         loop {
             match decoder.step(&buffer).map_err(|_| RequestError::Malformed("a chunk's size or end"))? {
                 Step::Data { skip, length } => {
-                    answer.body.extend_from_slice(buffer.get(skip..skip + length).unwrap_or_default());
-                    buffer.drain(..skip + length);
+                    answer
+                        .body
+                        .extend_from_slice(buffer.get(skip..skip.saturating_add(length)).unwrap_or_default());
+                    buffer.drain(..skip.saturating_add(length));
                     if answer.body.len() > MAX_BODY_BYTES {
                         answer.body.truncate(MAX_BODY_BYTES);
                         return Ok(Response { persists: false, ..answer });

@@ -165,7 +165,8 @@ impl KernelSession {
 
     /// Whether it may be kept for another request.
     pub fn may_be_kept(&self) -> bool {
-        self.failure.is_none() && (self.rekeys || self.sent_records + SPARE_RECORDS < self.most_records)
+        self.failure.is_none()
+            && (self.rekeys || self.sent_records.saturating_add(SPARE_RECORDS) < self.most_records)
     }
 
     /// Appends what the peer has sent to `content`: at least a byte, or ready with 0 when it has
@@ -321,7 +322,7 @@ impl KernelSession {
         if let Some(error) = &self.failure {
             return Poll::Ready(Err(invalid(error.clone())));
         }
-        if self.sent_records + MAX_RECORDS_AT_ONCE > self.most_records {
+        if self.sent_records.saturating_add(MAX_RECORDS_AT_ONCE) > self.most_records {
             if !self.rekeys {
                 let error = internal("as much has been sent as may be with one key");
                 return Poll::Ready(Err(self.fail(error)));
@@ -331,11 +332,15 @@ impl KernelSession {
         self.poll_key_update(cx)
     }
 
+    fn count_records(&mut self, sent: usize) {
+        self.sent_records = self.sent_records.saturating_add(sent as u64);
+    }
+
     /// Sends what is in `parts`, or the start of it.
     pub fn poll_write(&mut self, cx: &mut Context<'_>, parts: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         ready!(self.poll_may_send(cx))?;
         let sent = ready!(Pin::new(&mut self.tcp).poll_write_vectored(cx, parts))?;
-        self.sent_records += (sent / RECORD_CONTENT_BYTES + 1) as u64;
+        self.count_records((sent / RECORD_CONTENT_BYTES).saturating_add(1));
         Poll::Ready(Ok(sent))
     }
 
@@ -343,7 +348,7 @@ impl KernelSession {
     pub fn poll_drain(&mut self, cx: &mut Context<'_>, pipe: &mut Pipe) -> Poll<io::Result<usize>> {
         ready!(self.poll_may_send(cx))?;
         let sent = ready!(pipe.poll_drain(cx, &self.tcp))?;
-        self.sent_records += (sent / RECORD_CONTENT_BYTES + SHORT_RECORDS) as u64;
+        self.count_records((sent / RECORD_CONTENT_BYTES).saturating_add(SHORT_RECORDS));
         Poll::Ready(Ok(sent))
     }
 

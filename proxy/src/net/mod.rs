@@ -1,7 +1,7 @@
 //! Sockets and buffers.
 
 // Peers decide most lengths here.
-#![cfg_attr(not(test), warn(clippy::expect_used, clippy::indexing_slicing))]
+#![cfg_attr(not(test), warn(clippy::arithmetic_side_effects, clippy::expect_used, clippy::indexing_slicing))]
 
 mod account;
 mod buffer;

@@ -37,7 +37,7 @@ impl Pipe {
         if capacity < LEAST_BYTES {
             return Err(io::ErrorKind::QuotaExceeded.into());
         }
-        made.set(made.get() + 1);
+        made.set(made.get().saturating_add(1));
         Ok(Self { reader, writer, capacity, filled: 0, made: Rc::clone(made) })
     }
 
@@ -87,7 +87,7 @@ impl Pipe {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 moved => {
-                    self.filled -= moved.as_ref().unwrap_or(&0);
+                    self.filled = self.filled.saturating_sub(*moved.as_ref().unwrap_or(&0));
                     return Poll::Ready(moved);
                 }
             }
@@ -101,7 +101,7 @@ fn transfer(from: impl std::os::fd::AsFd, to: impl std::os::fd::AsFd, most: usiz
 
 impl Drop for Pipe {
     fn drop(&mut self) {
-        self.made.set(self.made.get() - 1);
+        self.made.set(self.made.get().saturating_sub(1));
     }
 }
 

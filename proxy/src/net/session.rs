@@ -174,7 +174,7 @@ impl Session {
                 }
             }
             if content.len() > before || self.has_ended {
-                return Poll::Ready(Ok(content.len() - before));
+                return Poll::Ready(Ok(content.len().saturating_sub(before)));
             }
             // It may have answered, to a key update for example.
             if let Poll::Ready(sent) = self.poll_flush(cx) {
@@ -214,7 +214,7 @@ impl Session {
         // What belongs together goes in one record.
         let mut gathered = Buffer::new(&self.buffers);
         for part in [first].into_iter().chain(parts) {
-            let taken = part.len().min(RECORD_CONTENT_BYTES - gathered.len());
+            let taken = part.len().min(RECORD_CONTENT_BYTES.saturating_sub(gathered.len()));
             gathered.extend(part.get(..taken).unwrap_or_default());
         }
         self.grant(Intent::Send(gathered.filled())).map(|()| gathered.len())

@@ -32,7 +32,7 @@ impl SourcePlace {
         let mut sources = counts.lock();
         let count = sources.get(&source).copied().unwrap_or_default();
         (count < most).then(|| {
-            sources.insert(source, count + 1);
+            sources.insert(source, count.saturating_add(1));
             Self { counts: Arc::clone(counts), source }
         })
     }
@@ -41,7 +41,7 @@ impl SourcePlace {
 impl Drop for SourcePlace {
     fn drop(&mut self) {
         if let Entry::Occupied(mut count) = self.counts.lock().entry(self.source) {
-            *count.get_mut() -= 1;
+            *count.get_mut() = count.get().saturating_sub(1);
             if *count.get() == 0 {
                 count.remove();
             }

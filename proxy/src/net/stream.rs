@@ -127,7 +127,7 @@ impl Stream {
             Self::Memory(_) => return 0,
         };
         // Where the kernel does not tell, nothing is known to have arrived.
-        queued.and_then(Result::ok).map_or(u64::MAX, |queued| u64::from(queued) + in_session)
+        queued.and_then(Result::ok).map_or(u64::MAX, |queued| u64::from(queued).saturating_add(in_session))
     }
 
     /// Whether it may be kept for another request.

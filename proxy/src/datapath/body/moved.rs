@@ -1,5 +1,3 @@
-use std::ops::Add;
-
 /// Bytes of content taken from a source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Moved {
@@ -7,16 +5,16 @@ pub struct Moved {
     pub spliced: u64,
 }
 
-impl Add for Moved {
-    type Output = Self;
-
-    fn add(self, other: Self) -> Self {
-        Self { copied: self.copied + other.copied, spliced: self.spliced + other.spliced }
-    }
-}
-
 impl Moved {
+    /// What moved in two directions.
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            copied: self.copied.saturating_add(other.copied),
+            spliced: self.spliced.saturating_add(other.spliced),
+        }
+    }
+
     pub fn bytes(self) -> u64 {
-        self.copied + self.spliced
+        self.copied.saturating_add(self.spliced)
     }
 }

@@ -100,7 +100,7 @@ impl Pump {
     /// The sink's session has taken `length` bytes of content.
     fn take_passed(&mut self, length: usize) -> Result<(), PumpError> {
         self.decoder.take(length as u64)?;
-        self.moved.copied += length as u64;
+        self.moved.copied = self.moved.copied.saturating_add(length as u64);
         self.has_consumed = true;
         Ok(())
     }
@@ -109,7 +109,7 @@ impl Pump {
     fn take_spliced(&mut self, pipe: Pipe) -> Result<(), PumpError> {
         let length = pipe.filled();
         self.decoder.take(length as u64)?;
-        self.moved.spliced += length as u64;
+        self.moved.spliced = self.moved.spliced.saturating_add(length as u64);
         self.has_consumed = true;
         if self.chunked {
             open_chunk(length, &mut self.outgoing.frame);
@@ -121,7 +121,7 @@ impl Pump {
 
     /// `length` bytes of content lie at the front of the source's buffer.
     pub(super) fn take_content(&mut self, length: usize, source: &mut Socket) {
-        self.moved.copied += length as u64;
+        self.moved.copied = self.moved.copied.saturating_add(length as u64);
         let outgoing = &mut self.outgoing;
         if !self.chunked {
             outgoing.content = Content::buffered(length);

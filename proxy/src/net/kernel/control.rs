@@ -99,10 +99,10 @@ impl Control {
                         InvalidMessage::HandshakePayloadTooLarge.into(),
                     ));
                 }
-                if self.bytes.len() < 4 + length {
+                if self.bytes.len() < length.saturating_add(4) {
                     return Ok(None);
                 }
-                let payload = self.bytes.drain(..4 + length).skip(4).collect();
+                let payload = self.bytes.drain(..length.saturating_add(4)).skip(4).collect();
                 Ok(Some(Message::Handshake { kind: kind.into(), payload }))
             }
             _ => Ok(None),
@@ -160,7 +160,7 @@ impl Control {
         if !self.is_empty() {
             return Err(unexpected_message(HandshakeType::KeyUpdate));
         }
-        self.key_updates += 1;
+        self.key_updates = self.key_updates.saturating_add(1);
         if self.key_updates > MAX_KEY_UPDATES {
             let error = PeerMisbehaved::TooManyKeyUpdateRequests.into();
             return Err((AlertDescription::UnexpectedMessage, error));
@@ -175,7 +175,7 @@ impl Control {
 
     /// One more that is ignored, or declined.
     fn warned(&mut self, demand: Demand) -> Result<Demand, ControlError> {
-        self.warnings += 1;
+        self.warnings = self.warnings.saturating_add(1);
         if self.warnings <= MAX_WARNINGS {
             return Ok(demand);
         }

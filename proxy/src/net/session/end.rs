@@ -82,7 +82,7 @@ fn handle<Data>(
             while let Some(record) = traffic.next_record() {
                 let record = record?;
                 take(record.payload);
-                discard += record.discard;
+                discard = discard.saturating_add(record.discard);
             }
             Ok(Progress::Continue)
         }
@@ -133,12 +133,13 @@ fn handle<Data>(
 
 /// How much content, in whole records, becomes no longer than `bytes`.
 pub(super) fn content_that_fits(bytes: usize) -> usize {
-    bytes / (RECORD_CONTENT_BYTES + RECORD_OVERHEAD_BYTES) * RECORD_CONTENT_BYTES
+    (bytes / (RECORD_CONTENT_BYTES + RECORD_OVERHEAD_BYTES)).saturating_mul(RECORD_CONTENT_BYTES)
 }
 
 /// How long records with so much content become.
 fn encrypted_bytes(content: usize) -> usize {
-    content + content.div_ceil(RECORD_CONTENT_BYTES).max(1) * RECORD_OVERHEAD_BYTES
+    let records = content.div_ceil(RECORD_CONTENT_BYTES).max(1);
+    content.saturating_add(records.saturating_mul(RECORD_OVERHEAD_BYTES))
 }
 
 fn refused(error: impl std::error::Error) -> Error {

@@ -87,11 +87,11 @@ pub(super) fn rest_of_record(mut records: &[u8]) -> usize {
     loop {
         let length = match records {
             [_, _, _, a, b, ..] => RECORD_HEADER_BYTES + usize::from(u16::from_be_bytes([*a, *b])),
-            start => return RECORD_HEADER_BYTES - start.len(),
+            start => return RECORD_HEADER_BYTES.saturating_sub(start.len()),
         };
         match records.split_at_checked(length) {
             Some((_, rest)) => records = rest,
-            None => return length - records.len(),
+            None => return length.saturating_sub(records.len()),
         }
     }
 }

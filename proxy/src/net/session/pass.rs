@@ -30,14 +30,15 @@ impl Session {
         loop {
             while !self.has_ended
                 && passed < most
-                && (passed == 0 || !self.incoming.is_empty() && passed + RECORD_CONTENT_BYTES <= fits)
+                && (passed == 0
+                    || !self.incoming.is_empty() && passed.saturating_add(RECORD_CONTENT_BYTES) <= fits)
             {
                 let step = self.step(Intent::Receive, &mut |bytes| {
-                    let (content, other) = bytes.split_at(bytes.len().min(most - passed));
+                    let (content, other) = bytes.split_at(bytes.len().min(most.saturating_sub(passed)));
                     to.outgoing.want(Size::Large);
-                    fits = content_that_fits(to.outgoing.space().len() + to.outgoing.len());
+                    fits = content_that_fits(to.outgoing.space().len().saturating_add(to.outgoing.len()));
                     refused = refused.take().or(to.grant(Intent::Send(content)).err());
-                    passed += content.len();
+                    passed = passed.saturating_add(content.len());
                     rest.extend(other);
                 });
                 if let Some(error) = refused.take() {
