@@ -1,4 +1,9 @@
 //! From a frame to the TCP segment in it. The same code runs in the kernel and, for its tests, on the host.
+//!
+//! Sums are written as wrapping ones, which they are in the kernel: a frame has less than 2^32 bytes, and none comes near
+//! the end of its type.
+
+#![cfg_attr(not(test), warn(clippy::arithmetic_side_effects, clippy::expect_used, clippy::indexing_slicing))]
 
 #[cfg(test)]
 mod frames;
@@ -106,8 +111,6 @@ const IPV4_HEADER: usize = 20;
 const MORE_FRAGMENTS: u16 = 0x2000;
 const FRAGMENT_OFFSET: u16 = 0x1fff;
 const IPV6_HEADER: usize = 40;
-/// Where source and destination begin in it.
-const IPV6_ADDRESSES: usize = 8;
 /// The unit of IPv6 extension lengths.
 const OCTETS: usize = 8;
 /// More than any honest packet has (RFC 8200 §4.1 knows seven places), and few enough for the verifier.
@@ -186,7 +189,7 @@ struct Ip {
 fn segment<P: Packet, J: Judge>(packet: &P, ip: &Ip, judge: &J) -> J::Verdict {
     let Some(header) = packet.read::<TCP_HEADER>(ip.tcp) else {
         // There is one, out of sight; or the frame was cut.
-        if packet.reaches(ip.tcp + TCP_HEADER) {
+        if packet.reaches(ip.tcp.wrapping_add(TCP_HEADER)) {
             return judge.judge(Found::LongChain { source: ip.source });
         }
         return judge.judge(Found::Nothing);
@@ -214,13 +217,13 @@ fn short_fragment<P: Packet, J: Judge>(packet: &P, ip: &Ip, judge: &J) -> J::Ver
 #[inline(always)]
 fn ethernet<P: Packet>(packet: &P) -> Option<(u16, usize)> {
     let mut at = ETHERNET_HEADER;
-    let mut ethertype = be16(packet, at - 2)?;
+    let mut ethertype = be16(packet, ETHERNET_HEADER - 2)?;
     for _ in 0..VLAN_TAGS {
         if ethertype != ETHERTYPE_VLAN && ethertype != ETHERTYPE_QINQ {
             break;
         }
-        at += VLAN_TAG;
-        ethertype = be16(packet, at - 2)?;
+        at = at.wrapping_add(VLAN_TAG);
+        ethertype = be16(packet, at.wrapping_sub(2))?;
     }
     Some((ethertype, at))
 }
@@ -229,7 +232,7 @@ fn ethernet<P: Packet>(packet: &P) -> Option<(u16, usize)> {
 #[inline(always)]
 fn ipv4<P: Packet, J: Judge>(packet: &P, at: usize, judge: &J) -> J::Verdict {
     let Some(header) = packet.read::<IPV4_HEADER>(at) else { return judge.judge(Found::Nothing) };
-    let header_bytes = usize::from(header[0] & 0x0f) * 4;
+    let header_bytes = usize::from(header[0] & 0x0f).wrapping_mul(4);
     let total_bytes = usize::from(u16::from_be_bytes([header[2], header[3]]));
     let flags_and_offset = u16::from_be_bytes([header[6], header[7]]);
     let carries_tcp = header[0] >> 4 == 4
@@ -242,13 +245,13 @@ fn ipv4<P: Packet, J: Judge>(packet: &P, at: usize, judge: &J) -> J::Verdict {
     let ip = Ip {
         source: Address::V4([header[12], header[13], header[14], header[15]]),
         destination: Address::V4([header[16], header[17], header[18], header[19]]),
-        tcp: at + header_bytes,
+        tcp: at.wrapping_add(header_bytes),
     };
     // What lies behind the packet's own end is Ethernet's padding.
-    if total_bytes >= header_bytes + TCP_HEADER || total_bytes == 0 && is_jumbo(packet, at) {
+    if total_bytes >= header_bytes.wrapping_add(TCP_HEADER) || total_bytes == 0 && is_jumbo(packet, at) {
         return segment(packet, &ip, judge);
     }
-    if total_bytes >= header_bytes + PORTS && flags_and_offset & MORE_FRAGMENTS != 0 {
+    if total_bytes >= header_bytes.wrapping_add(PORTS) && flags_and_offset & MORE_FRAGMENTS != 0 {
         return short_fragment(packet, &ip, judge);
     }
     judge.judge(Found::Nothing)
@@ -258,28 +261,30 @@ fn ipv4<P: Packet, J: Judge>(packet: &P, at: usize, judge: &J) -> J::Verdict {
 #[inline(always)]
 fn ipv6<P: Packet, J: Judge>(packet: &P, at: usize, judge: &J) -> J::Verdict {
     let Some(header) = packet.read::<IPV6_HEADER>(at) else { return judge.judge(Found::Nothing) };
-    let (start, addresses) = header.split_at(IPV6_ADDRESSES);
+    let [version, _, _, _, high, low, next, _, addresses @ ..] = header;
     let (Some(source), Some(destination)) = (addresses.first_chunk(), addresses.last_chunk()) else {
         return judge.judge(Found::Nothing);
     };
-    if start[0] >> 4 != 6 {
+    if version >> 4 != 6 {
         return judge.judge(Found::Nothing);
     }
-    let payload_bytes = usize::from(u16::from_be_bytes([start[4], start[5]]));
-    let payload = at + IPV6_HEADER;
-    let chain = follow_chain(packet, start[6], payload);
+    let payload_bytes = usize::from(u16::from_be_bytes([high, low]));
+    let payload = at.wrapping_add(IPV6_HEADER);
+    let chain = follow_chain(packet, next, payload);
     let source = Address::V6(*source);
     match chain.leads {
         Leads::Elsewhere => return judge.judge(Found::Nothing),
         Leads::OutOfSight => return judge.judge(Found::LongChain { source }),
         Leads::ToTcp => {}
     }
-    let (ip, end) =
-        (Ip { source, destination: Address::V6(*destination), tcp: chain.at }, payload + payload_bytes);
-    if ip.tcp + TCP_HEADER <= end || payload_bytes == 0 && is_jumbo(packet, at) {
+    let (ip, end) = (
+        Ip { source, destination: Address::V6(*destination), tcp: chain.at },
+        payload.wrapping_add(payload_bytes),
+    );
+    if ip.tcp.wrapping_add(TCP_HEADER) <= end || payload_bytes == 0 && is_jumbo(packet, at) {
         return segment(packet, &ip, judge);
     }
-    if chain.has_more && ip.tcp + PORTS <= end {
+    if chain.has_more && ip.tcp.wrapping_add(PORTS) <= end {
         return short_fragment(packet, &ip, judge);
     }
     judge.judge(Found::Nothing)
@@ -289,7 +294,7 @@ fn ipv6<P: Packet, J: Judge>(packet: &P, at: usize, judge: &J) -> J::Verdict {
 /// TCP), and write 0 there.
 #[inline(always)]
 fn is_jumbo<P: Packet>(packet: &P, at: usize) -> bool {
-    packet.bytes() > at as u64 + u64::from(u16::MAX)
+    packet.bytes() > (at as u64).wrapping_add(u64::from(u16::MAX))
 }
 
 /// A chain of extension headers, as far as it was followed.
@@ -317,13 +322,13 @@ fn follow_chain<P: Packet>(packet: &P, first: u8, at: usize) -> Chain {
             break;
         }
         let Some([following, length, offset @ ..]) = packet.read::<4>(chain.at) else {
-            if packet.reaches(chain.at + 4) {
+            if packet.reaches(chain.at.wrapping_add(4)) {
                 chain.leads = Leads::OutOfSight;
             }
             return chain;
         };
-        chain.at += match next {
-            AUTHENTICATION => (usize::from(length) + 2) * 4, // RFC 4302 §2.2
+        let bytes = match next {
+            AUTHENTICATION => usize::from(length).wrapping_add(2).wrapping_mul(4), // RFC 4302 §2.2
             FRAGMENT => {
                 let offset = u16::from_be_bytes(offset);
                 if offset & 0xfff8 != 0 {
@@ -332,8 +337,9 @@ fn follow_chain<P: Packet>(packet: &P, first: u8, at: usize) -> Chain {
                 chain.has_more |= offset & 1 != 0;
                 OCTETS
             }
-            _ => (usize::from(length) + 1) * OCTETS,
+            _ => usize::from(length).wrapping_add(1).wrapping_mul(OCTETS),
         };
+        chain.at = chain.at.wrapping_add(bytes);
         next = following;
     }
     if next == TCP {
