@@ -53,7 +53,7 @@ impl<'c> Connection<'c, '_> {
     where
         'c: 'r,
     {
-        Request::new(self.client.sender(), words, &context.log, &context.metrics)
+        Request::new(self.client.sender(), self.socket.buffer.filled(), words, &context.log, &context.metrics)
     }
 
     fn client_certificate(&self) -> ClientCertificate {

@@ -209,6 +209,15 @@ impl<'a> Exchange<'a> {
         matches!(self.forward.state, ForwardState::Complete { .. })
     }
 
+    /// How long the client has waited for the response to its whole request; `None`: not at all, or
+    /// there is one.
+    pub(super) fn waited_for_response(&self) -> Option<Duration> {
+        match self.forward.state {
+            ForwardState::Complete { at } if self.relay.final_head().is_none() => Some(at.elapsed()),
+            _ => None,
+        }
+    }
+
     /// Bytes of both bodies so far.
     pub(super) fn moved(&self) -> Moved {
         self.forward.pump.moved().plus(self.relay.moved())

@@ -47,7 +47,7 @@ use crate::http::answer::Failure;
 use crate::http::decoder::Decoder;
 use crate::http::framing::Framing;
 use crate::net::Socket;
-use crate::observe::{ConnectionRefusal, Handshake, Request, Step};
+use crate::observe::{ConnectionRefusal, Handshake, LostAt, Request, Step};
 use crate::upstream::{Checkout, Wanted};
 use body::Pump;
 use client::Client;
@@ -106,6 +106,9 @@ pub async fn serve(
         Err(NoSession::Ended(outcome)) => {
             if outcome != Handshake::AcmeChallenge {
                 count(Step::TlsFailed);
+                if !is_stranger {
+                    context.metrics.lost(LostAt::Tls);
+                }
             }
             return context.metrics.handshake(outcome);
         }
@@ -240,6 +243,7 @@ impl Connection<'_, '_> {
             context.metrics.body_bytes_copied.add(moved.copied);
             context.metrics.body_bytes_spliced.add(moved.spliced);
             request.body(exchange.body_progress(&stream, &outcome));
+            request.waited(exchange.waited_for_response());
             let request_is_complete = exchange.request_is_complete();
             self.scratch.heads = exchange.into_scratch();
             let used = Used { upstream, stream, usage, has_more };

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::funnel::Step;
 use super::words::{MAX_ID_BYTES, MAX_METHOD_BYTES, MAX_PATH_BYTES, MAX_SOURCE_BYTES, start_of};
-use super::{BodyProgress, UpstreamMetrics, clock};
+use super::{BodyProgress, LostAt, UpstreamMetrics, clock};
 use crate::prefixes::CounterIndex;
 
 /// How many are kept.
@@ -63,6 +63,7 @@ pub(super) struct Record {
     pub(super) code: Option<u16>,
     pub(super) upstream_code: Option<u16>,
     pub(super) error: Option<&'static str>,
+    pub(super) lost_at: Option<LostAt>,
     pub(super) attempts: u32,
     /// A sentence about `error`, as in the log.
     pub(super) detail: Option<Box<str>>,
@@ -89,6 +90,9 @@ pub struct Delivery {
     pub outcome: Outcome,
     pub code: Option<u16>,
     pub stage: String,
+    /// The stage at which it ended; `None`: it was delivered, or is none that could be.
+    #[serde(default)]
+    pub lost_at: Option<String>,
     pub error: Option<String>,
     pub upstream_code: Option<u16>,
     pub duration_seconds: f64,
@@ -275,6 +279,7 @@ impl Default for Record {
             code: None,
             upstream_code: None,
             error: None,
+            lost_at: None,
             attempts: 0,
             detail: None,
             body: BodyProgress::default(),
@@ -322,6 +327,7 @@ impl Record {
             },
             code: self.code,
             stage: self.stage.into(),
+            lost_at: self.lost_at.map(|stage| stage.name().to_owned()),
             error: self.error.map(str::to_owned),
             upstream_code: self.upstream_code,
             duration_seconds: self.duration.as_secs_f64(),

@@ -5,6 +5,7 @@ mod deliveries;
 mod funnel;
 mod line_budget;
 mod log;
+mod lost_at;
 mod metrics;
 mod progress;
 pub mod redact;
@@ -15,6 +16,7 @@ mod words;
 pub use deliveries::{Deliveries, Delivery, Outcome};
 pub use funnel::{Counts as FunnelCounts, Funnel, Step};
 pub use log::{Format, Log};
+pub use lost_at::LostAt;
 pub use metrics::{
     ConnectionRefusal, Counter, Exposition, Handshake, HiddenSources, LatestFailure, MANY_HIDDEN, Metrics,
     Totals, UpstreamMetrics,

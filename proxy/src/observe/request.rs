@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::log::Priority;
 use super::words::{MAX_ID_BYTES, MAX_METHOD_BYTES, MAX_PATH_BYTES, start_of};
-use super::{BodyProgress, Log, Metrics, Step, UpstreamMetrics, redact};
+use super::{BodyProgress, Log, LostAt, Metrics, Step, UpstreamMetrics, redact};
 use crate::http::answer::Failure;
 use crate::prefixes::CounterIndex;
 
@@ -42,6 +42,12 @@ pub struct Request<'m> {
     code: Option<u16>,
     upstream_code: Option<u16>,
     error: Option<&'static str>,
+    /// `None`: it was not.
+    lost_at: Option<LostAt>,
+    /// Whether it may carry a message.
+    is_post: bool,
+    /// How long its client waited for a response once all of it had been sent; `None`: not at all.
+    waited: Option<Duration>,
     detail: String,
     /// Since `begun`: a connection to the upstream was there.
     connected: Option<Duration>,
@@ -86,8 +92,16 @@ impl Stage {
 }
 
 impl<'m> Request<'m> {
-    /// A request from `sender`, whose head has arrived. `words`: memory for what it says of itself.
-    pub fn new(sender: Sender<'m>, words: &'m mut String, log: &'m Log, metrics: &'m Metrics) -> Self {
+    /// A request from `sender`, of which `head` has arrived, good or bad. `words`: memory for what it
+    /// says of itself.
+    pub fn new(
+        sender: Sender<'m>,
+        head: &[u8],
+        words: &'m mut String,
+        log: &'m Log,
+        metrics: &'m Metrics,
+    ) -> Self {
+        let is_post = head.trim_ascii_start().starts_with(b"POST ");
         let Sender { source, counter, is_stranger } = sender;
         metrics.funnel.count(counter, Step::Requests);
         words.clear();
@@ -108,6 +122,9 @@ impl<'m> Request<'m> {
             code: None,
             upstream_code: None,
             error: None,
+            lost_at: Some(LostAt::Machine),
+            is_post,
+            waited: None,
             detail: String::new(),
             connected: None,
             responded: None,
@@ -167,6 +184,11 @@ impl<'m> Request<'m> {
         self.body = progress;
     }
 
+    /// How long its client has waited for the response by now, if it has.
+    pub fn waited(&mut self, for_response: Option<Duration>) {
+        self.waited = for_response;
+    }
+
     /// There is a connection to the upstream; `idle`: for how long it had waited, if it was used
     /// before.
     pub fn connected(&mut self, idle: Option<Duration>) {
@@ -189,6 +211,7 @@ impl<'m> Request<'m> {
         self.upstream = None;
         self.stage = Stage::Head;
         self.code = Some(200);
+        self.lost_at = None;
     }
 
     /// Answered by us, because the upstream could not.
@@ -198,6 +221,7 @@ impl<'m> Request<'m> {
     }
 
     fn answered(&mut self, failure: Failure, detail: &dyn Display) {
+        self.lost_at = Some(failure.into());
         self.code = Some(failure.status());
         self.error = Some(failure.error());
         self.set_detail(detail);
@@ -206,9 +230,11 @@ impl<'m> Request<'m> {
     /// The client has the upstream's whole response, whose head came at `head_at`.
     pub fn relayed(&mut self, status: u16, head_at: Instant) {
         self.stage = Stage::Done;
-        if status == DELIVERED {
+        let is_delivered = status == DELIVERED;
+        if is_delivered {
             self.end = Step::Delivered;
         }
+        self.lost_at = (!is_delivered).then_some(LostAt::Upstream);
         self.code = Some(status);
         self.responded(status, head_at);
     }
@@ -217,12 +243,14 @@ impl<'m> Request<'m> {
     pub fn cut(&mut self, failure: Failure, status: u16, head_at: Instant) {
         self.count_error(failure);
         self.responded(status, head_at);
+        self.lost_at = Some(failure.into());
         self.error = Some(failure.error());
         self.set_detail(&failure.reason());
     }
 
     /// The client went away before it had its response.
     pub fn client_gone(&mut self, why: &dyn Display) {
+        self.lost_at = Some(LostAt::of_leaving_after(self.waited));
         self.error = Some("client_gone");
         self.set_detail(why);
     }
@@ -273,6 +301,10 @@ impl Request<'_> {
             upstream.failed(self.code, self.error);
         }
         self.metrics.funnel.count(self.counter, self.end);
+        // Anybody else can write any POST.
+        if let Some(stage) = self.lost_at.filter(|_| self.is_post && !self.is_stranger) {
+            self.metrics.lost(stage);
+        }
         let is_refused_stranger = self.is_stranger && self.end == Step::Refused;
         if self.log.wants_access(is_refused_stranger) {
             let is_lost_message = self.end != Step::Delivered && !self.is_stranger;
@@ -289,6 +321,7 @@ impl Request<'_> {
             record.code = self.code;
             record.upstream_code = self.upstream_code;
             record.error = self.error;
+            record.lost_at = self.lost_at;
             record.attempts = self.attempts;
             record.detail = self.error.map(|_| self.detail.as_str().into());
             record.body = self.body;

@@ -22,6 +22,7 @@ mod least_rate;
 mod life;
 mod limits;
 mod log;
+mod lost;
 mod names;
 mod origins;
 mod paths;

@@ -8,7 +8,7 @@ mod upstream;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Deliveries, Funnel};
+use super::{Deliveries, Funnel, LostAt};
 use crate::http::answer::{ErrorType, Failure};
 use crate::prefixes::Classifier;
 
@@ -96,6 +96,8 @@ pub struct Metrics {
     handshakes: [Counter; Handshake::ALL.len()],
     refused_connections: [Counter; ConnectionRefusal::ALL.len()],
     refused_requests: [Counter; ErrorType::NAMES.len()],
+    /// Connections and POSTs of Meta and the operator that were lost.
+    lost: [Counter; LostAt::ALL.len()],
     /// Of requests that name no upstream.
     pub without_upstream: UpstreamMetrics,
     /// Bytes of bodies that went through user space.
@@ -112,6 +114,7 @@ impl Metrics {
             handshakes: Default::default(),
             refused_connections: Default::default(),
             refused_requests: Default::default(),
+            lost: Default::default(),
             without_upstream: UpstreamMetrics::default(),
             body_bytes_copied: Counter::default(),
             body_bytes_spliced: Counter::default(),
@@ -125,6 +128,11 @@ impl Metrics {
 
     pub fn refused_connection(&self, why: ConnectionRefusal) {
         self.refused_connections[why as usize].add(1);
+    }
+
+    /// A connection or a POST that came from Meta or the operator.
+    pub fn lost(&self, stage: LostAt) {
+        self.lost[stage as usize].add(1);
     }
 
     pub(super) fn refused_request(&self, failure: Failure) {
@@ -157,6 +165,14 @@ impl Metrics {
         );
         for (reason, count) in self.refused() {
             to.sample(&[("reason", reason)], count);
+        }
+        to.family(
+            "hookgate_lost_total",
+            "counter",
+            "Connections and POSTs from Meta, `allow` and loopback that were lost, by the stage at which they ended",
+        );
+        for (stage, count) in used(LostAt::ALL.into_iter().map(|(_, name)| name).zip(&self.lost)) {
+            to.sample(&[("stage", stage)], count);
         }
         to.family("hookgate_body_bytes_total", "counter", "Bytes of bodies, by the way that they took");
         to.used_sample(&[("path", "copy")], &self.body_bytes_copied);
@@ -192,10 +208,14 @@ mod tests {
         for (index, (why, _)) in ConnectionRefusal::ALL.iter().enumerate() {
             assert_eq!(*why as usize, index);
         }
+        for (index, (stage, _)) in LostAt::ALL.iter().enumerate() {
+            assert_eq!(*stage as usize, index);
+        }
         let metrics = Metrics::new(Funnel::new().unwrap());
         metrics.handshake(Handshake::Closed);
         metrics.refused_connection(ConnectionRefusal::PerSource);
         metrics.refused_request(Failure::NotAllowed);
+        metrics.lost(LostAt::from(Failure::TlsAlert));
         let mut exposition = Exposition::default();
         metrics.expose(&Classifier::new(Table::default(), Vec::new()), &mut exposition);
         let text = exposition.into_text();
@@ -203,6 +223,7 @@ mod tests {
             "hookgate_tls_handshakes_total{reason=\"closed\"} 1\n",
             "hookgate_refused_total{reason=\"per_source\"} 1\n",
             "hookgate_refused_total{reason=\"http_request_denied\"} 1\n",
+            "hookgate_lost_total{stage=\"upstream_tls\"} 1\n",
         ] {
             assert!(text.contains(line), "{text}");
         }
