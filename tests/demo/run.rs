@@ -73,11 +73,11 @@ pub fn main(args: &Args) -> Result<ExitCode> {
     let mut command = Command::new(&args.hookgate);
     command.args(["run", "--config"]).arg(&config);
     let mut proxy = Running::start_aloud(command)?;
-    let up = wait_until(Duration::from_secs(10), || {
+    let condition = format!("hookgate listens on {listen} and {page}");
+    wait_until(condition, Duration::from_secs(10), || {
         proxy.still_running()?;
         Ok(harness::listens(proxy.pid(), &[listen, page]))
     })?;
-    ensure!(up, "hookgate does not listen on {listen} and {page} after 10 s");
 
     let lines = format!(
         "try: {}\npage: http://{page}/\nstats: {}\ndeliveries: {}\n",

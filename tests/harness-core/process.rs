@@ -3,10 +3,12 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
+
+use crate::wait::{pace, wait_until};
 
 /// A process that ends when this value does: SIGTERM, and SIGKILL after [`GRACE`]. Should *we* be
 /// killed, the kernel kills it (`PR_SET_PDEATHSIG`, which counts the thread that started it).
@@ -89,13 +91,16 @@ impl Running {
     /// # Errors
     /// The line has not come within `limit`, or the process ended before it.
     pub fn wait_for_stderr(&mut self, text: &str, limit: Duration) -> Result<()> {
-        let deadline = Instant::now() + limit;
-        while !self.stderr().contains(text) {
-            self.still_running()?;
-            ensure!(Instant::now() < deadline, "{} did not say {text:?}:\n{}", self.name, self.stderr());
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        Ok(())
+        let condition = format!("{} says {text:?}", self.name);
+        let said = wait_until(condition, limit, || {
+            // Looked at first: it may say it with its last words.
+            let is_said = self.stderr().contains(text);
+            if !is_said {
+                self.still_running()?;
+            }
+            Ok(is_said)
+        });
+        said.map(drop).with_context(|| format!("it said:\n{}", self.stderr()))
     }
 
     /// The exit status, once it has ended.
@@ -135,8 +140,8 @@ impl Running {
             return Ok(status);
         }
         self.signal(Signal::TERM)?;
-        let stopped = wait_until(GRACE, || Ok(self.ended()?.is_some()))?;
-        if !stopped {
+        let condition = format!("{} ends after SIGTERM", self.name);
+        if wait_until(condition, GRACE, || Ok(self.ended()?.is_some())).is_err() {
             self.child
                 .kill()
                 .and_then(|()| self.child.wait())
@@ -158,7 +163,7 @@ impl Stopped {
         kill_process(process, Signal::STOP).with_context(|| format!("stopping process {pid}"))?;
         let stopped = Self(process);
         let is_stopped = || Ok(std::fs::read_to_string(format!("/proc/{pid}/status"))?.contains("(stopped)"));
-        ensure!(wait_until(GRACE, is_stopped)?, "process {pid} goes on");
+        wait_until(format!("process {pid} is stopped"), GRACE, is_stopped)?;
         Ok(stopped)
     }
 }
@@ -182,9 +187,14 @@ impl Moments {
         Self { random: seed ^ std::process::id(), within }
     }
 
-    pub fn pick(&mut self) -> Duration {
+    fn pick(&mut self) -> Duration {
         self.random = self.random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         self.within.mul_f64(f64::from(self.random >> 8) / f64::from(1 << 24))
+    }
+
+    /// Waits for the next one.
+    pub fn pass(&mut self) {
+        pace(self.pick());
     }
 }
 
@@ -239,23 +249,6 @@ pub fn run_with_input(mut command: Command, input: &[u8]) -> Result<Vec<u8>> {
         written.with_context(|| format!("writing to {command:?}"))?;
         Ok(output.stdout)
     })
-}
-
-/// Asks `done` every few milliseconds; false when it never became true.
-///
-/// # Errors
-/// The first of `done`.
-pub fn wait_until(limit: Duration, mut done: impl FnMut() -> Result<bool>) -> Result<bool> {
-    let deadline = Instant::now() + limit;
-    loop {
-        if done()? {
-            return Ok(true);
-        }
-        if Instant::now() >= deadline {
-            return Ok(false);
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 /// `command` as the last arguments of `program`, which is one that becomes the program it is given.

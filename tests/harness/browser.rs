@@ -41,7 +41,7 @@ impl Browser {
         let (output, input) = std::io::pipe()?;
         let running = Running::start_into(command, input.into())?;
         let commands = profile.path().join("commands");
-        wait_until(MAX_WAIT, || Ok(commands.exists()))?;
+        wait_until("chromium's pipe is there", MAX_WAIT, || Ok(commands.exists()))?;
         let commands = OpenOptions::new().write(true).open(commands).context("chromium's commands")?;
         let (told, messages) = channel();
         std::thread::spawn(move || {
@@ -162,9 +162,9 @@ impl Drop for Browser {
         let Some(group) = group else { return };
         let gone =
             |running: &mut Running| Ok(running.ended()?.is_some() && test_kill_process_group(group).is_err());
-        if !matches!(wait_until(MAX_WAIT, || gone(&mut self.running)), Ok(true)) {
+        if wait_until("chromium ends", MAX_WAIT, || gone(&mut self.running)).is_err() {
             let _ = kill_process_group(group, Signal::KILL);
-            let _ = wait_until(MAX_WAIT, || gone(&mut self.running));
+            let _ = wait_until("chromium is killed", MAX_WAIT, || gone(&mut self.running));
         }
     }
 }

@@ -1,7 +1,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result};
 use rustix::process::Signal;
 
 use crate::{NetNs, Running, wait_until};
@@ -57,8 +57,10 @@ impl DnsServer {
         const SAYS: &str = "read ";
         let before = self.log().matches(SAYS).count();
         self.running.signal(Signal::HUP)?;
-        let has_read = wait_until(Duration::from_secs(10), || Ok(self.log().matches(SAYS).count() > before))?;
-        ensure!(has_read, "dnsmasq does not read its files again:\n{}", self.log());
+        wait_until("dnsmasq reads its files again", Duration::from_secs(10), || {
+            Ok(self.log().matches(SAYS).count() > before)
+        })
+        .with_context(|| format!("dnsmasq does not read its files again:\n{}", self.log()))?;
         Ok(())
     }
 

@@ -20,6 +20,7 @@ mod needs;
 mod netns;
 mod nginx;
 mod origin;
+mod pace;
 mod pebble;
 mod priority;
 mod proxy;
@@ -41,7 +42,8 @@ pub use client::Client;
 pub use dns::DnsServer;
 pub use full_queue::FullQueue;
 pub use harness_core::{
-    Moments, Running, Stopped, TempDir, cargo, free_port, in_path, is_there, run, wait_until, wrapped,
+    Moments, Observation, Running, Stopped, TempDir, cargo, ensure_stays, equal, free_port, in_path,
+    is_there, outlast, pace, pace_until, run, wait_until, wait_until_still, wrapped,
 };
 pub use hostile_upstream::HostileUpstream;
 pub use message::Message;
@@ -50,6 +52,7 @@ pub use needs::{KernelTlsCounts, Need, memory_control, require};
 pub use netns::NetNs;
 pub use nginx::Nginx;
 pub use origin::{Conversation, End, Origin, over_tls};
+pub use pace::{pace_task, pace_task_until};
 pub use pebble::{Pebble, Settings as PebbleSettings};
 pub use priority::prefer;
 pub use proxy::{Proxy, binary, counting_binary, listens};

@@ -1,5 +1,6 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
@@ -16,6 +17,7 @@ use crate::{Certs, Message};
 pub struct Origin {
     address: SocketAddr,
     heard: Arc<Mutex<Vec<Transcript>>>,
+    ended: Arc<AtomicUsize>,
 }
 
 /// One connection to an [`Origin`].
@@ -116,21 +118,24 @@ impl Origin {
         let listener = TcpListener::bind(address).context("a port for an origin")?;
         let address = listener.local_addr()?;
         let heard = Arc::<Mutex<Vec<Transcript>>>::default();
-        let record = heard.clone();
+        let ended = Arc::<AtomicUsize>::default();
+        let (record, count) = (heard.clone(), ended.clone());
         // The listener lives as long as the process: an origin costs a thread, and only tests have
         // one.
         thread::spawn(move || {
             for (index, tcp) in listener.incoming().map_while(Result::ok).enumerate() {
                 let (tls, script, heard) = (tls.clone(), script.clone(), Transcript::default());
                 record.lock().unwrap_or_else(PoisonError::into_inner).push(heard.clone());
+                let ended = count.clone();
                 thread::spawn(move || {
                     if let Err(error) = exchange(tcp, tls, index, &*script, heard) {
                         eprintln!("origin, connection {index}: {error:#}");
                     }
+                    ended.fetch_add(1, Ordering::SeqCst);
                 });
             }
         });
-        Ok(Self { address, heard })
+        Ok(Self { address, heard, ended })
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -153,6 +158,11 @@ impl Origin {
     /// How many connections there were.
     pub fn connections(&self) -> usize {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// How many of them have ended: after [`End::Close`] the peer has closed, too.
+    pub fn ended(&self) -> usize {
+        self.ended.load(Ordering::SeqCst)
     }
 }
 

@@ -2,7 +2,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use rcgen::{CertificateParams, KeyPair};
 
 use crate::{NetNs, Running, TempDir, free_port, listens, run, wait_until};
@@ -100,12 +100,11 @@ impl Pebble {
         command.args(["-strict", "-dnsserver", &self.settings.dns.to_string(), "-config"]);
         command.arg(self.dir.path().join("pebble.json"));
         let pebble = self.pebble.insert(Running::start(command)?);
-        let listening = wait_until(START_TIMEOUT, || {
+        let listening = wait_until("pebble listens", START_TIMEOUT, || {
             pebble.still_running()?;
             Ok(listens(pebble.pid(), &[self.settings.address]))
         });
-        ensure!(listening.context("pebble does not start")?, "pebble does not listen:\n{}", pebble.stderr());
-        Ok(())
+        listening.map(drop).with_context(|| format!("pebble does not start:\n{}", pebble.stderr()))
     }
 
     /// Takes it down.

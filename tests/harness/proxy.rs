@@ -66,16 +66,12 @@ impl Proxy {
 
     fn wait_until_listening(&mut self, addresses: &[SocketAddr]) -> Result<()> {
         let pid = self.running.pid();
-        let listening = wait_until(START_TIMEOUT, || {
+        let condition = format!("hookgate listens on {addresses:?}");
+        let listening = wait_until(condition, START_TIMEOUT, || {
             self.running.still_running()?;
             Ok(listens(pid, addresses))
-        })?;
-        ensure!(
-            listening,
-            "hookgate does not listen on {addresses:?} after {START_TIMEOUT:?}:\n{}",
-            self.stderr()
-        );
-        Ok(())
+        });
+        listening.map(drop).with_context(|| self.stderr())
     }
 
     /// The process that was started, or the last one that has taken its place.
@@ -97,11 +93,8 @@ impl Proxy {
     pub fn upgrade(&self) -> Result<u32> {
         let before = self.pid();
         self.signal(Signal::USR2)?;
-        ensure!(
-            wait_until(START_TIMEOUT, || Ok(self.pid() != before))?,
-            "nobody has taken over:\n{}",
-            self.stderr()
-        );
+        wait_until("another process takes over", START_TIMEOUT, || Ok(self.pid() != before))
+            .with_context(|| format!("nobody has taken over:\n{}", self.stderr()))?;
         Ok(self.pid())
     }
 
@@ -146,8 +139,8 @@ impl Proxy {
     pub fn kill(&mut self) -> Result<()> {
         let worker = self.worker()?;
         self.signal(Signal::KILL)?;
-        let gone = wait_until(START_TIMEOUT, || Ok(self.ended()?.is_some() && !is_there(worker)))?;
-        ensure!(gone, "process {worker} outlives the one that started it");
+        wait_until("the worker ends too", START_TIMEOUT, || Ok(self.ended()?.is_some() && !is_there(worker)))
+            .with_context(|| format!("process {worker} outlives the one that started it"))?;
         Ok(())
     }
 

@@ -3,7 +3,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
 use crate::{Running, TempDir, free_port, listens, wait_until};
 
@@ -72,12 +72,11 @@ impl Server {
         let command = command(&dir, address)?;
         let name = command.get_program().to_string_lossy().into_owned();
         let mut running = Running::start(command)?;
-        let listening = wait_until(START_TIMEOUT, || {
+        let listening = wait_until(format!("{name} listens on {address}"), START_TIMEOUT, || {
             running.still_running()?;
             Ok(listens(running.pid(), &[address]))
         });
-        let listening = listening.with_context(|| format!("{name} does not start"))?;
-        ensure!(listening, "{name} does not listen on {address}:\n{}", running.stderr());
+        listening.with_context(|| format!("{name} does not start:\n{}", running.stderr()))?;
         Ok(Self { address, _running: running, _dir: dir })
     }
 

@@ -19,12 +19,12 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::task::{JoinSet, LocalSet};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::Records;
 use crate::priority::Priority;
+use crate::{Records, pace_task_until};
 
 /// Clients that are neither Meta's nor the operator's, behind a load balancer whose PROXY headers
 /// have their addresses.
@@ -230,7 +230,7 @@ impl Pace {
     async fn turn(&self) {
         let turn = self.next.get().max(Instant::now());
         self.next.set(turn + self.every);
-        sleep_until(turn).await;
+        pace_task_until(turn).await;
     }
 }
 

@@ -14,9 +14,9 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::{JoinSet, LocalSet};
 use tokio::time::timeout_at;
 
-use crate::Sample;
 use crate::priority::Priority;
 use crate::sender::{Connection, Connector, Sender, Then};
+use crate::{Sample, pace_until};
 
 /// Meta's webhooks at a steady rate, whatever the answers do: over TLS 1.3, on kept connections and
 /// on new ones, behind a load balancer whose PROXY header has one of Meta's addresses. They go on
@@ -68,7 +68,7 @@ impl Webhooks {
             let begun = Instant::now();
             for (number, turn) in (0..).zip(1..) {
                 let due = begun + Self::EVERY * turn;
-                thread::sleep(due.saturating_duration_since(Instant::now()));
+                pace_until(due);
                 if stopped.load(Ordering::Relaxed) || turns.send((number, due)).is_err() {
                     break;
                 }

@@ -114,8 +114,10 @@ fn a_machine_that_is_well() -> Result<()> {
     }
     assert_eq!(well.level("traffic", "the guard is not attached")?, "warn");
     // It answers before it logs.
-    let asked = wait_until(Duration::from_secs(5), || Ok(server.log().contains("query[A] a.example")))?;
-    assert!(asked, "{}", server.log());
+    wait_until("the server logs the question", Duration::from_secs(5), || {
+        Ok(server.log().contains("query[A] a.example"))
+    })
+    .with_context(|| server.log())?;
     Ok(())
 }
 
@@ -288,11 +290,10 @@ fn interfaces_are_there_or_held_by_another_program() -> Result<()> {
     let mut curl = meta.command("curl");
     curl.args(["-s", "--noproxy", "*", "--max-time", "5", "http://31.13.66.8:443/"]);
     assert!(!curl.output()?.status.success(), "nobody listens");
-    let seen = wait_until(Duration::from_secs(5), || {
+    wait_until("the prefix that sent a SYN has a verdict", Duration::from_secs(5), || {
         let found = Examination::of(&edge, &dir, &config(wan0)?)?;
         Ok(found.level("31.13.66.0/24", "1 SYN").is_ok())
     })?;
-    assert!(seen, "no verdict on a prefix that sent a SYN");
     Ok(())
 }
 
@@ -401,7 +402,8 @@ fn handshakes_are_not_counted_once_the_control_group_is_gone() -> Result<()> {
     // The kernel lets go of the link some time later.
     let uncounted = "handshakes are not counted: the control group that the guard was attached in is gone";
     let told = || Ok(guard(&mut ns.command("env"), "status")?.contains(uncounted));
-    assert!(wait_until(Duration::from_secs(10), told)?, "{}", guard(&mut ns.command("env"), "status")?);
+    wait_until("the guard is in force", Duration::from_secs(10), told)
+        .with_context(|| format!("{:?}", guard(&mut ns.command("env"), "status")))?;
     let found = Examination::at(&ns, &config)?;
     assert_eq!(found.level("traffic", uncounted)?, "warn");
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 use harness::{
-    Certs, DnsServer, Need, NetNs, Nginx, Receiver, Running, Tap, TempDir, VERIFY_TOKEN, is_there, require,
-    run, wait_until,
+    Certs, DnsServer, Need, NetNs, Nginx, Receiver, Running, Tap, TempDir, VERIFY_TOKEN, ensure_stays, equal,
+    is_there, require, run, wait_until, wait_until_still,
 };
 use rustix::process::Signal;
 
@@ -90,7 +90,7 @@ fn a_scene_of_two_machines_counts_every_packet() -> Result<()> {
     }
 
     let line = "chatwoot.example.com 157.240.12.7 \"POST /webhooks HTTP/1.1\" 5 -";
-    assert!(wait_until(Duration::from_secs(5), || Ok(nginx.log()? == [line, line]))?, "{:?}", nginx.log()?);
+    wait_until("nginx logs both requests", Duration::from_secs(5), || Ok(equal(nginx.log()?, [line, line])))?;
     assert!(dns.log().contains("started"), "{}", dns.log());
     let sent = tap.finish()?;
     // SYN, ACK, hello, finished with the request, FIN: where TCP is slow to acknowledge there are
@@ -117,9 +117,39 @@ fn a_process_whose_first_thread_has_ended_is_there() {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
         Ok(stat.contains(") Z "))
     };
-    assert!(wait_until(Duration::from_secs(10), first_has_ended).unwrap());
+    wait_until("the first thread has ended", Duration::from_secs(10), first_has_ended).unwrap();
     assert!(is_there(pid));
     process.signal(Signal::KILL).unwrap();
-    assert!(wait_until(Duration::from_secs(10), || Ok(process.ended()?.is_some())).unwrap());
+    wait_until("the process ends", Duration::from_secs(10), || Ok(process.ended()?.is_some())).unwrap();
     assert!(!is_there(pid));
+}
+
+#[test]
+fn a_wait_that_fails_has_its_name_and_what_was_seen_last() {
+    let mut count = 0;
+    let mut look = |limit| {
+        count += 1;
+        Ok((count < limit, count))
+    };
+    let never = wait_until("the count is negative", Duration::from_millis(20), || look(0)).unwrap_err();
+    let broken = ensure_stays("the count is small", Duration::from_secs(60), || look(10)).unwrap_err();
+    let (never, broken) = (never.to_string(), broken.to_string());
+    assert!(never.starts_with("not within 20ms: the count is negative; last seen: "), "{never}");
+    assert!(broken.ends_with(" of 60s: the count is small; seen: 10"), "{broken}");
+}
+
+#[test]
+fn what_changes_is_not_at_rest() {
+    let mut count = 0;
+    let mut look = || {
+        count = 5.min(count + 1);
+        Ok(count)
+    };
+    let second = Duration::from_secs(1);
+    assert_eq!(wait_until_still("the count", second / 50, 10 * second, &mut look).unwrap(), 5);
+    let mut look = || {
+        count += 1;
+        Ok(count)
+    };
+    assert!(wait_until_still("the count", second, second / 50, &mut look).is_err());
 }

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use harness::{Need, NetNs, Proxy, Running, Stopped, TempDir, require, run, wait_until};
+use harness::{Need, NetNs, Proxy, Running, Stopped, TempDir, equal, require, run, wait_until};
 use serde_json::Value;
 
 const ADDRESS: &str = "127.0.0.1:8443";
@@ -159,11 +159,11 @@ fn a_worker_that_hangs_keeps_no_command_waiting() -> Result<()> {
     assert!(next.contains(&format!("kill -CONT {worker}")) && next.contains("systemctl restart"), "{next}");
 
     drop(stopped);
-    let answers = wait_until(MAX_WAIT, || {
+    wait_until("the proxy answers again", MAX_WAIT, || {
         let said = testbed.run(&["stats", "--json"])?;
         Ok(said.code == Some(0) && said.stderr.is_empty())
-    })?;
-    assert!(answers, "{}", testbed.proxy.stderr());
+    })
+    .with_context(|| testbed.proxy.stderr())?;
     let well = testbed.run(&["doctor", "--json"])?;
     assert!(Testbed::failure(&well).is_err(), "{well:?}");
     Ok(())
@@ -201,8 +201,8 @@ fn a_supervisor_that_hangs_keeps_no_command_waiting() -> Result<()> {
         assert!(said.code == Some(1) && said.stderr.contains(SILENT), "{said:?}");
     }
     drop(stopped);
-    let goes_on = wait_until(MAX_WAIT, || Ok(testbed.run(&["reload"])?.code == Some(0)))?;
-    assert!(goes_on, "{}", testbed.proxy.stderr());
+    wait_until("the proxy reloads again", MAX_WAIT, || Ok(equal(testbed.run(&["reload"])?.code, Some(0))))
+        .with_context(|| testbed.proxy.stderr())?;
     Ok(())
 }
 

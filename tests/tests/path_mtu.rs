@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use harness::{Client, Need, NetNs, Proxy, TempDir, binary, require, wait_until};
+use harness::{Client, Need, NetNs, Proxy, TempDir, binary, equal, require, wait_until};
 use serde_json::Value;
 
 const NEEDS: [Need; 3] = [Need::Root, Need::Program("ethtool"), Need::Program("ip")];
@@ -140,7 +140,7 @@ fn deliveries_and_the_log_say_how_much_of_a_body_arrived() -> Result<()> {
         let told: Value = serde_json::from_str(&proxy.command(&testbed.edge, &["deliveries", "--json"])?)?;
         Ok(told["deliveries"].as_array().context("no list")?.clone())
     };
-    assert!(wait_until(Duration::from_secs(5), || Ok(told()?.len() == 4))?);
+    wait_until("four deliveries are listed", Duration::from_secs(5), || Ok(equal(told()?.len(), 4)))?;
     let progress: Vec<_> =
         told()?.iter().map(|one| (one["body_bytes"].clone(), one["body_sent_bytes"].clone())).collect();
     let expected = [

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use harness::{Need, NetNs, Proxy, Running, require, run, wait_until};
+use harness::{Need, NetNs, Proxy, Running, equal, require, run, wait_until};
 use serde_json::{Value, json};
 
 const STRANGER: &str = "203.0.113.9";
@@ -64,8 +64,9 @@ fn strangers_are_named_and_what_they_brought_is_counted() -> Result<()> {
     assert!(text.contains("no request of theirs was delivered") && text.contains("203.0.113.0/24"), "{text}");
 
     send(STRANGER, "/up.example/")?;
-    let counted = wait_until(Duration::from_secs(5), || Ok(rehearse()?["delivered"] == 1))?;
-    assert!(counted);
+    wait_until("the delivery is counted", Duration::from_secs(5), || {
+        Ok(equal(rehearse()?["delivered"].clone(), 1))
+    })?;
     let after = rehearse()?;
     assert_eq!((&after["version"], &after["mode"]), (&json!(1), &json!("observe")));
     assert_eq!((&after["syns"], &after["requests"]), (&json!(2), &json!(2)), "{after}");

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use harness::{Browser, Client, End, Need, Origin, Proxy, free_port, require, wait_until};
+use harness::{Browser, Client, End, Need, Origin, Proxy, equal, free_port, require, wait_until};
 use serde_json::json;
 
 /// A proxy that believes PROXY headers, one upstream that answers, one that is not there.
@@ -54,10 +54,10 @@ const MARKUP: &str = "/<img/src='//203.0.113.1/x'/onerror='window.owned=1'><scri
 
 /// Waits until an expression is true in the page.
 fn becomes(browser: &mut Browser, expression: &str) -> Result<()> {
-    let reached = wait_until(Duration::from_secs(15), || Ok(browser.value(expression)? == json!(true)))?;
-    if !reached {
+    let look = || Ok(equal(browser.value(expression)?, json!(true)));
+    if let Err(error) = wait_until(expression, Duration::from_secs(15), look) {
         let text = browser.value("document.body.innerText")?;
-        anyhow::bail!("never: {expression}\n{}", text.as_str().unwrap_or_default());
+        anyhow::bail!("{error:#}\n{}", text.as_str().unwrap_or_default());
     }
     Ok(())
 }

@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use harness::{
-    Client, Metrics, Need, NetNs, Origin, Proxy, TempDir, free_port, is_there, require, run, wait_until,
+    Client, Metrics, Need, NetNs, Origin, Proxy, TempDir, equal, free_port, is_there, pace, require, run,
+    wait_until,
 };
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -109,7 +110,7 @@ fn no_worker_outlives_its_supervisor_and_the_guard_outlives_both() -> Result<()>
     let mut testbed = Testbed::start("")?;
     let worker = testbed.proxy.worker()?;
     testbed.proxy.signal(Signal::KILL)?;
-    assert!(wait_until(MAX_WAIT, || Ok(testbed.proxy.ended()?.is_some() && !is_there(worker)))?);
+    wait_until("both processes end", MAX_WAIT, || Ok(testbed.proxy.ended()?.is_some() && !is_there(worker)))?;
     assert_eq!(testbed.stats()?["guard"]["state"], "attached");
     Ok(())
 }
@@ -166,7 +167,7 @@ fn a_worker_that_crashes_is_replaced_and_no_connection_refused() -> Result<()> {
                 scope.spawn(|| {
                     while !is_over.load(Ordering::Relaxed) {
                         deliver()?;
-                        thread::sleep(8 * PACE);
+                        pace(8 * PACE);
                     }
                     Ok::<_, anyhow::Error>(())
                 })
@@ -180,7 +181,7 @@ fn a_worker_that_crashes_is_replaced_and_no_connection_refused() -> Result<()> {
                     let serves = delivered.load(Ordering::Relaxed) >= before + 20;
                     Ok(serves && proxy.worker().is_ok_and(|next| next != worker))
                 };
-                ensure!(wait_until(MAX_WAIT, is_back)?, "{}", proxy.stderr());
+                wait_until("another worker serves", MAX_WAIT, is_back).with_context(|| proxy.stderr())?;
             }
             Ok(())
         };
@@ -222,20 +223,20 @@ fn a_worker_that_follows_a_crash_serves_with_what_was_in_force() -> Result<()> {
         .proxy
         .wait_for_stderr("the worker was ended by SIGABRT; another one takes its place", MAX_WAIT)?;
     let metrics = || testbed.curl(&format!("http://{ADMIN}/metrics"));
-    assert!(wait_until(MAX_WAIT, || Ok(metrics().is_ok()))?, "{}", testbed.proxy.stderr());
+    wait_until("the metrics are served again", MAX_WAIT, || Ok(metrics().is_ok()))
+        .with_context(|| testbed.proxy.stderr())?;
     let guard = "guard: attached to lo (generic";
-    assert!(
-        wait_until(MAX_WAIT, || Ok(testbed.proxy.stderr().matches(guard).count() == 2))?,
-        "{}",
-        testbed.proxy.stderr()
-    );
+    wait_until("the guard is told twice", MAX_WAIT, || {
+        Ok(equal(testbed.proxy.stderr().matches(guard).count(), 2))
+    })
+    .with_context(|| testbed.proxy.stderr())?;
     let packets = |stats: &Value| stats["other"]["packets"].as_u64();
     assert!(testbed.curl(&format!("http://{ADDRESS}/more.example/x"))?.contains("not allowed"));
     assert!(packets(&testbed.stats()?) > packets(&before), "the guard goes on counting");
     // The command line's socket is still there, and a later end takes it away.
     assert!(testbed.proxy.command(&testbed.ns, &["reload"])?.starts_with("[upstreams] 1 added"));
     testbed.proxy.signal(Signal::TERM)?;
-    assert!(wait_until(MAX_WAIT, || Ok(testbed.proxy.ended()?.is_some()))?);
+    wait_until("the proxy ends", MAX_WAIT, || Ok(testbed.proxy.ended()?.is_some()))?;
     assert_eq!(testbed.proxy.ended()?.and_then(|status| status.code()), Some(0));
     assert!(!testbed.dir.path().join("admin.sock").exists());
     Ok(())
@@ -248,7 +249,7 @@ fn a_start_waits_for_those_who_are_about_to_let_go() -> Result<()> {
     let socket = dir.path().join("admin.sock");
     let held = (TcpListener::bind(address)?, UnixListener::bind(&socket)?);
     let letting_go = thread::spawn(move || {
-        thread::sleep(Duration::from_millis(500));
+        pace(Duration::from_millis(500));
         drop(held);
     });
     let config = format!("[listen]\nplain = [\"{address}\"]\n[admin]\nsocket = {socket:?}\n[upstreams]\n");
@@ -259,7 +260,7 @@ fn a_start_waits_for_those_who_are_about_to_let_go() -> Result<()> {
             .and_then(|mut client| client.ask("GET / HTTP/1.1\r\nHost: a\r\n\r\n"))
             .is_ok())
     };
-    assert!(wait_until(MAX_WAIT, answered)?, "{}", proxy.stderr());
+    wait_until("the proxy answers", MAX_WAIT, answered).with_context(|| proxy.stderr())?;
     assert!(proxy.stop()?.success());
     Ok(())
 }
@@ -287,7 +288,8 @@ fn a_guard_that_is_refused_is_no_success_of_a_reload() -> Result<()> {
     assert!(said.contains(refused) && !said.contains("[upstreams]"), "{said}");
     testbed.proxy.signal(Signal::HUP)?;
     let told = || testbed.proxy.stderr().matches(&format!("not reloaded: {refused}")).count();
-    assert!(wait_until(MAX_WAIT, || Ok(told() == 3))?, "{}", testbed.proxy.stderr());
+    wait_until("three crashes are told", MAX_WAIT, || Ok(equal(told(), 3)))
+        .with_context(|| testbed.proxy.stderr())?;
     assert!(!testbed.proxy.stderr().contains("nothing changed"), "{}", testbed.proxy.stderr());
 
     fs::write(testbed.proxy.config(), good)?;
@@ -317,9 +319,11 @@ fn a_supervisor_that_may_not_signal_its_worker_commands_it_all_the_same() -> Res
     let mut proxy = start()?;
     let worker = proxy.worker()?;
     proxy.signal(Signal::KILL)?;
-    assert!(wait_until(MAX_WAIT, || Ok(proxy.ended()?.is_some() && !is_there(worker)))?);
+    wait_until("both processes end", MAX_WAIT, || Ok(proxy.ended()?.is_some() && !is_there(worker)))?;
     // What it said last may not have been read yet.
-    assert!(wait_until(MAX_WAIT, || Ok(proxy.stderr().contains("does not answer any more")))?);
+    wait_until("the log says that the worker does not answer", MAX_WAIT, || {
+        Ok(proxy.stderr().contains("does not answer any more"))
+    })?;
     Ok(())
 }
 
@@ -335,12 +339,13 @@ fn a_signal_to_the_supervisor_or_to_both_drains_once() -> Result<()> {
             kill(worker, signal)?;
         }
         testbed.proxy.signal(signal)?;
-        assert!(wait_until(MAX_WAIT, || Ok(testbed.proxy.ended()?.is_some()))?, "{signal:?}");
+        wait_until(format!("the proxy ends after {signal:?}"), MAX_WAIT, || {
+            Ok(testbed.proxy.ended()?.is_some())
+        })?;
         assert_eq!(testbed.proxy.ended()?.and_then(|status| status.code()), Some(0), "{signal:?}");
-        assert!(wait_until(MAX_WAIT, || Ok(testbed
-            .proxy
-            .stderr()
-            .contains("drained; 0 connections were cut")))?);
+        wait_until("the log says that it drained", MAX_WAIT, || {
+            Ok(testbed.proxy.stderr().contains("drained; 0 connections were cut"))
+        })?;
         let said = testbed.proxy.stderr();
         assert_eq!(said.matches("draining").count(), 1, "{said}");
         assert!(!is_there(worker));

@@ -5,12 +5,13 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread::{scope, sleep};
+use std::thread::scope;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use harness::{
-    Client, Moments, NetNs, Origin, Proxy, Running, TempDir, binary, free_port, is_there, run, wait_until,
+    Client, Metrics, Moments, NetNs, Origin, Proxy, Running, TempDir, binary, equal, free_port, is_there,
+    pace, run, wait_until,
 };
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -68,7 +69,7 @@ fn twenty_upgrades_under_load_fail_no_request_and_refuse_no_connection() -> Resu
                 let mut client = Client::plain(edge.plain).context("refused")?;
                 ensure!(client.ask(GET)?.status() == 200);
                 asked.fetch_add(1, Ordering::Relaxed);
-                sleep(Duration::from_millis(5));
+                pace(Duration::from_millis(5));
             }
             Ok(())
         };
@@ -81,7 +82,7 @@ fn twenty_upgrades_under_load_fail_no_request_and_refuse_no_connection() -> Resu
                     client = Client::plain(edge.plain).context("refused")?;
                 }
                 asked.fetch_add(1, Ordering::Relaxed);
-                sleep(Duration::from_millis(5));
+                pace(Duration::from_millis(5));
             }
             Ok(())
         };
@@ -99,11 +100,11 @@ fn twenty_upgrades_under_load_fail_no_request_and_refuse_no_connection() -> Resu
     assert!(health(&edge.dir.path().join("admin.sock"))?.contains("serving"));
     // A process that has been replaced ends.
     let former: Vec<u32> = edge.proxy.successors().into_iter().rev().skip(1).collect();
-    assert!(wait_until(MAX_WAIT, || Ok(!former.iter().any(|pid| is_there(*pid))))?);
+    wait_until("the former processes end", MAX_WAIT, || Ok(!former.iter().any(|pid| is_there(*pid))))?;
     // And the last one leaves nothing behind.
     let last = edge.proxy.pid();
     edge.proxy.signal(Signal::TERM)?;
-    assert!(wait_until(MAX_WAIT, || Ok(!is_there(last)))?);
+    wait_until("the last process ends", MAX_WAIT, || Ok(!is_there(last)))?;
     assert!(Client::plain(edge.plain).is_err());
     let left: Vec<_> = fs::read_dir(edge.dir.path())?.map(|entry| entry.map(|e| e.file_name())).collect();
     assert_eq!(left.len(), 1, "{left:?}");
@@ -113,16 +114,17 @@ fn twenty_upgrades_under_load_fail_no_request_and_refuse_no_connection() -> Resu
 #[test]
 fn a_request_that_is_under_way_ends_where_it_began() -> Result<()> {
     let origin = Origin::answering(OK)?;
-    let edge = Edge::start(&origin)?;
+    let mut edge = Edge::start(&origin)?;
     let mut client = Client::plain(edge.plain)?;
     client
         .wire()
         .send(b"POST /up.example/ HTTP/1.1\r\nHost: proxy.example\r\nContent-Length: 4\r\n\r\nha")?;
-    sleep(Duration::from_millis(200));
+    let is_under_way = || Ok(origin.heard().concat().ends_with(b"ha"));
+    wait_until("the first half reaches the upstream", MAX_WAIT, is_under_way)?;
     let old = edge.proxy.pid();
     edge.proxy.upgrade()?;
     assert!(parent(edge.proxy.pid()).is_some_and(|parent| parent != old), "it is nobody's child but init's");
-    sleep(Duration::from_millis(200));
+    edge.proxy.wait_for_stderr("draining: ", MAX_WAIT)?;
     client.wire().send(b"lf")?;
     assert_eq!(client.response()?.status(), 200);
     Ok(())
@@ -134,9 +136,14 @@ fn a_connected_client_may_send_one_more_request() -> Result<()> {
     let edge = Edge::start(&origin)?;
     let (mut fresh, mut kept) = (Client::plain(edge.plain)?, Client::plain(edge.plain)?);
     assert_eq!(kept.ask(GET)?.status(), 200);
-    sleep(Duration::from_millis(100));
+    let mut asking = Client::plain(edge.plain)?;
+    let open = || Ok(equal(Metrics::read(edge.admin)?.value("hookgate_connections{class=\"allowed\"}"), 3.0));
+    wait_until("all are connected", MAX_WAIT, open)?;
     edge.proxy.upgrade()?;
-    sleep(Duration::from_millis(300));
+    wait_until("the old process drains", MAX_WAIT, || {
+        let answer = asking.ask(GET)?;
+        Ok((answer.field("Connection") == Some("close"), answer))
+    })?;
     for client in [&mut fresh, &mut kept] {
         let answer = client.ask(GET)?;
         assert_eq!((answer.status(), answer.field("Connection")), (200, Some("close")));
@@ -159,9 +166,12 @@ fn by_command_it_works_too_and_a_plain_second_start_takes_nothing() -> Result<()
     let first = edge.proxy.pid();
     command.args(["run", "--takeover", "--config"]).arg(edge.proxy.config());
     let mut second = Running::start(command)?;
-    assert!(wait_until(MAX_WAIT, || Ok(edge.proxy.pid() == second.pid()))?, "{}", second.stderr());
+    wait_until("the second process is the one in charge", MAX_WAIT, || {
+        Ok(equal(edge.proxy.pid(), second.pid()))
+    })
+    .with_context(|| second.stderr())?;
     assert_eq!(Client::plain(edge.plain)?.ask(GET)?.status(), 200);
-    assert!(wait_until(MAX_WAIT, || Ok(!is_there(first)))?);
+    wait_until("the first process ends", MAX_WAIT, || Ok(!is_there(first)))?;
     assert!(second.stop()?.success());
     Ok(())
 }
@@ -196,7 +206,7 @@ fn an_upgrade_that_fails_leaves_the_command_line_its_way() -> Result<()> {
     fs::write(edge.proxy.config(), bad)?;
     edge.proxy.signal(Signal::USR2)?;
     let failed = || Ok(edge.proxy.stderr().contains("nobody has taken over, this process goes on"));
-    assert!(wait_until(MAX_WAIT, failed)?, "{}", edge.proxy.stderr());
+    wait_until("the takeover fails", MAX_WAIT, failed).with_context(|| edge.proxy.stderr())?;
     assert!(health(&socket)?.contains("serving"));
     let reload = || edge.proxy.command(&NetNs::here(), &["reload"]);
     assert!(reload().is_err());
@@ -213,7 +223,7 @@ fn an_upgrade_that_fails_leaves_the_command_line_its_way() -> Result<()> {
     fs::write(edge.proxy.config(), good.replace("admin.sock", "other.sock"))?;
     edge.proxy.upgrade()?;
     assert!(health(&edge.dir.path().join("other.sock"))?.contains("serving"));
-    assert!(wait_until(MAX_WAIT, || Ok(!socket.exists()))?);
+    wait_until("the socket is removed", MAX_WAIT, || Ok(!socket.exists()))?;
     Ok(())
 }
 
@@ -234,14 +244,16 @@ fn a_new_process_that_hangs_does_not_outlive_the_old_one() -> Result<()> {
     edge.proxy.wait_for_stderr("goes on: the new one ended with exit status: 3", MAX_WAIT)?;
     instead(&format!("echo $$ >{pid:?}; exec sleep 100"))?;
     edge.proxy.signal(Signal::USR2)?;
-    assert!(wait_until(MAX_WAIT, || Ok(fs::read_to_string(&pid).is_ok_and(|pid| pid.ends_with('\n'))))?);
+    wait_until("the process writes its id", MAX_WAIT, || {
+        Ok(fs::read_to_string(&pid).is_ok_and(|pid| pid.ends_with('\n')))
+    })?;
     edge.proxy.signal(Signal::USR2)?;
     edge.proxy.wait_for_stderr("nobody can take over: another process is about to", MAX_WAIT)?;
     assert_eq!(Client::plain(edge.plain)?.ask(GET)?.status(), 200);
     assert!(edge.proxy.stop()?.success());
     let hung = fs::read_to_string(&pid)?.trim().parse()?;
-    assert!(wait_until(MAX_WAIT, || Ok(!is_there(hung)))?);
-    assert!(wait_until(MAX_WAIT, || Ok(TcpListener::bind(edge.plain).is_ok()))?);
+    wait_until("the process that hangs ends", MAX_WAIT, || Ok(!is_there(hung)))?;
+    wait_until("the port is free", MAX_WAIT, || Ok(TcpListener::bind(edge.plain).is_ok()))?;
     Ok(())
 }
 
@@ -293,7 +305,7 @@ fn successor(old: u32, worker: u32, config: &Path) -> Result<Option<u32>> {
             let is_free = |parent: Option<u32>| parent.is_some_and(|parent| !all.contains(&parent));
             return Ok(others.into_iter().find(|(_, parent)| is_free(*parent)).map(|(pid, _)| pid));
         }
-        sleep(Duration::from_millis(1));
+        pace(Duration::from_millis(1));
     }
 }
 
@@ -313,14 +325,16 @@ fn a_start_after_a_kill_in_an_upgrade_is_fine() -> Result<()> {
     let Edge { proxy, dir: _dir, plain, .. } = edge;
     let last = proxy.pid();
     drop(proxy);
-    assert!(wait_until(MAX_WAIT, || Ok(!is_there(last) && Client::plain(plain).is_err()))?);
+    wait_until("the last process ends and its port is closed", MAX_WAIT, || {
+        Ok(!is_there(last) && Client::plain(plain).is_err())
+    })?;
     let (mut before, mut after) = (0, 0);
     for round in 0..100 {
         let proxy = Proxy::start_binary(&NetNs::here(), &binary, &config)?;
         ensure!(Client::plain(plain)?.ask(GET)?.status() == 200, "round {round}");
         let (old, worker) = (proxy.pid(), proxy.worker()?);
         proxy.signal(Signal::USR2)?;
-        sleep(moments.pick());
+        moments.pass();
         let new = successor(old, worker, proxy.config())?.map(Ending);
         match new {
             // The one that is to take over: the old one goes on, unless it has been told that the
@@ -332,11 +346,8 @@ fn a_start_after_a_kill_in_an_upgrade_is_fine() -> Result<()> {
                         .iter()
                         .any(|text| proxy.stderr().contains(text)))
                 };
-                ensure!(
-                    wait_until(MAX_WAIT, is_told)?,
-                    "round {round}: what came of it?\n{}",
-                    proxy.stderr()
-                );
+                wait_until("the log says what happened", MAX_WAIT, is_told)
+                    .with_context(|| format!("round {round}:\n{}", proxy.stderr()))?;
                 if proxy.successors().is_empty() {
                     ensure!(
                         Client::plain(plain)?.ask(GET)?.status() == 200,
@@ -348,24 +359,20 @@ fn a_start_after_a_kill_in_an_upgrade_is_fine() -> Result<()> {
             // The one that runs: the new one serves, or has ended with it.
             new => {
                 drop(Ending(old));
-                ensure!(wait_until(MAX_WAIT, || Ok(!is_there(old)))?, "round {round}: SIGKILL");
+                wait_until("the old process ends", MAX_WAIT, || Ok(!is_there(old)))
+                    .with_context(|| format!("round {round}: SIGKILL"))?;
                 // It may have been started in the last moment.
                 let new = new.or(successor(old, worker, proxy.config())?.map(Ending));
                 let serves = || Client::plain(plain).and_then(|mut client| client.ask(GET)).is_ok();
                 let settled = || Ok(!new.as_ref().is_some_and(|new| is_there(new.0)) || serves());
-                ensure!(
-                    wait_until(MAX_WAIT, settled)?,
-                    "round {round}: neither serves nor ends\n{}",
-                    proxy.stderr()
-                );
+                wait_until("the proxy serves or has ended", MAX_WAIT, settled)
+                    .with_context(|| format!("round {round}: neither serves nor ends\n{}", proxy.stderr()))?;
                 after += usize::from(serves());
             }
         }
         drop(proxy);
-        ensure!(
-            wait_until(MAX_WAIT, || Ok(Client::plain(plain).is_err()))?,
-            "round {round}: something is left"
-        );
+        wait_until("the port is closed", MAX_WAIT, || Ok(Client::plain(plain).is_err()))
+            .with_context(|| format!("round {round}: something is left"))?;
     }
     eprintln!("100 kills: the old one went on {before} times, the new one {after} times");
     let proxy = Proxy::start_binary(&NetNs::here(), &binary, &config)?;

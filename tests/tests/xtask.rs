@@ -32,16 +32,15 @@ fn run_delivers_and_leaves_nothing() -> Result<()> {
 
         let family = descendants(demo.running.pid())?;
         demo.running.signal(signal)?;
-        let gone = wait_until(MAX_WAIT, || {
-            let gone = demo.running.ended()?.is_some() && family.iter().all(|pid| !is_alive(*pid));
-            Ok(gone && pinned(&ns)?.is_empty() && !demo.ca.exists())
+        let condition =
+            format!("after {signal:?} its processes end, and its pins and its folder are removed");
+        wait_until(condition, MAX_WAIT, || {
+            let ended = demo.running.ended()?.is_some();
+            let left: Vec<_> = family.iter().filter(|pid| is_alive(**pid)).collect();
+            let (pins, has_ca) = (pinned(&ns)?, demo.ca.exists());
+            let gone = ended && left.is_empty() && pins.is_empty() && !has_ca;
+            Ok((gone, (left, pins, has_ca)))
         })?;
-        assert!(
-            gone,
-            "after {signal:?} there are still {family:?}, {:?} or {}",
-            pinned(&ns)?,
-            demo.ca.display()
-        );
         assert!(!ns.run("ip link show dev lo")?.contains("xdp"));
         if signal != Signal::KILL {
             let status = demo.running.ended()?.context("ended")?;
@@ -65,7 +64,7 @@ fn run_mounts_a_bpf_file_system_where_there_is_none() -> Result<()> {
     assert!(said.contains("mounted the BPF file system at /sys/fs/bpf while this runs"), "{said}");
     assert_eq!(pinned(&ns)?.len(), 1, "{said}");
     demo.running.signal(Signal::INT)?;
-    assert!(wait_until(MAX_WAIT, || Ok(demo.running.ended()?.is_some()))?);
+    wait_until("the demo ends", MAX_WAIT, || Ok(demo.running.ended()?.is_some()))?;
     assert_ne!(ns.run("stat -f -c %T /sys/fs/bpf")?, "bpf_fs\n");
     Ok(())
 }
@@ -136,16 +135,16 @@ fn demo_leaves_nothing_when_it_is_stopped() -> Result<()> {
         let stdout = dir.path().join("stdout");
         let mut demo =
             Running::start_into(cargo(&["xtask", "demo", "--dev"]), File::create(&stdout)?.into())?;
-        let started = wait_until(BUILD, || {
+        wait_until("hookgate runs", BUILD, || {
             demo.still_running()?;
             Ok(std::fs::read_to_string(&stdout)?.contains("hookgate runs on"))
-        })?;
-        assert!(started, "{}", demo.stderr());
+        })
+        .with_context(|| demo.stderr())?;
         let family = descendants(demo.pid())?;
         assert!(family.len() > 6, "namespaces, nginx, dnsmasq, hookgate: {family:?}");
         demo.signal(signal)?;
         let gone = || Ok(demo.ended()?.is_some() && family.iter().all(|pid| !is_alive(*pid)));
-        assert!(wait_until(MAX_WAIT, gone)?, "after {signal:?} there are still {family:?}");
+        wait_until(format!("all of {family:?} end after {signal:?}"), MAX_WAIT, gone)?;
     }
     Ok(())
 }
@@ -183,7 +182,7 @@ impl<'a> Started<'a> {
         let mut command = ns.enter(command);
         command.args(["--listen", &format!("127.0.0.1:{}", free_port()?)]);
         let mut running = Running::start_into(command, File::create(&stdout)?.into())?;
-        wait_until(BUILD, || {
+        wait_until("the lines are written", BUILD, || {
             running.still_running()?;
             Ok(std::fs::read_to_string(&stdout)?.ends_with('\n'))
         })?;

@@ -3,9 +3,10 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use clap::Subcommand;
 use harness::sender::{Connection, Connector, Sender, Then};
+use harness::{pace_task, pace_task_until};
 use serde_json::{Value, json};
 use tokio::task::{JoinSet, yield_now};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::Instant;
 
 use crate::turns::Starter;
 use crate::{bodies, uploads};
@@ -148,7 +149,7 @@ async fn paced(to: Connector, connections: u32, per_second: f64, seconds: f64) -
             let mut connection: Connection = connection;
             let mut taken = Vec::new();
             while due < end {
-                sleep_until(due).await;
+                pace_task_until(due).await;
                 let then = connection.deliver().await?;
                 taken.push(due.elapsed());
                 connection = connection.or_another(then, &to).await?;
@@ -250,7 +251,7 @@ async fn learned(to: Connector, target: &str) -> Result<()> {
     let start = Instant::now();
     while to.connect().await?.status(question.as_bytes()).await? != 200 {
         ensure!(start.elapsed() < START_TIMEOUT, "a host that is still unknown after {START_TIMEOUT:?}");
-        sleep(Duration::from_millis(1)).await;
+        pace_task(Duration::from_millis(1)).await;
     }
     starter.done(json!({ "seconds": start.elapsed().as_secs_f64() })).await
 }

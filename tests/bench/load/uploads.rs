@@ -3,11 +3,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use harness::pace_task;
 use harness::sender::{Connection, Connector};
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use crate::bodies::post;
 use crate::loads::all;
@@ -57,7 +58,7 @@ pub async fn run(
     let mut sent = usize::MAX;
     while sent != upload.sent.load(Ordering::Relaxed) {
         sent = upload.sent.load(Ordering::Relaxed);
-        sleep(SETTLED).await;
+        pace_task(SETTLED).await;
     }
     if let Some(ended) = uploads.try_join_next() {
         ended??;

@@ -16,11 +16,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use harness::meta_tls;
+use harness::{meta_tls, pace_task};
 use request::{Reader, Request};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 
 /// Takes and sends large bodies
@@ -96,7 +95,7 @@ async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin) -> Result<()> {
     let mut reader = Reader::new(stream);
     while let Some(request) = reader.head().await? {
         if request.target.contains(STALLED) {
-            sleep(STALL).await;
+            pace_task(STALL).await;
         }
         reader.throw_away(request.body_bytes).await?;
         answer(reader.stream(), &request).await.context("answering")?;

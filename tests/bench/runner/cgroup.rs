@@ -75,8 +75,10 @@ impl Cgroup {
 impl Drop for Cgroup {
     fn drop(&mut self) {
         // A process that has just ended may still be counted.
-        let removed = wait_until(Duration::from_secs(2), || Ok(fs::remove_dir(&self.dir).is_ok()));
-        if !matches!(removed, Ok(true)) {
+        let removed = wait_until("the cgroup is empty", Duration::from_secs(2), || {
+            Ok(fs::remove_dir(&self.dir).is_ok())
+        });
+        if removed.is_err() {
             eprintln!("bench: {} stays behind: somebody is still inside", self.dir.display());
         }
     }

@@ -94,7 +94,7 @@ impl Peer {
     /// The writing end of what its shell reads, once it has come to read.
     fn gate(&mut self, path: &Path) -> Result<File> {
         let mut gate = None;
-        let read = wait_until(SHELL_START_TIMEOUT, || {
+        let read = wait_until("the shell reads", SHELL_START_TIMEOUT, || {
             self.process.running.still_running()?;
             match open(path, OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty()) {
                 Ok(fd) => gate = Some(File::from(fd)),

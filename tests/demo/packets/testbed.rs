@@ -10,9 +10,9 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use harness::{Certs, Counts, DnsServer, NetNs, Nginx, Proxy, Sample, Tap};
-use harness_core::{TempDir, run};
+use harness_core::{TempDir, equal, run, wait_until, wait_until_still};
 use serde_json::Value;
 
 /// The folder that holds the demo's temporary files, on a file system of its own.
@@ -85,11 +85,11 @@ refresh = "off"
 "#
     );
     let mut proxy = Proxy::start_binary(&edge, binary, &config)?;
-    let attached = harness_core::wait_until(Duration::from_secs(10), || {
+    let attached = wait_until("the guard is attached", Duration::from_secs(10), || {
         let stats = serde_json::from_str::<Value>(&proxy.command(&edge, &["stats", "--json"])?)?;
         Ok(stats.pointer("/guard/state").is_some_and(|state| state == "attached"))
-    })?;
-    ensure!(attached, "the guard is not attached:\n{}", proxy.stderr());
+    });
+    attached.with_context(|| proxy.stderr())?;
     println!("hookgate runs on {} and {}; its guard is on wan0, in native mode", EDGE[0], EDGE[1]);
 
     let tap = Tap::start(&meta, "wan0", PORT)?;
@@ -137,14 +137,8 @@ fn deliver_everything(meta: &NetNs, ca: &Path, nginx: &Nginx) -> Result<()> {
     println!("{} webhooks from {} addresses of Meta's, one from a stranger", plan.len() - 1, SENDERS.len());
     let expected =
         plan.iter().map(|(sample, sender)| as_nginx_logs_it(sample, sender)).collect::<Result<Vec<_>>>()?;
-    let mut log = Vec::new();
-    let arrived = harness_core::wait_until(Duration::from_secs(5), || {
-        log = nginx.log()?;
-        Ok(log == expected)
-    })?;
-    if !arrived {
-        bail!("nginx did not receive what was sent; its log:\n{}", log.join("\n"));
-    }
+    let condition = "nginx receives what was sent";
+    wait_until(condition, Duration::from_secs(5), || Ok(equal(nginx.log()?, &*expected)))?;
     println!("nginx received each of them, with its sender's address and signature");
     Ok(())
 }
@@ -192,16 +186,7 @@ fn as_nginx_logs_it(sample: &Sample, sender: &str) -> Result<String> {
 /// The tap's counts, once nothing has come for half a second: the last acknowledgements are still
 /// on their way when curl has ended.
 fn quiet(tap: &Tap) -> Result<BTreeMap<IpAddr, Counts>> {
-    let mut before = tap.counts()?;
-    for _ in 0..20 {
-        std::thread::sleep(Duration::from_millis(500));
-        let now = tap.counts()?;
-        if now == before {
-            return Ok(now);
-        }
-        before = now;
-    }
-    bail!("the wire does not come to rest")
+    wait_until_still("the wire", Duration::from_millis(500), Duration::from_secs(10), || tap.counts())
 }
 
 fn host_route(address: &str) -> String {

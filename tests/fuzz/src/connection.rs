@@ -7,7 +7,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::{LazyLock, Mutex, PoisonError};
-use std::thread::{ScopedJoinHandle, scope, sleep, spawn};
+use std::thread::{ScopedJoinHandle, scope, spawn};
 use std::time::Duration;
 
 use hookgate::config::Config;
@@ -67,7 +67,7 @@ impl World {
             run_in_one_process(start).expect("the proxy runs");
         });
         while TcpStream::connect(proxy).is_err() {
-            sleep(Duration::from_millis(5));
+            pause(Duration::from_millis(5));
         }
         Self { proxy, upstream }
     }
@@ -89,7 +89,7 @@ impl World {
                     }
                     Err(error) if error.kind() != ErrorKind::WouldBlock => panic!("accepting: {error}"),
                     Err(_) if done => break,
-                    Err(_) => sleep(Duration::from_micros(50)),
+                    Err(_) => pause(Duration::from_micros(50)),
                 }
             }
             let (answers, closed) = client.join().expect("the client has said what is wrong");
@@ -101,6 +101,12 @@ impl World {
             Seen { answers, closed, requests: serving.into_iter().map(end).collect() }
         })
     }
+}
+
+/// Before a socket is asked again.
+#[expect(clippy::disallowed_methods, reason = "the targets are built without the harness")]
+fn pause(time: Duration) {
+    std::thread::sleep(time);
 }
 
 /// The client: what came back, and whether it ended in a close.

@@ -2,11 +2,11 @@
 
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{scope, sleep};
+use std::thread::scope;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, ensure};
-use harness::{NetNs, Origin, free_port, is_there, wait_until};
+use harness::{NetNs, Origin, free_port, is_there, pace, wait_until};
 
 use crate::renewing::{OK, Wished, send};
 use crate::{MAX_WAIT, NAME, believing, can_run};
@@ -88,7 +88,7 @@ fn reloads_upgrades_and_renewals_fail_no_request() -> Result<()> {
     let root = testbed.pebble.root()?;
 
     let quiet = under_load(&testbed, || {
-        sleep(Duration::from_secs(12));
+        pace(Duration::from_secs(12));
         Ok(())
     })?;
     let (mut held, mut reloads) = (Vec::new(), 0);
@@ -104,7 +104,7 @@ fn reloads_upgrades_and_renewals_fail_no_request() -> Result<()> {
             while reloads < enough || testbed.edge.shown(&root, NAME)? == shown {
                 ensure!(begun.elapsed() < MAX_WAIT, "no renewal\n{}", testbed.proxy.stderr());
                 reload(&testbed, &plain, &mut reloads)?;
-                sleep(Duration::from_millis(50));
+                pace(Duration::from_millis(50));
             }
             held.push(Held::by(&testbed)?);
         }
@@ -124,6 +124,6 @@ fn reloads_upgrades_and_renewals_fail_no_request() -> Result<()> {
     ensure!(last.descriptors <= first.descriptors + 8, "descriptors grow: {held:?}");
     ensure!(last.memory <= first.memory + 4096, "memory grows: {held:?}");
     let former: Vec<u32> = testbed.proxy.successors().into_iter().rev().skip(1).collect();
-    ensure!(wait_until(MAX_WAIT, || Ok(!former.iter().any(|pid| is_there(*pid))))?, "some have stayed");
+    wait_until("the former processes end", MAX_WAIT, || Ok(!former.iter().any(|pid| is_there(*pid))))?;
     Ok(())
 }

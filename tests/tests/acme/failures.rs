@@ -3,11 +3,10 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use harness::{Moments, Need, NetNs, Pebble, Proxy, binary, require, wait_until};
+use harness::{Moments, Need, NetNs, Pebble, Proxy, binary, ensure_stays, require, wait_until};
 
 use crate::{DAY, Edge, MAX_WAIT, NAME, Testbed, can_run, domains};
 
@@ -33,11 +32,12 @@ fn an_authority_that_is_down_is_asked_again_but_not_soon() -> Result<()> {
     drop(proxy);
     let proxy = Proxy::start(&config)?;
     proxy.command(&NetNs::here(), &["reload"])?;
-    sleep(Duration::from_secs(5));
-    assert!(!proxy.stderr().contains("asking"), "{}", proxy.stderr());
+    let look = || Ok(!proxy.stderr().contains("asking"));
+    ensure_stays("the authority is not asked", Duration::from_secs(5), look)
+        .with_context(|| proxy.stderr())?;
     pebble.resume()?;
-    let ready = wait_until(2 * MAX_WAIT, || Ok(edge.unready()?.is_none()))?;
-    assert!(ready, "{}", proxy.stderr());
+    wait_until("the certificate is issued", 2 * MAX_WAIT, || Ok(edge.unready()?.is_none()))
+        .with_context(|| proxy.stderr())?;
     assert_eq!(proxy.stderr().matches("asking").count(), 1, "{}", proxy.stderr());
     Ok(())
 }
@@ -105,8 +105,10 @@ fn an_authority_that_has_forgotten_the_account_gets_another() -> Result<()> {
         ensure!(config.contains(from), "{config}");
         fs::write(testbed.proxy.config(), config.replace(from, to))?;
         assert!(testbed.reload()?.contains("[acme] changed"));
-        let got = wait_until(MAX_WAIT, || Ok(testbed.edge.shown(&root, name).is_ok()))?;
-        assert!(got, "{}", testbed.proxy.stderr());
+        wait_until("the new name has a certificate", MAX_WAIT, || {
+            Ok(testbed.edge.shown(&root, name).is_ok())
+        })
+        .with_context(|| testbed.proxy.stderr())?;
         testbed.edge.shown(&root, NAME)?;
     }
     let kept = testbed.edge.state().read_dir()?.next().context("no state")??.path();
@@ -175,8 +177,8 @@ fn a_full_disk_takes_no_certificate_away() -> Result<()> {
     let state = seen_by(&proxy, &edge.state())?;
     let folder = state.read_dir()?.next().context("no state")??.path();
     fs::remove_file(folder.join("account.json"))?;
-    let kept = wait_until(MAX_WAIT, || Ok(folder.join("certificate.pem").exists()))?;
-    assert!(kept, "{}", proxy.stderr());
+    wait_until("the certificate is kept", MAX_WAIT, || Ok(folder.join("certificate.pem").exists()))
+        .with_context(|| proxy.stderr())?;
     assert_eq!(proxy.stderr().matches("asking").count(), 1, "{}", proxy.stderr());
     Ok(())
 }
@@ -227,7 +229,7 @@ fn killed(times: usize) -> Result<()> {
     let mut testbed = Testbed::start(DAY, &domains(&[NAME]), "")?;
     let (mut moments, mut issued) = (Moments::within(Duration::from_millis(2500)), 0);
     for _ in 0..times {
-        sleep(moments.pick());
+        moments.pass();
         testbed.proxy.kill()?;
         let config = fs::read_to_string(testbed.proxy.config())?;
         for folder in testbed.edge.state().read_dir()? {

@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use harness::{
-    Client, Metrics, Need, NetNs, Pebble, PebbleSettings, Proxy, TempDir, ask_admin, free_port, require,
-    wait_until,
+    Client, Metrics, Need, NetNs, Pebble, PebbleSettings, Proxy, TempDir, ask_admin, equal, free_port,
+    require, wait_until,
 };
 use rustls::client::Resumption;
 use rustls::pki_types::CertificateDer;
@@ -80,9 +80,8 @@ impl Edge {
     }
 
     fn wait_until_ready(&self, proxy: &Proxy) -> Result<()> {
-        let ready = wait_until(MAX_WAIT, || Ok(self.unready()?.is_none()))?;
-        ensure!(ready, "not ready: {:?}\n{}", self.unready()?, proxy.stderr());
-        Ok(())
+        let ready = wait_until("the proxy is ready", MAX_WAIT, || Ok(equal(self.unready()?, None)));
+        ready.map(drop).with_context(|| proxy.stderr())
     }
 
     fn metrics(&self) -> Result<Metrics> {

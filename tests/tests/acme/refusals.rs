@@ -116,12 +116,10 @@ fn refused(edge: &Edge, authority: &Authority) -> Result<(Proxy, String)> {
 
 /// What `/ready` says, and the seconds until the authority is asked again.
 fn asked_again_in(edge: &Edge) -> Result<(String, i64)> {
-    let mut unready = String::new();
-    let known = wait_until(MAX_WAIT, || {
-        unready = edge.unready()?.unwrap_or_default();
-        Ok(unready.contains("is asked again at "))
+    let (_, unready) = wait_until("the next attempt is announced", MAX_WAIT, || {
+        let unready = edge.unready()?.unwrap_or_default();
+        Ok((unready.contains("is asked again at "), unready))
     })?;
-    ensure!(known, "{unready}");
     let next = edge.metrics()?.value("hookgate_acme_next_order_seconds");
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs();
     Ok((unready, next as i64 - i64::try_from(now)?))

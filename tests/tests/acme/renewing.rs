@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, sleep};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
-use harness::{Client, Origin, Pebble, Proxy, RenewalInfo, wait_until};
+use harness::{Client, Origin, Pebble, Proxy, RenewalInfo, ensure_stays, equal, pace, wait_until};
 use rustls::client::ClientConfig;
 
 use crate::{DAY, Edge, MAX_WAIT, NAME, Testbed, believing, can_run, domains};
@@ -23,8 +23,10 @@ fn at_two_thirds_of_its_life_a_certificate_is_renewed() -> Result<()> {
     testbed.edge.wait_until_ready(&testbed.proxy)?;
     let (begun, root) = (Instant::now(), testbed.pebble.root()?);
     let first = testbed.edge.shown(&root, NAME)?;
-    let renewed = wait_until(MAX_WAIT, || Ok(testbed.edge.metrics()?.value(ISSUED) == 2.0))?;
-    assert!(renewed, "{}", testbed.proxy.stderr());
+    wait_until("the certificate is renewed", MAX_WAIT, || {
+        Ok(equal(testbed.edge.metrics()?.value(ISSUED), 2.0))
+    })
+    .with_context(|| testbed.proxy.stderr())?;
     // Up to a second is lost to whole seconds, and the order took its time.
     assert!(begun.elapsed() >= Duration::from_secs(22), "{:?}", begun.elapsed());
     assert_ne!(testbed.edge.shown(&root, NAME)?, first);
@@ -62,14 +64,15 @@ fn a_certificate_is_renewed_when_its_authority_says_so() -> Result<()> {
     }
     let mut testbed = Wished::start(90 * DAY, "2099-01-01T00:00:00Z", "2099-01-02T00:00:00Z", "")?;
     let asked = || Ok(!testbed.info.asked().is_empty());
-    assert!(wait_until(MAX_WAIT, asked)?, "{}", testbed.proxy.stderr());
+    wait_until("the authority is asked", MAX_WAIT, asked).with_context(|| testbed.proxy.stderr())?;
     // What it says is far away: no later than an eighth of its life before the end.
     let [expiry, next] = ["hookgate_certificate_expiry_seconds", "hookgate_acme_next_order_seconds"];
     let due = || {
         let metrics = testbed.edge.metrics()?;
         Ok(((metrics.value(expiry) - metrics.value(next)) / 86400.0 * 100.0).round() / 100.0 == 11.25)
     };
-    assert!(wait_until(MAX_WAIT, due)?, "{:?}", testbed.edge.metrics()?);
+    wait_until("the renewal is due", MAX_WAIT, due)
+        .with_context(|| format!("{:?}", testbed.edge.metrics()))?;
     assert_eq!(testbed.issued()?, 1.0);
     let named = &testbed.info.asked()[0];
     assert!(
@@ -86,13 +89,13 @@ fn a_certificate_is_renewed_when_its_authority_says_so() -> Result<()> {
     // As if the hour had passed.
     std::fs::remove_file(kept.join("attempts.json"))?;
     let proxy = Proxy::start(&config)?;
-    let renewed = wait_until(MAX_WAIT, || Ok(edge.metrics()?.value(ISSUED) == 1.0))?;
-    assert!(renewed, "{}", proxy.stderr());
+    wait_until("the certificate is renewed", MAX_WAIT, || Ok(equal(edge.metrics()?.value(ISSUED), 1.0)))
+        .with_context(|| proxy.stderr())?;
     assert_eq!(info.replaced(), info.asked()[..1]);
     assert!(proxy.stderr().contains("to be renewed on"), "{}", proxy.stderr());
     // The new one is told to be due, too, and is not asked for.
-    sleep(Duration::from_secs(3));
-    assert_eq!(edge.metrics()?.value(ISSUED), 1.0);
+    let issued = || Ok(equal(edge.metrics()?.value(ISSUED), 1.0));
+    ensure_stays("no other certificate is issued", Duration::from_secs(3), issued)?;
     assert_eq!(proxy.stderr().matches("asking").count(), 1, "{}", proxy.stderr());
     Ok(())
 }
@@ -108,7 +111,7 @@ pub(super) fn send(edge: &Edge, config: &Arc<ClientConfig>, stop: &AtomicBool) -
             let answer = client.ask(format!("GET /up.example/ HTTP/1.1\r\nHost: {NAME}\r\n\r\n"))?;
             ensure!(answer.status() == 200 && answer.whole, "{answer:?}");
             took.push(begun.elapsed());
-            sleep(Duration::from_millis(20));
+            pace(Duration::from_millis(20));
             if answer.field("Connection") == Some("close") {
                 break;
             }
@@ -132,17 +135,17 @@ fn no_request_fails_while_certificates_are_renewed() -> Result<()> {
     let config = believing(&testbed.pebble.root()?)?;
     let stop = AtomicBool::new(false);
     let renewals = 4.0;
-    let (renewed, mut took) = thread::scope(|scope| {
+    let mut took = thread::scope(|scope| {
         let clients = [(); 4].map(|()| scope.spawn(|| send(&testbed.edge, &config, &stop)));
-        let renewed = wait_until(3 * MAX_WAIT, || Ok(testbed.issued()? > renewals));
+        let renewed = wait_until("the renewals are done", 3 * MAX_WAIT, || Ok(testbed.issued()? > renewals));
         stop.store(true, Ordering::Relaxed);
         let mut took = Vec::new();
         for client in clients {
             took.extend(client.join().map_err(|_| anyhow!("a client panicked"))??);
         }
-        anyhow::Ok((renewed?, took))
-    })?;
-    assert!(renewed, "{}", testbed.proxy.stderr());
+        renewed.map(|_| took)
+    })
+    .with_context(|| testbed.proxy.stderr())?;
     took.sort();
     eprintln!(
         "{} requests while {} certificates were put in force: median {:?}, 99 % within {:?}, all within {:?}",

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
-use harness::{Client, End, Origin, Proxy, Server, free_port};
+use harness::{Client, End, Origin, Proxy, Server, free_port, wait_until_still};
 
 use crate::corpus::Odd;
 
@@ -131,7 +132,8 @@ impl Peer {
             outcomes[*index].answers = std::mem::take(answers);
         }
         // What is still on its way through the kernel.
-        thread::sleep(std::time::Duration::from_millis(200));
+        let heard = || Ok(self.origin.heard().iter().map(Vec::len).collect::<Vec<_>>());
+        wait_until_still("the origin", Duration::from_millis(200), Duration::from_secs(10), heard)?;
         let by_upstream: BTreeMap<String, usize> =
             (0..odd.len()).map(|index| (upstream(index), index)).collect();
         // A proxy may connect and then find that there is nothing to send.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Result;
-use harness::{Certs, Counts, Need, Nginx, Tap, wait_until};
+use harness::{Certs, Counts, Need, Nginx, Tap, equal, wait_until};
 
 use super::testbed::{CLOSED, META, STRANGERS, Testbed, UNGUARDED, by_prefix, can_run};
 
@@ -38,7 +38,9 @@ fn counts_what_was_sent_to_the_packet_and_byte() -> Result<()> {
         Ok(sent)
     };
     // The last connection's end may still be on its way.
-    wait_until(Duration::from_secs(5), || Ok(by_prefix(&testbed.stats()?) == sent()?))?;
+    wait_until("all packets are counted", Duration::from_secs(5), || {
+        Ok(equal(by_prefix(&testbed.stats()?), sent()?))
+    })?;
     let (stats, sent) = (testbed.stats()?, sent()?);
     assert_eq!(by_prefix(&stats), sent);
     assert_eq!(sent.len(), META.len() + 1);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use harness::Need;
+use harness::{Need, pace};
 use hookgate_ebpf::abi;
 use serde_json::{Value, json};
 
@@ -24,7 +24,7 @@ fn flood(testbed: &Testbed, count: u64, source: impl Fn(u32) -> [u8; 4]) -> Resu
         let segment = Segment::new(EDGE_V4, 40_000, EDGE_V4, 443, SYN)?;
         raw.send(&Segment { from: (source(number).into(), 40_000), sequence: number, ..segment })?;
         if u64::from(number) % BURST == 0 {
-            std::thread::sleep(Duration::from_micros(200));
+            pace(Duration::from_micros(200));
         }
     }
     Ok(())
@@ -205,7 +205,7 @@ fn new_blocks(testbed: &Testbed, count: u64) -> Result<()> {
         let from = [0x2a, 0x03, 0x28, 0x80, c & 0x3f | 0x80, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9];
         raw.send(&Segment { from: (from.into(), 40_000), sequence: number, ..segment })?;
         if u64::from(number) % BURST == 0 {
-            std::thread::sleep(Duration::from_micros(200));
+            pace(Duration::from_micros(200));
         }
     }
     Ok(())

@@ -175,7 +175,7 @@ fn a_syn_that_the_kernel_sends_again_is_a_retransmission() -> Result<()> {
     let late = std::thread::scope(|scope| -> Result<()> {
         let client = scope.spawn(|| visit(&testbed.meta, META[0].0, EDGE_V4, 443));
         let is_repeated = || Ok(tap.counts()?.get(&META[0].0.parse()?).is_some_and(|sent| sent.syns >= 2));
-        assert!(wait_until(Duration::from_secs(5), is_repeated)?);
+        wait_until("the table is written again", Duration::from_secs(5), is_repeated)?;
         testbed.edge.run(&format!("ip route del blackhole {}/32", META[0].0))?;
         client.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     });

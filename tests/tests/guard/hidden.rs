@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use harness::{Need, wait_until};
+use harness::{Need, equal, wait_until};
 use serde_json::Value;
 
 use super::peers::Server;
@@ -41,7 +41,7 @@ fn connects(testbed: &Testbed, server: &Server, from: &str, port: u16, bytes: u8
     };
     let sequence = syn.sequence.wrapping_add(1);
     send(&Segment { flags: ACK, sequence, acknowledged: answer.sequence.wrapping_add(1), ..syn })?;
-    wait_until(MAX_WAIT, || Ok(server.accepted() == before + 1))
+    Ok(wait_until("it is accepted", MAX_WAIT, || Ok(server.accepted() == before + 1)).is_ok())
 }
 
 fn dropped(testbed: &Testbed, reason: &str) -> Result<u64> {
@@ -92,12 +92,12 @@ fn extension_headers_let_no_stranger_in() -> Result<()> {
     let half_open = || -> Result<usize> { Ok(testbed.edge.run("ss -Hn state syn-recv")?.lines().count()) };
     testbed.run("", "guard attach")?;
     send(STRANGERS[1], 41_000, 9)?;
-    assert!(wait_until(MAX_WAIT, || Ok(half_open()? == 1))?, "the kernel's TCP does not follow such a chain");
+    wait_until("the kernel's TCP follows such a chain", MAX_WAIT, || Ok(equal(half_open()?, 1)))?;
     testbed.run("mode = \"strict\"", "guard attach")?;
     send(STRANGERS[1], 41_001, 9)?;
     send(STRANGERS[1], 41_002, 8)?;
     send(META[4].0, 41_003, 9)?;
-    assert!(wait_until(MAX_WAIT, || Ok(half_open()? == 2))?, "Meta's pass");
+    wait_until("Meta's pass", MAX_WAIT, || Ok(equal(half_open()?, 2)))?;
     let by = |stats: &Value| stats["other"]["dropped_by"].clone();
     let stats =
         testbed.wait_for(MAX_WAIT, |stats| Ok(by(stats)["extensions"] == 1 && by(stats)["strict"] == 1))?;

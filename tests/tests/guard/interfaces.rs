@@ -184,14 +184,16 @@ fn an_interface_that_comes_back_is_filtered_again() -> Result<()> {
             || page(&testbed, "/ready")?
                 == "ready\nguard: not on wan0: there is no such interface\nguard: not on wan9: there is no such interface\n")
     };
-    ensure!(wait_until(MAX_WAIT, told)?, "{}", page(&testbed, "/ready")?);
+    wait_until("the page tells it", MAX_WAIT, told)
+        .with_context(|| format!("{:?}", page(&testbed, "/ready")))?;
     assert_eq!(attached(&testbed, "wan0")?, Some("0".into()));
 
     testbed.connect()?;
     proxy.wait_for_stderr("guard: attached to wan0 (native)\n", MAX_WAIT)?;
     assert!(is_served(&testbed, META[3].0) && !is_served(&testbed, STRANGERS[0]));
     let told = || Ok(attached(&testbed, "wan0")? == Some("1".into()));
-    ensure!(wait_until(MAX_WAIT, told)?, "{}", page(&testbed, "/metrics")?);
+    wait_until("the metrics tell it", MAX_WAIT, told)
+        .with_context(|| format!("{:?}", page(&testbed, "/metrics")))?;
     let stats: serde_json::Value =
         serde_json::from_str(&proxy.command(&testbed.edge, &["stats", "--json"])?)?;
     assert_eq!(stats["guard"]["state"], "attached");

@@ -8,7 +8,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use harness::NetNs;
+use harness::{NetNs, pace};
 use socket2::{Domain, Protocol, Socket, Type};
 
 const MAX_WAIT: Duration = Duration::from_secs(5);
@@ -43,7 +43,7 @@ impl Server {
                             thread::spawn(move || read_to_end(stream));
                         }
                         Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                            thread::sleep(Duration::from_millis(1));
+                            pace(Duration::from_millis(1));
                         }
                         Err(error) => panic!("accepting: {error}"),
                     }

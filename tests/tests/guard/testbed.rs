@@ -124,8 +124,11 @@ impl Testbed {
         limit: Duration,
         mut expected: impl FnMut(&Value) -> Result<bool>,
     ) -> Result<Value> {
-        wait_until(limit, || expected(&self.stats()?))?;
-        self.stats()
+        let (_, stats) = wait_until("the counts are as expected", limit, || {
+            let stats = self.stats()?;
+            Ok((expected(&stats)?, stats))
+        })?;
+        Ok(stats)
     }
 
     pub fn stats(&self) -> Result<Value> {

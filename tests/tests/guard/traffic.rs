@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use harness::{Running, wait_until};
+use harness::{Running, pace_until, wait_until};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -33,10 +33,7 @@ fn traffic(testbed: &Testbed, stop: &AtomicBool) -> Result<u64> {
             raw.send(segment)?;
         }
         sent += BURST;
-        let due = Duration::from_micros(sent * 1_000_000 / (2 * RATE));
-        if let Some(early) = due.checked_sub(begun.elapsed()) {
-            std::thread::sleep(early);
-        }
+        pace_until(begun + Duration::from_micros(sent * 1_000_000 / (2 * RATE)));
     }
     Ok(sent)
 }
@@ -108,7 +105,7 @@ fn counting_goes_on_when_the_proxy_is_killed() -> Result<()> {
     };
     visits(3)?;
     proxy.signal(Signal::KILL)?;
-    assert!(wait_until(Duration::from_secs(5), || Ok(proxy.ended()?.is_some()))?);
+    wait_until("the proxy ends", Duration::from_secs(5), || Ok(proxy.ended()?.is_some()))?;
     visits(4)?;
     let closed = |count: u64| move |stats: &Value| Ok(Shakes::of(row(stats, META[0].1)).fins == count);
     let expected = |count| Shakes { syns: count, handshakes: count, fins: count, ..Shakes::default() };

@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use harness::{HostileUpstream, Strangers};
+use harness::{HostileUpstream, Strangers, pace_task};
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::sleep;
 
 use crate::row::{Row, Seen};
 use crate::testbed::{Environment, Testbed, UPSTREAM};
@@ -69,7 +68,7 @@ fn slow_downloads() -> Result<()> {
                     0 => return Ok(()),
                     count => stranger.acted(count),
                 }
-                sleep(DRIP).await;
+                pace_task(DRIP).await;
             }
         };
         strangers.crowd(count, 400, download).await;

@@ -5,11 +5,10 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use harness::{Attack, Metrics, StrangerCounts, Strangers, Webhook, Webhooks, wait_until};
+use harness::{Attack, Metrics, StrangerCounts, Strangers, Webhook, Webhooks, equal, pace, wait_until};
 use serde_json::json;
 
 use crate::testbed::Testbed;
@@ -123,7 +122,7 @@ impl Row {
         let worker = testbed.proxy.worker()?;
         let webhooks = Webhooks::start(testbed.https, crate::testbed::NAME, &testbed.ca)?;
         // The first of them find nothing ready.
-        sleep(Duration::from_millis(300));
+        pace(Duration::from_millis(300));
         let at_rest = testbed.proxy.memory_kib()?.0;
         let rounds = (0..extent.rounds).map(|_| self.round(testbed, &extent, attack.clone()));
         let rounds = rounds.collect::<Result<Vec<_>>>();
@@ -149,7 +148,7 @@ impl Row {
     ) -> Result<Round> {
         let calm = |window: Duration| {
             let begun = Instant::now();
-            sleep(window);
+            pace(window);
             [begun, Instant::now()]
         };
         let before = calm(extent.windows[0]);
@@ -157,7 +156,7 @@ impl Row {
         let strangers = testbed.strangers.clone();
         let begun = Instant::now();
         let attack = Attack::begin(move || Box::pin(attack(strangers)) as Pin<Box<dyn Future<Output = ()>>>);
-        sleep(extent.windows[1]);
+        pace(extent.windows[1]);
         let since = || {
             let now = read(testbed.strangers.counts());
             [now[0] - counts[0], now[1] - counts[1], now[2] - counts[2]]
@@ -166,7 +165,7 @@ impl Row {
         let shows = loop {
             let seen = Seen { testbed, metrics: testbed.metrics()?, before: &metrics, counts: since() };
             match (self.shows)(&seen) {
-                false if Instant::now() < deadline => sleep(LOOK_EVERY),
+                false if Instant::now() < deadline => pace(LOOK_EVERY),
                 shows => break shows,
             }
         };
@@ -182,7 +181,8 @@ impl Row {
                 .map(|family| now.family(family))
         );
         // Some are noticed only when their upstream has answered.
-        wait_until(SETTLES, || Ok(testbed.metrics()?.value("hookgate_connections{class=\"other\"}") == 0.0))?;
+        let left = || Ok(equal(testbed.metrics()?.value("hookgate_connections{class=\"other\"}"), 0.0));
+        wait_until("the attack's connections are closed", SETTLES, left).ok();
         Ok(Round { bounds: [before, during, calm(extent.windows[2])], counts })
     }
 
@@ -227,17 +227,16 @@ impl Row {
 
     /// Strangers cannot push Meta's lines out of the log.
     fn ensure_logged(&self, testbed: &Testbed, webhooks: &[Webhook]) -> Result<()> {
-        let mut missing = Vec::new();
-        wait_until(Duration::from_secs(5), || {
+        let condition = format!("{}: all webhooks are in the log", self.name);
+        wait_until(condition, Duration::from_secs(5), || {
             let log = testbed.proxy.stderr();
             let numbers =
                 log.split("/number-").skip(1).filter_map(|rest| rest.split('-').next()?.parse().ok());
             let logged = numbers.collect::<std::collections::HashSet<usize>>();
             let numbers = webhooks.iter().map(|webhook| webhook.number);
-            missing = numbers.filter(|number| !logged.contains(number)).collect();
-            Ok(missing.is_empty())
+            let missing: Vec<_> = numbers.filter(|number| !logged.contains(number)).collect();
+            Ok((missing.is_empty(), missing))
         })?;
-        ensure!(missing.is_empty(), "{}: not in the log: webhooks {missing:?}", self.name);
         Ok(())
     }
 }

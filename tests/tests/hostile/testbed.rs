@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use harness::{
     Certs, HostileUpstream, Metrics, Proxy, Running, Strangers, TempDir, free_port, listens, prefer,
     wait_until,
@@ -114,11 +114,10 @@ fn origin(dir: &TempDir) -> Result<(Running, SocketAddr, PathBuf)> {
     command.args(["--tls", &tls.to_string(), "--plain", &plain.to_string()]);
     command.arg("--cert").arg(cert).arg("--key").arg(key);
     let mut origin = Running::start_logged(command, fs::File::create(dir.path().join("origin.log"))?)?;
-    let listening = wait_until(START_TIMEOUT, || {
+    wait_until("the origin listens", START_TIMEOUT, || {
         origin.still_running()?;
         Ok(listens(origin.pid(), &[tls]))
     })?;
-    ensure!(listening, "the origin does not listen");
     Ok((origin, tls, ca))
 }
 

@@ -5,9 +5,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::Result;
-use harness::{DnsServer, FullQueue, HostileUpstream, Need, NetNs, Strangers, free_port, require};
+use harness::{DnsServer, FullQueue, HostileUpstream, Need, NetNs, Strangers, free_port, pace_task, require};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::sleep;
 
 use crate::row::{Extent, Row, Seen};
 use crate::testbed::{Environment, Testbed};
@@ -82,7 +81,7 @@ fn slow_upstream() -> Result<()> {
         tcp.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n").await?;
         loop {
             // Within `body_idle`.
-            sleep(Duration::from_millis(500)).await;
+            pace_task(Duration::from_millis(500)).await;
             tcp.write_all(b"x").await?;
         }
     })?;

@@ -10,7 +10,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use harness::{Ca, Certs, Client, DnsServer, NetNs, Proxy, Running, TempDir, binary, run, wait_until};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -191,11 +191,11 @@ impl Testbed {
     pub fn start_nginx(&self, config: &Path, entries: &[Entry]) -> Result<Running> {
         let mut running = start_nginx(&self.nginx, self.folder(), config)?;
         let connects = |entry: &Entry| std::net::TcpStream::connect(entry.address).is_ok();
-        let is_ready = wait_until(Duration::from_secs(10), || {
+        wait_until("nginx listens", Duration::from_secs(10), || {
             running.still_running()?;
             self.nginx.inside(|| Ok(entries.iter().all(connects)))
-        })?;
-        ensure!(is_ready, "nginx does not listen:\n{}", running.stderr());
+        })
+        .with_context(|| format!("nginx does not listen:\n{}", running.stderr()))?;
         Ok(running)
     }
 

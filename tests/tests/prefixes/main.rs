@@ -6,11 +6,10 @@ mod bounds;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::Command;
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use harness::{DnsServer, Need, NetNs, TempDir, Whois, free_port, require, run, wait_until};
+use harness::{DnsServer, Need, NetNs, TempDir, Whois, free_port, pace, require, run, wait_until};
 use serde_json::{Value, json};
 
 const LIST: &str = "31.13.24.0/21\n157.240.0.0/17\n157.240.3.0/24\n2a03:2880::/32\n";
@@ -220,7 +219,7 @@ fn an_answer_that_is_not_whole_is_refused() -> Result<()> {
     let whois = Whois::start(move |stream| {
         stream.write_all(whole.as_bytes())?;
         stream.write_all(b"\n")?;
-        sleep(Duration::from_millis(100));
+        pace(Duration::from_millis(100));
         Whois::reset(stream)
     })?;
     Testbed::asking(&whois)?.refuses("the connection broke: Connection reset by peer")?;
@@ -261,7 +260,7 @@ fn half_of_the_addresses_must_stay_in_each_family() -> Result<()> {
 #[test]
 fn a_server_that_says_nothing_is_left() -> Result<()> {
     let whois = Whois::start(|_| {
-        sleep(Duration::from_secs(60));
+        pace(Duration::from_secs(60));
         Ok(())
     })?;
     let begun = Instant::now();
@@ -275,7 +274,7 @@ fn a_slow_drip_is_left() -> Result<()> {
     let whois = Whois::start(|stream| {
         loop {
             stream.write_all(b"%\n")?;
-            sleep(Duration::from_millis(200));
+            pace(Duration::from_millis(200));
         }
     })?;
     let begun = Instant::now();
@@ -321,8 +320,10 @@ fn the_registrys_name_is_asked_of_the_configured_servers() -> Result<()> {
     ensure!(said.code == Some(0), "{}", said.stderr);
     assert!(said.stdout.contains("+ 157.240.0.0/16"), "{}", said.stdout);
     // It answers before it logs.
-    let asked = wait_until(Duration::from_secs(5), || Ok(dns.log().contains("query[A] whois.example")))?;
-    assert!(asked, "{}", dns.log());
+    wait_until("the server logs the question", Duration::from_secs(5), || {
+        Ok(dns.log().contains("query[A] whois.example"))
+    })
+    .with_context(|| dns.log())?;
 
     let testbed = Testbed::with(&format!("gone.example:{port}"), &servers)?;
     let said = testbed.refuses("cannot resolve gone.example: the DNS says Non-Existent Domain")?;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use harness::{Need, require, wait_until};
+use harness::{Need, ensure_stays, equal, pace, require, wait_until};
 use hookgate_ebpf::abi::{self, Counters};
 use hookgate_ebpf::packet::Address;
 
@@ -32,9 +32,8 @@ fn of_attempts(counters: &Counters) -> [u64; 4] {
 }
 
 fn wait_for(limit: Duration, program: &Program, index: u32, expected: [u64; 4]) -> Result<()> {
-    wait_until(limit, || Ok(of_attempts(&program.counters(index)?) == expected))?;
-    assert_eq!(of_attempts(&program.counters(index)?), expected);
-    Ok(())
+    let counts = || Ok(equal(of_attempts(&program.counters(index)?), expected));
+    wait_until(format!("the counts are {expected:?}"), limit, counts).map(drop)
 }
 
 #[test]
@@ -49,8 +48,8 @@ fn a_reset_ends_an_attempt_when_it_answers_the_syn_ack() -> Result<()> {
     for ahead in [0, 2, 65_535, 1 << 31, u32::MAX] {
         program.run(&reset(ahead))?;
     }
-    std::thread::sleep(AFTER_RESET + 2 * SWEEP);
-    assert_eq!(of_attempts(&program.counters(FIRST)?), [1, 0, 0, 0], "forged");
+    let counts = || Ok(equal(of_attempts(&program.counters(FIRST)?), [1, 0, 0, 0]));
+    ensure_stays("forged resets end nothing", AFTER_RESET + 2 * SWEEP, counts)?;
     program.run(&reset(1))?;
     wait_for(A_MOMENT, &program, FIRST, [1, 0, 1, 0])?;
     assert_eq!(program.attempts(abi::ATTEMPTS_META)?, 0);
@@ -110,12 +109,12 @@ fn an_attempt_fails_ten_seconds_after_its_last_syn() -> Result<()> {
     let syn = segments::with(META, SYN, 40_000, 1);
     program.run(&syn)?;
     program.run(&segments::with(META, SYN, 40_001, 1))?;
-    std::thread::sleep(Duration::from_secs(4));
+    pace(Duration::from_secs(4));
     program.run(&syn)?;
-    std::thread::sleep(MAX_ATTEMPT_AGE - Duration::from_secs(4) + A_MOMENT / 2);
-    assert_eq!(of_attempts(&program.counters(FIRST)?), [3, 1, 1, 0], "one was sent again after four seconds");
-    std::thread::sleep(Duration::from_secs(3) - A_MOMENT / 2);
-    assert_eq!(of_attempts(&program.counters(FIRST)?), [3, 1, 1, 0]);
+    // One was sent again after four seconds.
+    wait_for(MAX_ATTEMPT_AGE - Duration::from_secs(4) + A_MOMENT / 2, &program, FIRST, [3, 1, 1, 0])?;
+    let counts = || Ok(equal(of_attempts(&program.counters(FIRST)?), [3, 1, 1, 0]));
+    ensure_stays("the other goes on", Duration::from_secs(3) - A_MOMENT / 2, counts)?;
     wait_for(Duration::from_secs(2), &program, FIRST, [3, 1, 2, 0])?;
     assert_eq!(program.attempts(abi::ATTEMPTS_META)?, 0);
     Ok(())
@@ -138,7 +137,7 @@ fn a_full_table_is_told_and_takes_nothing_from_meta() -> Result<()> {
     if begun.elapsed() >= MAX_ATTEMPT_AGE {
         // An emulated machine is too slow to fill it before the first ones give way.
         let ended = || Ok(program.attempts(abi::ATTEMPTS_OTHER)? == 0);
-        assert!(wait_until(MAX_ATTEMPT_AGE + 10 * A_MOMENT, ended)?);
+        wait_until("all attempts end", MAX_ATTEMPT_AGE + 10 * A_MOMENT, ended)?;
         let [syns, retransmitted, failed, untracked] = of_attempts(&program.counters(abi::OTHER)?);
         assert_eq!((syns, retransmitted, failed + untracked), (room + MORE, 0, room + MORE));
         return Ok(());

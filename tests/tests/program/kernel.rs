@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, bail};
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, PerCpuArray};
 use aya::programs::{TestRun as _, TestRunOptions, Xdp};
@@ -80,7 +80,7 @@ impl Program {
             let options = TestRunOptions { data_in: Some(&[0; ETHERNET_HEADER]), ..TestRunOptions::new() };
             Ok(sweeps.test_run(options)?.return_value == XDP_PASS)
         };
-        ensure!(wait_until(Duration::from_secs(5), &mut begun)?, "no memory for a timer");
+        wait_until("there is memory for a timer", Duration::from_secs(5), &mut begun)?;
         Ok(())
     }
 

@@ -16,6 +16,8 @@ use serde_json::{Value, json};
 
 use crate::{OK, Origin, Relay, TIMEOUTS, get, local, post, request};
 
+const MAX_WAIT: Duration = Duration::from_secs(5);
+
 /// Every kind of outcome that an upstream can have.
 fn outcomes() -> Result<(Relay, [Origin; 3])> {
     let up = Origin::plain(|connection| {
@@ -174,17 +176,16 @@ fn health_and_readiness() -> Result<()> {
     assert_eq!(refused.field("Allow"), Some("GET, HEAD"));
     let mut busy = relay.client()?;
     busy.wire().send(get("/silent.example/"))?;
-    assert!(wait_until(Duration::from_secs(5), || Ok(!silent.heard().concat().is_empty()))?);
+    wait_until("the request is sent", MAX_WAIT, || Ok(!silent.heard().concat().is_empty()))?;
     relay.proxy.signal(Signal::TERM)?;
     let draining = || Ok(ask_admin(relay.admin, "/ready")?.status() == 503);
-    assert!(wait_until(Duration::from_millis(500), draining)?);
+    wait_until("/ready is 503", Duration::from_millis(500), draining)?;
     assert_eq!(ask_admin(relay.admin, "/ready")?.body, b"draining\n");
     assert_eq!(ask_admin(relay.admin, "/health")?.status(), 200);
     assert_eq!(Metrics::read(relay.admin)?.value("hookgate_in_flight{upstream=\"silent.example\"}"), 1.0);
     assert_eq!(busy.response()?.status(), 504);
     drop(busy);
-    assert!(wait_until(Duration::from_secs(5), || Ok(relay.proxy.ended()?.is_some()))?);
-    Ok(())
+    wait_until("the proxy ends", MAX_WAIT, || Ok(relay.proxy.ended()?.is_some())).map(drop)
 }
 
 fn asking(path: &str, host: impl std::fmt::Display) -> String {
@@ -248,7 +249,7 @@ fn the_status_says_what_became_of_what_was_sent() -> Result<()> {
     relay.wait_for("hookgate_refused_total{reason=\"http_request_denied\"}", 2.0)?;
     relay.wait_for("hookgate_prefix_requests_total{prefix=\"other\"}", 11.0)?;
     let told = || Ok(status("")?.1["failures"].as_array().map(Vec::len) == Some(6));
-    assert!(wait_until(Duration::from_secs(5), told)?, "{}", status("")?.1["failures"]);
+    wait_until("the failures are listed", MAX_WAIT, told).with_context(|| format!("{:?}", status("")))?;
     let (_, now) = status("")?;
     let other = &now["funnel"]["other"];
     let counts = ["requests", "delivered", "refused", "failed"].map(|count| other[count].clone());
@@ -283,12 +284,11 @@ fn the_status_says_what_became_of_what_was_sent() -> Result<()> {
 
     relay.proxy.signal(Signal::HUP)?;
     let reloaded = || Ok(status("")?.1["configuration"]["reload"]["done"] == json!(true));
-    assert!(wait_until(Duration::from_secs(5), reloaded)?, "{}", status("")?.1["configuration"]);
+    wait_until("the reload is shown", MAX_WAIT, reloaded).with_context(|| format!("{:?}", status("")))?;
     std::fs::write(relay.proxy.config(), "nonsense")?;
     relay.proxy.signal(Signal::HUP)?;
     let refused = || Ok(status("")?.1["configuration"]["reload"]["done"] == json!(false));
-    assert!(wait_until(Duration::from_secs(5), refused)?, "{}", status("")?.1["configuration"]);
-    Ok(())
+    wait_until("it is refused", MAX_WAIT, refused).map(drop).with_context(|| format!("{:?}", status("")))
 }
 
 #[test]
@@ -406,7 +406,7 @@ fn the_log_in_json_is_an_object_a_line_and_access_false_writes_none() -> Result<
             assert_eq!(count(&relay.proxy.stderr()), 0, "{}", relay.proxy.stderr());
             continue;
         }
-        assert!(wait_until(Duration::from_secs(5), || Ok(count(&relay.proxy.stderr()) == 3))?);
+        wait_until("three lines are written", MAX_WAIT, || Ok(count(&relay.proxy.stderr()) == 3))?;
         let log = relay.proxy.stderr();
         let lines = log.lines().map(serde_json::from_str::<Value>).collect::<Result<Vec<_>, _>>();
         let lines = lines.with_context(|| log.clone())?;
@@ -482,7 +482,7 @@ fn nothing_secret_is_written() -> Result<()> {
         send(relay.address, &format!("{BODY}: {SIGNATURE}\r\n\r\n"))?;
         let mark = if format == "json" { "\"id\":" } else { " id=" };
         let written = || Ok(relay.proxy.stderr().matches(mark).count() == sent);
-        assert!(wait_until(Duration::from_secs(5), written)?, "{sent} requests:\n{}", relay.proxy.stderr());
+        wait_until("each request is logged", MAX_WAIT, written).with_context(|| relay.proxy.stderr())?;
         let metrics = String::from_utf8(ask_admin(relay.admin, "/metrics")?.body)?;
         for (what, text) in [("log", relay.proxy.stderr()), ("metrics", metrics)] {
             for secret in [VERIFY_TOKEN, BODY, &SIGNATURE[7..]] {

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use harness::Client;
+use harness::{Client, pace};
 
 use crate::{OK, Origin, Relay, get, proxy_line, upstream};
 
@@ -158,7 +158,7 @@ fn a_crowd_of_strangers_costs_meta_nothing() -> Result<()> {
             let request = get("/up.example/").replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n");
             let answer = meta.ask(proxy_line(META) + &request)?;
             assert_eq!(answer.status(), 200);
-            thread::sleep(Duration::from_millis(5));
+            pace(Duration::from_millis(5));
         }
         let admitted = crowd.into_iter().map(|crowd| crowd.join().expect("a crowd"));
         let admitted: usize = admitted.sum::<Result<usize>>()?;

@@ -1,8 +1,11 @@
 //! What a warm request takes from the heap.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use harness::{
-    Certs, Client, Metrics, Need, NetNs, Origin, Proxy, TempDir, counting_binary, free_port, require,
+    Certs, Client, Metrics, Need, NetNs, Origin, Proxy, TempDir, counting_binary, equal, free_port, require,
+    wait_until,
 };
 
 use crate::{OK, local, post};
@@ -29,18 +32,21 @@ fn a_request(with_tls: bool) -> Result<f64> {
          [upstreams]\n\"up.example\" = {{ address = \"{}\", {upstream} }}\n",
         origin.address()
     );
-    let _proxy = Proxy::start_binary(&NetNs::here(), &counting_binary()?, &config)?;
+    let proxy = Proxy::start_binary(&NetNs::here(), &counting_binary()?, &config)?;
     let mut client = match with_tls {
         true => Client::tls(address, &certs, "hook.example")?,
         false => Client::plain(address)?,
     };
     let request = post("/up.example/webhook?x=y", &"x".repeat(2000));
-    let mut send = |count| -> Result<f64> {
+    let mut sent = 0;
+    let mut send = |count: usize| -> Result<f64> {
         for _ in 0..count {
             assert_eq!(client.ask(&request)?.status(), 200);
         }
-        // What comes after the answer, the log line for example, belongs to the request too.
-        std::thread::sleep(std::time::Duration::from_millis(100));
+        // What comes after the answer belongs to the request too; the log line is the last of it.
+        sent += count;
+        let logged = || Ok(equal(proxy.stderr().matches("/webhook").count(), sent));
+        wait_until("each request is logged", Duration::from_secs(5), logged)?;
         Ok(Metrics::read(admin)?.value("hookgate_worker_allocations_total"))
     };
     let before = send(WARM_UP)?;

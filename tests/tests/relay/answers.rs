@@ -1,10 +1,9 @@
 //! What a client is told when its request is not forwarded: the contract's table, row by row.
 
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use harness::{Closed, Message, Origin, wait_until};
+use harness::{Closed, Message, Origin, pace, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
@@ -242,7 +241,7 @@ fn a_slow_head_is_408_after_its_time_however_much_trickles_in() -> Result<()> {
     let mut trickling = relay.client()?;
     for byte in b"GET /up.example/" {
         trickling.wire().send([*byte])?;
-        sleep(Duration::from_millis(50));
+        pace(Duration::from_millis(50));
     }
     for (mut client, what) in [(silent, "silent"), (trickling, "trickling")] {
         let answer = client.response().context(what)?;
@@ -422,7 +421,7 @@ fn a_client_that_pipelines_lets_others_go_first() -> Result<()> {
     let process = Pid::from_raw(worker.try_into()?).context("a process")?;
     kill_process(process, Signal::STOP)?;
     let is_stopped = || Ok(std::fs::read_to_string(format!("/proc/{worker}/stat"))?.contains(") T "));
-    assert!(wait_until(Duration::from_secs(5), is_stopped)?);
+    wait_until("the worker is stopped", Duration::from_secs(5), is_stopped)?;
     first.wire().send(get("/other"))?;
     many.wire().send(get("/many").repeat(REQUESTS))?;
     last.wire().send(get("/other"))?;
@@ -435,7 +434,8 @@ fn a_client_that_pipelines_lets_others_go_first() -> Result<()> {
     }
     let lines = |target: &str, log: &str| log.matches(&format!("GET /{target} ")).count();
     let is_logged = || Ok(lines("many", &relay.proxy.stderr()) == REQUESTS);
-    assert!(wait_until(Duration::from_secs(5), is_logged)?, "{}", relay.proxy.stderr());
+    wait_until("the answer is logged", Duration::from_secs(5), is_logged)
+        .with_context(|| relay.proxy.stderr())?;
     let log = relay.proxy.stderr();
     let (before, _) = log.rsplit_once("GET /other ").context("no such line")?;
     assert!(lines("many", before) <= 3, "{} went first", lines("many", before));

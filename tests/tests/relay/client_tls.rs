@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use harness::{Ca, Certs, Client, Message, Need, TempDir, free_port, require, run, wait_until};
+use harness::{Ca, Certs, Client, Message, Need, TempDir, equal, free_port, require, run, wait_until};
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
@@ -199,7 +199,7 @@ fn changed_files_are_followed_and_bad_ones_leave_the_old_in_force() -> Result<()
     assert_eq!(expiry(&edge)?, 1_924_905_600.0, "2030-12-31");
 
     second.write(&dir, "edge")?;
-    assert!(wait_until(FOLLOWED, || Ok(now_shown(&edge)? == leaf(&second)?))?);
+    wait_until("the second certificate is shown", FOLLOWED, || Ok(equal(now_shown(&edge)?, leaf(&second)?)))?;
     assert_eq!(expiry(&edge)?, 1_956_441_600.0, "2031-12-31");
     assert_eq!(kept.ask(get("/"))?.status(), 404, "the connection from before goes on");
 
@@ -217,7 +217,8 @@ fn changed_files_are_followed_and_bad_ones_leave_the_old_in_force() -> Result<()
             Some(text) => std::fs::write(&cert, text)?,
             None => std::fs::remove_file(&cert)?,
         }
-        assert!(wait_until(FOLLOWED, || Ok(said(&edge) > before))?, "{what}: {}", edge.relay.proxy.stderr());
+        wait_until("the proxy says what it did", FOLLOWED, || Ok(said(&edge) > before))
+            .with_context(|| format!("{what}: {}", edge.relay.proxy.stderr()))?;
         let log = edge.relay.proxy.stderr();
         let line = log.lines().rfind(|line| line.contains("old certificates stay"));
         let named = named.display().to_string();
@@ -226,7 +227,7 @@ fn changed_files_are_followed_and_bad_ones_leave_the_old_in_force() -> Result<()
     }
 
     third.write(&dir, "edge")?;
-    assert!(wait_until(FOLLOWED, || Ok(now_shown(&edge)? == leaf(&third)?))?);
+    wait_until("the third certificate is shown", FOLLOWED, || Ok(equal(now_shown(&edge)?, leaf(&third)?)))?;
     edge.relay.proxy.wait_for_stderr("the new certificates are in force", FOLLOWED)?;
     assert_eq!(kept.ask(get("/"))?.status(), 404);
     Ok(())

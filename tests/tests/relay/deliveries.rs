@@ -5,7 +5,9 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use harness::{End, NetNs, Origin, TempDir, VERIFY_TOKEN, ask_admin, binary, free_port, wait_until};
+use harness::{
+    End, NetNs, Origin, TempDir, VERIFY_TOKEN, ask_admin, binary, equal, free_port, pace, wait_until,
+};
 use serde_json::{Value, json};
 
 use crate::{OK, Relay, TIMEOUTS, get, local, post, proxy_line, request};
@@ -63,7 +65,9 @@ fn each_request_is_told_with_how_far_it_got() -> Result<()> {
     for (sent, (source, request)) in (1..).zip(&requests) {
         testbed.send(source, request)?;
         // One is told of a moment after its answer, when the next may be answered already.
-        assert!(wait_until(Duration::from_secs(5), || Ok(testbed.told(&[])?.len() == sent))?);
+        wait_until("each delivery is listed", Duration::from_secs(5), || {
+            Ok(equal(testbed.told(&[])?.len(), sent))
+        })?;
     }
     let told = testbed.told(&[])?;
     let fields = [
@@ -170,7 +174,8 @@ fn a_request_that_a_pooled_connection_lost_is_told_as_such() -> Result<()> {
     )?;
     let mut client = relay.client()?;
     assert_eq!(client.ask(post("/up.example/1", "hello"))?.status(), 200);
-    std::thread::sleep(Duration::from_millis(300));
+    // It shows how long the connection was idle.
+    pace(Duration::from_millis(300));
     assert_eq!(client.ask(post("/up.example/2", "hello"))?.status(), 502);
     let detail = "the upstream closed without a response, over a connection that had been idle for 0.";
     relay.proxy.wait_for_stderr(detail, Duration::from_secs(5))?;
@@ -188,7 +193,7 @@ fn a_request_that_a_pooled_connection_lost_is_told_as_such() -> Result<()> {
 fn following_gives_one_object_a_line_as_they_come() -> Result<()> {
     let testbed = Testbed::start()?;
     testbed.send("157.240.1.9", &post("/up.example/1", "hello"))?;
-    assert!(wait_until(Duration::from_secs(5), || Ok(testbed.told(&[])?.len() == 1))?);
+    wait_until("the delivery is listed", Duration::from_secs(5), || Ok(equal(testbed.told(&[])?.len(), 1)))?;
     let mut command = Command::new(binary()?);
     command.args(["deliveries", "--follow", "--json", "--config"]).arg(testbed.relay.proxy.config());
     let mut following = command.stdout(Stdio::piped()).spawn()?;
@@ -224,7 +229,7 @@ fn how_far_a_body_got_is_told() -> Result<()> {
     let origin = Origin::plain(|connection| {
         if connection.head()?.contains(&format!("Content-Length: {LONG}")) {
             connection.bytes(LONG / 16)?;
-            std::thread::sleep(Duration::from_secs(5));
+            pace(Duration::from_secs(5));
             return Ok(End::Reset);
         }
         connection.bytes("hello".len())?;
@@ -245,7 +250,7 @@ fn how_far_a_body_got_is_told() -> Result<()> {
     let told = || -> Result<Vec<Value>> {
         Ok(serde_json::from_slice(&ask_admin(relay.admin, "/deliveries.json?after=0")?.body)?)
     };
-    assert!(wait_until(Duration::from_secs(5), || Ok(told()?.len() == 4))?);
+    wait_until("four deliveries are listed", Duration::from_secs(5), || Ok(equal(told()?.len(), 4)))?;
     let told = told()?;
     assert_eq!((&told[1]["code"], &told[1]["error"]), (&504.into(), &"http_response_timeout".into()));
     let lengths: Vec<_> = told.iter().map(|one| one["body_bytes"].as_u64()).collect();

@@ -4,11 +4,10 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use harness::{Closed, Conversation, End, Origin, wait_until};
+use harness::{Closed, Conversation, End, Origin, equal, pace, wait_until};
 
 use crate::{OK, Relay, get, post, request};
 
@@ -168,7 +167,7 @@ fn a_post_none_of_whose_body_was_sent_may_go_to_another_connection() -> Result<(
     assert_eq!(client.ask(get("/up.example/first"))?.status(), 200);
     client.wire().send("POST /up.example/p HTTP/1.1\r\nHost: p\r\nContent-Length: 5\r\n\r\n")?;
     // The head is out and its connection dead before the body comes.
-    wait_until(Duration::from_secs(5), || Ok(origin.connections() == 2))?;
+    wait_until("a second connection comes", Duration::from_secs(5), || Ok(equal(origin.connections(), 2)))?;
     client.wire().send("hello")?;
     assert_eq!(client.response()?.status(), 200);
     let heard = origin.heard();
@@ -189,7 +188,8 @@ fn a_pooled_connection_is_looked_at_before_it_is_used() -> Result<()> {
         let mut client = relay.client()?;
         for round in 1..=5 {
             assert_eq!(client.ask(post("/up.example/p", "x"))?.status(), 200, "{what}, {round}");
-            sleep(Duration::from_millis(20));
+            let condition = format!("{what}: connection {round} ends");
+            wait_until(condition, Duration::from_secs(5), || Ok(equal(origin.ended(), round)))?;
         }
         assert_eq!((origin.connections(), seen(&origin, "/p")), (5, 5), "{what}");
     }
@@ -197,16 +197,17 @@ fn a_pooled_connection_is_looked_at_before_it_is_used() -> Result<()> {
     let origin = Origin::plain(|connection| {
         connection.request()?;
         connection.send(OK)?;
-        sleep(Duration::from_millis(20));
+        pace(Duration::from_millis(20));
         connection.send("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nbad")?;
         let _ = connection.wire().closed();
         Ok(End::Close)
     })?;
     let relay = Relay::before(&origin)?;
     let mut client = relay.client()?;
-    for _ in 0..3 {
+    for round in 1..=3 {
         assert_eq!(client.ask(post("/up.example/p", "x"))?.body, b"ok");
-        sleep(Duration::from_millis(60));
+        let condition = format!("connection {round} ends");
+        wait_until(condition, Duration::from_secs(5), || Ok(equal(origin.ended(), round)))?;
     }
     assert_eq!(origin.connections(), 3);
     Ok(())
@@ -243,7 +244,7 @@ fn idle_connections_are_kept_no_longer_than_either_side_says() -> Result<()> {
         let relay = Relay::before(&origin)?;
         for _ in 0..2 {
             assert_eq!(relay.client()?.ask(get("/up.example/"))?.status(), 200);
-            sleep(Duration::from_millis(pause));
+            pace(Duration::from_millis(pause));
         }
         // Each worker has its own pool, so a second client may meet an empty one.
         let met = origin.connections();
@@ -277,8 +278,16 @@ fn a_request_that_its_client_gives_up_is_never_completed() -> Result<()> {
             let before = origin.connections();
             let mut client = relay.client()?;
             client.wire().send(&request)?;
-            assert!(wait_until(Duration::from_secs(5), || Ok(origin.connections() > before))?, "{request:?}");
-            sleep(Duration::from_millis(20));
+            wait_until(format!("{request:?} reaches the upstream"), Duration::from_secs(5), || {
+                Ok(origin.connections() > before)
+            })?;
+            let has_come =
+                || Ok(origin.heard().last().is_some_and(|heard| heard.windows(3).any(|seen| seen == b"hel")));
+            wait_until(
+                format!("the body of {request:?} reaches the upstream"),
+                Duration::from_secs(5),
+                has_come,
+            )?;
             match gives_up {
                 "closes" => {
                     client.wire().finish()?;
@@ -290,7 +299,9 @@ fn a_request_that_its_client_gives_up_is_never_completed() -> Result<()> {
             }
         }
     }
-    sleep(Duration::from_millis(100));
+    wait_until("all connections end", Duration::from_secs(5), || {
+        Ok(equal(origin.ended(), origin.connections()))
+    })?;
     assert_eq!(whole.load(Ordering::SeqCst), 0);
     assert_eq!(relay.client()?.ask(post("/up.example/", "x"))?.status(), 200, "and the proxy goes on");
     Ok(())
@@ -329,7 +340,7 @@ fn an_origin_that_answers_early_and_closes_is_heard() -> Result<()> {
     let origin = Origin::plain(|connection| {
         connection.head()?;
         connection.send("HTTP/1.1 413 Big\r\nContent-Length: 3\r\nConnection: close\r\n\r\nbig")?;
-        sleep(Duration::from_millis(100));
+        pace(Duration::from_millis(100));
         Ok(End::Reset)
     })?;
     let relay = Relay::before(&origin)?;

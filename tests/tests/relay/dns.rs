@@ -8,11 +8,14 @@ mod server;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
-use std::thread::{self, sleep};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use harness::{Certs, End, Need, NetNs, Proxy, TempDir, ask_admin, free_port, require, run, wait_until};
+use harness::{
+    Certs, End, Need, NetNs, Proxy, TempDir, ask_admin, ensure_stays, equal, free_port, outlast, require,
+    run, wait_until,
+};
 
 use crate::{Origin, Relay, get, local};
 pub(crate) use server::Server;
@@ -93,8 +96,8 @@ fn a_crowd_of_requests_is_one_question() -> Result<()> {
     for asked in asking {
         assert_eq!(asked.join().expect("a client")?, 200);
     }
-    sleep(Duration::from_millis(300));
-    assert_eq!(server.questions(), 2, "one for A, one for AAAA");
+    let questions = || Ok(equal(server.questions(), 2));
+    ensure_stays("one question for A, one for AAAA", Duration::from_millis(300), questions)?;
     for _ in 0..5 {
         assert_serves(&relay, Duration::from_secs(1))?;
     }
@@ -110,7 +113,7 @@ fn a_record_is_kept_for_its_ttl_and_no_longer_than_valid() -> Result<()> {
         assert_serves(&relay, Duration::from_secs(1))?;
         assert_serves(&relay, Duration::from_secs(1))?;
         assert_eq!(server.questions(), 2, "TTL {ttl}, valid {valid}");
-        sleep(Duration::from_millis(1050));
+        outlast(Duration::from_secs(1));
         assert_serves(&relay, Duration::from_secs(1))?;
         assert_eq!(server.questions(), 4, "TTL {ttl}, valid {valid}");
     }
@@ -124,7 +127,7 @@ fn old_addresses_serve_while_no_server_answers_and_not_for_ever() -> Result<()> 
     assert_serves(&relay, Duration::from_secs(1))?;
     server.set(|state| &state.silent, true);
     let begun = Instant::now();
-    sleep(Duration::from_millis(1100));
+    outlast(Duration::from_secs(1));
     // The first to notice waits for as long as the servers may take; those after it do not.
     assert_serves(&relay, Duration::from_millis(1500))?;
     let questions = server.questions();
@@ -132,12 +135,12 @@ fn old_addresses_serve_while_no_server_answers_and_not_for_ever() -> Result<()> 
         assert_serves(&relay, Duration::from_millis(300))?;
     }
     assert_eq!(server.questions(), questions, "a stale answer is an answer for a while");
-    sleep((begun + Duration::from_millis(4300)).saturating_duration_since(Instant::now()));
+    outlast(Duration::from_millis(4250).saturating_sub(begun.elapsed()));
     let (status, error, _) = ask(&relay)?;
     assert_eq!((status, &error[..]), (504, "dns_timeout"), "beyond `stale`");
     // And as soon as there is a server again, all is well.
     server.set(|state| &state.silent, false);
-    assert!(wait_until(Duration::from_secs(3), || Ok(ask(&relay)?.0 == 200))?);
+    wait_until("there is a server again", Duration::from_secs(3), || Ok(equal(ask(&relay)?.0, 200)))?;
     Ok(())
 }
 
@@ -147,7 +150,7 @@ fn no_such_name_ends_what_old_addresses_may_do() -> Result<()> {
     let relay = relay(&[&server], "", &origin)?;
     assert_serves(&relay, Duration::from_secs(1))?;
     server.set(|state| &state.denies, true);
-    sleep(Duration::from_millis(1100));
+    outlast(Duration::from_secs(1));
     let (status, error, _) = ask(&relay)?;
     assert_eq!((status, &error[..]), (502, "dns_error"));
     let questions = server.questions();
@@ -169,7 +172,7 @@ fn of_several_servers_the_silent_ones_cost_no_time() -> Result<()> {
         let relay = relay(&servers, "", &origin)?;
         for _ in 0..2 {
             assert_serves(&relay, Duration::from_millis(500))?;
-            sleep(Duration::from_millis(1050));
+            outlast(Duration::from_secs(1));
         }
     }
     assert!(answering.questions() >= 8, "{}", answering.questions());
@@ -184,7 +187,7 @@ fn a_changed_address_is_followed() -> Result<()> {
     let (status, error, _) = ask(&relay)?;
     assert_eq!((status, &error[..]), (502, "connection_refused"));
     *server.state.addresses.lock().unwrap_or_else(PoisonError::into_inner) = vec![loopback()];
-    assert!(wait_until(Duration::from_secs(3), || Ok(ask(&relay)?.0 == 200))?);
+    wait_until("the changed address is followed", Duration::from_secs(3), || Ok(equal(ask(&relay)?.0, 200)))?;
     Ok(())
 }
 
@@ -218,11 +221,10 @@ fn where_one_family_fails_in_tls_the_other_is_not_tried() -> Result<()> {
     let mut client = relay.client()?;
     client.wire().send(get("/up.example/"))?;
     let mut accepted = None;
-    let connected = wait_until(Duration::from_secs(5), || {
+    wait_until("IPv6 goes first", Duration::from_secs(5), || {
         accepted = broken.accept().ok();
         Ok(accepted.is_some())
     })?;
-    assert!(connected, "IPv6 goes first");
     drop(accepted);
     let answer = client.response()?;
     let error = answer.proxy_error().unwrap_or_default();
@@ -299,19 +301,16 @@ fn an_idle_proxy_learns_that_no_server_answers_and_that_one_does_again() -> Resu
     server.set(|state| &state.silent, true);
     let relay = relay(&[&server], "", &origin)?;
     assert_eq!(readiness(&relay)?.0, 200, "nothing is known against it yet");
-    let mut last = String::new();
-    let is_told = wait_until(Duration::from_secs(8), || {
+    let (_, last) = wait_until("the proxy is not ready", Duration::from_secs(8), || {
         let (status, text) = readiness(&relay)?;
-        last = text;
-        Ok(status == 503)
+        Ok((status == 503, text))
     })?;
-    ensure!(is_told, "{last}");
     let expected =
         (last.starts_with("no DNS server has answered since 20"), last.contains(&server.address.to_string()));
     assert_eq!(expected, (true, true), "{last}");
     assert_eq!(ask_admin(relay.admin, "/health")?.status(), 200);
     server.set(|state| &state.silent, false);
-    assert!(wait_until(Duration::from_secs(8), || Ok(readiness(&relay)?.0 == 200))?);
+    wait_until("the proxy is ready again", Duration::from_secs(8), || Ok(equal(readiness(&relay)?.0, 200)))?;
     Ok(())
 }
 
@@ -325,12 +324,11 @@ fn a_server_that_knows_nothing_is_up_and_an_unneeded_one_is_not_asked() -> Resul
         local(free_port()?),
         crate::upstream(origin.address(), "")
     ))?;
-    let until = Instant::now() + Duration::from_secs(3);
-    while Instant::now() < until {
-        assert_eq!(readiness(&needed)?, (200, "ready\n".to_owned()));
-        assert_eq!(readiness(&unneeded)?, (200, "ready\n".to_owned()));
-        sleep(Duration::from_millis(100));
-    }
+    let is_ready = || {
+        let seen = [readiness(&needed)?, readiness(&unneeded)?];
+        Ok((seen.iter().all(|(status, text)| (*status, &**text) == (200, "ready\n")), seen))
+    };
+    ensure_stays("both are ready", Duration::from_secs(3), is_ready)?;
     assert_eq!(server.questions(), 1, "an answer holds for a while");
     Ok(())
 }

@@ -4,11 +4,11 @@
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc;
-use std::thread::{self, sleep};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use harness::{End, Origin};
+use harness::{End, Origin, equal, pace, pace_until, wait_until};
 
 use crate::{OK, Relay, get, post};
 
@@ -39,7 +39,7 @@ fn join(near: TcpStream, target: SocketAddr) -> io::Result<()> {
         thread::spawn(move || read_all(from, &send));
         thread::spawn(move || {
             for (at, bytes) in received {
-                sleep((at + ONE_WAY).saturating_duration_since(Instant::now()));
+                pace_until(at + ONE_WAY);
                 // A peer that has closed reads no more.
                 let _ = match bytes {
                     Some(bytes) => (&to).write_all(&bytes),
@@ -110,7 +110,7 @@ fn outcomes_of(count: usize, idle: Option<Duration>, pauses: &[Duration]) -> Res
                         other => anyhow::bail!("{other}"),
                     }
                     outcomes.sent += 1;
-                    sleep(*pause);
+                    pace(*pause);
                 }
                 let heard = origin.heard().concat();
                 for message in 0..outcomes.sent {
@@ -169,7 +169,7 @@ fn connections(origin: &Origin, relay: &Relay, pause: Duration) -> Result<usize>
     let mut client = relay.client()?;
     for _ in 0..10 {
         assert_eq!(client.ask(post("/up.example/", "x"))?.status(), 200);
-        sleep(pause);
+        pace(pause);
     }
     Ok(origin.connections() - before)
 }
@@ -189,7 +189,7 @@ fn what_is_learnt_holds_for_every_worker_and_after_a_reload() -> Result<()> {
     let relay = Relay::listening("", &config(""))?;
     assert_eq!(relay.client()?.ask(post("/up.example/", "x"))?.status(), 200);
     // It closes at 600 ms, which is noticed at once: from then on 300 ms are too long.
-    sleep(ms(900));
+    wait_until("the idle connection is closed", ms(5000), || Ok(equal(origin.ended(), 1)))?;
     for round in ["at first", "after a reload"] {
         for _ in 0..4 {
             assert_eq!(connections(&origin, &relay, ms(400))?, 10, "{round}");
@@ -227,7 +227,7 @@ fn an_upstream_has_its_own_limit_and_a_reload_changes_it() -> Result<()> {
     let mut client = relay.client()?;
     let mut ask = |pause| -> Result<usize> {
         assert_eq!(client.ask(get("/up.example/"))?.status(), 200);
-        sleep(pause);
+        pace(pause);
         Ok(origin.connections())
     };
     assert_eq!((ask(ms(400))?, ask(ms(0))?, ask(ms(0))?), (1, 2, 2));

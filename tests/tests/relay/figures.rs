@@ -142,10 +142,10 @@ fn watching_gives_one_object_a_line() -> Result<()> {
     // Its reader is gone: it ends by itself, and not as a failure.
     drop(lines);
     let mut ended = None;
-    wait_until(Duration::from_secs(5), || {
+    let _ = wait_until("the command ends", Duration::from_secs(5), || {
         ended = watching.try_wait()?;
         Ok(ended.is_some())
-    })?;
+    });
     let Some(status) = ended else {
         watching.kill()?;
         bail!("it goes on without a reader")
@@ -182,17 +182,18 @@ impl Tmux {
     /// What is on the screen, once it holds `text`.
     fn shows(&self, text: &str) -> Result<String> {
         let mut screen = String::new();
-        let shown = wait_until(Duration::from_secs(20), || {
+        let shown = wait_until(format!("{text:?} is on the screen"), Duration::from_secs(20), || {
             screen = self.run(&["capture-pane", "-p"])?;
             Ok(screen.contains(text))
-        })?;
-        if shown { Ok(screen) } else { bail!("{text:?} is not on the screen:\n{screen}") }
+        });
+        shown.with_context(|| format!("the screen:\n{screen}"))?;
+        Ok(screen)
     }
 
     /// Returns once `text` is on the screen no more.
     fn gone(&self, text: &str) -> Result<()> {
         let is_gone = || Ok(!self.run(&["capture-pane", "-p"])?.contains(text));
-        if wait_until(Duration::from_secs(10), is_gone)? { Ok(()) } else { bail!("{text:?} stays") }
+        wait_until(format!("{text:?} is gone"), Duration::from_secs(10), is_gone).map(drop)
     }
 }
 

@@ -3,11 +3,10 @@
 
 use std::io::Read as _;
 use std::net::SocketAddr;
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use harness::{Client, End, Proxy, require};
+use harness::{Client, End, Proxy, pace, require};
 
 use crate::small_buffers::{NEEDS, with_small_buffers};
 use crate::{OK, Origin, Relay, TIMEOUTS, local, proxy_line, request, upstream};
@@ -35,7 +34,7 @@ fn uploads(relay: &Relay, source: &str, piece: &str) -> Result<u16> {
         if client.wire().send(piece).is_err() {
             break;
         }
-        sleep(STEP);
+        pace(STEP);
     }
     let answer = client.response()?;
     if answer.status() != 200 {
@@ -62,10 +61,10 @@ fn a_strangers_slow_upload_is_408() -> Result<()> {
 fn time_that_the_upstream_takes_is_not_the_strangers() -> Result<()> {
     let origin = Origin::plain(|connection| {
         while connection.request()?.is_some() {
-            sleep(9 * STEP);
+            pace(9 * STEP);
             connection.send("HTTP/1.1 200 OK\r\nContent-Length: 30\r\n\r\n")?;
             for _ in 0..30 {
-                sleep(STEP);
+                pace(STEP);
                 connection.send("x")?;
             }
         }
@@ -83,7 +82,7 @@ fn downloads(address: SocketAddr, source: &str, most: Duration) -> Result<Durati
     client.wire().send(request("GET /up.example/", &[], ""))?;
     let (begun, mut stream) = (Instant::now(), client.into_wire().into_stream());
     while begun.elapsed() < most && stream.read_exact(&mut [0; 60]).is_ok() {
-        sleep(STEP);
+        pace(STEP);
     }
     Ok(begun.elapsed())
 }

@@ -3,12 +3,12 @@
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::thread::{self, sleep};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use harness::{
-    Certs, Client, Closed, End, Need, NetNs, Origin, Proxy, TempDir, free_port, require, wait_until,
+    Certs, Client, Closed, End, Need, NetNs, Origin, Proxy, TempDir, free_port, pace, require, wait_until,
 };
 use rustix::process::{Pid, Signal, kill_process};
 use rustls::pki_types::pem::PemObject;
@@ -21,7 +21,7 @@ use crate::{OK, Relay, TIMEOUTS, get, post, upstream};
 fn slow(delay: Duration) -> Result<Origin> {
     Origin::plain(move |connection| {
         while connection.request()?.is_some() {
-            sleep(delay);
+            pace(delay);
             connection.send(OK)?;
         }
         Ok(End::Close)
@@ -36,7 +36,9 @@ fn sigterm_lets_what_is_under_way_finish_and_takes_nothing_new() -> Result<()> {
     assert_eq!(idle.ask(get("/"))?.status(), 404);
     let mut busy = relay.client()?;
     busy.wire().send(post("/up.example/", "hello"))?;
-    assert!(wait_until(Duration::from_secs(5), || Ok(origin.heard().concat().ends_with(b"hello")))?);
+    wait_until("the body reaches the upstream", Duration::from_secs(5), || {
+        Ok(origin.heard().concat().ends_with(b"hello"))
+    })?;
 
     // As killall does: it reaches both processes, and is one signal.
     let worker =
@@ -44,10 +46,9 @@ fn sigterm_lets_what_is_under_way_finish_and_takes_nothing_new() -> Result<()> {
     kill_process(worker, Signal::TERM)?;
     relay.proxy.signal(Signal::TERM)?;
     assert_eq!(idle.wire().closed()?, Closed::Orderly, "an idle connection ends at once");
-    assert!(
-        wait_until(Duration::from_secs(1), || Ok(TcpStream::connect(relay.address).is_err()))?,
-        "new ones are refused"
-    );
+    wait_until("new connections are refused", Duration::from_secs(1), || {
+        Ok(TcpStream::connect(relay.address).is_err())
+    })?;
     assert!(relay.proxy.ended()?.is_none(), "but what is under way goes on");
     let answer = busy.response()?;
     assert_eq!((answer.status(), &answer.body[..]), (200, &b"ok"[..]));
@@ -55,7 +56,7 @@ fn sigterm_lets_what_is_under_way_finish_and_takes_nothing_new() -> Result<()> {
     assert_eq!(busy.wire().closed()?, Closed::Orderly);
     // The proxy lets its clients finish reading, and knows that they have when they close too.
     drop((idle, busy));
-    assert!(wait_until(Duration::from_secs(2), || Ok(relay.proxy.ended()?.is_some()))?);
+    wait_until("the proxy ends", Duration::from_secs(2), || Ok(relay.proxy.ended()?.is_some()))?;
     assert_eq!(relay.proxy.ended()?.and_then(|status| status.code()), Some(0));
     Ok(())
 }
@@ -65,13 +66,13 @@ fn a_client_that_was_let_in_before_the_drain_is_served() -> Result<()> {
     let origin = Origin::answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")?;
     let mut relay = Relay::before(&origin)?;
     let mut client = relay.client()?;
-    sleep(Duration::from_millis(100));
+    relay.wait_for("hookgate_connections{class=\"allowed\"}", 1.0)?;
     relay.proxy.signal(Signal::TERM)?;
-    sleep(Duration::from_millis(300));
+    relay.proxy.wait_for_stderr("draining: ", Duration::from_secs(5))?;
     assert_eq!(client.ask(get("/up.example/"))?.status(), 200);
     assert_eq!(client.wire().closed()?, Closed::Orderly);
     drop(client);
-    assert!(wait_until(Duration::from_secs(2), || Ok(relay.proxy.ended()?.is_some()))?);
+    wait_until("the proxy ends", Duration::from_secs(2), || Ok(relay.proxy.ended()?.is_some()))?;
     Ok(())
 }
 
@@ -82,7 +83,7 @@ fn a_drain_ends_what_takes_too_long_and_a_second_signal_ends_it_at_once() -> Res
         connection.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")?;
         loop {
             connection.send("1\r\nx\r\n")?;
-            sleep(Duration::from_millis(100));
+            pace(Duration::from_millis(100));
         }
     })?;
     for signals in [1, 2] {
@@ -93,17 +94,19 @@ fn a_drain_ends_what_takes_too_long_and_a_second_signal_ends_it_at_once() -> Res
         let begun = Instant::now();
         for _ in 0..signals {
             relay.proxy.signal(Signal::TERM)?;
-            sleep(Duration::from_millis(100));
+            // Two signals that come together are one.
+            relay.proxy.wait_for_stderr("draining: ", Duration::from_secs(5))?;
         }
         let answer = client.response()?;
         assert!(answer.status() == 200 && !answer.whole, "{answer:?}");
-        assert!(wait_until(Duration::from_secs(5), || Ok(relay.proxy.ended()?.is_some()))?);
+        wait_until("the proxy ends", Duration::from_secs(5), || Ok(relay.proxy.ended()?.is_some()))?;
         let took = begun.elapsed();
         let expected = if signals == 1 { 2900..5000 } else { 0..1000 };
         assert!(expected.contains(&took.as_millis()), "{signals} signals: {took:?}");
         assert_eq!(relay.proxy.ended()?.and_then(|status| status.code()), Some(0));
         let says_so = || Ok(relay.proxy.stderr().contains("1 connection was cut"));
-        assert!(wait_until(Duration::from_secs(5), says_so)?, "{}", relay.proxy.stderr());
+        wait_until("the log says so", Duration::from_secs(5), says_so)
+            .with_context(|| relay.proxy.stderr())?;
     }
     Ok(())
 }

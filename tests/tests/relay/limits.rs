@@ -5,12 +5,13 @@ use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::thread::{self, sleep};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use harness::{
-    Certs, Client, End, Need, NetNs, Proxy, TempDir, binary, free_port, memory_control, require, wait_until,
+    Certs, Client, End, Need, NetNs, Proxy, TempDir, binary, free_port, memory_control, pace, require,
+    wait_until,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustls::pki_types::ServerName;
@@ -92,7 +93,7 @@ fn out_of_descriptors_it_neither_spins_nor_dies_and_recovers() -> Result<()> {
     // The one that is served goes on, on the connection that its upstream has kept.
     while begun.elapsed() < Duration::from_secs(2) {
         assert_eq!(served.ask(post("/up.example/", "x"))?.status(), 200);
-        sleep(Duration::from_millis(100));
+        pace(Duration::from_millis(100));
     }
     let spent = ticks(relay.proxy.worker()?)? - before;
     let lines = relay.proxy.stderr()[logged..].matches("Too many open files").count();
@@ -104,7 +105,8 @@ fn out_of_descriptors_it_neither_spins_nor_dies_and_recovers() -> Result<()> {
     let connections = origin.connections();
     drop(crowd);
     let recovered = || Ok(Client::plain(relay.address)?.ask(post("/up.example/", "x"))?.status() == 200);
-    assert!(wait_until(Duration::from_secs(5), recovered)?, "{}", relay.proxy.stderr());
+    wait_until("new connections are served again", Duration::from_secs(5), recovered)
+        .with_context(|| relay.proxy.stderr())?;
     assert!(origin.connections() <= connections + 2);
     assert_eq!(served.ask(post("/up.example/", "x"))?.status(), 200);
     assert!(relay.proxy.ended()?.is_none());
@@ -173,12 +175,12 @@ impl MemoryGroup {
 impl Drop for MemoryGroup {
     fn drop(&mut self) {
         // Its processes may still be ending.
-        let removed = wait_until(Duration::from_secs(5), || {
+        let removed = wait_until("its processes end", Duration::from_secs(5), || {
             // May be gone already; whether all is gone is what counts.
             let _ = fs::remove_dir(self.inner());
             Ok(fs::remove_dir(&self.0).is_ok())
         });
-        if !removed.unwrap_or_default() {
+        if removed.is_err() {
             eprintln!("{} stays behind", self.0.display());
         }
     }

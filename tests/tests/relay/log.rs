@@ -9,7 +9,9 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use harness::{Client, Origin, Running, TempDir, binary, free_port, listens, wait_until};
+use harness::{
+    Client, Origin, Running, TempDir, binary, equal, free_port, listens, pace, pace_until, wait_until,
+};
 
 use crate::{OK, Relay, TIMEOUTS, get, local, proxy_line, request};
 
@@ -50,7 +52,7 @@ impl Piped {
         let (reader, writer) = std::io::pipe()?;
         let running = Running::start_logged(command, File::from(OwnedFd::from(writer)))?;
         let pid = running.pid();
-        ensure!(wait_until(Duration::from_secs(10), || Ok(listens(pid, &[listen])))?, "it does not listen");
+        wait_until("the proxy listens", Duration::from_secs(10), || Ok(listens(pid, &[listen])))?;
         Ok((Self { running, listen, _dir: dir }, reader))
     }
 }
@@ -60,7 +62,7 @@ fn read_all(mut reader: PipeReader, pause: Duration) -> JoinHandle<Result<String
     thread::spawn(move || {
         let (mut text, mut bytes) = (Vec::new(), vec![0; 4 << 20]);
         loop {
-            thread::sleep(pause);
+            pace(pause);
             match reader.read(&mut bytes)? {
                 0 => return Ok(String::from_utf8(text)?),
                 count => text.extend_from_slice(&bytes[..count]),
@@ -85,7 +87,7 @@ fn no_line_is_lost_at_a_thousand_requests_a_second() -> Result<()> {
             let (begun, every) = (Instant::now(), Duration::from_millis(CLIENTS as u64));
             for number in 0..REQUESTS {
                 let due = begun + every * number as u32;
-                thread::sleep(due.saturating_duration_since(Instant::now()));
+                pace_until(due);
                 let (host, code) = if number % 10 == 0 { ("down.example", 502) } else { ("up.example", 200) };
                 let response = connection.ask(delivery(host, &format!("id-{client}-{number}-")))?;
                 ensure!(response.status() == code, "{response:?}");
@@ -126,7 +128,8 @@ fn a_reader_that_stops_costs_lines_and_no_request() -> Result<()> {
         assert!(took < Duration::from_secs(60), "nobody waits for the reader: {took:?}");
 
         let text = read_all(reader, Duration::ZERO);
-        thread::sleep(Duration::from_millis(300));
+        // The reader empties the pipe.
+        pace(Duration::from_millis(300));
         assert_eq!(client.ask(get("/up.example/after"))?.status(), 200);
         proxy.running.stop()?;
         drop(proxy);
@@ -179,7 +182,8 @@ fn strangers_cannot_flood_it_and_metas_lines_all_come() -> Result<()> {
     }
     let flooded_for = begun.elapsed();
     let count = |source: &str| relay.proxy.stderr().matches(&format!(" source={source} ")).count();
-    assert!(wait_until(Duration::from_secs(5), || Ok(count(META) == 2 * LOST))?, "{}", count(META));
+    wait_until("Meta's lost lines are counted", Duration::from_secs(5), || Ok(equal(count(META), 2 * LOST)))
+        .with_context(|| format!("{}", count(META)))?;
     let most = 200 + 20 * (flooded_for.as_secs() as usize + 1);
     let listed = count(STRANGER);
     assert!((200..=most).contains(&listed), "{listed} lines in {flooded_for:?}");
@@ -191,7 +195,8 @@ fn strangers_cannot_flood_it_and_metas_lines_all_come() -> Result<()> {
         let left_out = said.filter_map(|(before, _)| before.rsplit(' ').next()?.parse::<usize>().ok());
         Ok(left_out.sum::<usize>() + count(STRANGER) == REFUSED)
     };
-    assert!(wait_until(Duration::from_secs(20), said)?, "{listed} lines\n{}", relay.proxy.stderr());
+    wait_until("the log says how many were lost", Duration::from_secs(20), said)
+        .with_context(|| format!("{listed} lines\n{}", relay.proxy.stderr()))?;
     let missing = relay.metrics()?.value("hookgate_log_lines_missing_total{reason=\"strangers\"}");
     assert_eq!(missing as usize + count(STRANGER), REFUSED);
     Ok(())

@@ -45,8 +45,8 @@ mod upstream_tls;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
-use harness::{Certs, Client, Metrics, Origin, Proxy, TempDir, free_port, over_tls, wait_until};
+use anyhow::Result;
+use harness::{Certs, Client, Metrics, Origin, Proxy, TempDir, equal, free_port, over_tls, wait_until};
 
 /// Every wait that a test may have to sit out.
 const TIMEOUTS: &str = r#"
@@ -114,13 +114,9 @@ impl Relay {
 
     /// Waits until a metric has a value.
     fn wait_for(&self, series: &str, value: f64) -> Result<()> {
-        let mut last = f64::NAN;
-        let reached = wait_until(Duration::from_secs(5), || {
-            last = self.metrics()?.value(series);
-            Ok(last == value)
-        })?;
-        ensure!(reached, "{series} is {last}, not {value}");
-        Ok(())
+        let condition = format!("{series} is {value}");
+        let look = || Ok(equal(self.metrics()?.value(series), value));
+        wait_until(condition, Duration::from_secs(5), look).map(drop)
     }
 }
 

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use harness::{
-    Certs, DnsServer, Need, NetNs, Nginx, Origin, Proxy, TempDir, free_port, require, run, wait_until,
+    Certs, DnsServer, Need, NetNs, Nginx, Origin, Proxy, TempDir, ensure_stays, equal, free_port, require,
+    run, wait_until,
 };
 
 use crate::{OK, Relay, get, local};
@@ -88,8 +89,8 @@ fn names_that_lead_nowhere_or_where_they_must_not() -> Result<()> {
         assert_eq!(ask(name)?, (502, "dns_error".into()), "{name}");
     }
     for said in ["missing.example is NXDOMAIN", "nodata.example is NODATA"] {
-        let is_logged = wait_until(Duration::from_secs(5), || Ok(server.log().contains(said)))?;
-        assert!(is_logged, "{said}: {}", server.log());
+        wait_until("the log names it", Duration::from_secs(5), || Ok(server.log().contains(said)))
+            .with_context(|| format!("{said}: {}", server.log()))?;
     }
     for (name, address) in &records {
         assert_eq!(ask(name)?, (502, "destination_ip_prohibited".into()), "{name}: {address}");
@@ -124,9 +125,10 @@ fn a_name_that_may_lead_inside_does_and_is_asked_for_once_while_it_is_valid() ->
         let log = server.log();
         log.lines().filter(|line| line.contains("query[") && line.contains(" up.example ")).count()
     };
-    wait_until(Duration::from_secs(5), || Ok(questions() >= 2))?;
-    thread::sleep(Duration::from_millis(50));
-    assert_eq!(questions(), 2, "one for A and one for AAAA:\n{}", server.log());
+    wait_until("both questions are asked", Duration::from_secs(5), || Ok(questions() >= 2))?;
+    let look = || Ok(equal(questions(), 2));
+    ensure_stays("one question for A, one for AAAA", Duration::from_millis(50), look)
+        .with_context(|| server.log())?;
     let heard = String::from_utf8(origin.heard().concat())?;
     assert!(heard.contains("\r\nHost: up.example\r\n"), "the configured name, without its port: {heard}");
     Ok(())
@@ -242,7 +244,7 @@ fn of_several_addresses_only_the_public_ones_are_tried() -> Result<()> {
         assert_eq!(run(curl)?, "received by nginx\n");
     }
     // nginx writes its log after it has answered.
-    assert!(wait_until(Duration::from_secs(5), || Ok(public.log()?.len() == 10))?, "{:?}", public.log());
+    wait_until("ten requests are logged", Duration::from_secs(5), || Ok(equal(public.log()?.len(), 10)))?;
     assert_eq!([inside.log()?.len(), inside_v6.log()?.len()], [0, 0]);
     Ok(())
 }

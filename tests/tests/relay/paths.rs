@@ -2,11 +2,10 @@
 //! leads elsewhere.
 
 use std::net::{IpAddr, SocketAddr};
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use harness::{Client, End, Need, NetNs, Origin, Proxy, require};
+use harness::{Client, End, Need, NetNs, Origin, Proxy, ensure_stays, equal, pace, require};
 
 use crate::dns::{Server, relay};
 use crate::{OK, get, post};
@@ -34,7 +33,7 @@ impl Testbed {
             Origin::plain_at(FAR.parse()?, |connection| {
                 while let Some(request) = connection.request()? {
                     let path = request.start.split(['/', ' ']).nth(2).unwrap_or_default().to_owned();
-                    sleep(Duration::from_millis(path.parse().unwrap_or_default()));
+                    pace(Duration::from_millis(path.parse().unwrap_or_default()));
                     connection.send(OK)?;
                 }
                 Ok(End::Close)
@@ -185,7 +184,7 @@ fn traffic_follows_a_name_that_moves_and_ends_with_it() -> Result<()> {
                 if Instant::now() >= until {
                     return Ok(error.unwrap_or(String::from_utf8_lossy(&answer.body).into_owned()));
                 }
-                sleep(Duration::from_millis(50));
+                pace(Duration::from_millis(50));
             }
         };
         assert_eq!(ask(1.5)?, old.to_string());
@@ -214,11 +213,8 @@ fn silence_of_the_dns_takes_no_connection_away() -> Result<()> {
     let mut client = relay.client()?;
     assert_eq!(client.ask(post("/up.example/", "x"))?.status(), 200);
     server.set(|state| &state.silent, true);
-    let until = Instant::now() + Duration::from_secs(4);
-    while Instant::now() < until {
-        assert_eq!(client.ask(post("/up.example/", "x"))?.status(), 200);
-        sleep(Duration::from_millis(100));
-    }
+    let mut serves = || Ok(equal(client.ask(post("/up.example/", "x"))?.status(), 200));
+    ensure_stays("the connection serves", Duration::from_secs(4), &mut serves)?;
     assert_eq!(origin.connections(), 1);
     Ok(())
 }

@@ -2,11 +2,10 @@
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use harness::{Conversation, End, Message, Wire};
+use harness::{Conversation, End, Message, Wire, pace};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -68,7 +67,7 @@ impl Part {
         for end in ends {
             wire.send(&bytes[sent..end])?;
             sent = end;
-            sleep(Duration::from_millis(1));
+            pace(Duration::from_millis(1));
         }
         Ok(())
     }

@@ -1,11 +1,10 @@
 //! What a pooled connection still holds, of which nothing may become the next client's response.
 
 use std::io;
-use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use harness::{Certs, Conversation, End, Origin, Records, TempDir};
+use harness::{Certs, Conversation, End, Origin, Records, TempDir, equal, pace, wait_until};
 use rustls::ContentType;
 
 use crate::{OK, Relay, get, post};
@@ -45,7 +44,7 @@ impl Testbed {
         for round in 1..=2 {
             let answer = client.ask(get("/up.example/"))?;
             ensure!(answer.status() == 200 && answer.body.ends_with(b"own"), "{round}: {answer:?}");
-            sleep(pause);
+            pace(pause);
         }
         ensure!(self.origin.connections() == 2, "{} connections", self.origin.connections());
         Ok(())
@@ -86,7 +85,7 @@ fn part_of_a_record_that_came_with_the_response() -> Result<()> {
             let second = records.encrypt(ContentType::ApplicationData, SURPLUS)?;
             let (start, rest) = second.split_at(part);
             records.send_raw(&[&first, start].concat())?;
-            sleep(Duration::from_millis(120));
+            pace(Duration::from_millis(120));
             // The proxy may have closed.
             records.send_raw(rest).ok();
             until_closed(records)
@@ -101,11 +100,11 @@ fn part_of_a_record_that_came_while_the_connection_was_idle() -> Result<()> {
     for part in [1, 5, 30] {
         let testbed = Testbed::start(move |_, records| {
             records.send(ContentType::ApplicationData, &response(10))?;
-            sleep(Duration::from_millis(20));
+            pace(Duration::from_millis(20));
             let second = records.encrypt(ContentType::ApplicationData, SURPLUS)?;
             let (start, rest) = second.split_at(part);
             records.send_raw(start)?;
-            sleep(Duration::from_millis(120));
+            pace(Duration::from_millis(120));
             // The proxy may have closed.
             records.send_raw(rest).ok();
             until_closed(records)
@@ -125,7 +124,7 @@ fn a_session_ticket_is_no_surplus() -> Result<()> {
             let first = records.encrypt(ContentType::ApplicationData, &response(5000))?;
             let second = records.encrypt(ContentType::Handshake, &ticket)?;
             records.send_raw(&[first, second].concat())?;
-            sleep(Duration::from_millis(20));
+            pace(Duration::from_millis(20));
             records.send(ContentType::Handshake, &ticket)?;
             records.receive()?;
         }
@@ -134,7 +133,7 @@ fn a_session_ticket_is_no_surplus() -> Result<()> {
     let mut client = testbed.relay.client()?;
     for _ in 0..2 {
         ensure!(client.ask(get("/up.example/"))?.body.ends_with(b"own"));
-        sleep(Duration::from_millis(60));
+        pace(Duration::from_millis(60));
     }
     ensure!(testbed.origin.connections() == 1, "{} connections", testbed.origin.connections());
     Ok(())
@@ -153,7 +152,8 @@ fn a_close_notify_behind_the_response_ends_the_connection() -> Result<()> {
     for round in 1..=10 {
         let answer = client.ask(post("/up.example/", "x"))?;
         ensure!(answer.status() == 200, "{round}: {answer:?}");
-        sleep(Duration::from_millis(30));
+        let condition = format!("connection {round} ends");
+        wait_until(condition, Duration::from_secs(5), || Ok(equal(testbed.origin.ended(), round)))?;
     }
     ensure!(testbed.origin.connections() == 10, "{} connections", testbed.origin.connections());
     Ok(())

@@ -285,7 +285,7 @@ fn the_socket_answers_and_goes_with_the_proxy() -> Result<()> {
     let dir = TempDir::new("socket")?;
     let socket = dir.path().join("run/admin.sock");
     let mut proxy = with_socket(&socket)?;
-    assert!(wait_until(std::time::Duration::from_secs(5), || Ok(socket.exists()))?);
+    wait_until("the socket is there", std::time::Duration::from_secs(5), || Ok(socket.exists()))?;
     assert_eq!(fs::metadata(&socket)?.mode() & 0o777, 0o660);
     assert_eq!(curl(&socket, "/health")?, "serving\n");
     assert!(curl(&socket, "/metrics")?.contains("hookgate_build_info"));
@@ -307,7 +307,7 @@ fn what_a_killed_proxy_left_gives_way_and_other_files_do_not() -> Result<()> {
     let socket = dir.path().join("admin.sock");
     let mut killed = with_socket(&socket)?;
     killed.signal(Signal::KILL)?;
-    assert!(wait_until(std::time::Duration::from_secs(5), || Ok(killed.ended()?.is_some()))?);
+    wait_until("the proxy ends", std::time::Duration::from_secs(5), || Ok(killed.ended()?.is_some()))?;
     assert!(fs::metadata(&socket)?.file_type().is_socket(), "nobody could remove it");
     let _next = with_socket(&socket)?;
     assert_eq!(curl(&socket, "/health")?, "serving\n");

@@ -2,11 +2,10 @@
 
 use std::io::Write;
 use std::net::{Ipv6Addr, TcpStream};
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use harness::{Client, Closed};
+use harness::{Client, Closed, pace};
 
 use crate::client_tls::trusting;
 use crate::{OK, Origin, Relay, TIMEOUTS, TlsDoor, get, proxy_line, request, upstream};
@@ -103,7 +102,7 @@ fn a_header_may_come_in_any_pieces() -> Result<()> {
             let whole = [&header[..], numbered(number).as_bytes()].concat();
             let mut connection = relay.client()?;
             connection.wire().send(&whole[..cut])?;
-            sleep(Duration::from_millis(2));
+            pace(Duration::from_millis(2));
             assert_eq!(connection.ask(&whole[cut..])?.status(), 200, "cut at {cut}");
             assert_eq!(told(&origin, number)?[0], client, "cut at {cut}");
         }
@@ -111,7 +110,7 @@ fn a_header_may_come_in_any_pieces() -> Result<()> {
         let mut connection = relay.client()?;
         for byte in [&header[..], numbered(number).as_bytes()].concat().chunks(1) {
             connection.wire().send(byte)?;
-            sleep(Duration::from_micros(200));
+            pace(Duration::from_micros(200));
         }
         assert_eq!(connection.response()?.status(), 200);
         assert_eq!(told(&origin, number)?[0], client);
@@ -222,7 +221,7 @@ fn a_slow_sender_of_a_header_has_no_more_time() -> Result<()> {
         if slow.write_all(&[byte]).is_err() {
             break;
         }
-        sleep(Duration::from_millis(100));
+        pace(Duration::from_millis(100));
     }
     let took = begun.elapsed();
     assert!(took < Duration::from_secs(2), "{took:?}");

@@ -4,11 +4,11 @@
 use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread::{self, sleep};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use harness::{Certs, Client, End, NetNs, Origin, Proxy, TempDir, free_port, wait_until};
+use harness::{Certs, Client, End, NetNs, Origin, Proxy, TempDir, equal, free_port, pace, wait_until};
 use rustix::process::Signal;
 
 use crate::{OK, get, local, post};
@@ -83,14 +83,16 @@ fn a_connection_that_is_there_follows_the_new_allowlist() -> Result<()> {
 fn what_is_under_way_to_a_removed_upstream_finishes() -> Result<()> {
     let origin = Origin::plain(|connection| {
         connection.request()?;
-        sleep(Duration::from_millis(700));
+        pace(Duration::from_millis(700));
         connection.send(OK)?;
         Ok(End::Close)
     })?;
     let testbed = Testbed::start("", "", &upstream("a.example", origin.address()))?;
     let mut client = testbed.client()?;
     client.wire().send(post("/a.example/", "hello"))?;
-    assert!(wait_until(MAX_WAIT, || Ok(origin.heard().concat().ends_with(b"hello")))?);
+    wait_until("the body reaches the upstream", MAX_WAIT, || {
+        Ok(origin.heard().concat().ends_with(b"hello"))
+    })?;
     testbed.reload("")?;
     assert_eq!(testbed.client()?.ask(get("/a.example/"))?.status(), 403, "new ones are refused");
     assert_eq!(client.response()?.status(), 200);
@@ -169,8 +171,7 @@ fn listeners_come_and_go_and_those_that_stay_do_not_notice() -> Result<()> {
     assert_eq!(there.ask(get("/a.example/"))?.status(), 200);
     testbed.write(&(testbed.base.clone() + &upstreams))?;
     testbed.command()?;
-    let closed = wait_until(MAX_WAIT, || Ok(TcpStream::connect(added).is_err()))?;
-    assert!(closed, "nobody listens there any more");
+    wait_until("the removed listener is closed", MAX_WAIT, || Ok(TcpStream::connect(added).is_err()))?;
     assert_eq!(there.ask(get("/a.example/"))?.status(), 200, "but who is there already may stay");
     assert_eq!(kept.ask(get("/a.example/"))?.status(), 200);
     assert!(testbed.proxy.ended()?.is_none());
@@ -234,7 +235,7 @@ fn the_admin_listener_moves_and_takes_other_names() -> Result<()> {
     admin(&testbed, &format!("listen = \"{second}\""))?;
     assert_eq!(testbed.command()?, "[admin] changed\n");
     assert_eq!((ask(second, "localhost")?, ask(second, "edge.internal")?), (200, 421));
-    assert!(wait_until(MAX_WAIT, || Ok(TcpStream::connect(first).is_err()))?, "the former address is let go");
+    wait_until("the former address is closed", MAX_WAIT, || Ok(TcpStream::connect(first).is_err()))?;
 
     // One that can't be had changes nothing.
     let held = TcpListener::bind(first)?;
@@ -246,7 +247,7 @@ fn the_admin_listener_moves_and_takes_other_names() -> Result<()> {
 
     admin(&testbed, "")?;
     assert_eq!(testbed.command()?, "[admin] changed\n");
-    assert!(wait_until(MAX_WAIT, || Ok(TcpStream::connect(second).is_err()))?);
+    wait_until("the second address is closed", MAX_WAIT, || Ok(TcpStream::connect(second).is_err()))?;
     assert!(testbed.proxy.stop()?.success());
     Ok(())
 }
@@ -284,7 +285,7 @@ fn no_request_fails_while_everything_changes() -> Result<()> {
             while !stop.load(Ordering::Relaxed) {
                 ensure!(client.ask(post("/a.example/", "hello"))?.status() == 200);
                 asked.fetch_add(1, Ordering::Relaxed);
-                sleep(Duration::from_millis(5));
+                pace(Duration::from_millis(5));
             }
             Ok(())
         });
@@ -292,7 +293,7 @@ fn no_request_fails_while_everything_changes() -> Result<()> {
             while !stop.load(Ordering::Relaxed) {
                 ensure!(testbed.client()?.ask(post("/a.example/", "hello"))?.status() == 200);
                 asked.fetch_add(1, Ordering::Relaxed);
-                sleep(Duration::from_millis(5));
+                pace(Duration::from_millis(5));
             }
             Ok(())
         });
@@ -328,21 +329,19 @@ fn watched_files_are_read_when_they_change_and_bad_ones_change_nothing() -> Resu
         beside.join("two.toml"),
         format!("[upstreams]\n{}", upstream("two.example", origin.address())),
     )?;
-    assert!(
-        wait_until(2 * MAX_WAIT, || Ok(answered(&testbed, "two.example")? == 200))?,
-        "{}",
-        testbed.proxy.stderr()
-    );
+    wait_until("the second upstream is served", 2 * MAX_WAIT, || {
+        Ok(equal(answered(&testbed, "two.example")?, 200))
+    })
+    .with_context(|| testbed.proxy.stderr())?;
 
     testbed.write("[listen\n")?;
     testbed.proxy.wait_for_stderr("not reloaded", 2 * MAX_WAIT)?;
     assert_eq!(answered(&testbed, "one.example")?, 200);
     testbed.write(&format!("{}[upstreams]\n", testbed.base))?;
-    assert!(
-        wait_until(2 * MAX_WAIT, || Ok(answered(&testbed, "one.example")? == 403))?,
-        "{}",
-        testbed.proxy.stderr()
-    );
+    wait_until("the first upstream is forbidden", 2 * MAX_WAIT, || {
+        Ok(equal(answered(&testbed, "one.example")?, 403))
+    })
+    .with_context(|| testbed.proxy.stderr())?;
     assert_eq!(answered(&testbed, "two.example")?, 200);
     Ok(())
 }

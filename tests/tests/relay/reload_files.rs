@@ -202,7 +202,8 @@ fn certificates_and_the_authority_of_clients() -> Result<()> {
     assert!(shows(&old)?);
     fs::write(&cert, &new.cert)?;
     // Whether this or the look at files every two seconds comes first.
-    assert!(wait_until(MAX_WAIT, || shows(&new))?, "{}", testbed.proxy.stderr());
+    wait_until("the new certificate is shown", MAX_WAIT, || shows(&new))
+        .with_context(|| testbed.proxy.stderr())?;
     assert_eq!(testbed.reload()?, format!("[tls] certificate: {} changed\n", cert.display()));
     assert_eq!(testbed.reload()?, NOTHING);
     assert!(shows(&new)? && !shows(&old)?);

@@ -66,11 +66,11 @@ fn it_hears_when_the_proxy_is_ready_reloads_and_ends() -> Result<()> {
     let new = heard()?;
     let new: i32 = new.trim_end().strip_prefix("MAINPID=").context("no MAINPID")?.parse()?;
     assert_eq!(heard()?.trim_end(), "READY=1");
-    assert!(wait_until(MAX_WAIT, || Ok(proxy.ended()?.is_some()))?);
+    wait_until("the first process ends", MAX_WAIT, || Ok(proxy.ended()?.is_some()))?;
     let new = Pid::from_raw(new).context("no process id")?;
     kill_process(new, Signal::TERM)?;
     assert_eq!(heard()?.trim_end(), "STOPPING=1");
-    assert!(wait_until(MAX_WAIT, || Ok(test_kill_process(new).is_err()))?);
+    wait_until("the new process ends", MAX_WAIT, || Ok(test_kill_process(new).is_err()))?;
     Ok(())
 }
 
@@ -115,10 +115,10 @@ fn sockets_that_were_open_before_it_serve_waiting_clients() -> Result<()> {
     let config = format!("[listen]\nplain = [\"{address}\"]\n{}", upstream(origin.address(), ""));
     let mut proxy = run(&dir, &[address, unwanted], &config)?;
     let mut early = None;
-    assert!(wait_until(MAX_WAIT, || {
+    wait_until("the early client connects", MAX_WAIT, || {
         early = Client::plain(address).ok();
         Ok(early.is_some())
-    })?);
+    })?;
     let mut early = early.context("nobody listens")?;
     // Before there is a proxy.
     early.wire().send(get("/up.example/"))?;

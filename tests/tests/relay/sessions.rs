@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use harness::{
-    Certs, Client, Closed, Conversation, End, KernelTlsCounts, Need, Origin, Records, TempDir, free_port,
-    require,
+    Certs, Client, Closed, Conversation, End, KernelTlsCounts, Need, Origin, Records, TempDir, ensure_stays,
+    free_port, pace, require,
 };
 use rustls::ContentType;
 
@@ -238,7 +238,7 @@ fn what_is_no_record_of_the_clients_ends_its_connection_with_an_alert() -> Resul
                     records.send(DATA, piece)?;
                 }
                 // It is read before what follows.
-                std::thread::sleep(Duration::from_millis(50));
+                pace(Duration::from_millis(50));
             }
             match wrong {
                 None => records.send_raw(&forged)?,
@@ -396,9 +396,8 @@ fn a_client_that_vanishes_is_not_one_that_has_finished() -> Result<()> {
         edge.relay.wait_for("hookgate_requests_in_flight{upstream=\"up.example\"}", 0.0).ok();
     }
     let ended = |heard: &Vec<u8>| heard.ends_with(b"0\r\n\r\n");
-    std::thread::sleep(Duration::from_millis(300));
-    assert!(!edge.origin.heard().iter().any(ended), "no body was completed");
-    Ok(())
+    let looks = || Ok(!edge.origin.heard().iter().any(ended));
+    ensure_stays("no body is completed", Duration::from_millis(300), looks)
 }
 
 #[test]
@@ -440,7 +439,7 @@ fn a_client_that_reads_late_gets_all_before_the_close() -> Result<()> {
     })?;
     let mut client = edge.client()?;
     client.wire().send("GET /up.example/ HTTP/1.1\r\nHost: p\r\nConnection: close\r\n\r\n")?;
-    std::thread::sleep(Duration::from_millis(600));
+    pace(Duration::from_millis(600));
     let answer = client.response()?;
     ensure!(answer.whole && answer.body == body, "{} of {} bytes", answer.body.len(), body.len());
     assert_eq!(client.wire().closed()?, Closed::Orderly);

@@ -6,11 +6,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, sleep};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use harness::{Certs, Client, Conversation, End, Message, TempDir, free_port, wait_until};
+use harness::{Certs, Client, Conversation, End, Message, TempDir, free_port, pace, wait_until};
 
 use crate::{Origin, Relay, TIMEOUTS, local};
 
@@ -125,10 +125,10 @@ fn misbehave(connection: &mut Conversation, arrivals: &Arrivals) -> io::Result<E
                 connection.send(&response[..part.min(response.len() - 1)])?;
                 return Ok(dice.ending());
             }
-            3 => sleep(Duration::from_millis(1500)),
+            3 => pace(Duration::from_millis(1500)),
             4 => {
                 connection.send(&response[..part])?;
-                sleep(Duration::from_millis(1500));
+                pace(Duration::from_millis(1500));
             }
             5 => {
                 connection.send("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nno")?;
@@ -146,7 +146,7 @@ fn misbehave(connection: &mut Conversation, arrivals: &Arrivals) -> io::Result<E
             8 => {
                 for piece in response.as_bytes().chunks(response.len() / 5 + 1) {
                     connection.send(piece)?;
-                    sleep(Duration::from_millis(5));
+                    pace(Duration::from_millis(5));
                 }
             }
             9 => connection.send(format!("{response}HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n???"))?,
@@ -196,7 +196,7 @@ fn wander(
                 let part = dice.below(request.len() as u64 + 1) as usize;
                 // A proxy that has closed already may refuse it.
                 let _ = client.wire().send(&request[..part]);
-                sleep(Duration::from_millis(dice.below(10)));
+                pace(Duration::from_millis(dice.below(10)));
                 outcomes.left.fetch_add(1, Ordering::Relaxed);
                 if dice.below(2) == 0 {
                     client.into_wire().reset()?;
@@ -277,7 +277,7 @@ fn nothing_twice_mixed_up_or_left_behind() -> Result<()> {
             .collect();
         let mut warm = 0;
         while begun.elapsed() < length && !wandering.iter().any(|client| client.is_finished()) {
-            sleep(Duration::from_secs(1));
+            pace(Duration::from_secs(1));
             plain.forget();
             tls.forget();
             // What is allocated once is there after a third of the time, a minute at the most.
@@ -314,8 +314,11 @@ fn nothing_twice_mixed_up_or_left_behind() -> Result<()> {
     }
     // Each worker keeps up to four pipes.
     let pipes = 2 * 4 * thread::available_parallelism()?.get();
-    let settled = || Ok(relay.proxy.descriptors()? <= descriptors + 1 + pipes);
-    assert!(wait_until(Duration::from_secs(5), settled)?, "{descriptors} to {:?}", relay.proxy.descriptors());
+    let settled = || {
+        let open = relay.proxy.descriptors()?;
+        Ok((open <= descriptors + 1 + pipes, open))
+    };
+    wait_until(format!("of {descriptors} descriptors as many are left"), Duration::from_secs(5), settled)?;
     Ok(())
 }
 

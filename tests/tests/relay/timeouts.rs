@@ -3,11 +3,10 @@
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::ops::Range;
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use harness::{Certs, Client, Closed, End, FullQueue, TempDir, free_port};
+use harness::{Certs, Client, Closed, End, FullQueue, TempDir, free_port, pace};
 
 use crate::{OK, Origin, Relay, TIMEOUTS, get, local, post, request, upstream};
 
@@ -20,7 +19,7 @@ const TAKES_NOTHING: &str = "HTTP/1.1 200 OK\r\nContent-Length: 50000000\r\n\r\n
 fn an_upstream_that_stops_taking_the_body_is_504() -> Result<()> {
     let origin = Origin::plain(|connection| {
         connection.head()?;
-        sleep(Duration::from_secs(4));
+        pace(Duration::from_secs(4));
         Ok(End::Reset)
     })?;
     let relay = Relay::before(&origin)?;
@@ -71,7 +70,7 @@ fn what_moves_is_not_cut_however_long_it_takes() -> Result<()> {
         while let Some(request) = connection.request()? {
             connection.send("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n")?;
             for byte in &request.body {
-                sleep(STEP);
+                pace(STEP);
                 connection.send([*byte])?;
             }
         }
@@ -81,7 +80,7 @@ fn what_moves_is_not_cut_however_long_it_takes() -> Result<()> {
     let mut client = relay.client()?;
     client.wire().send(request("POST /up.example/", &["Transfer-Encoding: chunked"], ""))?;
     for piece in ["1\r\na\r\n", "1\r\nb\r\n", "1\r\nc\r\n", "1\r\nd\r\n", "2\r\ne", "f\r\n0\r\n\r\n"] {
-        sleep(STEP);
+        pace(STEP);
         client.wire().send(piece)?;
     }
     let answer = client.response()?;
@@ -93,7 +92,7 @@ fn what_moves_is_not_cut_however_long_it_takes() -> Result<()> {
 fn the_response_has_its_time_from_the_requests_last_byte() -> Result<()> {
     let origin = Origin::plain(|connection| {
         while connection.request()?.is_some() {
-            sleep(Duration::from_millis(700));
+            pace(Duration::from_millis(700));
             connection.send(OK)?;
         }
         Ok(End::Close)
@@ -101,7 +100,7 @@ fn the_response_has_its_time_from_the_requests_last_byte() -> Result<()> {
     let relay = Relay::before(&origin)?;
     let mut client = relay.client()?;
     client.wire().send(request("POST /up.example/", &["Content-Length: 2"], "a"))?;
-    sleep(Duration::from_millis(700));
+    pace(Duration::from_millis(700));
     client.wire().send("b")?;
     assert_eq!(client.response()?.status(), 200);
     Ok(())
@@ -114,7 +113,7 @@ fn a_kept_connection_has_the_same_time_for_each_head() -> Result<()> {
     for _ in 0..2 {
         // Longer than a head has, shorter than a connection may be idle.
         assert_eq!(client.ask(get("/up.example/"))?.status(), 200);
-        sleep(Duration::from_millis(1200));
+        pace(Duration::from_millis(1200));
     }
     let begun = Instant::now();
     client.wire().send("GET /up.example/ HT")?;
@@ -172,7 +171,7 @@ fn of_two_hundreds_a_client_sees_one() -> Result<()> {
     let origin = Origin::plain(|connection| {
         connection.head()?;
         // Hookgate has lost its patience by then.
-        sleep(Duration::from_millis(900));
+        pace(Duration::from_millis(900));
         connection.send("HTTP/1.1 100 Continue\r\n\r\n")?;
         connection.bytes(5)?;
         connection.send("HTTP/1.1 100 Continue\r\n\r\n")?;

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use harness::{Ca, Certs, Client, End, FullQueue, Origin, Proxy, TempDir, free_port};
+use harness::{Ca, Certs, Client, End, FullQueue, Origin, Proxy, TempDir, free_port, pace};
 
 use crate::{OK, Relay, TIMEOUTS, get, post};
 
@@ -131,7 +131,7 @@ fn a_body_until_close_is_whole_only_with_close_notify() -> Result<()> {
         let origin = Origin::tls(&certs, move |connection| {
             connection.request()?;
             connection.send("HTTP/1.1 200 OK\r\n\r\nhello")?;
-            std::thread::sleep(Duration::from_millis(50));
+            pace(Duration::from_millis(50));
             Ok(end())
         })?;
         let address = format!("127.0.0.1:{}", free_port()?);

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use harness::{
     APP_SECRET, Certs, Conversation, End, Origin, Proxy, Receiver, Sample, TempDir, VERIFY_TOKEN, free_port,
+    pace,
 };
 use serde_json::Value;
 
@@ -155,7 +156,7 @@ fn nothing_but_200_is_delivered() -> Result<()> {
     }
     let silent = Origin::plain(|connection| {
         connection.request()?;
-        std::thread::sleep(Duration::from_secs(5));
+        pace(Duration::from_secs(5));
         Ok(End::Close)
     })?;
     let begun = Instant::now();
@@ -212,7 +213,7 @@ fn connections_are_kept_and_those_that_were_closed_are_not_used() -> Result<()> 
 fn a_rate_is_kept_although_answers_are_slow() -> Result<()> {
     let slow = Origin::plain(|connection| {
         while connection.request()?.is_some() {
-            std::thread::sleep(Duration::from_millis(500));
+            pace(Duration::from_millis(500));
             connection.send(OK)?;
         }
         Ok(End::Close)

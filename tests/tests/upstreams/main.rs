@@ -9,7 +9,6 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -298,7 +297,7 @@ fn a_killed_command_leaves_the_old_file_or_the_new_one() -> Result<()> {
             let mut args = vec![action, &host];
             args.extend((action == "add").then_some("--no-probe"));
             let mut edit = testbed.start(&args)?;
-            sleep(moments.pick());
+            moments.pass();
             edit.kill()?;
             edit.wait()?;
             let now = testbed.text()?;

@@ -3,11 +3,10 @@
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
 use std::process::Command;
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use harness::{Client, Need, NetNs, Origin, Proxy, TempDir, require};
+use harness::{Client, Need, NetNs, Origin, Proxy, TempDir, equal, outlast, require, wait_until};
 use rustix::process::Signal;
 
 use super::server::Server;
@@ -168,7 +167,7 @@ fn a_server_with_a_zone_that_is_silent_costs_no_time_beside_another() -> Result<
         let proxy = machine.proxy("servers = \"system\"\nvalid = \"1s\"")?;
         for _ in 0..3 {
             machine.assert_serves(&proxy)?;
-            sleep(Duration::from_millis(1050));
+            outlast(Duration::from_secs(1));
         }
         let (code, said) = machine.says("servers = \"system\"", &["check"])?;
         assert_eq!(code, Some(0), "{said}");
@@ -208,8 +207,9 @@ fn an_interface_that_is_not_there_is_named() -> Result<()> {
     machine.edge.run("ip link set dns0 down")?;
     machine.edge.run("ip link set dns0 name gone0")?;
     machine.edge.run("ip link set gone0 up")?;
-    let serves = harness::wait_until(Duration::from_secs(10), || Ok(machine.ask()?.0 == 200))?;
-    ensure!(serves && server.questions() > 0, "{}", proxy.stderr());
+    wait_until("the name serves", Duration::from_secs(10), || Ok(equal(machine.ask()?.0, 200)))
+        .with_context(|| proxy.stderr())?;
+    ensure!(server.questions() > 0, "{}", proxy.stderr());
     Ok(())
 }
 
@@ -282,7 +282,7 @@ fn the_defaults_serve_machines_with_one_family_alone() -> Result<()> {
         let proxy = machine.proxy("valid = \"1s\"")?;
         for _ in 0..3 {
             machine.assert_serves(&proxy)?;
-            sleep(Duration::from_millis(1050));
+            outlast(Duration::from_secs(1));
         }
         let (_, said) = machine.says("", &["doctor"])?;
         ensure!(said.contains("not asked: no route to it; another one answers"), "{lacks}: {said}");

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use harness::{DnsServer, Need, NetNs, TempDir, free_port, require, wait_until};
+use harness::{DnsServer, Need, NetNs, TempDir, free_port, pace, require, wait_until};
 
 use super::server::{NXDOMAIN, REFUSED, SERVFAIL, Server};
 use super::{ask, loopback, origin, relay};
@@ -18,11 +18,10 @@ const SLACK: Duration = Duration::from_secs(2);
 
 /// Asks until the answer is 200. Returns the time since `begun`, when the name appeared.
 fn until_it_serves(relay: &Relay, begun: Instant) -> Result<Duration> {
-    let serves = wait_until(Duration::from_secs(20), || {
-        thread::sleep(Duration::from_millis(50));
+    wait_until("the name serves", Duration::from_secs(20), || {
+        pace(Duration::from_millis(50));
         Ok(ask(relay)?.0 == 200)
     })?;
-    ensure!(serves, "never");
     Ok(begun.elapsed())
 }
 

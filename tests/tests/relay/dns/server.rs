@@ -4,11 +4,11 @@ use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, sleep};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::Result;
-use harness::free_port;
+use harness::{free_port, pace};
 
 use crate::local;
 
@@ -118,7 +118,7 @@ impl State {
         let (udp, mut question) = (Arc::new(udp), [0; 1500]);
         while let Ok((length, peer)) = udp.recv_from(&mut question) {
             self.udp.fetch_add(1, Ordering::SeqCst);
-            sleep(Duration::from_millis(self.delay.load(Ordering::SeqCst) as u64));
+            pace(Duration::from_millis(self.delay.load(Ordering::SeqCst) as u64));
             let question = question[..length].to_vec();
             let ignores = self.is(|state| &state.ignores_aaaa) && family(&question) == Some(AAAA);
             if ignores || self.is(|state| &state.silent) {
@@ -131,7 +131,7 @@ impl State {
             if of_ipv4 > 0 && family(&question) == Some(A) {
                 let udp = Arc::clone(&udp);
                 thread::spawn(move || {
-                    sleep(Duration::from_millis(of_ipv4));
+                    pace(Duration::from_millis(of_ipv4));
                     udp.send_to(&answer, peer)
                 });
                 continue;
