@@ -10,9 +10,9 @@ use hookgate_ebpf::packet::Address;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::error::Error;
 use super::pins::Folder;
-use super::stats::Reader;
-use super::{Counts, Error};
+use super::reader::{Counts, Reader};
 use crate::config::PinName;
 use crate::prefixes::{Network, Table};
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 
-use super::Error;
+use super::error::Error;
 
 /// `CGROUP2_SUPER_MAGIC` of linux/magic.h.
 const MAGIC: i64 = 0x6367_7270;

@@ -11,8 +11,8 @@ use rustix::io::Errno;
 
 use hookgate_ebpf::abi;
 
-use super::link::ModeRefusal;
-use super::{Holder, Reason, Xdp};
+use super::holder::Holder;
+use super::interface::{ModeRefusal, Reason, Xdp};
 
 /// Why the guard is not attached, not detached or not read. Each says what to do next; causes are
 /// in `source`.

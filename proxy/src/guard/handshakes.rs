@@ -7,9 +7,11 @@ use std::path::Path;
 use aya::programs::CgroupAttachMode;
 use aya::programs::links::FdLink;
 
+use super::error::Error;
+use super::maps::Continuity;
 use super::pins::Folder;
 use super::program::Program;
-use super::{Continuity, Error, cgroup, fdinfo};
+use super::{cgroup, fdinfo};
 use crate::sys::bpf;
 
 /// Attached; goes with this value unless it is pinned.

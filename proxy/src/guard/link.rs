@@ -1,57 +1,18 @@
 //! The program on its interfaces: a link each, pinned, so that it outlives this process and can be
 //! updated in place.
 
-use std::fmt;
 use std::fs;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
-use serde::{Deserialize, Serialize};
 
-use super::holder::Holder;
+use super::error::Error;
+use super::interface::{Interface, ModeRefusal, Xdp};
 use super::netdev::{self, Device};
-use super::netlink::Refusal;
 use super::pins::Folder;
-use super::{Error, Interface, reason};
+use super::{occupant, reason};
 use crate::config;
 use crate::sys::bpf::{self, XdpLinkInfo};
-
-/// Where in the kernel the program runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Xdp {
-    /// In the interface's driver.
-    Native,
-    /// In the network stack, for any interface.
-    Generic,
-}
-
-impl fmt::Display for Xdp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Native => "native",
-            Self::Generic => "generic",
-        })
-    }
-}
-
-/// Why the kernel does not run the program on an interface in some mode.
-#[derive(Debug)]
-pub struct ModeRefusal(Refusal);
-
-impl fmt::Display for ModeRefusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Refusal { errno, words } = &self.0;
-        match (words, *errno) {
-            (Some(words), Errno::RANGE) => write!(f, "the driver says: {words} (lower the MTU)"),
-            (Some(words), _) => write!(f, "the driver says: {words}"),
-            (None, Errno::RANGE) => f.write_str("the MTU is too large for the driver (lower it)"),
-            (None, Errno::OPNOTSUPP) => f.write_str("the driver does not support it"),
-            (None, errno) => write!(f, "{errno}"),
-        }
-    }
-}
-
-impl std::error::Error for ModeRefusal {}
 
 /// A pinned link.
 pub struct PinnedLink {
@@ -97,6 +58,22 @@ pub fn release(folder: &Folder, pinned: PinnedLink) -> Result<(), Error> {
     }
     drop(pinned);
     Ok(())
+}
+
+/// Removes everything that hookgate put in a folder, links first, and the folder. The interfaces
+/// whose links it held.
+///
+/// Errors: also that other programs' files keep the folder; hookgate's are gone then.
+pub fn remove(folder: &Folder) -> Result<Vec<String>, Error> {
+    let mut released = Vec::new();
+    for interface in folder.links()? {
+        // A file that only has the name of a link is another program's.
+        if let Ok(pinned) = open(folder, interface) {
+            released.push(pinned.interface.name.clone());
+            release(folder, pinned)?;
+        }
+    }
+    folder.remove_without_links(released)
 }
 
 /// A change of the links, which can be undone until [`Links::finish`].
@@ -310,7 +287,7 @@ fn attach_as(program: BorrowedFd<'_>, device: &Device, xdp: Xdp) -> Result<(Inte
     let link =
         bpf::create_xdp_link(program, device.index, flags(xdp)).map_err(
             |error| match Errno::from_io_error(&error).unwrap_or(Errno::IO) {
-                Errno::BUSY | Errno::EXIST => Holder::in_the_way_of(device),
+                Errno::BUSY | Errno::EXIST => occupant::in_the_way_of(device),
                 errno => {
                     let asked = (xdp == Xdp::Native).then(|| netdev::why_not_native(device, program));
                     let why = ModeRefusal(asked.flatten().unwrap_or(errno.into()));

@@ -9,34 +9,13 @@ use aya::maps::{Array, Map, MapData, MapError, PerCpuArray};
 use aya::util::nr_cpus;
 use hookgate_ebpf::abi::{self, Counters, Settings, Sweep};
 
-use super::pins::Folder;
+use super::error::Error;
+use super::fdinfo;
+use super::pins::{Folder, MAPS};
 use super::program::Program;
 use super::rows::Known;
-use super::{Continuity, Error, fdinfo};
 use crate::prefixes::Network;
 use crate::sys;
-
-/// Settings last: they say that the others are complete.
-pub const MAPS: [&str; 18] = [
-    abi::COUNTERS,
-    abi::PREFIXES_V4,
-    abi::PREFIXES_V6,
-    abi::ALLOWED_V4,
-    abi::ALLOWED_V6,
-    abi::PORTS,
-    abi::ATTEMPTS_META,
-    abi::ATTEMPTS_OTHER,
-    abi::SWEEP,
-    abi::UNTRACKED,
-    abi::SEEN,
-    abi::PROVEN,
-    abi::STRANGERS,
-    abi::BUCKETS,
-    abi::DROPS,
-    abi::ROWS,
-    abi::REQUESTS,
-    abi::SETTINGS,
-];
 
 /// How many rows of counters to ask for. Each takes memory for every processor that there may ever
 /// be, and the firmware of some virtual machines announces 128.
@@ -53,6 +32,15 @@ pub fn counters_capacity(prefixes: usize) -> Result<u32, Error> {
 
 /// The maps that programs and user space share.
 pub struct Maps(BTreeMap<&'static str, Map>);
+
+/// Whether counting went on from an earlier start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Continuity {
+    New,
+    Kept,
+    /// There were counters, in a layout of another version; they are gone.
+    Discarded,
+}
 
 /// Whether the maps in this folder can be used further.
 pub fn continuity(folder: &Folder) -> Result<Continuity, Error> {

@@ -11,13 +11,16 @@ mod error;
 mod fdinfo;
 mod handshakes;
 mod holder;
+mod interface;
 mod link;
 mod maps;
 mod netdev;
 mod netlink;
+mod occupant;
 mod pins;
 mod policy;
 mod program;
+mod reader;
 mod reason;
 mod rows;
 mod stats;
@@ -27,17 +30,18 @@ mod watch;
 
 pub use blocks::{Rehearsal, Sender, StrangerNetwork, rehearsal};
 pub use error::Error;
-pub use holder::{Holder, holder};
-pub use link::Xdp;
-pub use stats::{Counts, Detail, DroppedBy, Stats, read};
+pub use holder::Holder;
+pub use interface::{Interface, InterfaceState, Reason, Xdp, in_words, interface_in_words};
+pub use maps::Continuity;
+pub use occupant::holder;
+pub use reader::{Counts, DroppedBy};
+pub use stats::{Detail, Stats, read};
 pub use support::{ensure_none_locked_out, ensure_supported, probe};
-pub use targets::{Absence, Reason, configured, stacked};
+pub use targets::{Absence, configured, stacked};
 pub use watch::Watch;
 
 use std::fmt;
 use std::os::fd::{AsFd as _, OwnedFd};
-
-use serde::{Deserialize, Serialize};
 
 use crate::config::{self, PinName};
 use crate::prefixes::{Network, Table};
@@ -64,43 +68,6 @@ pub struct Attached {
     pub handshakes_uncounted: Option<String>,
 }
 
-/// An interface, and the mode in which the program sits on it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Interface {
-    pub name: String,
-    pub xdp: Xdp,
-    /// Why `auto` found no better one.
-    pub reason: Option<String>,
-}
-
-/// A configured interface.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum InterfaceState {
-    Guarded(Interface),
-    Unguarded { name: String, reason: Reason },
-}
-
-impl InterfaceState {
-    pub fn name(&self) -> &str {
-        match self {
-            Self::Guarded(Interface { name, .. }) | Self::Unguarded { name, .. } => name,
-        }
-    }
-
-    pub fn is_guarded(&self) -> bool {
-        matches!(self, Self::Guarded(_))
-    }
-}
-
-/// Whether counting went on from an earlier start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Continuity {
-    New,
-    Kept,
-    /// There were counters, in a layout of another version; they are gone.
-    Discarded,
-}
-
 /// To what, and what it counts.
 impl fmt::Display for Attached {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -121,25 +88,6 @@ impl fmt::Display for Attached {
             None => Ok(()),
         }
     }
-}
-
-impl fmt::Display for Interface {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&interface_in_words(&self.name, self.xdp, self.reason.as_deref()))
-    }
-}
-
-/// `eth0 (native)`, or `eth0 (generic: why not native)`.
-pub fn interface_in_words(name: &str, xdp: impl fmt::Display, reason: Option<&str>) -> String {
-    match reason {
-        Some(reason) => format!("{name} ({xdp}: {reason})"),
-        None => format!("{name} ({xdp})"),
-    }
-}
-
-/// `eth0 (native), eth1 (generic)`
-pub fn in_words(interfaces: &[Interface]) -> String {
-    interfaces.iter().map(Interface::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// Attaches the guard, or replaces the one that this pin folder holds: without a gap, and with its
@@ -199,7 +147,7 @@ pub fn start(config: &config::Guard, prefixes: &Table, absence: Absence) -> Resu
             if is_first {
                 // The first error is the one to tell. What stays behind is unfinished: the next
                 // start makes it anew.
-                folder.remove().ok();
+                link::remove(&folder).ok();
             }
             return Err(error);
         }
@@ -381,5 +329,5 @@ pub fn detach(pin: &PinName) -> Result<Vec<String>, Error> {
         return Ok(Vec::new());
     }
     let _lock = pins::lock()?;
-    folder.remove()
+    link::remove(&folder)
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 
-use super::Error;
+use super::error::Error;
 use super::netlink::{self, Message, Refusal, Socket, attribute, number, record, records};
 
 /// A network interface.

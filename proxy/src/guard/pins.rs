@@ -6,14 +6,37 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
+use hookgate_ebpf::abi;
 use tokio::time::Instant;
 
-use super::maps::MAPS;
-use super::{Error, Interface, Xdp, link};
+use super::error::Error;
+use super::interface::{Interface, Xdp};
 use crate::config::PinName;
 
 pub const BPFFS: &str = "/sys/fs/bpf";
 const BPFFS_MAGIC: i64 = 0xcafe_4a11;
+
+/// Settings last: they say that the others are complete.
+pub const MAPS: [&str; 18] = [
+    abi::COUNTERS,
+    abi::PREFIXES_V4,
+    abi::PREFIXES_V6,
+    abi::ALLOWED_V4,
+    abi::ALLOWED_V6,
+    abi::PORTS,
+    abi::ATTEMPTS_META,
+    abi::ATTEMPTS_OTHER,
+    abi::SWEEP,
+    abi::UNTRACKED,
+    abi::SEEN,
+    abi::PROVEN,
+    abi::STRANGERS,
+    abi::BUCKETS,
+    abi::DROPS,
+    abi::ROWS,
+    abi::REQUESTS,
+    abi::SETTINGS,
+];
 const PROGRAM: &str = "program";
 const HANDSHAKES: &str = "handshakes";
 const LINK: &str = "link-";
@@ -118,19 +141,11 @@ impl Folder {
         }
     }
 
-    /// Removes everything that hookgate put there, links first, and the folder. The interfaces
+    /// Removes what hookgate put there beside the links, and the folder. `released`: the interfaces
     /// whose links it held.
     ///
     /// Errors: also that other programs' files keep the folder; hookgate's are gone then.
-    pub fn remove(&self) -> Result<Vec<String>, Error> {
-        let mut released = Vec::new();
-        for interface in self.links()? {
-            // A file that only has the name of a link is another program's.
-            if let Ok(pinned) = link::open(self, interface) {
-                released.push(pinned.interface.name.clone());
-                link::release(self, pinned)?;
-            }
-        }
+    pub fn remove_without_links(&self, released: Vec<String>) -> Result<Vec<String>, Error> {
         let reasons = self.names()?.into_iter().filter(|name| name.starts_with(REASON));
         for name in MAPS.into_iter().chain([PROGRAM, HANDSHAKES]).map(str::to_owned).chain(reasons) {
             self.unlink(&self.path.join(name))?;

@@ -12,7 +12,7 @@ use hookgate_ebpf::block;
 use hookgate_ebpf::verdict::Limit;
 use jiff::Timestamp;
 
-use super::Error;
+use super::error::Error;
 use super::maps::Maps;
 use super::rows::{self, Known};
 use crate::config::{self, Mode};

@@ -5,9 +5,8 @@ use aya::programs::{Program as Loaded, ProgramError, SockOps, TestRun as _, Test
 use aya::{Ebpf, EbpfLoader};
 use hookgate_ebpf::abi;
 
-use super::Error;
-use super::maps::MAPS;
-use super::pins::Folder;
+use super::error::Error;
+use super::pins::{Folder, MAPS};
 use crate::sys::bpf;
 
 #[cfg(embedded_guard)]

@@ -3,8 +3,9 @@
 
 use aya::maps::{Array, Map, MapData};
 
+use super::error::Error;
+use super::interface::Interface;
 use super::pins::Folder;
-use super::{Error, Interface};
 use crate::sys::bpf;
 
 const BYTES: usize = 256;

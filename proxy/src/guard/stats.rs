@@ -1,20 +1,14 @@
-use std::time::Duration;
-
-use hookgate_ebpf::abi::{self, Counters, Requests};
-use hookgate_ebpf::verdict::Reason;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::blocks::{self, Sender};
-use super::clock::Clock;
-use super::maps::Maps;
+use super::error::Error;
+use super::interface::Interface;
 use super::pins::Folder;
-use super::{Error, Interface, handshakes, link, policy};
+use super::reader::{Counts, DroppedBy, Reader};
+use super::{link, policy};
 use crate::config::{Mode, PinName};
-use crate::observe::FunnelCounts;
 use crate::prefixes::Network;
-
-const SWEEPS_STALLED: Duration = Duration::from_nanos(abi::SWEEPS_STALLED);
 
 /// What the guard has counted since it was first attached.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -45,40 +39,6 @@ pub enum Detail {
     Blocks,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counts {
-    pub packets: u64,
-    /// Whole frames, as XDP sees them.
-    pub bytes: u64,
-    /// SYNs without ACK, retransmitted ones included.
-    pub syns: u64,
-    /// SYNs of a handshake under way. `None`: none can be followed.
-    pub syns_retransmitted: Option<u64>,
-    /// Completed, as the kernel's TCP sees it. `None`: not counted.
-    pub handshakes: Option<u64>,
-    /// Reset before that, or not completed 10 s after the last SYN. `None`: not counted.
-    pub handshakes_failed: Option<u64>,
-    /// SYNs with an unknown outcome: more handshakes were under way than can be followed.
-    pub untracked: u64,
-    pub fins: u64,
-    pub rsts: u64,
-    pub dropped: u64,
-    /// Exact to some milliseconds.
-    pub last_seen: Option<Timestamp>,
-    /// User space's part.
-    pub funnel: FunnelCounts,
-}
-
-/// Packets dropped, by reason.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DroppedBy {
-    pub strict: u64,
-    pub limited: u64,
-    pub garbage: u64,
-    pub fragment: u64,
-    pub extensions: u64,
-}
-
 /// Reads the pinned maps; the process that attached the guard may have ended. `None`: it is
 /// attached to no interface.
 ///
@@ -107,90 +67,4 @@ pub fn read(pin: &PinName, detail: Detail) -> Result<Option<Stats>, Error> {
             Detail::Blocks => blocks::seen(&reader)?,
         },
     }))
-}
-
-/// The pinned maps, with what it takes to make sense of them.
-pub(super) struct Reader {
-    pub maps: Maps,
-    pub clock: Clock,
-    /// Why handshakes are not.
-    uncounted: Option<Error>,
-    /// Whether attempts end, without which none begins.
-    is_swept: bool,
-}
-
-impl Reader {
-    pub fn open(folder: &Folder) -> Result<Self, Error> {
-        let (maps, clock) = (Maps::read_only(folder)?, Clock::read());
-        let is_swept = clock.age(maps.last_sweep()?).is_some_and(|age| age < SWEEPS_STALLED);
-        let uncounted = match handshakes::why_uncounted(folder)? {
-            None if !is_swept => Some(Error::NotSwept),
-            why => why,
-        };
-        Ok(Self { maps, clock, uncounted, is_swept })
-    }
-
-    fn by_prefix(&self) -> Result<Vec<(Network, Counts)>, Error> {
-        let rows = (abi::FIRST_PREFIX..).zip(self.maps.rows()?).filter(|(_, row)| row.in_force);
-        let counts = rows.map(|(index, row)| Ok((row.network, self.at(index)?)));
-        let mut counts = counts.collect::<Result<Vec<_>, Error>>()?;
-        counts.sort_by_key(|(network, _)| *network);
-        Ok(counts)
-    }
-
-    /// The allowed networks count under `other`, too.
-    fn other(&self) -> Result<Counts, Error> {
-        let mut counters = self.maps.counters(abi::OTHER)?;
-        counters.add(&self.maps.counters(abi::ALLOWED)?);
-        let (mut funnel, allowed) = (self.funnel(abi::OTHER)?, self.funnel(abi::ALLOWED)?);
-        funnel.iter_mut().zip(allowed).for_each(|(sum, more)| *sum += more);
-        Ok(Counts { funnel, ..self.counts(&counters) })
-    }
-
-    fn dropped_by(&self) -> Result<DroppedBy, Error> {
-        let drops = self.maps.per_cpu_array::<u64>(abi::DROPS)?;
-        let of = |reason: Reason| {
-            let per_cpu = drops.get(&(reason as u32), 0).map_err(Error::map(abi::DROPS))?;
-            Ok::<u64, Error>(per_cpu.iter().sum())
-        };
-        Ok(DroppedBy {
-            strict: of(Reason::Strict)?,
-            limited: of(Reason::Limited)?,
-            garbage: of(Reason::Garbage)?,
-            fragment: of(Reason::Fragment)?,
-            extensions: of(Reason::Extensions)?,
-        })
-    }
-
-    /// What was counted at an index.
-    pub fn at(&self, index: u32) -> Result<Counts, Error> {
-        let counters = self.maps.counters(index)?;
-        Ok(Counts { funnel: self.funnel(index)?, ..self.counts(&counters) })
-    }
-
-    /// What the kernel counted, all CPUs together.
-    pub fn counts(&self, counters: &Counters) -> Counts {
-        let told = |count| self.uncounted.is_none().then_some(count);
-        Counts {
-            packets: counters.packets,
-            bytes: counters.bytes,
-            syns: counters.syns,
-            syns_retransmitted: self.is_swept.then_some(counters.syns_retransmitted),
-            handshakes: told(counters.handshakes),
-            handshakes_failed: told(counters.handshakes_failed),
-            // Taken back on one CPU before it is counted on another, for a moment.
-            untracked: u64::try_from(counters.untracked.cast_signed()).unwrap_or(0),
-            fins: counters.fins,
-            rsts: counters.rsts,
-            dropped: counters.dropped,
-            last_seen: self.clock.wall_time(counters.last_seen),
-            funnel: FunnelCounts::default(),
-        }
-    }
-
-    fn funnel(&self, index: u32) -> Result<FunnelCounts, Error> {
-        let Requests { accepted, tls, tls_failed, requests, delivered, refused, failed, reserved: _ } =
-            self.maps.element(abi::REQUESTS, index)?;
-        Ok([accepted, tls, tls_failed, requests, delivered, refused, failed])
-    }
 }

@@ -4,8 +4,9 @@ use std::path::Path;
 
 use rustix::thread::{CapabilitySet, capabilities};
 
+use super::error::Error;
 use super::program::Program;
-use super::{Error, maps, pins, program};
+use super::{maps, pins, program};
 use crate::config::{self, Mode};
 use crate::prefixes::Table;
 

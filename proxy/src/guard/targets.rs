@@ -1,11 +1,9 @@
 //! Which of this machine's interfaces the configuration means, and which of them can't be guarded.
 
-use std::fmt;
 use std::io;
 
-use serde::{Deserialize, Serialize};
-
-use super::Error;
+use super::error::Error;
+use super::interface::Reason;
 use super::netdev::{self, Device};
 use crate::config::Interfaces;
 
@@ -16,33 +14,6 @@ pub enum Absence {
     Refused,
     /// It is left out until it can be.
     Awaited,
-}
-
-/// Why a configured interface is not guarded.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Reason {
-    Missing,
-    NoEthernet,
-    /// It lies above that one, which is guarded.
-    Above(String),
-    /// There, and without the guard.
-    Unattached,
-    /// Attaching failed, in words.
-    Refused(String),
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Missing => f.write_str("there is no such interface"),
-            Self::NoEthernet => f.write_str(
-                "its packets have no Ethernet header, which the guard needs: name the Ethernet interface below it",
-            ),
-            Self::Above(lower) => write!(f, "its packets come in at {lower} first, which is guarded"),
-            Self::Unattached => f.write_str("the guard is not on it: `hookgate guard attach` puts it there"),
-            Self::Refused(why) => f.write_str(why),
-        }
-    }
 }
 
 /// The interfaces that a configuration means.
