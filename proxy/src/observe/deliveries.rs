@@ -11,9 +11,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::clock;
 use super::funnel::Step;
+use super::lost_at::LostAt;
+use super::progress::BodyProgress;
+use super::upstream::UpstreamMetrics;
 use super::words::{MAX_ID_BYTES, MAX_METHOD_BYTES, MAX_PATH_BYTES, MAX_SOURCE_BYTES, start_of};
-use super::{BodyProgress, LostAt, UpstreamMetrics, clock};
 use crate::prefixes::CounterIndex;
 
 /// How many are kept.

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use hookgate_ebpf::abi;
 
-use super::Exposition;
+use super::exposition::Exposition;
 use crate::prefixes::{Classifier, CounterIndex, Network};
 use crate::sys::Shared;
 

@@ -1,7 +1,9 @@
 //! What is told to people and to their monitoring: the log, the metrics.
 
 pub mod clock;
+mod counter;
 mod deliveries;
+mod exposition;
 mod funnel;
 mod line_budget;
 mod log;
@@ -11,15 +13,18 @@ mod progress;
 pub mod redact;
 mod request;
 mod sink;
+mod totals;
+mod upstream;
 mod words;
 
+pub use counter::Counter;
 pub use deliveries::{Deliveries, Delivery, Outcome};
+pub use exposition::Exposition;
 pub use funnel::{Counts as FunnelCounts, Funnel, Step};
 pub use log::{Format, Log};
 pub use lost_at::LostAt;
-pub use metrics::{
-    ConnectionRefusal, Counter, Exposition, Handshake, HiddenSources, LatestFailure, MANY_HIDDEN, Metrics,
-    Totals, UpstreamMetrics,
-};
+pub use metrics::{ConnectionRefusal, Handshake, HiddenSources, MANY_HIDDEN, Metrics};
 pub use progress::BodyProgress;
 pub use request::{Request, Sender};
+pub use totals::Totals;
+pub use upstream::{LatestFailure, UpstreamMetrics};

@@ -1,36 +1,18 @@
 //! What is counted. Updating takes neither a lock nor memory, once an upstream has been used; only
 //! a request that was not delivered takes its upstream's lock for a moment.
 
-mod exposition;
 mod hidden;
-mod totals;
-mod upstream;
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use super::{Deliveries, Funnel, LostAt};
+use super::counter::{Counter, used};
+use super::deliveries::Deliveries;
+use super::exposition::Exposition;
+use super::funnel::Funnel;
+use super::lost_at::LostAt;
+use super::upstream::UpstreamMetrics;
 use crate::http::answer::{ErrorType, Failure};
 use crate::prefixes::Classifier;
 
-pub use exposition::Exposition;
 pub use hidden::{HiddenSources, MANY_HIDDEN};
-pub use totals::{LatestFailure, Totals};
-pub use upstream::UpstreamMetrics;
-
-/// A number that only grows.
-#[derive(Debug, Default)]
-pub struct Counter(AtomicU64);
-
-impl Counter {
-    pub fn add(&self, more: u64) {
-        // Counts order nothing else.
-        self.0.fetch_add(more, Ordering::Relaxed);
-    }
-
-    pub fn value(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
 
 /// How a TLS handshake with a client ended; the labels of `hookgate_tls_handshakes_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -188,11 +170,6 @@ impl Metrics {
             to.sample(&[], crate::sys::allocations());
         }
     }
-}
-
-/// Those of which there was one at least.
-fn used<'c, L>(counts: impl Iterator<Item = (L, &'c Counter)>) -> impl Iterator<Item = (L, u64)> {
-    counts.map(|(label, count)| (label, count.value())).filter(|(_, count)| *count > 0)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 use std::fmt::{Display, Write};
 
-use super::Counter;
+use super::counter::Counter;
 
 /// Text in the Prometheus exposition format, version 0.0.4.
 #[derive(Debug, Default)]

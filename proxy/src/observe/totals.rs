@@ -1,10 +1,8 @@
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
-use jiff::Timestamp;
-
-use super::upstream::{BOUNDS, Counts};
-use super::{Counter, UpstreamMetrics, used};
+use super::counter::{Counter, used};
+use super::upstream::{BOUNDS, Counts, LatestFailure, UpstreamMetrics};
 use crate::http::answer::ErrorType;
 
 /// What has become of one upstream's requests since the process started.
@@ -19,15 +17,6 @@ pub struct Totals {
     /// Seconds within which half of the requests, and 99 of 100, ended; `None`: there were none.
     pub p50: Option<f64>,
     pub p99: Option<f64>,
-}
-
-/// A request that was not delivered.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct LatestFailure {
-    pub time: Timestamp,
-    pub code: Option<u16>,
-    /// The type of the error; `None`: what the upstream answered was not 200.
-    pub error: Option<&'static str>,
 }
 
 impl UpstreamMetrics {

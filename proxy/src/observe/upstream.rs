@@ -2,10 +2,12 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use super::totals::LatestFailure;
-use super::{Counter, Exposition};
+use jiff::Timestamp;
+
+use super::clock;
+use super::counter::Counter;
+use super::exposition::Exposition;
 use crate::http::answer::{ErrorType, Failure};
-use crate::observe::clock;
 
 /// Upper bounds of the histogram's buckets, in seconds; Meta expects an answer in 250 ms, and in 1
 /// s at the most.
@@ -32,6 +34,15 @@ pub(super) struct Counts {
     pub(super) requests: Counter,
     microseconds: Counter,
     pub(super) latest_failure: Mutex<Option<LatestFailure>>,
+}
+
+/// A request that was not delivered.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LatestFailure {
+    pub time: Timestamp,
+    pub code: Option<u16>,
+    /// The type of the error; `None`: what the upstream answered was not 200.
+    pub error: Option<&'static str>,
 }
 
 impl UpstreamMetrics {
