@@ -8,7 +8,7 @@ use clap::Subcommand;
 use super::{counted, print, print_error};
 use crate::check;
 use crate::config::{Config, ConfigError, Key, Pair, Severity};
-use crate::nginx::{Group, Imported, import};
+use crate::import::nginx::{Group, Imported, import};
 use crate::observe::clock;
 
 #[derive(Debug, Subcommand)]

@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use hookgate::nginx::import_text;
+use hookgate::import::nginx::import_text;
 use toml::de::DeTable;
 
 const FILE: &str = "nginx.conf";

@@ -21,7 +21,7 @@ const RUNS: [(&str, &[&str]); 13] = [
     ("message", &["proxy/src/prefixes/network.rs", "proxy/src/prefixes/refresh.rs", "proxy/src/server/ipc/"]),
     (
         "nginx",
-        &["proxy/src/access", "proxy/src/config/", "proxy/src/nginx/", "proxy/src/prefixes/network.rs"],
+        &["proxy/src/access", "proxy/src/config/", "proxy/src/import/", "proxy/src/prefixes/network.rs"],
     ),
     ("packet", &["proxy-ebpf/"]),
     ("proxy_protocol", &["proxy/src/datapath/proxy_protocol"]),

@@ -13,7 +13,7 @@ const LAYERS: [&[&str]; 12] = [
     &["datapath", "admin", "acme", "registry", "probe"],
     &["stats"],
     &["upstream", "guard"],
-    &["tls", "net", "nginx"],
+    &["tls", "net", "import"],
     &["config", "observe"],
     &["http", "prefixes"],
     &["access", "sys"],

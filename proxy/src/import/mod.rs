@@ -1,0 +1,3 @@
+//! Other servers' configurations, written as hookgate's.
+
+pub mod nginx;
