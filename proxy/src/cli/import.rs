@@ -8,7 +8,8 @@ use clap::Subcommand;
 use super::{counted, print, print_error};
 use crate::check;
 use crate::config::{Config, ConfigError, Key, Pair, Severity};
-use crate::import::nginx::{Group, Imported, import};
+use crate::import::nginx::import;
+use crate::import::{Group, Imported, open_title};
 use crate::observe::clock;
 
 #[derive(Debug, Subcommand)]
@@ -30,11 +31,11 @@ pub enum Command {
 /// requests that nginx refuses would be forwarded.
 pub(super) fn run(command: &Command) -> anyhow::Result<ExitCode> {
     let Command::Nginx { files, accept_open } = command;
-    let Imported { toml, upstreams, open, differences, blocked } = import(files)?;
+    let Imported { origin, toml, upstreams, open, differences, blocked } = import(files)?;
     print(&toml)?;
     let mut said = String::new();
     if !open.is_empty() {
-        said += "Closed in nginx, open here:\n";
+        said += &format!("{}\n", open_title(origin));
         open.iter().for_each(|line| said += &format!("  {line}\n"));
     }
     let counts = differences.map(|(group, count)| format!("{count} {}", name(group)));

@@ -1,3 +1,18 @@
 //! Other servers' configurations, written as hookgate's.
 
+mod amount;
+mod directive;
+mod files;
+mod imported;
 pub mod nginx;
+mod notes;
+mod pattern;
+mod plan;
+mod prefix_index;
+mod write;
+
+pub use directive::SyntaxError;
+pub use files::BadFile;
+pub use imported::Imported;
+pub use notes::Group;
+pub use write::open_title;

@@ -2,17 +2,11 @@
 
 use std::collections::HashMap;
 
-use super::notes::{Group, Notes};
 use super::scope::{Scope, all_effective, effective};
 use super::setup::{Server, Setup};
-use super::syntax::Directive;
-
-/// Files of a certificate chain and its key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pair {
-    pub cert: String,
-    pub key: String,
-}
+use crate::import::directive::Directive;
+use crate::import::notes::{Group, Notes};
+use crate::import::plan::Pair;
 
 /// Adds a server's own pairs, or those that all share; the n-th certificate goes with the n-th key.
 pub fn take(

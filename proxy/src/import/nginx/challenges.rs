@@ -1,9 +1,9 @@
 //! The folder in which certbot leaves its answers to challenges.
 
 use super::idle::is_challenge;
-use super::notes::{Group, Notes};
 use super::setup::Server;
-use super::syntax::Directive;
+use crate::import::directive::Directive;
+use crate::import::notes::{Group, Notes};
 
 pub const PATH: &str = "/.well-known/acme-challenge";
 

@@ -24,7 +24,7 @@ pub fn names_in_subject(hir: &Hir) -> Option<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::import::nginx::pattern::Pattern;
+    use crate::import::pattern::Pattern;
 
     #[test]
     fn names_that_conditions_ask_for() {

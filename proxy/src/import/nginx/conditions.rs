@@ -5,10 +5,10 @@ use std::rc::Rc;
 use super::client_names::{common_name, names_in_subject};
 use super::evaluate::{Assumption, ClientCertificate, Run};
 use super::maps::{Expression, Found, Map};
-use super::pattern::Match;
 use super::setup::Condition;
-use super::syntax::Directive;
 use super::variables::{Builtin, Part, Source, Template, Value, Variable};
+use crate::import::directive::Directive;
+use crate::import::pattern::Match;
 
 impl<'s, 'd> Run<'s, 'd, '_> {
     pub(super) fn holds(&mut self, condition: &'s Condition, directive: &'d Directive) -> bool {

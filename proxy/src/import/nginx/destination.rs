@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
-use super::syntax::Directive;
 use super::values::bare_ip;
+use crate::import::directive::Directive;
 
 /// A URL as `proxy_pass` has it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,8 +1,8 @@
 //! The directives in force where requests are forwarded: those whose meaning is known, and what
 //! becomes of each.
 
-use super::notes::{Group, Notes};
-use super::syntax::Directive;
+use crate::import::directive::Directive;
+use crate::import::notes::{Group, Notes};
 
 /// Directives that are read elsewhere, or have no meaning of their own where requests are
 /// forwarded.

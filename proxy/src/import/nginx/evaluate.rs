@@ -4,8 +4,8 @@
 use super::destination::Url;
 use super::locate::Located;
 use super::setup::{Flag, Level, Location, Replacement, Server, Setup, Step};
-use super::syntax::Directive;
 use super::variables::{Part, Template, Value};
+use crate::import::directive::Directive;
 
 /// A request to try, as it comes in at one of a server's listeners.
 #[derive(Clone, Copy, Debug)]

@@ -2,10 +2,10 @@
 
 use super::evaluate::{ClientCertificate, End};
 use super::listeners::Listener;
-use super::notes::{Group, Notes};
 use super::relay::View;
 use super::setup::{Level, Location, Server, Setup, Step};
-use super::syntax::Directive;
+use crate::import::directive::Directive;
+use crate::import::notes::{Group, Notes};
 
 /// What a server does with requests for no host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
-use super::notes::{Group, Notes};
 use super::setup::{Server, Setup};
-use super::syntax::Directive;
 use super::values::listen;
+use crate::import::directive::Directive;
+use crate::import::notes::{Group, Notes};
 
 /// The servers of one port, as far as requests tell listeners apart.
 #[derive(Debug)]

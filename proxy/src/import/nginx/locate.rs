@@ -1,10 +1,8 @@
 //! Which location handles a path (`ngx_http_core_find_location`).
 
-use std::collections::{BTreeSet, HashMap};
-
 use super::evaluate::Run;
-use super::pattern::Match;
 use super::setup::{Level, Location, Locations};
+use crate::import::pattern::Match;
 
 /// How the search at one level ends.
 pub enum Located<'s, 'd> {
@@ -35,7 +33,7 @@ impl<'s, 'd> Run<'s, 'd, '_> {
         if is_final || !matches!(located, Located::Prefix | Located::Nothing) {
             return located;
         }
-        for position in locations.expressions.candidates(&self.uri) {
+        for position in locations.expressions.candidates(self.uri.as_bytes()) {
             let location = &locations.all[position];
             let Some(expression) = &location.expression else { continue };
             let is_match = match expression.pattern.find(&self.uri) {
@@ -60,29 +58,6 @@ impl<'s, 'd> Run<'s, 'd, '_> {
             }
         }
         located
-    }
-}
-
-/// Expressions by what each matching path begins with.
-#[derive(Debug, Default)]
-pub struct Expressions {
-    by_prefix: HashMap<Vec<u8>, Vec<usize>>,
-    prefix_lengths: BTreeSet<usize>,
-}
-
-impl Expressions {
-    pub fn add(&mut self, prefix: &[u8], position: usize) {
-        self.by_prefix.entry(prefix.to_owned()).or_default().push(position);
-        self.prefix_lengths.insert(prefix.len());
-    }
-
-    /// Those that can match, in order.
-    fn candidates(&self, uri: &str) -> Vec<usize> {
-        let prefixes = self.prefix_lengths.iter().filter_map(|length| uri.as_bytes().get(..*length));
-        let found = prefixes.filter_map(|prefix| self.by_prefix.get(prefix));
-        let mut positions: Vec<usize> = found.flatten().copied().collect();
-        positions.sort_unstable();
-        positions
     }
 }
 

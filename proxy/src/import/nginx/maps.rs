@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use super::client_names::{common_name, names_in_subject};
-use super::pattern::{Match, Pattern};
-use super::syntax::Directive;
 use super::variables::{Source, Template, Variable, Variables};
 use super::words::Words;
+use crate::import::directive::Directive;
+use crate::import::pattern::{Match, Pattern};
 
 /// A `map`.
 #[derive(Debug)]

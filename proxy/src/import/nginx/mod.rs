@@ -15,9 +15,8 @@ mod listeners;
 mod locate;
 mod lua;
 mod maps;
-mod notes;
 mod origins;
-mod pattern;
+
 mod plan;
 mod probes;
 mod relay;
@@ -29,32 +28,16 @@ mod syntax;
 mod values;
 mod variables;
 mod words;
-mod write;
 
 use std::path::{Path, PathBuf};
 
-pub use include::BadFile;
-pub use notes::Group;
-pub use syntax::SyntaxError;
-
-use notes::Notes;
-use plan::Plan;
 use setup::Setup;
-use syntax::Directive;
 
-/// What was made of nginx's configuration.
-#[derive(Debug)]
-pub struct Imported {
-    /// A `hookgate.toml`, with a comment for each difference.
-    pub toml: String,
-    pub upstreams: usize,
-    /// A line for each thing that nginx refuses and hookgate forwards.
-    pub open: Vec<String>,
-    /// How many differences there are of each group.
-    pub differences: [(Group, usize); 4],
-    /// Why nothing would get through.
-    pub blocked: Vec<String>,
-}
+use super::directive::{Directive, SyntaxError};
+use super::files::BadFile;
+use super::imported::Imported;
+use super::notes::{Group, Notes};
+use super::plan::Plan;
 
 /// Reads files as nginx would, each with what it includes: the main one, or those of single sites
 /// and maps.
@@ -78,16 +61,9 @@ pub fn import_text(file: &Path, text: &str) -> Result<Imported, SyntaxError> {
 
 fn imported(directives: &[Directive], files: &[PathBuf], base: &dyn Fn(&str) -> String) -> Imported {
     let setup = Setup::new(within_http(directives));
-    let mut plan = Plan::new(&setup, base);
+    let mut plan = Plan::of_nginx(&setup, base);
     directives.iter().for_each(|directive| note_unread(directive, &mut plan.notes));
-    let count = |group| (group, plan.notes.count(group));
-    Imported {
-        toml: write::toml(&plan, files),
-        upstreams: plan.upstreams.len(),
-        open: plan.notes.of(Group::Open).iter().map(|note| note.line()).collect(),
-        differences: [Group::Open, Group::Elsewhere, Group::Different, Group::NoConsequence].map(count),
-        blocked: plan.blocked,
-    }
+    Imported::new(plan, files)
 }
 
 /// Files that are included and could not be read.

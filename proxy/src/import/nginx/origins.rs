@@ -1,8 +1,8 @@
 //! What variables follow from: the client's address, or the request's path.
 
 use super::setup::Setup;
-use super::syntax::Directive;
 use super::variables::{Builtin, Part, Source, Template};
+use crate::import::directive::Directive;
 
 /// Variables of the client's address, tables of addresses, and maps of them.
 pub fn of_address<'d>(http: &[&'d Directive]) -> Vec<&'d str> {

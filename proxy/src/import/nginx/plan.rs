@@ -3,51 +3,22 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 
-use super::certificates::{self, Pair};
+use super::certificates;
 use super::challenges;
 use super::directives;
 use super::idle::{self, Idle};
 use super::listeners::Listener;
-use super::notes::{Group, Notes};
 use super::probes::Probes;
 use super::relay::{Carried, View};
-use super::route::Route;
 use super::scope::{Scope, all_effective};
-use super::settings::{Amount, BODY_BYTES, CA, Key, Settings, merge, settings};
+use super::settings::{Settings, merge, settings};
 use super::setup::{Level, Location, Server, Setup, Step};
+use crate::import::amount::{Amount, BODY_BYTES, CA, Key};
+use crate::import::notes::{Group, Notes};
+use crate::import::plan::{Origin, Plan, Upstream};
 use crate::prefixes::Network;
 
-/// What becomes of an nginx configuration.
-#[derive(Debug, Default)]
-pub struct Plan {
-    pub https: Vec<SocketAddr>,
-    pub http: Vec<SocketAddr>,
-    pub plain: Vec<SocketAddr>,
-    pub proxy_protocol_from: Vec<Network>,
-    /// Listeners at which nginx expects no PROXY header, where others expect one.
-    pub without_proxy_header: Vec<SocketAddr>,
-    /// Clients' addresses come in a field of the request.
-    pub has_forwarded_addresses: bool,
-    pub pairs: Vec<Pair>,
-    pub client_ca: Option<String>,
-    pub client_names: Vec<String>,
-    pub webroot: Option<String>,
-    /// The names that clients call the relay by.
-    pub names: Vec<String>,
-    pub upstreams: BTreeMap<String, Upstream>,
-    pub settings: BTreeMap<Key, Amount>,
-    pub notes: Notes,
-    /// Why nothing would get through.
-    pub blocked: Vec<String>,
-}
-
-/// An entry of `[upstreams]`.
-#[derive(Debug)]
-pub struct Upstream {
-    pub route: Route,
-    pub body_bytes: Option<u64>,
-    pub ca: Option<String>,
-}
+const NGINX: Origin = Origin { name: "nginx", default: "bodies of at most 1 MB" };
 
 /// What one listener forwards.
 struct Table<'s, 'd> {
@@ -63,8 +34,9 @@ struct Table<'s, 'd> {
 pub type Base<'b> = &'b dyn Fn(&str) -> String;
 
 impl Plan {
-    pub fn new<'d>(setup: &Setup<'d>, base: Base<'_>) -> Self {
-        let mut plan = Self::default();
+    /// What becomes of an nginx configuration.
+    pub fn of_nginx<'d>(setup: &Setup<'d>, base: Base<'_>) -> Self {
+        let mut plan = Self::new(NGINX);
         for (name, directive) in setup.variables.undefined() {
             let why = format!(
                 "`${name}` is set nowhere in what was read; in a template, it is filled in before nginx reads the file: \

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use super::maps::Expression;
 use super::origins::PathPart;
 use super::setup::{Condition, Level, Location, Setup, Step};
-use super::syntax::Directive;
 use super::words::{HOST, Word, Words};
+use crate::import::directive::Directive;
 
 /// Hosts and paths that patterns and names spell out.
 #[derive(Debug, Default)]

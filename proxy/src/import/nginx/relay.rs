@@ -4,13 +4,14 @@ use std::collections::{HashMap, HashSet};
 
 use super::destination::{Peer, resolve};
 use super::evaluate::{ClientCertificate, End, Forward, Outcome, Request, outcomes};
-use super::notes::{Group, Notes};
 use super::probes::Probes;
-use super::route::{self, Route};
+use super::route;
 use super::scope::{Scope, effective};
 use super::setup::{Server, Setup};
-use super::syntax::Directive;
 use super::words::Word;
+use crate::import::directive::Directive;
+use crate::import::notes::{Group, Notes};
+use crate::import::plan::Route;
 
 /// One server as it is reached by one listener.
 #[derive(Clone, Copy, Debug)]

@@ -1,26 +1,13 @@
 //! How hookgate reaches a host, and whether that is what nginx does.
 
-use std::net::SocketAddr;
-
 use super::destination::{Peer, resolve};
 use super::evaluate::Forward;
-use super::notes::Group;
 use super::scope::{Scope, effective};
 use super::setup::Setup;
-use super::syntax::Directive;
 use crate::config::HostName;
-
-/// An entry of `[upstreams]`, as far as requests show it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Route {
-    /// `None`: what the DNS says.
-    pub address: Option<SocketAddr>,
-    pub port: u16,
-    pub is_https: bool,
-    pub require_client_cert: bool,
-    /// The names that its client certificates may have; empty: any.
-    pub client_names: Vec<String>,
-}
+use crate::import::directive::Directive;
+use crate::import::notes::Group;
+use crate::import::plan::Route;
 
 /// A route, and what is otherwise on it.
 pub struct Reached<'d> {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::setup::{Level, Setup};
-use super::syntax::Directive;
+use crate::import::directive::Directive;
 
 /// The blocks around a forwarded request, the innermost last.
 #[derive(Clone, Debug)]

@@ -1,17 +1,12 @@
 //! Settings that have a key in hookgate's configuration, each where requests are forwarded.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::Path;
 
-use toml_edit::{Array, Value};
-
-use super::notes::{Group, Notes};
-use super::syntax::Directive;
 use super::values::{bare_ip, size, time};
-use crate::config::{Config, DnsServer};
-
-/// A section and a key in it.
-pub type Key = (&'static str, &'static str);
+use crate::config::DnsServer;
+use crate::import::amount::{Amount, BODY_BYTES, CA, Key, refusal};
+use crate::import::directive::Directive;
+use crate::import::notes::{Group, Notes};
 
 /// A value, and what sets it.
 #[derive(Clone, Debug)]
@@ -20,20 +15,7 @@ pub struct Setting<'d> {
     pub directive: &'d Directive,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Amount {
-    Milliseconds(u64),
-    Number(u64),
-    Texts(Vec<String>),
-    File(String),
-    Flag(bool),
-}
-
 pub type Settings<'d> = BTreeMap<Key, Setting<'d>>;
-
-pub const BODY_BYTES: Key = ("limits", "body_bytes");
-/// Of an upstream alone.
-pub const CA: Key = ("upstreams", "ca");
 
 /// What the directives in force set; `base` makes a file's path absolute.
 pub fn settings<'d>(
@@ -159,30 +141,4 @@ pub fn merge(by_scope: &HashMap<usize, Settings<'_>>, notes: &mut Notes) -> BTre
         merged.extend(chosen.map(|value| (key, value.clone())));
     }
     merged
-}
-
-/// Why the configuration does not take a value.
-fn refusal((section, key): Key, value: &Amount) -> Option<String> {
-    if section == "upstreams" {
-        return None;
-    }
-    let text = format!("[{section}]\n{key} = {}\n", value.toml());
-    let problems = Config::parse(Path::new("hookgate.toml"), &text).err()?.0;
-    let name = format!("{section}.{key}");
-    problems.into_iter().find(|problem| problem.key.as_deref() == Some(&name)).map(|problem| problem.message)
-}
-
-impl Amount {
-    pub fn toml(&self) -> Value {
-        match self {
-            Self::Milliseconds(milliseconds) if milliseconds % 1000 == 0 => {
-                format!("{}s", milliseconds / 1000).into()
-            }
-            Self::Milliseconds(milliseconds) => format!("{milliseconds}ms").into(),
-            Self::Number(number) => i64::try_from(*number).unwrap_or(i64::MAX).into(),
-            Self::Texts(texts) => texts.iter().collect::<Array>().into(),
-            Self::File(path) => path.as_str().into(),
-            Self::Flag(flag) => (*flag).into(),
-        }
-    }
 }

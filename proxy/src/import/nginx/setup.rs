@@ -5,12 +5,12 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use super::destination::{ServerGroup, ServerGroups};
-use super::locate::Expressions;
 use super::maps::{Expression, Map};
 use super::origins::of_address;
-use super::pattern::Pattern;
-use super::syntax::Directive;
 use super::variables::{Source, Template, Variable, Variables};
+use crate::import::directive::Directive;
+use crate::import::pattern::Pattern;
+use crate::import::prefix_index::PrefixIndex;
 
 /// Everything within `http`.
 #[derive(Debug)]
@@ -147,7 +147,7 @@ pub struct Locations<'d> {
     pub all: Vec<Location<'d>>,
     pub exact: HashMap<&'d str, usize>,
     pub prefixes: HashMap<&'d str, usize>,
-    pub expressions: Expressions,
+    pub expressions: PrefixIndex,
     pub named: HashMap<&'d str, usize>,
 }
 

@@ -1,49 +1,9 @@
 //! nginx's syntax: words, quotes, escapes, comments, blocks (`ngx_conf_read_token`).
 
-use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-/// `name argument … ;` or `name argument … { … }`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Directive {
-    pub name: String,
-    pub arguments: Vec<String>,
-    pub place: Place,
-    /// `None`: it ends with a semicolon.
-    pub block: Option<Vec<Directive>>,
-}
-
-/// Where something is written; lines count from 1.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Place {
-    pub file: Arc<Path>,
-    pub line: usize,
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.file.display(), self.line)
-    }
-}
-
-impl fmt::Display for Directive {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.name)?;
-        self.arguments.iter().try_for_each(|argument| match &**argument {
-            "" => f.write_str(" \"\""),
-            argument => write!(f, " {argument}"),
-        })
-    }
-}
-
-/// What is no nginx configuration.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{place}: {what}")]
-pub struct SyntaxError {
-    pub place: Place,
-    pub what: &'static str,
-}
+use crate::import::directive::{Directive, Place, SyntaxError};
 
 /// The most blocks within one another, over all included files: what walks through them may call
 /// itself for each.

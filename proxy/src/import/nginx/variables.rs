@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use super::syntax::Directive;
+use crate::import::directive::Directive;
 
 /// A variable's position in [`Variables`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -206,7 +206,7 @@ fn has(class: &Class, byte: u8) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::import::nginx::pattern::Pattern;
+    use crate::import::pattern::Pattern;
 
     fn hosts(pattern: &str) -> Vec<String> {
         let words = Words::new(Pattern::new(pattern, false).hir.as_ref().unwrap());

@@ -1,4 +1,4 @@
-//! nginx's regular expressions: PCRE, as far as the `regex` crate means the same by them.
+//! Regular expressions of other servers: PCRE, as far as the `regex` crate means the same by them.
 
 use std::cell::OnceCell;
 

@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 
-use super::syntax::{Directive, Place};
+use super::directive::{Directive, Place};
 
 /// What a difference means to the operator, the worst first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Group {
-    /// nginx refused requests that hookgate forwards.
+    /// The other server refused requests that hookgate forwards.
     Open,
     /// Requests arrive elsewhere or otherwise, or are no longer forwarded.
     Elsewhere,
@@ -17,14 +17,14 @@ pub enum Group {
     NoConsequence,
 }
 
-/// One difference, and where nginx's side of it is written.
+/// One difference, and where the other server's side of it is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
     pub group: Group,
     pub place: Place,
     /// The directive, as far as one line holds it.
     pub written: String,
-    /// What nginx did, what hookgate does, and what to write.
+    /// What the other server did, what hookgate does, and what to write.
     pub why: String,
     /// The first hosts that it concerns, and how many there are in all; none: all of them.
     pub hosts: Vec<String>,

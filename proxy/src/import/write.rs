@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use toml_edit::{Array, InlineTable, Key, Value};
 
 use super::notes::{Group, one_line};
-use super::plan::{Plan, Upstream};
+use super::plan::{Origin, Plan, Upstream};
 
 pub fn toml(plan: &Plan, files: &[PathBuf]) -> String {
     let mut text = Text(String::new());
@@ -17,8 +17,11 @@ pub fn toml(plan: &Plan, files: &[PathBuf]) -> String {
         files.join(", ")
     ));
     text.comment("hookgate verifies upstreams' certificates (`hookgate probe HOST` shows them) and sends paths and queries byte for");
-    text.comment("byte. A name that leads into your own network needs allow_private = true. What nginx leaves at a default of its");
-    text.comment("own, such as bodies of at most 1 MB, has hookgate's default here.");
+    let Origin { name, default } = plan.origin;
+    text.comment(format_args!(
+        "byte. A name that leads into your own network needs allow_private = true. What {name} leaves at a default of its"
+    ));
+    text.comment(format_args!("own, such as {default}, has hookgate's default here."));
     if !plan.names.is_empty() {
         text.comment(format_args!(
             "Names of the relay: {}. The certificate decides them.",
@@ -26,7 +29,7 @@ pub fn toml(plan: &Plan, files: &[PathBuf]) -> String {
         ));
     }
     plan.blocked.iter().for_each(|why| text.comment(format_args!("To correct by hand: {why}.")));
-    notes(&mut text, plan, Group::Open, "Closed in nginx, open here:");
+    notes(&mut text, plan, Group::Open, &open_title(plan.origin));
     listen(&mut text, plan);
     tls(&mut text, plan);
     if let Some(webroot) = &plan.webroot {
@@ -46,6 +49,11 @@ pub fn toml(plan: &Plan, files: &[PathBuf]) -> String {
     notes(&mut text, plan, Group::Different, "Set differently:");
     no_consequence(&mut text, plan);
     text.0
+}
+
+/// The heading of what was closed.
+pub fn open_title(origin: Origin) -> String {
+    format!("Closed in {}, open here:", origin.name)
 }
 
 struct Text(String);
@@ -76,7 +84,10 @@ fn listen(text: &mut Text, plan: &Plan) {
         }
     }
     if !(plan.https.is_empty() || plan.plain.is_empty()) {
-        text.comment("At plain requests are forwarded without TLS, as nginx does; at http they are redirected to https.");
+        text.comment(format_args!(
+            "At plain requests are forwarded without TLS, as {} does; at http they are redirected to https.",
+            plan.origin.name
+        ));
     }
     if !plan.proxy_protocol_from.is_empty() {
         let networks = plan.proxy_protocol_from.iter().map(ToString::to_string);
@@ -85,8 +96,9 @@ fn listen(text: &mut Text, plan: &Plan) {
             let addresses: Vec<String> =
                 plan.without_proxy_header.iter().map(SocketAddr::to_string).collect();
             text.comment(format_args!(
-                "It holds at every listener, in nginx not at {}: what connects there from such a network must send a PROXY \
+                "It holds at every listener, in {} not at {}: what connects there from such a network must send a PROXY \
                  header too.",
+                plan.origin.name,
                 addresses.join(", ")
             ));
         }
