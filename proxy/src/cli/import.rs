@@ -8,8 +8,7 @@ use clap::Subcommand;
 use super::{counted, print, print_error};
 use crate::check;
 use crate::config::{Config, ConfigError, Key, Pair, Severity};
-use crate::import::nginx::import;
-use crate::import::{Group, Imported, open_title};
+use crate::import::{Group, Imported, caddy, nginx, open_title};
 use crate::observe::clock;
 
 #[derive(Debug, Subcommand)]
@@ -25,13 +24,25 @@ pub enum Command {
         #[arg(long)]
         accept_open: bool,
     },
+    /// The same of a Caddyfile
+    Caddy {
+        /// The Caddyfile; what it imports is read too
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Exit with 0 even where hookgate would forward requests that Caddy refuses
+        #[arg(long)]
+        accept_open: bool,
+    },
 }
 
 /// Exit code 1 where nothing would get through, `hookgate check` would refuse the outcome, or
-/// requests that nginx refuses would be forwarded.
+/// requests that the other server refuses would be forwarded.
 pub(super) fn run(command: &Command) -> anyhow::Result<ExitCode> {
-    let Command::Nginx { files, accept_open } = command;
-    let Imported { origin, toml, upstreams, open, differences, blocked } = import(files)?;
+    let (imported, accept_open) = match command {
+        Command::Nginx { files, accept_open } => (nginx::import(files)?, accept_open),
+        Command::Caddy { file, accept_open } => (caddy::import(file)?, accept_open),
+    };
+    let Imported { origin, toml, upstreams, open, differences, blocked } = imported;
     print(&toml)?;
     let mut said = String::new();
     if !open.is_empty() {

@@ -1,14 +1,19 @@
 //! Other servers' configurations, written as hookgate's.
 
 mod amount;
+pub mod caddy;
 mod directive;
 mod files;
+mod follow;
+mod forward;
+mod gather;
 mod imported;
 pub mod nginx;
 mod notes;
 mod pattern;
 mod plan;
 mod prefix_index;
+mod probes;
 mod write;
 
 pub use directive::SyntaxError;

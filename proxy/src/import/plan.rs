@@ -31,6 +31,9 @@ pub struct Plan {
     pub client_ca: Option<String>,
     pub client_names: Vec<String>,
     pub webroot: Option<String>,
+    /// Names that certificates are got for, and addresses for the authority.
+    pub domains: Vec<String>,
+    pub contact: Vec<String>,
     /// The names that clients call the relay by.
     pub names: Vec<String>,
     pub upstreams: BTreeMap<String, Upstream>,
@@ -81,6 +84,8 @@ impl Plan {
             client_ca: None,
             client_names: Vec::new(),
             webroot: None,
+            domains: Vec::new(),
+            contact: Vec::new(),
             names: Vec::new(),
             upstreams: BTreeMap::new(),
             settings: BTreeMap::new(),

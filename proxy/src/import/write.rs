@@ -32,13 +32,7 @@ pub fn toml(plan: &Plan, files: &[PathBuf]) -> String {
     notes(&mut text, plan, Group::Open, &open_title(plan.origin));
     listen(&mut text, plan);
     tls(&mut text, plan);
-    if let Some(webroot) = &plan.webroot {
-        text.section("acme");
-        if plan.http.is_empty() {
-            text.comment("It is served at [listen] http, which there is not yet.");
-        }
-        text.key("webroot", webroot.as_str());
-    }
+    acme(&mut text, plan);
     settings(&mut text, plan, &["dns"]);
     text.section("upstreams");
     for (host, upstream) in &plan.upstreams {
@@ -109,7 +103,8 @@ fn listen(text: &mut Text, plan: &Plan) {
 }
 
 fn tls(text: &mut Text, plan: &Plan) {
-    if plan.https.is_empty() {
+    let is_got = !plan.domains.is_empty() && plan.pairs.is_empty();
+    if plan.https.is_empty() || is_got && plan.client_ca.is_none() {
         return;
     }
     text.section("tls");
@@ -124,6 +119,7 @@ fn tls(text: &mut Text, plan: &Plan) {
                 text.key("certs", pairs.collect::<Array>());
             }
         }
+        None if is_got => {}
         None => text.comment("No certificate is carried over: write cert and key."),
     }
     if let Some(file) = &plan.client_ca {
@@ -131,6 +127,25 @@ fn tls(text: &mut Text, plan: &Plan) {
         if !plan.client_names.is_empty() {
             text.key("client_names", plan.client_names.iter().collect::<Array>());
         }
+    }
+}
+
+fn acme(text: &mut Text, plan: &Plan) {
+    if plan.webroot.is_none() && plan.domains.is_empty() {
+        return;
+    }
+    text.section("acme");
+    if !plan.domains.is_empty() {
+        text.key("domains", plan.domains.iter().collect::<Array>());
+    }
+    if !plan.contact.is_empty() {
+        text.key("contact", plan.contact.iter().collect::<Array>());
+    }
+    if let Some(webroot) = &plan.webroot {
+        if plan.http.is_empty() {
+            text.comment("It is served at [listen] http, which there is not yet.");
+        }
+        text.key("webroot", webroot.as_str());
     }
 }
 
