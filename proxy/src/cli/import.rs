@@ -8,7 +8,7 @@ use clap::Subcommand;
 use super::{counted, print, print_error};
 use crate::check;
 use crate::config::{Config, ConfigError, Key, Pair, Severity};
-use crate::import::{Group, Imported, caddy, nginx, open_title};
+use crate::import::{Group, Imported, caddy, haproxy, nginx, open_title};
 use crate::observe::clock;
 
 #[derive(Debug, Subcommand)]
@@ -33,6 +33,15 @@ pub enum Command {
         #[arg(long)]
         accept_open: bool,
     },
+    /// The same of HAProxy's configuration
+    Haproxy {
+        /// haproxy.cfg; the maps that it names are read too
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Exit with 0 even where hookgate would forward requests that HAProxy refuses
+        #[arg(long)]
+        accept_open: bool,
+    },
 }
 
 /// Exit code 1 where nothing would get through, `hookgate check` would refuse the outcome, or
@@ -41,6 +50,7 @@ pub(super) fn run(command: &Command) -> anyhow::Result<ExitCode> {
     let (imported, accept_open) = match command {
         Command::Nginx { files, accept_open } => (nginx::import(files)?, accept_open),
         Command::Caddy { file, accept_open } => (caddy::import(file)?, accept_open),
+        Command::Haproxy { file, accept_open } => (haproxy::import(file)?, accept_open),
     };
     let Imported { origin, toml, upstreams, open, differences, blocked } = imported;
     print(&toml)?;

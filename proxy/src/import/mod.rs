@@ -7,6 +7,7 @@ mod files;
 mod follow;
 mod forward;
 mod gather;
+pub mod haproxy;
 mod imported;
 pub mod nginx;
 mod notes;

@@ -1,8 +1,9 @@
 //! Regular expressions of other servers: PCRE, as far as the `regex` crate means the same by them.
 
 use std::cell::OnceCell;
+use std::ops::Range;
 
-use regex::bytes::{Regex, RegexBuilder};
+use regex::bytes::{Captures, Regex, RegexBuilder};
 use regex_syntax::ParserBuilder;
 use regex_syntax::hir::{Hir, HirKind, Look};
 
@@ -58,13 +59,28 @@ impl Pattern {
         if self.groups == 0 {
             return if regex.is_match(text.as_bytes()) { Match::Yes(Vec::new()) } else { Match::No };
         }
-        let Some(captures) = regex.captures(text.as_bytes()) else { return Match::No };
-        let group = |group: Option<regex::bytes::Match<'_>>| {
-            group.map_or(String::new(), |found| String::from_utf8_lossy(found.as_bytes()).into_owned())
-        };
-        Match::Yes(captures.iter().map(group).collect())
+        match regex.captures(text.as_bytes()) {
+            Some(captures) => Match::Yes(texts(&captures)),
+            None => Match::No,
+        }
+    }
+
+    /// The first match in `text`; `None`: the expression is not understood.
+    pub fn first(&self, text: &str) -> Option<Option<Found>> {
+        let captures = self.regex()?.captures(text.as_bytes());
+        Some(captures.and_then(|captures| Some((captures.get(0)?.range(), texts(&captures)))))
     }
 }
+
+fn texts(captures: &Captures<'_>) -> Vec<String> {
+    let text = |group: Option<regex::bytes::Match<'_>>| {
+        group.map_or(String::new(), |found| String::from_utf8_lossy(found.as_bytes()).into_owned())
+    };
+    captures.iter().map(text).collect()
+}
+
+/// Where something matches, with the texts of all groups, the whole match first.
+pub type Found = (Range<usize>, Vec<String>);
 
 /// How a text compares with a pattern.
 #[derive(Debug, PartialEq, Eq)]
