@@ -85,7 +85,9 @@ impl<'d> Matcher<'d> {
         match kind {
             "path" if !arguments.is_empty() => Self::path(directive, arguments),
             "not" => match (arguments.split_first(), &directive.block) {
-                (Some((kind, arguments)), _) => Self::Not(Box::new(Self::single(directive, kind, arguments))),
+                (Some((kind, arguments)), _) if kind != "not" => {
+                    Self::Not(Box::new(Self::single(directive, kind, arguments)))
+                }
                 (None, Some(block)) => {
                     let parts = block.iter().map(|inside| (inside, &*inside.name, &*inside.arguments));
                     Self::Not(Box::new(Self::all(parts)))

@@ -127,6 +127,10 @@ fn take_sites<'d>(
         kept.iter().any(|(directive, tls)| std::ptr::eq(*directive, site.directive) && *tls == is_tls)
     };
     for site in sites.iter().filter(|site| is_kept(site, true) || is_kept(site, false)) {
+        if site.addresses.iter().all(|address| !address.host.is_empty()) {
+            let why = "Caddy forwards requests for the site's own names alone, hookgate for any Host field";
+            plan.notes.add(Group::Different, site.directive, why);
+        }
         for address in site.addresses.iter().filter(|address| !address.host.is_empty()) {
             if !plan.names.contains(&address.host) {
                 plan.names.push(address.host.clone());

@@ -105,6 +105,9 @@ impl Acl {
             _ if self.sample.has_map() => None,
             Test::Equals(values) => slashed(&mut values.iter()),
             Test::Begins(_, values) => slashed(&mut values.iter()),
+            Test::Matches(patterns) if self.sample.path_part() == Some(PathPart::Whole) => {
+                patterns.iter().map(|pattern| String::from_utf8(pattern.prefix.clone()).ok()).collect()
+            }
             _ => None,
         }
     }

@@ -74,6 +74,8 @@ pub struct Context<'c> {
     pub variables: &'c [(String, Value)],
 }
 
+/// The highest number of a field that is looked at.
+const MAX_INDEX: usize = 1000;
 /// Fetches whose names begin so depend on more than the path.
 const OUTSIDE: &[&str] = &[
     "be_",
@@ -197,7 +199,8 @@ pub enum PathPart {
 
 impl Converter {
     fn new(name: &str, arguments: &[String], maps: &mut Maps) -> Self {
-        let number = |text: &String| text.parse::<usize>().ok().filter(|index| *index > 0);
+        let number =
+            |text: &String| text.parse::<usize>().ok().filter(|index| (1..=MAX_INDEX).contains(index));
         match (name, arguments) {
             ("lower", []) => Self::Lower,
             ("upper", []) => Self::Upper,
