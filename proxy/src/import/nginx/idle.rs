@@ -1,5 +1,7 @@
 //! Servers and locations that forward nothing.
 
+use std::collections::HashSet;
+
 use super::evaluate::{ClientCertificate, End};
 use super::listeners::Listener;
 use super::relay::View;
@@ -47,12 +49,14 @@ fn answer<'d>(level: &Level<'d>) -> Option<&'d Directive> {
 
 /// Paths that a server answers itself beside those that it forwards.
 pub fn note_answers(server: &Server<'_>, notes: &mut Notes) {
-    for location in &server.level.locations.all {
+    let locations = &server.level.locations.all;
+    let levels = locations.iter().map(|location| &location.level).chain([&server.level]);
+    let pages: HashSet<&str> =
+        levels.flat_map(|level| level.error_pages.iter()).map(|page| page.target).collect();
+    for location in locations {
         let is_reached = location.level.internal.is_none() && !location.name.starts_with('@');
         let is_host = location.level.pass.is_some();
-        let mut levels =
-            server.level.locations.all.iter().map(|location| &location.level).chain([&server.level]);
-        let is_page = levels.any(|level| level.error_pages.iter().any(|page| page.target == location.name));
+        let is_page = pages.contains(location.name);
         if is_reached && !is_host && !is_page && !is_challenge(location) && answer(&location.level).is_some()
         {
             let why = "nginx answers this by itself, and hookgate with 404 or 403: it forwards what begins with a host";
