@@ -25,8 +25,9 @@ pub enum Purpose {
 
 type Program = (&'static str, &'static str);
 
-const TESTS: [Program; 21] = [
+const TESTS: [Program; 22] = [
     ("bpftool", "bpftool"),
+    ("caddy", "caddy"),
     ("chattr", "e2fsprogs"),
     ("chromium", "chromium"),
     ("curl", "curl"),

@@ -1,5 +1,5 @@
-//! The same requests to nginx and to hookgate with the outcome of its import: either the same
-//! arrives at the same place, or the outcome says that it does not.
+//! The same requests to another server and to hookgate with the outcome of its import: either the
+//! same arrives at the same place, or the outcome says that it does not.
 
 use std::collections::BTreeSet;
 
@@ -25,7 +25,9 @@ impl Comments {
                 continue;
             };
             match text {
-                "Closed in nginx, open here:" => group = Some(0),
+                title if title.starts_with("Closed in ") && title.ends_with(", open here:") => {
+                    group = Some(0);
+                }
                 "Goes elsewhere, arrives otherwise, or is left out:" => group = Some(1),
                 "Set differently:" => group = Some(2),
                 text => match group {
@@ -62,7 +64,9 @@ pub fn hosts(text: &str) -> BTreeSet<String> {
             && last.len() > 1
             && last.bytes().all(|b| b.is_ascii_lowercase())
     };
-    let is_file = |word: &&str| ["pem", "conf", "key", "sock", "log"].iter().any(|end| word.ends_with(end));
+    let is_file = |word: &&str| {
+        ["pem", "conf", "key", "sock", "log", "map", "cfg"].iter().any(|end| word.ends_with(end))
+    };
     let mut hosts: BTreeSet<String> =
         words.filter(is_host).filter(|word| !is_file(word)).map(str::to_owned).collect();
     hosts.extend(["unnamed.example.com".to_owned(), "chatwoot".to_owned()]);
@@ -85,13 +89,12 @@ fn targets(text: &str, hosts: &BTreeSet<String>) -> Vec<(String, String)> {
 
 /// Compares both, and returns how many requests arrived at the same place.
 pub fn compare(testbed: &Testbed, text: &str, outcome: &Outcome) -> Result<usize> {
-    let config = testbed.folder().join("nginx.conf");
     let hosts = hosts(text);
     let targets = targets(text, &hosts);
     let comments = Comments::of(&outcome.toml);
     let entries = Testbed::entries(&outcome.toml)?;
     let asks = text.contains("ssl_verify_client");
-    let _nginx = testbed.start_nginx(&config, &entries).context("nginx")?;
+    let _other = testbed.start_other(&entries)?;
     let proxy = testbed.start_hookgate(&outcome.toml);
     let _proxy = proxy.with_context(|| format!("hookgate with\n{}", outcome.toml))?;
     let mut same = 0;
@@ -99,14 +102,17 @@ pub fn compare(testbed: &Testbed, text: &str, outcome: &Outcome) -> Result<usize
         for has_certificate in if asks && entry.is_tls { vec![false, true] } else { vec![false] } {
             let entry = Entry { has_certificate, ..entry };
             let paths: Vec<String> = targets.iter().map(|(_, target)| target.clone()).collect();
-            let before = testbed.fates(&testbed.nginx, entry, &paths)?;
+            let before = testbed.fates(&testbed.other, entry, &paths)?;
             let after = testbed.fates(&testbed.hookgate, entry, &paths)?;
-            for (((host, target), nginx), hookgate) in targets.iter().zip(&before).zip(&after) {
+            for (((host, target), other), hookgate) in targets.iter().zip(&before).zip(&after) {
                 let first = target.split(['/', '?']).nth(1).unwrap_or_default();
-                judge([host, first], nginx, hookgate, &comments).with_context(|| {
-                    format!("{target} at {entry:?}: nginx {nginx:?}, hookgate {hookgate:?}\n{}", outcome.toml)
+                judge([host, first], other, hookgate, &comments).with_context(|| {
+                    format!(
+                        "{target} at {entry:?}: the other {other:?}, hookgate {hookgate:?}\n{}",
+                        outcome.toml
+                    )
                 })?;
-                same += usize::from(nginx == hookgate && matches!(nginx, Fate::Arrived { .. }));
+                same += usize::from(other == hookgate && matches!(other, Fate::Arrived { .. }));
             }
         }
     }
@@ -114,16 +120,16 @@ pub fn compare(testbed: &Testbed, text: &str, outcome: &Outcome) -> Result<usize
 }
 
 /// `hosts`: the one in the path, and the path's first segment.
-fn judge(hosts: [&str; 2], nginx: &Fate, hookgate: &Fate, comments: &Comments) -> Result<()> {
+fn judge(hosts: [&str; 2], other: &Fate, hookgate: &Fate, comments: &Comments) -> Result<()> {
     let is_told = |comment: &String| hosts.iter().any(|host| is_about(comment, host));
     let tells = |group: &[String]| group.iter().any(is_told);
-    // Under another name of the relay nginx would forward it as hookgate does.
+    // Under another name of the relay the other server would forward it as hookgate does.
     let depends_on_name = comments.different.iter().any(|line| line.contains("under every name"));
-    match (nginx, hookgate) {
-        (Fate::Arrived { .. }, Fate::Arrived { .. }) if nginx == hookgate => {}
+    match (other, hookgate) {
+        (Fate::Arrived { .. }, Fate::Arrived { .. }) if other == hookgate => {}
         (_, Fate::Arrived { .. }) if depends_on_name => {}
-        (Fate::Arrived { place, .. }, Fate::Arrived { place: other, .. }) => {
-            ensure!(place == other, "it arrives elsewhere");
+        (Fate::Arrived { place, .. }, Fate::Arrived { place: here, .. }) => {
+            ensure!(place == here, "it arrives elsewhere");
             let is_told = tells(&comments.different) || tells(&comments.elsewhere);
             ensure!(is_told, "it arrives otherwise, and nothing is told");
         }
@@ -132,7 +138,7 @@ fn judge(hosts: [&str; 2], nginx: &Fate, hookgate: &Fate, comments: &Comments) -
         }
         (Fate::Answered(200..=399), Fate::Arrived { .. }) => {
             let is_told = tells(&comments.elsewhere) || tells(&comments.open);
-            ensure!(is_told, "nginx answers it, and nothing is told");
+            ensure!(is_told, "the other server answers it, and nothing is told");
         }
         (_, Fate::Arrived { .. }) => {
             ensure!(tells(&comments.open), "it was refused and is forwarded, and nothing is told");

@@ -1,6 +1,7 @@
-//! `hookgate import nginx`, on set-ups of several shapes, each of which nginx itself takes.
+//! `hookgate import`, on set-ups of several shapes, each of which the other server itself takes.
 
 mod differential;
+mod peer;
 mod random;
 mod shapes;
 mod size;
@@ -163,5 +164,71 @@ fn other_encodings_are_read() -> Result<()> {
         toml.contains("nginx.conf:3: location ") && toml.contains("left out: this name is not ASCII"),
         "{toml}"
     );
+    Ok(())
+}
+
+#[test]
+fn odd_files_of_caddy_and_haproxy_are_told() -> Result<()> {
+    let dir = TempDir::new("import")?;
+    let import = |server: &str, file: &Path| -> Result<(Option<i32>, String)> {
+        let output = Command::new(harness::binary()?).args(["import", server]).arg(file).output()?;
+        Ok((output.status.code(), text_of(&output.stderr)))
+    };
+    let deep = "a {\n".repeat(1 << 16);
+    let again = "import again\nimport again\n".to_owned() + &"# x\n".repeat(1000);
+    dir.write("again", &again)?;
+    dir.write("bomb", "(a) {\nimport a\nimport a\nimport a\n}\n:80 {\nimport a\n}\n")?;
+    for (server, content, expected) in [
+        ("caddy", &b"\xff\x00\xfe {\n\x80\n"[..], "odd:1: this block is never closed"),
+        ("caddy", b"a {\n}\n}\n", "odd:3: a `}` too many"),
+        ("caddy", deep.as_bytes(), "odd:65: more than 64 blocks lie within one another"),
+        ("caddy", b"import again\n", "again"),
+        ("caddy", b"import bomb\n", "imports lead to too many directives"),
+        ("caddy", b"", "no host is carried over"),
+        ("caddy", b"http:// {\nimport absent\nrespond 404\n}\n", "no host is carried over"),
+        ("haproxy", b"\xff\x00\xfe\n", "odd:1: this line belongs to no section"),
+        ("haproxy", b"frontend f\n acl a 'b\n", "odd:2: this quote is never closed"),
+        (
+            "haproxy",
+            b"frontend f\n bind\n acl\n use_backend\n server\n http-request\n",
+            "no host is carried over",
+        ),
+        ("haproxy", b"", "no host is carried over"),
+    ] {
+        let (code, said) = import(server, &dir.write("odd", content)?)?;
+        assert_eq!(code, Some(1), "{server}: {said}");
+        ensure!(said.contains(expected), "{server}: expected {expected}: {said}");
+    }
+    for server in ["caddy", "haproxy"] {
+        let (code, said) = import(server, dir.path())?;
+        assert_eq!((code, said.contains("not a regular file")), (Some(1), true), "{said}");
+        let (code, said) = import(server, &dir.path().join("absent"))?;
+        assert_eq!((code, said.contains("No such file")), (Some(1), true), "{said}");
+        let (code, said) = import(server, Path::new("/dev/zero"))?;
+        assert_eq!((code, said.contains("not a regular file")), (Some(1), true), "{said}");
+    }
+    Ok(())
+}
+
+#[test]
+fn what_is_open_of_caddy_and_haproxy_must_be_accepted() -> Result<()> {
+    let dir = TempDir::new("import")?;
+    let caddy = "http://:8080 {\n@x not remote_ip 192.0.2.0/24\nhandle_path /a.example.com/* {\nrespond @x 403\n\
+                 reverse_proxy http://a.example.com {\nheader_up Host a.example.com\n}\n}\n}\n";
+    let haproxy = "defaults\n mode http\nfrontend f\n bind :8080\n http-request deny if { src 192.0.2.1 }\n use_backend a if { path_beg /a.example.com/ }\n\
+                   backend a\n http-request replace-path /[^/]*(/.*) \\1\n http-request set-header Host a.example.com\n server a a.example.com:80\n";
+    for (server, title, text) in [("caddy", "Caddy", caddy), ("haproxy", "HAProxy", haproxy)] {
+        let file = dir.write("file", text)?;
+        let import = |arguments: &[&str]| -> Result<(Option<i32>, String)> {
+            let mut command = Command::new(harness::binary()?);
+            let output = command.args(["import", server]).arg(&file).args(arguments).output()?;
+            Ok((output.status.code(), text_of(&output.stderr)))
+        };
+        let (code, said) = import(&[])?;
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.starts_with(&format!("Closed in {title}, open here:\n  ")), "{said}");
+        assert!(said.contains("\n1 upstream; differences: 1 open now, "), "{said}");
+        assert_eq!(import(&["--accept-open"])?.0, Some(0));
+    }
     Ok(())
 }

@@ -4,6 +4,7 @@ use anyhow::{Context, Result, ensure};
 use harness::{Need, require};
 
 use super::differential::{compare, ensure_consistent};
+use super::peer::Peer;
 use super::testbed::Testbed;
 
 const NEEDS: [Need; 3] = [Need::Root, Need::Program("nginx"), Need::Program("dnsmasq")];
@@ -235,7 +236,7 @@ fn try_some(seed: u64, count: usize) -> Result<()> {
         "tenant",
         "chatwoot",
     ];
-    let testbed = Testbed::new(&names.map(str::to_owned))?;
+    let testbed = Testbed::new(Peer::Nginx, &names.map(str::to_owned))?;
     let (mut tried, mut failures) = (0, Vec::new());
     for seed in seed.. {
         if tried == count {

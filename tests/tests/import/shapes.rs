@@ -8,13 +8,12 @@ use anyhow::{Context, Result, ensure};
 use harness::{Need, require};
 
 use super::differential::{compare, ensure_consistent, hosts};
+use super::peer::Peer;
 use super::testbed::{Outcome, Testbed};
 
-const NEEDS: [Need; 3] = [Need::Root, Need::Program("nginx"), Need::Program("dnsmasq")];
-
 /// Name and text of each file.
-fn shapes() -> Result<Vec<(String, String)>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/import");
+fn shapes(peer: Peer) -> Result<Vec<(String, String)>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("data").join(peer.shapes());
     let mut shapes = Vec::new();
     for entry in fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
         let path = entry?.path();
@@ -47,12 +46,27 @@ fn ensure_expected(text: &str, outcome: &Outcome, folder: &str) -> Result<()> {
 
 #[test]
 fn imported_shapes_forward_the_same_or_say_so() -> Result<()> {
-    if !require(&NEEDS) {
+    compare_shapes(Peer::Nginx)
+}
+
+#[test]
+fn imported_caddyfiles_forward_the_same_or_say_so() -> Result<()> {
+    compare_shapes(Peer::Caddy)
+}
+
+#[test]
+fn imported_haproxy_files_forward_the_same_or_say_so() -> Result<()> {
+    compare_shapes(Peer::Haproxy)
+}
+
+fn compare_shapes(peer: Peer) -> Result<()> {
+    // The origin is nginx.
+    if !require(&[Need::Root, Need::Program("nginx"), Need::Program(peer.name()), Need::Program("dnsmasq")]) {
         return Ok(());
     }
-    let shapes = shapes()?;
+    let shapes = shapes(peer)?;
     let names: BTreeSet<String> = shapes.iter().flat_map(|(_, text)| hosts(text)).collect();
-    let testbed = Testbed::new(&names.into_iter().collect::<Vec<_>>())?;
+    let testbed = Testbed::new(peer, &names.into_iter().collect::<Vec<_>>())?;
     let (mut failures, mut same) = (Vec::new(), 0);
     for (name, text) in &shapes {
         match shape(&testbed, text) {
@@ -71,7 +85,7 @@ fn shape(testbed: &Testbed, text: &str) -> Result<usize> {
     // Not every nginx speaks HTTP/3.
     let is_tcp = |line: &&str| !line.contains(" quic");
     let config = testbed.write(&text.split_inclusive('\n').filter(is_tcp).collect::<String>())?;
-    ensure!(testbed.is_valid(&config)?, "nginx does not take it");
+    ensure!(testbed.is_valid(&config)?, "the other server does not take it");
     ensure_consistent(testbed, &outcome)?;
     ensure_expected(text, &outcome, &testbed.folder().display().to_string())?;
     if outcome.toml.contains("\nhttps = ") || outcome.toml.contains("\nplain = ") {

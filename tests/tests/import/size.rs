@@ -29,24 +29,59 @@ fn twenty_thousand_hosts_are_imported_at_once() -> Result<()> {
         let all: String = (0..HOSTS).map(write).collect();
         format!("server {{ listen 8080; {all} }}")
     };
-    for (name, http) in [
-        ("names", map(&mut hosts.iter().cloned())),
-        ("expressions", map(&mut escaped.iter().map(|host| format!("~^{host}$")))),
-        ("prefixes", locations(&|n| format!("location /{0}/ {{ proxy_pass http://{0}/; }}\n", hosts[n]))),
+    let nginx = |http: String| format!("http {{ resolver 1.1.1.1; {http} }}");
+    let caddy: String = hosts
+        .iter()
+        .map(|host| {
+            format!(
+                "handle_path /{host}/* {{\nreverse_proxy http://{host} {{\nheader_up Host {host}\n}}\n}}\n"
+            )
+        })
+        .collect();
+    let backend = |host: &String| {
+        format!(
+            "backend {host}\n http-request replace-path /[^/]*(/.*) \\1\n http-request set-header Host {host}\n server s {host}:80\n"
+        )
+    };
+    let haproxy = |rules: &dyn Fn(&String) -> String| {
+        let (rules, backends): (String, String) =
+            (hosts.iter().map(rules).collect(), hosts.iter().map(backend).collect());
+        format!("defaults\n mode http\nfrontend f\n bind :8080\n{rules}{backends}")
+    };
+    for (server, name, text) in [
+        ("nginx", "names", nginx(map(&mut hosts.iter().cloned()))),
+        ("nginx", "expressions", nginx(map(&mut escaped.iter().map(|host| format!("~^{host}$"))))),
         (
+            "nginx",
+            "prefixes",
+            nginx(locations(&|n| format!("location /{0}/ {{ proxy_pass http://{0}/; }}\n", hosts[n]))),
+        ),
+        (
+            "nginx",
             "locations",
-            locations(&|n| {
+            nginx(locations(&|n| {
                 format!("location ~ ^/({})(/.*)$ {{ proxy_pass http://$1$2$is_args$args; }}\n", escaped[n])
-            }),
+            })),
+        ),
+        ("caddy", "blocks", format!(":8080 {{\n{caddy}}}\n")),
+        (
+            "haproxy",
+            "conditions",
+            haproxy(&|host| format!(" use_backend {host} if {{ path_beg /{host}/ }}\n")),
+        ),
+        (
+            "haproxy",
+            "acls",
+            haproxy(&|host| format!(" acl a-{host} path_beg /{host}/\n use_backend {host} if a-{host}\n")),
         ),
     ] {
         let dir = TempDir::new("import")?;
         Certs::new(&["proxy.example.com"])?.write(&dir, "proxy")?;
-        let config = dir.write("nginx.conf", format!("http {{ resolver 1.1.1.1; {http} }}"))?;
+        let config = dir.write("config", text)?;
         let start = Instant::now();
-        let output = Command::new(binary()?).args(["import", "nginx"]).arg(config).output()?;
+        let output = Command::new(binary()?).args(["import", server]).arg(config).output()?;
         let took = start.elapsed();
-        println!("{name}: {took:?}");
+        println!("{server}, {name}: {took:?}");
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         ensure!(said.starts_with("20000 upstreams; differences: 0 open now, 0 elsewhere"), "{name}: {said}");
         ensure!(output.status.success() && took < LIMIT, "{name}: {took:?}: {said}");

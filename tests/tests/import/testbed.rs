@@ -1,6 +1,7 @@
-//! nginx and hookgate side by side, each in a namespace of its own, and an origin at every address
-//! that tells what arrived.
+//! Another server and hookgate side by side, each in a namespace of its own, and an origin at every
+//! address that tells what arrived.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -17,18 +18,24 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 use toml::de::{DeTable, DeValue};
 
+use super::peer::Peer;
+
 /// What the relay is called.
 pub const RELAY: &str = "proxy.example.com";
 
 /// The namespaces, and what serves in the origin's.
 pub struct Testbed {
-    pub nginx: NetNs,
+    peer: Peer,
+    /// Where the other server is.
+    pub other: NetNs,
     pub hookgate: NetNs,
     dir: TempDir,
     certs: Certs,
     client_certs: Certs,
     /// hookgate, with the origin's authority among its roots.
     binary: PathBuf,
+    /// That authority.
+    roots: PathBuf,
     _origin: Running,
     _dns: DnsServer,
     _origin_ns: NetNs,
@@ -66,10 +73,10 @@ const TLS_PORTS: [u16; 2] = [443, 8443];
 
 impl Testbed {
     /// `names`: those that the DNS knows.
-    pub fn new(names: &[String]) -> Result<Self> {
+    pub fn new(peer: Peer, names: &[String]) -> Result<Self> {
         let dir = TempDir::new("import")?;
-        let [nginx, hookgate, origin] = [NetNs::new()?, NetNs::new()?, NetNs::new()?];
-        for (number, (ns, end)) in [(&nginx, "n0"), (&hookgate, "h0")].into_iter().enumerate() {
+        let [other, hookgate, origin] = [NetNs::new()?, NetNs::new()?, NetNs::new()?];
+        for (number, (ns, end)) in [(&other, "n0"), (&hookgate, "h0")].into_iter().enumerate() {
             NetNs::link((ns, "up0"), (&origin, end))?;
             ns.address("up0", &format!("198.18.{number}.1/30"))?;
             ns.address("up0", &format!("fd00:{number}::1/64"))?;
@@ -100,16 +107,16 @@ impl Testbed {
         let dns = DnsServer::start_with(&origin, format!("{}:53", RESOLVERS[0]).parse()?, &addresses, &more)?;
         let hosts: String = addresses.iter().map(|(name, ip)| format!("{ip} {name}\n")).collect();
         let hosts = dir.write("hosts", hosts)?;
-        nginx.run(&format!("mount --bind {} /etc/hosts", hosts.display()))?;
+        other.run(&format!("mount --bind {} /etc/hosts", hosts.display()))?;
         for folder in ["/var/log/nginx", "/var/lib/nginx"] {
-            nginx.run(&format!("mount -t tmpfs tmpfs {folder}"))?;
+            other.run(&format!("mount -t tmpfs tmpfs {folder}"))?;
             origin.run(&format!("mount -t tmpfs tmpfs {folder}"))?;
         }
 
         let ca = Ca::new("hookgate test authority")?;
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let [roots, cert, key] = ca.issue(&names)?.write(&dir, "origin")?;
-        let started = Self::start_origin(&origin, &dir, &cert, &key)?;
+        let started = Self::start_origin(peer, &origin, &dir, [&roots, &cert, &key])?;
         let wrapper = format!(
             "#!/bin/sh\nSSL_CERT_FILE={} SSL_CERT_DIR= exec {} \"$@\"\n",
             roots.display(),
@@ -124,31 +131,41 @@ impl Testbed {
                 &[],
                 4096,
             )?,
-            nginx,
+            peer,
+            other,
             hookgate,
             dir,
             binary: wrapper,
+            roots,
             _origin: started,
             _dns: dns,
             _origin_ns: origin,
         })
     }
 
-    fn start_origin(ns: &NetNs, dir: &TempDir, cert: &Path, key: &Path) -> Result<Running> {
+    fn start_origin(
+        peer: Peer,
+        ns: &NetNs,
+        dir: &TempDir,
+        [roots, cert, key]: [&Path; 3],
+    ) -> Result<Running> {
         let mut listen = String::new();
         for (ports, tls) in [(&PLAIN_PORTS[..], ""), (&TLS_PORTS[..], " ssl")] {
             for port in ports {
                 writeln!(listen, "listen {port}{tls}; listen [::]:{port}{tls};")?;
             }
         }
+        // nginx sends no server name unless it is told to, which its outcomes say.
+        let server_name = if peer == Peer::Nginx { "" } else { " $ssl_server_name" };
         let config = format!(
             "events {{}}\nhttp {{ access_log off; server {{ {listen} ssl_certificate {}; ssl_certificate_key {};\n\
-             location / {{ return 200 \"$server_addr:$server_port $https\\n$http_host\\n$request_method $request_uri\"; }} }} }}\n",
+             location / {{ return 200 \"$server_addr:$server_port $https{server_name}\\n$http_host\\n$request_method $request_uri\"; }} }} }}\n",
             cert.display(),
             key.display()
         );
         let config = dir.write("origin.conf", config)?;
-        start_nginx(ns, dir.path(), &config)
+        Running::start(Peer::Nginx.command(ns, dir.path(), &config, roots, true))
+            .context("starting the origin")
     }
 
     /// Where a shape's files lie.
@@ -168,34 +185,50 @@ impl Testbed {
         self.dir.write("certs/proxy.pem", &self.certs.cert)?;
         self.dir.write("certs/proxy.key", &self.certs.key)?;
         self.dir.write("custom/server_proxy.conf", "allow 127.0.0.0/8;\ndeny all;\n")?;
-        self.dir.write("nginx.conf", text.replace("@DIR@", &place))
+        // HAProxy reads both from one file.
+        self.dir.write("proxy-both.pem", [&*self.certs.cert, &*self.certs.key].concat())?;
+        self.write_maps(text)?;
+        self.dir.write(self.peer.file(), text.replace("@DIR@", &place))
+    }
+
+    /// Lines `#@ FILE LINE` of a shape are lines of another file.
+    fn write_maps(&self, text: &str) -> Result<()> {
+        let mut files = BTreeMap::<&str, String>::new();
+        for line in text.lines().filter_map(|line| line.strip_prefix("#@ ")) {
+            let (file, line) = line.split_once(' ').context("a file and a line")?;
+            writeln!(files.entry(file).or_default(), "{line}")?;
+        }
+        files.into_iter().try_for_each(|(file, text)| self.dir.write(file, text).map(drop))
     }
 
     /// What hookgate makes of the file.
     pub fn import(&self, config: &Path) -> Result<Outcome> {
         let mut command = Command::new(binary()?);
-        let output = command.args(["import", "nginx"]).arg(config).output()?;
+        let output = command.args(["import", self.peer.name()]).arg(config).output()?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Ok(Outcome { toml: text(&output.stdout), said: text(&output.stderr), code: output.status.code() })
     }
 
-    /// Whether nginx takes the file.
-    pub fn is_valid(&self, config: &Path) -> Result<bool> {
-        let mut command = self.nginx.command("nginx");
-        command.args(["-t", "-q", "-e", "stderr", "-p"]).arg(self.folder()).arg("-c").arg(config);
-        command.args(["-g", &globals(self.folder())]);
-        Ok(run(command).is_ok())
+    fn command(&self, config: &Path, serves: bool) -> Command {
+        self.peer.command(&self.other, self.folder(), config, &self.roots, serves)
     }
 
-    /// Starts nginx with the file.
-    pub fn start_nginx(&self, config: &Path, entries: &[Entry]) -> Result<Running> {
-        let mut running = start_nginx(&self.nginx, self.folder(), config)?;
+    /// Whether the other server takes the file.
+    pub fn is_valid(&self, config: &Path) -> Result<bool> {
+        Ok(run(self.command(config, false)).is_ok())
+    }
+
+    /// Starts the other server with the file.
+    pub fn start_other(&self, entries: &[Entry]) -> Result<Running> {
+        let config = self.folder().join(self.peer.file());
+        let mut running = Running::start(self.command(&config, true)).context(self.peer.name())?;
         let connects = |entry: &Entry| std::net::TcpStream::connect(entry.address).is_ok();
-        wait_until("nginx listens", Duration::from_secs(10), || {
+        wait_until("the other server listens", Duration::from_secs(10), || {
             running.still_running()?;
-            self.nginx.inside(|| Ok(entries.iter().all(connects)))
+            self.other.inside(|| Ok(entries.iter().all(connects)))
         })
-        .with_context(|| format!("nginx does not listen:\n{}", running.stderr()))?;
+        .with_context(|| format!("{} does not listen:
+{}", self.peer.name(), running.stderr()))?;
         Ok(running)
     }
 
@@ -267,15 +300,4 @@ impl Testbed {
         };
         Client::tls_with(entry.address, b"", Arc::new(config), RELAY)
     }
-}
-
-fn globals(folder: &Path) -> String {
-    format!("daemon off; master_process off; user root; pid {}/nginx.pid;", folder.display())
-}
-
-fn start_nginx(ns: &NetNs, folder: &Path, config: &Path) -> Result<Running> {
-    let mut command = ns.command("nginx");
-    command.args(["-e", "stderr", "-p"]).arg(folder).arg("-c").arg(config);
-    command.args(["-g", &globals(folder)]);
-    Running::start(command).context("starting nginx")
 }
