@@ -227,8 +227,14 @@ impl Testbed {
             running.still_running()?;
             self.other.inside(|| Ok(entries.iter().all(connects)))
         })
-        .with_context(|| format!("{} does not listen:
-{}", self.peer.name(), running.stderr()))?;
+        .with_context(|| {
+            format!(
+                "{} does not listen:
+{}",
+                self.peer.name(),
+                running.stderr()
+            )
+        })?;
         Ok(running)
     }
 
