@@ -9,8 +9,8 @@ use tokio::time::Instant;
 
 use super::in_flight::InFlight;
 use super::keep_alive::KeepAlive;
-use super::pool::Usage;
 use super::tls::{Roots, Trust, ca_certificates, client_config, unverified};
+use super::usage::Usage;
 use crate::access::Access;
 use crate::config;
 use crate::observe::UpstreamMetrics;

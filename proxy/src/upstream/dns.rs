@@ -160,6 +160,21 @@ impl Dns {
         }
     }
 
+    pub fn state(&self) -> DnsState {
+        self.servers.state()
+    }
+
+    /// Whether it is time for [`Dns::ask_servers`]; a caller that gets `true` must call it.
+    pub fn begin_query(&self) -> bool {
+        self.servers.begin_query()
+    }
+
+    /// Finds out whether any server answers, if only that it does not know. Takes twice the
+    /// configured time when none does.
+    pub async fn ask_servers(self: Arc<Self>) {
+        self.servers.ask(self.settings.timeout).await;
+    }
+
     /// The lookup of `name` that is under way or still valid, or else a new one.
     fn current(&self, name: &str, now: Instant) -> Arc<Lookup> {
         let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);

@@ -8,12 +8,15 @@ mod error;
 mod in_flight;
 mod keep_alive;
 mod pool;
+mod slot;
 mod tls;
+mod usage;
 
 pub use dial::{connect, connect_to_any};
 pub use directory::{BadUpstream, Directory, Upstream};
 pub use dns::{Dns, RESOLV_CONF};
 pub use error::ConnectError;
-pub use in_flight::InFlightSlot;
-pub use pool::{Checkout, Pool, Usage, Wanted};
+pub use pool::{Checkout, Pool, Wanted};
+pub use slot::InFlightSlot;
 pub use tls::{client_config_and_ca, client_config_of};
+pub use usage::Usage;

@@ -14,11 +14,12 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
-use super::{Dns, Upstream};
+use super::directory::Upstream;
+use super::dns::Dns;
+use super::usage::Usage;
 use crate::net::Stream;
 use addresses::Addresses;
 use idle::Idle;
-pub use idle::Usage;
 
 /// The most idle connections that one upstream may have in one worker.
 const MAX_IDLE: usize = 256;

@@ -8,7 +8,6 @@ use jiff::Timestamp;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::Dns;
 use super::routes::{self, SendError};
 use super::server::{QueryError, Records, Server};
 use crate::config::DnsServer;
@@ -51,38 +50,6 @@ pub struct DnsState {
     pub silent_since: Option<Timestamp>,
 }
 
-impl Dns {
-    pub fn state(&self) -> DnsState {
-        let heard = self.servers.heard();
-        DnsState {
-            servers: self.servers.written().map(DnsServer::with_port).collect(),
-            last_answer: heard.answer.map(|(_, time)| time),
-            silent_since: heard.silent_since,
-        }
-    }
-
-    /// Whether it is time for [`Dns::ask_servers`]; a caller that gets `true` must call it.
-    pub fn begin_query(&self) -> bool {
-        self.servers.heard().begin(Instant::now())
-    }
-
-    /// Finds out whether any server answers, if only that it does not know. Takes twice the
-    /// configured time when none does.
-    pub async fn ask_servers(self: Arc<Self>) {
-        let (begun, time) = (Instant::now(), clock::now());
-        for _ in 0..TRIES {
-            if timeout(self.settings.timeout, self.servers.any_answers()).await == Ok(true) {
-                return self.servers.heard().is_being_asked = false;
-            }
-        }
-        let mut heard = self.servers.heard();
-        heard.is_being_asked = false;
-        if heard.answer.is_none_or(|(last, _)| last < begun) {
-            heard.silent_since.get_or_insert(time);
-        }
-    }
-}
-
 impl Servers {
     /// `limit`: how long a question may take.
     pub(super) fn new(written: Vec<DnsServer>, limit: Duration) -> Self {
@@ -92,6 +59,36 @@ impl Servers {
 
     pub(super) fn written(&self) -> impl Iterator<Item = &DnsServer> {
         self.servers.iter().map(|server| &*server.written)
+    }
+
+    pub(super) fn state(&self) -> DnsState {
+        let heard = self.heard();
+        DnsState {
+            servers: self.written().map(DnsServer::with_port).collect(),
+            last_answer: heard.answer.map(|(_, time)| time),
+            silent_since: heard.silent_since,
+        }
+    }
+
+    /// Whether it is time for [`Servers::ask`]; a caller that gets `true` must call it.
+    pub(super) fn begin_query(&self) -> bool {
+        self.heard().begin(Instant::now())
+    }
+
+    /// Finds out whether any server answers, if only that it does not know. Takes twice the `limit`
+    /// when none does.
+    pub(super) async fn ask(&self, limit: Duration) {
+        let (begun, time) = (Instant::now(), clock::now());
+        for _ in 0..TRIES {
+            if timeout(limit, self.any_answers()).await == Ok(true) {
+                return self.heard().is_being_asked = false;
+            }
+        }
+        let mut heard = self.heard();
+        heard.is_being_asked = false;
+        if heard.answer.is_none_or(|(last, _)| last < begun) {
+            heard.silent_since.get_or_insert(time);
+        }
     }
 
     /// The addresses of `name`, by the first server that knows whether there are any.

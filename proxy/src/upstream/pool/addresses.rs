@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::task::spawn_local;
 use tokio::time::Instant;
 
-use super::Usage;
+use crate::upstream::usage::Usage;
 use crate::upstream::{ConnectError, Dns, Upstream};
 
 /// An answer is taken to hold for so long at least, whatever its TTL says.
