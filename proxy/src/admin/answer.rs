@@ -2,7 +2,8 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::{Origin, Pages, host, page};
+use super::pages::{Origin, Pages};
+use super::{host, page};
 use crate::http::head::{HeadLimits, RequestHead, slots};
 use crate::http::target::Target;
 use crate::observe::Exposition;

@@ -4,6 +4,7 @@
 mod answer;
 mod host;
 mod page;
+mod pages;
 pub mod status;
 mod waiting;
 
@@ -17,12 +18,12 @@ use tokio::sync::Semaphore;
 use tokio::task::{spawn_blocking, yield_now};
 use tokio::time::{sleep, timeout};
 
-use crate::config::HostName;
 use crate::http::head::EndOfHead;
-use crate::observe::{Delivery, Exposition};
-use crate::stats::Document;
 use answer::{LIMITS, is_probe, respond};
+use pages::Origin;
 use waiting::{Registration, Waiting};
+
+pub use pages::Pages;
 
 /// How long one request may take altogether.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
@@ -32,35 +33,6 @@ const MAX_CONNECTIONS: usize = 16;
 /// How long accepting pauses when the process is out of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// What the pages say. Each may block for a moment.
-pub trait Pages: Send + Sync {
-    /// Everything that is counted.
-    fn metrics(&self) -> Exposition;
-    /// The document of `hookgate stats --json`.
-    ///
-    /// Errors: who has to read the guard's counters does not answer.
-    fn stats(&self) -> Result<Document, String>;
-    /// The document of `/status.json`, with that upstream alone or without such a choice; `None`:
-    /// it is not allowed.
-    fn status(&self, upstream: Option<&[u8]>) -> Option<status::Document>;
-    /// The latest requests, those after that number.
-    fn deliveries(&self, after: u64) -> Vec<Delivery>;
-    /// Puts in force the prefixes that were stored; how many there are then.
-    ///
-    /// Errors: why those that were in force still are.
-    fn take_prefixes(&self) -> Result<usize, String>;
-    /// Reads the configuration again and puts it in force; what has changed.
-    ///
-    /// Errors: why nothing has.
-    fn reload(&self) -> Result<String, String>;
-    /// What keeps the proxy from serving, a reason each; none when it is ready.
-    fn unready(&self) -> Vec<String>;
-    /// What else is not as configured, though the proxy serves, a line each.
-    fn remarks(&self) -> Vec<String>;
-    /// Names, in lower case, by which the address may be asked beside IP addresses and `localhost`.
-    fn hosts(&self) -> Vec<HostName>;
-}
-
 /// Where the pages are asked for.
 pub enum Listener {
     Address(TcpListener),
@@ -69,14 +41,6 @@ pub enum Listener {
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
-
-/// Who asks.
-#[derive(Clone, Copy)]
-enum Origin {
-    Anybody,
-    /// Root, or the user or the group that the proxy runs as.
-    CommandLine,
-}
 
 impl Listener {
     fn origin(&self) -> Origin {

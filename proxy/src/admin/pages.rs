@@ -1,0 +1,43 @@
+//! What is asked of the proxy, and by which peers.
+
+use super::status;
+use crate::config::HostName;
+use crate::observe::{Delivery, Exposition};
+use crate::stats::Document;
+
+/// What the pages say. Each may block for a moment.
+pub trait Pages: Send + Sync {
+    /// Everything that is counted.
+    fn metrics(&self) -> Exposition;
+    /// The document of `hookgate stats --json`.
+    ///
+    /// Errors: who has to read the guard's counters does not answer.
+    fn stats(&self) -> Result<Document, String>;
+    /// The document of `/status.json`, with that upstream alone or without such a choice; `None`:
+    /// it is not allowed.
+    fn status(&self, upstream: Option<&[u8]>) -> Option<status::Document>;
+    /// The latest requests, those after that number.
+    fn deliveries(&self, after: u64) -> Vec<Delivery>;
+    /// Puts in force the prefixes that were stored; how many there are then.
+    ///
+    /// Errors: why those that were in force still are.
+    fn take_prefixes(&self) -> Result<usize, String>;
+    /// Reads the configuration again and puts it in force; what has changed.
+    ///
+    /// Errors: why nothing has.
+    fn reload(&self) -> Result<String, String>;
+    /// What keeps the proxy from serving, a reason each; none when it is ready.
+    fn unready(&self) -> Vec<String>;
+    /// What else is not as configured, though the proxy serves, a line each.
+    fn remarks(&self) -> Vec<String>;
+    /// Names, in lower case, by which the address may be asked beside IP addresses and `localhost`.
+    fn hosts(&self) -> Vec<HostName>;
+}
+
+/// Who asks.
+#[derive(Clone, Copy)]
+pub enum Origin {
+    Anybody,
+    /// Root, or the user or the group that the proxy runs as.
+    CommandLine,
+}
