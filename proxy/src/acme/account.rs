@@ -4,7 +4,7 @@ use http::Request;
 use instant_acme::{Account, AccountCredentials, BodyWrapper, Error, HttpClient as _, NewAccount, Problem};
 use serde_json::Value;
 
-use super::order::Failure;
+use super::failure::Failure;
 use super::refusal::{Refusal, is};
 use super::store::{self, Store};
 use super::transport::Client;

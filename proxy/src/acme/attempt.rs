@@ -5,7 +5,8 @@ use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
 use super::account::{account, existing, is_unknown_account, register};
-use super::order::{Failure, issue};
+use super::failure::Failure;
+use super::order::issue;
 use super::renewal::Renewal;
 use super::renewal_info::RenewalInfo;
 use super::schedule::{Lifetime, due, random_share};

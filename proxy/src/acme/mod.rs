@@ -3,6 +3,7 @@
 
 mod account;
 mod attempt;
+mod failure;
 mod order;
 mod refusal;
 mod renewal;
@@ -11,7 +12,7 @@ mod schedule;
 mod store;
 mod transport;
 
-pub use refusal::explain;
+pub use failure::explain;
 pub use renewal::{BadAcme, Progress, Renewal, TrustedAuthority};
 pub use store::{BadState, Store, folder};
 pub use transport::{not_before, response};

@@ -8,46 +8,16 @@ use instant_acme::{
 };
 
 use super::account::is_already_replaced;
-use super::refusal::{Refusal, detail, printable};
-use super::store::BadState;
+use super::failure::Failure;
+use super::refusal::{Refusal, detail};
 use crate::config::{Acme, Challenge, HostName};
-use crate::tls::{BadCertificate, CannotSign, Challenges};
+use crate::tls::Challenges;
 
 /// How often, and how long, the authority is asked how far it is.
 const POLL: RetryPolicy = RetryPolicy::new()
     .initial_delay(Duration::from_millis(500))
     .backoff(1.5)
     .timeout(Duration::from_secs(120));
-
-/// Why there is no new certificate.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Failure {
-    #[error(transparent)]
-    State(#[from] BadState),
-    #[error("{}", printable(.0))]
-    Authority(Error),
-    #[error(transparent)]
-    Refused(Refusal),
-    #[error("the authority offers no {challenge} challenge for {name}")]
-    NotOffered { name: String, challenge: Challenge },
-    #[error("the authority could not convince itself of {name}: {why}; {}", remedy(.challenge))]
-    Unconvinced { name: String, why: String, challenge: Challenge },
-    #[error("the authority has made the order invalid")]
-    Invalid,
-    #[error(transparent)]
-    Answer(#[from] CannotSign),
-    #[error("what the authority sent cannot be used: {0}")]
-    Unusable(#[from] BadCertificate),
-    #[error("not finished within {} s", .0.as_secs())]
-    Slow(Duration),
-}
-
-fn remedy(challenge: &Challenge) -> &'static str {
-    match challenge {
-        Challenge::Http01 => "does the name lead to this machine, and port 80 to [listen] http?",
-        Challenge::TlsAlpn01 => "does the name lead to this machine, and port 443 to [listen] https?",
-    }
-}
 
 /// Gets a certificate: its key and chain, in one PEM text. `replaces`: the one in whose place it
 /// comes, where the authority wants to know.

@@ -1,8 +1,6 @@
 //! Refusals of an authority that only the operator can mend; another attempt does not help.
 
-use instant_acme::{Error, Problem};
-
-use super::order::Failure;
+use instant_acme::Problem;
 
 /// Characters of an authority's text that are shown.
 const MAX_TEXT_CHARACTERS: usize = 300;
@@ -75,23 +73,6 @@ pub(super) fn printable(text: &impl ToString) -> String {
     let mut characters = text.chars().map(|c| if c.is_control() { ' ' } else { c });
     let shown: String = characters.by_ref().take(MAX_TEXT_CHARACTERS).collect();
     if characters.next().is_some() { shown + "…" } else { shown }
-}
-
-/// What is said of an authority's problem document, and whether only the operator can mend it;
-/// `None`: it is none.
-pub fn explain(document: &[u8]) -> Option<(String, bool)> {
-    let problem: Problem = serde_json::from_slice(document).ok()?;
-    let failure = Failure::from(Error::Api(problem));
-    Some((failure.to_string(), matches!(failure, Failure::Refused(_))))
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        match &error {
-            Error::Api(problem) => Refusal::of(problem).map_or(Self::Authority(error), Self::Refused),
-            _ => Self::Authority(error),
-        }
-    }
 }
 
 #[cfg(test)]
