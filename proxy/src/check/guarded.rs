@@ -1,7 +1,8 @@
 //! `[guard]`: the interfaces, Meta's prefixes, and the clients that the filter would shut out.
 
+use super::diagnostic::Diagnostic;
 use super::holder::is_hookgate_running;
-use super::{Diagnostic, Purpose};
+use super::purpose::Purpose;
 use crate::config::{Config, Guard, Interfaces, Key, Severity};
 use crate::guard::{self, Error, Holder};
 use crate::prefixes::{BadLine, BadList, BadPrefix, BadState, FileError};

@@ -8,6 +8,7 @@ mod folders;
 mod guarded;
 mod holder;
 mod ports;
+mod purpose;
 mod roots;
 
 use std::collections::HashSet;
@@ -22,6 +23,7 @@ use crate::access::Disk;
 use crate::config::{Config, ConfigError, Confine, Files, Key, Places, Problem, Reading, Severity};
 use crate::observe::{Format, Log};
 use crate::server::{self, Confinement, Machine, Prepared, UserError};
+use purpose::Purpose;
 
 /// What files mean, and all that is wrong.
 pub struct Checked {
@@ -29,18 +31,6 @@ pub struct Checked {
     pub config: Option<Config>,
     /// File by file, each in its own order.
     pub problems: Vec<Problem>,
-}
-
-/// Why a configuration is checked.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Purpose {
-    /// For `hookgate check`: a running hookgate may hold what the configuration names.
-    Check,
-    /// For a start.
-    Start {
-        /// The sockets come from the process that holds the ports.
-        inherits_sockets: bool,
-    },
 }
 
 /// Everything that a start would find, without what a running hookgate holds. `may_lock_out`: the
