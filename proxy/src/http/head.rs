@@ -9,6 +9,8 @@ use super::framing::{BadFraming, Framing};
 use super::target::{self, Target};
 use super::{Version, is_token_byte};
 
+pub use super::error::HeadError;
+
 /// Room for the parser's table of field lines.
 pub type Slots<'b> = [MaybeUninit<httparse::Header<'b>>; super::MAX_FIELD_LINES];
 
@@ -26,17 +28,6 @@ pub struct HeadLimits {
     pub target_bytes: usize,
     /// At most [`super::MAX_FIELD_LINES`].
     pub field_lines: usize,
-}
-
-/// Why a head is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HeadError {
-    /// Not HTTP/1.x; the text says in which way.
-    Malformed(&'static str),
-    /// A well-formed version that is not spoken here.
-    Version,
-    TargetTooLong,
-    TooLarge,
 }
 
 /// Finds the end of a head, however the bytes arrive; no byte is looked at twice.

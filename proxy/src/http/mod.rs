@@ -8,6 +8,7 @@ pub mod chunked;
 pub mod coding;
 pub mod decoder;
 pub mod encode;
+mod error;
 pub mod fields;
 pub mod framing;
 pub mod head;

@@ -1,6 +1,6 @@
 //! Request targets (RFC 9112 §3.2) and the way to an upstream in them.
 
-use super::head::HeadError;
+use super::error::HeadError;
 
 /// A request target in one of the forms that are understood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
