@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Serialize;
 
-use super::{ConfigFile, Consent, counted, json, print, print_error};
+use super::config_file::{ConfigFile, Consent};
+use super::output::{counted, json, print, print_error};
 use crate::check::{self, Checked};
 use crate::config::{Files, Problem, Severity};
 

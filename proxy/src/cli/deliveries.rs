@@ -10,7 +10,9 @@ use anyhow::Context as _;
 use clap::Args;
 use serde::Serialize;
 
-use super::{ConfigFile, is_read, json, print, print_error, proxy};
+use super::config_file::ConfigFile;
+use super::output::{is_read, json, print, print_error};
+use super::proxy;
 use crate::config::HostName;
 use crate::observe::{Delivery, Outcome};
 

@@ -9,9 +9,10 @@ use clap::Args;
 use serde::Serialize;
 use tokio::runtime;
 
+use super::config_file::ConfigFile;
+use super::output::{counted, json, print};
 use super::proxy::{self, AskError};
 use super::stats::{Reading, Silence, Source};
-use super::{ConfigFile, counted, json, print};
 use crate::config::{Config, ConfigError};
 use crate::doctor::{self, Finding, Level};
 

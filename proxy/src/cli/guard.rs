@@ -3,7 +3,9 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Subcommand;
 
-use super::{ConfigFile, Consent, pin, print, print_error, rehearse, stats};
+use super::config_file::{ConfigFile, Consent, pin};
+use super::output::{print, print_error};
+use super::{rehearse, stats};
 use crate::config;
 use crate::guard::{self, Absence, Attached};
 use crate::prefixes::Table;
@@ -29,7 +31,7 @@ pub fn run(command: Command, config: &ConfigFile) -> anyhow::Result<ExitCode> {
                 .guard
                 .filter(config::Guard::is_attached)
                 .context("the configuration has no [guard] section with `interfaces`: add one")?;
-            let meta = super::standing(&config.prefixes)?.table();
+            let meta = super::config_file::standing(&config.prefixes)?.table();
             print(&format!("{}\n", attach(&guard, &meta, consent)?))?;
         }
         Command::Detach => {

@@ -4,8 +4,9 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 
+use super::config_file::ConfigFile;
+use super::output::print;
 use super::proxy::{self, AskError};
-use super::{ConfigFile, print};
 
 pub(super) fn run(file: &ConfigFile) -> anyhow::Result<ExitCode> {
     let admin = file.load()?.admin;

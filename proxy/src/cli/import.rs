@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
-use super::{counted, print, print_error};
+use super::output::{counted, print, print_error};
 use crate::check;
 use crate::config::{Config, ConfigError, Key, Pair, Severity};
 use crate::import::{Group, Imported, caddy, haproxy, nginx, open_title};

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use clap::{Args, CommandFactory as _};
+use clap::{Args, Command};
 use clap_mangen::Man;
 
-use super::{Cli, print};
+use super::output::print;
 
 #[derive(Debug, Args)]
 pub struct Options {
@@ -16,12 +16,12 @@ pub struct Options {
     folder: Option<PathBuf>,
 }
 
-pub(super) fn run(options: &Options) -> anyhow::Result<()> {
+pub(super) fn run(options: &Options, command: Command) -> anyhow::Result<()> {
     if let Some(folder) = &options.folder {
-        return clap_mangen::generate_to(Cli::command(), folder)
+        return clap_mangen::generate_to(command, folder)
             .with_context(|| format!("cannot write into {}", folder.display()));
     }
     let mut page = Vec::new();
-    Man::new(Cli::command()).render(&mut page)?;
+    Man::new(command).render(&mut page)?;
     Ok(print(&String::from_utf8(page)?)?)
 }

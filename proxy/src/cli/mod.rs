@@ -2,12 +2,14 @@
 
 mod check;
 mod completions;
+mod config_file;
 mod deliveries;
 mod doctor;
 mod guard;
 mod health;
 mod import;
 mod man;
+mod output;
 mod prefixes;
 mod probe;
 mod proxy;
@@ -19,17 +21,14 @@ mod stats;
 mod top;
 mod upstream;
 
-use std::io::{self, ErrorKind, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
-use serde::Serialize;
+use clap::{CommandFactory as _, Parser, Subcommand};
 
-use crate::config::{self, Config, PinName};
-use crate::observe::Log;
-use crate::prefixes::{BadState, PrefixState, Table};
-use crate::server::{self, log_format};
+use crate::server;
+use config_file::ConfigFile;
+use output::print_error;
 
 /// The whole program. 0 fine, 1 it failed, 2 usage (clap's own exit).
 pub fn main() -> ExitCode {
@@ -115,107 +114,10 @@ impl Cli {
             Command::Probe(options) => probe::run(&options, &config),
             Command::Send(options) => send::run(&options),
             Command::Import(command) => import::run(&command),
-            Command::Completions(options) => completions::run(&options).map(|()| ExitCode::SUCCESS),
-            Command::Man(options) => man::run(&options).map(|()| ExitCode::SUCCESS),
+            Command::Completions(options) => {
+                completions::run(&options, Cli::command()).map(|()| ExitCode::SUCCESS)
+            }
+            Command::Man(options) => man::run(&options, Cli::command()).map(|()| ExitCode::SUCCESS),
         }
-    }
-}
-
-/// `1 upstream`, `2 upstreams`.
-fn counted(number: usize, what: &str) -> String {
-    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
-}
-
-/// Consent to a guard that may lock out its operator.
-#[derive(Clone, Copy, Debug, Args)]
-struct Consent {
-    /// Let the guard filter even where that will most likely lock you or Meta out
-    #[arg(long)]
-    yes_lock_me_out: bool,
-}
-
-impl Consent {
-    /// Errors: it is needed, and was not given.
-    fn ensure_given(self, guard: &config::Guard, meta: &Table) -> Result<(), crate::guard::Error> {
-        if self.yes_lock_me_out { Ok(()) } else { crate::guard::ensure_none_locked_out(guard, meta) }
-    }
-}
-
-/// `--config`, if given.
-struct ConfigFile(Option<PathBuf>);
-
-impl ConfigFile {
-    fn path(&self) -> &Path {
-        self.0.as_deref().unwrap_or(Path::new(config::DEFAULT_PATH))
-    }
-
-    /// Errors: the file can't be read or is no valid configuration, also when it is the default
-    /// one.
-    fn load(&self) -> anyhow::Result<Config> {
-        Ok(Config::load(self.path())?)
-    }
-
-    /// For commands that also work without a configuration: where there is neither `--config` nor a
-    /// file at the default path, the defaults hold.
-    fn load_or_defaults(&self) -> anyhow::Result<Config> {
-        if self.is_absent()? { Ok(Config::absent()) } else { self.load() }
-    }
-
-    fn is_absent(&self) -> io::Result<bool> {
-        Ok(self.0.is_none() && !self.path().try_exists()?)
-    }
-
-    /// The `[guard]` section, for commands that also work without it.
-    fn guard(&self) -> anyhow::Result<Option<config::Guard>> {
-        Ok(self.load_or_defaults()?.guard)
-    }
-}
-
-fn pin(guard: Option<&config::Guard>) -> PinName {
-    guard.map_or_else(PinName::default, |guard| guard.pin.clone())
-}
-
-/// Meta's prefixes as they stand; says so where the last refresh can't be used.
-fn standing(prefixes: &config::Prefixes) -> anyhow::Result<PrefixState> {
-    let (standing, bad) = prefixes.load()?;
-    if let Some(bad) = bad {
-        print_error(&format!("hookgate: {}\n", without_refresh(&bad)));
-    }
-    Ok(standing)
-}
-
-fn without_refresh(bad: &BadState) -> String {
-    format!(
-        "the last refresh of the prefixes can't be used, the configured list stands alone: {bad}; \
-         `hookgate prefixes update` makes a new one"
-    )
-}
-
-/// The log as configured.
-fn log(config: &config::Log) -> Log {
-    Log::new(log_format(config.format), config.access)
-}
-
-fn json(document: &impl Serialize) -> anyhow::Result<String> {
-    Ok(serde_json::to_string_pretty(document)? + "\n")
-}
-
-/// To standard output.
-fn print(text: &str) -> io::Result<()> {
-    is_read(text).map(drop)
-}
-
-/// To standard error, where a command reports what is not its result. A closed one is ignored:
-/// there is no other place.
-fn print_error(text: &str) {
-    io::stderr().write_all(text.as_bytes()).ok();
-}
-
-/// [`print`]. Returns whether the output is still read: a reader that stops (`| head`) has seen
-/// enough.
-fn is_read(text: &str) -> io::Result<bool> {
-    match io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
-        result => result.map(|()| true),
     }
 }

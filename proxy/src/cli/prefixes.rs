@@ -7,8 +7,9 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use tokio::runtime;
 
+use super::config_file::{ConfigFile, pin, standing};
+use super::output::{json, print, print_error};
 use super::proxy::{self, AskError};
-use super::{ConfigFile, json, pin, print, print_error, standing};
 use crate::access::Disk;
 use crate::config::{Config, Registry};
 use crate::guard;

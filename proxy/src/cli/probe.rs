@@ -8,7 +8,8 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use tokio::runtime;
 
-use super::{ConfigFile, json, print};
+use super::config_file::ConfigFile;
+use super::output::{json, print};
 use crate::access::Disk;
 use crate::config::{Config, HostName, Upstream};
 use crate::probe::{Attempt, Certificate, Name, Packets, Report, probe};

@@ -7,7 +7,8 @@ use anyhow::Context as _;
 use clap::Args;
 use serde::Serialize;
 
-use super::{ConfigFile, json, pin, print};
+use super::config_file::{ConfigFile, pin};
+use super::output::{json, print};
 use crate::config::Mode;
 use crate::guard::{self, Detail, Rehearsal, Stats, StrangerNetwork};
 use crate::observe::clock;

@@ -4,7 +4,9 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 
-use super::{ConfigFile, print, proxy};
+use super::config_file::ConfigFile;
+use super::output::print;
+use super::proxy;
 
 pub(super) fn run(file: &ConfigFile) -> anyhow::Result<ExitCode> {
     let config = file.load()?;

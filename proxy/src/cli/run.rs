@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::{ConfigFile, Consent};
+use super::config_file::{ConfigFile, Consent};
 use crate::check;
 use crate::config::Files;
 use crate::server::{self, Start};
@@ -22,7 +22,7 @@ pub(super) fn run(file: &ConfigFile, options: &Options) -> anyhow::Result<ExitCo
     let inherits_sockets = options.takeover || server::inherits_sockets();
     let (config, problems) = check::before_start(&files, options.consent.yes_lock_me_out, inherits_sockets)?;
     drop(files);
-    let log = super::log(&config.log);
+    let log = super::config_file::log(&config.log);
     for problem in problems {
         log.note(&problem.to_string());
     }

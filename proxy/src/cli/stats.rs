@@ -11,8 +11,9 @@ use anyhow::Context as _;
 use clap::Args;
 use tokio::time::Instant;
 
+use super::config_file::{ConfigFile, pin};
+use super::output::{is_read, json, print, print_error};
 use super::proxy::{self, AskError};
-use super::{ConfigFile, is_read, json, pin, print, print_error};
 use crate::config::{self, Mode};
 use crate::guard::{self, Detail};
 use crate::observe::clock;
@@ -155,7 +156,7 @@ impl Source {
             Some(stats) => Ok(Document::attached(&stats)),
             None => {
                 let mode = self.guard.as_ref().map_or(Mode::Observe, |guard| guard.mode);
-                let prefixes = super::standing(&self.prefixes)?.table();
+                let prefixes = super::config_file::standing(&self.prefixes)?.table();
                 Ok(Document::without_guard(clock::now(), mode, prefixes.iter()))
             }
         }

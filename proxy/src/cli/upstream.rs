@@ -10,8 +10,10 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use toml_edit::InlineTable;
 
+use super::config_file::ConfigFile;
+use super::output::{json, print, print_error};
+use super::probe;
 use super::proxy::{self, AskError};
-use super::{ConfigFile, json, print, print_error, probe};
 use crate::access::Disk;
 use crate::config::{Config, EditLock, Files, HostName, Upstream, edit};
 use crate::upstream::Directory;

@@ -27,7 +27,7 @@ use self::receiver::{Outcome, Receiver, Trust};
 use self::report::{Row, Summary};
 use self::url::Url;
 use self::verification::Verification;
-use super::{json, print, print_error};
+use super::output::{json, print, print_error};
 
 /// Deliveries that may be under way at once when a rate is asked for.
 const MAX_AT_ONCE: usize = 64;

@@ -19,7 +19,7 @@ use crossterm::terminal::{
 use crossterm::{execute, queue};
 use tokio::time::Instant;
 
-use super::ConfigFile;
+use super::config_file::ConfigFile;
 use super::stats::{Reading, Source};
 use crate::stats::Live;
 use screen::{View, draw};
