@@ -6,10 +6,10 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, SigningKey};
 use x509_parser::oid_registry::{OID_KEY_TYPE_EC_PUBLIC_KEY, OID_PKCS1_RSAENCRYPTION, OID_SIG_ED25519};
-use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::algorithm::{KeyKind, unsupported_private_key};
-use super::chain::{Fingerprint, Link, chain, covers, fingerprint};
+use super::chain::{Fingerprint, Link, chain, covers, dns_names, fingerprint};
 use super::pem::{BadPem, certificates, certificates_in, private_key, private_key_in};
 use super::provider::provider;
 use crate::access::Access;
@@ -212,14 +212,4 @@ fn algorithm(certificate: &X509Certificate<'_>) -> Option<SignatureAlgorithm> {
         (OID_SIG_ED25519, SignatureAlgorithm::ED25519),
     ];
     known.into_iter().find_map(|(its, algorithm)| (*oid == its).then_some(algorithm))
-}
-
-/// The DNS names among a certificate's subject alternative names, in lower case.
-pub(super) fn dns_names(certificate: &X509Certificate<'_>) -> Vec<String> {
-    let Ok(Some(extension)) = certificate.subject_alternative_name() else { return Vec::new() };
-    let names = extension.value.general_names.iter().filter_map(|name| match name {
-        GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
-        _ => None,
-    });
-    names.collect()
 }

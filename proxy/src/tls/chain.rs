@@ -1,9 +1,8 @@
 use ring::digest::{Context, SHA256};
 use rustls::pki_types::CertificateDer;
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use super::algorithm::KeyKind;
-use super::certificate::dns_names;
 
 /// Names of one certificate that are shown; the others are counted.
 const MAX_LISTED_NAMES: usize = 5;
@@ -75,6 +74,16 @@ fn link(certificate: &X509Certificate<'_>) -> Link {
         is_authority: certificate.is_ca(),
         key: KeyKind::of(certificate),
     }
+}
+
+/// The DNS names among a certificate's subject alternative names, in lower case.
+pub(super) fn dns_names(certificate: &X509Certificate<'_>) -> Vec<String> {
+    let Ok(Some(extension)) = certificate.subject_alternative_name() else { return Vec::new() };
+    let names = extension.value.general_names.iter().filter_map(|name| match name {
+        GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
+        _ => None,
+    });
+    names.collect()
 }
 
 /// The first names of a certificate and the number of the others; `None` if it has no name.

@@ -8,7 +8,7 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::certificate::dns_names;
+use super::chain::dns_names;
 use crate::observe::clock;
 
 /// Which client certificates count: the configured authorities and names.

@@ -19,7 +19,8 @@ use x509_parser::asn1_rs::{Any, FromDer as _, Oid};
 use x509_parser::prelude::{AlgorithmIdentifier, X509Certificate};
 
 use super::algorithm::{KEY_ADVICE, KeyKind, RSA_BITS, signature_name};
-use super::certificate::{dns_names, is_for_servers};
+use super::certificate::is_for_servers;
+use super::chain::dns_names;
 use super::chain::{Link, chain, listed};
 
 /// Accepts certificates that an authority of `roots` has signed, and those of `pinned`.
