@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use harness::{Attack, Metrics, StrangerCounts, Strangers, Webhook, Webhooks, equal, pace, wait_until};
 use serde_json::json;
 
-use crate::testbed::Testbed;
+use crate::testbed::{Testbed, UPSTREAM};
 
 /// What a connection may take, as the automatic limit on connections plans it, in KiB.
 const KIB_PER_CONNECTION: u64 = 28;
@@ -19,6 +19,9 @@ const KIB_PER_CONNECTION: u64 = 28;
 const SHOWS: Duration = Duration::from_secs(30);
 /// To look costs the proxy time.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// As many webhooks are delivered before memory at rest is read.
+const WARM_UP: f64 = 15.0;
+const WARM_UP_LIMIT: Duration = Duration::from_secs(10);
 /// How long connections of an attack that has ended are waited for.
 const SETTLES: Duration = Duration::from_secs(3);
 
@@ -122,7 +125,12 @@ impl Row {
         let worker = testbed.proxy.worker()?;
         let webhooks = Webhooks::start(testbed.https, crate::testbed::NAME, &testbed.ca)?;
         // The first of them find nothing ready.
-        pace(Duration::from_millis(300));
+        let delivered = || {
+            let series = format!("hookgate_requests_total{{upstream=\"{UPSTREAM}\",code=\"200\"}}");
+            let count = testbed.metrics()?.value(&series);
+            Ok((count >= WARM_UP, count))
+        };
+        wait_until("the first webhooks are delivered", WARM_UP_LIMIT, delivered)?;
         let at_rest = testbed.proxy.memory_kib()?.0;
         let rounds = (0..extent.rounds).map(|_| self.round(testbed, &extent, attack.clone()));
         let rounds = rounds.collect::<Result<Vec<_>>>();
