@@ -1,7 +1,7 @@
 //! From a frame to the TCP segment in it. The same code runs in the kernel and, for its tests, on the host.
 //!
-//! Sums are written as wrapping ones, which they are in the kernel: a frame has less than 2^32 bytes, and none comes near
-//! the end of its type.
+//! Sums are written as wrapping ones, which they are in the kernel: a frame has less than 2^32
+//! bytes, and none comes near the end of its type.
 
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects, clippy::expect_used, clippy::indexing_slicing))]
 

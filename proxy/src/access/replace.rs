@@ -4,8 +4,8 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 /// Replaces the file at `path` as a whole: a crash or a power cut leaves the old one or the new
-/// one. `write` fills the new one, which is called `new` until then, lies in the same folder, and
-/// has `mode`.
+/// one. `write` fills the new one, which is called `new` until then, in the same folder, and has
+/// `mode`.
 ///
 /// Errors: nothing was replaced, or the folder could not be synced.
 pub fn replace(

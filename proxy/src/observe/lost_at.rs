@@ -23,7 +23,7 @@ pub enum LostAt {
 }
 
 /// How long a client waits for a response that it cannot be blamed for leaving.
-const PATIENCE: Duration = Duration::from_secs(5);
+const LEAVING_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl LostAt {
     /// As in `hookgate_lost_total` and `hookgate deliveries --json`.
@@ -44,7 +44,7 @@ impl LostAt {
 
     /// A client that went after it had waited for so long for the response to its whole request.
     pub(super) fn of_leaving_after(waited: Option<Duration>) -> Self {
-        if waited.is_some_and(|waited| waited >= PATIENCE) { Self::Upstream } else { Self::Client }
+        if waited.is_some_and(|waited| waited >= LEAVING_TIMEOUT) { Self::Upstream } else { Self::Client }
     }
 }
 

@@ -92,8 +92,8 @@ impl Stage {
 }
 
 impl<'m> Request<'m> {
-    /// A request from `sender`, of which `head` has arrived, good or bad. `words`: memory for what it
-    /// says of itself.
+    /// A request from `sender`, of which `head` has arrived, good or bad. `words`: memory for what
+    /// it says of itself.
     pub fn new(
         sender: Sender<'m>,
         head: &[u8],
