@@ -1,5 +1,8 @@
 //! The directives of a block, in the order in which Caddy runs them.
 
+use std::cmp::Reverse;
+use std::collections::HashSet;
+
 use super::matcher::{Matcher, NamedMatchers};
 use super::proxy::Proxy;
 use super::values::size;
@@ -117,14 +120,7 @@ impl<'d> Level<'d> {
             .filter(|directive| !directive.name.starts_with('@') && !OF_SITE.contains(&&*directive.name));
         let mut routes: Vec<Route<'d>> = handlers.map(|directive| Route::new(directive, &named)).collect();
         if !is_route {
-            routes.sort_by_key(|route| {
-                let path = route.matcher.as_ref().map(|matcher| matcher.only_path().unwrap_or_default());
-                // Longest first; of two that differ by an asterisk alone, the one without it.
-                let length = path.map_or(0, |path| path.trim_end_matches('*').len());
-                let has_asterisk = path.is_some_and(|path| path.ends_with('*'));
-                let is_for_all = route.matcher.is_none();
-                (route.rank, is_for_all, std::cmp::Reverse(length + usize::from(has_asterisk)), has_asterisk)
-            });
+            sort(&mut routes);
         }
         let mut index = PrefixIndex::default();
         for (position, route) in routes.iter().enumerate() {
@@ -139,7 +135,27 @@ impl<'d> Level<'d> {
     }
 }
 
+/// As Caddy sorts them (`sortRoutes`).
+fn sort(routes: &mut [Route<'_>]) {
+    let prefixes: HashSet<(usize, String)> = routes
+        .iter()
+        .filter_map(|route| Some((route.rank, route.only_path()?.strip_suffix('*')?.to_owned())))
+        .collect();
+    routes.sort_by_cached_key(|route| {
+        let path = route.only_path().unwrap_or_default();
+        // Of two that differ by an asterisk alone, the one without it comes first.
+        let has_longer = prefixes.contains(&(route.rank, path.to_owned()));
+        let length = path.len() + usize::from(has_longer);
+        (route.rank, route.matcher.is_none(), Reverse(length), !has_longer)
+    });
+}
+
 impl<'d> Route<'d> {
+    /// The one path that Caddy sorts by.
+    pub fn only_path(&self) -> Option<&str> {
+        self.matcher.as_ref()?.only_path()
+    }
+
     fn new(directive: &'d Directive, named: &NamedMatchers<'d>) -> Self {
         let (matcher, arguments) = Matcher::of(directive, named);
         let name = match &*directive.name {

@@ -1,6 +1,7 @@
 //! A request on its way through the directives of a site.
 
 use super::level::{Level, Route, Step};
+use super::matcher::Matcher;
 use crate::import::amount::{Amount, Key};
 use crate::import::directive::Directive;
 use crate::import::follow::{Assumptions, End, Request};
@@ -69,18 +70,25 @@ impl<'r, 'd> Trace<'r, 'd> {
     /// Caddy sorts directives with one path by its length, and others not at all.
     fn is_order_unclear(&self, level: &Level<'d>, position: usize) -> bool {
         let route = &level.routes[position];
-        let has_path = |route: &Route<'d>| Some(route.matcher.as_ref()?.only_path().is_some());
         let ends = |route: &Route<'d>| {
             !matches!(route.step, Step::Note(..) | Step::Set(..) | Step::Guard(_) | Step::StripPrefix(_))
         };
-        let Some(own) = has_path(route).filter(|_| level.is_sorted && ends(route)) else { return false };
+        if !level.is_sorted || !ends(route) || route.matcher.is_none() {
+            return false;
+        }
+        let is_tie = |other: &Route<'d>| match (route.only_path(), other.only_path()) {
+            (Some(own), Some(other)) => own.len() == other.len() && own != other,
+            (None, None) => false,
+            _ => true,
+        };
         let candidates = level.index.candidates(self.path.to_ascii_lowercase().as_bytes());
         candidates.into_iter().map(|other| &level.routes[other]).any(|other| {
             let is_same = matches!((&route.step, &other.step), (Step::Refuse, Step::Refuse));
+            let may_match = |matcher: &Matcher<'d>| matcher.may_match(&self.path);
             !is_same
                 && other.rank == route.rank
-                && has_path(other).is_some_and(|has_path| has_path != own)
-                && other.matcher.as_ref().is_some_and(|matcher| matcher.may_match(&self.path))
+                && other.matcher.as_ref().is_some_and(may_match)
+                && is_tie(other)
         })
     }
 
