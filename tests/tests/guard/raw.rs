@@ -169,6 +169,7 @@ impl Listener {
             self.0.set_read_timeout(Some(left))?;
             match (&self.0).read(&mut packet) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 read => read.context("waiting for a segment")?,
             };
             let header = usize::from(packet[0] & 0x0f) * 4;
