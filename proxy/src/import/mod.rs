@@ -15,6 +15,7 @@ mod pattern;
 mod plan;
 mod prefix_index;
 mod probes;
+mod sequence;
 mod write;
 
 pub use directive::SyntaxError;

@@ -7,6 +7,8 @@ use regex::bytes::{Captures, Regex, RegexBuilder};
 use regex_syntax::ParserBuilder;
 use regex_syntax::hir::{Hir, HirKind, Look};
 
+use super::sequence::Sequence;
+
 /// A compiled expression; one that is not understood still names its variables.
 #[derive(Debug)]
 pub struct Pattern {
@@ -15,6 +17,8 @@ pub struct Pattern {
     /// Compiled where it is first used: of many expressions in a map most are looked up by their
     /// text.
     regex: OnceCell<Option<Regex>>,
+    /// In its place, where the expression is simple.
+    sequence: Option<Box<Sequence>>,
     /// What the expression means; `None` where it is not understood.
     pub hir: Option<Hir>,
     /// What each matching text begins with.
@@ -34,7 +38,17 @@ impl Pattern {
         let prefix = hir.as_ref().map(anchored_prefix).unwrap_or_default();
         let names = hir.as_ref().map_or_else(|| names_in(text), names_of);
         let groups = hir.as_ref().map_or(0, |hir| hir.properties().explicit_captures_len());
-        Self { text: text.to_owned(), ignores_case, regex: OnceCell::new(), hir, prefix, names, groups }
+        let sequence = hir.as_ref().and_then(Sequence::new).map(Box::new);
+        Self {
+            text: text.to_owned(),
+            ignores_case,
+            regex: OnceCell::new(),
+            sequence,
+            hir,
+            prefix,
+            names,
+            groups,
+        }
     }
 
     fn regex(&self) -> Option<&Regex> {
@@ -55,6 +69,13 @@ impl Pattern {
         if !text.as_bytes().starts_with(&self.prefix) {
             return Match::No;
         }
+        if let Some(sequence) = self.sequence.as_ref().filter(|sequence| sequence.is_for(text.as_bytes())) {
+            return match sequence.find(text.as_bytes()) {
+                Some(_) if self.groups == 0 => Match::Yes(Vec::new()),
+                Some(groups) => Match::Yes(texts_at(text, &groups)),
+                None => Match::No,
+            };
+        }
         let Some(regex) = self.regex() else { return Match::Unknown };
         if self.groups == 0 {
             return if regex.is_match(text.as_bytes()) { Match::Yes(Vec::new()) } else { Match::No };
@@ -67,9 +88,18 @@ impl Pattern {
 
     /// The first match in `text`; `None`: the expression is not understood.
     pub fn first(&self, text: &str) -> Option<Option<Found>> {
+        if let Some(sequence) = self.sequence.as_ref().filter(|sequence| sequence.is_for(text.as_bytes())) {
+            let groups = sequence.find(text.as_bytes());
+            return Some(groups.and_then(|groups| Some((groups.first()?.clone(), texts_at(text, &groups)))));
+        }
         let captures = self.regex()?.captures(text.as_bytes());
         Some(captures.and_then(|captures| Some((captures.get(0)?.range(), texts(&captures)))))
     }
+}
+
+fn texts_at(text: &str, groups: &[Range<usize>]) -> Vec<String> {
+    let bytes = |group: &Range<usize>| text.as_bytes().get(group.clone()).unwrap_or_default();
+    groups.iter().map(|group| String::from_utf8_lossy(bytes(group)).into_owned()).collect()
 }
 
 fn texts(captures: &Captures<'_>) -> Vec<String> {
