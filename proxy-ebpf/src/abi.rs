@@ -5,7 +5,7 @@ use crate::packet::{Address, Flags};
 use crate::verdict::Limit;
 
 /// The layout of everything below.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// The XDP program's name.
 pub const PROGRAM: &str = "hookgate";
@@ -15,6 +15,8 @@ pub const PROGRAM_LINEAR: &str = "hookgate_linear";
 pub const SWEEPS: &str = "begin_sweeps";
 /// The name of the sock_ops program, which is told of every handshake that the kernel's TCP completes.
 pub const HANDSHAKES: &str = "handshakes";
+/// The name of the tc program, which sees what leaves through guarded interfaces.
+pub const ANSWERS: &str = "answers";
 
 /// `u32` index → [`Counters`], one set a CPU. Index 0 is [`OTHER`]. At most [`CAPACITY`]; as many as user space asks for.
 pub const COUNTERS: &str = "COUNTERS";
@@ -32,6 +34,8 @@ pub const PORTS: &str = "PORTS";
 pub const ATTEMPTS_META: &str = "ATTEMPTS_META";
 /// [`AttemptKey`] → [`Attempt`], for everybody else's: a flood of theirs takes no room from Meta's.
 pub const ATTEMPTS_OTHER: &str = "ATTEMPTS_OTHER";
+/// [`waiting_slot`] → how many attempts of such sources were answered and are open, as `u64`.
+pub const WAITING: &str = "WAITING";
 /// One [`Sweep`].
 pub const SWEEP: &str = "SWEEP";
 /// `u32` index → when a SYN last found no room among the attempts, as [`Counters::last_seen`].
@@ -68,6 +72,8 @@ pub const ALLOWED_MOST: u32 = 1024;
 pub const ALLOWED_CAPACITY: u32 = 2 * ALLOWED_MOST;
 pub const ATTEMPTS_META_CAPACITY: u32 = 16384;
 pub const ATTEMPTS_OTHER_CAPACITY: u32 = 8192;
+pub const WAITING_SLOTS: u32 = 1 << WAITING_BITS;
+const WAITING_BITS: u32 = 12;
 pub const SEEN_CAPACITY: u32 = 4096;
 pub const PROVEN_CAPACITY: u32 = 4096;
 pub const STRANGERS_CAPACITY: u32 = 8192;
@@ -105,8 +111,10 @@ pub struct Counters {
     pub syns_retransmitted: u64,
     /// Attempts that the kernel's TCP completed.
     pub handshakes: u64,
-    /// Attempts that were reset before that, given up for another, or not completed within [`PATIENCE`].
-    pub handshakes_failed: u64,
+    /// Of these, those whose SYN-ACK did not leave through a guarded interface.
+    pub handshakes_unseen: u64,
+    /// Attempts that were reset before that, or not completed within [`PATIENCE`].
+    pub failed_by: FailedBy,
     /// SYNs of which it is not known what became of them: they found no room among the attempts, or nobody told of
     /// handshakes. One that found none and is completed after all counts among `handshakes` instead, maybe on another
     /// CPU: only the sum over all CPUs has a meaning.
@@ -114,7 +122,7 @@ pub struct Counters {
     pub fins: u64,
     pub rsts: u64,
 }
-const _: () = assert!(size_of::<Counters>() == 11 * size_of::<u64>());
+const _: () = assert!(size_of::<Counters>() == 18 * size_of::<u64>());
 
 impl Counters {
     /// Counts a packet that passes; `add` adds to a count.
@@ -145,7 +153,7 @@ impl Counters {
     }
 
     /// All but the last packet's time.
-    pub fn counts_mut(&mut self) -> [&mut u64; 10] {
+    pub fn counts_mut(&mut self) -> [&mut u64; 17] {
         let Self {
             packets,
             bytes,
@@ -154,7 +162,8 @@ impl Counters {
             syns,
             syns_retransmitted,
             handshakes,
-            handshakes_failed,
+            handshakes_unseen,
+            failed_by: FailedBy { reset, refused, uncompleted, unheard, silent, unanswered, unclassified },
             untracked,
             fins,
             rsts,
@@ -166,7 +175,14 @@ impl Counters {
             syns,
             syns_retransmitted,
             handshakes,
-            handshakes_failed,
+            handshakes_unseen,
+            reset,
+            refused,
+            uncompleted,
+            unheard,
+            silent,
+            unanswered,
+            unclassified,
             untracked,
             fins,
             rsts,
@@ -182,10 +198,50 @@ impl Counters {
         self.syns += more.syns;
         self.syns_retransmitted += more.syns_retransmitted;
         self.handshakes += more.handshakes;
-        self.handshakes_failed += more.handshakes_failed;
+        self.handshakes_unseen += more.handshakes_unseen;
+        self.failed_by.add(&more.failed_by);
         self.untracked = self.untracked.wrapping_add(more.untracked);
         self.fins += more.fins;
         self.rsts += more.rsts;
+    }
+}
+
+/// Attempts that have failed, by the first that applies.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FailedBy {
+    /// The peer has reset it.
+    pub reset: u64,
+    /// This machine has reset it.
+    pub refused: u64,
+    /// The peer has acknowledged the SYN-ACK, and this machine's TCP has not completed the
+    /// handshake.
+    pub uncompleted: u64,
+    /// The SYN came again after a SYN-ACK had left.
+    pub unheard: u64,
+    /// A SYN-ACK left, and nothing came after it.
+    pub silent: u64,
+    /// No SYN-ACK left.
+    pub unanswered: u64,
+    /// When it began, what leaves was not seen on each guarded interface.
+    pub unclassified: u64,
+}
+const _: () = assert!(size_of::<FailedBy>() == 7 * size_of::<u64>());
+
+impl FailedBy {
+    pub fn sum(&self) -> u64 {
+        let Self { reset, refused, uncompleted, unheard, silent, unanswered, unclassified } = self;
+        reset + refused + uncompleted + unheard + silent + unanswered + unclassified
+    }
+
+    fn add(&mut self, more: &Self) {
+        self.reset += more.reset;
+        self.refused += more.refused;
+        self.uncompleted += more.uncompleted;
+        self.unheard += more.unheard;
+        self.silent += more.silent;
+        self.unanswered += more.unanswered;
+        self.unclassified += more.unclassified;
     }
 }
 
@@ -209,11 +265,34 @@ pub struct Attempt {
     pub phase: u64,
     /// From when on it has failed, as [`Counters::last_seen`].
     pub deadline: u64,
+    /// SYN-ACKs that have left, and [`Attempt::ENDED`].
+    pub answers: u64,
     /// Whose counters it belongs to.
     pub index: u32,
-    pub reserved: u32,
+    /// The sequence number of the last SYN-ACK.
+    pub answer_sequence: u32,
+    pub evidence: Evidence,
 }
-const _: () = assert!(size_of::<Attempt>() == 3 * size_of::<u64>());
+const _: () = assert!(size_of::<Attempt>() == 5 * size_of::<u64>());
+
+/// What was seen of an attempt. Each is 0 until it is set, once and for all: CPUs need not agree on
+/// the order.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Evidence {
+    /// When it began, what leaves was seen on each guarded interface.
+    pub is_watched: u8,
+    /// A RST came that may be genuine.
+    pub is_reset: u8,
+    /// A RST left.
+    pub is_refused: u8,
+    /// A segment came that acknowledges the SYN-ACK.
+    pub is_acknowledged: u8,
+    /// The SYN came again after a SYN-ACK had left.
+    pub is_repeated: u8,
+    pub reserved: [u8; 3],
+}
+const _: () = assert!(size_of::<Evidence>() == 8);
 
 impl Attempt {
     /// Neither completed nor failed: whoever takes this phase away counts it as one or the other.
@@ -221,6 +300,32 @@ impl Attempt {
     pub const COMPLETED: u64 = 2;
     /// About to be removed.
     pub const FAILED: u64 = 3;
+
+    /// Added to [`Attempt::answers`] when it is open no more: no answer counts as the first from
+    /// then on.
+    pub const ENDED: u64 = 1 << 32;
+
+    /// Whether a SYN-ACK has left.
+    #[inline(always)]
+    pub fn is_answered(&self) -> bool {
+        self.answers as u32 != 0
+    }
+}
+
+/// Where [`WAITING`] counts attempts of a source.
+#[inline(always)]
+pub fn waiting_slot(source: Address, source_port: u16) -> u32 {
+    /// 2^64 divided by the golden ratio (Knuth, TAOCP 6.4): its product's highest bits depend on
+    /// all bits.
+    const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+    let address = match source {
+        Address::V4(address) => u64::from(u32::from_be_bytes(address)),
+        Address::V6([a, b, c, d, e, f, g, h, rest @ ..]) => {
+            u64::from_be_bytes([a, b, c, d, e, f, g, h]) ^ u64::from_be_bytes(rest)
+        }
+    };
+    let product = (address ^ u64::from(source_port) << 32).wrapping_mul(FACTOR);
+    (product >> (u64::BITS - WAITING_BITS)) as u32
 }
 
 /// What sweeps the attempts.
@@ -249,7 +354,7 @@ pub struct Seen {
     /// write it too.
     place: u64,
 }
-const _: () = assert!(size_of::<Seen>() == 12 * size_of::<u64>());
+const _: () = assert!(size_of::<Seen>() == 19 * size_of::<u64>());
 
 impl Seen {
     /// The index of the prefix in which it lies; `None` when that is not known of this generation.
@@ -330,8 +435,12 @@ pub struct Settings {
     /// prefixes are being changed, or one is longer than a [`crate::block::Block`], and each packet has to be looked up. Never 0.
     pub generation_v4: u32,
     pub generation_v6: u32,
+    /// Whether what leaves is seen on each guarded interface, without which no failure can be
+    /// classified.
+    pub sees_answers: u32,
+    pub reserved: u32,
 }
-const _: () = assert!(size_of::<Settings>() == 6 * size_of::<u64>());
+const _: () = assert!(size_of::<Settings>() == 7 * size_of::<u64>());
 
 impl Settings {
     pub const OBSERVE: u32 = 0;

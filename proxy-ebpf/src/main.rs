@@ -1,20 +1,21 @@
-//! The guard's programs in the kernel. XDP sees each frame before anything else does: frame → segment → whose →
-//! verdict → count. sock_ops is told of each handshake that the kernel's TCP completes. A timer sweeps out what never was.
-//! None needs a process.
+//! The guard's programs in the kernel. XDP sees each frame before anything else does: frame →
+//! segment → whose → verdict → count. tc sees each frame that leaves, for what answers a SYN.
+//! sock_ops is told of each handshake that the kernel's TCP completes. A timer sweeps out what
+//! never was. None needs a process.
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch)]
 
 mod program;
 
-use aya_ebpf::bindings::BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB;
 use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_PASS};
-use aya_ebpf::macros::{sock_ops, xdp};
-use aya_ebpf::programs::{SockOpsContext, XdpContext};
+use aya_ebpf::bindings::{BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, TC_ACT_UNSPEC};
+use aya_ebpf::macros::{classifier, sock_ops, xdp};
+use aya_ebpf::programs::{SockOpsContext, TcContext, XdpContext};
 use hookgate_ebpf::packet::{self, Found, Judge, Packet};
 use hookgate_ebpf::verdict::Reason;
 
-use program::{Frame, Socket, admit, admit_hidden, completed, is_guarded};
+use program::{Frame, Outgoing, Socket, admit, admit_hidden, answered, completed, is_guarded};
 
 #[xdp(frags)]
 pub fn hookgate(ctx: XdpContext) -> u32 {
@@ -46,6 +47,29 @@ impl<F: Packet> Judge for Filter<'_, F> {
             }
             Found::LongChain { source } => admit_hidden(self.0, source, Reason::Extensions),
             _ => XDP_PASS,
+        }
+    }
+}
+
+/// Changes no frame, and leaves each to whatever program comes next.
+#[classifier]
+pub fn answers(ctx: TcContext) -> i32 {
+    packet::parse_and_judge(&Outgoing::new(ctx), &Watch);
+    TC_ACT_UNSPEC
+}
+
+struct Watch;
+
+impl Judge for Watch {
+    type Verdict = ();
+
+    #[inline(always)]
+    fn judge(&self, found: Found) {
+        if let Found::Segment(segment) = found
+            && segment.flags.answers()
+            && is_guarded(segment.source_port)
+        {
+            answered(&segment);
         }
     }
 }

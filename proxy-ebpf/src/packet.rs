@@ -31,6 +31,8 @@ pub struct Segment {
     pub source_port: u16,
     pub destination_port: u16,
     pub sequence: u32,
+    /// The next number that the sender expects; without ACK it means nothing.
+    pub acknowledgement: u32,
     pub flags: Flags,
 }
 
@@ -80,6 +82,19 @@ impl Flags {
     #[inline(always)]
     pub fn opens(self) -> bool {
         self.0 & (Self::SYN | Self::ACK) == Self::SYN
+    }
+
+    /// Answers a segment of the peer's with one of its own: SYN-ACK, or a RST for what no socket
+    /// takes.
+    #[inline(always)]
+    pub fn answers(self) -> bool {
+        self.has(Self::ACK) && self.0 & (Self::SYN | Self::RST) != 0
+    }
+
+    /// Neither opens nor resets, and acknowledges what came, as all segments after a handshake do.
+    #[inline(always)]
+    pub fn goes_on(self) -> bool {
+        self.0 & (Self::SYN | Self::RST | Self::ACK) == Self::ACK
     }
 
     /// Begins or ends something, as few segments do.
@@ -200,6 +215,7 @@ fn segment<P: Packet, J: Judge>(packet: &P, ip: &Ip, judge: &J) -> J::Verdict {
         source_port: u16::from_be_bytes([header[0], header[1]]),
         destination_port: u16::from_be_bytes([header[2], header[3]]),
         sequence: u32::from_be_bytes([header[4], header[5], header[6], header[7]]),
+        acknowledgement: u32::from_be_bytes([header[8], header[9], header[10], header[11]]),
         flags: Flags(header[13]),
     }))
 }

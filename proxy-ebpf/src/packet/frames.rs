@@ -12,6 +12,7 @@ pub const DESTINATION_V6: [u8; 16] = [0x20, 0x01, 0x0d, 0xb8, 0, 1, 0, 0, 0, 0, 
 pub const SOURCE_PORT: u16 = 0xc001;
 pub const DESTINATION_PORT: u16 = 443;
 pub const SEQUENCE: u32 = 0x1234_5678;
+pub const ACKNOWLEDGEMENT: u32 = 0x9abc_def0;
 const TCP: u8 = 6;
 const SYN: u8 = 0x02;
 const SYN_ACK: u8 = 0x12;
@@ -50,6 +51,7 @@ fn tcp(flags: u8) -> Vec<u8> {
     header[0..2].copy_from_slice(&SOURCE_PORT.to_be_bytes());
     header[2..4].copy_from_slice(&DESTINATION_PORT.to_be_bytes());
     header[4..8].copy_from_slice(&SEQUENCE.to_be_bytes());
+    header[8..12].copy_from_slice(&ACKNOWLEDGEMENT.to_be_bytes());
     header[12] = 0x50;
     header[13] = flags;
     header
@@ -119,6 +121,7 @@ fn segment(flags: u8) -> Segment {
         source_port: SOURCE_PORT,
         destination_port: DESTINATION_PORT,
         sequence: SEQUENCE,
+        acknowledgement: ACKNOWLEDGEMENT,
         flags: Flags(flags),
     }
 }

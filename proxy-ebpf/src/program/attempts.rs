@@ -12,7 +12,7 @@ use aya_ebpf::helpers::generated::{
     bpf_for_each_map_elem, bpf_timer_init, bpf_timer_set_callback, bpf_timer_start,
 };
 use hookgate_ebpf::abi::{
-    AFTER_COMPLETION, AFTER_RESET, Attempt, AttemptKey, FIRST_PREFIX, PATIENCE, SWEEP_INTERVAL,
+    AFTER_COMPLETION, AFTER_RESET, Attempt, AttemptKey, Evidence, FIRST_PREFIX, PATIENCE, SWEEP_INTERVAL,
     SWEEPS_STALLED, Settings, Sweep,
 };
 use hookgate_ebpf::block::Block;
@@ -20,7 +20,7 @@ use hookgate_ebpf::packet::{Address, Flags, Segment};
 
 use super::maps::{ATTEMPTS_META, ATTEMPTS_OTHER, Attempts, SWEEP, UNTRACKED, coarse_now, settings, tally};
 use super::socket::Socket;
-use super::{atomic, is_guarded, sources};
+use super::{answers, atomic, is_guarded, sources};
 
 const NOEXIST: u64 = 1;
 const CLOCK_MONOTONIC: u64 = 1;
@@ -29,16 +29,20 @@ const CLOCK_MONOTONIC: u64 = 1;
 #[inline(always)]
 pub fn follow(segment: &Segment, index: u32, now: u64) {
     let opens = segment.flags.opens();
-    if opens || segment.flags.has(Flags::RST) {
+    let goes_on = segment.flags.goes_on();
+    if opens || segment.flags.has(Flags::RST) || goes_on && answers::is_awaited(segment) {
         let key = AttemptKey {
             source: segment.source.mapped(),
-            // A RST that answers a SYN-ACK has the next number.
+            // What answers a SYN-ACK has the next number, data that comes before or without an ACK
+            // too.
             sequence: if opens { segment.sequence } else { segment.sequence.wrapping_sub(1) },
             source_port: segment.source_port,
             reserved: 0,
         };
         if opens {
             opened(&key, index, now);
+        } else if goes_on {
+            acknowledged(&key, index, segment.acknowledgement);
         } else {
             reset(&key, index, now);
         }
@@ -83,7 +87,14 @@ fn begin_or_go_on<const N: usize>(
     if let Some(attempt) = attempts.get_ptr_mut(key) {
         return go_on(attempt, block(key), now);
     }
-    let fresh = Attempt { phase: Attempt::OPEN, deadline: now + PATIENCE, index, reserved: 0 };
+    let is_watched = settings().is_some_and(|settings| settings.sees_answers != 0);
+    let fresh = Attempt {
+        phase: Attempt::OPEN,
+        deadline: now + PATIENCE,
+        index,
+        evidence: Evidence { is_watched: is_watched.into(), ..Evidence::default() },
+        ..Attempt::default()
+    };
     // It fails when there is no room, or when another CPU was faster.
     attempts.insert(key, fresh, NOEXIST).is_ok()
 }
@@ -95,7 +106,12 @@ fn go_on(attempt: *mut Attempt, block: Block, now: u64) -> bool {
     let attempt = unsafe { &mut *attempt };
     match attempt.phase {
         Attempt::FAILED => return false,
-        Attempt::OPEN => attempt.deadline = now + PATIENCE,
+        Attempt::OPEN => {
+            attempt.deadline = now + PATIENCE;
+            if attempt.is_answered() {
+                attempt.evidence.is_repeated = 1;
+            }
+        }
         _ => {}
     }
     tally(attempt.index, block, 1, |counters| &mut counters.syns_retransmitted);
@@ -106,16 +122,29 @@ fn go_on(attempt: *mut Attempt, block: Block, now: u64) -> bool {
 /// the handshake.
 #[inline(never)]
 fn reset(key: &AttemptKey, index: u32, now: u64) {
+    if let Some(attempt) = open(key, index) {
+        attempt.evidence.is_reset = 1;
+        attempt.deadline = now + AFTER_RESET;
+    }
+}
+
+#[inline(never)]
+fn acknowledged(key: &AttemptKey, index: u32, acknowledgement: u32) {
+    if let Some(attempt) = open(key, index) {
+        answers::acknowledged(attempt, acknowledgement);
+    }
+}
+
+/// The attempt, if there is one and it is open.
+#[inline(always)]
+fn open(key: &AttemptKey, index: u32) -> Option<&'static mut Attempt> {
     let attempt = match index >= FIRST_PREFIX {
         true => ATTEMPTS_META.get_ptr_mut(key),
         false => ATTEMPTS_OTHER.get_ptr_mut(key),
-    };
-    let Some(attempt) = attempt else { return };
+    }?;
     // SAFETY: as in `go_on`.
     let attempt = unsafe { &mut *attempt };
-    if attempt.phase == Attempt::OPEN {
-        attempt.deadline = now + AFTER_RESET;
-    }
+    (attempt.phase == Attempt::OPEN).then_some(attempt)
 }
 
 /// The kernel's TCP has completed a handshake: of whichever socket, on whichever port, in whichever namespace the packets
@@ -130,6 +159,7 @@ pub fn completed(socket: &Socket) {
         let attempt = unsafe { &mut *attempt };
         if atomic::swap(&mut attempt.phase, Attempt::COMPLETED) == Attempt::OPEN {
             attempt.deadline = coarse_now() + AFTER_COMPLETION;
+            answers::stop_waiting(attempt, &key);
             succeeded(attempt.index, block);
         }
         return;
@@ -199,8 +229,16 @@ extern "C" fn end_when_due(
     if now < attempt.deadline {
         return 0;
     }
-    if atomic::swap(&mut attempt.phase, Attempt::FAILED) == Attempt::OPEN {
-        count_failed(attempt.index, block(of));
+    match atomic::swap(&mut attempt.phase, Attempt::FAILED) {
+        Attempt::OPEN => {
+            answers::stop_waiting(attempt, of);
+            count_failed(attempt, block(of));
+        }
+        // With TCP Fast Open, the SYN-ACK leaves after the completion.
+        Attempt::COMPLETED if attempt.evidence.is_watched != 0 && !attempt.is_answered() => {
+            tally(attempt.index, block(of), 1, |counters| &mut counters.handshakes_unseen);
+        }
+        _ => {}
     }
     // SAFETY: as above. It fails only when the entry is gone.
     unsafe { bpf_map_delete_elem(map, key.cast()) };
@@ -208,11 +246,11 @@ extern "C" fn end_when_due(
 }
 
 /// Where nobody tells which were completed, it is not known that this one was not.
-fn count_failed(index: u32, block: Block) {
+fn count_failed(attempt: &Attempt, block: Block) {
     if settings().is_some_and(Settings::counts_handshakes) {
-        tally(index, block, 1, |counters| &mut counters.handshakes_failed);
+        answers::classify(attempt, block);
     } else {
-        tally(index, block, 1, |counters| &mut counters.untracked);
+        tally(attempt.index, block, 1, |counters| &mut counters.untracked);
     }
 }
 

@@ -31,6 +31,9 @@ static PORTS: Array<u64, { abi::PORT_WORDS as usize }> = Array::new();
 pub static ATTEMPTS_META: Attempts<{ abi::ATTEMPTS_META_CAPACITY as usize }> = HashMap::new();
 #[btf_map]
 pub static ATTEMPTS_OTHER: Attempts<{ abi::ATTEMPTS_OTHER_CAPACITY as usize }> = HashMap::new();
+/// Written by several CPUs at once.
+#[btf_map]
+static WAITING: Array<u64, { abi::WAITING_SLOTS as usize }> = Array::new();
 #[btf_map]
 pub static SWEEP: Array<Sweep, 1> = Array::new();
 #[btf_map]
@@ -98,6 +101,13 @@ pub fn tally(index: u32, block: Block, more: u64, count: impl Fn(&mut Counters) 
     {
         atomic::add(count(&mut seen.counters), more);
     }
+}
+
+/// How many attempts with a source of this slot were answered and are open.
+#[inline(always)]
+pub fn waiting(slot: u32) -> Option<&'static mut u64> {
+    // SAFETY: the map's own memory. Other CPUs write it too, in one step.
+    WAITING.get_ptr_mut(slot).map(|waiting| unsafe { &mut *waiting })
 }
 
 #[inline(always)]

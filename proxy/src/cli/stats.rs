@@ -17,7 +17,7 @@ use super::proxy::{self, AskError};
 use crate::config::{self, Mode};
 use crate::guard::{self, Detail};
 use crate::observe::clock;
-use crate::stats::{Counts, Document, Live, rows};
+use crate::stats::{Counts, Document, FailedBy, Live, rows};
 
 #[derive(Debug, Args)]
 pub struct Options {
@@ -174,6 +174,10 @@ fn table(document: &Document, all: bool, live: Option<&Live>) -> String {
         let name = whose.map_or("other".into(), |prefix| prefix.to_string());
         let Some(counts) = counts.get(&whose) else { continue };
         line(&mut text, &cells(name, counts));
+        if let Some(by) = counts.failed_by.as_ref().and_then(failed_by) {
+            // Writing to a String does not fail.
+            let _ = writeln!(text, "  failed: {by}");
+        }
         if let Some(live) = live.filter(|live| live.past(whose).len() > 0) {
             let last = live.last(whose);
             let rate = |count| format!("{:.1}/s", last.per_second(count));
@@ -229,6 +233,23 @@ fn cells(name: String, counts: &Counts) -> [String; HEAD.len()] {
     ]
 }
 
+/// `3 unanswered, 1 reset`; `None`: there were none.
+fn failed_by(by: &FailedBy) -> Option<String> {
+    let FailedBy { reset, refused, uncompleted, unheard, silent, unanswered } = *by;
+    let mut classes = [
+        (reset, "reset"),
+        (refused, "refused"),
+        (uncompleted, "uncompleted"),
+        (unheard, "unheard"),
+        (silent, "silent"),
+        (unanswered, "unanswered"),
+    ];
+    classes.sort_by_key(|(count, _)| std::cmp::Reverse(*count));
+    let words = classes.iter().filter(|(count, _)| *count > 0).map(|(count, name)| format!("{count} {name}"));
+    let words = words.collect::<Vec<_>>().join(", ");
+    (!words.is_empty()).then_some(words)
+}
+
 fn line(text: &mut String, cells: &[String; HEAD.len()]) {
     let [name, rest @ .., last] = cells;
     // Writing to a String does not fail.
@@ -273,6 +294,7 @@ mod tests {
                 since: Some("2026-11-24T09:00:00Z".into()),
                 interfaces: Vec::new(),
                 handshakes_uncounted: None,
+                failures_unclassified: None,
             },
             prefixes: vec![
                 prefix("31.13.64.0/18", 2),
@@ -293,6 +315,19 @@ mod tests {
         };
         assert_eq!(names(false), ["PREFIX", "157.240.0.0/17", "31.13.64.0/18", "other"]);
         assert_eq!(names(true)[3], "2a03:2880::/32");
+    }
+
+    #[test]
+    fn failed_handshakes_are_told_by_class() {
+        let mut document = document();
+        let by = FailedBy { reset: 1, unanswered: 3, ..FailedBy::default() };
+        document.prefixes[1].counts.failed_by = Some(by);
+        document.prefixes[0].counts.failed_by = Some(FailedBy::default());
+        let table = table(&document, false, None);
+        let lines: Vec<&str> = table.lines().skip(3).collect();
+        assert!(lines[0].starts_with("157.240.0.0/17"), "{table}");
+        assert_eq!(lines[1], "  failed: 3 unanswered, 1 reset");
+        assert!(lines[2].starts_with("31.13.64.0/18") && lines[3].starts_with("other"), "{table}");
     }
 
     #[test]

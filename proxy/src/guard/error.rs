@@ -11,6 +11,7 @@ use rustix::io::Errno;
 
 use hookgate_ebpf::abi;
 
+use super::answers::Unseen;
 use super::holder::Holder;
 use super::interface::{ModeRefusal, Reason, Xdp};
 
@@ -129,6 +130,26 @@ pub enum Error {
         "the kernel's timer that ends attempts does not run: `hookgate guard attach` starts it again, or says why not"
     )]
     NotSwept,
+    #[error("the kernel does not show what leaves through {interface}")]
+    Answers {
+        interface: String,
+        #[source]
+        why: Unseen,
+    },
+    #[error(
+        "the program that sees what leaves has been taken off an interface: `hookgate guard attach` puts it back"
+    )]
+    AnswersGone,
+    #[error(
+        "{failed} had failed before what leaves could be seen; `hookgate guard detach` and `hookgate guard attach` begin \
+         to count anew"
+    )]
+    AnswersUnseenBefore { failed: u64 },
+    #[error(
+        "{unseen} of {handshakes} handshakes were completed whose SYN-ACK left through no guarded interface: name the one with \
+         the way back to Meta in [guard] interfaces, too"
+    )]
+    AnswersElsewhere { unseen: u64, handshakes: u64 },
     #[error("can't tell this network namespace from others (SO_NETNS_COOKIE, which Linux 5.14 brought)")]
     Netns(#[source] io::Error),
     #[error("the kernel's verifier refuses the guard's program; that of Linux 5.15 takes it:\n{log}")]

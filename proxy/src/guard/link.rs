@@ -12,19 +12,24 @@ use super::netdev::{self, Device};
 use super::pins::Folder;
 use super::{occupant, reason};
 use crate::config;
-use crate::sys::bpf::{self, XdpLinkInfo};
+use crate::sys::bpf::{self, LinkInfo};
 
 /// A pinned link.
 pub struct PinnedLink {
     pub interface: Interface,
     link: OwnedFd,
-    info: XdpLinkInfo,
+    info: LinkInfo,
 }
 
 impl PinnedLink {
     /// Whether there still is an interface that it holds the program on.
     pub fn is_attached(&self) -> bool {
-        self.info.interface.is_some()
+        self.index().is_some()
+    }
+
+    /// That interface's index.
+    pub fn index(&self) -> Option<u32> {
+        self.info.interface
     }
 }
 
@@ -73,6 +78,7 @@ pub fn remove(folder: &Folder) -> Result<Vec<String>, Error> {
             release(folder, pinned)?;
         }
     }
+    folder.remove_answers(&netdev::list().map_err(Error::Netlink)?)?;
     folder.remove_without_links(released)
 }
 
@@ -99,7 +105,7 @@ impl<'f> Links<'f> {
     pub fn new(folder: &'f Folder, devices: &'f [Device]) -> Result<Self, Error> {
         let pinned = pinned(folder)?;
         // Indices of interfaces mean something in one namespace alone.
-        let runs = |device: &Device, info: &XdpLinkInfo| {
+        let runs = |device: &Device, info: &LinkInfo| {
             Some(device.index) == info.interface
                 && device.program.is_some_and(|program| program.id == info.program)
         };
@@ -205,6 +211,11 @@ impl<'f> Links<'f> {
         bpf::pin(link.as_fd(), &path).map_err(|source| self.failed(interface, source))?;
         reason::keep(self.folder, interface);
         Ok(())
+    }
+
+    /// The indices of the interfaces on which it is before anything is decided.
+    pub fn indices(&self) -> Vec<u32> {
+        self.pinned.iter().filter_map(PinnedLink::index).collect()
     }
 
     /// The interfaces on which the program was not before.

@@ -4,9 +4,11 @@
 //! Everything lives in pins under `/sys/fs/bpf/<pin>/`, nothing in this process: the guard goes on
 //! when it ends.
 
+mod answers;
 mod blocks;
 mod cgroup;
 mod clock;
+mod clsact;
 mod error;
 mod fdinfo;
 mod handshakes;
@@ -34,7 +36,7 @@ pub use holder::Holder;
 pub use interface::{Interface, InterfaceState, Reason, Xdp, in_words, interface_in_words};
 pub use maps::Continuity;
 pub use occupant::holder;
-pub use reader::{Counts, DroppedBy};
+pub use reader::{Counts, DroppedBy, FailedBy};
 pub use stats::{Detail, Stats, read};
 pub use support::{ensure_none_locked_out, ensure_supported, probe};
 pub use targets::{Absence, configured, stacked};
@@ -49,6 +51,7 @@ use crate::sys::{self, bpf};
 use clock::Clock;
 use link::Links;
 use maps::Maps;
+use netdev::Device;
 use pins::Folder;
 use program::Program;
 use targets::Targets;
@@ -66,6 +69,8 @@ pub struct Attached {
     pub counters: Continuity,
     /// Why handshakes are not counted, where they are not.
     pub handshakes_uncounted: Option<String>,
+    /// Why what leaves is not seen, and failed handshakes are not classified, where that is so.
+    pub answers_unseen: Option<String>,
 }
 
 /// To what, and what it counts.
@@ -83,9 +88,10 @@ impl fmt::Display for Attached {
         for (name, reason) in &self.left_out {
             write!(f, "; not to {name}: {reason}")?;
         }
-        match &self.handshakes_uncounted {
-            Some(why) => write!(f, "; handshakes are not counted: {why}"),
-            None => Ok(()),
+        match (&self.handshakes_uncounted, &self.answers_unseen) {
+            (Some(why), _) => write!(f, "; handshakes are not counted: {why}"),
+            (None, Some(why)) => write!(f, "; failed handshakes are not classified: {why}"),
+            (None, None) => Ok(()),
         }
     }
 }
@@ -116,34 +122,41 @@ pub fn start(config: &config::Guard, prefixes: &Table, absence: Absence) -> Resu
     // Before the first SYN can come in: one that is followed must not complete unnoticed.
     let handshakes = handshakes::attach(&mut program, &folder, counters);
     let netns = handshakes.is_ok().then_some(netns);
-    let set_policy = |maps: &mut Maps| {
+    let is_first = !folder.exists()?;
+    // What a kill leaves on an interface, a detach finds by the folder.
+    folder.create()?;
+    let home = answers::Home::new(folder.path());
+    let mut change = answers::Change::new(&home);
+    let mut answers = see_answers(&mut program, &mut change, &links, &targets);
+    let set_policy = |maps: &mut Maps, sees_answers| {
         maps.set_netns(netns)?;
+        maps.set_sees_answers(sees_answers)?;
         maps.set(config, prefixes)
     };
-    if !is_kept {
-        set_policy(&mut maps)?;
-        maps.begin(Clock::read().wall)?;
-    }
-
-    let is_first = !folder.exists()?;
-    let attached = attach(&mut links, &mut program, config, &targets).and_then(|()| {
-        folder.create()?;
-        if !is_kept {
-            maps.pin(&folder)?;
-        }
-        program.pin(&folder)?;
-        links.pin()?;
-        let handshakes = pin_handshakes(handshakes, &folder)?;
-        // Maps that are in use change last: what is refused before has changed nothing.
-        if is_kept {
-            set_policy(&mut maps)?;
-        }
-        Ok(handshakes)
-    });
+    let attached = begin_if_new(is_kept, &mut maps, |maps| set_policy(maps, answers.is_ok()))
+        .and_then(|()| attach(&mut links, &mut program, config, &targets))
+        .and_then(|()| {
+            if !is_kept {
+                maps.pin(&folder)?;
+            }
+            program.pin(&folder)?;
+            if let Err(error) = pin_answers(&answers, &mut change) {
+                answers = Err(error);
+            }
+            links.pin()?;
+            let handshakes = pin_handshakes(handshakes, &folder)?;
+            // Maps that are in use change last: what is refused before has changed nothing.
+            match is_kept {
+                true => set_policy(&mut maps, answers.is_ok())?,
+                false => maps.set_sees_answers(answers.is_ok())?,
+            }
+            Ok(handshakes)
+        });
     let handshakes_uncounted = match attached {
         Ok(handshakes) => handshakes.err().map(|error| error.in_a_line()),
         Err(error) => {
             let error = links.undo(error);
+            change.undo();
             if is_first {
                 // The first error is the one to tell. What stays behind is unfinished: the next
                 // start makes it anew.
@@ -154,7 +167,57 @@ pub fn start(config: &config::Guard, prefixes: &Table, absence: Absence) -> Resu
     };
     let (funnel, rows) = (maps.funnel()?, maps.numbered()?);
     let interfaces = links.finish()?;
-    Ok(Attached { funnel, rows, interfaces, left_out: targets.left_out, counters, handshakes_uncounted })
+    match &answers {
+        Ok(_) => release_answers(&folder, &targets, &interfaces)?,
+        Err(_) => folder.remove_answers(&targets.machine)?,
+    }
+    let answers_unseen = answers.err().map(|error| error.in_a_line());
+    let left_out = targets.left_out;
+    Ok(Attached { funnel, rows, interfaces, left_out, counters, handshakes_uncounted, answers_unseen })
+}
+
+/// Fresh maps are made ready before a program uses them.
+fn begin_if_new(
+    is_kept: bool,
+    maps: &mut Maps,
+    set_policy: impl FnOnce(&mut Maps) -> Result<(), Error>,
+) -> Result<(), Error> {
+    if is_kept {
+        return Ok(());
+    }
+    set_policy(maps)?;
+    maps.begin(Clock::read().wall)
+}
+
+/// Puts the program on what leaves, before the first SYN can come in.
+///
+/// Errors: an interface on which it can't be. It may be on the others.
+fn see_answers(
+    program: &mut Program,
+    change: &mut answers::Change<'_>,
+    links: &Links<'_>,
+    targets: &Targets,
+) -> Result<OwnedFd, Error> {
+    let answers = program.load_answers()?;
+    let mut interfaces: Vec<u32> = targets.devices.iter().map(|device| device.index).collect();
+    if targets.have_no_route() {
+        interfaces = links.indices();
+    }
+    let attached = interfaces.into_iter().map(|index| change.attach(answers.as_fd(), index));
+    let refused = attached.filter_map(Result::err).last();
+    refused.map_or(Ok(answers), |why| Err(targets.unseen(why)))
+}
+
+fn pin_answers(answers: &Result<OwnedFd, Error>, change: &mut answers::Change<'_>) -> Result<(), Error> {
+    let Ok(answers) = answers else { return Ok(()) };
+    change.pin(answers.as_fd()).map_err(|why| Error::Answers { interface: "any interface".into(), why })
+}
+
+/// Takes it off all interfaces but those.
+fn release_answers(folder: &Folder, targets: &Targets, guarded: &[Interface]) -> Result<(), Error> {
+    let machine: Vec<u32> = targets.machine.iter().map(|device| device.index).collect();
+    let released = answers::Home::new(folder.path()).release_others(&machine, &targets.indices(guarded));
+    released.map_err(|source| Error::Folder { doing: "release links in", path: folder.path().into(), source })
 }
 
 fn attach(
@@ -189,10 +252,8 @@ fn pin_handshakes(
 /// the policy that it has; and lets go of those that have no default route any more, where it
 /// follows these.
 ///
-/// Returns the interfaces' states, and those that the program was put on.
-///
 /// Errors: rtnetlink's, no permission, or links in another network namespace.
-pub fn attach_missing(config: &config::Guard) -> Result<(Vec<InterfaceState>, Vec<Interface>), Error> {
+pub fn attach_missing(config: &config::Guard) -> Result<Look, Error> {
     let folder = Folder::named(&config.pin);
     let _lock = pins::lock()?;
     let mut targets = Targets::of(&config.interfaces)?;
@@ -201,9 +262,11 @@ pub fn attach_missing(config: &config::Guard) -> Result<(Vec<InterfaceState>, Ve
     let Ok(program) = bpf::open_program(&folder.program()) else {
         // Detached by an operator, who knows how to attach it.
         let unattached = devices.into_iter().map(|device| (device.name, Reason::Unattached));
-        return Ok((states(Vec::new(), targets.left_out.into_iter().chain(unattached)), Vec::new()));
+        let states = states(Vec::new(), targets.left_out.into_iter().chain(unattached));
+        return Ok(Look { states, added: Vec::new(), answers_unseen: None });
     };
     let mut links = Links::new(&folder, &targets.machine)?;
+    let answers_unseen = see_missing_answers(&folder, &targets, &devices, &links)?;
     if has_no_route {
         links.keep_all();
     }
@@ -219,10 +282,56 @@ pub fn attach_missing(config: &config::Guard) -> Result<(Vec<InterfaceState>, Ve
     links.pin()?;
     let added = links.added();
     let interfaces = match config.interfaces {
-        config::Interfaces::DefaultRoutes => links.finish()?,
+        config::Interfaces::DefaultRoutes => {
+            let interfaces = links.finish()?;
+            release_answers(&folder, &targets, &interfaces)?;
+            interfaces
+        }
         config::Interfaces::Listed(_) => links.leave(),
     };
-    Ok((states(interfaces, targets.left_out), added))
+    Ok(Look { states: states(interfaces, targets.left_out), added, answers_unseen })
+}
+
+/// What a look at the interfaces has found, and done.
+pub struct Look {
+    pub states: Vec<InterfaceState>,
+    /// The interfaces that the program was put on.
+    pub added: Vec<Interface>,
+    /// As [`Attached::answers_unseen`].
+    pub answers_unseen: Option<String>,
+}
+
+/// Puts the pinned program on what leaves through those interfaces from which it is missing. Why
+/// failed handshakes can't be classified, where they can't.
+///
+/// Errors: no permission.
+fn see_missing_answers(
+    folder: &Folder,
+    targets: &Targets,
+    devices: &[Device],
+    links: &Links<'_>,
+) -> Result<Option<String>, Error> {
+    // Of another version's layout.
+    let Ok(mut maps) = Maps::writable(folder) else { return Ok(None) };
+    let home = answers::Home::new(folder.path());
+    let seen = match home.program() {
+        None => Err(Error::HandshakesRefused),
+        Some(program) => {
+            let mut change = answers::Change::new(&home);
+            let mut interfaces: Vec<u32> = devices.iter().map(|device| device.index).collect();
+            if devices.is_empty() {
+                interfaces = links.indices();
+            }
+            let missing = interfaces.into_iter().filter(|index| !home.is_on(*index));
+            let attached = missing.map(|index| change.attach(program.as_fd(), index));
+            let refused = attached.filter_map(Result::err).last().or(change.pin_links().err());
+            refused.map_or(Ok(()), |why| Err(targets.unseen(why)))
+        }
+    };
+    if (maps.settings()?.sees_answers != 0) != seen.is_ok() {
+        maps.set_sees_answers(seen.is_ok())?;
+    }
+    Ok(seen.err().map(|error| error.in_a_line()))
 }
 
 /// The states of the configured interfaces.

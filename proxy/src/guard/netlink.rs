@@ -19,12 +19,19 @@ pub const RTM_SETLINK: u16 = 19;
 pub const RTM_NEWROUTE: u16 = 24;
 pub const RTM_DELROUTE: u16 = 25;
 pub const RTM_GETROUTE: u16 = 26;
+pub const RTM_NEWQDISC: u16 = 36;
+pub const RTM_DELQDISC: u16 = 37;
+pub const RTM_NEWTFILTER: u16 = 44;
+pub const RTM_DELTFILTER: u16 = 45;
+pub const RTM_GETTFILTER: u16 = 46;
 
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 const NLM_F_REQUEST: u16 = 1;
 const NLM_F_ACK: u16 = 4;
 const NLM_F_DUMP: u16 = 0x300;
+const NLM_F_EXCL: u16 = 0x200;
+const NLM_F_CREATE: u16 = 0x400;
 /// Of an error: the request that follows is cut to its header.
 const NLM_F_CAPPED: u16 = 0x100;
 /// Of an error: attributes follow the request.
@@ -78,9 +85,18 @@ impl Socket {
 
     /// Has the kernel do something; `body`: the request's header and attributes.
     pub fn request(&self, kind: u16, body: &[u8]) -> Result<(), Refusal> {
+        self.ask(kind, 0, body)
+    }
+
+    /// Has the kernel make something that must not be there yet.
+    pub fn create(&self, kind: u16, body: &[u8]) -> Result<(), Refusal> {
+        self.ask(kind, NLM_F_CREATE | NLM_F_EXCL, body)
+    }
+
+    fn ask(&self, kind: u16, flags: u16, body: &[u8]) -> Result<(), Refusal> {
         // If that fails, errors come without words.
         sys::enable_extended_acks(self.0.as_fd()).ok();
-        send(&self.0, &message(kind, NLM_F_ACK, body), SendFlags::empty())?;
+        send(&self.0, &message(kind, NLM_F_ACK | flags, body), SendFlags::empty())?;
         let mut buffer = vec![0; BUFFER_BYTES];
         let (bytes, _) = recv(&self.0, &mut buffer[..], RecvFlags::empty())?;
         let answer = messages(&buffer[..bytes]).find(|message| message.kind == NLMSG_ERROR);

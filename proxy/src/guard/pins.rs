@@ -9,15 +9,17 @@ use std::time::Duration;
 use hookgate_ebpf::abi;
 use tokio::time::Instant;
 
+use super::answers;
 use super::error::Error;
 use super::interface::{Interface, Xdp};
+use super::netdev::Device;
 use crate::config::PinName;
 
 pub const BPFFS: &str = "/sys/fs/bpf";
 const BPFFS_MAGIC: i64 = 0xcafe_4a11;
 
 /// Settings last: they say that the others are complete.
-pub const MAPS: [&str; 18] = [
+pub const MAPS: [&str; 19] = [
     abi::COUNTERS,
     abi::PREFIXES_V4,
     abi::PREFIXES_V6,
@@ -26,6 +28,7 @@ pub const MAPS: [&str; 18] = [
     abi::PORTS,
     abi::ATTEMPTS_META,
     abi::ATTEMPTS_OTHER,
+    abi::WAITING,
     abi::SWEEP,
     abi::UNTRACKED,
     abi::SEEN,
@@ -156,6 +159,12 @@ impl Folder {
         }
         fs::remove_dir(&self.path).map_err(self.failed("remove"))?;
         Ok(released)
+    }
+
+    /// Takes the program that sees what leaves off all interfaces, and removes its pins.
+    pub fn remove_answers(&self, machine: &[Device]) -> Result<(), Error> {
+        let machine: Vec<u32> = machine.iter().map(|device| device.index).collect();
+        answers::Home::new(&self.path).remove(&machine).map_err(self.failed("remove links in"))
     }
 
     fn names(&self) -> Result<Vec<String>, Error> {

@@ -45,6 +45,11 @@ impl Maps {
         self.change_settings(|settings| Settings { netns: cookie.unwrap_or(0), ..settings })
     }
 
+    /// Whether attempts that begin from now on can be classified when they fail.
+    pub fn set_sees_answers(&mut self, sees_answers: bool) -> Result<(), Error> {
+        self.change_settings(|settings| Settings { sees_answers: sees_answers.into(), ..settings })
+    }
+
     /// Fresh maps become valid, and counting begins.
     pub fn begin(&mut self, now: Timestamp) -> Result<(), Error> {
         let since = now.as_second().max(0).unsigned_abs();

@@ -1,7 +1,10 @@
 use std::io::ErrorKind;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::thread;
 
-use aya::programs::{Program as Loaded, ProgramError, SockOps, TestRun as _, TestRunOptions, Xdp};
+use aya::programs::{
+    Program as Loaded, ProgramError, SchedClassifier, SockOps, TestRun as _, TestRunOptions, Xdp,
+};
 use aya::{Ebpf, EbpfLoader};
 use hookgate_ebpf::abi;
 
@@ -90,6 +93,13 @@ impl Program {
         let sock_ops: &mut SockOps = self.named(abi::HANDSHAKES)?;
         sock_ops.load().map_err(|error| Error::from_loading(error.into()))?;
         Ok(sock_ops)
+    }
+
+    /// The program that sees what leaves through an interface.
+    pub fn load_answers(&mut self) -> Result<OwnedFd, Error> {
+        let answers: &mut SchedClassifier = self.named(abi::ANSWERS)?;
+        let loaded = answers.load().and_then(|()| Ok(answers.fd()?.as_fd().try_clone_to_owned()?));
+        loaded.map_err(|error| Error::from_loading(error.into()))
     }
 
     pub fn pin(&mut self, folder: &Folder) -> Result<(), Error> {

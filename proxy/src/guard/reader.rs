@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use super::clock::Clock;
 use super::error::Error;
-use super::handshakes;
 use super::maps::Maps;
 use super::pins::Folder;
+use super::{answers, handshakes, link};
 use crate::observe::FunnelCounts;
 use crate::prefixes::Network;
 
@@ -30,6 +30,8 @@ pub struct Counts {
     pub handshakes: Option<u64>,
     /// Reset before that, or not completed 10 s after the last SYN. `None`: not counted.
     pub handshakes_failed: Option<u64>,
+    /// The same, by the first reason that applies. `None`: what leaves was not seen for each.
+    pub failed_by: Option<FailedBy>,
     /// SYNs with an unknown outcome: more handshakes were under way than can be followed.
     pub untracked: u64,
     pub fins: u64,
@@ -39,6 +41,17 @@ pub struct Counts {
     pub last_seen: Option<Timestamp>,
     /// User space's part.
     pub funnel: FunnelCounts,
+}
+
+/// Failed handshakes, by the first reason that applies; as [`abi::FailedBy`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedBy {
+    pub reset: u64,
+    pub refused: u64,
+    pub uncompleted: u64,
+    pub unheard: u64,
+    pub silent: u64,
+    pub unanswered: u64,
 }
 
 /// Packets dropped, by reason.
@@ -57,6 +70,8 @@ pub struct Reader {
     pub clock: Clock,
     /// Why handshakes are not counted, where they are not.
     pub uncounted: Option<Error>,
+    /// Why failed ones are not classified, where they are counted and are not.
+    pub unseen: Option<Error>,
     /// Whether attempts end, without which none begins.
     is_swept: bool,
 }
@@ -69,7 +84,48 @@ impl Reader {
             None if !is_swept => Some(Error::NotSwept),
             why => why,
         };
-        Ok(Self { maps, clock, uncounted, is_swept })
+        let mut reader = Self { maps, clock, uncounted, unseen: None, is_swept };
+        if reader.uncounted.is_none() {
+            reader.unseen = reader.why_unseen(folder)?;
+        }
+        Ok(reader)
+    }
+
+    fn why_unseen(&self, folder: &Folder) -> Result<Option<Error>, Error> {
+        if self.maps.settings()?.sees_answers == 0 {
+            return Ok(Some(Error::HandshakesRefused));
+        }
+        let home = answers::Home::new(folder.path());
+        let guarded = link::pinned(folder)?.into_iter().filter_map(|pinned| pinned.index());
+        if !guarded.into_iter().all(|interface| home.is_on(interface)) {
+            return Ok(Some(Error::AnswersGone));
+        }
+        let indices = self.maps.numbered()?.into_iter().map(|(_, index)| index);
+        let mut sum = Counters::default();
+        for index in indices.chain([abi::OTHER, abi::ALLOWED]) {
+            sum.add(&self.maps.counters(index)?);
+        }
+        let Counters { handshakes_unseen: unseen, handshakes, failed_by, .. } = sum;
+        Ok(if leave_elsewhere(&sum) {
+            Some(Error::AnswersElsewhere { unseen, handshakes })
+        } else if failed_by.unclassified > 0 {
+            Some(Error::AnswersUnseenBefore { failed: failed_by.unclassified })
+        } else {
+            None
+        })
+    }
+
+    /// `None` where some are not classified, or wrongly.
+    fn failed_by(&self, counters: &Counters) -> Option<FailedBy> {
+        let abi::FailedBy { reset, refused, uncompleted, unheard, silent, unanswered, unclassified } =
+            counters.failed_by;
+        let is_told = match self.unseen {
+            None | Some(Error::AnswersUnseenBefore { .. }) => self.uncounted.is_none(),
+            Some(_) => false,
+        };
+        let is_whole = unclassified == 0 && !leave_elsewhere(counters);
+        let failed_by = FailedBy { reset, refused, uncompleted, unheard, silent, unanswered };
+        (is_told && is_whole).then_some(failed_by)
     }
 
     pub fn by_prefix(&self) -> Result<Vec<(Network, Counts)>, Error> {
@@ -119,7 +175,8 @@ impl Reader {
             syns: counters.syns,
             syns_retransmitted: self.is_swept.then_some(counters.syns_retransmitted),
             handshakes: told(counters.handshakes),
-            handshakes_failed: told(counters.handshakes_failed),
+            handshakes_failed: told(counters.failed_by.sum()),
+            failed_by: self.failed_by(counters),
             // Taken back on one CPU before it is counted on another, for a moment.
             untracked: u64::try_from(counters.untracked.cast_signed()).unwrap_or(0),
             fins: counters.fins,
@@ -135,4 +192,10 @@ impl Reader {
             self.maps.element(abi::REQUESTS, index)?;
         Ok([accepted, tls, tls_failed, requests, delivered, refused, failed])
     }
+}
+
+/// Whether the SYN-ACKs of more than one in a hundred completed handshakes left through no guarded
+/// interface: then those of failed ones did, too.
+fn leave_elsewhere(counters: &Counters) -> bool {
+    counters.handshakes_unseen.saturating_mul(100) > counters.handshakes
 }

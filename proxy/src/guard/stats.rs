@@ -20,6 +20,8 @@ pub struct Stats {
     pub interfaces: Vec<Interface>,
     /// Why handshakes are not counted, where they are not.
     pub handshakes_uncounted: Option<String>,
+    /// Why failed handshakes are not classified, where they are counted and are not.
+    pub answers_unseen: Option<String>,
     /// Every prefix in force, IPv4 first, by address.
     pub prefixes: Vec<(Network, Counts)>,
     /// Sources outside of them all.
@@ -62,6 +64,7 @@ pub fn read(pin: &PinName, detail: Detail) -> Result<Option<Stats>, Error> {
         other: reader.other()?,
         dropped_by: reader.dropped_by()?,
         handshakes_uncounted: reader.uncounted.as_ref().map(Error::in_a_line),
+        answers_unseen: reader.unseen.as_ref().map(Error::in_a_line),
         seen: match detail {
             Detail::Prefixes => Vec::new(),
             Detail::Blocks => blocks::seen(&reader)?,

@@ -2,8 +2,9 @@
 
 use std::io;
 
+use super::answers::Unseen;
 use super::error::Error;
-use super::interface::Reason;
+use super::interface::{Interface, Reason};
 use super::netdev::{self, Device};
 use crate::config::Interfaces;
 
@@ -56,6 +57,19 @@ impl Targets {
     /// Whether no interface with a default route can be guarded. The guard then stays where it is.
     pub fn have_no_route(&self) -> bool {
         self.is_found && self.devices.is_empty()
+    }
+
+    /// The indices of interfaces, by their names.
+    pub fn indices(&self, interfaces: &[Interface]) -> Vec<u32> {
+        let is_meant = |device: &&Device| interfaces.iter().any(|interface| interface.name == device.name);
+        self.machine.iter().filter(is_meant).map(|device| device.index).collect()
+    }
+
+    /// The same with the interface's name.
+    pub fn unseen(&self, why: Unseen) -> Error {
+        let device = self.machine.iter().find(|device| device.index == why.interface);
+        let interface = device.map_or_else(|| why.interface.to_string(), |device| device.name.clone());
+        Error::Answers { interface, why }
     }
 
     /// Errors: what makes the configuration one that can't be meant, or, where absence is refused,

@@ -47,6 +47,9 @@ pub struct Guard {
     /// Why handshakes are not counted, where they are not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handshakes_uncounted: Option<String>,
+    /// Why failed handshakes are not classified, where they are counted and are not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failures_unclassified: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,6 +106,9 @@ pub struct Counts {
     /// Reset before that, or not completed 10 s after the last SYN.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handshakes_failed: Option<u64>,
+    /// The same, by the first reason that applies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed_by: Option<FailedBy>,
     /// SYNs whose handshake could not be followed: too many were under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub untracked: Option<u64>,
@@ -135,6 +141,23 @@ pub struct Funnel {
     pub failed: u64,
 }
 
+/// Failed handshakes, by the first reason that applies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedBy {
+    /// By the peer.
+    pub reset: u64,
+    /// A RST was this machine's answer.
+    pub refused: u64,
+    /// The peer's last segment of the handshake came, and the kernel did not take it.
+    pub uncompleted: u64,
+    /// The SYN came again after the SYN-ACK had left.
+    pub unheard: u64,
+    /// Nothing came after the SYN-ACK.
+    pub silent: u64,
+    /// No SYN-ACK left.
+    pub unanswered: u64,
+}
+
 /// Packets dropped, by reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DroppedBy {
@@ -164,6 +187,7 @@ impl Document {
                 since: Some(clock::rfc3339(stats.since)),
                 interfaces: interfaces.collect(),
                 handshakes_uncounted: stats.handshakes_uncounted.clone(),
+                failures_unclassified: stats.answers_unseen.clone(),
             },
             prefixes: prefixes
                 .map(|(prefix, counts)| Prefix { prefix: *prefix, counts: counts.into() })
@@ -180,13 +204,21 @@ impl Document {
             syns_retransmitted: Some(0),
             handshakes: Some(0),
             handshakes_failed: Some(0),
+            failed_by: Some(guard::FailedBy::default()),
             ..guard::Counts::default()
         });
         let state = if guard::ensure_supported().is_ok() { State::Detached } else { State::Unsupported };
         Self {
             version: Self::VERSION,
             taken: clock::rfc3339(taken),
-            guard: Guard { state, mode, since: None, interfaces: Vec::new(), handshakes_uncounted: None },
+            guard: Guard {
+                state,
+                mode,
+                since: None,
+                interfaces: Vec::new(),
+                handshakes_uncounted: None,
+                failures_unclassified: None,
+            },
             prefixes: prefixes.into_iter().map(|prefix| Prefix { prefix, counts: nothing.clone() }).collect(),
             other: Counts { dropped_by: Some(DroppedBy::default()), ..nothing },
             seen: Some(Vec::new()),
@@ -225,9 +257,11 @@ impl Guard {
         let interfaces = interfaces.collect::<Vec<_>>().join(", ");
         match (self.state, &self.since) {
             (State::Attached, Some(since)) => {
-                let without = self.handshakes_uncounted.as_ref();
-                let without =
-                    without.map_or(String::new(), |why| format!("; handshakes are not counted: {why}"));
+                let without = match (&self.handshakes_uncounted, &self.failures_unclassified) {
+                    (Some(why), _) => format!("; handshakes are not counted: {why}"),
+                    (None, Some(why)) => format!("; failed handshakes are not classified: {why}"),
+                    (None, None) => String::new(),
+                };
                 format!("attached to {interfaces}, mode {}, counting since {since}{without}", self.mode)
             }
             (State::Attached | State::Detached, _) => "detached: packets are not counted".into(),
@@ -248,6 +282,7 @@ impl From<&guard::Counts> for Counts {
             syns_retransmitted: counts.syns_retransmitted,
             handshakes: counts.handshakes,
             handshakes_failed: counts.handshakes_failed,
+            failed_by: counts.failed_by.map(FailedBy::from),
             untracked: Some(counts.untracked),
             fins: Some(counts.fins),
             rsts: Some(counts.rsts),
@@ -264,6 +299,13 @@ impl From<&guard::Sender> for Seen {
         // The proxy counts by prefix alone.
         let counts = Counts { funnel: None, ..(&sender.counts).into() };
         Self { network: sender.network, prefix: sender.prefix, proven: sender.is_proven, counts }
+    }
+}
+
+impl From<guard::FailedBy> for FailedBy {
+    fn from(by: guard::FailedBy) -> Self {
+        let guard::FailedBy { reset, refused, uncompleted, unheard, silent, unanswered } = by;
+        Self { reset, refused, uncompleted, unheard, silent, unanswered }
     }
 }
 

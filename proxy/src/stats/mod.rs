@@ -7,7 +7,7 @@ mod live;
 mod total;
 
 pub use document::{
-    Counts, Document, DroppedBy, Funnel, Guard, HiddenSources, Interface, Prefix, Seen, State, Step,
+    Counts, Document, DroppedBy, FailedBy, Funnel, Guard, HiddenSources, Interface, Prefix, Seen, State, Step,
 };
 pub use exposition::expose;
 pub use live::{Interval, Live, Whose, rows};

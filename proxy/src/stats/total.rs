@@ -1,17 +1,20 @@
 use std::iter::Sum;
 
-use super::{Counts, Funnel};
+use super::{Counts, FailedBy, Funnel};
 
 /// Of several rows. What one of them counts is counted; `dropped_by` is of one row alone.
 impl<'c> Sum<&'c Counts> for Counts {
     fn sum<I: Iterator<Item = &'c Counts>>(rows: I) -> Self {
-        rows.fold(Self::default(), |sum, row| Self {
+        let nothing = Self { failed_by: Some(FailedBy::default()), ..Self::default() };
+        rows.fold(nothing, |sum, row| Self {
             packets: sum.packets + row.packets,
             bytes: sum.bytes + row.bytes,
             syns: sum.syns + row.syns,
             syns_retransmitted: counted(sum.syns_retransmitted, row.syns_retransmitted),
             handshakes: counted(sum.handshakes, row.handshakes),
             handshakes_failed: counted(sum.handshakes_failed, row.handshakes_failed),
+            // Absent where one of them is: it would not be the sum's parts.
+            failed_by: sum.failed_by.zip(row.failed_by).map(|(sum, row)| sum.plus(row)),
             untracked: counted(sum.untracked, row.untracked),
             fins: counted(sum.fins, row.fins),
             rsts: counted(sum.rsts, row.rsts),
@@ -31,6 +34,19 @@ fn counted(sum: Option<u64>, more: Option<u64>) -> Option<u64> {
     match (sum, more) {
         (None, None) => None,
         (sum, more) => Some(sum.unwrap_or(0) + more.unwrap_or(0)),
+    }
+}
+
+impl FailedBy {
+    fn plus(self, more: Self) -> Self {
+        Self {
+            reset: self.reset + more.reset,
+            refused: self.refused + more.refused,
+            uncompleted: self.uncompleted + more.uncompleted,
+            unheard: self.unheard + more.unheard,
+            silent: self.silent + more.silent,
+            unanswered: self.unanswered + more.unanswered,
+        }
     }
 }
 

@@ -22,8 +22,12 @@ const BPF_LINK_GET_FD_BY_ID: libc::c_long = 30;
 const BPF_MAP_TYPE_ARRAY: u32 = 2;
 const BPF_PROG_TYPE_XDP: u32 = 6;
 const BPF_LINK_TYPE_XDP: u32 = 6;
-/// The attach type.
+const BPF_LINK_TYPE_TCX: u32 = 11;
+/// Attach types.
 const BPF_XDP: u32 = 37;
+const BPF_TCX_EGRESS: u32 = 47;
+/// Before all other programs of that place.
+const BPF_F_BEFORE: u32 = 1 << 3;
 const BPF_F_RDONLY: u32 = 1 << 3;
 
 /// A pinned map, for reading alone: it can't be changed through this descriptor.
@@ -59,6 +63,18 @@ pub fn open_program(path: &Path) -> io::Result<OwnedFd> {
 ///
 /// Errors: the interface has a program, or its driver does not take this one.
 pub fn create_xdp_link(program: BorrowedFd<'_>, interface: u32, flags: u32) -> io::Result<OwnedFd> {
+    create_link(program, interface, BPF_XDP, flags)
+}
+
+/// Attaches a tc program to what leaves through an interface, before all others, for as long as the
+/// link is open or pinned.
+///
+/// Errors: `InvalidInput` before Linux 6.6, or no permission.
+pub fn create_tcx_link(program: BorrowedFd<'_>, interface: u32) -> io::Result<OwnedFd> {
+    create_link(program, interface, BPF_TCX_EGRESS, BPF_F_BEFORE)
+}
+
+fn create_link(program: BorrowedFd<'_>, interface: u32, attach_type: u32, flags: u32) -> io::Result<OwnedFd> {
     /// The part of `union bpf_attr` for BPF_LINK_CREATE.
     #[repr(C)]
     struct Attributes {
@@ -68,7 +84,7 @@ pub fn create_xdp_link(program: BorrowedFd<'_>, interface: u32, flags: u32) -> i
         flags: u32,
     }
     let prog_fd = program.as_raw_fd();
-    let mut attributes = Attributes { prog_fd, target_ifindex: interface, attach_type: BPF_XDP, flags };
+    let mut attributes = Attributes { prog_fd, target_ifindex: interface, attach_type, flags };
     // SAFETY: the attributes are this command's, and point to nothing.
     unsafe { bpf_descriptor(BPF_LINK_CREATE, &mut attributes) }
 }
@@ -109,9 +125,9 @@ pub fn update_link(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<
     unsafe { bpf(BPF_LINK_UPDATE, &mut attributes) }.map(|_| ())
 }
 
-/// What the kernel tells of a link that holds an XDP program.
+/// What the kernel tells of a link that holds a program on an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct XdpLinkInfo {
+pub struct LinkInfo {
     pub link: u32,
     pub program: u32,
     /// The interface's index in the network namespace that it belongs to; `None`: it is gone.
@@ -119,15 +135,24 @@ pub struct XdpLinkInfo {
 }
 
 /// Errors: it holds no XDP program.
-pub fn xdp_link_info(link: BorrowedFd<'_>) -> io::Result<XdpLinkInfo> {
+pub fn xdp_link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
+    interface_link_info(link, BPF_LINK_TYPE_XDP)
+}
+
+/// Errors: it holds no tc program.
+pub fn tcx_link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
+    interface_link_info(link, BPF_LINK_TYPE_TCX)
+}
+
+fn interface_link_info(link: BorrowedFd<'_>, expected: u32) -> io::Result<LinkInfo> {
     // `struct bpf_link_info` in words: type, id, program, padding, then what depends on the type.
     let mut info = [0u32; 16];
     info_of(link, &mut info)?;
     let [kind, link, program, _, interface, ..] = info;
-    if kind != BPF_LINK_TYPE_XDP {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "not a link of an XDP program"));
+    if kind != expected {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "not a link of such a program"));
     }
-    Ok(XdpLinkInfo { link, program, interface: (interface != 0).then_some(interface) })
+    Ok(LinkInfo { link, program, interface: (interface != 0).then_some(interface) })
 }
 
 /// Whether the kernel hides the constants of this process's programs (net.core.bpf_jit_harden). The

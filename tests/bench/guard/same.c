@@ -3,7 +3,8 @@
 #include "xdp.h"
 
 struct counters {
-    u64 packets, bytes, last_seen, dropped, syns, syns_retransmitted, handshakes, handshakes_failed, untracked, fins, rsts;
+    u64 packets, bytes, last_seen, dropped, syns, syns_retransmitted, handshakes, handshakes_unseen, failed_by[7], untracked, fins,
+        rsts;
 };
 
 struct seen {
@@ -18,7 +19,7 @@ struct stranger {
 struct settings {
     u32 version, mode;
     u64 since, interval, tolerance, netns;
-    u32 generation_v4, generation_v6;
+    u32 generation_v4, generation_v6, sees_answers, reserved;
 };
 
 struct attempt_key {
@@ -28,8 +29,9 @@ struct attempt_key {
 };
 
 struct attempt {
-    u64 phase, deadline;
-    u32 index, reserved;
+    u64 phase, deadline, answers;
+    u32 index, answer_sequence;
+    u8 is_watched, is_reset, is_refused, is_acknowledged, is_repeated, reserved[3];
 };
 
 #define MAP(name, map_type, entries, key_type, value_type) \
@@ -48,6 +50,7 @@ MAP(PROVEN, BPF_MAP_TYPE_HASH, 4096, u64, struct seen);
 MAP(STRANGERS, BPF_MAP_TYPE_LRU_HASH, 8192, u64, struct stranger);
 MAP(ATTEMPTS_META, BPF_MAP_TYPE_HASH, 16384, struct attempt_key, struct attempt);
 MAP(ATTEMPTS_OTHER, BPF_MAP_TYPE_HASH, 8192, struct attempt_key, struct attempt);
+MAP(WAITING, BPF_MAP_TYPE_ARRAY, 4096, u32, u64);
 MAP(DROPS, BPF_MAP_TYPE_PERCPU_ARRAY, 5, u32, u64);
 TRIE(PREFIXES_V4, key_v4, 4096);
 TRIE(PREFIXES_V6, key_v6, 4096);
@@ -123,9 +126,30 @@ INLINE void follow(void *attempts, struct segment *segment, u32 index, struct co
         if (seen)
             __sync_fetch_and_add(&seen->counters.syns_retransmitted, 1);
     } else {
+        struct settings *settings = map_lookup(&SETTINGS, &(u32){0});
         struct attempt fresh = {.phase = 1, .deadline = now + 10000000000ull, .index = index};
+        fresh.is_watched = settings && settings->sees_answers;
         map_update(attempts, &key, &fresh, BPF_NOEXIST);
     }
+}
+
+// What acknowledges: looked up if an attempt of this source, or of another with the same slot, is answered and open.
+INLINE void go_on(void *attempts, struct segment *segment)
+{
+    u64 address = segment->is_v6 ? __builtin_bswap64(segment->source[0]) ^ __builtin_bswap64(segment->source[1])
+                                 : __builtin_bswap32(segment->source[1] >> 32);
+    u32 slot = ((address ^ (u64)NETWORK_ORDER(segment->source_port) << 32) * 0x9e3779b97f4a7c15ull) >> 52;
+    u64 *waiting = map_lookup(&WAITING, &slot);
+    if (!waiting || !*waiting)
+        return;
+    struct attempt_key key = {
+        .source = {segment->source[0], segment->source[1]},
+        .sequence = __builtin_bswap32(__builtin_bswap32(segment->sequence) - 1),
+        .source_port = segment->source_port,
+    };
+    struct attempt *attempt = map_lookup(attempts, &key);
+    if (attempt && attempt->phase == 1)
+        attempt->is_acknowledged = 1;
 }
 
 INLINE int admit(struct xdp_md *ctx, struct segment *segment)
@@ -164,6 +188,8 @@ INLINE int admit(struct xdp_md *ctx, struct segment *segment)
             count_shared(&seen->counters, flags, bytes, now);
         if (counters && (flags & (SYN | ACK)) == SYN)
             follow(&ATTEMPTS_META, segment, index, counters, seen, now);
+        else if ((flags & (SYN | RST | ACK)) == ACK)
+            go_on(&ATTEMPTS_META, segment);
         return XDP_PASS;
     }
     index = LOOK_UP(ALLOWED_V4, ALLOWED_V6) ? ALLOWED : OTHER;
@@ -194,6 +220,8 @@ INLINE int admit(struct xdp_md *ctx, struct segment *segment)
     }
     if ((flags & (SYN | ACK)) == SYN)
         follow(&ATTEMPTS_OTHER, segment, index, counters, 0, now);
+    else if ((flags & (SYN | RST | ACK)) == ACK)
+        go_on(&ATTEMPTS_OTHER, segment);
     return XDP_PASS;
 }
 

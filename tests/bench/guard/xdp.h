@@ -49,6 +49,7 @@ struct segment {
 #define NETWORK_ORDER(port) ((u16)((port) >> 8 | (port) << 8))
 #define BE16(p) ((u16)((p)[0] << 8 | (p)[1]))
 #define SYN 0x02
+#define RST 0x04
 #define ACK 0x10
 #define NOTABLE 0x07
 

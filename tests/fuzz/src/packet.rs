@@ -19,11 +19,23 @@ pub fn check(bytes: &[u8]) {
         Address::V6(address) => address.to_vec(),
     };
     let found = match parse(&Bytes(bytes)) {
-        Found::Segment(Segment { source, destination, source_port, destination_port, sequence, flags }) => {
-            let (source, destination) = (bytes_of(source), bytes_of(destination));
-            let flags = flags.0;
-            Parsed::Segment(Reference { source, destination, source_port, destination_port, sequence, flags })
-        }
+        Found::Segment(Segment {
+            source,
+            destination,
+            source_port,
+            destination_port,
+            sequence,
+            acknowledgement,
+            flags,
+        }) => Parsed::Segment(Reference {
+            source: bytes_of(source),
+            destination: bytes_of(destination),
+            source_port,
+            destination_port,
+            sequence,
+            acknowledgement,
+            flags: flags.0,
+        }),
         Found::ShortFragment { source, destination_port } => {
             Parsed::ShortFragment { source: bytes_of(source), destination_port }
         }

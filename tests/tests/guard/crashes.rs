@@ -196,6 +196,9 @@ impl Stage {
             let lowest = u8::from_str_radix(lowest.trim_start_matches("0x"), 16)?;
             ensure!(lowest % 2 == 0, "the generation at {at} is odd: {settings}");
         }
+        let stats = self.testbed.stats()?;
+        ensure!(stats["guard"]["failures_unclassified"].is_null(), "{}", stats["guard"]);
+        ensure!(stats["other"]["failed_by"].is_object(), "{}", stats["other"]);
         Ok(())
     }
 

@@ -102,6 +102,12 @@ fn is_unchanged(testbed: &Testbed, proxy: &Proxy) -> Result<()> {
     Ok(())
 }
 
+/// Whether what leaves is seen on all guarded interfaces.
+fn sees_answers(stats: &serde_json::Value) {
+    assert!(stats["guard"]["failures_unclassified"].is_null(), "{}", stats["guard"]);
+    assert!(stats["other"]["failed_by"].is_object(), "{}", stats["other"]);
+}
+
 /// A bridge on `edge` in place of the interface, which becomes its port.
 fn bridge(testbed: &Testbed) -> Result<()> {
     for line in [
@@ -198,6 +204,7 @@ fn an_interface_that_comes_back_is_filtered_again() -> Result<()> {
         serde_json::from_str(&proxy.command(&testbed.edge, &["stats", "--json"])?)?;
     assert_eq!(stats["guard"]["state"], "attached");
     assert!(by_prefix(&stats)["157.240.0.0/17"].syns >= 2, "with the counters it had");
+    sees_answers(&stats);
     let said = proxy.stderr();
     assert_eq!(said.matches("guard: wan0 is gone").count(), 1, "{said}");
     assert_eq!(said.matches("guard: attached to wan0 (native)\n").count(), 1, "{said}");
@@ -221,6 +228,7 @@ fn an_interface_that_was_not_there_at_the_start_is_guarded_when_it_comes() -> Re
     let row =
         &stats["prefixes"].as_array().context("rows")?.iter().find(|row| row["prefix"] == "157.240.0.0/17");
     assert_eq!(row.map(|row| &row["requests"]), Some(&json!(1)), "counted in the guard's maps");
+    sees_answers(&stats);
     assert_eq!(proxy.command(&testbed.edge, &["reload"])?, "nothing changed\n");
     Ok(())
 }
@@ -258,6 +266,8 @@ fn default_routes_are_followed() -> Result<()> {
     testbed.edge.run("ip route add default via 198.51.100.1 dev wan0 onlink")?;
     proxy.wait_for_stderr("guard: attached to wan0 (native)\n", MAX_WAIT)?;
     assert!(is_served(&testbed, META[3].0) && !is_served(&testbed, STRANGERS[0]));
+    sees_answers(&serde_json::from_str(&proxy.command(&testbed.edge, &["stats", "--json"])?)?);
+    assert!(!proxy.stderr().contains("not classified"), "{}", proxy.stderr());
     Ok(())
 }
 

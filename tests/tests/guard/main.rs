@@ -1,5 +1,6 @@
 //! The guard on a real link, between two machines of which one has Meta's addresses.
 
+mod answers;
 mod attach;
 mod counting;
 mod crashes;

@@ -5,10 +5,10 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, PerCpuArray};
-use aya::programs::{TestRun as _, TestRunOptions, Xdp};
+use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use harness::wait_until;
-use hookgate_ebpf::abi::{self, Attempt, AttemptKey, Counters, Seen, Settings, Stranger};
+use hookgate_ebpf::abi::{self, Attempt, AttemptKey, Counters, FailedBy, Seen, Settings, Stranger};
 use hookgate_ebpf::block::Block;
 use hookgate_ebpf::packet::Address;
 use hookgate_ebpf::verdict::{Limit, Reason};
@@ -63,7 +63,8 @@ impl Program {
             ports.set(word, 1 << (u32::from(PORT) % abi::PORTS_PER_WORD), 0)?;
         }
         if program.has(abi::SETTINGS) {
-            program.set(Settings { netns: 1, generation_v4: 2, generation_v6: 2, ..Settings::default() })?;
+            let generations = Settings { generation_v4: 2, generation_v6: 2, ..Settings::default() };
+            program.set(Settings { netns: 1, sees_answers: 1, ..generations })?;
         }
         Ok(program)
     }
@@ -126,6 +127,28 @@ impl Program {
         let verdict = self.xdp()?.test_run(options)?.return_value;
         assert_eq!(out, frame);
         Ok(verdict)
+    }
+
+    /// What the program for frames that leave says to one. It must not have changed it.
+    pub fn run_leaving(&mut self, frame: &[u8]) -> Result<i32> {
+        let answers: &mut SchedClassifier =
+            self.ebpf.program_mut(abi::ANSWERS).context("no program")?.try_into()?;
+        if answers.fd().is_err() {
+            answers.load()?;
+        }
+        let mut out = vec![0; frame.len()];
+        let options =
+            TestRunOptions { data_in: Some(frame), data_out: Some(&mut out), ..TestRunOptions::new() };
+        let verdict = answers.test_run(options)?.return_value;
+        assert_eq!(out, frame);
+        Ok(verdict.cast_signed())
+    }
+
+    /// How many attempts are answered and open, by slots.
+    pub fn waiting(&self) -> Result<u64> {
+        let map = Array::<_, u64>::try_from(self.map(abi::WAITING)?)?;
+        let counts = map.iter().collect::<Result<Vec<_>, _>>()?;
+        Ok(counts.iter().sum())
     }
 
     /// What one frame adds to the counters of an index, `last_seen` left out.
@@ -226,9 +249,22 @@ fn difference(after: Counters, before: Counters) -> Counters {
         syns: after.syns - before.syns,
         syns_retransmitted: after.syns_retransmitted - before.syns_retransmitted,
         handshakes: after.handshakes - before.handshakes,
-        handshakes_failed: after.handshakes_failed - before.handshakes_failed,
+        handshakes_unseen: after.handshakes_unseen - before.handshakes_unseen,
+        failed_by: failed_since(after.failed_by, before.failed_by),
         untracked: after.untracked - before.untracked,
         fins: after.fins - before.fins,
         rsts: after.rsts - before.rsts,
+    }
+}
+
+fn failed_since(after: FailedBy, before: FailedBy) -> FailedBy {
+    FailedBy {
+        reset: after.reset - before.reset,
+        refused: after.refused - before.refused,
+        uncompleted: after.uncompleted - before.uncompleted,
+        unheard: after.unheard - before.unheard,
+        silent: after.silent - before.silent,
+        unanswered: after.unanswered - before.unanswered,
+        unclassified: after.unclassified - before.unclassified,
     }
 }

@@ -1,6 +1,7 @@
 //! The XDP program in the real kernel, fed frame by frame through BPF_PROG_TEST_RUN; attached to
 //! nothing.
 
+mod answers;
 mod attempts;
 mod kernel;
 mod modes;

@@ -174,7 +174,7 @@ fn mutate(count: u64) -> Result<()> {
                 let got = program.counters(index)?;
                 let of_attempts = Counters {
                     syns_retransmitted: got.syns_retransmitted,
-                    handshakes_failed: got.handshakes_failed,
+                    failed_by: got.failed_by,
                     untracked: got.untracked,
                     ..expected
                 };

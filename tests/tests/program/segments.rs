@@ -5,8 +5,8 @@ use hookgate_ebpf::packet::{Address, Flags};
 use super::frames;
 
 /// In the first and in the first IPv6 case of `frames`: where addresses and TCP begin.
-const V4: (usize, usize) = (14 + 12, 14 + 20);
-const V6: (usize, usize) = (14 + 8, 14 + 40);
+pub const V4: (usize, usize) = (14 + 12, 14 + 20);
+pub const V6: (usize, usize) = (14 + 8, 14 + 40);
 
 pub fn with_flags(source: Address, flags: u8) -> Vec<u8> {
     with(source, flags, frames::SOURCE_PORT, frames::SEQUENCE)
@@ -29,6 +29,7 @@ pub fn with(source: Address, flags: u8, source_port: u16, sequence: u32) -> Vec<
     }
     frame[tcp..tcp + 2].copy_from_slice(&source_port.to_be_bytes());
     frame[tcp + 4..tcp + 8].copy_from_slice(&sequence.to_be_bytes());
+    frame[tcp + 8..tcp + 12].fill(0);
     frame[tcp + 13] = flags;
     frame
 }

@@ -14,6 +14,7 @@ fn document(seconds: u64) -> Document {
         syns_retransmitted: Some(seconds * 2 * scale),
         handshakes: Some(seconds * 7 * scale),
         handshakes_failed: Some(seconds * scale),
+        failed_by: None,
         untracked: Some(0),
         fins: Some(0),
         rsts: Some(0),
@@ -39,6 +40,7 @@ fn document(seconds: u64) -> Document {
             since: Some("2026-11-24T09:00:00Z".into()),
             interfaces: vec![Interface { name: "eth0".into(), xdp: "native".into(), reason: None }],
             handshakes_uncounted: None,
+            failures_unclassified: None,
         },
         prefixes: (0..40)
             .map(|n| row(&format!("57.{}.0.0/16", 100 + n), n))

@@ -6,7 +6,7 @@ use anyhow::{Context as _, anyhow, bail};
 
 use super::takeover;
 use crate::config::{self, PinName};
-use crate::guard::{self, Absence, EarlierGuard, Interface, InterfaceState, Reason};
+use crate::guard::{self, Absence, EarlierGuard, Interface, InterfaceState, Look, Reason};
 use crate::observe::Log;
 use crate::prefixes::Table;
 use crate::server::ipc::AttachedGuard;
@@ -18,6 +18,8 @@ pub(super) struct SupervisedGuard {
     config: Option<config::Guard>,
     /// The interfaces' states at the last look.
     states: Vec<InterfaceState>,
+    /// Why failed handshakes were not classified at the last look.
+    answers_unseen: Option<String>,
     /// Why the last look failed.
     fault: Option<String>,
     /// The guard may filter even where that will most likely lock the operator or Meta out.
@@ -26,7 +28,8 @@ pub(super) struct SupervisedGuard {
 
 impl SupervisedGuard {
     pub(super) fn new(may_lock_out: bool) -> Self {
-        Self { pin: None, config: None, states: Vec::new(), fault: None, may_lock_out }
+        let (states, answers_unseen, fault) = (Vec::new(), None, None);
+        Self { pin: None, config: None, states, answers_unseen, fault, may_lock_out }
     }
 
     /// Puts in force what is configured. `absence`: of its interfaces.
@@ -53,6 +56,7 @@ impl SupervisedGuard {
                 let unguarded = left_out.map(|(name, reason)| InterfaceState::Unguarded { name, reason });
                 let guarded = attached.interfaces.into_iter().map(InterfaceState::Guarded);
                 self.states = guarded.chain(unguarded).collect();
+                self.answers_unseen = attached.answers_unseen;
                 (self.pin, self.config) = (Some(guard.pin.clone()), Some(guard.clone()));
                 Ok((AttachedGuard { rows: attached.rows, words }, attached.funnel))
             }
@@ -116,9 +120,16 @@ impl SupervisedGuard {
             let configured = configured.context("[guard]: not in the configuration")?;
             return Ok(vec![self.start(configured, table, Absence::Refused)?.0.words]);
         };
-        let (states, added) = guard::attach_missing(config)?;
-        let changes = changes(&self.states, &states, &added);
-        self.states = states;
+        let Look { states, added, answers_unseen } = guard::attach_missing(config)?;
+        let mut changes = changes(&self.states, &states, &added);
+        // A start has said it more precisely.
+        if self.answers_unseen.is_some() != answers_unseen.is_some() {
+            changes.push(match &answers_unseen {
+                Some(why) => format!("failed handshakes are not classified: {why}"),
+                None => "failed handshakes are classified again".into(),
+            });
+        }
+        (self.states, self.answers_unseen) = (states, answers_unseen);
         Ok(changes)
     }
 

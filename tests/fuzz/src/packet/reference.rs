@@ -9,6 +9,7 @@ pub struct Reference {
     pub source_port: u16,
     pub destination_port: u16,
     pub sequence: u32,
+    pub acknowledgement: u32,
     pub flags: u8,
 }
 
@@ -111,6 +112,7 @@ fn tcp(addresses: &[u8], rest: &[u8], own_bytes: usize, has_more: bool) -> Optio
         source_port: port(0)?,
         destination_port: port(2)?,
         sequence: u32::from_be_bytes([tcp[4], tcp[5], tcp[6], tcp[7]]),
+        acknowledgement: u32::from_be_bytes([tcp[8], tcp[9], tcp[10], tcp[11]]),
         flags: tcp[13],
     }))
 }

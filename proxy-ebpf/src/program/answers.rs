@@ -1,0 +1,92 @@
+//! Why an attempt failed: tc sees the SYN-ACKs and RSTs that leave for it, XDP what comes after.
+//!
+//! Established traffic pays little for it. Of what leaves, only segments with SYN or RST are
+//! looked up. Of what comes, only segments of sources that have an attempt which is answered and
+//! open. An array counts these by a hash of the source.
+
+use hookgate_ebpf::abi::{Attempt, AttemptKey, Evidence, waiting_slot};
+use hookgate_ebpf::block::Block;
+use hookgate_ebpf::packet::{Address, Flags, Segment};
+
+use super::atomic;
+use super::maps::{ATTEMPTS_META, ATTEMPTS_OTHER, tally, waiting};
+
+/// A SYN-ACK or RST leaves.
+#[inline(always)]
+pub fn answered(segment: &Segment) {
+    let key = AttemptKey {
+        source: segment.destination.mapped(),
+        // Both acknowledge the SYN, which takes one number.
+        sequence: segment.acknowledgement.wrapping_sub(1),
+        source_port: segment.destination_port,
+        reserved: 0,
+    };
+    let known = ATTEMPTS_META.get_ptr_mut(key).or_else(|| ATTEMPTS_OTHER.get_ptr_mut(key));
+    let Some(attempt) = known else { return };
+    // SAFETY: the map's own memory. What other CPUs write too is added in one step, or set once and
+    // for all.
+    let attempt = unsafe { &mut *attempt };
+    if segment.flags.has(Flags::RST) {
+        attempt.evidence.is_refused = 1;
+        return;
+    }
+    attempt.answer_sequence = segment.sequence;
+    if atomic::fetch_add(&mut attempt.answers, 1) == 0
+        && let Some(waiting) = waiting(slot(&key))
+    {
+        atomic::add(waiting, 1);
+    }
+}
+
+/// Whether an attempt of this source, or of another with the same slot, is answered and open.
+#[inline(always)]
+pub fn is_awaited(segment: &Segment) -> bool {
+    waiting(waiting_slot(segment.source, segment.source_port)).is_some_and(|waiting| *waiting != 0)
+}
+
+/// A segment that acknowledges came. One with another number than the SYN-ACK has is forged, or
+/// belongs to nothing.
+#[inline(always)]
+pub fn acknowledged(attempt: &mut Attempt, acknowledgement: u32) {
+    if attempt.is_answered() && acknowledgement == attempt.answer_sequence.wrapping_add(1) {
+        attempt.evidence.is_acknowledged = 1;
+    }
+}
+
+/// The attempt is open no more. To be called once.
+#[inline(always)]
+pub fn stop_waiting(attempt: &mut Attempt, key: &AttemptKey) {
+    if atomic::fetch_add(&mut attempt.answers, Attempt::ENDED) != 0
+        && let Some(waiting) = waiting(slot(key))
+    {
+        atomic::add(waiting, 1u64.wrapping_neg());
+    }
+}
+
+#[inline(always)]
+fn slot(key: &AttemptKey) -> u32 {
+    waiting_slot(Address::from_mapped(key.source), key.source_port)
+}
+
+/// Counts a failed attempt in the first class that applies.
+#[inline(always)]
+pub fn classify(attempt: &Attempt, block: Block) {
+    let index = attempt.index;
+    let Evidence { is_watched, is_reset, is_refused, is_acknowledged, is_repeated, reserved: _ } =
+        attempt.evidence;
+    if is_watched == 0 {
+        tally(index, block, 1, |counters| &mut counters.failed_by.unclassified);
+    } else if is_reset != 0 {
+        tally(index, block, 1, |counters| &mut counters.failed_by.reset);
+    } else if is_refused != 0 {
+        tally(index, block, 1, |counters| &mut counters.failed_by.refused);
+    } else if is_acknowledged != 0 {
+        tally(index, block, 1, |counters| &mut counters.failed_by.uncompleted);
+    } else if is_repeated != 0 {
+        tally(index, block, 1, |counters| &mut counters.failed_by.unheard);
+    } else if attempt.is_answered() {
+        tally(index, block, 1, |counters| &mut counters.failed_by.silent);
+    } else {
+        tally(index, block, 1, |counters| &mut counters.failed_by.unanswered);
+    }
+}
