@@ -17,9 +17,17 @@ pub fn findings(config: &Config, document: &Document) -> Vec<Finding> {
     let wants_guard = config.guard.as_ref().is_some_and(Guard::is_attached);
     let unattached = (wants_guard && !is_attached).then(unattached);
     let uncounted = document.guard.handshakes_uncounted.as_deref().map(uncounted);
+    let unclassified = document.guard.failures_unclassified.as_deref().map(unclassified);
     let silent = (is_attached && verdicts.is_empty()).then(silence);
     let hidden = document.hidden_sources.as_ref().and_then(|hidden| hidden_sources(hidden, document));
-    unattached.into_iter().chain(uncounted).chain(hidden).chain(silent).chain(verdicts).collect()
+    unattached
+        .into_iter()
+        .chain(uncounted)
+        .chain(unclassified)
+        .chain(hidden)
+        .chain(silent)
+        .chain(verdicts)
+        .collect()
 }
 
 /// Where most of what looks like Meta's comes from an address that Meta can't have.
@@ -51,6 +59,11 @@ fn uncounted(why: &str) -> Finding {
     Finding::warn(SUBJECT, format!("handshakes are not counted: {why}"), "see above for what is missing")
 }
 
+fn unclassified(why: &str) -> Finding {
+    let text = format!("failed handshakes are not classified: {why}");
+    Finding::warn(SUBJECT, text, "until then it is not told where they fail")
+}
+
 fn silence() -> Finding {
     Finding::warn(
         SUBJECT,
@@ -67,6 +80,7 @@ impl From<&stats::Counts> for Counts {
             syns_retransmitted: counts.syns_retransmitted,
             handshakes: counts.handshakes,
             handshakes_failed: counts.handshakes_failed,
+            failed_by: counts.failed_by,
             accepted: proxy.map(|proxy| proxy.accepted),
             tls_failed: proxy.map(|proxy| proxy.tls_failed),
             requests: proxy.map(|proxy| proxy.requests),

@@ -1,6 +1,7 @@
 //! Where connections from one prefix are lost, in words, from how many got how far.
 
 use super::finding::{Finding, Level};
+use crate::stats::FailedBy;
 
 /// What was counted of one prefix since the guard was attached; `None`: not counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -9,6 +10,8 @@ pub struct Counts {
     pub syns_retransmitted: Option<u64>,
     pub handshakes: Option<u64>,
     pub handshakes_failed: Option<u64>,
+    /// The same by reason, where that is known.
+    pub failed_by: Option<FailedBy>,
     pub accepted: Option<u64>,
     pub tls_failed: Option<u64>,
     pub requests: Option<u64>,
@@ -56,7 +59,7 @@ fn seen(counts: &Counts) -> String {
     if let Some(retransmitted) = counts.syns_retransmitted.filter(|n| *n > 0) {
         parts.push(format!("{} % retransmitted", percent(retransmitted, syns)));
     }
-    match (counts.handshakes, counts.handshakes_failed) {
+    match (counts.handshakes, unfinished(counts)) {
         (_, Some(failed)) if failed > 0 => {
             parts.push(format!("{} never completed", count(failed, "handshake", "handshakes")));
         }
@@ -64,6 +67,9 @@ fn seen(counts: &Counts) -> String {
             parts.push(format!("{} completed", count(completed, "handshake", "handshakes")))
         }
         _ => {}
+    }
+    if let Some(reset) = counts.failed_by.map(|by| by.reset).filter(|n| *n > 0) {
+        parts.push(format!("{} reset by the other end", count(reset, "attempt", "attempts")));
     }
     if let Some(failed) = counts.tls_failed.filter(|n| *n > 0) {
         parts.push(format!("{} failed in TLS", count(failed, "connection", "connections")));
@@ -84,7 +90,10 @@ fn network(counts: &Counts) -> Option<Lost> {
     let syns = counts.syns?;
     let again = is_many(counts.syns_retransmitted, syns);
     let completed = counts.handshakes.unwrap_or(0);
-    let unfinished = counts.handshakes_failed.is_some_and(|failed| is_many(Some(failed), failed + completed));
+    let unfinished = unfinished(counts).is_some_and(|failed| is_many(Some(failed), failed + completed));
+    if let Some(by) = counts.failed_by.filter(|_| unfinished) {
+        return Some(largest(&by));
+    }
     let silent = counts.handshakes == Some(0) && unfinished;
     if silent {
         return Some(Lost {
@@ -110,6 +119,61 @@ fn network(counts: &Counts) -> Option<Lost> {
         }),
         (false, false) => None,
     }
+}
+
+/// Handshakes that failed, without those that the other end has reset: a client that tries two
+/// addresses at once resets the slower attempt, and a forged address resets the answer.
+fn unfinished(counts: &Counts) -> Option<u64> {
+    let reset = counts.failed_by.map_or(0, |by| by.reset);
+    counts.handshakes_failed.map(|failed| failed.saturating_sub(reset))
+}
+
+/// What most failed handshakes have in common. Every SYN among them has arrived: nothing is said of
+/// what lies before this machine but where an answer was.
+fn largest(by: &FailedBy) -> Lost {
+    let refused = Lost {
+        level: Level::Fail,
+        where_to: "most failed handshakes were refused by this machine, with a RST",
+        next: "does the proxy listen there (`ss -ltn`)? otherwise a firewall of this machine rejects them (`nft list ruleset`)",
+    };
+    let uncompleted = Lost {
+        level: Level::Fail,
+        where_to: "in most failed handshakes Meta's last packet arrived, and this machine did not complete them",
+        next: "is the proxy's queue full (`nstat -az TcpExtListenOverflows TcpExtListenDrops`, `hookgate health`), or does \
+               a firewall of this machine drop the packet (`nft list ruleset`, `dmesg | grep conntrack`)?",
+    };
+    let unheard = Lost {
+        level: Level::Fail,
+        where_to: "most failed handshakes were answered, and Meta sent its SYN again: the answers are lost on the way \
+                   out, behind this machine's interface",
+        next: "look for the answers (SYN-ACK) one step further out: at the router, NAT or firewall before this machine, \
+               then ask whoever runs the next network",
+    };
+    let silent = Lost {
+        // Forged addresses look the same.
+        level: Level::Warn,
+        where_to: "most failed handshakes were answered, and nothing came after: the answer or what follows it is lost \
+                   outside, or the senders' addresses are forged",
+        next: "are deliveries missing (`hookgate deliveries`)? if so, look for the answers (SYN-ACK) one step further out; if \
+               not, nothing is lost",
+    };
+    let unanswered = Lost {
+        level: Level::Fail,
+        where_to: "the SYNs of most failed handshakes arrived here, and this machine sent no answer",
+        next: "does a firewall of this machine drop them (`nft list ruleset`, `dmesg | grep conntrack`), or is the proxy's \
+               queue full (`nstat -az TcpExtListenOverflows TcpExtListenDrops`)?",
+    };
+    let classes = [
+        (by.refused, refused),
+        (by.uncompleted, uncompleted),
+        (by.unheard, unheard),
+        (by.silent, silent),
+        (by.unanswered, unanswered),
+    ];
+    let first = Lost { level: Level::Ok, where_to: "", next: "" };
+    // Of equal ones the first.
+    let most = |most: (u64, Lost), next: (u64, Lost)| if next.0 > most.0 { next } else { most };
+    classes.into_iter().fold((0, first), most).1
 }
 
 /// Connections that the kernel has and the proxy never took.
@@ -177,6 +241,7 @@ mod tests {
             syns_retransmitted: next(),
             handshakes: next(),
             handshakes_failed: next(),
+            failed_by: None,
             accepted: next(),
             tls_failed: next(),
             requests: next(),
@@ -261,6 +326,48 @@ mod tests {
         let finding = verdict(PREFIX, &counts("212 85 96 31")).unwrap();
         let line = "fail  57.144.0.0/14: 212 SYNs, 40 % retransmitted, 31 handshakes never completed: ";
         assert!(finding.to_string().starts_with(line), "{finding}");
+    }
+
+    #[test]
+    fn the_largest_class_of_failed_handshakes_is_named() {
+        let classes = |counts: [u64; 6]| {
+            let [reset, refused, uncompleted, unheard, silent, unanswered] = counts;
+            FailedBy { reset, refused, uncompleted, unheard, silent, unanswered }
+        };
+        for (by, level, expected, next) in [
+            ([0, 20, 1, 1, 1, 1], Level::Fail, "refused by this machine", "ss -ltn"),
+            ([0, 1, 20, 1, 1, 1], Level::Fail, "did not complete them", "ListenOverflows"),
+            ([0, 1, 1, 20, 1, 1], Level::Fail, "answers are lost on the way out", "one step further out"),
+            ([0, 1, 1, 1, 20, 1], Level::Warn, "nothing came after", "deliveries"),
+            ([0, 1, 1, 1, 1, 20], Level::Fail, "this machine sent no answer", "nft list ruleset"),
+            (
+                [50, 20, 1, 1, 1, 1],
+                Level::Fail,
+                "24 handshakes never completed, 50 attempts reset by",
+                "ss -ltn",
+            ),
+        ] {
+            let failed = Some(by.iter().sum());
+            let counts = Counts {
+                handshakes_failed: failed,
+                failed_by: Some(classes(by)),
+                ..counts("200 0 100 - 100 0 100 100 0 0")
+            };
+            let finding = verdict(PREFIX, &counts).unwrap();
+            assert_eq!(finding.level, level, "{finding}");
+            assert!(finding.text.contains(expected), "{finding}");
+            assert!(finding.next.as_deref().unwrap_or_default().contains(next), "{finding}");
+            assert!(!finding.to_string().contains("provider"), "{finding}");
+        }
+        // The slower of two attempts each is no loss.
+        let reset = Counts {
+            handshakes_failed: Some(100),
+            failed_by: Some(classes([100, 0, 0, 0, 0, 0])),
+            ..counts("200 0 100 - 100 0 100 100 0 0")
+        };
+        let finding = verdict(PREFIX, &reset).unwrap();
+        assert_eq!(finding.level, Level::Ok, "{finding}");
+        assert!(finding.text.contains("100 attempts reset by the other end"), "{finding}");
     }
 
     #[test]

@@ -108,7 +108,7 @@ function funnel(id, c, guarded) {
 // Where the most of Meta's got lost.
 function verdict(c, guarded) {
   const losses = [
-    [guarded ? c.handshakes_failed : 0, 'in the TCP handshake: they never reached this machine whole', opened(c), 'connections'],
+    [guarded ? c.handshakes_failed : 0, 'in the TCP handshake: `hookgate doctor` says on which side', opened(c), 'connections'],
     [c.tls_failed, 'in the TLS handshake', c.accepted, 'connections'],
     [c.refused, 'here: refused before an upstream was asked', c.requests, 'requests'],
     [c.failed, 'behind this proxy: at the upstream or on the way there', c.requests, 'requests'],
