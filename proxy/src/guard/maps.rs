@@ -159,6 +159,22 @@ impl Maps {
         Ok(sum(per_cpu.iter()))
     }
 
+    /// Why handshakes that failed are not all classified, although what leaves is seen by now;
+    /// `None`: they are.
+    pub fn why_unclassified(&self) -> Result<Option<Error>, Error> {
+        let mut sum = Counters::default();
+        let prefixes = self.numbered()?.into_iter().map(|(_, index)| index);
+        for index in prefixes.chain([abi::OTHER, abi::ALLOWED]) {
+            sum.add(&self.counters(index)?);
+        }
+        let (unseen, handshakes) = (sum.handshakes_unseen, sum.handshakes);
+        Ok(match sum.failed_by.unclassified {
+            _ if leave_elsewhere(&sum) => Some(Error::AnswersElsewhere { unseen, handshakes }),
+            0 => None,
+            failed => Some(Error::AnswersUnseenBefore { failed }),
+        })
+    }
+
     /// How many rows of counters there are.
     pub fn capacity(&self) -> Result<u32, Error> {
         Ok(self.per_cpu_array::<Counters>(abi::COUNTERS)?.len())
@@ -221,6 +237,12 @@ impl Maps {
     fn map_mut(&mut self, name: &'static str) -> Result<&mut Map, Error> {
         self.0.get_mut(name).ok_or_else(|| Error::map(name)(MapError::InvalidName { name: name.into() }))
     }
+}
+
+/// Whether the SYN-ACKs of more than one in a hundred completed handshakes left through no guarded
+/// interface: then those of failed ones did, too.
+pub fn leave_elsewhere(counters: &Counters) -> bool {
+    counters.handshakes_unseen.saturating_mul(100) > counters.handshakes
 }
 
 /// `memlock` in /proc/self/fdinfo; it counts the memory of every processor that there may ever be.

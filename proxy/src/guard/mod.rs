@@ -331,7 +331,11 @@ fn see_missing_answers(
     if (maps.settings()?.sees_answers != 0) != seen.is_ok() {
         maps.set_sees_answers(seen.is_ok())?;
     }
-    Ok(seen.err().map(|error| error.in_a_line()))
+    let why = match seen {
+        Ok(()) => maps.why_unclassified()?,
+        Err(error) => Some(error),
+    };
+    Ok(why.map(|error| error.in_a_line()))
 }
 
 /// The states of the configured interfaces.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::clock::Clock;
 use super::error::Error;
-use super::maps::Maps;
+use super::maps::{Maps, leave_elsewhere};
 use super::pins::Folder;
 use super::{answers, handshakes, link};
 use crate::observe::FunnelCounts;
@@ -100,19 +100,7 @@ impl Reader {
         if !guarded.into_iter().all(|interface| home.is_on(interface)) {
             return Ok(Some(Error::AnswersGone));
         }
-        let indices = self.maps.numbered()?.into_iter().map(|(_, index)| index);
-        let mut sum = Counters::default();
-        for index in indices.chain([abi::OTHER, abi::ALLOWED]) {
-            sum.add(&self.maps.counters(index)?);
-        }
-        let Counters { handshakes_unseen: unseen, handshakes, failed_by, .. } = sum;
-        Ok(if leave_elsewhere(&sum) {
-            Some(Error::AnswersElsewhere { unseen, handshakes })
-        } else if failed_by.unclassified > 0 {
-            Some(Error::AnswersUnseenBefore { failed: failed_by.unclassified })
-        } else {
-            None
-        })
+        self.maps.why_unclassified()
     }
 
     /// `None` where some are not classified, or wrongly.
@@ -192,10 +180,4 @@ impl Reader {
             self.maps.element(abi::REQUESTS, index)?;
         Ok([accepted, tls, tls_failed, requests, delivered, refused, failed])
     }
-}
-
-/// Whether the SYN-ACKs of more than one in a hundred completed handshakes left through no guarded
-/// interface: then those of failed ones did, too.
-fn leave_elsewhere(counters: &Counters) -> bool {
-    counters.handshakes_unseen.saturating_mul(100) > counters.handshakes
 }
