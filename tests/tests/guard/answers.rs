@@ -271,9 +271,17 @@ fn a_program_that_was_taken_off_is_told_and_put_back() -> Result<()> {
     Ok(())
 }
 
+/// Whether the kernel has links for tc programs.
+fn has_links(testbed: &Testbed) -> bool {
+    linked(testbed).is_ok()
+}
+
 /// An attach on a kernel that has no links for tc programs, as Linux before 6.6.
 fn attach_without_links(testbed: &Testbed, guard: &str) -> Result<String> {
     testbed.run("", "guard detach")?;
+    if !has_links(testbed) {
+        return attach(testbed, guard);
+    }
     let hookgate = testbed.hookgate("wan0", guard, "guard attach")?;
     let log = testbed.dir.path().join("calls");
     let strace = |options: &[&str]| {
@@ -326,10 +334,13 @@ fn before_links_for_tc_it_is_in_clsact() -> Result<()> {
     testbed.edge.run(other)?;
     attach_without_links(&testbed, &guard)?;
     assert!(filters()?.contains("hookgate/answers") && !filters()?.contains("+clsact"), "{}", filters()?);
-    // Where there are links, they take its place.
+    // A second attach takes over, without one more of them; where there are links, they take its
+    // place.
     attach(&testbed, &guard)?;
-    assert!(!filters()?.contains("hookgate/answers"), "{}", filters()?);
-    assert!(testbed.edge.run("ls /sys/fs/bpf/hookgate")?.contains("answers-"));
+    let filters_left = filters()?.matches("hookgate/answers").count();
+    assert_eq!(filters_left, usize::from(!has_links(&testbed)), "{}", filters()?);
+    assert_eq!(testbed.edge.run("ls /sys/fs/bpf/hookgate")?.contains("answers-"), has_links(&testbed));
+    assert_eq!(testbed.stats()?["guard"]["failures_unclassified"], Value::Null);
     testbed.run("", "guard detach")?;
     assert!(qdiscs()?.contains("clsact"));
     assert!(testbed.edge.run("tc filter show dev wan0 ingress")?.contains("direct-action"));

@@ -53,6 +53,9 @@ impl How {
 const EVERY: &[&str] = &[""];
 /// All but floods and rates, for which an emulated machine is too slow.
 const AT_ANY_PACE: &[&str] = &[
+    "answers::answers_that",
+    "answers::before_links",
+    "answers::each",
     "attach::",
     "counting::",
     "flood::the_maps",
