@@ -16,7 +16,7 @@ use super::testbed::{EDGE_V4, EDGE_V6, META, Shakes, Testbed, can_run, row};
 /// Half of what is sent, in packets a second, where the machine has time for it.
 const RATE: u64 = 10_000;
 /// How many packets must meet each change at least.
-const MIN_PACKETS_PER_CHANGE: u64 = 5000;
+const MIN_PACKETS_PER_CHANGE: u64 = 1000;
 const BURST: u64 = 32;
 /// An emulated machine takes its time.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
