@@ -85,7 +85,7 @@ fn name(group: Group) -> &'static str {
     }
 }
 
-/// What `hookgate check` would refuse, but for ports, which nginx holds until hookgate takes its
+/// What `hookgate check` would refuse, except ports, which nginx holds until hookgate takes its
 /// place.
 fn refusals(toml: &str) -> Vec<String> {
     let config = match Config::parse(Path::new("hookgate.toml"), toml) {

@@ -48,7 +48,7 @@ pub struct Outcome {
     pub code: Option<i32>,
 }
 
-/// What became of a request.
+/// The result of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fate {
     /// It arrived, as the origin tells it.

@@ -1,7 +1,6 @@
 //! The folder in which certbot leaves its answers to challenges.
 
-use super::idle::is_challenge;
-use super::setup::Server;
+use super::setup::{Location, Server};
 use crate::import::directive::Directive;
 use crate::import::notes::{Group, Notes};
 
@@ -30,4 +29,10 @@ pub fn webroot<'d>(
         notes.add(Group::Elsewhere, location.directive, why);
     }
     found.map(|folder| (folder, location.directive))
+}
+
+/// Where authorities ask for the answers to http-01 (RFC 8555, 8.3).
+pub fn is_challenge(location: &Location<'_>) -> bool {
+    let name = location.name.trim_start_matches('^').replace("\\.", ".");
+    name.starts_with(PATH)
 }

@@ -2,7 +2,7 @@
 
 use regex_syntax::hir::Hir;
 
-use super::words::{Word, Words};
+use super::words::{KnownWords, Word};
 
 const ATTRIBUTE: &str = "CN=";
 
@@ -14,7 +14,7 @@ pub fn common_name(subject: &str) -> Option<String> {
 
 /// The common names that an expression on a subject asks for, where it spells out each.
 pub fn names_in_subject(hir: &Hir) -> Option<Vec<String>> {
-    let words = Words::new(hir);
+    let words = KnownWords::new(hir);
     let mut names = words.words.iter().map(|word| common_name(word.text())).collect::<Option<Vec<_>>>()?;
     names.sort();
     names.dedup();

@@ -2,10 +2,11 @@
 
 use std::collections::HashSet;
 
+use super::challenges::is_challenge;
 use super::evaluate::{ClientCertificate, End};
 use super::listeners::Listener;
 use super::relay::View;
-use super::setup::{Level, Location, Server, Setup, Step};
+use super::setup::{Level, Server, Setup, Step};
 use crate::import::directive::Directive;
 use crate::import::notes::{Group, Notes};
 
@@ -63,10 +64,4 @@ pub fn note_answers(server: &Server<'_>, notes: &mut Notes) {
             notes.add(Group::Elsewhere, location.directive, why);
         }
     }
-}
-
-/// Where authorities ask for the answers to http-01 (RFC 8555, 8.3).
-pub fn is_challenge(location: &Location<'_>) -> bool {
-    let name = location.name.trim_start_matches('^').replace("\\.", ".");
-    name.starts_with(super::challenges::PATH)
 }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::client_names::{common_name, names_in_subject};
 use super::variables::{Source, Template, Variable, Variables};
-use super::words::Words;
+use super::words::KnownWords;
 use crate::import::directive::Directive;
 use crate::import::pattern::{Match, Pattern};
 
@@ -116,7 +116,7 @@ impl<'d> Map<'d> {
             _ if key.starts_with('~') => {
                 let text = key.strip_prefix("~*").unwrap_or(&key[1..]);
                 let expression = Expression::new(text, key.starts_with("~*"), variables, directive);
-                match expression.pattern.hir.as_ref().and_then(|hir| Words::new(hir).whole_texts()) {
+                match expression.pattern.hir.as_ref().and_then(|hir| KnownWords::new(hir).whole_texts()) {
                     Some(texts) => {
                         for text in texts {
                             self.listed.entry(text).or_insert(position);
@@ -189,7 +189,7 @@ impl<'d> Map<'d> {
     /// The value that any text with these pieces leads to, where it is the same for all; `None`
     /// stands for any piece.
     pub fn only_value(&self, pieces: &[Option<Rc<str>>]) -> Option<&Template> {
-        /// So many names are compared with an unknown text.
+        /// The number of names that are compared with an unknown text.
         const MAX_NAMES: usize = 256;
         let has_patterns = !(self.suffixes.is_empty() && self.prefixes.is_empty())
             || self.entries.iter().any(|entry| entry.expression.is_some());

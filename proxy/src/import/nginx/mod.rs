@@ -3,6 +3,7 @@
 
 mod certificates;
 mod challenges;
+mod client_address;
 mod client_names;
 mod conditions;
 mod destination;
@@ -130,7 +131,7 @@ fn absolute(path: &Path, files: &[PathBuf]) -> PathBuf {
 mod tests {
     use super::*;
 
-    /// Words in quotes may hold quotes and line ends, which would end a key or a comment.
+    /// KnownWords in quotes may hold quotes and line ends, which would end a key or a comment.
     #[test]
     fn no_word_becomes_a_line_of_its_own() {
         let text = "map $h $ok { 'a\"b.example' 1; 'c = {}\n[admin]\n#.example' 1; good.example 1; }\n\

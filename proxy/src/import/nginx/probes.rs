@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use super::maps::Expression;
 use super::origins::PathPart;
 use super::setup::{Condition, Level, Location, Setup, Step};
-use super::words::{HOST, Word, Words};
+use super::words::{HOST, KnownWords, Word};
 use crate::import::directive::Directive;
 
 /// Hosts and paths that patterns and names spell out.
@@ -60,7 +60,7 @@ impl<'d> Probes<'d> {
             for (directive, pattern) in map.keys() {
                 match pattern {
                     Some(pattern) => {
-                        let words = pattern.hir.as_ref().map(Words::new);
+                        let words = pattern.hir.as_ref().map(KnownWords::new);
                         probes.add_words(words, subject, directive);
                     }
                     None => probes.add_key(directive, subject),
@@ -138,10 +138,10 @@ impl<'d> Probes<'d> {
     }
 
     fn add_expression(&mut self, expression: &Expression, subject: Subject, directive: &'d Directive) {
-        self.add_words(expression.pattern.hir.as_ref().map(Words::new), subject, directive);
+        self.add_words(expression.pattern.hir.as_ref().map(KnownWords::new), subject, directive);
     }
 
-    fn add_words(&mut self, words: Option<Words>, subject: Subject, directive: &'d Directive) {
+    fn add_words(&mut self, words: Option<KnownWords>, subject: Subject, directive: &'d Directive) {
         let Some(words) = words else { return };
         if words.is_cut {
             self.too_many.push(directive);

@@ -10,6 +10,7 @@ use super::scope::{Scope, effective};
 use super::setup::{Server, Setup};
 use super::words::Word;
 use crate::import::directive::Directive;
+use crate::import::forward::shown;
 use crate::import::notes::{Group, Notes};
 use crate::import::plan::Route;
 
@@ -331,11 +332,6 @@ fn leads_to_listed(setup: &Setup<'_>, host: &str, forward: &Forward<'_, '_>) -> 
         Ok(Peer::Name { name, .. }) if is_host(&name) => true,
         _ => forward.host_field.as_deref().is_some_and(is_host),
     }
-}
-
-/// A path as notes show it: the same for every host.
-pub fn shown(target: &str, host: &str) -> String {
-    target.replacen(host, "HOST", 1)
 }
 
 /// What was seen of one host.

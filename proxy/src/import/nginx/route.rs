@@ -6,6 +6,7 @@ use super::scope::{Scope, effective};
 use super::setup::Setup;
 use crate::config::HostName;
 use crate::import::directive::Directive;
+use crate::import::forward::shown;
 use crate::import::notes::Group;
 use crate::import::plan::Route;
 
@@ -122,7 +123,7 @@ pub fn path_difference(host: &str, target: &str, sent: &str) -> Option<PathDiffe
     if expected.split_once('?').is_some_and(|(path, _)| path == sent) {
         return Some(PathDifference::NoQuery);
     }
-    let target = super::relay::shown(target, host);
+    let target = shown(target, host);
     Some(PathDifference::Other { target, sent: sent.replace(host, "HOST"), expected: expected.to_owned() })
 }
 

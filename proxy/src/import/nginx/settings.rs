@@ -10,12 +10,12 @@ use crate::import::notes::{Group, Notes};
 
 /// A value, and what sets it.
 #[derive(Clone, Debug)]
-pub struct Setting<'d> {
+pub struct Assignment<'d> {
     pub value: Amount,
     pub directive: &'d Directive,
 }
 
-pub type Settings<'d> = BTreeMap<Key, Setting<'d>>;
+pub type Settings<'d> = BTreeMap<Key, Assignment<'d>>;
 
 /// What the directives in force set; `base` makes a file's path absolute.
 pub fn settings<'d>(
@@ -29,7 +29,7 @@ pub fn settings<'d>(
     for directive in in_force.values().flatten() {
         for (key, value) in read(directive, is_verified, base, notes) {
             match refusal(key, &value) {
-                None => drop(settings.insert(key, Setting { value, directive })),
+                None => drop(settings.insert(key, Assignment { value, directive })),
                 Some(why) => notes.add(Group::Different, directive, format!("[{}] {}: {why}", key.0, key.1)),
             }
         }
@@ -109,12 +109,12 @@ fn resolver(directive: &Directive, words: &[&str], notes: &mut Notes) -> Vec<(Ke
 }
 
 /// What holds for all: values that are the same wherever requests are forwarded. For unlike ones
-/// the longest time and the largest number; but for those that an upstream has a key for.
+/// the longest time and the largest number; except those that an upstream has a key for.
 pub fn merge(by_scope: &HashMap<usize, Settings<'_>>, notes: &mut Notes) -> BTreeMap<Key, Amount> {
     let keys: BTreeSet<Key> = by_scope.values().flat_map(|settings| settings.keys().copied()).collect();
     let mut merged = BTreeMap::new();
     for key in keys.into_iter().filter(|key| *key != CA) {
-        let all: Vec<&Setting<'_>> = by_scope.values().filter_map(|settings| settings.get(&key)).collect();
+        let all: Vec<&Assignment<'_>> = by_scope.values().filter_map(|settings| settings.get(&key)).collect();
         let values: BTreeSet<&Amount> = all.iter().map(|setting| &setting.value).collect();
         let is_everywhere = all.len() == by_scope.len();
         let chosen = match values.last() {

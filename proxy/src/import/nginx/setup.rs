@@ -4,9 +4,9 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use super::client_address::of_address;
 use super::destination::{ServerGroup, ServerGroups};
 use super::maps::{Expression, Map};
-use super::origins::of_address;
 use super::variables::{Source, Template, Variable, Variables};
 use crate::import::directive::Directive;
 use crate::import::pattern::Pattern;
@@ -35,7 +35,7 @@ pub struct Server<'d> {
 /// A block in which requests are handled: a server, a location, or an `if` in one.
 #[derive(Debug)]
 pub struct Level<'d> {
-    /// What stands in the block, but for locations.
+    /// What stands in the block, except locations.
     pub directives: Vec<&'d Directive>,
     /// The rewrite module's directives, in order.
     pub steps: Vec<Step<'d>>,

@@ -26,7 +26,7 @@ fn read(file: &Arc<Path>, text: &str, outer_levels: usize) -> Result<Vec<Directi
     let mut reader = Reader { rest: text.chars().peekable(), file, line: 1, begun: 1 };
     // The blocks that are open, and the directives that opened them.
     let (mut open, mut current) = (Vec::new(), Vec::new());
-    let mut words = Words::default();
+    let mut words = KnownWords::default();
     while let Some(token) = reader.token()? {
         match token {
             Token::Word(word) => words.push(word, reader.begun),
@@ -63,13 +63,13 @@ fn read(file: &Arc<Path>, text: &str, outer_levels: usize) -> Result<Vec<Directi
 
 /// The words of a directive that is being read.
 #[derive(Default)]
-struct Words {
+struct KnownWords {
     words: Vec<String>,
     /// Of the first.
     line: usize,
 }
 
-impl Words {
+impl KnownWords {
     fn push(&mut self, word: String, line: usize) {
         if self.words.is_empty() {
             self.line = line;

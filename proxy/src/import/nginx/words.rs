@@ -65,7 +65,7 @@ impl Word {
 
 /// What a pattern matches, in words.
 #[derive(Debug, Default)]
-pub struct Words {
+pub struct KnownWords {
     pub words: Vec<Word>,
     /// There were too many, or too long ones.
     pub is_cut: bool,
@@ -73,7 +73,7 @@ pub struct Words {
     is_narrowed: bool,
 }
 
-impl Words {
+impl KnownWords {
     pub fn new(hir: &Hir) -> Self {
         let mut all = Self::default();
         all.words = all.extend(vec![Word::default()], hir);
@@ -209,7 +209,7 @@ mod tests {
     use crate::import::pattern::Pattern;
 
     fn hosts(pattern: &str) -> Vec<String> {
-        let words = Words::new(Pattern::new(pattern, false).hir.as_ref().unwrap());
+        let words = KnownWords::new(Pattern::new(pattern, false).hir.as_ref().unwrap());
         let mut hosts: Vec<String> = words.words.iter().filter_map(Word::host).map(str::to_owned).collect();
         hosts.sort();
         hosts.dedup();
@@ -235,7 +235,7 @@ mod tests {
 
     #[test]
     fn samples_have_a_place_for_any_host() {
-        let words = Words::new(Pattern::new("^/[^/]+/(admin|app)(/|$)", false).hir.as_ref().unwrap());
+        let words = KnownWords::new(Pattern::new("^/[^/]+/(admin|app)(/|$)", false).hir.as_ref().unwrap());
         let texts: Vec<String> =
             words.words.iter().map(|word| Word::with_host(word.text(), "h.example")).collect();
         assert!(texts.contains(&"/h.example/admin/".to_owned()), "{texts:?}");
