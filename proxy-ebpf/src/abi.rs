@@ -1,8 +1,8 @@
-//! Maps shared through pins: names, sizes, layouts. A pin folder outlives the process that made it, so whatever
-//! changes here changes [`VERSION`] too.
+//! Maps shared through pins: names, sizes, layouts. A pin folder outlives the process that made it,
+//! so whatever changes here changes [`VERSION`] too.
 
+use crate::limit::Limit;
 use crate::packet::{Address, Flags};
-use crate::verdict::Limit;
 
 /// The layout of everything below.
 pub const VERSION: u32 = 4;
@@ -13,12 +13,13 @@ pub const PROGRAM: &str = "hookgate";
 pub const PROGRAM_LINEAR: &str = "hookgate_linear";
 /// The name of the XDP program that is run once, by hand, to begin the sweeps through the attempts.
 pub const SWEEPS: &str = "begin_sweeps";
-/// The name of the sock_ops program, which is told of every handshake that the kernel's TCP completes.
+/// The name of the sock_ops program, which is told of each handshake that TCP completes.
 pub const HANDSHAKES: &str = "handshakes";
 /// The name of the tc program, which sees what leaves through guarded interfaces.
 pub const ANSWERS: &str = "answers";
 
-/// `u32` index → [`Counters`], one set a CPU. Index 0 is [`OTHER`]. At most [`CAPACITY`]; as many as user space asks for.
+/// `u32` index → [`Counters`], one set a CPU. Index 0 is [`OTHER`]. At most [`CAPACITY`]; as many
+/// as user space asks for.
 pub const COUNTERS: &str = "COUNTERS";
 /// Meta's IPv4 prefixes → index.
 pub const PREFIXES_V4: &str = "PREFIXES_V4";
@@ -40,17 +41,19 @@ pub const WAITING: &str = "WAITING";
 pub const SWEEP: &str = "SWEEP";
 /// `u32` index → when a SYN last found no room among the attempts, as [`Counters::last_seen`].
 pub const UNTRACKED: &str = "UNTRACKED";
-/// [`crate::block::Block`] of Meta's from which no handshake was completed yet → [`Seen`]. The least recently seen gives way.
+/// [`crate::block::Block`] of Meta's from which no handshake was completed yet → [`Seen`]. The
+/// least recently seen gives way.
 pub const SEEN: &str = "SEEN";
-/// [`crate::block::Block`] of Meta's that has completed a handshake → [`Seen`]. No entry is evicted: packets alone make none.
+/// [`crate::block::Block`] of Meta's that has completed a handshake → [`Seen`]. No entry is
+/// evicted: packets alone make none.
 pub const PROVEN: &str = "PROVEN";
 /// [`crate::block::Block`] of a stranger → [`Stranger`]. The least recently seen gives way.
 pub const STRANGERS: &str = "STRANGERS";
-/// A stranger's address → its bucket, as [`Limit::admit`] keeps it. The least recently seen gives way.
+/// A stranger's address → its bucket, as [`Limit::admit`] keeps it. The least recently seen goes.
 pub const BUCKETS: &str = "BUCKETS";
 /// [`crate::verdict::Reason`] → packets dropped, one count a CPU.
 pub const DROPS: &str = "DROPS";
-/// `u32` index → [`Row`]: whose counters these are. For user space alone; the program never reads it.
+/// `u32` index → [`Row`]: whose counters these are. For user space alone.
 pub const ROWS: &str = "ROWS";
 /// `u32` index → [`Requests`]. For user space alone, which may map it into its memory.
 pub const REQUESTS: &str = "REQUESTS";
@@ -87,9 +90,9 @@ pub const SWEEP_INTERVAL: u64 = 250_000_000;
 /// How long after the last sweep it is certain that none will come, in nanoseconds.
 pub const SWEEPS_STALLED: u64 = 5_000_000_000;
 /// How long after its last SYN an attempt that is not completed has failed, in nanoseconds.
-pub const PATIENCE: u64 = 10_000_000_000;
-/// How long after a RST that may be genuine an attempt has failed, in nanoseconds, unless the kernel's TCP thought
-/// otherwise and completes it.
+pub const ATTEMPT_TIMEOUT: u64 = 10_000_000_000;
+/// How long after a RST that may be genuine an attempt has failed, in nanoseconds, unless the
+/// kernel's TCP thought otherwise and completes it.
 pub const AFTER_RESET: u64 = 100_000_000;
 
 /// How long a completed attempt is kept, in nanoseconds: copies of its SYN may be under way.
@@ -102,7 +105,7 @@ pub struct Counters {
     pub packets: u64,
     /// Whole frames, as XDP sees them.
     pub bytes: u64,
-    /// The last packet's time: nanoseconds of CLOCK_MONOTONIC, in steps of a few milliseconds; 0: never.
+    /// The last packet's time: nanoseconds of CLOCK_MONOTONIC, in steps of milliseconds; 0: never.
     pub last_seen: u64,
     pub dropped: u64,
     /// SYN set and ACK clear. Each begins an attempt, belongs to one, or found no room.
@@ -113,11 +116,11 @@ pub struct Counters {
     pub handshakes: u64,
     /// Of these, those whose SYN-ACK did not leave through a guarded interface.
     pub handshakes_unseen: u64,
-    /// Attempts that were reset before that, or not completed within [`PATIENCE`].
+    /// Attempts that were reset before that, or not completed within [`ATTEMPT_TIMEOUT`].
     pub failed_by: FailedBy,
-    /// SYNs of which it is not known what became of them: they found no room among the attempts, or nobody told of
-    /// handshakes. One that found none and is completed after all counts among `handshakes` instead, maybe on another
-    /// CPU: only the sum over all CPUs has a meaning.
+    /// SYNs with an unknown result: they found no room among the attempts, or no program told of
+    /// handshakes. One that found none and is completed after all counts among `handshakes`
+    /// instead, maybe on another CPU: only the sum over all CPUs has a meaning.
     pub untracked: u64,
     pub fins: u64,
     pub rsts: u64,
@@ -245,8 +248,9 @@ impl FailedBy {
     }
 }
 
-/// Which handshake a SYN belongs to: its source address, source port and sequence number. The destination is left out,
-/// because REDIRECT and DNAT rewrite it before the packet reaches the socket. An IPv4 address is mapped into IPv6 (RFC 4291 §2.5.5.2).
+/// Which handshake a SYN belongs to: its source address, source port and sequence number. The
+/// destination is left out, because REDIRECT and DNAT rewrite it before the packet reaches the
+/// socket. An IPv4 address is mapped into IPv6 (RFC 4291 §2.5.5.2).
 #[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AttemptKey {
@@ -295,7 +299,8 @@ pub struct Evidence {
 const _: () = assert!(size_of::<Evidence>() == 8);
 
 impl Attempt {
-    /// Neither completed nor failed: whoever takes this phase away counts it as one or the other.
+    /// Neither completed nor failed: the CPU that takes this phase away counts it as one or the
+    /// other.
     pub const OPEN: u64 = 1;
     pub const COMPLETED: u64 = 2;
     /// About to be removed.
@@ -350,8 +355,8 @@ pub struct bpf_timer {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
     pub counters: Counters,
-    /// In which prefix the block lies: a generation of [`Settings`], and the index in that one. One number, since other CPUs
-    /// write it too.
+    /// In which prefix the block lies: a generation of [`Settings`], and the index in that one. One
+    /// number, since other CPUs write it too.
     place: u64,
 }
 const _: () = assert!(size_of::<Seen>() == 19 * size_of::<u64>());
@@ -422,17 +427,19 @@ impl Row {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
-    /// [`VERSION`] of whoever made the maps; 0: they were never finished.
+    /// [`VERSION`] of the program that made the maps; 0: they were never finished.
     pub version: u32,
     pub mode: u32,
     /// When counting began, in seconds of Unix time.
     pub since: u64,
     /// For [`Settings::LIMIT`].
     pub limit: Limit,
-    /// The network namespace whose TCP completes the handshakes, as SO_NETNS_COOKIE names it; 0: nobody tells of them.
+    /// The network namespace whose TCP completes the handshakes, as SO_NETNS_COOKIE names it; 0: no
+    /// program tells of them.
     pub netns: u64,
-    /// Of the prefixes of each family. Even: what [`Seen`] says of a prefix in the same generation is true. Odd: the
-    /// prefixes are being changed, or one is longer than a [`crate::block::Block`], and each packet has to be looked up. Never 0.
+    /// Of the prefixes of each family. Even: what [`Seen`] says of a prefix in the same generation
+    /// is true. Odd: the prefixes are being changed, or one is longer than a
+    /// [`crate::block::Block`], and each packet has to be looked up. Never 0.
     pub generation_v4: u32,
     pub generation_v6: u32,
     /// Whether what leaves is seen on each guarded interface, without which no failure can be
@@ -468,7 +475,8 @@ mod pod {
 
     use super::{Attempt, AttemptKey, Counters, Requests, Row, Seen, Settings, Stranger, Sweep};
 
-    // SAFETY: repr(C) of integers alone, no padding (sizes asserted above): every bit pattern is a value.
+    // SAFETY: repr(C) of integers alone, no padding (sizes asserted above): every bit pattern is a
+    // value.
     unsafe impl aya::Pod for Counters {}
     // SAFETY: as above.
     unsafe impl aya::Pod for AttemptKey {}
@@ -484,7 +492,8 @@ mod pod {
     unsafe impl aya::Pod for Row {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Settings {}
-    // SAFETY: as above. The kernel shows zeros for the timer, and keeps its own when an element is written.
+    // SAFETY: as above. The kernel shows zeros for the timer, and keeps its own when an element is
+    // written.
     unsafe impl aya::Pod for Sweep {}
     // SAFETY: a transparent integer.
     unsafe impl aya::Pod for Block {}

@@ -1,8 +1,10 @@
-//! Announced prefixes are too coarse to tell one sender from another: blocks are all of the same size.
+//! Announced prefixes are too coarse to tell one sender from another: blocks are all of the same
+//! size.
 
 use crate::packet::Address;
 
-/// An IPv4 /24 or an IPv6 /48, as the key of a map: the family in the highest byte, the network in the lowest ones.
+/// An IPv4 /24 or an IPv6 /48, as the key of a map: the family in the highest byte, the network in
+/// the lowest ones.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Block(u64);

@@ -1,4 +1,5 @@
-//! What the guard's programs and user space agree on, and the parts of the programs that need no kernel.
+//! What the guard's programs and user space agree on, and the parts of the programs that need no
+//! kernel.
 #![no_std]
 
 #[cfg(test)]
@@ -6,5 +7,6 @@ extern crate std;
 
 pub mod abi;
 pub mod block;
+pub mod limit;
 pub mod packet;
 pub mod verdict;

@@ -1,4 +1,5 @@
-//! From a frame to the TCP segment in it. The same code runs in the kernel and, for its tests, on the host.
+//! From a frame to the TCP segment in it. The same code runs in the kernel and, for its tests, on
+//! the host.
 //!
 //! Sums are written as wrapping ones, which they are in the kernel: a frame has less than 2^32
 //! bytes, and none comes near the end of its type.
@@ -12,8 +13,8 @@ mod tests;
 
 /// The readable bytes of a frame.
 pub trait Packet {
-    /// `N` bytes at offset `at`, or `None` when they do not all lie within the frame. `N` is at least 2: the kernel's
-    /// verifier does not see that a single byte was checked.
+    /// `N` bytes at offset `at`, or `None` when they do not all lie within the frame. `N` is at
+    /// least 2: the kernel's verifier does not see that a single byte was checked.
     fn read<const N: usize>(&self, at: usize) -> Option<[u8; N]>;
 
     /// The whole frame's length, of which the first part may be all that is readable.
@@ -103,8 +104,8 @@ impl Flags {
         self.0 & (Self::FIN | Self::SYN | Self::RST) != 0
     }
 
-    /// A combination that no TCP sends and scanners do: SYN or FIN with what contradicts them, or none of SYN, RST and
-    /// ACK, one of which every segment has (NULL, FIN and XMAS scans).
+    /// A combination that no TCP sends and scanners do: SYN or FIN with what contradicts them, or
+    /// none of SYN, RST and ACK, one of which every segment has (NULL, FIN and XMAS scans).
     #[inline(always)]
     pub fn are_garbage(self) -> bool {
         self.has(Self::SYN | Self::FIN)
@@ -128,7 +129,8 @@ const FRAGMENT_OFFSET: u16 = 0x1fff;
 const IPV6_HEADER: usize = 40;
 /// The unit of IPv6 extension lengths.
 const OCTETS: usize = 8;
-/// More than any honest packet has (RFC 8200 §4.1 knows seven places), and few enough for the verifier.
+/// More than any honest packet has (RFC 8200 §4.1 knows seven places), and few enough for the
+/// verifier.
 const EXTENSIONS: usize = 8;
 
 const HOP_BY_HOP: u8 = 0;
@@ -146,7 +148,8 @@ const PORTS: usize = 4;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found {
     Segment(Segment),
-    /// A first fragment that ends within its TCP header: the receiver puts the flags together, unseen by us.
+    /// A first fragment that ends within its TCP header: the receiver puts the flags together,
+    /// unseen by us.
     ShortFragment {
         source: Address,
         destination_port: u16,
@@ -155,7 +158,8 @@ pub enum Found {
     LongChain {
         source: Address,
     },
-    /// Nothing for the guard: no TCP, a fragment that is not the first, or what cannot be understood.
+    /// Nothing for the guard: no TCP, a fragment that is not the first, or what cannot be
+    /// understood.
     Nothing,
 }
 
@@ -173,7 +177,7 @@ pub fn parse<P: Packet>(packet: &P) -> Found {
     parse_and_judge(packet, &Itself)
 }
 
-/// What is to be done about what there is in a frame.
+/// What must be done about what there is in a frame.
 pub trait Judge {
     type Verdict;
 
@@ -181,8 +185,9 @@ pub trait Judge {
     fn judge(&self, found: Found) -> Self::Verdict;
 }
 
-/// The same, judged at each place where it is found. So nothing is put together from several places, of which each knows
-/// but a part: a verifier before Linux 6.3 takes no program that reads what was not written, even if it does not matter.
+/// The same, judged at each place where it is found. So nothing is put together from several
+/// places, of which each knows but a part: a verifier before Linux 6.3 takes no program that reads
+/// what was not written, even if it does not matter.
 #[inline(always)]
 pub fn parse_and_judge<P: Packet, J: Judge>(packet: &P, judge: &J) -> J::Verdict {
     match ethernet(packet) {
@@ -306,8 +311,8 @@ fn ipv6<P: Packet, J: Judge>(packet: &P, at: usize, judge: &J) -> J::Verdict {
     judge.judge(Found::Nothing)
 }
 
-/// Whether what begins at `at` is longer than IP's length field can say. The kernel's own bundles of segments are (BIG
-/// TCP), and write 0 there.
+/// Whether what begins at `at` is longer than IP's length field can say. The kernel's own bundles
+/// of segments are (BIG TCP), and write 0 there.
 #[inline(always)]
 fn is_jumbo<P: Packet>(packet: &P, at: usize) -> bool {
     packet.bytes() > (at as u64).wrapping_add(u64::from(u16::MAX))

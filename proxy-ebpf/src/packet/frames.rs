@@ -1,4 +1,5 @@
-//! Frames to be parsed, and what is in them: for the parser's own tests, and for the program's in the kernel.
+//! Frames to be parsed, and what is in them: for the parser's own tests, and for the program's in
+//! the kernel.
 
 use std::vec;
 use std::vec::Vec;
@@ -126,7 +127,8 @@ fn segment(flags: u8) -> Segment {
     }
 }
 
-/// A first fragment with so much of a TCP header, and the whole of an IPv4 or IPv6 packet around it.
+/// A first fragment with so much of a TCP header, and the whole of an IPv4 or IPv6 packet around
+/// it.
 fn v4_fragment(flags_and_offset: u16, bytes: usize) -> Vec<u8> {
     ipv4(0, flags_and_offset, TCP, &tcp(SYN)[..bytes])
 }
@@ -141,7 +143,8 @@ const SHORT_V6: Found =
     Found::ShortFragment { source: Address::V6(SOURCE_V6), destination_port: DESTINATION_PORT };
 const LONG_CHAIN: Found = Found::LongChain { source: Address::V6(SOURCE_V6) };
 
-/// What the kernel makes of many segments (BIG TCP): more than a length field can say, which is 0 then.
+/// What the kernel makes of many segments (BIG TCP): more than a length field can say, which is 0
+/// then.
 pub fn jumbos() -> Vec<(&'static str, Vec<u8>, Found)> {
     let v4_frame = |payload: usize| {
         let mut frame = ethernet(&[], 0x0800, &ipv4(0, 0, TCP, &tcp(ACK)));
@@ -167,7 +170,7 @@ pub fn jumbos() -> Vec<(&'static str, Vec<u8>, Found)> {
     ]
 }
 
-/// Name, frame, and what is to be found in it.
+/// Name, frame, and what must be found in it.
 pub fn cases() -> Vec<(&'static str, Vec<u8>, Found)> {
     let v4_frame = |packet: Vec<u8>| ethernet(&[], 0x0800, &packet);
     let v6_frame = |packet: Vec<u8>| ethernet(&[], 0x86dd, &packet);

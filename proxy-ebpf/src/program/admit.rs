@@ -2,8 +2,9 @@ use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use hookgate_ebpf::abi::{ALLOWED, OTHER, Settings, Stranger};
 use hookgate_ebpf::block::Block;
+use hookgate_ebpf::limit::Limit;
 use hookgate_ebpf::packet::{Address, Packet, Segment};
-use hookgate_ebpf::verdict::{self, Limit, Reason, Verdict};
+use hookgate_ebpf::verdict::{self, Reason, Verdict};
 
 use super::maps::{BUCKETS, STRANGERS, coarse_now, count_drop, counters, settings};
 use super::sources::{self, Meta, is_allowed};
@@ -49,7 +50,8 @@ pub fn admit(frame: &impl Packet, segment: &Segment) -> u32 {
     }
 }
 
-/// Says what becomes of a packet whose flags are not to be seen, `reason` being why; counts it when it is dropped.
+/// Says what becomes of a packet whose flags are not to be seen, `reason` being why; counts it when
+/// it is dropped.
 #[inline(always)]
 pub fn admit_hidden(frame: &impl Packet, source: Address, reason: Reason) -> u32 {
     let Some(settings) = settings() else { return XDP_PASS };
@@ -90,7 +92,7 @@ fn bucket(source: Address) -> [u64; 2] {
     }
 }
 
-/// Whom `strict` would have dropped.
+/// A source that `strict` would have dropped.
 #[inline(always)]
 fn remember(segment: &Segment, now: u64) {
     let block = Block::of(segment.source);

@@ -9,7 +9,7 @@ use hookgate_ebpf::block::Block;
 use hookgate_ebpf::packet::{Address, Flags, Segment};
 
 use super::atomic;
-use super::maps::{ATTEMPTS_META, ATTEMPTS_OTHER, tally, waiting};
+use super::maps::{ATTEMPTS_META, ATTEMPTS_OTHER, count_for, waiting};
 
 /// A SYN-ACK or RST leaves.
 #[inline(always)]
@@ -75,18 +75,18 @@ pub fn classify(attempt: &Attempt, block: Block) {
     let Evidence { is_watched, is_reset, is_refused, is_acknowledged, is_repeated, reserved: _ } =
         attempt.evidence;
     if is_watched == 0 {
-        tally(index, block, 1, |counters| &mut counters.failed_by.unclassified);
+        count_for(index, block, 1, |counters| &mut counters.failed_by.unclassified);
     } else if is_reset != 0 {
-        tally(index, block, 1, |counters| &mut counters.failed_by.reset);
+        count_for(index, block, 1, |counters| &mut counters.failed_by.reset);
     } else if is_refused != 0 {
-        tally(index, block, 1, |counters| &mut counters.failed_by.refused);
+        count_for(index, block, 1, |counters| &mut counters.failed_by.refused);
     } else if is_acknowledged != 0 {
-        tally(index, block, 1, |counters| &mut counters.failed_by.uncompleted);
+        count_for(index, block, 1, |counters| &mut counters.failed_by.uncompleted);
     } else if is_repeated != 0 {
-        tally(index, block, 1, |counters| &mut counters.failed_by.unheard);
+        count_for(index, block, 1, |counters| &mut counters.failed_by.unheard);
     } else if attempt.is_answered() {
-        tally(index, block, 1, |counters| &mut counters.failed_by.silent);
+        count_for(index, block, 1, |counters| &mut counters.failed_by.silent);
     } else {
-        tally(index, block, 1, |counters| &mut counters.failed_by.unanswered);
+        count_for(index, block, 1, |counters| &mut counters.failed_by.unanswered);
     }
 }

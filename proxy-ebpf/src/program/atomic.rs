@@ -1,4 +1,5 @@
-//! Counts that other CPUs change at the same time. (In Rust this target's atomics can only load and store.)
+//! Counts that other CPUs change at the same time. (In Rust this target's atomics can only load and
+//! store.)
 
 use core::arch::asm;
 

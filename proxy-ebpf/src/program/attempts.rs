@@ -1,9 +1,11 @@
-//! Handshakes, from the SYN that XDP saw to what became of it. The kernel's TCP says which were completed, and one timer
-//! sweeps out what has failed: no process has to, and nobody can claim a handshake by sending packets. (A timer in each
-//! attempt would be simpler. The kernel would have to allocate it while a packet waits, and since 6.18 often can't.)
+//! Handshakes, from the SYN that XDP saw to the result. The kernel's TCP says which were completed,
+//! and one timer sweeps out what has failed: no process has to, and no peer can claim a handshake
+//! by sending packets. (A timer in each attempt would be simpler. The kernel would have to allocate
+//! it while a packet waits, and since 6.18 often can't.)
 //!
-//! Each SYN either begins an attempt, or belongs to one (same source and number), or is untracked; each attempt ends once,
-//! by whoever takes its phase OPEN away. So always: syns = retransmitted + completed + failed + open + untracked.
+//! Each SYN either begins an attempt, or belongs to one (same source and number), or is untracked;
+//! each attempt ends once, by the CPU that takes its phase OPEN away. So always: syns =
+//! retransmitted + completed + failed + open + untracked.
 
 use core::ffi::c_void;
 
@@ -12,20 +14,23 @@ use aya_ebpf::helpers::generated::{
     bpf_for_each_map_elem, bpf_timer_init, bpf_timer_set_callback, bpf_timer_start,
 };
 use hookgate_ebpf::abi::{
-    AFTER_COMPLETION, AFTER_RESET, Attempt, AttemptKey, Evidence, FIRST_PREFIX, PATIENCE, SWEEP_INTERVAL,
-    SWEEPS_STALLED, Settings, Sweep,
+    AFTER_COMPLETION, AFTER_RESET, ATTEMPT_TIMEOUT, Attempt, AttemptKey, Evidence, FIRST_PREFIX,
+    SWEEP_INTERVAL, SWEEPS_STALLED, Settings, Sweep,
 };
 use hookgate_ebpf::block::Block;
 use hookgate_ebpf::packet::{Address, Flags, Segment};
 
-use super::maps::{ATTEMPTS_META, ATTEMPTS_OTHER, Attempts, SWEEP, UNTRACKED, coarse_now, settings, tally};
+use super::maps::{
+    ATTEMPTS_META, ATTEMPTS_OTHER, Attempts, SWEEP, UNTRACKED, coarse_now, count_for, settings,
+};
 use super::socket::Socket;
 use super::{answers, atomic, is_guarded, sources};
 
 const NOEXIST: u64 = 1;
 const CLOCK_MONOTONIC: u64 = 1;
 
-/// What a segment that passes says about a handshake. Few do: a function of its own keeps it out of the others' way.
+/// What a segment that passes says about a handshake. Few do: a function of its own keeps it out of
+/// the others' way.
 #[inline(always)]
 pub fn follow(segment: &Segment, index: u32, now: u64) {
     let opens = segment.flags.opens();
@@ -53,11 +58,11 @@ pub fn follow(segment: &Segment, index: u32, now: u64) {
 fn opened(key: &AttemptKey, index: u32, now: u64) {
     let is_tracked = is_swept(now)
         && match index >= FIRST_PREFIX {
-            true => begin_or_go_on(&ATTEMPTS_META, key, index, now),
-            false => begin_or_go_on(&ATTEMPTS_OTHER, key, index, now),
+            true => begin_or_repeat(&ATTEMPTS_META, key, index, now),
+            false => begin_or_repeat(&ATTEMPTS_OTHER, key, index, now),
         };
     if !is_tracked {
-        tally(index, block(key), 1, |counters| &mut counters.untracked);
+        count_for(index, block(key), 1, |counters| &mut counters.untracked);
         if let Some(last) = UNTRACKED.get_ptr_mut(index) {
             // SAFETY: the map's own memory; what another CPU writes meanwhile is a time too.
             let last = unsafe { &mut *last };
@@ -78,19 +83,19 @@ fn is_swept(now: u64) -> bool {
 
 /// A SYN begins an attempt or belongs to one. False when it can do neither.
 #[inline(always)]
-fn begin_or_go_on<const N: usize>(
+fn begin_or_repeat<const N: usize>(
     attempts: &'static Attempts<N>,
     key: &AttemptKey,
     index: u32,
     now: u64,
 ) -> bool {
     if let Some(attempt) = attempts.get_ptr_mut(key) {
-        return go_on(attempt, block(key), now);
+        return repeat(attempt, block(key), now);
     }
     let is_watched = settings().is_some_and(|settings| settings.sees_answers != 0);
     let fresh = Attempt {
         phase: Attempt::OPEN,
-        deadline: now + PATIENCE,
+        deadline: now + ATTEMPT_TIMEOUT,
         index,
         evidence: Evidence { is_watched: is_watched.into(), ..Evidence::default() },
         ..Attempt::default()
@@ -101,25 +106,26 @@ fn begin_or_go_on<const N: usize>(
 
 /// A SYN for an attempt that is there. False when that is just being removed.
 #[inline(never)]
-fn go_on(attempt: *mut Attempt, block: Block, now: u64) -> bool {
-    // SAFETY: the map's own memory. Other CPUs may change it meanwhile: `phase`, which decides, is only swapped.
+fn repeat(attempt: *mut Attempt, block: Block, now: u64) -> bool {
+    // SAFETY: the map's own memory. Other CPUs may change it meanwhile: `phase`, which decides, is
+    // only swapped.
     let attempt = unsafe { &mut *attempt };
     match attempt.phase {
         Attempt::FAILED => return false,
         Attempt::OPEN => {
-            attempt.deadline = now + PATIENCE;
+            attempt.deadline = now + ATTEMPT_TIMEOUT;
             if attempt.is_answered() {
                 attempt.evidence.is_repeated = 1;
             }
         }
         _ => {}
     }
-    tally(attempt.index, block, 1, |counters| &mut counters.syns_retransmitted);
+    count_for(attempt.index, block, 1, |counters| &mut counters.syns_retransmitted);
     true
 }
 
-/// A RST ends an attempt soon, not at once: whether it is genuine only the kernel's TCP knows, which may yet complete
-/// the handshake.
+/// A RST ends an attempt soon, not at once: whether it is genuine only the kernel's TCP knows,
+/// which may yet complete the handshake.
 #[inline(never)]
 fn reset(key: &AttemptKey, index: u32, now: u64) {
     if let Some(attempt) = open(key, index) {
@@ -142,20 +148,20 @@ fn open(key: &AttemptKey, index: u32) -> Option<&'static mut Attempt> {
         true => ATTEMPTS_META.get_ptr_mut(key),
         false => ATTEMPTS_OTHER.get_ptr_mut(key),
     }?;
-    // SAFETY: as in `go_on`.
+    // SAFETY: as in `repeat`.
     let attempt = unsafe { &mut *attempt };
     (attempt.phase == Attempt::OPEN).then_some(attempt)
 }
 
-/// The kernel's TCP has completed a handshake: of whichever socket, on whichever port, in whichever namespace the packets
-/// were led to.
+/// The kernel's TCP has completed a handshake: of whichever socket, on whichever port, in whichever
+/// namespace the packets were led to.
 #[inline(always)]
 pub fn completed(socket: &Socket) {
     let Some(key) = socket.attempt() else { return };
     let block = block(&key);
     let known = ATTEMPTS_META.get_ptr_mut(key).or_else(|| ATTEMPTS_OTHER.get_ptr_mut(key));
     if let Some(attempt) = known {
-        // SAFETY: as in `go_on`.
+        // SAFETY: as in `repeat`.
         let attempt = unsafe { &mut *attempt };
         if atomic::swap(&mut attempt.phase, Attempt::COMPLETED) == Attempt::OPEN {
             attempt.deadline = coarse_now() + AFTER_COMPLETION;
@@ -170,9 +176,9 @@ pub fn completed(socket: &Socket) {
         return;
     }
     let index = sources::index(Address::from_mapped(key.source));
-    let is_recent = |last: &u64| *last != 0 && coarse_now().saturating_sub(*last) < PATIENCE;
+    let is_recent = |last: &u64| *last != 0 && coarse_now().saturating_sub(*last) < ATTEMPT_TIMEOUT;
     if UNTRACKED.get(index).is_some_and(is_recent) {
-        tally(index, block, 1u64.wrapping_neg(), |counters| &mut counters.untracked);
+        count_for(index, block, 1u64.wrapping_neg(), |counters| &mut counters.untracked);
         succeeded(index, block);
     }
 }
@@ -182,10 +188,11 @@ fn succeeded(index: u32, block: Block) {
     if index >= FIRST_PREFIX {
         sources::prove(block);
     }
-    tally(index, block, 1, |counters| &mut counters.handshakes);
+    count_for(index, block, 1, |counters| &mut counters.handshakes);
 }
 
-/// Sets the timer. Run again, by a newer version of this program, it puts that one's sweep in the place of the old.
+/// Sets the timer. Run again, by a newer version of this program, it puts that one's sweep in the
+/// place of the old.
 ///
 /// False when the kernel has no memory for it at the moment.
 pub fn begin_sweeps() -> bool {
@@ -195,8 +202,8 @@ pub fn begin_sweeps() -> bool {
     // SAFETY: the map's own memory.
     unsafe { (*sweep).last = coarse_now() };
     let callback: extern "C" fn(*mut c_void, *mut u32, *mut Sweep) -> i64 = swept;
-    // SAFETY: the timer of an element of that map, and a callback that takes what the map holds. The first fails where
-    // there is a timer already, which serves as well.
+    // SAFETY: the timer of an element of that map, and a callback that takes what the map holds.
+    // The first fails where there is a timer already, which serves as well.
     unsafe {
         bpf_timer_init(timer, core::ptr::from_ref(&SWEEP).cast_mut().cast(), CLOCK_MONOTONIC);
         bpf_timer_set_callback(timer, callback as *mut c_void) == 0
@@ -208,7 +215,8 @@ extern "C" fn swept(_map: *mut c_void, _key: *mut u32, sweep: *mut Sweep) -> i64
     let mut now = coarse_now();
     let callback: extern "C" fn(*mut c_void, *mut AttemptKey, *mut Attempt, *mut u64) -> i64 = end_when_due;
     let (callback, context) = (callback as *mut c_void, (&raw mut now).cast());
-    // SAFETY: the element whose timer has called, a callback that takes what those maps hold, and that timer.
+    // SAFETY: the element whose timer has called, a callback that takes what those maps hold, and
+    // that timer.
     unsafe {
         (*sweep).last = now;
         bpf_for_each_map_elem(core::ptr::from_ref(&ATTEMPTS_META).cast_mut().cast(), callback, context, 0);
@@ -224,7 +232,8 @@ extern "C" fn end_when_due(
     attempt: *mut Attempt,
     now: *mut u64,
 ) -> i64 {
-    // SAFETY: the kernel calls this with an entry of one of the maps of attempts, and with what `swept` has handed over.
+    // SAFETY: the kernel calls this with an entry of one of the maps of attempts, and with what
+    // `swept` has handed over.
     let (attempt, of, now) = unsafe { (&mut *attempt, &*key, *now) };
     if now < attempt.deadline {
         return 0;
@@ -236,7 +245,7 @@ extern "C" fn end_when_due(
         }
         // With TCP Fast Open, the SYN-ACK leaves after the completion.
         Attempt::COMPLETED if attempt.evidence.is_watched != 0 && !attempt.is_answered() => {
-            tally(attempt.index, block(of), 1, |counters| &mut counters.handshakes_unseen);
+            count_for(attempt.index, block(of), 1, |counters| &mut counters.handshakes_unseen);
         }
         _ => {}
     }
@@ -245,12 +254,12 @@ extern "C" fn end_when_due(
     0
 }
 
-/// Where nobody tells which were completed, it is not known that this one was not.
+/// Where no program tells which were completed, it is not known that this one was not.
 fn count_failed(attempt: &Attempt, block: Block) {
     if settings().is_some_and(Settings::counts_handshakes) {
         answers::classify(attempt, block);
     } else {
-        tally(attempt.index, block, 1, |counters| &mut counters.untracked);
+        count_for(attempt.index, block, 1, |counters| &mut counters.untracked);
     }
 }
 

@@ -3,8 +3,8 @@ use aya_ebpf::helpers::bpf_xdp_get_buff_len;
 use aya_ebpf::programs::XdpContext;
 use hookgate_ebpf::packet::Packet;
 
-/// A frame as XDP hands it over. With `FRAGMENTS` its first part is readable, and the rest may lie in fragments; without,
-/// all of it is.
+/// A frame as XDP hands it over. With `FRAGMENTS` its first part is readable, and the rest may be
+/// in fragments; without, all of it is.
 pub struct Frame<const FRAGMENTS: bool> {
     ctx: XdpContext,
 }

@@ -77,8 +77,8 @@ pub fn counters(index: u32) -> Option<&'static mut Counters> {
 /// The entry of a block of Meta's that has proved to be a sender.
 #[inline(always)]
 pub fn proven(block: Block) -> Option<&'static mut Seen> {
-    // SAFETY: the map's own memory. Other CPUs write it too: what they count is added in one step, the rest is one number
-    // each, of which any is true.
+    // SAFETY: the map's own memory. Other CPUs write it too: what they count is added in one step,
+    // the rest is one number each, of which any is true.
     PROVEN.get_ptr_mut(block).map(|seen| unsafe { &mut *seen })
 }
 
@@ -89,9 +89,10 @@ pub fn seen(block: Block) -> Option<&'static mut Seen> {
     SEEN.get_ptr_mut(block).map(|seen| unsafe { &mut *seen })
 }
 
-/// Counts something that is not the packet at hand, for a prefix and the block in it: adds `more` to one of the counts.
+/// Counts something that is not the packet at hand, for a prefix and the block in it: adds `more`
+/// to one of the counts.
 #[inline(never)]
-pub fn tally(index: u32, block: Block, more: u64, count: impl Fn(&mut Counters) -> &mut u64) {
+pub fn count_for(index: u32, block: Block, more: u64, count: impl Fn(&mut Counters) -> &mut u64) {
     if let Some(counters) = counters(index) {
         let count = count(counters);
         *count = count.wrapping_add(more);

@@ -30,7 +30,8 @@ impl Socket {
         unsafe { bpf_get_netns_cookie(self.ctx.as_ptr()) }
     }
 
-    /// Of the handshake that it has just completed: the peer is the source. `None` for a family that is not IP's.
+    /// Of the handshake that it has just completed: the peer is the source. `None` for a family
+    /// that is not IP's.
     #[inline(always)]
     pub fn attempt(&self) -> Option<AttemptKey> {
         let ops: *const bpf_sock_ops = self.ctx.ops;

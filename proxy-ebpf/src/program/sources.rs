@@ -39,8 +39,8 @@ impl Meta {
     }
 }
 
-/// A handshake was completed from there: whoever did that gets packets at this address, and no flood of others that only
-/// use it takes its place. What was counted of it so far comes along.
+/// A handshake was completed from there: the peer that did that gets packets at this address, and
+/// no flood of others that only use it takes its place. What was counted of it so far comes along.
 #[inline(never)]
 pub fn prove(block: Block) {
     // There, or no room: then it stays where it is.

@@ -9,7 +9,7 @@ use aya::maps::{MapError, PerCpuValues};
 use aya::util::nr_cpus;
 use hookgate_ebpf::abi::{self, Counters, Requests, Settings};
 use hookgate_ebpf::block;
-use hookgate_ebpf::verdict::Limit;
+use hookgate_ebpf::limit::Limit;
 use jiff::Timestamp;
 
 use super::error::Error;

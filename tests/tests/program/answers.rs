@@ -20,7 +20,7 @@ const RST: u8 = 0x04;
 const ACK: u8 = 0x10;
 /// Our first number.
 const OURS: u32 = 0xffff_ffff;
-const THE_END: Duration = Duration::from_nanos(abi::PATIENCE + 8 * abi::SWEEP_INTERVAL);
+const THE_END: Duration = Duration::from_nanos(abi::ATTEMPT_TIMEOUT + 8 * abi::SWEEP_INTERVAL);
 
 fn testbed() -> Result<Program> {
     let mut program = Program::load()?;

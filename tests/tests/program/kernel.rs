@@ -10,8 +10,9 @@ use aya::{Ebpf, EbpfLoader};
 use harness::wait_until;
 use hookgate_ebpf::abi::{self, Attempt, AttemptKey, Counters, FailedBy, Seen, Settings, Stranger};
 use hookgate_ebpf::block::Block;
+use hookgate_ebpf::limit::Limit;
 use hookgate_ebpf::packet::Address;
-use hookgate_ebpf::verdict::{Limit, Reason};
+use hookgate_ebpf::verdict::Reason;
 
 pub const XDP_DROP: u32 = 1;
 pub const XDP_PASS: u32 = 2;
