@@ -17,7 +17,7 @@ use crate::config::{Config, Guard};
 /// The package's user for the worker.
 const PACKAGED_USER: &str = "hookgate-worker";
 /// The worker's user and group where the machine has no user for it: neither Debian (Policy §9.2.2)
-/// nor systemd (UIDS-GIDS.md) assigns it, and no other program uses it, unlike `nobody`.
+/// nor systemd (UIDS-GIDS.md) assigns it, and no other program uses it, unlike user 65534.
 const UNNAMED_ID: u32 = 65_530;
 /// Whose members may use the command line's socket.
 const ADMIN_GROUP: &str = "hookgate-admin";
@@ -183,8 +183,8 @@ mod tests {
     fn nobodys_group_is_not_given_the_socket() {
         let text = "[listen]\nplain = [\"127.0.0.1:1\"]\n[process]\nuser = \"nobody\"\n";
         let config = Config::parse(std::path::Path::new("hookgate.toml"), text).unwrap();
-        if let Some(nobody) = find("nobody").unwrap() {
-            let group = admin_group(&config, Some(&nobody)).unwrap();
+        if let Some(unprivileged) = find("nobody").unwrap() {
+            let group = admin_group(&config, Some(&unprivileged)).unwrap();
             let name = group.and_then(|group| Group::from_gid(group).unwrap()).map(|group| group.name);
             assert!(name.as_deref().is_none_or(|name| name == ADMIN_GROUP), "{name:?}");
         }

@@ -3,10 +3,11 @@
 //! Proven for each of [`BEGINNINGS`] followed by every string over [`ALPHABET`], which has a byte
 //! of each class that the grammar tells apart, of at most as many bytes as stand there (one more
 //! with `--full`), for requests and for responses:
-//! - content, trailers, what is left behind them and where a body is refused are as [`model`] has them, which reads the
-//!   whole string by the grammar;
-//! - that is so in whatever pieces the string arrives: from every point that the decoder can reach within the bound, one
-//!   piece leads to where its bytes lead one by one. By induction on the number of pieces, so does every way to cut it.
+//! - content, trailers, what is left behind them and where a body is refused are as [`model`] has
+//!   them, which reads the whole string by the grammar;
+//! - that is so in whatever pieces the string arrives: from every point that the decoder can reach
+//!   within the bound, one piece leads to where its bytes lead one by one. By induction on the
+//!   number of pieces, so does every way to cut it.
 //!
 //! Nothing is cut short: only what follows a refusal or an end is left out, as neither can change
 //! any more. The limits of 16 digits, 4096 bytes of extensions, and 8192 bytes and 32 lines of

@@ -63,8 +63,8 @@ impl From<io::Error> for NoKernelTls {
 }
 
 impl KernelTls {
-    /// Makes the kernel load it where it is a module. That takes a privilege (`CAP_NET_ADMIN`) which
-    /// the worker does not have: without this, its probe finds none.
+    /// Makes the kernel load it where it is a module. That takes a privilege (`CAP_NET_ADMIN`)
+    /// which the worker does not have: without this, its probe finds none.
     ///
     /// Errors: there is none, or no socket to ask with.
     pub fn load_module() -> Result<(), NoKernelTls> {
@@ -77,7 +77,8 @@ impl KernelTls {
         }
     }
 
-    /// Tries it; where it is a module that is not loaded, and this process may, the kernel loads it.
+    /// Tries it; where it is a module that is not loaded, and this process may, the kernel loads
+    /// it.
     ///
     /// Errors: there is none, or no connection over loopback to try it with.
     pub fn probe() -> Result<Self, NoKernelTls> {
