@@ -10,15 +10,14 @@ use super::idle::{self, Idle};
 use super::listeners::Listener;
 use super::probes::Probes;
 use super::relay::{Carried, View};
+use super::route::NGINX;
 use super::scope::{Scope, all_effective};
 use super::settings::{Settings, merge, settings};
 use super::setup::{Level, Location, Server, Setup, Step};
 use crate::import::amount::{Amount, BODY_BYTES, CA, Key};
 use crate::import::notes::{Group, Notes};
-use crate::import::plan::{Origin, Plan, Upstream};
+use crate::import::plan::{Plan, Upstream};
 use crate::prefixes::Network;
-
-const NGINX: Origin = Origin { name: "nginx", default: "bodies of at most 1 MB" };
 
 /// What one listener forwards.
 struct Table<'s, 'd> {

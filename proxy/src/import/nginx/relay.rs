@@ -5,12 +5,12 @@ use std::collections::{HashMap, HashSet};
 use super::destination::{Peer, resolve};
 use super::evaluate::{ClientCertificate, End, Forward, Outcome, Request, outcomes};
 use super::probes::Probes;
-use super::route;
+use super::route::{self, NGINX};
 use super::scope::{Scope, effective};
 use super::setup::{Server, Setup};
 use super::words::Word;
 use crate::import::directive::Directive;
-use crate::import::forward::shown;
+use crate::import::forward::{compare_target, shown};
 use crate::import::notes::{Group, Notes};
 use crate::import::plan::Route;
 
@@ -164,12 +164,11 @@ impl<'s, 'd> View<'s, 'd> {
             let is_same = forward.url.is_https == first.url.is_https
                 && (&forward.url.host, forward.url.port) == (&first.url.host, first.url.port)
                 && (&forward.host_field, &forward.server_name) == (&first.host_field, &first.server_name);
-            let why = match route::path_difference(host, target, &forward.target) {
-                _ if !is_same => Some(format!("{} goes elsewhere than other paths", shown(target, host))),
-                Some(difference) => difference.reason(),
-                None => None,
+            let compared = match is_same {
+                true => compare_target(NGINX, host, target, &forward.target),
+                false => Err(format!("{} goes elsewhere than other paths", shown(target, host))),
             };
-            if let Some(why) = why {
+            if let Err(why) = compared {
                 leave_out(forward.pass, &why);
                 return None;
             }
@@ -453,8 +452,9 @@ impl<'s, 'd> Seen<'s, 'd> {
             notes.add_for(group, directive.unwrap_or(pass), host, why);
         }
         for SeenForward { target, forward, .. } in &self.forwards {
-            let difference = route::path_difference(host, target, &forward.target);
-            if let Some((group, why)) = difference.and_then(|difference| difference.note()) {
+            // One that differs in more was left out.
+            let compared = compare_target(NGINX, host, target, &forward.target);
+            if let Ok(Some((group, why))) = compared {
                 notes.add_for(group, forward.pass, host, why);
             }
         }

@@ -6,9 +6,10 @@ use super::scope::{Scope, effective};
 use super::setup::Setup;
 use crate::config::HostName;
 use crate::import::directive::Directive;
-use crate::import::forward::shown;
 use crate::import::notes::Group;
-use crate::import::plan::Route;
+use crate::import::plan::{Origin, Route};
+
+pub const NGINX: Origin = Origin { name: "nginx", default: "bodies of at most 1 MB" };
 
 /// A route, and what is otherwise on it.
 pub struct Reached<'d> {
@@ -96,60 +97,6 @@ pub fn reach<'d>(setup: &Setup<'d>, host: &str, forward: &Forward<'_, 'd>) -> Re
     }
     let route = Route { address, port, is_https, require_client_cert: false, client_names: Vec::new() };
     Ok(Reached { route, notes })
-}
-
-/// How the path that nginx sends differs from hookgate's.
-pub enum PathDifference {
-    /// nginx leaves the query out.
-    NoQuery,
-    /// nginx forwards a URL that ends with the host.
-    Short,
-    Other {
-        target: String,
-        sent: String,
-        expected: String,
-    },
-}
-
-/// `target`: what the client asks for; `sent`: what nginx sends upstream.
-pub fn path_difference(host: &str, target: &str, sent: &str) -> Option<PathDifference> {
-    let expected = &target[1 + host.len()..];
-    if !expected.starts_with('/') {
-        return Some(PathDifference::Short);
-    }
-    if sent == expected {
-        return None;
-    }
-    if expected.split_once('?').is_some_and(|(path, _)| path == sent) {
-        return Some(PathDifference::NoQuery);
-    }
-    let target = shown(target, host);
-    Some(PathDifference::Other { target, sent: sent.replace(host, "HOST"), expected: expected.to_owned() })
-}
-
-impl PathDifference {
-    /// Why the host cannot be carried over.
-    pub fn reason(&self) -> Option<String> {
-        match self {
-            Self::NoQuery | Self::Short => None,
-            Self::Other { target, sent, expected } => Some(format!(
-                "nginx sends {sent} for {target}, and hookgate would send {expected}: change the URL at Meta so that it has \
-                 the path that the receiver expects, and write the host under [upstreams] by hand"
-            )),
-        }
-    }
-
-    /// What to tell where the host is carried over all the same.
-    pub fn note(&self) -> Option<(Group, &'static str)> {
-        match self {
-            Self::NoQuery => Some((Group::Different, "nginx leaves the query out, hookgate sends it")),
-            Self::Short => Some((
-                Group::Elsewhere,
-                "nginx forwards /HOST without a slash behind it too, and hookgate answers 404: write the whole path at Meta",
-            )),
-            Self::Other { .. } => None,
-        }
-    }
 }
 
 /// The directive by which nginx sends another request than it received.
