@@ -15,9 +15,9 @@ use super::config_file::{ConfigFile, pin};
 use super::output::{is_read, json, print, print_error};
 use super::proxy::{self, AskError};
 use crate::config::{self, Mode};
-use crate::guard::{self, Detail};
+use crate::guard::{self, Detail, FailedBy};
 use crate::observe::clock;
-use crate::stats::{Counts, Document, FailedBy, Live, rows};
+use crate::stats::{Counts, Document, Live, rows};
 
 #[derive(Debug, Args)]
 pub struct Options {

@@ -1,7 +1,7 @@
 //! Where connections from one prefix are lost, in words, from how many got how far.
 
 use super::finding::{Finding, Level};
-use crate::stats::FailedBy;
+use crate::guard::FailedBy;
 
 /// What was counted of one prefix since the guard was attached; `None`: not counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -147,7 +147,7 @@ fn largest(by: &FailedBy) -> Lost {
         where_to: "most failed handshakes were answered, and Meta sent its SYN again: the answers are lost on the way \
                    out, behind this machine's interface",
         next: "look for the answers (SYN-ACK) one step further out: at the router, NAT or firewall before this machine, \
-               then ask whoever runs the next network",
+               then ask the operator of the next network",
     };
     let silent = Lost {
         // Forged addresses look the same.

@@ -43,18 +43,38 @@ pub struct Counts {
     pub funnel: FunnelCounts,
 }
 
-/// Failed handshakes, by the first reason that applies; as [`abi::FailedBy`].
+/// Failed handshakes, by the first reason that applies: [`abi::FailedBy`] where all are classified.
+/// As in `hookgate stats --json`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailedBy {
+    /// By the peer.
     pub reset: u64,
+    /// A RST was this machine's answer.
     pub refused: u64,
+    /// The peer's last segment of the handshake came, and the kernel did not take it.
     pub uncompleted: u64,
+    /// The SYN came again after the SYN-ACK had left.
     pub unheard: u64,
+    /// Nothing came after the SYN-ACK.
     pub silent: u64,
+    /// No SYN-ACK left.
     pub unanswered: u64,
 }
 
-/// Packets dropped, by reason.
+impl FailedBy {
+    pub fn plus(self, more: Self) -> Self {
+        Self {
+            reset: self.reset + more.reset,
+            refused: self.refused + more.refused,
+            uncompleted: self.uncompleted + more.uncompleted,
+            unheard: self.unheard + more.unheard,
+            silent: self.silent + more.silent,
+            unanswered: self.unanswered + more.unanswered,
+        }
+    }
+}
+
+/// Packets dropped, by reason. As in `hookgate stats --json`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DroppedBy {
     pub strict: u64,

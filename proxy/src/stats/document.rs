@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Mode;
-use crate::guard;
+use crate::guard::{self, DroppedBy, FailedBy};
 use crate::observe::{self, clock};
 use crate::prefixes::Network;
 
@@ -141,33 +141,6 @@ pub struct Funnel {
     pub failed: u64,
 }
 
-/// Failed handshakes, by the first reason that applies.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FailedBy {
-    /// By the peer.
-    pub reset: u64,
-    /// A RST was this machine's answer.
-    pub refused: u64,
-    /// The peer's last segment of the handshake came, and the kernel did not take it.
-    pub uncompleted: u64,
-    /// The SYN came again after the SYN-ACK had left.
-    pub unheard: u64,
-    /// Nothing came after the SYN-ACK.
-    pub silent: u64,
-    /// No SYN-ACK left.
-    pub unanswered: u64,
-}
-
-/// Packets dropped, by reason.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DroppedBy {
-    pub strict: u64,
-    pub limited: u64,
-    pub garbage: u64,
-    pub fragment: u64,
-    pub extensions: u64,
-}
-
 impl Document {
     pub const VERSION: u32 = 1;
 
@@ -192,7 +165,7 @@ impl Document {
             prefixes: prefixes
                 .map(|(prefix, counts)| Prefix { prefix: *prefix, counts: counts.into() })
                 .collect(),
-            other: Counts { dropped_by: Some(stats.dropped_by.into()), ..(&stats.other).into() },
+            other: Counts { dropped_by: Some(stats.dropped_by), ..(&stats.other).into() },
             seen: Some(stats.seen.iter().map(Seen::from).collect()),
             hidden_sources: None,
         }
@@ -204,7 +177,7 @@ impl Document {
             syns_retransmitted: Some(0),
             handshakes: Some(0),
             handshakes_failed: Some(0),
-            failed_by: Some(guard::FailedBy::default()),
+            failed_by: Some(FailedBy::default()),
             ..guard::Counts::default()
         });
         let state = if guard::ensure_supported().is_ok() { State::Detached } else { State::Unsupported };
@@ -282,7 +255,7 @@ impl From<&guard::Counts> for Counts {
             syns_retransmitted: counts.syns_retransmitted,
             handshakes: counts.handshakes,
             handshakes_failed: counts.handshakes_failed,
-            failed_by: counts.failed_by.map(FailedBy::from),
+            failed_by: counts.failed_by,
             untracked: Some(counts.untracked),
             fins: Some(counts.fins),
             rsts: Some(counts.rsts),
@@ -299,20 +272,6 @@ impl From<&guard::Sender> for Seen {
         // The proxy counts by prefix alone.
         let counts = Counts { funnel: None, ..(&sender.counts).into() };
         Self { network: sender.network, prefix: sender.prefix, proven: sender.is_proven, counts }
-    }
-}
-
-impl From<guard::FailedBy> for FailedBy {
-    fn from(by: guard::FailedBy) -> Self {
-        let guard::FailedBy { reset, refused, uncompleted, unheard, silent, unanswered } = by;
-        Self { reset, refused, uncompleted, unheard, silent, unanswered }
-    }
-}
-
-impl From<guard::DroppedBy> for DroppedBy {
-    fn from(by: guard::DroppedBy) -> Self {
-        let guard::DroppedBy { strict, limited, garbage, fragment, extensions } = by;
-        Self { strict, limited, garbage, fragment, extensions }
     }
 }
 

@@ -6,8 +6,6 @@ mod exposition;
 mod live;
 mod total;
 
-pub use document::{
-    Counts, Document, DroppedBy, FailedBy, Funnel, Guard, HiddenSources, Interface, Prefix, Seen, State, Step,
-};
+pub use document::{Counts, Document, Funnel, Guard, HiddenSources, Interface, Prefix, Seen, State, Step};
 pub use exposition::expose;
 pub use live::{Interval, Live, Whose, rows};

@@ -1,6 +1,7 @@
 use std::iter::Sum;
 
-use super::{Counts, FailedBy, Funnel};
+use super::{Counts, Funnel};
+use crate::guard::FailedBy;
 
 /// Of several rows. What one of them counts is counted; `dropped_by` is of one row alone.
 impl<'c> Sum<&'c Counts> for Counts {
@@ -34,19 +35,6 @@ fn counted(sum: Option<u64>, more: Option<u64>) -> Option<u64> {
     match (sum, more) {
         (None, None) => None,
         (sum, more) => Some(sum.unwrap_or(0) + more.unwrap_or(0)),
-    }
-}
-
-impl FailedBy {
-    fn plus(self, more: Self) -> Self {
-        Self {
-            reset: self.reset + more.reset,
-            refused: self.refused + more.refused,
-            uncompleted: self.uncompleted + more.uncompleted,
-            unheard: self.unheard + more.unheard,
-            silent: self.silent + more.silent,
-            unanswered: self.unanswered + more.unanswered,
-        }
     }
 }
 
