@@ -331,9 +331,11 @@ impl Pump {
         let outgoing = &mut self.outgoing;
         let [head, frame] = outgoing.unwritten();
         let of_head = count.min(head.len());
-        let of_frame = count.saturating_sub(of_head).min(frame.len());
-        let of_content = count.saturating_sub(of_head).saturating_sub(of_frame).min(content);
-        let of_tail = count.saturating_sub(of_head).saturating_sub(of_frame).saturating_sub(of_content);
+        let behind_head = count.saturating_sub(of_head);
+        let of_frame = behind_head.min(frame.len());
+        let behind_frame = behind_head.saturating_sub(of_frame);
+        let of_content = behind_frame.min(content);
+        let of_tail = behind_frame.saturating_sub(of_content);
         outgoing.head_written = outgoing.head_written.saturating_add(of_head);
         outgoing.frame_written = outgoing.frame_written.saturating_add(of_frame);
         outgoing.tail = outgoing.tail.get(of_tail..).unwrap_or_default();
