@@ -5,7 +5,7 @@ use crate::limit::Limit;
 use crate::packet::{Address, Flags};
 
 /// The layout of everything below.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// The XDP program's name.
 pub const PROGRAM: &str = "hookgate";
@@ -95,6 +95,9 @@ pub const ATTEMPT_TIMEOUT: u64 = 10_000_000_000;
 /// kernel's TCP thought otherwise and completes it.
 pub const AFTER_RESET: u64 = 100_000_000;
 
+/// How long after its last handshake a block counts as a sender, in nanoseconds.
+pub const PROOF_LASTS: u64 = 48 * 3600 * 1_000_000_000;
+
 /// How long a completed attempt is kept, in nanoseconds: copies of its SYN may be under way.
 pub const AFTER_COMPLETION: u64 = 1_000_000_000;
 
@@ -118,6 +121,11 @@ pub struct Counters {
     pub handshakes_unseen: u64,
     /// Attempts that were reset before that, or not completed within [`ATTEMPT_TIMEOUT`].
     pub failed_by: FailedBy,
+    /// Those among [`FailedBy::silent`] and [`FailedBy::unanswered`] of one SYN each, from a block
+    /// without a handshake within [`PROOF_LASTS`].
+    pub unproven: Unproven,
+    /// Those among `handshakes` whose SYN came more than once.
+    pub late_by: LateBy,
     /// SYNs with an unknown result: they found no room among the attempts, or no program told of
     /// handshakes. One that found none and is completed after all counts among `handshakes`
     /// instead, maybe on another CPU: only the sum over all CPUs has a meaning.
@@ -125,7 +133,7 @@ pub struct Counters {
     pub fins: u64,
     pub rsts: u64,
 }
-const _: () = assert!(size_of::<Counters>() == 18 * size_of::<u64>());
+const _: () = assert!(size_of::<Counters>() == 22 * size_of::<u64>());
 
 impl Counters {
     /// Counts a packet that passes; `add` adds to a count.
@@ -156,7 +164,7 @@ impl Counters {
     }
 
     /// All but the last packet's time.
-    pub fn counts_mut(&mut self) -> [&mut u64; 17] {
+    pub fn counts_mut(&mut self) -> [&mut u64; 21] {
         let Self {
             packets,
             bytes,
@@ -167,6 +175,8 @@ impl Counters {
             handshakes,
             handshakes_unseen,
             failed_by: FailedBy { reset, refused, uncompleted, unheard, silent, unanswered, unclassified },
+            unproven: Unproven { silent: unproven_silent, unanswered: unproven_unanswered },
+            late_by: LateBy { unanswered: late_unanswered, unheard: late_unheard },
             untracked,
             fins,
             rsts,
@@ -186,6 +196,10 @@ impl Counters {
             silent,
             unanswered,
             unclassified,
+            unproven_silent,
+            unproven_unanswered,
+            late_unanswered,
+            late_unheard,
             untracked,
             fins,
             rsts,
@@ -203,6 +217,10 @@ impl Counters {
         self.handshakes += more.handshakes;
         self.handshakes_unseen += more.handshakes_unseen;
         self.failed_by.add(&more.failed_by);
+        self.unproven.silent += more.unproven.silent;
+        self.unproven.unanswered += more.unproven.unanswered;
+        self.late_by.unanswered += more.late_by.unanswered;
+        self.late_by.unheard += more.late_by.unheard;
         self.untracked = self.untracked.wrapping_add(more.untracked);
         self.fins += more.fins;
         self.rsts += more.rsts;
@@ -246,6 +264,24 @@ impl FailedBy {
         self.unanswered += more.unanswered;
         self.unclassified += more.unclassified;
     }
+}
+
+/// Failed attempts that prove nothing: their sources may be forged.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unproven {
+    pub silent: u64,
+    pub unanswered: u64,
+}
+
+/// Completed attempts whose SYN came again, by what became of the first one.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LateBy {
+    /// No SYN-ACK had left when the SYN came again.
+    pub unanswered: u64,
+    /// A SYN-ACK had left.
+    pub unheard: u64,
 }
 
 /// Which handshake a SYN belongs to: its source address, source port and sequence number. The
@@ -294,7 +330,9 @@ pub struct Evidence {
     pub is_acknowledged: u8,
     /// The SYN came again after a SYN-ACK had left.
     pub is_repeated: u8,
-    pub reserved: [u8; 3],
+    /// The SYN came again before a SYN-ACK had left.
+    pub is_ignored: u8,
+    pub reserved: [u8; 2],
 }
 const _: () = assert!(size_of::<Evidence>() == 8);
 
@@ -358,8 +396,10 @@ pub struct Seen {
     /// In which prefix the block lies: a generation of [`Settings`], and the index in that one. One
     /// number, since other CPUs write it too.
     place: u64,
+    /// When a handshake was completed last, as [`Counters::last_seen`]; 0: never.
+    pub proven_at: u64,
 }
-const _: () = assert!(size_of::<Seen>() == 19 * size_of::<u64>());
+const _: () = assert!(size_of::<Seen>() == 24 * size_of::<u64>());
 
 impl Seen {
     /// The index of the prefix in which it lies; `None` when that is not known of this generation.

@@ -4,12 +4,12 @@
 //! looked up. Of what comes, only segments of sources that have an attempt which is answered and
 //! open. An array counts these by a hash of the source.
 
-use hookgate_ebpf::abi::{Attempt, AttemptKey, Evidence, waiting_slot};
+use hookgate_ebpf::abi::{Attempt, AttemptKey, PROOF_LASTS, waiting_slot};
 use hookgate_ebpf::block::Block;
 use hookgate_ebpf::packet::{Address, Flags, Segment};
 
 use super::atomic;
-use super::maps::{ATTEMPTS_META, ATTEMPTS_OTHER, count_for, waiting};
+use super::maps::{ATTEMPTS_META, ATTEMPTS_OTHER, count_for, proven, waiting};
 
 /// A SYN-ACK or RST leaves.
 #[inline(always)]
@@ -70,23 +70,50 @@ fn slot(key: &AttemptKey) -> u32 {
 
 /// Counts a failed attempt in the first class that applies.
 #[inline(always)]
-pub fn classify(attempt: &Attempt, block: Block) {
+pub fn classify(attempt: &Attempt, block: Block, now: u64) {
     let index = attempt.index;
-    let Evidence { is_watched, is_reset, is_refused, is_acknowledged, is_repeated, reserved: _ } =
-        attempt.evidence;
-    if is_watched == 0 {
+    let evidence = attempt.evidence;
+    if evidence.is_watched == 0 {
         count_for(index, block, 1, |counters| &mut counters.failed_by.unclassified);
-    } else if is_reset != 0 {
+    } else if evidence.is_reset != 0 {
         count_for(index, block, 1, |counters| &mut counters.failed_by.reset);
-    } else if is_refused != 0 {
+    } else if evidence.is_refused != 0 {
         count_for(index, block, 1, |counters| &mut counters.failed_by.refused);
-    } else if is_acknowledged != 0 {
+    } else if evidence.is_acknowledged != 0 {
         count_for(index, block, 1, |counters| &mut counters.failed_by.uncompleted);
-    } else if is_repeated != 0 {
+    } else if evidence.is_repeated != 0 {
         count_for(index, block, 1, |counters| &mut counters.failed_by.unheard);
     } else if attempt.is_answered() {
         count_for(index, block, 1, |counters| &mut counters.failed_by.silent);
+        if proves_nothing(attempt, block, now) {
+            count_for(index, block, 1, |counters| &mut counters.unproven.silent);
+        }
     } else {
         count_for(index, block, 1, |counters| &mut counters.failed_by.unanswered);
+        if proves_nothing(attempt, block, now) {
+            count_for(index, block, 1, |counters| &mut counters.unproven.unanswered);
+        }
+    }
+}
+
+/// One SYN, from a block that no handshake was completed from for long: a forged source looks the
+/// same.
+#[inline(always)]
+fn proves_nothing(attempt: &Attempt, block: Block, now: u64) -> bool {
+    let is_sender = proven(block).is_some_and(|seen| now < seen.proven_at + PROOF_LASTS);
+    attempt.evidence.is_ignored == 0 && !is_sender
+}
+
+/// Counts a completed attempt whose SYN came again by what became of the first SYN.
+#[inline(always)]
+pub fn classify_late(attempt: &Attempt, block: Block) {
+    let evidence = attempt.evidence;
+    if evidence.is_watched == 0 {
+        return;
+    }
+    if evidence.is_ignored != 0 {
+        count_for(attempt.index, block, 1, |counters| &mut counters.late_by.unanswered);
+    } else if evidence.is_repeated != 0 {
+        count_for(attempt.index, block, 1, |counters| &mut counters.late_by.unheard);
     }
 }

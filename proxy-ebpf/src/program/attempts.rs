@@ -116,6 +116,8 @@ fn repeat(attempt: *mut Attempt, block: Block, now: u64) -> bool {
             attempt.deadline = now + ATTEMPT_TIMEOUT;
             if attempt.is_answered() {
                 attempt.evidence.is_repeated = 1;
+            } else {
+                attempt.evidence.is_ignored = 1;
             }
         }
         _ => {}
@@ -167,6 +169,7 @@ pub fn completed(socket: &Socket) {
             attempt.deadline = coarse_now() + AFTER_COMPLETION;
             answers::stop_waiting(attempt, &key);
             succeeded(attempt.index, block);
+            answers::classify_late(attempt, block);
         }
         return;
     }
@@ -186,7 +189,7 @@ pub fn completed(socket: &Socket) {
 #[inline(always)]
 fn succeeded(index: u32, block: Block) {
     if index >= FIRST_PREFIX {
-        sources::prove(block);
+        sources::prove(block, coarse_now());
     }
     count_for(index, block, 1, |counters| &mut counters.handshakes);
 }
@@ -241,7 +244,7 @@ extern "C" fn end_when_due(
     match atomic::swap(&mut attempt.phase, Attempt::FAILED) {
         Attempt::OPEN => {
             answers::stop_waiting(attempt, of);
-            count_failed(attempt, block(of));
+            count_failed(attempt, block(of), now);
         }
         // With TCP Fast Open, the SYN-ACK leaves after the completion.
         Attempt::COMPLETED if attempt.evidence.is_watched != 0 && !attempt.is_answered() => {
@@ -255,9 +258,9 @@ extern "C" fn end_when_due(
 }
 
 /// Where no program tells which were completed, it is not known that this one was not.
-fn count_failed(attempt: &Attempt, block: Block) {
+fn count_failed(attempt: &Attempt, block: Block, now: u64) {
     if settings().is_some_and(Settings::counts_handshakes) {
-        answers::classify(attempt, block);
+        answers::classify(attempt, block, now);
     } else {
         count_for(attempt.index, block, 1, |counters| &mut counters.untracked);
     }

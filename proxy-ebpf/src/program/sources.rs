@@ -42,12 +42,15 @@ impl Meta {
 /// A handshake was completed from there: the peer that did that gets packets at this address, and
 /// no flood of others that only use it takes its place. What was counted of it so far comes along.
 #[inline(never)]
-pub fn prove(block: Block) {
+pub fn prove(block: Block, now: u64) {
     // There, or no room: then it stays where it is.
-    if PROVEN.insert(block, Seen::default(), NOEXIST).is_err() {
+    let is_new = PROVEN.insert(block, Seen::default(), NOEXIST).is_ok();
+    let Some(proven) = maps::proven(block) else { return };
+    proven.proven_at = now;
+    if !is_new {
         return;
     }
-    let (Some(seen), Some(proven)) = (maps::seen(block), maps::proven(block)) else { return };
+    let Some(seen) = maps::seen(block) else { return };
     proven.counters.last_seen = seen.counters.last_seen;
     // The former entry stays: another CPU may be about to count there.
     for (from, to) in seen.counters.counts_mut().into_iter().zip(proven.counters.counts_mut()) {

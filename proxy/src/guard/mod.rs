@@ -36,7 +36,7 @@ pub use holder::Holder;
 pub use interface::{Interface, InterfaceState, Reason, Xdp, in_words, interface_in_words};
 pub use maps::Continuity;
 pub use occupant::holder;
-pub use reader::{Counts, DroppedBy, FailedBy};
+pub use reader::{Counts, DroppedBy, FailedBy, LateBy, Unproven};
 pub use stats::{Detail, Stats, read};
 pub use support::{ensure_none_locked_out, ensure_supported, probe};
 pub use targets::{Absence, configured, stacked};

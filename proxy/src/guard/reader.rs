@@ -32,6 +32,10 @@ pub struct Counts {
     pub handshakes_failed: Option<u64>,
     /// The same, by the first reason that applies. `None`: what leaves was not seen for each.
     pub failed_by: Option<FailedBy>,
+    /// Of these, those that prove nothing. `None` with `failed_by`.
+    pub unproven: Option<Unproven>,
+    /// Those of `handshakes` whose SYN came more than once. `None` with `failed_by`.
+    pub late_by: Option<LateBy>,
     /// SYNs with an unknown outcome: more handshakes were under way than can be followed.
     pub untracked: u64,
     pub fins: u64,
@@ -59,6 +63,21 @@ pub struct FailedBy {
     pub silent: u64,
     /// No SYN-ACK left.
     pub unanswered: u64,
+}
+
+/// Failed handshakes of one SYN each, from a /24 or /48 without a completed one in the last 48 h:
+/// their addresses may be forged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unproven {
+    pub silent: u64,
+    pub unanswered: u64,
+}
+
+/// Completed handshakes whose SYN came again, by what became of the first SYN.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LateBy {
+    pub unanswered: u64,
+    pub unheard: u64,
 }
 
 impl FailedBy {
@@ -177,6 +196,7 @@ impl Reader {
     /// What the kernel counted, all CPUs together.
     pub fn counts(&self, counters: &Counters) -> Counts {
         let told = |count| self.uncounted.is_none().then_some(count);
+        let failed_by = self.failed_by(counters);
         Counts {
             packets: counters.packets,
             bytes: counters.bytes,
@@ -184,7 +204,15 @@ impl Reader {
             syns_retransmitted: self.is_swept.then_some(counters.syns_retransmitted),
             handshakes: told(counters.handshakes),
             handshakes_failed: told(counters.failed_by.sum()),
-            failed_by: self.failed_by(counters),
+            failed_by,
+            unproven: failed_by.map(|_| {
+                let abi::Unproven { silent, unanswered } = counters.unproven;
+                Unproven { silent, unanswered }
+            }),
+            late_by: failed_by.map(|_| {
+                let abi::LateBy { unanswered, unheard } = counters.late_by;
+                LateBy { unanswered, unheard }
+            }),
             // Taken back on one CPU before it is counted on another, for a moment.
             untracked: u64::try_from(counters.untracked.cast_signed()).unwrap_or(0),
             fins: counters.fins,
