@@ -12,6 +12,7 @@ pub mod doctor;
 pub mod guard;
 pub mod http;
 pub mod import;
+pub mod insight;
 pub mod net;
 pub mod observe;
 pub mod prefixes;

@@ -29,6 +29,14 @@ fn with_kernel_tls(config: &str) -> String {
     }
 }
 
+/// With figures of its own, beside the configuration, unless `config` says where.
+fn with_own_insight(config: &str) -> String {
+    match config.contains("[insight]") {
+        true => config.to_owned(),
+        false => format!("{config}\n[insight]\nstate = \"insight\"\n"),
+    }
+}
+
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Proxy {
@@ -55,7 +63,7 @@ impl Proxy {
     /// As [`Proxy::start`].
     pub fn start_binary(ns: &NetNs, binary: &Path, config: &str) -> Result<Self> {
         let dir = TempDir::new("proxy")?;
-        let path = dir.write("hookgate.toml", with_kernel_tls(config))?;
+        let path = dir.write("hookgate.toml", with_own_insight(&with_kernel_tls(config)))?;
         let mut command = ns.command(&binary.to_string_lossy());
         command.args(["run", "--config"]).arg(&path);
         let mut proxy =

@@ -6,6 +6,7 @@ use super::pages::{Origin, Pages};
 use super::{host, page};
 use crate::http::head::{HeadLimits, RequestHead, slots};
 use crate::http::target::Target;
+use crate::insight::Query;
 use crate::observe::Exposition;
 
 /// What a request's head may measure.
@@ -16,7 +17,7 @@ const JSON: &str = "application/json";
 const HTML: &str = "text/html; charset=utf-8";
 const END_OF_HEAD: &str = "\r\n\r\n";
 const NOWHERE: &str =
-    "/, /health, /ready, /metrics, /status.json, /stats.json and /deliveries.json are here\n";
+    "/, /health, /ready, /metrics, /status.json, /stats.json, /lost.json and /deliveries.json are here\n";
 
 /// A whole response to a request of which this is the whole head, if it is one.
 pub(super) fn respond(head: Option<&[u8]>, pages: &dyn Pages, origin: Origin) -> String {
@@ -104,6 +105,13 @@ fn get(path: &[u8], query: &[u8], pages: &dyn Pages) -> String {
         b"/status.json" => match pages.status(query.strip_prefix(b"?upstream=")) {
             Some(status) => json(&status),
             None => response("404 Not Found", TEXT, "no such upstream is allowed\n"),
+        },
+        b"/lost.json" => match std::str::from_utf8(query).ok().and_then(Query::parse) {
+            None => response("400 Bad Request", TEXT, "since is missing, or what follows it is not valid\n"),
+            Some(query) => match pages.lost(&query) {
+                Ok(report) => json(&report),
+                Err(why) => response("503 Service Unavailable", TEXT, &format!("{why}\n")),
+            },
         },
         b"/deliveries.json" => {
             let after = std::str::from_utf8(query).ok().and_then(|query| query.strip_prefix("?after="));

@@ -2,6 +2,7 @@
 
 use super::status;
 use crate::config::HostName;
+use crate::insight::{Query, Report};
 use crate::observe::{Delivery, Exposition};
 use crate::stats::Document;
 
@@ -16,6 +17,10 @@ pub trait Pages: Send + Sync {
     /// The document of `/status.json`, with that upstream alone or without such a choice; `None`:
     /// it is not allowed.
     fn status(&self, upstream: Option<&[u8]>) -> Option<status::Document>;
+    /// The document of `hookgate lost --json`; `None`: there are no figures.
+    ///
+    /// Errors: those that are kept can't be read.
+    fn lost(&self, query: &Query) -> Result<Option<Report>, String>;
     /// The latest requests, those after that number.
     fn deliveries(&self, after: u64) -> Vec<Delivery>;
     /// Puts in force the prefixes that were stored; how many there are then.

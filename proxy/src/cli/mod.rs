@@ -8,6 +8,7 @@ mod doctor;
 mod guard;
 mod health;
 mod import;
+mod lost;
 mod man;
 mod output;
 mod prefixes;
@@ -20,6 +21,7 @@ mod send;
 mod stats;
 mod top;
 mod upstream;
+mod window;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -66,6 +68,8 @@ enum Command {
     Reload,
     /// Say what this machine can do, what is misconfigured, and where messages are being lost
     Doctor(doctor::Options),
+    /// Say where messages were lost: at which stage, how many, since when; exit code 1 when they were
+    Lost(lost::Options),
     /// Show what was counted for each of Meta's prefixes
     Stats(stats::Options),
     /// The same, live, full screen
@@ -104,6 +108,7 @@ impl Cli {
             Command::Check(options) => check::run(&options, &config),
             Command::Reload => reload::run(&config),
             Command::Doctor(options) => doctor::run(&options, &config),
+            Command::Lost(options) => lost::run(&options, &config),
             Command::Stats(options) => stats::run(&options, &config),
             Command::Deliveries(options) => deliveries::run(&options, &config),
             Command::Top => top::run(&config),

@@ -61,6 +61,7 @@ pub struct Config {
     /// Of `[guard]`; there also when that is left out, for Meta's share of the connections.
     pub prefixes: Prefixes,
     pub guard: Option<Guard>,
+    pub insight: Insight,
     pub admin: Option<Admin>,
     pub process: Process,
     pub timeouts: Timeouts,
@@ -264,6 +265,13 @@ pub struct Upstream {
     pub body_bytes: Option<BodyLimit>,
     /// In place of `[timeouts] upstream_idle`.
     pub upstream_idle: Option<Duration>,
+}
+
+/// `[insight]`: what is remembered of what passed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Insight {
+    /// The folder of the history.
+    pub state: PathBuf,
 }
 
 /// `[relay]`.

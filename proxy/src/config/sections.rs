@@ -14,13 +14,14 @@ use super::value::{
     share, text,
 };
 use super::{
-    Acme, Admin, BodyLimit, Config, Confine, Dns, Guard, Interfaces, Ktls, Limit, Limits, Listen, Log,
-    LogFormat, Mode, Pair, Prefixes, Process, Relay, Scheme, Timeouts, Tls, XdpMode, acme, dns, prefixes,
-    upstreams,
+    Acme, Admin, BodyLimit, Config, Confine, Dns, Guard, Insight, Interfaces, Ktls, Limit, Limits, Listen,
+    Log, LogFormat, Mode, Pair, Prefixes, Process, Relay, Scheme, Timeouts, Tls, XdpMode, acme, dns,
+    prefixes, upstreams,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
 const MIB: u64 = 1 << 20;
+const INSIGHT_STATE: &str = "/var/lib/hookgate/insight";
 
 /// What a main file means.
 pub(super) struct Meaning {
@@ -107,6 +108,7 @@ impl<'d> Reading<'d> {
             relay: self.relay(),
             prefixes,
             guard,
+            insight: self.insight(),
             admin: self.admin(),
             process: self.process(),
             timeouts: self.timeouts(),
@@ -271,6 +273,13 @@ impl<'d> Reading<'d> {
         self.finish(limit);
         self.finish(section);
         (present.then_some(guard), prefixes)
+    }
+
+    fn insight(&mut self) -> Insight {
+        let mut section = self.top.section("insight");
+        let state = section.value("state", path(self.base)).unwrap_or_else(|| INSIGHT_STATE.into());
+        self.finish(section);
+        Insight { state }
     }
 
     fn process(&mut self) -> Process {

@@ -1,4 +1,4 @@
-use std::io;
+use std::io::{self, ErrorKind};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -7,13 +7,14 @@ use tokio::time::{Instant, timeout_at};
 
 use super::protocol::Protocol;
 use crate::net::{Buffers, KernelTls, QueueFull, Session, StrangersHandshakes, Stream};
-use crate::observe::Handshake;
+use crate::observe::{Cause, Handshake};
 use crate::tls::{ACME_TLS, VerifiedClient};
 
 /// Why a connection got no further than its TLS handshake.
 pub(super) enum NoSession {
-    /// It failed, took too long, or was all that the client wanted.
-    Ended(Handshake),
+    /// It failed, took too long, or was all that the client wanted. `cause`: why an attempt to
+    /// connect is lost with it; `None`: the client never began, or has what it wanted.
+    Ended { outcome: Handshake, cause: Option<Cause> },
     /// Too many others wait for theirs.
     Refused,
 }
@@ -33,10 +34,13 @@ pub(super) async fn handshake(
     let Protocol::Https(config, authority) = protocol else { return Ok((Stream::Plain(tcp), None)) };
     let accepted = Session::accept(tcp, Arc::clone(config), kernel_tls, buffers, strangers);
     let accepted = timeout_at(deadline, accepted).await;
-    let Ok(session) = accepted else { return Err(NoSession::Ended(Handshake::TimedOut)) };
+    let Ok(session) = accepted else {
+        let cause = Some(Cause::Name("timed_out"));
+        return Err(NoSession::Ended { outcome: Handshake::TimedOut, cause });
+    };
     let session = session.map_err(|error| no_session(&error))?;
     if session.state().alpn_protocol() == Some(ACME_TLS) {
-        return Err(NoSession::Ended(Handshake::AcmeChallenge));
+        return Err(NoSession::Ended { outcome: Handshake::AcmeChallenge, cause: None });
     }
     let chain = session.state().peer_certificates().unwrap_or_default();
     let verified = VerifiedClient::new(chain, authority);
@@ -47,16 +51,22 @@ pub(super) async fn handshake(
 fn no_session(error: &io::Error) -> NoSession {
     match error.get_ref() {
         Some(inner) if inner.is::<QueueFull>() => NoSession::Refused,
-        _ => NoSession::Ended(outcome(error)),
+        _ => ended(error),
     }
 }
 
-fn outcome(error: &io::Error) -> Handshake {
+fn ended(error: &io::Error) -> NoSession {
     use rustls::Error::{AlertReceived, InvalidCertificate};
-    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-        Some(AlertReceived(_)) => Handshake::AlertReceived,
-        Some(InvalidCertificate(_)) => Handshake::ClientCertificate,
-        Some(_) => Handshake::Protocol,
-        None => Handshake::Closed,
-    }
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    let (outcome, cause) = match inner {
+        Some(AlertReceived(alert)) => (Handshake::AlertReceived, Some(Cause::from(*alert))),
+        Some(InvalidCertificate(_)) => {
+            (Handshake::ClientCertificate, Some(Cause::Name("client_certificate")))
+        }
+        Some(_) => (Handshake::Protocol, Some(Cause::Name("protocol"))),
+        // A probe of a load balancer, for example.
+        None if error.kind() == ErrorKind::ConnectionAborted => (Handshake::Closed, None),
+        None => (Handshake::Closed, Some(Cause::Name("closed"))),
+    };
+    NoSession::Ended { outcome, cause }
 }

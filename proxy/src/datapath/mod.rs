@@ -47,7 +47,7 @@ use crate::http::answer::Failure;
 use crate::http::decoder::Decoder;
 use crate::http::framing::Framing;
 use crate::net::Socket;
-use crate::observe::{ConnectionRefusal, Handshake, LostAt, Request, Step};
+use crate::observe::{ConnectionRefusal, Handshake, Loss, LostAt, Request, Step};
 use crate::upstream::{Checkout, Wanted};
 use body::Pump;
 use client::Client;
@@ -83,6 +83,9 @@ pub async fn serve(
         }
     };
     count(Step::Accepted);
+    if !client.is_stranger() && !matches!(protocol, Protocol::Redirect(_)) {
+        context.metrics.losses.count_connection(client.counter);
+    }
     let _slot = match context.admission.admit(client.address, client.class) {
         Ok(slot) => slot,
         Err(why) => return context.metrics.refused_connection(why),
@@ -103,12 +106,13 @@ pub async fn serve(
             count(Step::TlsFailed);
             return context.metrics.refused_connection(ConnectionRefusal::Handshakes);
         }
-        Err(NoSession::Ended(outcome)) => {
+        Err(NoSession::Ended { outcome, cause }) => {
             if outcome != Handshake::AcmeChallenge {
                 count(Step::TlsFailed);
-                if !is_stranger {
-                    context.metrics.lost(LostAt::Tls);
-                }
+            }
+            if let Some(cause) = cause.filter(|_| !is_stranger) {
+                let (counter, lost_at) = (client.counter, LostAt::Tls);
+                context.metrics.lost(Loss { counter, upstream: None, lost_at, cause });
             }
             return context.metrics.handshake(outcome);
         }

@@ -60,7 +60,8 @@ impl Session {
     /// A server's handshake; a stranger's takes its turns among `strangers`.
     ///
     /// Errors: `InvalidData` with a [`rustls::Error`] within where TLS failed; `Other` with a
-    /// [`super::QueueFull`] within; otherwise the socket's.
+    /// [`super::QueueFull`] within; `ConnectionAborted` where the client has sent nothing at all;
+    /// otherwise the socket's.
     pub async fn accept(
         tcp: TcpStream,
         config: Arc<ServerConfig>,
@@ -110,6 +111,7 @@ impl Session {
     }
 
     async fn handshake(mut self, strangers: Option<&StrangersHandshakes>) -> io::Result<Self> {
+        let mut has_received = false;
         loop {
             let turn = match strangers.filter(|_| !self.incoming.is_empty()) {
                 Some(strangers) => Some(strangers.turn().await.map_err(io::Error::other)?),
@@ -121,8 +123,18 @@ impl Session {
             if !self.state().is_handshaking() {
                 return Ok(self);
             }
-            poll_fn(|cx| self.poll_receive(cx)).await?;
+            let received = poll_fn(|cx| self.poll_receive(cx)).await;
+            received.map_err(|error| if has_received { error } else { self.never_begun(error) })?;
+            has_received = true;
             self.one_by_one = self.kernel.is_some_and(KernelTls::is_at_once);
+        }
+    }
+
+    /// What ended a handshake of which nothing had come.
+    fn never_begun(&self, error: io::Error) -> io::Error {
+        match self.end {
+            RustlsConnection::Server(_) => io::Error::new(io::ErrorKind::ConnectionAborted, error),
+            RustlsConnection::Client(_) => error,
         }
     }
 

@@ -3,7 +3,7 @@ use std::time::Duration;
 use crate::http::answer::Failure;
 
 /// At which stage of its way a connection or request was lost: the one at which it ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LostAt {
     /// hookgate ended while it was under way.
     Machine,

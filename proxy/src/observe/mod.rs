@@ -1,5 +1,6 @@
 //! What is told to people and to their monitoring: the log, the metrics.
 
+mod cause;
 pub mod clock;
 mod counter;
 mod deliveries;
@@ -7,6 +8,7 @@ mod exposition;
 mod funnel;
 mod line_budget;
 mod log;
+mod losses;
 mod lost_at;
 mod metrics;
 mod progress;
@@ -17,11 +19,13 @@ mod totals;
 mod upstream;
 mod words;
 
+pub use cause::Cause;
 pub use counter::Counter;
 pub use deliveries::{Deliveries, Delivery, Outcome};
 pub use exposition::Exposition;
 pub use funnel::{Counts as FunnelCounts, Funnel, Step};
 pub use log::{Format, Log};
+pub use losses::{Loss, Losses};
 pub use lost_at::LostAt;
 pub use metrics::{ConnectionRefusal, Handshake, HiddenSources, MANY_HIDDEN, Metrics};
 pub use progress::BodyProgress;

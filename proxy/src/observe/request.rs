@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::log::Priority;
 use super::words::{MAX_ID_BYTES, MAX_METHOD_BYTES, MAX_PATH_BYTES, start_of};
-use super::{BodyProgress, Log, LostAt, Metrics, Step, UpstreamMetrics, redact};
+use super::{BodyProgress, Cause, Log, Loss, LostAt, Metrics, Step, UpstreamMetrics, redact};
 use crate::http::answer::Failure;
 use crate::prefixes::CounterIndex;
 
@@ -43,7 +43,7 @@ pub struct Request<'m> {
     upstream_code: Option<u16>,
     error: Option<&'static str>,
     /// `None`: it was not.
-    lost_at: Option<LostAt>,
+    lost_at: Option<(LostAt, Cause)>,
     /// Whether it may carry a message.
     is_post: bool,
     /// How long its client waited for a response once all of it had been sent; `None`: not at all.
@@ -122,7 +122,7 @@ impl<'m> Request<'m> {
             code: None,
             upstream_code: None,
             error: None,
-            lost_at: Some(LostAt::Machine),
+            lost_at: Some((LostAt::Machine, Cause::ENDED)),
             is_post,
             waited: None,
             detail: String::new(),
@@ -221,7 +221,7 @@ impl<'m> Request<'m> {
     }
 
     fn answered(&mut self, failure: Failure, detail: &dyn Display) {
-        self.lost_at = Some(failure.into());
+        self.lost_at = Some((failure.into(), failure.into()));
         self.code = Some(failure.status());
         self.error = Some(failure.error());
         self.set_detail(detail);
@@ -234,7 +234,7 @@ impl<'m> Request<'m> {
         if is_delivered {
             self.end = Step::Delivered;
         }
-        self.lost_at = (!is_delivered).then_some(LostAt::Upstream);
+        self.lost_at = (!is_delivered).then_some((LostAt::Upstream, Cause::Status(status)));
         self.code = Some(status);
         self.responded(status, head_at);
     }
@@ -243,14 +243,14 @@ impl<'m> Request<'m> {
     pub fn cut(&mut self, failure: Failure, status: u16, head_at: Instant) {
         self.count_error(failure);
         self.responded(status, head_at);
-        self.lost_at = Some(failure.into());
+        self.lost_at = Some((failure.into(), failure.into()));
         self.error = Some(failure.error());
         self.set_detail(&failure.reason());
     }
 
     /// The client went away before it had its response.
     pub fn client_gone(&mut self, why: &dyn Display) {
-        self.lost_at = Some(LostAt::of_leaving_after(self.waited));
+        self.lost_at = Some((LostAt::of_leaving_after(self.waited), Cause::CLIENT_GONE));
         self.error = Some("client_gone");
         self.set_detail(why);
     }
@@ -302,8 +302,15 @@ impl Request<'_> {
         }
         self.metrics.funnel.count(self.counter, self.end);
         // Anybody else can write any POST.
-        if let Some(stage) = self.lost_at.filter(|_| self.is_post && !self.is_stranger) {
-            self.metrics.lost(stage);
+        if self.is_post && !self.is_stranger {
+            self.metrics.losses.count_post(self.counter);
+            if let Some(upstream) = &self.upstream {
+                upstream.count_post();
+            }
+            if let Some((lost_at, cause)) = self.lost_at {
+                let upstream = self.upstream.as_ref().map(|upstream| upstream.name().into());
+                self.metrics.lost(Loss { counter: self.counter, upstream, lost_at, cause });
+            }
         }
         let is_refused_stranger = self.is_stranger && self.end == Step::Refused;
         if self.log.wants_access(is_refused_stranger) {
@@ -321,7 +328,7 @@ impl Request<'_> {
             record.code = self.code;
             record.upstream_code = self.upstream_code;
             record.error = self.error;
-            record.lost_at = self.lost_at;
+            record.lost_at = self.lost_at.map(|(stage, _)| stage);
             record.attempts = self.attempts;
             record.detail = self.error.map(|_| self.detail.as_str().into());
             record.body = self.body;

@@ -32,6 +32,8 @@ pub(super) struct Counts {
     pub(super) errors: [Counter; ErrorType::NAMES.len()],
     pub(super) buckets: [Counter; BOUNDS.len()],
     pub(super) requests: Counter,
+    /// Of them, POSTs from Meta, `allow` and loopback.
+    posts: Counter,
     microseconds: Counter,
     pub(super) latest_failure: Mutex<Option<LatestFailure>>,
 }
@@ -65,6 +67,16 @@ impl UpstreamMetrics {
         }
         counts.requests.add(1);
         counts.microseconds.add(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX));
+    }
+
+    /// One of [`UpstreamMetrics::request`]'s may have carried messages of Meta's.
+    pub fn count_post(&self) {
+        self.counts().posts.add(1);
+    }
+
+    /// POSTs from Meta, `allow` and loopback that have ended.
+    pub fn posts(&self) -> u64 {
+        self.counts.get().map_or(0, |counts| counts.posts.value())
     }
 
     /// One request for which the upstream was asked in vain.

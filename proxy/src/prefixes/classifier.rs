@@ -25,7 +25,7 @@ impl Class {
 }
 
 /// The counters of one prefix, or of everything outside of Meta's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CounterIndex(u32);
 
 impl CounterIndex {

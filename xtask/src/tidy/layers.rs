@@ -11,7 +11,7 @@ const LAYERS: [&[&str]; 12] = [
     &["check"],
     &["server"],
     &["datapath", "admin", "acme", "registry", "probe"],
-    &["stats"],
+    &["stats", "insight"],
     &["upstream", "guard"],
     &["tls", "net", "import"],
     &["config", "observe"],

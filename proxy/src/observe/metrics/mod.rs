@@ -3,10 +3,13 @@
 
 mod hidden;
 
+use std::io;
+
 use super::counter::{Counter, used};
 use super::deliveries::Deliveries;
 use super::exposition::Exposition;
 use super::funnel::Funnel;
+use super::losses::{Loss, Losses};
 use super::lost_at::LostAt;
 use super::upstream::UpstreamMetrics;
 use crate::http::answer::{ErrorType, Failure};
@@ -80,6 +83,8 @@ pub struct Metrics {
     refused_requests: [Counter; ErrorType::NAMES.len()],
     /// Connections and POSTs of Meta and the operator that were lost.
     lost: [Counter; LostAt::ALL.len()],
+    /// The same in detail, since it was last taken.
+    pub losses: Losses,
     /// Of requests that name no upstream.
     pub without_upstream: UpstreamMetrics,
     /// Bytes of bodies that went through user space.
@@ -89,19 +94,21 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    pub fn new(funnel: Funnel) -> Self {
-        Self {
+    /// Errors: no memory.
+    pub fn new(funnel: Funnel) -> io::Result<Self> {
+        Ok(Self {
             funnel,
             deliveries: Deliveries::default(),
             handshakes: Default::default(),
             refused_connections: Default::default(),
             refused_requests: Default::default(),
             lost: Default::default(),
+            losses: Losses::new()?,
             without_upstream: UpstreamMetrics::default(),
             body_bytes_copied: Counter::default(),
             body_bytes_spliced: Counter::default(),
             hidden_sources: HiddenSources::default(),
-        }
+        })
     }
 
     pub fn handshake(&self, outcome: Handshake) {
@@ -113,8 +120,9 @@ impl Metrics {
     }
 
     /// A connection or a POST that came from Meta or the operator.
-    pub fn lost(&self, stage: LostAt) {
-        self.lost[stage as usize].add(1);
+    pub fn lost(&self, loss: Loss) {
+        self.lost[loss.lost_at as usize].add(1);
+        self.losses.lose(loss);
     }
 
     pub(super) fn refused_request(&self, failure: Failure) {
@@ -175,7 +183,8 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::prefixes::Table;
+    use crate::observe::Cause;
+    use crate::prefixes::{CounterIndex, Table};
 
     #[test]
     fn a_count_is_shown_under_its_own_name() {
@@ -188,11 +197,12 @@ mod tests {
         for (index, (stage, _)) in LostAt::ALL.iter().enumerate() {
             assert_eq!(*stage as usize, index);
         }
-        let metrics = Metrics::new(Funnel::new().unwrap());
+        let metrics = Metrics::new(Funnel::new().unwrap()).unwrap();
         metrics.handshake(Handshake::Closed);
         metrics.refused_connection(ConnectionRefusal::PerSource);
         metrics.refused_request(Failure::NotAllowed);
-        metrics.lost(LostAt::from(Failure::TlsAlert));
+        let (lost_at, cause) = (LostAt::from(Failure::TlsAlert), Cause::from(Failure::TlsAlert));
+        metrics.lost(Loss { counter: CounterIndex::OTHER, upstream: None, lost_at, cause });
         let mut exposition = Exposition::default();
         metrics.expose(&Classifier::new(Table::default(), Vec::new()), &mut exposition);
         let text = exposition.into_text();

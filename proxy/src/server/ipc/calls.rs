@@ -139,6 +139,11 @@ calls! {
     ReadInterfaces => Vec<InterfaceState>;
     /// What the guard has counted.
     ReadStats(Detail) => Option<Stats>;
+    /// The history's file. The reply says why it will be gone with the supervisor, if so.
+    OpenHistory => Option<String>;
+    /// Takes the history's file, which is damaged, out of the way; the next one is new. The reply
+    /// says where it is.
+    SetHistoryAside => PathBuf;
     /// What the routing registry has of Meta's own: check it, put it in force, store it for the
     /// next start.
     ActivateRefresh(BTreeSet<Network>) => ActivePrefixes;

@@ -132,6 +132,16 @@ impl SupervisorClient {
         self.call(ReadStats(detail))
     }
 
+    /// The history's file, and why it will be gone with the supervisor, if so.
+    pub(in crate::server) fn history(&self) -> Result<(Option<String>, File), SupervisorError> {
+        self.call_with_descriptor(OpenHistory).map(|(without_disk, file)| (without_disk, file.into()))
+    }
+
+    /// Takes a damaged history out of the way; where it is then.
+    pub(in crate::server) fn set_history_aside(&self) -> Result<PathBuf, SupervisorError> {
+        self.call(SetHistoryAside)
+    }
+
     /// Puts in force what the routing registry has of Meta's own, and stores it.
     pub(in crate::server) fn activate_refresh(
         &self,

@@ -1,7 +1,7 @@
 //! What the supervisor does for its worker: only what the configuration names.
 
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
 use nix::unistd::geteuid;
@@ -195,6 +195,19 @@ impl Serve<ReadStats> for Supervisor {
         // Where a guard of this version is, or would be.
         let pin = self.guard.pin.as_ref().or_else(|| configured().map(|guard| &guard.pin));
         Ok(pin.map(|pin| guard::read(pin, detail)).transpose()?.flatten().into())
+    }
+}
+
+impl Serve<OpenHistory> for Supervisor {
+    fn serve(&mut self, _: OpenHistory) -> Reply<Option<String>> {
+        let (file, without_disk) = self.history.open()?;
+        Ok(Served::with(without_disk, file))
+    }
+}
+
+impl Serve<SetHistoryAside> for Supervisor {
+    fn serve(&mut self, _: SetHistoryAside) -> Reply<PathBuf> {
+        Ok(self.history.set_aside()?.into())
     }
 }
 

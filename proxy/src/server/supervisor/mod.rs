@@ -8,6 +8,7 @@ mod allowed;
 mod file_watch;
 mod grants;
 mod guarding;
+mod history;
 mod memory_file;
 mod state;
 mod supervise;
@@ -30,6 +31,7 @@ use super::ipc::{SupervisorClient, channel};
 use super::{Start, StartError, privileges, worker};
 use crate::net::KernelTls;
 use crate::sys::{ForkResult, fork, give_back_free_memory};
+use history::HistoryFile;
 use state::Supervisor;
 use supervise::{serve_calls, supervise};
 use systemd::Sockets;
@@ -81,6 +83,7 @@ pub fn run_in_one_process(start: Start) -> Result<(), StartError> {
     let log = start.log.clone();
     let mut supervisor = Supervisor::new(start, Sockets::default(), None, None, None)?;
     supervisor.worker_commands = Some(receiver);
+    supervisor.history = HistoryFile::new(None, false);
     let control = runtime::Builder::new_current_thread().enable_all().build()?;
     thread::scope(|scope| {
         let worker = scope.spawn(|| worker::run_unconfined(SupervisorClient::new(theirs)?, log));

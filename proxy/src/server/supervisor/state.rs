@@ -14,6 +14,7 @@ use socket2::Socket;
 use super::admin_socket::AdminSocket;
 use super::allowed::Allowed;
 use super::guarding::SupervisedGuard;
+use super::history::HistoryFile;
 use super::systemd::{self, Sockets};
 use super::takeover::{Handover, PendingTakeover, Predecessor, Successor, SuccessorReady, TakeoverListener};
 use super::worker_process::{self, Restarts, WorkerProcess};
@@ -56,6 +57,7 @@ pub(super) struct Supervisor {
     /// The list that was read last and is not in force yet.
     pub(super) next_list: Option<(PrefixSource, Table)>,
     pub(super) guard: SupervisedGuard,
+    pub(super) history: HistoryFile,
     pub(super) log: Log,
 }
 
@@ -76,6 +78,7 @@ impl Supervisor {
         admin_group: Option<Gid>,
     ) -> io::Result<Self> {
         let Start { file, config, standing, may_lock_out, log, .. } = start;
+        let history = HistoryFile::new(Some(config.insight.state.clone()), predecessor.is_some());
         Ok(Self {
             allowed: Allowed::by(&config, &file)?,
             worker_user,
@@ -96,6 +99,7 @@ impl Supervisor {
             standing,
             next_list: None,
             guard: SupervisedGuard::new(may_lock_out),
+            history,
             log,
         })
     }

@@ -5,6 +5,7 @@ mod admin;
 mod certificates;
 mod confine;
 mod generation;
+mod insight;
 mod interfaces;
 mod pages;
 mod prefixes;
@@ -49,6 +50,7 @@ use crate::sys::Shared;
 use admin::Admin;
 use certificates::Certificates;
 use generation::{BoundListener, Generation, Parts, kernel_tls, mode, note_missing_roots, protocols};
+use insight::Insight;
 use interfaces::Interfaces;
 use prefixes::Prefixes;
 use reload::Reloader;
@@ -248,7 +250,7 @@ impl Server {
         let mut commands = CommandReceiver::new(commands)?;
         let (stage, lifecycle) = watch::channel(Stage::Serving);
         let lifecycle = Lifecycle::new(lifecycle);
-        let metrics = Arc::new(Metrics::new(funnel));
+        let metrics = Arc::new(Metrics::new(funnel)?);
         let context = parts.context(
             &config,
             certificates.as_deref(),
@@ -275,6 +277,8 @@ impl Server {
             // Connecting, as the relay does it, keeps to one thread.
             drop(spawn_local(Arc::clone(&prefixes).follow(refresher)));
         }
+        let insight = Arc::new(Insight::open(now.clone(), supervisor.clone(), log.clone()));
+        drop(spawn_local(Arc::clone(&insight).run()));
         let (reload, mut reloads) = mpsc::channel(1);
         let process = Process { since: clock::now(), restarts, file, last_reload: LastReload::default() };
         let last_reload = process.last_reload.clone();
@@ -283,6 +287,7 @@ impl Server {
             supervisor: supervisor.clone(),
             prefixes: Arc::clone(&prefixes),
             interfaces: interfaces.clone(),
+            insight: Arc::clone(&insight),
             reload,
             lifecycle,
             process,
@@ -340,6 +345,7 @@ impl Server {
             stopped = commands.stop() => { stopped?; stage.send_replace(Stage::Ending); finished.await }
             () = tokio::time::sleep(limit) => { stage.send_replace(Stage::Ending); finished.await }
         };
+        insight.sample();
         let connections = if cut == 1 { "connection was" } else { "connections were" };
         log.note(&format!("drained; {cut} {connections} cut"));
         Ok(())

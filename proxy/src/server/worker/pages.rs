@@ -7,6 +7,7 @@ use super::{readiness, status};
 use crate::admin::{self, Pages};
 use crate::config::HostName;
 use crate::guard::Detail;
+use crate::insight::{Query, Report};
 use crate::observe::{Delivery, Exposition, UpstreamMetrics};
 use crate::prefixes::Class;
 use crate::stats::{self, Document};
@@ -51,6 +52,10 @@ impl Pages for RunningProxy {
 
     fn status(&self, upstream: Option<&[u8]>) -> Option<admin::status::Document> {
         status::document(self, upstream)
+    }
+
+    fn lost(&self, query: &Query) -> Result<Option<Report>, String> {
+        self.insight.lost(query).map_err(|error| error.to_string())
     }
 
     fn hosts(&self) -> Vec<HostName> {

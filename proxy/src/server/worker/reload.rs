@@ -370,6 +370,7 @@ struct StartupSettings {
     admin_socket: Option<PathBuf>,
     user: Option<String>,
     confine: config::Confine,
+    insight: config::Insight,
     /// Without the list of prefixes, which a reload reads again.
     prefixes: config::Prefixes,
     /// Where none is attached, that it is not wanted.
@@ -382,6 +383,7 @@ impl StartupSettings {
             admin_socket: config.admin_socket().map(Path::to_owned),
             user: config.process.user.clone(),
             confine: config.process.confine,
+            insight: config.insight.clone(),
             prefixes: config.prefixes.clone(),
             guard: (!has_guard).then(|| wanted_guard(config).cloned()),
         }
@@ -409,6 +411,7 @@ fn changes(before: &Config, after: &Config, startup: &StartupSettings, has_other
         relay,
         prefixes,
         guard: _,
+        insight,
         admin: _,
         process: config::Process { user, watch, confine },
         timeouts,
@@ -438,6 +441,7 @@ fn changes(before: &Config, after: &Config, startup: &StartupSettings, has_other
         ("[admin] socket", startup.admin_socket.as_deref() != after.admin_socket()),
         ("[process] user", startup.user != *user),
         ("[process] confine", startup.confine != *confine),
+        ("[insight] state", startup.insight != *insight),
         (
             "[guard]",
             startup

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::generation::Generation;
+use super::insight::Insight;
 use super::interfaces::Interfaces;
 use super::prefixes::Prefixes;
 use crate::admin::status::Reload;
@@ -29,6 +30,7 @@ pub(super) struct RunningProxy {
     pub(super) supervisor: SupervisorClient,
     pub(super) prefixes: Arc<Prefixes>,
     pub(super) interfaces: Interfaces,
+    pub(super) insight: Arc<Insight>,
     pub(super) reload: mpsc::Sender<Reply>,
     pub(super) lifecycle: Lifecycle,
     pub(super) process: Process,

@@ -1,0 +1,132 @@
+//! `hookgate lost`: at which stage messages were lost, and since when.
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::config_file::{ConfigFile, pin};
+use super::output::{json, print, print_error};
+use super::proxy::{self, AskError};
+use super::window::minutes;
+use crate::config::Config;
+use crate::guard::{self, Detail};
+use crate::insight::{FILE, History, KernelSample, Query, Report, StageReport, attribute};
+use crate::observe::clock;
+use crate::prefixes::Network;
+
+#[derive(Debug, Args)]
+pub struct Options {
+    /// How far back, in whole minutes: 90s, 30m, 1h, 7d
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = minutes)]
+    since: i64,
+    /// Only requests to this upstream
+    #[arg(long, value_name = "HOST")]
+    upstream: Option<String>,
+    /// Only what came from this prefix of Meta's, and those in it
+    #[arg(long, value_name = "CIDR", conflicts_with = "upstream")]
+    prefix: Option<Network>,
+    /// Print JSON, version 1
+    #[arg(long)]
+    json: bool,
+}
+
+/// There is no verdict for want of figures.
+const NO_FIGURES: u8 = 3;
+
+pub(super) fn run(options: &Options, file: &ConfigFile) -> anyhow::Result<ExitCode> {
+    let config = file.load_or_defaults()?;
+    let upstream = options.upstream.as_ref().map(|upstream| upstream.to_ascii_lowercase());
+    let query = Query { minutes: options.since, upstream, prefix: options.prefix };
+    let Some(report) = report(&config, &query)? else {
+        print_error(
+            "hookgate: there are no figures of that time: does hookgate run, and may you ask it? try as root\n",
+        );
+        return Ok(ExitCode::from(NO_FIGURES));
+    };
+    print(&if options.json { json(&report)? } else { text(&report) })?;
+    Ok(if report.verdict.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Of the running proxy, else of what is on disk and pinned.
+pub(super) fn report(config: &Config, query: &Query) -> anyhow::Result<Option<Report>> {
+    let socket = config.admin_socket();
+    match socket.map(|socket| proxy::get(socket, &format!("/lost.json{}", query.to_text()))) {
+        Some(Ok(text)) => Ok(serde_json::from_str(&text)?),
+        None | Some(Err(AskError::Unreachable { .. })) => from_files(config, query),
+        Some(Err(error)) => {
+            print_error(&format!("hookgate: {error}; the figures are from files and pins\n"));
+            from_files(config, query)
+        }
+    }
+}
+
+/// With what the guard has counted since the last sample, in its last minute.
+fn from_files(config: &Config, query: &Query) -> anyhow::Result<Option<Report>> {
+    let path: PathBuf = config.insight.state.join(FILE);
+    let now = clock::now();
+    // Without a history there may be a guard.
+    let history = crate::access::open(&path)
+        .map_err(anyhow::Error::from)
+        .and_then(|file: File| Ok(History::open_to_read(file)?));
+    let history = match history {
+        Ok(history) => history,
+        Err(error) => {
+            print_error(&format!("hookgate: {}: {error}\n", path.display()));
+            return Ok(None);
+        }
+    };
+    let mut periods = history.before(query, now.as_second())?;
+    let stats = guard::read(&pin(config.guard.as_ref()), Detail::Prefixes);
+    if let Ok(Some(stats)) = stats {
+        let kernel = KernelSample::new(Some(&stats), now.as_second());
+        for more in attribute(&history.baseline()?, &kernel) {
+            match periods.iter_mut().find(|period| period.start == more.start) {
+                Some(period) => period.add(&more),
+                None => periods.push(more),
+            }
+        }
+        periods.sort_by_key(|period| period.start);
+    }
+    Ok(Report::new(&periods, query, now))
+}
+
+fn text(report: &Report) -> String {
+    let mut text = String::new();
+    // Writing to a String does not fail.
+    let _ = match &report.verdict {
+        Some(verdict) => writeln!(text, "{}\n  -> {}\n", verdict.text, verdict.next),
+        None => writeln!(text, "nothing notable was lost between {} and {}\n", report.from, report.to),
+    };
+    let _ = writeln!(
+        text,
+        "{:<14}{:<10}{:>8}{:>8}{:>10}{:>9}  CAUSES",
+        "STAGE", "UNIT", "LOST", "LATE", "OF", "SHARE"
+    );
+    for stage in &report.stages {
+        let StageReport { stage: name, unit, lost, late, of, causes } = stage;
+        let mut causes: Vec<_> = causes.iter().collect();
+        causes.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
+        let causes =
+            causes.iter().map(|(cause, count)| format!("{cause} {count}")).collect::<Vec<_>>().join(", ");
+        let share = format!("{:.1} %", stage.share() * 100.0);
+        let line =
+            format!("{:<14}{:<10}{lost:>8}{late:>8}{of:>10}{share:>9}  {causes}", name.name(), unit.name());
+        let _ = writeln!(text, "{}", line.trim_end());
+    }
+    let not_counted = report.not_counted;
+    if not_counted.reset + not_counted.unproven > 0 {
+        let _ = writeln!(
+            text,
+            "\nnot counted: {} attempts that the other end reset (of two it tries at once, it drops one), {} of one SYN \
+             each from networks that completed nothing in 48 h (forged, or all that follows is lost)",
+            not_counted.reset, not_counted.unproven
+        );
+    }
+    for limit in &report.limits {
+        let _ = writeln!(text, "limit: {}", limit.text);
+    }
+    text
+}

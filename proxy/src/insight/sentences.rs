@@ -1,0 +1,144 @@
+//! The verdict in words that an operator can act on.
+
+use super::period::LimitCode;
+use super::report::{StageReport, Verdict};
+use super::stage::{Stage, Unit};
+use super::tally::Tally;
+use crate::observe::clock;
+
+pub fn verdict(worst: &StageReport, since: Option<i64>, tally: &Tally) -> Verdict {
+    let StageReport { stage, unit, lost, late, of, causes } = worst.clone();
+    let cause =
+        causes.iter().max_by_key(|(_, count)| **count).map_or_else(String::new, |(cause, _)| cause.clone());
+    let share = worst.share();
+    let since = since.map(clock::date);
+    let (why, next) = explain(stage, unit, &cause, tally);
+    let when = since
+        .as_ref()
+        .map_or_else(|| "since before the figures begin".into(), |time| format!("since {time}"));
+    let what = match unit {
+        Unit::Attempts => "attempts to connect",
+        Unit::Posts => "messages' requests",
+    };
+    let fate = match (lost, late) {
+        (lost, 0) => format!("{lost} of {of} {what} were lost"),
+        (0, late) => format!("{late} of {of} {what} came late"),
+        (lost, late) => format!("{lost} of {of} {what} were lost and {late} came late"),
+    };
+    let text =
+        format!("{stage}: {fate} ({:.1} %), most of them ({cause}) because {why}, {when}", share * 100.0);
+    Verdict { stage, unit, share, lost, late, of, cause, since, text, next }
+}
+
+/// Why, as the end of a sentence, and what to do.
+fn explain(stage: Stage, unit: Unit, cause: &str, tally: &Tally) -> (String, String) {
+    let (why, next) = match (stage, unit, cause) {
+        (Stage::Machine, Unit::Posts, _) => (
+            "hookgate ended while they were under way",
+            "see why it ended (`journalctl -u hookgate`); a longer [timeouts] drain lets requests finish",
+        ),
+        (Stage::Machine, _, "accept_queue") => (
+            "hookgate's queue of new connections was full",
+            "is hookgate busy or hung (`hookgate health`, `hookgate top`)? it needs more CPU, or a restart",
+        ),
+        (Stage::Machine, _, "refused") => (
+            "this machine answered them with a reset",
+            "does hookgate listen there (`ss -ltn`)? otherwise a firewall here rejects them (`nft list ruleset`)",
+        ),
+        (Stage::Machine, _, "uncompleted") => (
+            "their last packet arrived and this machine did not complete the handshake",
+            "does a firewall here drop it (`nft list ruleset`, `dmesg | grep conntrack`)?",
+        ),
+        (Stage::Machine, ..) if tally.conntrack_drops > 0 => (
+            "this machine's table of connections was full",
+            "raise it: `sysctl net.netfilter.nf_conntrack_max`, or exempt the ports from tracking",
+        ),
+        (Stage::Machine, _, "unanswered") => (
+            "their first packet arrived here and no answer left",
+            "does a firewall here drop them (`nft list ruleset`)? `hookgate stats --json` has the kernel's own reasons",
+        ),
+        (Stage::Machine, ..) => (
+            "the kernel of this machine dropped them",
+            "that is the kernel's own reason; for netfilter_drop see `nft list ruleset`",
+        ),
+        (Stage::Outbound, ..) => (
+            "our answers left this machine and Meta did not hear them",
+            "does a firewall here drop answers (`nft list ruleset`, chain output)? if not, look for them (SYN-ACK) one \
+             step further out: router, NAT, then the provider",
+        ),
+        (Stage::Inbound, ..) => (
+            "nothing came after our answer",
+            "our answer, or what Meta sent after it, is lost outside of this machine: compare with another network, \
+             and show `hookgate stats` to the provider",
+        ),
+        (Stage::Tls, _, "closed" | "timed_out") => (
+            "the client ended the TLS handshake without a word",
+            "is the certificate's chain complete (`hookgate check`), and the way free for large packets (path MTU)?",
+        ),
+        (Stage::Tls, _, "protocol" | "client_certificate") => (
+            "hookgate refused the client's TLS",
+            "`hookgate doctor` says what it asks for ([tls] client_ca, versions)",
+        ),
+        (Stage::Tls, ..) => (
+            "the client ended the TLS handshake with this alert",
+            "is the certificate valid for the callback URL's name, with its whole chain (`hookgate check`)?",
+        ),
+        (Stage::Request, _, "403") => (
+            "their path names an upstream that is not allowed",
+            "`hookgate deliveries --failed` shows them; add the host: `hookgate upstream add HOST`",
+        ),
+        (Stage::Request, ..) => {
+            ("hookgate refused them", "`hookgate deliveries --failed` shows the requests and why")
+        }
+        (Stage::Dns, ..) => {
+            ("their upstream's name led to no address", "`hookgate probe HOST` shows what the DNS says")
+        }
+        (Stage::Connect, ..) => (
+            "no connection to their upstream could be made",
+            "does it run, and does a firewall let this machine in? `hookgate probe HOST` tries it",
+        ),
+        (Stage::UpstreamTls, ..) => (
+            "TLS with their upstream failed",
+            "`hookgate probe HOST` shows its certificate and what is wrong with it",
+        ),
+        (Stage::Upstream, _, "connection_limit_reached") => (
+            "their upstream had as many requests under way as it may",
+            "it is slow, or [upstreams] in_flight is too low for it",
+        ),
+        (Stage::Upstream, ..) => (
+            "their upstream did not answer 200",
+            "see the upstream's own log; `hookgate deliveries --failed` has each request",
+        ),
+        (Stage::Client, _, "408") => (
+            "the client sent them too slowly",
+            "is the way to Meta lossy (`hookgate stats`), or [timeouts] body_idle too short?",
+        ),
+        (Stage::Client, ..) => (
+            "Meta hung up before our answer was written",
+            "upstreams that answer late are the usual cause: `hookgate deliveries` shows durations",
+        ),
+    };
+    (why.into(), next.into())
+}
+
+/// `begun`: where the figures of the window begin.
+pub fn limit(code: LimitCode, begun: &str) -> String {
+    match code {
+        LimitCode::NoGuard => {
+            "without the guard nothing before TLS is seen; `hookgate doctor` says what it lacks".into()
+        }
+        LimitCode::NoHistory => format!("there are no figures before {begun}"),
+        LimitCode::NoMessages => "messages are not looked into: nothing is told of meta and after".into(),
+        LimitCode::AnswersElsewhere => {
+            "what leaves is not seen on each guarded interface: it is not told where attempts fail".into()
+        }
+        LimitCode::Snat => {
+            "something before this machine rewrites sources: Meta's connections can't be told from others"
+                .into()
+        }
+        LimitCode::Proxy => {
+            "connections come from a load balancer: what is lost before it is not seen".into()
+        }
+        LimitCode::Sampled => "there were more attempts than can be followed: some were not counted".into(),
+    }
+}

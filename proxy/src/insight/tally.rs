@@ -1,0 +1,134 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::figures::{Group, Loss};
+use super::period::{LimitCode, Period};
+use super::report::Query;
+use super::row::Field;
+use super::stage::{Stage, Unit};
+
+/// How many were lost, or only late, by stage and cause; and of how many.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    pub of: BTreeMap<Unit, u64>,
+    pub causes: BTreeMap<(Stage, Unit), BTreeMap<String, Fate>>,
+    pub reset: u64,
+    pub unproven: u64,
+    /// Whether the kernel told at any time where attempts failed.
+    pub sees_attempts: bool,
+    pub limits: BTreeSet<LimitCode>,
+    /// The kernel's tables of connections had no room.
+    pub conntrack_drops: u64,
+}
+
+/// What became of those that failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fate {
+    /// Not made good so far.
+    pub lost: u64,
+    /// Made good.
+    pub late: u64,
+}
+
+impl Fate {
+    pub fn sum(self) -> u64 {
+        self.lost + self.late
+    }
+}
+
+/// A drop reason that explains an attempt which was not answered; others concern packets of
+/// connections that are there.
+const QUEUE_FULL: &str = "accept_queue";
+
+impl Tally {
+    pub fn add(&mut self, period: &Period, query: &Query) {
+        self.limits.extend(&period.limits);
+        self.conntrack_drops += period.conntrack_drops;
+        if let Some(upstream) = &query.upstream {
+            if let Some(group) = period.upstreams.get(upstream) {
+                self.add_proxy(group);
+            }
+            return;
+        }
+        match query.prefix {
+            Some(prefix) => {
+                let within = period.prefixes.iter().filter(|(network, _)| prefix.covers(network));
+                within.for_each(|(_, group)| self.add_group(group, period));
+            }
+            None => {
+                self.add_group(&period.meta, period);
+                self.add_proxy(&period.other);
+                *self.of.entry(Unit::Attempts).or_default() += period.other.row[Field::Connections];
+            }
+        }
+    }
+
+    /// Of Meta's.
+    fn add_group(&mut self, group: &Group, period: &Period) {
+        self.add_proxy(group);
+        let row = &group.row;
+        let attempts = self.of.entry(Unit::Attempts).or_default();
+        if period.limits.contains(&LimitCode::NoGuard) {
+            *attempts += row[Field::Connections];
+            return;
+        }
+        let unproven = row[Field::UnprovenSilent] + row[Field::UnprovenUnanswered];
+        let not_counted = row[Field::Reset] + unproven;
+        *attempts += (row[Field::Handshakes] + row.failed_attempts()).saturating_sub(not_counted);
+        if period.limits.contains(&LimitCode::AnswersElsewhere) {
+            return;
+        }
+        self.sees_attempts = true;
+        self.reset += row[Field::Reset];
+        self.unproven += unproven;
+        let unanswered = row[Field::Unanswered].saturating_sub(row[Field::UnprovenUnanswered]);
+        let silent = row[Field::Silent].saturating_sub(row[Field::UnprovenSilent]);
+        let (no_answer, not_completed, refused) = match period.listen_overflows {
+            0 => (dropped(group).unwrap_or("unanswered"), "uncompleted", "refused"),
+            _ => (QUEUE_FULL, QUEUE_FULL, QUEUE_FULL),
+        };
+        for (stage, cause, lost, late) in [
+            (Stage::Machine, refused, row[Field::RefusedByMachine], 0),
+            (Stage::Machine, not_completed, row[Field::Uncompleted], 0),
+            (Stage::Machine, no_answer, unanswered, row[Field::LateUnanswered]),
+            (Stage::Outbound, "unheard", row[Field::Unheard], row[Field::LateUnheard]),
+            (Stage::Inbound, "silent", silent, 0),
+        ] {
+            self.lose(stage, Unit::Attempts, cause, Fate { lost, late });
+        }
+    }
+
+    /// What the proxy knows of a group.
+    fn add_proxy(&mut self, group: &Group) {
+        *self.of.entry(Unit::Posts).or_default() += group.row[Field::Posts];
+        for Loss(unit, stage, cause, count) in &group.lost {
+            self.lose(*stage, *unit, cause, Fate { lost: *count, late: 0 });
+        }
+    }
+
+    fn lose(&mut self, stage: Stage, unit: Unit, cause: &str, more: Fate) {
+        if more.sum() > 0 {
+            let causes = self.causes.entry((stage, unit)).or_default();
+            let fate = causes.entry(cause.to_owned()).or_default();
+            fate.lost += more.lost;
+            fate.late += more.late;
+        }
+    }
+
+    /// All causes of a stage together.
+    pub fn fate(&self, stage: Stage, unit: Unit) -> Fate {
+        let causes = self.causes.get(&(stage, unit)).into_iter().flat_map(BTreeMap::values);
+        causes.fold(Fate::default(), |sum, fate| Fate {
+            lost: sum.lost + fate.lost,
+            late: sum.late + fate.late,
+        })
+    }
+
+    pub fn of(&self, unit: Unit) -> u64 {
+        self.of.get(&unit).copied().unwrap_or(0)
+    }
+}
+
+/// The reason for which the kernel dropped most of a group's packets, where it dropped any.
+fn dropped(group: &Group) -> Option<&str> {
+    group.drops.iter().max_by_key(|(_, count)| *count).map(|(reason, _)| reason.as_str())
+}

@@ -1,0 +1,115 @@
+//! The history's file: made and allocated here, written by the worker.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, ErrorKind, Write as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, ftruncate, memfd_create};
+use rustix::io::Errno;
+
+use crate::access::{DiskState, State as _};
+use crate::insight::{FILE, HISTORY_BYTES};
+
+const FILE_MODE: u32 = 0o600;
+const SET_ASIDE: &str = "bad";
+
+/// What the worker writes figures to, for the life of this process.
+pub(super) struct HistoryFile {
+    folder: Option<PathBuf>,
+    /// Whether it replaces a process that has the file in use.
+    has_predecessor: bool,
+    opened: Option<Opened>,
+}
+
+struct Opened {
+    file: OwnedFd,
+    /// Why it is in memory alone.
+    without_disk: Option<String>,
+}
+
+impl HistoryFile {
+    /// `folder`: `[insight] state`; `None`: figures are kept in memory alone.
+    pub(super) fn new(folder: Option<PathBuf>, has_predecessor: bool) -> Self {
+        Self { folder, has_predecessor, opened: None }
+    }
+
+    /// The file, and why it will be gone with this process, if so.
+    ///
+    /// Errors: no memory.
+    pub(super) fn open(&mut self) -> io::Result<(OwnedFd, Option<String>)> {
+        let opened = match self.opened.take() {
+            Some(opened) => opened,
+            None => self.open_anew()?,
+        };
+        let opened = self.opened.insert(opened);
+        Ok((opened.file.try_clone()?, opened.without_disk.clone()))
+    }
+
+    /// Takes a damaged file out of the way; the next one is new.
+    pub(super) fn set_aside(&mut self) -> io::Result<PathBuf> {
+        self.opened = None;
+        let folder = self.folder.as_ref().ok_or(ErrorKind::NotFound)?;
+        let (file, bad) = (folder.join(FILE), folder.join(format!("{FILE}.{SET_ASIDE}")));
+        fs::rename(file, &bad)?;
+        Ok(bad)
+    }
+
+    fn open_anew(&self) -> io::Result<Opened> {
+        let without_disk = match &self.folder {
+            None => None,
+            Some(folder) => match self.on_disk(folder) {
+                Ok(file) => return Ok(Opened { file: file.into(), without_disk: None }),
+                Err(error) => Some(format!("{}: {error}", folder.join(FILE).display())),
+            },
+        };
+        let file = memfd_create("history", MemfdFlags::CLOEXEC)?;
+        ftruncate(&file, HISTORY_BYTES)?;
+        Ok(Opened { file, without_disk })
+    }
+
+    fn on_disk(&self, folder: &Path) -> io::Result<File> {
+        DiskState::new(folder.to_owned()).prepare()?;
+        let path = folder.join(FILE);
+        let no_link = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).map_err(io::Error::other)?;
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).mode(FILE_MODE).custom_flags(no_link);
+        let mut file = options.open(&path)?;
+        match file.try_lock() {
+            Err(TryLockError::Error(error)) => return Err(error),
+            Err(TryLockError::WouldBlock) if !self.has_predecessor => {
+                let text = "another hookgate has it; give each its own [insight] state";
+                return Err(io::Error::new(ErrorKind::WouldBlock, text));
+            }
+            _ => {}
+        }
+        if file.metadata()?.len() == 0
+            && let Err(error) = allocate(&mut file)
+        {
+            // Part of a file would be damage at the next start. That the first error is the one to
+            // tell does not depend on this.
+            fs::remove_file(&path).ok();
+            return Err(error);
+        }
+        Ok(file)
+    }
+}
+
+/// Takes all of its room, so that a disk which fills up later takes none of it.
+fn allocate(file: &mut File) -> io::Result<()> {
+    match fallocate(&*file, FallocateFlags::empty(), 0, HISTORY_BYTES) {
+        // A file system that can't, such as ZFS.
+        Err(Errno::OPNOTSUPP) => {
+            let zeros = vec![0; 1 << 16];
+            let mut left = HISTORY_BYTES;
+            while left > 0 {
+                let now = left.min(1 << 16);
+                file.write_all(zeros.get(..usize::try_from(now).unwrap_or(0)).unwrap_or_default())?;
+                left -= now;
+            }
+            Ok(())
+        }
+        outcome => Ok(outcome?),
+    }
+}

@@ -1,0 +1,230 @@
+//! Takes samples of all counts, and keeps what has happened in between.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+use tokio::task::spawn_blocking;
+use tokio::time::sleep;
+
+use super::generation::Generation;
+use crate::guard::Detail;
+use crate::insight::{
+    Damage, Field, Group, History, KernelSample, LimitCode, Period, Query, Report, Row, Stage, Unit,
+    attribute,
+};
+use crate::observe::{Log, Loss, clock};
+use crate::prefixes::{CounterIndex, Network};
+use crate::server::ipc::{SupervisorClient, SupervisorError};
+
+/// When samples are taken, in seconds after a minute's begin: when it is over, and when the
+/// attempts that began in it have ended. A coarse timer is late rather than early.
+const SAMPLES: [i64; 2] = [0, 11];
+const MINUTE: i64 = 60;
+
+/// The figures of this process, and of those before it.
+pub(super) struct Insight {
+    now: watch::Receiver<Arc<Generation>>,
+    supervisor: SupervisorClient,
+    /// `None`: nothing is kept.
+    history: Option<History>,
+    /// Why the figures are gone with the process, if so.
+    without_disk: Option<String>,
+    taken: Mutex<Taken>,
+    log: Log,
+}
+
+/// What this process had counted when the last sample was taken.
+#[derive(Default)]
+struct Taken {
+    /// By counter.
+    carried: HashMap<CounterIndex, (u64, u64)>,
+    /// Without a guard.
+    funnel: HashMap<Option<Network>, Row>,
+    posts: HashMap<Box<str>, u64>,
+    /// Why the last sample was not kept.
+    fault: Option<String>,
+}
+
+impl Insight {
+    pub(super) fn open(
+        now: watch::Receiver<Arc<Generation>>,
+        supervisor: SupervisorClient,
+        log: Log,
+    ) -> Self {
+        let (history, without_disk) = match open(&supervisor, &log) {
+            Ok((history, without_disk)) => (Some(history), without_disk),
+            Err(error) => (None, Some(error)),
+        };
+        if let Some(why) = &without_disk {
+            log.note(&format!("insight: figures are gone when hookgate ends: {why}"));
+        }
+        Self { now, supervisor, history, without_disk, taken: Mutex::default(), log }
+    }
+
+    /// Takes samples for ever.
+    pub(super) async fn run(self: Arc<Self>) {
+        loop {
+            sleep(until_next(clock::now())).await;
+            let insight = Arc::clone(&self);
+            // An error: the process ends.
+            if spawn_blocking(move || insight.sample()).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Keeps what has happened since the last sample. May block for a moment.
+    pub(super) fn sample(&self) {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let fault = self.keep(&mut taken).err();
+        if fault.is_some() && fault != taken.fault {
+            self.log.note(&format!("insight: figures are lost: {}", fault.as_deref().unwrap_or_default()));
+        }
+        taken.fault = fault;
+    }
+
+    /// Where messages were lost; `None`: there are no figures.
+    pub(super) fn lost(&self, query: &Query) -> io::Result<Option<Report>> {
+        self.sample();
+        let Some(history) = &self.history else { return Ok(None) };
+        let now = clock::now();
+        let mut report = Report::new(&history.before(query, now.as_second())?, query, now);
+        if let (Some(report), Some(why)) = (&mut report, &self.without_disk) {
+            report.add_limit(LimitCode::NoHistory, format!("figures are gone when hookgate ends: {why}"));
+        }
+        Ok(report)
+    }
+
+    fn keep(&self, taken: &mut Taken) -> Result<(), String> {
+        let Some(history) = &self.history else { return Ok(()) };
+        let generation = Arc::clone(&self.now.borrow());
+        let now = clock::now().as_second();
+        let failed = |error: io::Error| error.to_string();
+        let stats = match self.supervisor.stats(Detail::Prefixes) {
+            Ok(stats) => stats,
+            Err(SupervisorError::Refused(_)) => None,
+            Err(error @ SupervisorError::Gone(_)) => return Err(error.to_string()),
+        };
+        let kernel = KernelSample::new(stats.as_ref(), now);
+        let funnel = &generation.context.metrics.funnel;
+        let before = history.baseline().map_err(failed)?;
+        let [mut at_once, timed_out] = attribute(&before, &kernel);
+        self.add_own(&generation, taken, &mut at_once, !funnel.is_in_guard());
+        // First, since what is counted twice would accuse somebody.
+        history.set_baseline(&kernel.counts).map_err(failed)?;
+        history.add(at_once.start, &at_once).map_err(failed)?;
+        match timed_out.is_quiet() {
+            true => Ok(()),
+            false => history.add(timed_out.start, &timed_out).map_err(failed),
+        }
+    }
+
+    /// Adds what this process has counted since.
+    fn add_own(&self, generation: &Generation, taken: &mut Taken, period: &mut Period, with_funnel: bool) {
+        let context = &generation.context;
+        let metrics = &context.metrics;
+        let prefixes: HashMap<CounterIndex, Network> =
+            context.classifier.prefixes().into_iter().map(|(network, counter)| (counter, network)).collect();
+        let counters = prefixes.keys().copied().chain([CounterIndex::OTHER, CounterIndex::ALLOWED]);
+        for counter in counters {
+            let carried = metrics.losses.carried(counter);
+            let before = taken.carried.insert(counter, carried).unwrap_or_default();
+            let mut row = Row::default();
+            row[Field::Posts] = carried.0.saturating_sub(before.0);
+            row[Field::Connections] = carried.1.saturating_sub(before.1);
+            add(period, prefixes.get(&counter).copied(), &Group { row, ..Group::default() });
+        }
+        if with_funnel {
+            let (by_prefix, other) = metrics.funnel.counts(&context.classifier);
+            let by_prefix = by_prefix.into_iter().map(|(network, counts)| (Some(network), counts));
+            for (whose, counts) in by_prefix.chain([(None, other)]) {
+                let mut row = Row::default();
+                row.set_funnel(counts);
+                let before = taken.funnel.insert(whose, row).unwrap_or_default();
+                add(period, whose, &Group { row: row.since(&before), ..Group::default() });
+            }
+        }
+        let mut upstreams: BTreeMap<String, Group> = BTreeMap::new();
+        for upstream in context.directory.iter().filter(|upstream| upstream.metrics.is_used()) {
+            let posts = upstream.metrics.posts();
+            let before = match taken.posts.get_mut(upstream.metrics.name()) {
+                Some(before) => std::mem::replace(before, posts),
+                None => taken.posts.insert(upstream.metrics.name().into(), posts).unwrap_or(0),
+            };
+            // An upstream that was removed and has come back begins anew.
+            let more = posts.checked_sub(before).unwrap_or(posts);
+            if more > 0 {
+                upstreams.entry(upstream.metrics.name().to_owned()).or_default().row[Field::Posts] = more;
+            }
+        }
+        for (Loss { counter, upstream, lost_at, cause }, count) in metrics.losses.take() {
+            let stage = Stage::from(lost_at);
+            let unit = if stage == Stage::Tls { Unit::Attempts } else { Unit::Posts };
+            let mut group = Group::default();
+            group.lose(unit, stage, &cause.to_string(), count);
+            add(period, prefixes.get(&counter).copied(), &group);
+            if let Some(upstream) = upstream {
+                upstreams.entry(upstream.into()).or_default().add(&group);
+            }
+        }
+        period.upstreams = upstreams;
+    }
+}
+
+fn add(period: &mut Period, whose: Option<Network>, group: &Group) {
+    if group.is_empty() {
+        return;
+    }
+    match whose {
+        None => period.other.add(group),
+        Some(network) => {
+            period.meta.add(group);
+            period.prefixes.entry(network).or_default().add(group);
+        }
+    }
+}
+
+/// The history, of this process's or of those before it. A damaged one is set aside.
+fn open(supervisor: &SupervisorClient, log: &Log) -> Result<(History, Option<String>), String> {
+    let (without_disk, file) = supervisor.history().map_err(|error| error.to_string())?;
+    match History::open(file) {
+        Ok(history) => Ok((history, without_disk)),
+        Err(Damage::Io(error)) => Err(error.to_string()),
+        Err(damage) => {
+            let aside = supervisor.set_history_aside().map_err(|error| format!("{damage}; {error}"))?;
+            log.note(&format!(
+                "insight: the history begins anew, the old one is {}: {damage}",
+                aside.display()
+            ));
+            let (without_disk, file) = supervisor.history().map_err(|error| error.to_string())?;
+            Ok((History::open(file).map_err(|damage| damage.to_string())?, without_disk))
+        }
+    }
+}
+
+fn until_next(now: Timestamp) -> Duration {
+    let into = now.as_second().rem_euclid(MINUTE);
+    let next = SAMPLES.into_iter().chain([MINUTE]).find(|second| *second > into).unwrap_or(MINUTE);
+    let nanoseconds = u32::try_from(now.subsec_nanosecond()).unwrap_or(0);
+    let whole = Duration::from_secs((next - into).unsigned_abs());
+    whole.saturating_sub(Duration::from_nanos(u64::from(nanoseconds)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_are_taken_when_a_minute_is_over_and_when_its_attempts_have_ended() {
+        for (second, expected) in [("00", 11), ("10", 1), ("11", 49), ("59", 1)] {
+            let now: Timestamp = format!("2026-11-24T16:00:{second}Z").parse().unwrap();
+            assert_eq!(until_next(now), Duration::from_secs(expected), "{second}");
+        }
+        let now: Timestamp = "2026-11-24T16:00:59.250Z".parse().unwrap();
+        assert_eq!(until_next(now), Duration::from_millis(750));
+    }
+}
