@@ -10,11 +10,15 @@ use serde::Serialize;
 use tokio::runtime;
 
 use super::config_file::ConfigFile;
+use super::lost;
 use super::output::{counted, json, print};
 use super::proxy::{self, AskError};
 use super::stats::{Reading, Silence, Source};
 use crate::config::{Config, ConfigError};
 use crate::doctor::{self, Finding, Level};
+use crate::insight::Query;
+
+const LAST_HOUR: Query = Query { minutes: 60, upstream: None, prefix: None };
 
 #[derive(Debug, Args)]
 pub struct Options {
@@ -53,8 +57,20 @@ fn examine(file: &ConfigFile) -> anyhow::Result<Vec<Finding>> {
 fn traffic(config: &Config, source: &Source) -> Vec<Finding> {
     match source.read() {
         Ok(Reading { document, silence }) => {
+            let lost = match &silence {
+                None => lost::report(config, &LAST_HOUR),
+                // It would not answer a second time either.
+                Some(_) => lost::from_files(config, &LAST_HOUR),
+            };
             let silence = silence.as_ref().map(silence_of);
-            silence.into_iter().chain(doctor::examine_traffic(config, &document)).collect()
+            let (lost, unread) = match lost {
+                Ok(lost) => (lost, None),
+                Err(error) => {
+                    (None, Some(Finding::warn("traffic", format!("{error:#}"), "run the doctor as root")))
+                }
+            };
+            let traffic = doctor::examine_traffic(config, &document, lost.as_ref());
+            silence.into_iter().chain(unread).chain(traffic).collect()
         }
         Err(error) => {
             let silence = error.downcast_ref().map(silence_of);

@@ -64,20 +64,14 @@ pub(super) fn report(config: &Config, query: &Query) -> anyhow::Result<Option<Re
 }
 
 /// With what the guard has counted since the last sample, in its last minute.
-fn from_files(config: &Config, query: &Query) -> anyhow::Result<Option<Report>> {
+pub(super) fn from_files(config: &Config, query: &Query) -> anyhow::Result<Option<Report>> {
     let path: PathBuf = config.insight.state.join(FILE);
     let now = clock::now();
-    // Without a history there may be a guard.
     let history = crate::access::open(&path)
         .map_err(anyhow::Error::from)
         .and_then(|file: File| Ok(History::open_to_read(file)?));
-    let history = match history {
-        Ok(history) => history,
-        Err(error) => {
-            print_error(&format!("hookgate: {}: {error}\n", path.display()));
-            return Ok(None);
-        }
-    };
+    // Why it can't be read makes no difference: there are no figures.
+    let Ok(history) = history else { return Ok(None) };
     let mut periods = history.before(query, now.as_second())?;
     let stats = guard::read(&pin(config.guard.as_ref()), Detail::Prefixes);
     if let Ok(Some(stats)) = stats {

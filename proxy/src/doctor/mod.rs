@@ -12,15 +12,14 @@ mod process;
 mod resources;
 mod start;
 mod traffic;
-mod verdict;
 
 pub use finding::{Finding, Level};
 pub use process::silence;
-pub use verdict::{Counts, verdict};
 
 use std::path::Path;
 
 use crate::config::Config;
+use crate::insight::Report;
 use crate::stats::Document;
 
 /// Everything about this machine that matters without a configuration too.
@@ -45,7 +44,7 @@ pub async fn examine_configuration(config: &Config, file: &Path) -> Vec<Finding>
     findings
 }
 
-/// Where connections are being lost.
-pub fn examine_traffic(config: &Config, document: &Document) -> Vec<Finding> {
-    traffic::findings(config, document)
+/// Where messages are being lost. `lost`: in the last hour; `None`: there are no figures of it.
+pub fn examine_traffic(config: &Config, document: &Document, lost: Option<&Report>) -> Vec<Finding> {
+    traffic::findings(config, document, lost)
 }

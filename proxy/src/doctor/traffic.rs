@@ -1,33 +1,46 @@
-//! Where connections are being lost, from what was counted.
+//! Where messages are being lost, from what was counted.
 
 use super::Finding;
-use super::verdict::{Counts, verdict};
 use crate::config::{Config, Guard};
+use crate::insight::{Report, Unit};
 use crate::observe::MANY_HIDDEN;
 use crate::stats::{self, Document, HiddenSources, State};
 
 const SUBJECT: &str = "traffic";
 
-/// A verdict on every prefix that something came from.
-pub fn findings(config: &Config, document: &Document) -> Vec<Finding> {
+/// The verdict on the last hour, and what keeps it from being complete.
+pub fn findings(config: &Config, document: &Document, lost: Option<&Report>) -> Vec<Finding> {
     let is_attached = document.guard.state == State::Attached;
-    let rows = document.prefixes.iter();
-    let verdicts: Vec<Finding> =
-        rows.filter_map(|row| verdict(&row.prefix.to_string(), &Counts::from(&row.counts))).collect();
     let wants_guard = config.guard.as_ref().is_some_and(Guard::is_attached);
     let unattached = (wants_guard && !is_attached).then(unattached);
     let uncounted = document.guard.handshakes_uncounted.as_deref().map(uncounted);
     let unclassified = document.guard.failures_unclassified.as_deref().map(unclassified);
-    let silent = (is_attached && verdicts.is_empty()).then(silence);
     let hidden = document.hidden_sources.as_ref().and_then(|hidden| hidden_sources(hidden, document));
+    let silent = is_attached && !document.prefixes.iter().any(|row| row.counts.is_used());
     unattached
         .into_iter()
         .chain(uncounted)
         .chain(unclassified)
         .chain(hidden)
-        .chain(silent)
-        .chain(verdicts)
+        .chain(silent.then(silence))
+        .chain(lost.map(verdict))
         .collect()
+}
+
+fn verdict(lost: &Report) -> Finding {
+    match &lost.verdict {
+        Some(verdict) if verdict.lost > 0 => Finding::fail(SUBJECT, &verdict.text, &verdict.next),
+        // Late, and made good.
+        Some(verdict) => Finding::warn(SUBJECT, &verdict.text, &verdict.next),
+        None => {
+            let of = |unit| lost.stages.iter().find(|stage| stage.unit == unit).map_or(0, |stage| stage.of);
+            let (attempts, posts) = (of(Unit::Attempts), of(Unit::Posts));
+            let text = format!(
+                "of {attempts} attempts to connect and {posts} POSTs in the last hour, nothing notable was lost"
+            );
+            Finding::ok(SUBJECT, text)
+        }
+    }
 }
 
 /// Where most of what looks like Meta's comes from an address that Meta can't have.
@@ -70,23 +83,4 @@ fn silence() -> Finding {
         "nothing from Meta since the guard was attached",
         "is the callback URL this machine's? otherwise Meta has not tried, or its packets are lost on the way",
     )
-}
-
-impl From<&stats::Counts> for Counts {
-    fn from(counts: &stats::Counts) -> Self {
-        let proxy = counts.funnel;
-        Self {
-            syns: Some(counts.syns),
-            syns_retransmitted: counts.syns_retransmitted,
-            handshakes: counts.handshakes,
-            handshakes_failed: counts.handshakes_failed,
-            failed_by: counts.failed_by,
-            accepted: proxy.map(|proxy| proxy.accepted),
-            tls_failed: proxy.map(|proxy| proxy.tls_failed),
-            requests: proxy.map(|proxy| proxy.requests),
-            delivered: proxy.map(|proxy| proxy.delivered),
-            refused: proxy.map(|proxy| proxy.refused),
-            failed: proxy.map(|proxy| proxy.failed),
-        }
-    }
 }

@@ -237,6 +237,13 @@ fn each_fault_has_its_stage_and_nobody_else_is_accused() -> Result<()> {
         assert_eq!(verdict(&report), expected, "{}: {report}", scene.prefix);
         assert_eq!(code, Some(i32::from(!expected.is_null())));
     }
+    let (code, report) = edge.lost(None)?;
+    assert_eq!((code, &report["verdict"]["stage"]), (Some(1), &json!("machine")), "{report}");
+    let doctor = edge.command(&["doctor", "--json"])?.output()?;
+    let doctor: Value = serde_json::from_slice(&doctor.stdout)?;
+    let findings = doctor["findings"].as_array().context("no findings")?;
+    let traffic = findings.iter().find(|finding| finding["subject"] == "traffic").context("no verdict")?;
+    assert_eq!((&traffic["level"], &traffic["text"]), (&json!("fail"), &report["verdict"]["text"]));
     let (_, report) = edge.lost(Some(RESET.prefix))?;
     assert_eq!(report["not_counted"], json!({ "reset": BAD, "unproven": 0 }));
     let (code, report) = edge.lost(Some(FORGED))?;
