@@ -40,6 +40,17 @@ pub(super) struct Exchange<'a> {
     doubt: Option<Doubt>,
     /// Of a stranger's bodies; whose else may take as long as they want.
     pace: Option<Pace>,
+    hang_up: HangUp,
+}
+
+/// Whether the client has hung up before its answer came.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum HangUp {
+    /// It makes no difference.
+    Ignored,
+    Awaited,
+    /// After it had waited for so long.
+    Noticed(Duration),
 }
 
 /// A firewall may have forgotten a connection that was idle, and drop what is sent over it.
@@ -100,6 +111,7 @@ pub(super) enum ExchangeError {
 }
 
 impl<'a> Exchange<'a> {
+    /// `is_message`: whether it counts that the client hangs up before its answer comes.
     pub(super) fn new(
         request: Pump,
         relay: Relay,
@@ -107,12 +119,14 @@ impl<'a> Exchange<'a> {
         lifecycle: &'a Lifecycle,
         traits: &Traits,
         is_stranger: bool,
+        is_message: bool,
     ) -> Self {
         let begun = request.progress();
         let forward = Forward { pump: request, state: ForwardState::Running };
         let (persists, length) = (traits.persists, traits.framing.length());
         let pace = is_stranger.then(|| Pace::new(begun));
-        Self { forward, relay, timeouts, lifecycle, begun, persists, length, doubt: None, pace }
+        let hang_up = if is_message { HangUp::Awaited } else { HangUp::Ignored };
+        Self { forward, relay, timeouts, lifecycle, begun, persists, length, doubt: None, pace, hang_up }
     }
 
     /// What comes next goes over a new connection, or one that has been `idle` for so long.
@@ -191,6 +205,7 @@ impl<'a> Exchange<'a> {
                 }
             }
         }
+        self.look_for_hang_up(cx, client);
         let request_complete = self.request_is_complete();
         let may_persist = self.persists && request_complete && !self.lifecycle.has_reached(Stage::Replaced);
         match self.relay.poll(cx, upstream, client, may_persist) {
@@ -201,6 +216,25 @@ impl<'a> Exchange<'a> {
             }
             Poll::Ready(Err(RelayError::Upstream(failure))) => Poll::Ready(Err(self.failed(failure))),
             Poll::Ready(Err(RelayError::Client(error))) => Poll::Ready(Err(ExchangeError::ClientGone(error))),
+        }
+    }
+
+    /// The answer is written all the same: some clients say that they send no more, and read on.
+    fn look_for_hang_up(&mut self, cx: &mut TaskContext<'_>, client: &mut Socket) {
+        let Some(waited) = self.waited_for_response().filter(|_| self.hang_up == HangUp::Awaited) else {
+            return;
+        };
+        // What has come already is another request.
+        if client.buffer.is_empty() && client.stream.poll_hang_up(cx).is_ready() {
+            self.hang_up = HangUp::Noticed(waited);
+        }
+    }
+
+    /// How long the client had waited for the response when it hung up; `None`: it has not.
+    pub(super) fn hung_up_after(&self) -> Option<Duration> {
+        match self.hang_up {
+            HangUp::Noticed(waited) => Some(waited),
+            HangUp::Ignored | HangUp::Awaited => None,
         }
     }
 

@@ -208,8 +208,9 @@ impl Connection<'_, '_> {
             std::mem::take(&mut self.scratch.heads[1]),
         );
         let is_stranger = self.client.is_stranger();
+        let is_message = request.is_message();
         let mut exchange =
-            Exchange::new(pump, relay, &context.timeouts, self.lifecycle, &traits, is_stranger);
+            Exchange::new(pump, relay, &context.timeouts, self.lifecycle, &traits, is_stranger, is_message);
         // A body leaves together with its head.
         let all = if traits.framing == Framing::Empty { Sent::HeadWithoutBody } else { Sent::Body };
         let is_repeatable = may_try_again(Origin::Pooled, all, traits.idempotent);
@@ -248,6 +249,7 @@ impl Connection<'_, '_> {
             context.metrics.body_bytes_spliced.add(moved.spliced);
             request.body(exchange.body_progress(&stream, &outcome));
             request.waited(exchange.waited_for_response());
+            request.hung_up(exchange.hung_up_after());
             let request_is_complete = exchange.request_is_complete();
             self.scratch.heads = exchange.into_scratch();
             let used = Used { upstream, stream, usage, has_more };

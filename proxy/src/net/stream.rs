@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
@@ -178,6 +179,33 @@ impl Stream {
             Self::Lost => false,
             #[cfg(test)]
             Self::Memory(_) => true,
+        }
+    }
+
+    /// Ready when the peer has said that nothing more comes, or has reset the connection. Behind
+    /// content that it has sent before, its end is not seen. Takes no content away.
+    pub fn poll_hang_up(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let Some(tcp) = self.tcp() else { return Poll::Pending };
+            if ready!(tcp.poll_read_ready(cx)).is_err() {
+                return Poll::Ready(());
+            }
+            // Where the kernel has nothing, the next round waits for it.
+            match tcp.try_io(Interest::READABLE, || peek(tcp)) {
+                Ok(0) => return Poll::Ready(()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                // Of the kernel's TLS this may be an alert, which the next read takes.
+                Err(error) if error.raw_os_error() == Some(Errno::IO.raw_os_error()) => return Poll::Pending,
+                Err(_) => return Poll::Ready(()),
+                Ok(_) => {}
+            }
+            let Self::Tls(tls) = self else { return Poll::Pending };
+            if !tls.is_quiet() && tls.has_ended() {
+                return Poll::Ready(());
+            }
+            if tls.holds_content() {
+                return Poll::Pending;
+            }
         }
     }
 

@@ -48,6 +48,8 @@ pub struct Request<'m> {
     is_post: bool,
     /// How long its client waited for a response once all of it had been sent; `None`: not at all.
     waited: Option<Duration>,
+    /// How long its client had waited when it hung up; `None`: it has not.
+    hung_up: Option<Duration>,
     detail: String,
     /// Since `begun`: a connection to the upstream was there.
     connected: Option<Duration>,
@@ -125,6 +127,7 @@ impl<'m> Request<'m> {
             lost_at: Some((LostAt::Machine, Cause::ENDED)),
             is_post,
             waited: None,
+            hung_up: None,
             detail: String::new(),
             connected: None,
             responded: None,
@@ -187,6 +190,16 @@ impl<'m> Request<'m> {
     /// How long its client has waited for the response by now, if it has.
     pub fn waited(&mut self, for_response: Option<Duration>) {
         self.waited = for_response;
+    }
+
+    /// Its client has hung up before its answer came, after it had waited for so long.
+    pub fn hung_up(&mut self, after: Option<Duration>) {
+        self.hung_up = after;
+    }
+
+    /// Whether it may carry messages of Meta's.
+    pub fn is_message(&self) -> bool {
+        self.is_post && !self.is_stranger
     }
 
     /// There is a connection to the upstream; `idle`: for how long it had waited, if it was used
@@ -294,6 +307,15 @@ impl Request<'_> {
     }
 
     fn record(&mut self) {
+        if let Some(waited) = self.hung_up {
+            // The client will send it again, whatever became of the answer.
+            self.end = Step::Failed;
+            self.lost_at = Some((LostAt::of_leaving_after(Some(waited)), Cause::CLIENT_GONE));
+            if self.error.is_none() {
+                self.error = Some("client_gone");
+                self.set_detail(&"it hung up before its answer was written");
+            }
+        }
         let upstream = self.upstream.as_deref().unwrap_or(&self.metrics.without_upstream);
         let duration = self.begun.elapsed();
         upstream.request(self.code, duration);
@@ -302,7 +324,7 @@ impl Request<'_> {
         }
         self.metrics.funnel.count(self.counter, self.end);
         // Anybody else can write any POST.
-        if self.is_post && !self.is_stranger {
+        if self.is_message() {
             self.metrics.losses.count_post(self.counter);
             if let Some(upstream) = &self.upstream {
                 upstream.count_post();

@@ -1,12 +1,14 @@
 //! At which stage a message was lost: `hookgate_lost_total`, and `lost_at` of each delivery.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use harness::{End, NetNs, Origin, TempDir, equal, free_port, wait_until};
+use harness::{Client, End, NetNs, Origin, TempDir, ensure_stays, equal, free_port, pace, wait_until};
 use serde_json::{Value, json};
 
-use crate::{OK, Relay, TIMEOUTS, get, local, post, request};
+use crate::{OK, Relay, TIMEOUTS, TlsDoor, get, local, post, request};
 
 const STAGES: [&str; 8] =
     ["machine", "tls", "request", "dns", "connect", "upstream_tls", "upstream", "client"];
@@ -124,6 +126,55 @@ fn a_client_that_leaves_within_its_request_is_lost_at_the_client() -> Result<()>
     testbed.relay.wait_for("hookgate_lost_total{stage=\"client\"}", 1.0)?;
     assert_eq!(testbed.lost_at(1)?, "client");
     Ok(())
+}
+
+/// An upstream that answers when it is told to, before proxies with and without TLS.
+fn hang_up_before_the_answer(over_tls: bool) -> Result<()> {
+    let answers = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&answers);
+    let origin = Origin::plain_at(local(0), move |connection| {
+        connection.request()?;
+        while !told.load(Ordering::Relaxed) {
+            pace(Duration::from_millis(5));
+        }
+        connection.send(OK)?;
+        Ok(End::Close)
+    })?;
+    let (door, https, section) = TlsDoor::new()?;
+    let dir = TempDir::new("hang-up")?;
+    let config = format!(
+        "socket = {:?}\n{section}\n{TIMEOUTS}[upstreams]\n\"up.example\" = {{ address = \"{}\", tls = false }}\n",
+        dir.path().join("admin.sock"),
+        origin.address()
+    );
+    let relay = Relay::listening(&https, &config)?;
+    let mut client = match over_tls {
+        true => Client::tls(door.address, &door.certs, "proxy.example.com")?,
+        false => Client::plain(relay.address)?,
+    };
+    client.wire().send(post("/up.example/", "{}"))?;
+    wait_until("the upstream has it", Duration::from_secs(5), || Ok(!origin.heard().is_empty()))?;
+    client.wire().finish()?;
+    // It is noticed by an event, which no figure shows.
+    ensure_stays("the request is under way", Duration::from_millis(300), || Ok(origin.ended() == 0))?;
+    answers.store(true, Ordering::Relaxed);
+    assert_eq!(client.response()?.status(), 200, "the answer is written all the same");
+    relay.wait_for("hookgate_lost_total{stage=\"client\"}", 1.0)?;
+    let told: Value = serde_json::from_str(&relay.proxy.command(&NetNs::here(), &["deliveries", "--json"])?)?;
+    let delivery = &told["deliveries"][0];
+    let found = [&delivery["lost_at"], &delivery["error"], &delivery["code"]];
+    assert_eq!(found, [&json!("client"), &json!("client_gone"), &json!(200)], "{told}");
+    Ok(())
+}
+
+#[test]
+fn a_client_that_hangs_up_before_its_answer_is_lost_at_the_client() -> Result<()> {
+    hang_up_before_the_answer(false)
+}
+
+#[test]
+fn the_same_over_tls() -> Result<()> {
+    hang_up_before_the_answer(true)
 }
 
 #[test]

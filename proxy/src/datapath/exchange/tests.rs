@@ -88,7 +88,7 @@ impl Surroundings {
         let now = Instant::now();
         let pump = Pump::new(HEAD.to_vec(), Decoder::new(framing, 1000), framing == Framing::Chunked, now);
         let relay = Relay::new(traits, AMPLE, TIMEOUTS.upstream_idle, Vec::new());
-        let mut exchange = Exchange::new(pump, relay, &TIMEOUTS, &self.lifecycle, &traits, false);
+        let mut exchange = Exchange::new(pump, relay, &TIMEOUTS, &self.lifecycle, &traits, false, false);
         exchange.begin_on(None);
         let [mut client, mut upstream] =
             [client, upstream].map(|stream| Socket::new(Stream::Memory(stream), &self.buffers));

@@ -17,6 +17,11 @@ impl Session {
         self.look_at_what_was_read() && self.incoming.is_empty()
     }
 
+    /// Whether content was read that nobody has taken.
+    pub fn holds_content(&self) -> bool {
+        !self.ahead.is_empty()
+    }
+
     /// Whether the peer has said that nothing more comes.
     pub fn has_ended(&self) -> bool {
         self.has_ended
