@@ -19,6 +19,8 @@ const END_OF_HEAD: &str = "\r\n\r\n";
 const NOWHERE: &str =
     "/, /health, /ready, /metrics, /status.json, /stats.json, /lost.json and /deliveries.json are here\n";
 
+const BAD_WINDOW: &str = "?minutes=60 is expected, and &upstream=HOST or &prefix=CIDR may follow\n";
+
 /// A whole response to a request of which this is the whole head, if it is one.
 pub(super) fn respond(head: Option<&[u8]>, pages: &dyn Pages, origin: Origin) -> String {
     let mut slots = slots();
@@ -98,16 +100,22 @@ fn get(path: &[u8], query: &[u8], pages: &dyn Pages) -> String {
             reasons => response("503 Service Unavailable", TEXT, &(reasons.join("\n") + "\n")),
         },
         b"/metrics" => response("200 OK", Exposition::CONTENT_TYPE, &pages.metrics().into_text()),
-        b"/stats.json" => match pages.stats() {
-            Ok(stats) => json(&stats),
-            Err(why) => response("503 Service Unavailable", TEXT, &format!("{why}\n")),
-        },
+        b"/stats.json" => {
+            let within = std::str::from_utf8(query).ok().and_then(Query::parse);
+            if within.is_none() && !query.is_empty() {
+                return response("400 Bad Request", TEXT, BAD_WINDOW);
+            }
+            match pages.stats(within.as_ref()) {
+                Ok(stats) => json(&stats),
+                Err(why) => response("503 Service Unavailable", TEXT, &format!("{why}\n")),
+            }
+        }
         b"/status.json" => match pages.status(query.strip_prefix(b"?upstream=")) {
             Some(status) => json(&status),
             None => response("404 Not Found", TEXT, "no such upstream is allowed\n"),
         },
         b"/lost.json" => match std::str::from_utf8(query).ok().and_then(Query::parse) {
-            None => response("400 Bad Request", TEXT, "since is missing, or what follows it is not valid\n"),
+            None => response("400 Bad Request", TEXT, BAD_WINDOW),
             Some(query) => match pages.lost(&query) {
                 Ok(report) => json(&report),
                 Err(why) => response("503 Service Unavailable", TEXT, &format!("{why}\n")),

@@ -10,10 +10,10 @@ use crate::stats::Document;
 pub trait Pages: Send + Sync {
     /// Everything that is counted.
     fn metrics(&self) -> Exposition;
-    /// The document of `hookgate stats --json`.
+    /// The document of `hookgate stats --json`, since the attach or within a window.
     ///
-    /// Errors: who has to read the guard's counters does not answer.
-    fn stats(&self) -> Result<Document, String>;
+    /// Errors: who has to read the guard's counters does not answer, or there are no figures.
+    fn stats(&self, within: Option<&Query>) -> Result<Document, String>;
     /// The document of `/status.json`, with that upstream alone or without such a choice; `None`:
     /// it is not allowed.
     fn status(&self, upstream: Option<&[u8]>) -> Option<status::Document>;

@@ -1,8 +1,6 @@
 //! `hookgate lost`: at which stage messages were lost, and since when.
 
 use std::fmt::Write as _;
-use std::fs::File;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -13,7 +11,7 @@ use super::proxy::{self, AskError};
 use super::window::minutes;
 use crate::config::Config;
 use crate::guard::{self, Detail};
-use crate::insight::{FILE, History, KernelSample, Query, Report, StageReport, attribute};
+use crate::insight::{Damage, FILE, History, KernelSample, Period, Query, Report, StageReport, attribute};
 use crate::observe::clock;
 use crate::prefixes::Network;
 
@@ -63,20 +61,22 @@ pub(super) fn report(config: &Config, query: &Query) -> anyhow::Result<Option<Re
     }
 }
 
-/// With what the guard has counted since the last sample, in its last minute.
 pub(super) fn from_files(config: &Config, query: &Query) -> anyhow::Result<Option<Report>> {
-    let path: PathBuf = config.insight.state.join(FILE);
     let now = clock::now();
-    let history = crate::access::open(&path)
-        .map_err(anyhow::Error::from)
-        .and_then(|file: File| Ok(History::open_to_read(file)?));
+    Ok(Report::new(&periods(config, query)?, query, now))
+}
+
+/// What there is on disk, with what the guard has counted since the last sample, in its last
+/// minute. None where there is no history that can be read.
+pub(super) fn periods(config: &Config, query: &Query) -> anyhow::Result<Vec<Period>> {
+    let file = crate::access::open(&config.insight.state.join(FILE));
+    let history = file.map_err(Damage::from).and_then(History::open_to_read);
     // Why it can't be read makes no difference: there are no figures.
-    let Ok(history) = history else { return Ok(None) };
-    let mut periods = history.before(query, now.as_second())?;
-    let stats = guard::read(&pin(config.guard.as_ref()), Detail::Prefixes);
-    if let Ok(Some(stats)) = stats {
-        let kernel = KernelSample::new(Some(&stats), now.as_second());
-        for more in attribute(&history.baseline()?, &kernel) {
+    let Ok(history) = history else { return Ok(Vec::new()) };
+    let now = clock::now().as_second();
+    let mut periods = history.before(query, now)?;
+    if let Ok(Some(stats)) = guard::read(&pin(config.guard.as_ref()), Detail::Prefixes) {
+        for more in attribute(&history.baseline()?, &KernelSample::new(Some(&stats), now)) {
             match periods.iter_mut().find(|period| period.start == more.start) {
                 Some(period) => period.add(&more),
                 None => periods.push(more),
@@ -84,7 +84,7 @@ pub(super) fn from_files(config: &Config, query: &Query) -> anyhow::Result<Optio
         }
         periods.sort_by_key(|period| period.start);
     }
-    Ok(Report::new(&periods, query, now))
+    Ok(periods)
 }
 
 fn text(report: &Report) -> String {

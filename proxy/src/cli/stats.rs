@@ -2,20 +2,22 @@
 
 use std::cell::Cell;
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread::sleep;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::Args;
 use tokio::time::Instant;
 
 use super::config_file::{ConfigFile, pin};
 use super::output::{is_read, json, print, print_error};
 use super::proxy::{self, AskError};
-use crate::config::{self, Mode};
+use super::window::minutes;
+use crate::config::{Config, Mode};
 use crate::guard::{self, Detail, FailedBy};
+use crate::insight::{Query, Window};
 use crate::observe::clock;
 use crate::stats::{Counts, Document, Live, rows};
 
@@ -30,6 +32,9 @@ pub struct Options {
     /// Again every second, with rates; as JSON one object a line
     #[arg(long)]
     watch: bool,
+    /// Only what was counted in this time, in whole minutes: 90s, 30m, 1h, 7d
+    #[arg(long, value_name = "DURATION", value_parser = minutes, conflicts_with = "watch")]
+    since: Option<i64>,
 }
 
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -39,7 +44,10 @@ pub fn run(options: &Options, config: &ConfigFile) -> anyhow::Result<ExitCode> {
     if options.watch {
         watch(options, &source)?;
     } else {
-        let reading = source.read()?;
+        let reading = match options.since {
+            None => source.read()?,
+            Some(minutes) => source.read_since(&Query { minutes, ..Query::default() })?,
+        };
         if let Some(note) = reading.note() {
             print_error(&format!("hookgate: {note}\n"));
         }
@@ -79,8 +87,7 @@ fn watch(options: &Options, source: &Source) -> anyhow::Result<()> {
 
 /// Where the figures come from: the running proxy, else the pinned maps.
 pub struct Source {
-    guard: Option<config::Guard>,
-    prefixes: config::Prefixes,
+    config: Config,
     socket: Option<PathBuf>,
     /// How long the proxy may take to answer.
     timeout: Cell<Duration>,
@@ -114,9 +121,8 @@ const RETRY_TIMEOUT: Duration = Duration::from_millis(500);
 impl Source {
     pub fn new(config: &ConfigFile) -> anyhow::Result<Self> {
         let config = config.load_or_defaults()?;
-        let socket = config.admin.and_then(|admin| admin.socket);
-        let timeout = Cell::new(proxy::ANSWER_TIMEOUT);
-        Ok(Self { guard: config.guard, prefixes: config.prefixes, socket, timeout })
+        let socket = config.admin_socket().map(Path::to_owned);
+        Ok(Self { config, socket, timeout: Cell::new(proxy::ANSWER_TIMEOUT) })
     }
 
     pub fn read(&self) -> anyhow::Result<Reading> {
@@ -136,6 +142,29 @@ impl Source {
         }
     }
 
+    /// What was counted in a window.
+    ///
+    /// Errors: also that there are no figures of it.
+    fn read_since(&self, query: &Query) -> anyhow::Result<Reading> {
+        let path = format!("/stats.json{}", query.to_text());
+        let answer = self.socket.as_deref().map(|socket| proxy::get(socket, &path));
+        let silence = match answer {
+            Some(Ok(json)) => {
+                return Ok(Reading { document: serde_json::from_str(&json)?, silence: None });
+            }
+            Some(Err(AskError::Refused(why))) => bail!("{why}"),
+            Some(Err(error)) if !matches!(error, AskError::Unreachable { .. }) => {
+                self.socket.clone().map(|socket| Silence { socket, error })
+            }
+            _ => None,
+        };
+        let periods = super::lost::periods(&self.config, query)?;
+        let window = Window::new(&periods, query, clock::now()).context(
+            "there are no figures of that time: does hookgate run, and may you ask it? try as root",
+        )?;
+        Ok(Reading { document: self.pinned()?.within(&window), silence })
+    }
+
     /// Of a proxy that runs and hangs.
     pub fn silence(&self) -> Option<AskError> {
         let answer = proxy::get(self.socket.as_deref()?, "/health");
@@ -152,11 +181,11 @@ impl Source {
 
     /// From the pinned maps alone.
     pub fn pinned(&self) -> anyhow::Result<Document> {
-        match guard::read(&pin(self.guard.as_ref()), Detail::Blocks)? {
+        match guard::read(&pin(self.config.guard.as_ref()), Detail::Blocks)? {
             Some(stats) => Ok(Document::attached(&stats)),
             None => {
-                let mode = self.guard.as_ref().map_or(Mode::Observe, |guard| guard.mode);
-                let prefixes = super::config_file::standing(&self.prefixes)?.table();
+                let mode = self.config.guard.as_ref().map_or(Mode::Observe, |guard| guard.mode);
+                let prefixes = super::config_file::standing(&self.config.prefixes)?.table();
                 Ok(Document::without_guard(clock::now(), mode, prefixes.iter()))
             }
         }
@@ -165,7 +194,10 @@ impl Source {
 
 /// By traffic, the rest of the world last; with `live`, what happened since the last time as well.
 fn table(document: &Document, all: bool, live: Option<&Live>) -> String {
-    let mut text = format!("{}  {}\n\n", document.taken, document.guard.describe());
+    let mut text = match (&document.from, &document.to) {
+        (Some(from), Some(to)) => format!("{from} to {to}\n\n"),
+        _ => format!("{}  {}\n\n", document.taken, document.guard.describe()),
+    };
     let mut shown: Vec<_> = document.prefixes.iter().filter(|row| all || row.counts.is_used()).collect();
     shown.sort_by_key(|row| std::cmp::Reverse((row.counts.bytes, row.counts.packets)));
     line(&mut text, &HEAD.map(str::to_owned));
@@ -288,6 +320,8 @@ mod tests {
         Document {
             version: 1,
             taken: "2026-11-24T16:00:00Z".into(),
+            from: None,
+            to: None,
             guard: Guard {
                 state: State::Attached,
                 mode: Mode::Observe,

@@ -12,7 +12,7 @@ mod tally;
 
 pub use figures::{Group, Loss};
 pub use history::{Damage, FILE, HISTORY_BYTES, History};
-pub use period::{LimitCode, Period};
+pub use period::{LimitCode, Period, Window};
 pub use report::{Query, Report, StageReport, Verdict};
 pub use row::{Field, Row};
 pub use sample::{Baseline, KernelSample, attribute};

@@ -1,10 +1,13 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::figures::Group;
+use super::report::Query;
 use super::row::Field;
+use crate::observe::clock;
 use crate::prefixes::Network;
 
 /// What happened in a minute, or in an hour.
@@ -55,6 +58,27 @@ pub enum LimitCode {
     Proxy,
     /// Attempts were sampled.
     Sampled,
+}
+
+/// All that happened in a stretch of time.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Window {
+    /// RFC 3339 in UTC: where the figures begin, within what was asked for.
+    pub from: String,
+    pub to: String,
+    pub sum: Period,
+}
+
+impl Window {
+    /// Of `periods`, oldest first, those that a query is about. `None`: there are none.
+    pub fn new(periods: &[Period], query: &Query, now: Timestamp) -> Option<Self> {
+        let from = query.from(now.as_second());
+        let mut within = periods.iter().filter(|period| period.start >= from);
+        let mut sum = within.next()?.clone();
+        let first = sum.start;
+        within.for_each(|period| sum.add(period));
+        Some(Self { from: clock::date(first), to: clock::rfc3339(now), sum })
+    }
 }
 
 pub const MINUTE: i64 = 60;

@@ -15,6 +15,11 @@ pub struct Document {
     pub version: u32,
     /// RFC 3339 in UTC.
     pub taken: String,
+    /// Of the window that was asked for; absent: since the attach.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
     pub guard: Guard,
     /// Every prefix in force, IPv4 first, by address.
     pub prefixes: Vec<Prefix>,
@@ -154,6 +159,8 @@ impl Document {
         Self {
             version: Self::VERSION,
             taken: clock::rfc3339(stats.taken),
+            from: None,
+            to: None,
             guard: Guard {
                 state: State::Attached,
                 mode: stats.mode,
@@ -184,6 +191,8 @@ impl Document {
         Self {
             version: Self::VERSION,
             taken: clock::rfc3339(taken),
+            from: None,
+            to: None,
             guard: Guard {
                 state,
                 mode,

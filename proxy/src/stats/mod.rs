@@ -5,6 +5,7 @@ mod document;
 mod exposition;
 mod live;
 mod total;
+mod window;
 
 pub use document::{Counts, Document, Funnel, Guard, HiddenSources, Interface, Prefix, Seen, State, Step};
 pub use exposition::expose;

@@ -34,6 +34,8 @@ fn document(seconds: u64) -> Document {
     Document {
         version: 1,
         taken: "2026-11-24T16:00:00Z".into(),
+        from: None,
+        to: None,
         guard: Guard {
             state: State::Attached,
             mode: Mode::Observe,

@@ -13,7 +13,7 @@ use tokio::time::sleep;
 use super::generation::Generation;
 use crate::guard::Detail;
 use crate::insight::{
-    Damage, Field, Group, History, KernelSample, LimitCode, Period, Query, Report, Row, Stage, Unit,
+    Damage, Field, Group, History, KernelSample, LimitCode, Period, Query, Report, Row, Stage, Unit, Window,
     attribute,
 };
 use crate::observe::{Log, Loss, clock};
@@ -97,6 +97,14 @@ impl Insight {
             report.add_limit(LimitCode::NoHistory, format!("figures are gone when hookgate ends: {why}"));
         }
         Ok(report)
+    }
+
+    /// All that happened in a window; `None`: there are no figures.
+    pub(super) fn window(&self, query: &Query) -> io::Result<Option<Window>> {
+        self.sample();
+        let Some(history) = &self.history else { return Ok(None) };
+        let now = clock::now();
+        Ok(Window::new(&history.before(query, now.as_second())?, query, now))
     }
 
     fn keep(&self, taken: &mut Taken) -> Result<(), String> {

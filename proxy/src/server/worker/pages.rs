@@ -46,8 +46,15 @@ impl Pages for RunningProxy {
         to
     }
 
-    fn stats(&self) -> Result<Document, String> {
-        self.stats_of(&self.now(), Detail::Blocks).map_err(|error| error.to_string())
+    fn stats(&self, within: Option<&Query>) -> Result<Document, String> {
+        let Some(query) = within else {
+            return self.stats_of(&self.now(), Detail::Blocks).map_err(|error| error.to_string());
+        };
+        let document = self.stats_of(&self.now(), Detail::Prefixes).map_err(|error| error.to_string())?;
+        let window = self.insight.window(query).map_err(|error| error.to_string())?;
+        window
+            .map(|window| document.within(&window))
+            .ok_or_else(|| "there are no figures of that time".into())
     }
 
     fn status(&self, upstream: Option<&[u8]>) -> Option<admin::status::Document> {
