@@ -16,8 +16,7 @@ const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
 const HTML: &str = "text/html; charset=utf-8";
 const END_OF_HEAD: &str = "\r\n\r\n";
-const NOWHERE: &str =
-    "/, /health, /ready, /metrics, /status.json, /stats.json, /lost.json and /deliveries.json are here\n";
+const NOWHERE: &str = "/, /health, /ready, /metrics, /status.json, /stats.json, /lost.json, /history.json and /deliveries.json are here\n";
 
 const BAD_WINDOW: &str = "?minutes=60 is expected, and &upstream=HOST or &prefix=CIDR may follow\n";
 
@@ -114,18 +113,23 @@ fn get(path: &[u8], query: &[u8], pages: &dyn Pages) -> String {
             Some(status) => json(&status),
             None => response("404 Not Found", TEXT, "no such upstream is allowed\n"),
         },
-        b"/lost.json" => match std::str::from_utf8(query).ok().and_then(Query::parse) {
-            None => response("400 Bad Request", TEXT, BAD_WINDOW),
-            Some(query) => match pages.lost(&query) {
-                Ok(report) => json(&report),
-                Err(why) => response("503 Service Unavailable", TEXT, &format!("{why}\n")),
-            },
-        },
+        b"/lost.json" => with_window(query, |query| pages.lost(query)),
+        b"/history.json" => with_window(query, |query| pages.chart(query)),
         b"/deliveries.json" => {
             let after = std::str::from_utf8(query).ok().and_then(|query| query.strip_prefix("?after="));
             json(&pages.deliveries(after.and_then(|number| number.parse().ok()).unwrap_or(0)))
         }
         _ => response("404 Not Found", TEXT, NOWHERE),
+    }
+}
+
+fn with_window<D: Serialize>(query: &[u8], document: impl FnOnce(&Query) -> Result<D, String>) -> String {
+    let Some(query) = std::str::from_utf8(query).ok().and_then(Query::parse) else {
+        return response("400 Bad Request", TEXT, BAD_WINDOW);
+    };
+    match document(&query) {
+        Ok(document) => json(&document),
+        Err(why) => response("503 Service Unavailable", TEXT, &format!("{why}\n")),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::status;
 use crate::config::HostName;
-use crate::insight::{Query, Report};
+use crate::insight::{Chart, Query, Report};
 use crate::observe::{Delivery, Exposition};
 use crate::stats::Document;
 
@@ -21,6 +21,10 @@ pub trait Pages: Send + Sync {
     ///
     /// Errors: those that are kept can't be read.
     fn lost(&self, query: &Query) -> Result<Option<Report>, String>;
+    /// The document of `/history.json`.
+    ///
+    /// Errors: the figures that are kept can't be read.
+    fn chart(&self, query: &Query) -> Result<Chart, String>;
     /// The latest requests, those after that number.
     fn deliveries(&self, after: u64) -> Vec<Delivery>;
     /// Puts in force the prefixes that were stored; how many there are then.

@@ -17,7 +17,7 @@ use super::proxy::{self, AskError};
 use super::window::minutes;
 use crate::config::{Config, Mode};
 use crate::guard::{self, Detail, FailedBy};
-use crate::insight::{Query, Window};
+use crate::insight::{Chart, Query, Window};
 use crate::observe::clock;
 use crate::stats::{Counts, Document, Live, rows};
 
@@ -163,6 +163,14 @@ impl Source {
             "there are no figures of that time: does hookgate run, and may you ask it? try as root",
         )?;
         Ok(Reading { document: self.pinned()?.within(&window), silence })
+    }
+
+    /// What was lost in the last hour, as the running proxy knows it.
+    pub fn last_hour(&self) -> Option<Chart> {
+        let query = Query { minutes: 60, ..Query::default() };
+        let path = format!("/history.json{}", query.to_text());
+        let answer = proxy::get_within(RETRY_TIMEOUT, self.socket.as_deref()?, &path).ok()?;
+        serde_json::from_str(&answer).ok()
     }
 
     /// Of a proxy that runs and hangs.

@@ -1,5 +1,6 @@
 //! Where messages were lost: figures a minute, kept on disk, and the verdict that they give.
 
+mod chart;
 mod figures;
 mod history;
 mod period;
@@ -10,6 +11,7 @@ mod sentences;
 mod stage;
 mod tally;
 
+pub use chart::{Chart, Point};
 pub use figures::{Group, Loss};
 pub use history::{Damage, FILE, HISTORY_BYTES, History};
 pub use period::{LimitCode, Period, Window};

@@ -221,6 +221,41 @@ function render(s) {
   machine(s);
 }
 
+const SVG = 'http:' + '//www.w3.org/2000/svg';
+function svg(tag, props, ...children) {
+  const made = document.createElementNS(SVG, tag);
+  for (const [key, value] of Object.entries(props)) made.setAttribute(key, value);
+  made.append(...children);
+  return made;
+}
+
+// A bar a step: what came, and the part of it that was lost, each on a scale of its own unit.
+function chart(id, c) {
+  show(id, c, () => [['attempts', 'attempts to connect'], ['posts', 'POSTs']].map(([key, name]) => {
+    const sum = of => c.points.reduce((all, p) => all + p[of], 0), most = Math.max(1, ...c.points.map(p => p[key]));
+    const begin = Date.parse(c.from), steps = Math.max(1, Math.ceil((Date.parse(c.to) - begin) / 1000 / c.step_seconds));
+    const bar = (p, of, kind) => {
+      const height = 40 * p[of] / most, x = Math.round((Date.parse(p.start) - begin) / 1000 / c.step_seconds);
+      return svg('rect', { class: kind, x, width: .9, y: 40 - height, height });
+    };
+    const text = `${name}: ${count(sum(key))}, lost or late ${count(sum(key + '_lost'))}`;
+    return el('figure', {}, svg('svg', { viewBox: `0 0 ${steps} 40`, preserveAspectRatio: 'none', role: 'img', 'aria-label': text },
+      ...c.points.map(p => bar(p, key, 'came')), ...c.points.map(p => bar(p, key + '_lost', 'gone'))), el('figcaption', { class: 'muted' }, text));
+  }));
+}
+
+async function askHistory() {
+  const get = async path => { const a = await fetch(path, { cache: 'no-store', signal: AbortSignal.timeout(PATIENCE) }); return a.ok ? a.json() : null; };
+  try {
+    const [lost, hours, days] = await Promise.all(['lost.json?minutes=60', 'history.json?minutes=2880', 'history.json?minutes=86400'].map(get));
+    const text = lost ? lost.verdict ? `${lost.verdict.text}. ${lost.verdict.next}` : 'Nothing notable in the last hour.' : 'There are no figures of the last hour.';
+    if ($('lost').textContent !== text) $('lost').textContent = text;
+    $('lost').className = lost && lost.verdict ? 'lead bad-text' : 'lead';
+    hours && chart('chart-48', hours);
+    days && chart('chart-60', days);
+  } catch { /* The other request tells that there is no contact. */ }
+}
+
 let only = '', heard = null, timer = 0;
 
 async function ask() {
@@ -259,5 +294,7 @@ $('find').addEventListener('submit', event => {
 });
 // Nobody looks: nothing is asked.
 document.addEventListener('visibilitychange', () => document.hidden ? clearTimeout(timer) : ask());
+setInterval(() => document.hidden || askHistory(), 60000);
+askHistory();
 setInterval(tick, 1000);
 ask();

@@ -26,14 +26,17 @@ use screen::{View, draw};
 
 /// Between two looks at the counters.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// Between two looks at the last hour, of which there are figures a minute.
+const HOUR_INTERVAL: Duration = Duration::from_secs(10);
 
 pub(super) fn run(config: &ConfigFile) -> anyhow::Result<ExitCode> {
     ensure!(io::stdout().is_terminal(), "top needs a terminal; `hookgate stats --watch` does without one");
     let source = Source::new(config)?;
     let first = source.read()?;
     let _terminal = Terminal::take()?;
-    let (mut live, mut view) = (Live::default(), View::default());
+    let (mut live, mut view) = (Live::default(), View { hour: source.last_hour(), ..View::default() });
     let mut taken = Instant::now();
+    let mut hour_taken = taken;
     take(first, Duration::ZERO, &mut live, &mut view);
     loop {
         show(&live, &view)?;
@@ -47,6 +50,9 @@ pub(super) fn run(config: &ConfigFile) -> anyhow::Result<ExitCode> {
             taken = Instant::now();
             if !view.paused {
                 take(source.read()?, after, &mut live, &mut view);
+                if hour_taken.elapsed() >= HOUR_INTERVAL {
+                    (view.hour, hour_taken) = (source.last_hour(), taken);
+                }
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 
+use crate::insight::{Chart, Point};
 use crate::stats::{Counts, Document, Interval, Live, Whose, rows};
 
 /// What the keys have chosen.
@@ -15,6 +16,8 @@ pub struct View {
     pub paused: bool,
     /// Where the figures are from, where it is not the usual place.
     pub note: Option<String>,
+    /// The last hour, where there are figures of it.
+    pub hour: Option<Chart>,
 }
 
 /// What stands on top.
@@ -94,8 +97,26 @@ fn head(document: &Document, live: &Live, view: &View) -> Vec<String> {
         format!("hookgate{paused}  {guard}"),
         format!("{}  SYN/s {syns:.1}  requests/s {requests:.1}  dropped {dropped}", document.taken),
     ];
+    lines.extend(view.hour.as_ref().map(hour));
     lines.extend(view.note.clone());
     lines
+}
+
+/// What was lost in the last hour, and the share of it in steps.
+fn hour(chart: &Chart) -> String {
+    let sum = |of: fn(&Point) -> u64| chart.points.iter().map(of).sum::<u64>();
+    let lost = chart.points.iter().map(|point| {
+        let (lost, of) = (point.attempts_lost + point.posts_lost, point.attempts + point.posts);
+        (lost > 0).then(|| lost as f64 / of.max(lost) as f64)
+    });
+    format!(
+        "last hour  lost {} of {} attempts, {} of {} POSTs {}",
+        sum(|point| point.attempts_lost),
+        sum(|point| point.attempts),
+        sum(|point| point.posts_lost),
+        sum(|point| point.posts),
+        sparkline(lost).trim_start()
+    )
 }
 
 /// The rows that ever had traffic, in order.

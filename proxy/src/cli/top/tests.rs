@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use super::screen::{Order, View, draw};
 use crate::config::Mode;
+use crate::insight::{Chart, Point};
 use crate::stats::{Counts, Document, Funnel, Guard, Interface, Live, Prefix, State};
 
 /// What prefixes have after `seconds`: the first one 10 SYNs a second, of which one in five is
@@ -126,4 +127,21 @@ fn rows_come_in_the_chosen_order() {
         let lines = text(&View { order, ..View::default() }, 80, 24);
         assert!(lines[3].starts_with(first), "{order:?}: {}", lines[3]);
     }
+}
+
+#[test]
+fn the_last_hour_has_a_line() {
+    let point = |attempts_lost| Point { attempts: 20, attempts_lost, posts: 100, ..Point::default() };
+    let hour = Chart {
+        version: 1,
+        from: "2026-11-24T15:00:00Z".into(),
+        to: "2026-11-24T16:00:00Z".into(),
+        step_seconds: 60,
+        points: vec![point(0), point(20), point(0)],
+    };
+    let mut live = Live::default();
+    live.push(document(1), Duration::ZERO);
+    let lines = draw(&live, &View { hour: Some(hour), ..View::default() }, 200, 20);
+    let line = lines.iter().find(|line| line.text.starts_with("last hour")).unwrap();
+    assert!(line.text.starts_with("last hour  lost 20 of 60 attempts, 0 of 300 POSTs"), "{line:?}");
 }

@@ -13,8 +13,8 @@ use tokio::time::sleep;
 use super::generation::Generation;
 use crate::guard::Detail;
 use crate::insight::{
-    Damage, Field, Group, History, KernelSample, LimitCode, Period, Query, Report, Row, Stage, Unit, Window,
-    attribute,
+    Chart, Damage, Field, Group, History, KernelSample, LimitCode, Period, Query, Report, Row, Stage, Unit,
+    Window, attribute,
 };
 use crate::observe::{Log, Loss, clock};
 use crate::prefixes::{CounterIndex, Network};
@@ -97,6 +97,13 @@ impl Insight {
             report.add_limit(LimitCode::NoHistory, format!("figures are gone when hookgate ends: {why}"));
         }
         Ok(report)
+    }
+
+    /// A window in equal steps.
+    pub(super) fn chart(&self, query: &Query) -> io::Result<Chart> {
+        let now = clock::now();
+        let periods = self.history.as_ref().map(|history| history.before(query, now.as_second()));
+        Ok(Chart::new(&periods.transpose()?.unwrap_or_default(), query, now))
     }
 
     /// All that happened in a window; `None`: there are no figures.

@@ -7,7 +7,7 @@ use super::{readiness, status};
 use crate::admin::{self, Pages};
 use crate::config::HostName;
 use crate::guard::Detail;
-use crate::insight::{Query, Report};
+use crate::insight::{Chart, Query, Report};
 use crate::observe::{Delivery, Exposition, UpstreamMetrics};
 use crate::prefixes::Class;
 use crate::stats::{self, Document};
@@ -63,6 +63,10 @@ impl Pages for RunningProxy {
 
     fn lost(&self, query: &Query) -> Result<Option<Report>, String> {
         self.insight.lost(query).map_err(|error| error.to_string())
+    }
+
+    fn chart(&self, query: &Query) -> Result<Chart, String> {
+        self.insight.chart(query).map_err(|error| error.to_string())
     }
 
     fn hosts(&self) -> Vec<HostName> {
