@@ -152,14 +152,15 @@ impl Source {
 
     /// From the pinned maps alone.
     pub fn pinned(&self) -> anyhow::Result<Document> {
-        match guard::read(&pin(self.guard.as_ref()), Detail::Blocks)? {
-            Some(stats) => Ok(Document::attached(&stats)),
+        let document = match guard::read(&pin(self.guard.as_ref()), Detail::Blocks)? {
+            Some(stats) => Document::attached(&stats),
             None => {
                 let mode = self.guard.as_ref().map_or(Mode::Observe, |guard| guard.mode);
                 let prefixes = super::config_file::standing(&self.prefixes)?.table();
-                Ok(Document::without_guard(clock::now(), mode, prefixes.iter()))
+                Document::without_guard(clock::now(), mode, prefixes.iter())
             }
-        }
+        };
+        Ok(Document { kernel: Some(guard::kernel_counters()), ..document })
     }
 }
 
@@ -304,6 +305,7 @@ mod tests {
             other: counts(1),
             seen: None,
             hidden_sources: None,
+            kernel: None,
         }
     }
 

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Mode;
-use crate::guard::{self, DroppedBy, FailedBy};
+use crate::guard::{self, DroppedBy, FailedBy, KernelCounters};
 use crate::observe::{self, clock};
 use crate::prefixes::Network;
 
@@ -27,6 +27,9 @@ pub struct Document {
     /// none, or no proxy tells.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hidden_sources: Option<HiddenSources>,
+    /// Of all connections of the network namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<KernelCounters>,
 }
 
 /// Signed requests from private addresses of strangers, since the proxy started.
@@ -168,6 +171,7 @@ impl Document {
             other: Counts { dropped_by: Some(stats.dropped_by), ..(&stats.other).into() },
             seen: Some(stats.seen.iter().map(Seen::from).collect()),
             hidden_sources: None,
+            kernel: None,
         }
     }
 
@@ -196,6 +200,7 @@ impl Document {
             other: Counts { dropped_by: Some(DroppedBy::default()), ..nothing },
             seen: Some(Vec::new()),
             hidden_sources: None,
+            kernel: None,
         }
     }
 }

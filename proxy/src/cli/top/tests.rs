@@ -49,6 +49,7 @@ fn document(seconds: u64) -> Document {
         other: counts(0),
         seen: None,
         hidden_sources: None,
+        kernel: None,
     }
 }
 

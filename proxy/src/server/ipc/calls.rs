@@ -12,7 +12,7 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use crate::access::StateFile;
-use crate::guard::{Detail, InterfaceState, Stats};
+use crate::guard::{Detail, InterfaceState, KernelCounters, Stats};
 use crate::prefixes::{Network, PrefixState};
 use crate::server::privileges::WorkerUser;
 
@@ -139,6 +139,8 @@ calls! {
     ReadInterfaces => Vec<InterfaceState>;
     /// What the guard has counted.
     ReadStats(Detail) => Option<Stats>;
+    /// What the kernel counts of all connections.
+    ReadKernelCounters => KernelCounters;
     /// What the routing registry has of Meta's own: check it, put it in force, store it for the
     /// next start.
     ActivateRefresh(BTreeSet<Network>) => ActivePrefixes;

@@ -13,7 +13,7 @@ use super::state::Supervisor;
 use super::systemd;
 use crate::access::{Access as _, Disk, DiskState, MachineRoots, State as _};
 use crate::config::Config;
-use crate::guard::{self, Absence, InterfaceState, Stats};
+use crate::guard::{self, Absence, InterfaceState, KernelCounters, Stats};
 use crate::observe::clock;
 use crate::prefixes::{PrefixState, Registered};
 use crate::server::ipc::*;
@@ -195,6 +195,12 @@ impl Serve<ReadStats> for Supervisor {
         // Where a guard of this version is, or would be.
         let pin = self.guard.pin.as_ref().or_else(|| configured().map(|guard| &guard.pin));
         Ok(pin.map(|pin| guard::read(pin, detail)).transpose()?.flatten().into())
+    }
+}
+
+impl Serve<ReadKernelCounters> for Supervisor {
+    fn serve(&mut self, _: ReadKernelCounters) -> Reply<KernelCounters> {
+        Ok(guard::kernel_counters().into())
     }
 }
 
