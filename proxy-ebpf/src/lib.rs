@@ -9,4 +9,6 @@ pub mod abi;
 pub mod block;
 pub mod limit;
 pub mod packet;
+pub mod transport;
 pub mod verdict;
+pub mod waiting;

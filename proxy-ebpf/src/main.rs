@@ -9,13 +9,17 @@
 mod program;
 
 use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_PASS};
-use aya_ebpf::bindings::{BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, TC_ACT_UNSPEC};
+use aya_ebpf::bindings::{
+    BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, BPF_SOCK_OPS_RETRANS_CB, BPF_SOCK_OPS_RTO_CB, TC_ACT_UNSPEC,
+};
 use aya_ebpf::macros::{classifier, sock_ops, xdp};
 use aya_ebpf::programs::{SockOpsContext, TcContext, XdpContext};
 use hookgate_ebpf::packet::{self, Found, Judge, Packet};
 use hookgate_ebpf::verdict::Reason;
 
-use program::{Frame, Outgoing, Socket, admit, admit_hidden, answered, completed, is_guarded};
+use program::{
+    Frame, Outgoing, Socket, admit, admit_hidden, answered, completed, is_guarded, retransmitted, timed_out,
+};
 
 #[xdp(frags)]
 pub fn hookgate(ctx: XdpContext) -> u32 {
@@ -82,8 +86,14 @@ pub fn begin_sweeps(_: XdpContext) -> u32 {
 
 #[sock_ops]
 pub fn handshakes(ctx: SockOpsContext) -> u32 {
-    if ctx.op() == BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB {
-        completed(&Socket::new(ctx));
+    let op = ctx.op();
+    let socket = Socket::new(ctx);
+    if op == BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB {
+        completed(&socket);
+    } else if op == BPF_SOCK_OPS_RETRANS_CB {
+        retransmitted(&socket);
+    } else if op == BPF_SOCK_OPS_RTO_CB {
+        timed_out(&socket);
     }
     1 // and no reply: whatever other programs replied stays
 }

@@ -7,6 +7,7 @@ mod maps;
 mod outgoing;
 mod socket;
 mod sources;
+mod transport;
 
 pub use admit::{admit, admit_hidden};
 pub use answers::answered;
@@ -15,3 +16,4 @@ pub use frame::Frame;
 pub use maps::is_guarded;
 pub use outgoing::Outgoing;
 pub use socket::Socket;
+pub use transport::{retransmitted, timed_out};

@@ -9,6 +9,7 @@ mod blocks;
 mod cgroup;
 mod clock;
 mod clsact;
+mod delays;
 mod error;
 mod fdinfo;
 mod handshakes;
@@ -32,6 +33,7 @@ mod targets;
 mod watch;
 
 pub use blocks::{Rehearsal, Sender, StrangerNetwork, rehearsal};
+pub use delays::{Delays, Percentiles};
 pub use error::Error;
 pub use holder::Holder;
 pub use interface::{Interface, InterfaceState, Reason, Xdp, in_words, interface_in_words};

@@ -19,7 +19,7 @@ pub const BPFFS: &str = "/sys/fs/bpf";
 const BPFFS_MAGIC: i64 = 0xcafe_4a11;
 
 /// Settings last: they say that the others are complete.
-pub const MAPS: [&str; 19] = [
+pub const MAPS: [&str; 21] = [
     abi::COUNTERS,
     abi::PREFIXES_V4,
     abi::PREFIXES_V6,
@@ -38,6 +38,8 @@ pub const MAPS: [&str; 19] = [
     abi::DROPS,
     abi::ROWS,
     abi::REQUESTS,
+    abi::TRANSPORT,
+    abi::SOCKETS,
     abi::SETTINGS,
 ];
 const PROGRAM: &str = "program";

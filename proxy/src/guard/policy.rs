@@ -10,6 +10,7 @@ use aya::util::nr_cpus;
 use hookgate_ebpf::abi::{self, Counters, Requests, Settings};
 use hookgate_ebpf::block;
 use hookgate_ebpf::limit::Limit;
+use hookgate_ebpf::transport::Transport;
 use jiff::Timestamp;
 
 use super::error::Error;
@@ -174,6 +175,8 @@ impl Maps {
         counters.set(index, zeros, 0).map_err(Error::map(abi::COUNTERS))?;
         let mut untracked = self.array_mut(abi::UNTRACKED)?;
         untracked.set(index, 0u64, 0).map_err(Error::map(abi::UNTRACKED))?;
+        let mut transport = self.array_mut(abi::TRANSPORT)?;
+        transport.set(index, Transport::default(), 0).map_err(Error::map(abi::TRANSPORT))?;
         let mut requests = self.array_mut(abi::REQUESTS)?;
         requests.set(index, Requests::default(), 0).map_err(Error::map(abi::REQUESTS))
     }

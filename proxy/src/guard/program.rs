@@ -38,7 +38,7 @@ impl Program {
     /// The XDP program, with the maps in `reuse`, else with new ones, with counters for `rows`.
     pub fn load(object: &[u8], reuse: Option<&Folder>, rows: u32) -> Result<Self, Error> {
         let mut loader = EbpfLoader::new();
-        loader.map_max_entries(abi::COUNTERS, rows);
+        loader.map_max_entries(abi::COUNTERS, rows).map_max_entries(abi::TRANSPORT, rows);
         if let Some(folder) = reuse {
             for name in MAPS {
                 loader.map_pin_path(name, folder.map(name));

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use hookgate_ebpf::abi::{self, Counters, Requests};
+use hookgate_ebpf::transport::Transport;
 use hookgate_ebpf::verdict::Reason;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::clock::Clock;
+use super::delays::Delays;
 use super::error::Error;
 use super::maps::{Maps, leave_elsewhere};
 use super::pins::Folder;
@@ -32,6 +34,14 @@ pub struct Counts {
     pub handshakes_failed: Option<u64>,
     /// The same, by the first reason that applies. `None`: what leaves was not seen for each.
     pub failed_by: Option<FailedBy>,
+    /// From the SYN-ACK to the ACK. `None`: as `failed_by`, or not counted in such a row.
+    pub round_trip: Option<Delays>,
+    /// From the first SYN to the completed handshake. `None`: not counted.
+    pub established: Option<Delays>,
+    /// What this machine's TCP sent again. `None`: not counted.
+    pub segments_retransmitted: Option<u64>,
+    /// Its retransmission timeouts. `None`: not counted.
+    pub timeouts: Option<u64>,
     /// SYNs with an unknown outcome: more handshakes were under way than can be followed.
     pub untracked: u64,
     pub fins: u64,
@@ -127,13 +137,17 @@ impl Reader {
     fn failed_by(&self, counters: &Counters) -> Option<FailedBy> {
         let abi::FailedBy { reset, refused, uncompleted, unheard, silent, unanswered, unclassified } =
             counters.failed_by;
+        let failed_by = FailedBy { reset, refused, uncompleted, unheard, silent, unanswered };
+        (unclassified == 0 && self.sees_answers(counters)).then_some(failed_by)
+    }
+
+    /// Whether what leaves is seen: always from now on, and of this row's handshakes so far.
+    fn sees_answers(&self, counters: &Counters) -> bool {
         let is_told = match self.unseen {
             None | Some(Error::AnswersUnseenBefore { .. }) => self.uncounted.is_none(),
             Some(_) => false,
         };
-        let is_whole = unclassified == 0 && !leave_elsewhere(counters);
-        let failed_by = FailedBy { reset, refused, uncompleted, unheard, silent, unanswered };
-        (is_told && is_whole).then_some(failed_by)
+        is_told && !leave_elsewhere(counters)
     }
 
     pub fn by_prefix(&self) -> Result<Vec<(Network, Counts)>, Error> {
@@ -150,7 +164,8 @@ impl Reader {
         counters.add(&self.maps.counters(abi::ALLOWED)?);
         let (mut funnel, allowed) = (self.funnel(abi::OTHER)?, self.funnel(abi::ALLOWED)?);
         funnel.iter_mut().zip(allowed).for_each(|(sum, more)| *sum += more);
-        Ok(Counts { funnel, ..self.counts(&counters) })
+        let transports = [self.transport(abi::OTHER)?, self.transport(abi::ALLOWED)?];
+        Ok(Counts { funnel, ..self.with_transport(&counters, &transports) })
     }
 
     pub fn dropped_by(&self) -> Result<DroppedBy, Error> {
@@ -171,10 +186,28 @@ impl Reader {
     /// What was counted at an index.
     pub fn at(&self, index: u32) -> Result<Counts, Error> {
         let counters = self.maps.counters(index)?;
-        Ok(Counts { funnel: self.funnel(index)?, ..self.counts(&counters) })
+        let transport = self.transport(index)?;
+        Ok(Counts { funnel: self.funnel(index)?, ..self.with_transport(&counters, &[transport]) })
     }
 
-    /// What the kernel counted, all CPUs together.
+    fn transport(&self, index: u32) -> Result<Transport, Error> {
+        self.maps.element(abi::TRANSPORT, index)
+    }
+
+    fn with_transport(&self, counters: &Counters, transports: &[Transport]) -> Counts {
+        let is_told = self.uncounted.is_none();
+        let sum = |of: fn(&Transport) -> u64| is_told.then(|| transports.iter().map(of).sum());
+        let delays = |of: fn(&Transport) -> Delays| transports.iter().map(of).sum();
+        Counts {
+            round_trip: self.sees_answers(counters).then(|| delays(|of| of.round_trip.into())),
+            established: is_told.then(|| delays(|of| of.established.into())),
+            segments_retransmitted: sum(|of| of.segments_retransmitted),
+            timeouts: sum(|of| of.timeouts),
+            ..self.counts(counters)
+        }
+    }
+
+    /// What XDP and the sweep counted, all CPUs together.
     pub fn counts(&self, counters: &Counters) -> Counts {
         let told = |count| self.uncounted.is_none().then_some(count);
         Counts {
@@ -192,6 +225,7 @@ impl Reader {
             dropped: counters.dropped,
             last_seen: self.clock.wall_time(counters.last_seen),
             funnel: FunnelCounts::default(),
+            ..Counts::default()
         }
     }
 

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Mode;
-use crate::guard::{self, DroppedBy, FailedBy, KernelCounters};
+use crate::guard::{self, Delays, DroppedBy, FailedBy, KernelCounters, Percentiles};
 use crate::observe::{self, clock};
 use crate::prefixes::Network;
 
@@ -94,7 +94,7 @@ pub struct Seen {
 }
 
 /// Totals of one row. What is not counted is absent, never 0.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Counts {
     pub packets: u64,
     /// Whole frames, as XDP sees them.
@@ -112,6 +112,17 @@ pub struct Counts {
     /// The same, by the first reason that applies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed_by: Option<FailedBy>,
+    /// From the SYN-ACK to the ACK; absent also where none was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rtt_seconds: Option<Percentiles>,
+    /// From the first SYN to the completed handshake; absent also where none was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub established_seconds: Option<Percentiles>,
+    /// What this machine had to send again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub segments_retransmitted: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rtos: Option<u64>,
     /// SYNs whose handshake could not be followed: too many were under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub untracked: Option<u64>,
@@ -182,6 +193,8 @@ impl Document {
             handshakes: Some(0),
             handshakes_failed: Some(0),
             failed_by: Some(FailedBy::default()),
+            segments_retransmitted: Some(0),
+            timeouts: Some(0),
             ..guard::Counts::default()
         });
         let state = if guard::ensure_supported().is_ok() { State::Detached } else { State::Unsupported };
@@ -261,6 +274,10 @@ impl From<&guard::Counts> for Counts {
             handshakes: counts.handshakes,
             handshakes_failed: counts.handshakes_failed,
             failed_by: counts.failed_by,
+            rtt_seconds: counts.round_trip.as_ref().and_then(Delays::percentiles),
+            established_seconds: counts.established.as_ref().and_then(Delays::percentiles),
+            segments_retransmitted: counts.segments_retransmitted,
+            rtos: counts.timeouts,
             untracked: Some(counts.untracked),
             fins: Some(counts.fins),
             rsts: Some(counts.rsts),

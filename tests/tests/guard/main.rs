@@ -15,3 +15,4 @@ mod published;
 mod raw;
 mod testbed;
 mod traffic;
+mod transport;
