@@ -35,7 +35,7 @@ pub const PORTS: &str = "PORTS";
 pub const ATTEMPTS_META: &str = "ATTEMPTS_META";
 /// [`AttemptKey`] → [`Attempt`], for everybody else's: a flood of theirs takes no room from Meta's.
 pub const ATTEMPTS_OTHER: &str = "ATTEMPTS_OTHER";
-/// [`crate::waiting::slot`] → how many attempts of such sources were answered and are open, as `u64`.
+/// [`crate::waiting::slot`] → how many attempts of its sources are answered and open, as `u64`.
 pub const WAITING: &str = "WAITING";
 /// One [`Sweep`].
 pub const SWEEP: &str = "SWEEP";
@@ -462,6 +462,8 @@ impl Settings {
 #[cfg(feature = "user")]
 mod pod {
     use crate::block::Block;
+    use crate::kernel_drops::{Dropped, Layout};
+    use crate::transport::Transport;
 
     use super::{Attempt, AttemptKey, Counters, Requests, Row, Seen, Settings, Stranger, Sweep};
 
@@ -485,6 +487,12 @@ mod pod {
     // SAFETY: as above. The kernel shows zeros for the timer, and keeps its own when an element is
     // written.
     unsafe impl aya::Pod for Sweep {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Dropped {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Layout {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Transport {}
     // SAFETY: a transparent integer.
     unsafe impl aya::Pod for Block {}
 }

@@ -32,15 +32,10 @@ const FIRST_END_BIT: u32 = 6;
 /// The bucket of a time. What takes exactly as long as a bucket's end belongs to that.
 #[inline(always)]
 pub fn bucket(nanoseconds: u64) -> usize {
-    let above_first = nanoseconds.saturating_sub(1) / 1000 >> FIRST_END_BIT;
+    let above_first = (nanoseconds.saturating_sub(1) / 1000) >> FIRST_END_BIT;
     let bucket = (u64::BITS - above_first.leading_zeros()) as usize;
     if bucket < BUCKETS { bucket } else { BUCKETS - 1 }
 }
-
-#[cfg(feature = "user")]
-// SAFETY: repr(C) of integers alone, no padding (size asserted above): every bit pattern is a
-// value.
-unsafe impl aya::Pod for Transport {}
 
 #[cfg(test)]
 mod tests {

@@ -8,6 +8,7 @@ use hookgate_ebpf::abi::{
     self, Attempt, AttemptKey, Counters, FIRST_PREFIX, Requests, Row, Seen, Settings, Stranger, Sweep,
 };
 use hookgate_ebpf::block::Block;
+use hookgate_ebpf::kernel_drops::{self, Dropped, Layout};
 use hookgate_ebpf::transport::Transport;
 use hookgate_ebpf::verdict::Reason;
 use hookgate_ebpf::waiting;
@@ -59,6 +60,10 @@ static REQUESTS: Array<Requests, CAPACITY, { BPF_F_MMAPABLE as usize }> = Array:
 pub static TRANSPORT: Array<Transport, CAPACITY> = Array::new();
 #[btf_map]
 pub static SOCKETS: SkStorage<u32> = SkStorage::new();
+#[btf_map]
+pub static KERNEL_DROPS: HashMap<Dropped, u64, { kernel_drops::CAPACITY as usize }> = HashMap::new();
+#[btf_map]
+pub static SKB_LAYOUT: Array<Layout, 1> = Array::new();
 #[btf_map]
 static SETTINGS: Array<Settings, 1> = Array::new();
 

@@ -296,6 +296,7 @@ mod tests {
                 interfaces: Vec::new(),
                 handshakes_uncounted: None,
                 failures_unclassified: None,
+                kernel_drops_uncounted: None,
             },
             prefixes: vec![
                 prefix("31.13.64.0/18", 2),

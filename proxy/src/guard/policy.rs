@@ -14,6 +14,7 @@ use hookgate_ebpf::transport::Transport;
 use jiff::Timestamp;
 
 use super::error::Error;
+use super::kernel_drops;
 use super::maps::Maps;
 use super::rows::{self, Known};
 use crate::config::{self, Mode};
@@ -175,6 +176,7 @@ impl Maps {
         counters.set(index, zeros, 0).map_err(Error::map(abi::COUNTERS))?;
         let mut untracked = self.array_mut(abi::UNTRACKED)?;
         untracked.set(index, 0u64, 0).map_err(Error::map(abi::UNTRACKED))?;
+        kernel_drops::forget(self, index)?;
         let mut transport = self.array_mut(abi::TRANSPORT)?;
         transport.set(index, Transport::default(), 0).map_err(Error::map(abi::TRANSPORT))?;
         let mut requests = self.array_mut(abi::REQUESTS)?;

@@ -1,5 +1,6 @@
 //! The counts in the pinned maps.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hookgate_ebpf::abi::{self, Counters, Requests};
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::clock::Clock;
 use super::delays::Delays;
 use super::error::Error;
+use super::kernel_drops::{self, KernelDrops};
 use super::maps::{Maps, leave_elsewhere};
 use super::pins::Folder;
 use super::{answers, handshakes, link};
@@ -156,6 +158,13 @@ impl Reader {
         let mut counts = counts.collect::<Result<Vec<_>, Error>>()?;
         counts.sort_by_key(|(network, _)| *network);
         Ok(counts)
+    }
+
+    /// What the kernel dropped of each prefix in force.
+    pub fn kernel_drops(&self) -> Result<BTreeMap<Network, KernelDrops>, Error> {
+        let mut by_index = kernel_drops::read(&self.maps)?;
+        let rows = self.maps.numbered()?.into_iter();
+        Ok(rows.filter_map(|(network, index)| Some((network, by_index.remove(&index)?))).collect())
     }
 
     /// The allowed networks count under `other`, too.

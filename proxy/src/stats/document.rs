@@ -1,11 +1,11 @@
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Mode;
-use crate::guard::{self, Delays, DroppedBy, FailedBy, KernelCounters, Percentiles};
+use crate::guard::{self, Delays, DroppedBy, FailedBy, KernelCounters, KernelDrops, Percentiles};
 use crate::observe::{self, clock};
 use crate::prefixes::Network;
 
@@ -53,6 +53,9 @@ pub struct Guard {
     /// Why failed handshakes are not classified, where they are counted and are not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failures_unclassified: Option<String>,
+    /// Why packets that the kernel drops are not counted, where they are not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernel_drops_uncounted: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,6 +126,9 @@ pub struct Counts {
     pub segments_retransmitted: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rtos: Option<u64>,
+    /// Packets of a prefix, to and from it, that the kernel dropped, by its own reasons.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernel_drops: Option<KernelDrops>,
     /// SYNs whose handshake could not be followed: too many were under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub untracked: Option<u64>,
@@ -175,9 +181,15 @@ impl Document {
                 interfaces: interfaces.collect(),
                 handshakes_uncounted: stats.handshakes_uncounted.clone(),
                 failures_unclassified: stats.answers_unseen.clone(),
+                kernel_drops_uncounted: stats.drops_uncounted.clone(),
             },
             prefixes: prefixes
-                .map(|(prefix, counts)| Prefix { prefix: *prefix, counts: counts.into() })
+                .map(|(prefix, counts)| {
+                    let drops =
+                        |by_prefix: &BTreeMap<_, _>| by_prefix.get(prefix).cloned().unwrap_or_default();
+                    let kernel_drops = stats.kernel_drops.as_ref().map(drops);
+                    Prefix { prefix: *prefix, counts: Counts { kernel_drops, ..counts.into() } }
+                })
                 .collect(),
             other: Counts { dropped_by: Some(stats.dropped_by), ..(&stats.other).into() },
             seen: Some(stats.seen.iter().map(Seen::from).collect()),
@@ -188,7 +200,7 @@ impl Document {
 
     /// The same shape, so that a reader needs no second way to look at it.
     pub fn without_guard(taken: Timestamp, mode: Mode, prefixes: impl IntoIterator<Item = Network>) -> Self {
-        let nothing = Counts::from(&guard::Counts {
+        let counts = Counts::from(&guard::Counts {
             syns_retransmitted: Some(0),
             handshakes: Some(0),
             handshakes_failed: Some(0),
@@ -197,6 +209,7 @@ impl Document {
             timeouts: Some(0),
             ..guard::Counts::default()
         });
+        let nothing = Counts { kernel_drops: Some(KernelDrops::new()), ..counts.clone() };
         let state = if guard::ensure_supported().is_ok() { State::Detached } else { State::Unsupported };
         Self {
             version: Self::VERSION,
@@ -208,9 +221,10 @@ impl Document {
                 interfaces: Vec::new(),
                 handshakes_uncounted: None,
                 failures_unclassified: None,
+                kernel_drops_uncounted: None,
             },
             prefixes: prefixes.into_iter().map(|prefix| Prefix { prefix, counts: nothing.clone() }).collect(),
-            other: Counts { dropped_by: Some(DroppedBy::default()), ..nothing },
+            other: Counts { dropped_by: Some(DroppedBy::default()), ..counts },
             seen: Some(Vec::new()),
             hidden_sources: None,
             kernel: None,
@@ -278,6 +292,7 @@ impl From<&guard::Counts> for Counts {
             established_seconds: counts.established.as_ref().and_then(Delays::percentiles),
             segments_retransmitted: counts.segments_retransmitted,
             rtos: counts.timeouts,
+            kernel_drops: None,
             untracked: Some(counts.untracked),
             fins: Some(counts.fins),
             rsts: Some(counts.rsts),

@@ -21,6 +21,7 @@ impl<'c> Sum<&'c Counts> for Counts {
             established_seconds: None,
             segments_retransmitted: counted(sum.segments_retransmitted, row.segments_retransmitted),
             rtos: counted(sum.rtos, row.rtos),
+            kernel_drops: None,
             untracked: counted(sum.untracked, row.untracked),
             fins: counted(sum.fins, row.fins),
             rsts: counted(sum.rsts, row.rsts),

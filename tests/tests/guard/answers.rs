@@ -21,10 +21,10 @@ use super::testbed::{CLOSED, EDGE_V4, EDGE_V6, STRANGERS, Shakes, Testbed, can_r
 pub const NORMAL: [(&str, &str); 2] = [("31.13.64.0/18", "31.13.66.7"), ("2a03:2880::/32", "2a03:2880:1::7")];
 const RESET: (&str, &str) = ("157.240.0.0/17", "157.240.1.7");
 const REFUSED: (&str, &str) = ("173.252.64.0/18", "173.252.64.7");
-const FILTERED: (&str, &str) = ("185.60.216.0/22", "185.60.216.7");
+pub const FILTERED: (&str, &str) = ("185.60.216.0/22", "185.60.216.7");
 pub const QUEUED: (&str, &str) = ("179.60.192.0/22", "179.60.192.9");
 pub const UNHEARD: (&str, &str) = ("69.63.176.0/20", "69.63.176.7");
-const SILENT: (&str, &str) = ("66.220.144.0/20", "66.220.144.9");
+pub const SILENT: (&str, &str) = ("66.220.144.0/20", "66.220.144.9");
 const SILENT_V6: (&str, &str) = ("2620:0:1c00::/40", "2620:0:1c00::9");
 pub const UNANSWERED: (&str, &str) = ("204.15.20.0/22", "204.15.20.7");
 const SCENE: [(&str, &str); 10] =

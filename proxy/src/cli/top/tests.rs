@@ -19,6 +19,7 @@ fn document(seconds: u64) -> Document {
         established_seconds: None,
         segments_retransmitted: None,
         rtos: None,
+        kernel_drops: None,
         untracked: Some(0),
         fins: Some(0),
         rsts: Some(0),
@@ -45,6 +46,7 @@ fn document(seconds: u64) -> Document {
             interfaces: vec![Interface { name: "eth0".into(), xdp: "native".into(), reason: None }],
             handshakes_uncounted: None,
             failures_unclassified: None,
+            kernel_drops_uncounted: None,
         },
         prefixes: (0..40)
             .map(|n| row(&format!("57.{}.0.0/16", 100 + n), n))
