@@ -35,7 +35,7 @@ pub const PORTS: &str = "PORTS";
 pub const ATTEMPTS_META: &str = "ATTEMPTS_META";
 /// [`AttemptKey`] → [`Attempt`], for everybody else's: a flood of theirs takes no room from Meta's.
 pub const ATTEMPTS_OTHER: &str = "ATTEMPTS_OTHER";
-/// [`waiting_slot`] → how many attempts of such sources were answered and are open, as `u64`.
+/// [`crate::waiting::slot`] → how many attempts of its sources are answered and open, as `u64`.
 pub const WAITING: &str = "WAITING";
 /// One [`Sweep`].
 pub const SWEEP: &str = "SWEEP";
@@ -57,6 +57,10 @@ pub const DROPS: &str = "DROPS";
 pub const ROWS: &str = "ROWS";
 /// `u32` index → [`Requests`]. For user space alone, which may map it into its memory.
 pub const REQUESTS: &str = "REQUESTS";
+/// `u32` index → [`crate::transport::Transport`], as many as [`COUNTERS`] has.
+pub const TRANSPORT: &str = "TRANSPORT";
+/// A connection's socket → the index that it counts at in [`TRANSPORT`]. For the program alone.
+pub const SOCKETS: &str = "SOCKETS";
 /// One [`Settings`].
 pub const SETTINGS: &str = "SETTINGS";
 
@@ -75,8 +79,6 @@ pub const ALLOWED_MOST: u32 = 1024;
 pub const ALLOWED_CAPACITY: u32 = 2 * ALLOWED_MOST;
 pub const ATTEMPTS_META_CAPACITY: u32 = 16384;
 pub const ATTEMPTS_OTHER_CAPACITY: u32 = 8192;
-pub const WAITING_SLOTS: u32 = 1 << WAITING_BITS;
-const WAITING_BITS: u32 = 12;
 pub const SEEN_CAPACITY: u32 = 4096;
 pub const PROVEN_CAPACITY: u32 = 4096;
 pub const STRANGERS_CAPACITY: u32 = 8192;
@@ -307,13 +309,17 @@ pub struct Attempt {
     pub deadline: u64,
     /// SYN-ACKs that have left, and [`Attempt::ENDED`].
     pub answers: u64,
+    /// When its first SYN came, in nanoseconds of CLOCK_MONOTONIC.
+    pub begun: u64,
+    /// When its first SYN-ACK left, likewise.
+    pub answered: u64,
     /// Whose counters it belongs to.
     pub index: u32,
     /// The sequence number of the last SYN-ACK.
     pub answer_sequence: u32,
     pub evidence: Evidence,
 }
-const _: () = assert!(size_of::<Attempt>() == 5 * size_of::<u64>());
+const _: () = assert!(size_of::<Attempt>() == 7 * size_of::<u64>());
 
 /// What was seen of an attempt. Each is 0 until it is set, once and for all: CPUs need not agree on
 /// the order.
@@ -353,22 +359,6 @@ impl Attempt {
     pub fn is_answered(&self) -> bool {
         self.answers as u32 != 0
     }
-}
-
-/// Where [`WAITING`] counts attempts of a source.
-#[inline(always)]
-pub fn waiting_slot(source: Address, source_port: u16) -> u32 {
-    /// 2^64 divided by the golden ratio (Knuth, TAOCP 6.4): its product's highest bits depend on
-    /// all bits.
-    const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
-    let address = match source {
-        Address::V4(address) => u64::from(u32::from_be_bytes(address)),
-        Address::V6([a, b, c, d, e, f, g, h, rest @ ..]) => {
-            u64::from_be_bytes([a, b, c, d, e, f, g, h]) ^ u64::from_be_bytes(rest)
-        }
-    };
-    let product = (address ^ u64::from(source_port) << 32).wrapping_mul(FACTOR);
-    (product >> (u64::BITS - WAITING_BITS)) as u32
 }
 
 /// What sweeps the attempts.
@@ -512,6 +502,8 @@ impl Settings {
 #[cfg(feature = "user")]
 mod pod {
     use crate::block::Block;
+    use crate::kernel_drops::{Dropped, Layout};
+    use crate::transport::Transport;
 
     use super::{Attempt, AttemptKey, Counters, Requests, Row, Seen, Settings, Stranger, Sweep};
 
@@ -535,6 +527,12 @@ mod pod {
     // SAFETY: as above. The kernel shows zeros for the timer, and keeps its own when an element is
     // written.
     unsafe impl aya::Pod for Sweep {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Dropped {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Layout {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Transport {}
     // SAFETY: a transparent integer.
     unsafe impl aya::Pod for Block {}
 }

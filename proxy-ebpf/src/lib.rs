@@ -7,6 +7,9 @@ extern crate std;
 
 pub mod abi;
 pub mod block;
+pub mod kernel_drops;
 pub mod limit;
 pub mod packet;
+pub mod transport;
 pub mod verdict;
+pub mod waiting;

@@ -1,7 +1,7 @@
 //! The guard's programs in the kernel. XDP sees each frame before anything else does: frame →
 //! segment → whose → verdict → count. tc sees each frame that leaves, for what answers a SYN.
 //! sock_ops is told of each handshake that the kernel's TCP completes. A timer sweeps out what
-//! never was. None needs a process.
+//! never was. A tracepoint tells what the kernel drops. None needs a process.
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch)]
@@ -9,13 +9,18 @@
 mod program;
 
 use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_PASS};
-use aya_ebpf::bindings::{BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, TC_ACT_UNSPEC};
-use aya_ebpf::macros::{classifier, sock_ops, xdp};
-use aya_ebpf::programs::{SockOpsContext, TcContext, XdpContext};
+use aya_ebpf::bindings::{
+    BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, BPF_SOCK_OPS_RETRANS_CB, BPF_SOCK_OPS_RTO_CB, TC_ACT_UNSPEC,
+};
+use aya_ebpf::macros::{classifier, raw_tracepoint, sock_ops, xdp};
+use aya_ebpf::programs::{RawTracePointContext, SockOpsContext, TcContext, XdpContext};
 use hookgate_ebpf::packet::{self, Found, Judge, Packet};
 use hookgate_ebpf::verdict::Reason;
 
-use program::{Frame, Outgoing, Socket, admit, admit_hidden, answered, completed, is_guarded};
+use program::{
+    Frame, Outgoing, Socket, admit, admit_hidden, answered, completed, dropped, is_guarded, retransmitted,
+    timed_out,
+};
 
 #[xdp(frags)]
 pub fn hookgate(ctx: XdpContext) -> u32 {
@@ -82,10 +87,21 @@ pub fn begin_sweeps(_: XdpContext) -> u32 {
 
 #[sock_ops]
 pub fn handshakes(ctx: SockOpsContext) -> u32 {
-    if ctx.op() == BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB {
-        completed(&Socket::new(ctx));
+    let op = ctx.op();
+    let socket = Socket::new(ctx);
+    if op == BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB {
+        completed(&socket);
+    } else if op == BPF_SOCK_OPS_RETRANS_CB {
+        retransmitted(&socket);
+    } else if op == BPF_SOCK_OPS_RTO_CB {
+        timed_out(&socket);
     }
     1 // and no reply: whatever other programs replied stays
+}
+
+#[raw_tracepoint]
+pub fn kernel_drops(ctx: RawTracePointContext) {
+    dropped(ctx.arg(0), ctx.arg(2));
 }
 
 #[panic_handler]

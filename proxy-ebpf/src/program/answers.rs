@@ -4,12 +4,13 @@
 //! looked up. Of what comes, only segments of sources that have an attempt which is answered and
 //! open. An array counts these by a hash of the source.
 
-use hookgate_ebpf::abi::{Attempt, AttemptKey, PROOF_LASTS, waiting_slot};
+use hookgate_ebpf::abi::{Attempt, AttemptKey, PROOF_LASTS};
 use hookgate_ebpf::block::Block;
 use hookgate_ebpf::packet::{Address, Flags, Segment};
+use hookgate_ebpf::waiting;
 
-use super::atomic;
-use super::maps::{ATTEMPTS_META, ATTEMPTS_OTHER, count_for, proven, waiting};
+use super::maps::{self, ATTEMPTS_META, ATTEMPTS_OTHER, count_for, proven};
+use super::{atomic, transport};
 
 /// A SYN-ACK or RST leaves.
 #[inline(always)]
@@ -31,8 +32,11 @@ pub fn answered(segment: &Segment) {
         return;
     }
     attempt.answer_sequence = segment.sequence;
+    if attempt.answered == 0 {
+        attempt.answered = transport::now();
+    }
     if atomic::fetch_add(&mut attempt.answers, 1) == 0
-        && let Some(waiting) = waiting(slot(&key))
+        && let Some(waiting) = maps::waiting(slot(&key))
     {
         atomic::add(waiting, 1);
     }
@@ -41,7 +45,7 @@ pub fn answered(segment: &Segment) {
 /// Whether an attempt of this source, or of another with the same slot, is answered and open.
 #[inline(always)]
 pub fn is_awaited(segment: &Segment) -> bool {
-    waiting(waiting_slot(segment.source, segment.source_port)).is_some_and(|waiting| *waiting != 0)
+    maps::waiting(waiting::slot(segment.source, segment.source_port)).is_some_and(|waiting| *waiting != 0)
 }
 
 /// A segment that acknowledges came. One with another number than the SYN-ACK has is forged, or
@@ -57,7 +61,7 @@ pub fn acknowledged(attempt: &mut Attempt, acknowledgement: u32) {
 #[inline(always)]
 pub fn stop_waiting(attempt: &mut Attempt, key: &AttemptKey) {
     if atomic::fetch_add(&mut attempt.answers, Attempt::ENDED) != 0
-        && let Some(waiting) = waiting(slot(key))
+        && let Some(waiting) = maps::waiting(slot(key))
     {
         atomic::add(waiting, 1u64.wrapping_neg());
     }
@@ -65,7 +69,7 @@ pub fn stop_waiting(attempt: &mut Attempt, key: &AttemptKey) {
 
 #[inline(always)]
 fn slot(key: &AttemptKey) -> u32 {
-    waiting_slot(Address::from_mapped(key.source), key.source_port)
+    waiting::slot(Address::from_mapped(key.source), key.source_port)
 }
 
 /// Counts a failed attempt in the first class that applies.

@@ -24,7 +24,7 @@ use super::maps::{
     ATTEMPTS_META, ATTEMPTS_OTHER, Attempts, SWEEP, UNTRACKED, coarse_now, count_for, settings,
 };
 use super::socket::Socket;
-use super::{answers, atomic, is_guarded, sources};
+use super::{answers, atomic, is_guarded, sources, transport};
 
 const NOEXIST: u64 = 1;
 const CLOCK_MONOTONIC: u64 = 1;
@@ -96,6 +96,7 @@ fn begin_or_repeat<const N: usize>(
     let fresh = Attempt {
         phase: Attempt::OPEN,
         deadline: now + ATTEMPT_TIMEOUT,
+        begun: transport::now(),
         index,
         evidence: Evidence { is_watched: is_watched.into(), ..Evidence::default() },
         ..Attempt::default()
@@ -170,6 +171,8 @@ pub fn completed(socket: &Socket) {
             answers::stop_waiting(attempt, &key);
             succeeded(attempt.index, block);
             answers::classify_late(attempt, block);
+            transport::measure(attempt);
+            transport::watch(socket, attempt.index);
         }
         return;
     }
@@ -183,6 +186,7 @@ pub fn completed(socket: &Socket) {
     if UNTRACKED.get(index).is_some_and(is_recent) {
         count_for(index, block, 1u64.wrapping_neg(), |counters| &mut counters.untracked);
         succeeded(index, block);
+        transport::watch(socket, index);
     }
 }
 

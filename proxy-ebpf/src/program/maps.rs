@@ -1,14 +1,17 @@
 //! All maps, also those that only user space looks at: so they come from one place, with types.
 
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
-use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray};
+use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, SkStorage};
 use aya_ebpf::helpers::bpf_ktime_get_coarse_ns;
 use aya_ebpf::macros::btf_map;
 use hookgate_ebpf::abi::{
     self, Attempt, AttemptKey, Counters, FIRST_PREFIX, Requests, Row, Seen, Settings, Stranger, Sweep,
 };
 use hookgate_ebpf::block::Block;
+use hookgate_ebpf::kernel_drops::{self, Dropped, Layout};
+use hookgate_ebpf::transport::Transport;
 use hookgate_ebpf::verdict::Reason;
+use hookgate_ebpf::waiting;
 
 use super::atomic;
 
@@ -33,7 +36,7 @@ pub static ATTEMPTS_META: Attempts<{ abi::ATTEMPTS_META_CAPACITY as usize }> = H
 pub static ATTEMPTS_OTHER: Attempts<{ abi::ATTEMPTS_OTHER_CAPACITY as usize }> = HashMap::new();
 /// Written by several CPUs at once.
 #[btf_map]
-static WAITING: Array<u64, { abi::WAITING_SLOTS as usize }> = Array::new();
+static WAITING: Array<u64, { waiting::SLOTS as usize }> = Array::new();
 #[btf_map]
 pub static SWEEP: Array<Sweep, 1> = Array::new();
 #[btf_map]
@@ -53,6 +56,14 @@ static DROPS: PerCpuArray<u64, { Reason::ALL.len() }> = PerCpuArray::new();
 static ROWS: Array<Row, CAPACITY> = Array::new();
 #[btf_map]
 static REQUESTS: Array<Requests, CAPACITY, { BPF_F_MMAPABLE as usize }> = Array::new();
+#[btf_map]
+pub static TRANSPORT: Array<Transport, CAPACITY> = Array::new();
+#[btf_map]
+pub static SOCKETS: SkStorage<u32> = SkStorage::new();
+#[btf_map]
+pub static KERNEL_DROPS: HashMap<Dropped, u64, { kernel_drops::CAPACITY as usize }> = HashMap::new();
+#[btf_map]
+pub static SKB_LAYOUT: Array<Layout, 1> = Array::new();
 #[btf_map]
 static SETTINGS: Array<Settings, 1> = Array::new();
 

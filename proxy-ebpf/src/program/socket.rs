@@ -1,5 +1,5 @@
 use aya_ebpf::EbpfContext as _;
-use aya_ebpf::bindings::bpf_sock_ops;
+use aya_ebpf::bindings::{bpf_sock, bpf_sock_ops};
 use aya_ebpf::helpers::bpf_get_netns_cookie;
 use aya_ebpf::programs::SockOpsContext;
 use hookgate_ebpf::abi::AttemptKey;
@@ -28,6 +28,26 @@ impl Socket {
     pub fn netns(&self) -> u64 {
         // SAFETY: the context that the kernel gave.
         unsafe { bpf_get_netns_cookie(self.ctx.as_ptr()) }
+    }
+
+    /// The kernel's own socket; null where this is not yet one.
+    #[inline(always)]
+    pub fn socket(&self) -> *mut bpf_sock {
+        // SAFETY: a field of the context that the kernel gave.
+        unsafe { (*self.ctx.ops).__bindgen_anon_2.sk }
+    }
+
+    /// What the kernel hands over with a callback.
+    #[inline(always)]
+    pub fn argument(&self, nth: usize) -> u32 {
+        self.ctx.arg(nth)
+    }
+
+    /// Asks for callbacks, beside those that other programs have asked for. Where the kernel has
+    /// one of them not, it does without that.
+    #[inline(always)]
+    pub fn call_back(&self, flags: u32) {
+        self.ctx.set_cb_flags((self.ctx.cb_flags() | flags).cast_signed()).ok();
     }
 
     /// Of the handshake that it has just completed: the peer is the source. `None` for a family

@@ -77,8 +77,9 @@ pub fn is_allowed(source: Address) -> bool {
     .is_some()
 }
 
+/// The index of the longest of Meta's prefixes that holds an address.
 #[inline(always)]
-fn prefix(source: Address) -> Option<u32> {
+pub fn prefix(source: Address) -> Option<u32> {
     match source {
         Address::V4(address) => PREFIXES_V4.get(&Key::new(32, address)),
         Address::V6(address) => PREFIXES_V6.get(&Key::new(128, address)),

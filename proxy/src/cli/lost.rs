@@ -76,7 +76,9 @@ pub(super) fn periods(config: &Config, query: &Query) -> anyhow::Result<Vec<Peri
     let now = clock::now().as_second();
     let mut periods = history.before(query, now)?;
     if let Ok(Some(stats)) = guard::read(&pin(config.guard.as_ref()), Detail::Prefixes) {
-        for more in attribute(&history.baseline()?, &KernelSample::new(Some(&stats), now)) {
+        for more in
+            attribute(&history.baseline()?, &KernelSample::new(Some(&stats), guard::kernel_counters(), now))
+        {
             match periods.iter_mut().find(|period| period.start == more.start) {
                 Some(period) => period.add(&more),
                 None => periods.push(more),

@@ -189,14 +189,15 @@ impl Source {
 
     /// From the pinned maps alone.
     pub fn pinned(&self) -> anyhow::Result<Document> {
-        match guard::read(&pin(self.config.guard.as_ref()), Detail::Blocks)? {
-            Some(stats) => Ok(Document::attached(&stats)),
+        let document = match guard::read(&pin(self.config.guard.as_ref()), Detail::Blocks)? {
+            Some(stats) => Document::attached(&stats),
             None => {
                 let mode = self.config.guard.as_ref().map_or(Mode::Observe, |guard| guard.mode);
                 let prefixes = super::config_file::standing(&self.config.prefixes)?.table();
-                Ok(Document::without_guard(clock::now(), mode, prefixes.iter()))
+                Document::without_guard(clock::now(), mode, prefixes.iter())
             }
-        }
+        };
+        Ok(Document { kernel: Some(guard::kernel_counters()), ..document })
     }
 }
 
@@ -337,6 +338,7 @@ mod tests {
                 interfaces: Vec::new(),
                 handshakes_uncounted: None,
                 failures_unclassified: None,
+                kernel_drops_uncounted: None,
             },
             prefixes: vec![
                 prefix("31.13.64.0/18", 2),
@@ -346,6 +348,7 @@ mod tests {
             other: counts(1),
             seen: None,
             hidden_sources: None,
+            kernel: None,
         }
     }
 

@@ -150,6 +150,14 @@ pub enum Error {
          the way back to Meta in [guard] interfaces, too"
     )]
     AnswersElsewhere { unseen: u64, handshakes: u64 },
+    #[error("the kernel tells no reasons why it drops packets, as Linux 5.17 does")]
+    NoDropReasons,
+    #[error("the kernel's own types can't be read (it needs CONFIG_DEBUG_INFO_BTF)")]
+    Btf(#[source] io::Error),
+    #[error("the kernel refuses a program where it tells of dropped packets")]
+    Tracepoint(#[source] ProgramError),
+    #[error("they could not be counted when the guard was attached: `hookgate guard attach` says why")]
+    DropsRefused,
     #[error("can't tell this network namespace from others (SO_NETNS_COOKIE, which Linux 5.14 brought)")]
     Netns(#[source] io::Error),
     #[error("the kernel's verifier refuses the guard's program; that of Linux 5.15 takes it:\n{log}")]

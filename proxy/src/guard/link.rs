@@ -10,7 +10,7 @@ use super::error::Error;
 use super::interface::{Interface, ModeRefusal, Xdp};
 use super::netdev::{self, Device};
 use super::pins::Folder;
-use super::{occupant, reason};
+use super::{kernel_drops, occupant, reason};
 use crate::config;
 use crate::sys::bpf::{self, LinkInfo};
 
@@ -79,6 +79,7 @@ pub fn remove(folder: &Folder) -> Result<Vec<String>, Error> {
         }
     }
     folder.remove_answers(&netdev::list().map_err(Error::Netlink)?)?;
+    kernel_drops::release(folder)?;
     folder.remove_without_links(released)
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use aya::Pod;
 use aya::maps::lpm_trie::LpmTrie;
-use aya::maps::{Array, Map, MapData, MapError, PerCpuArray};
+use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
 use aya::util::nr_cpus;
 use hookgate_ebpf::abi::{self, Counters, Settings, Sweep};
 
@@ -222,6 +222,13 @@ impl Maps {
         PerCpuArray::try_from(self.map_mut(name)?).map_err(Error::map(name))
     }
 
+    pub fn hash_mut<K: Pod, V: Pod>(
+        &mut self,
+        name: &'static str,
+    ) -> Result<HashMap<&mut MapData, K, V>, Error> {
+        HashMap::try_from(self.map_mut(name)?).map_err(Error::map(name))
+    }
+
     pub fn trie<K: Pod>(&self, name: &'static str) -> Result<LpmTrie<&MapData, K, u32>, Error> {
         LpmTrie::try_from(self.map(name)?).map_err(Error::map(name))
     }
@@ -251,7 +258,8 @@ fn memory_of(map: &Map) -> Result<u64, MapError> {
     | Map::PerCpuArray(data)
     | Map::HashMap(data)
     | Map::LruHashMap(data)
-    | Map::LpmTrie(data)) = map
+    | Map::LpmTrie(data)
+    | Map::SkStorage(data)) = map
     else {
         return Err(MapError::InvalidMapType { map_type: 0 });
     };

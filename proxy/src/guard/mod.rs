@@ -6,14 +6,18 @@
 
 mod answers;
 mod blocks;
+mod btf;
 mod cgroup;
 mod clock;
 mod clsact;
+mod delays;
 mod error;
 mod fdinfo;
 mod handshakes;
 mod holder;
 mod interface;
+mod kernel_counters;
+mod kernel_drops;
 mod link;
 mod maps;
 mod netdev;
@@ -31,9 +35,12 @@ mod targets;
 mod watch;
 
 pub use blocks::{Rehearsal, Sender, StrangerNetwork, rehearsal};
+pub use delays::{Delays, Percentiles};
 pub use error::Error;
 pub use holder::Holder;
 pub use interface::{Interface, InterfaceState, Reason, Xdp, in_words, interface_in_words};
+pub use kernel_counters::{KernelCounters, kernel_counters};
+pub use kernel_drops::KernelDrops;
 pub use maps::Continuity;
 pub use occupant::holder;
 pub use reader::{Counts, DroppedBy, FailedBy, LateBy, Unproven};
@@ -71,6 +78,8 @@ pub struct Attached {
     pub handshakes_uncounted: Option<String>,
     /// Why what leaves is not seen, and failed handshakes are not classified, where that is so.
     pub answers_unseen: Option<String>,
+    /// Why the kernel's drops are not counted, although it tells of them.
+    pub drops_uncounted: Option<String>,
 }
 
 /// To what, and what it counts.
@@ -92,7 +101,10 @@ impl fmt::Display for Attached {
             (Some(why), _) => write!(f, "; handshakes are not counted: {why}"),
             (None, Some(why)) => write!(f, "; failed handshakes are not classified: {why}"),
             (None, None) => Ok(()),
-        }
+        }?;
+        self.drops_uncounted
+            .as_ref()
+            .map_or(Ok(()), |why| write!(f, "; the kernel's drops are not counted: {why}"))
     }
 }
 
@@ -121,7 +133,7 @@ pub fn start(config: &config::Guard, prefixes: &Table, absence: Absence) -> Resu
     let mut links = Links::new(&folder, &targets.machine)?;
     // Before the first SYN can come in: one that is followed must not complete unnoticed.
     let handshakes = handshakes::attach(&mut program, &folder, counters);
-    let netns = handshakes.is_ok().then_some(netns);
+    let counted_netns = handshakes.is_ok().then_some(netns);
     let is_first = !folder.exists()?;
     // What a kill leaves on an interface, a detach finds by the folder.
     folder.create()?;
@@ -129,7 +141,7 @@ pub fn start(config: &config::Guard, prefixes: &Table, absence: Absence) -> Resu
     let mut change = answers::Change::new(&home);
     let mut answers = see_answers(&mut program, &mut change, &links, &targets);
     let set_policy = |maps: &mut Maps, sees_answers| {
-        maps.set_netns(netns)?;
+        maps.set_netns(counted_netns)?;
         maps.set_sees_answers(sees_answers)?;
         maps.set(config, prefixes)
     };
@@ -172,8 +184,21 @@ pub fn start(config: &config::Guard, prefixes: &Table, absence: Absence) -> Resu
         Err(_) => folder.remove_answers(&targets.machine)?,
     }
     let answers_unseen = answers.err().map(|error| error.in_a_line());
+    let drops_uncounted = match kernel_drops::attach(&mut program, &mut maps, &folder, netns) {
+        Ok(()) | Err(Error::NoDropReasons) => None,
+        Err(error) => Some(error.in_a_line()),
+    };
     let left_out = targets.left_out;
-    Ok(Attached { funnel, rows, interfaces, left_out, counters, handshakes_uncounted, answers_unseen })
+    Ok(Attached {
+        funnel,
+        rows,
+        interfaces,
+        left_out,
+        counters,
+        handshakes_uncounted,
+        answers_unseen,
+        drops_uncounted,
+    })
 }
 
 /// Fresh maps are made ready before a program uses them.

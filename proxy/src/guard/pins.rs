@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use hookgate_ebpf::abi;
+use hookgate_ebpf::{abi, kernel_drops};
 use tokio::time::Instant;
 
 use super::answers;
@@ -19,7 +19,7 @@ pub const BPFFS: &str = "/sys/fs/bpf";
 const BPFFS_MAGIC: i64 = 0xcafe_4a11;
 
 /// Settings last: they say that the others are complete.
-pub const MAPS: [&str; 19] = [
+pub const MAPS: [&str; 23] = [
     abi::COUNTERS,
     abi::PREFIXES_V4,
     abi::PREFIXES_V6,
@@ -38,10 +38,15 @@ pub const MAPS: [&str; 19] = [
     abi::DROPS,
     abi::ROWS,
     abi::REQUESTS,
+    abi::TRANSPORT,
+    abi::SOCKETS,
+    kernel_drops::MAP,
+    kernel_drops::LAYOUT,
     abi::SETTINGS,
 ];
 const PROGRAM: &str = "program";
 const HANDSHAKES: &str = "handshakes";
+const KERNEL_DROPS: &str = "kernel-drops";
 const LINK: &str = "link-";
 const REASON: &str = "reason-";
 
@@ -103,6 +108,11 @@ impl Folder {
     /// The link of the program that is told of handshakes.
     pub fn handshakes(&self) -> PathBuf {
         self.path.join(HANDSHAKES)
+    }
+
+    /// The link of the program that is told of the kernel's drops.
+    pub fn kernel_drops(&self) -> PathBuf {
+        self.path.join(KERNEL_DROPS)
     }
 
     pub fn link(&self, interface: &Interface) -> PathBuf {

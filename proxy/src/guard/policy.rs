@@ -10,9 +10,11 @@ use aya::util::nr_cpus;
 use hookgate_ebpf::abi::{self, Counters, Requests, Settings};
 use hookgate_ebpf::block;
 use hookgate_ebpf::limit::Limit;
+use hookgate_ebpf::transport::Transport;
 use jiff::Timestamp;
 
 use super::error::Error;
+use super::kernel_drops;
 use super::maps::Maps;
 use super::rows::{self, Known};
 use crate::config::{self, Mode};
@@ -174,6 +176,9 @@ impl Maps {
         counters.set(index, zeros, 0).map_err(Error::map(abi::COUNTERS))?;
         let mut untracked = self.array_mut(abi::UNTRACKED)?;
         untracked.set(index, 0u64, 0).map_err(Error::map(abi::UNTRACKED))?;
+        kernel_drops::forget(self, index)?;
+        let mut transport = self.array_mut(abi::TRANSPORT)?;
+        transport.set(index, Transport::default(), 0).map_err(Error::map(abi::TRANSPORT))?;
         let mut requests = self.array_mut(abi::REQUESTS)?;
         requests.set(index, Requests::default(), 0).map_err(Error::map(abi::REQUESTS))
     }

@@ -3,10 +3,11 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::thread;
 
 use aya::programs::{
-    Program as Loaded, ProgramError, SchedClassifier, SockOps, TestRun as _, TestRunOptions, Xdp,
+    Program as Loaded, ProgramError, RawTracePoint, SchedClassifier, SockOps, TestRun as _, TestRunOptions,
+    Xdp,
 };
 use aya::{Ebpf, EbpfLoader};
-use hookgate_ebpf::abi;
+use hookgate_ebpf::{abi, kernel_drops};
 
 use super::error::Error;
 use super::pins::{Folder, MAPS};
@@ -38,7 +39,7 @@ impl Program {
     /// The XDP program, with the maps in `reuse`, else with new ones, with counters for `rows`.
     pub fn load(object: &[u8], reuse: Option<&Folder>, rows: u32) -> Result<Self, Error> {
         let mut loader = EbpfLoader::new();
-        loader.map_max_entries(abi::COUNTERS, rows);
+        loader.map_max_entries(abi::COUNTERS, rows).map_max_entries(abi::TRANSPORT, rows);
         if let Some(folder) = reuse {
             for name in MAPS {
                 loader.map_pin_path(name, folder.map(name));
@@ -93,6 +94,13 @@ impl Program {
         let sock_ops: &mut SockOps = self.named(abi::HANDSHAKES)?;
         sock_ops.load().map_err(|error| Error::from_loading(error.into()))?;
         Ok(sock_ops)
+    }
+
+    /// The program that is told of packets that the kernel drops.
+    pub fn load_kernel_drops(&mut self) -> Result<&mut RawTracePoint, Error> {
+        let tracepoint: &mut RawTracePoint = self.named(kernel_drops::PROGRAM)?;
+        tracepoint.load().map_err(|error| Error::from_loading(error.into()))?;
+        Ok(tracepoint)
     }
 
     /// The program that sees what leaves through an interface.

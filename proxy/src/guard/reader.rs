@@ -1,14 +1,18 @@
 //! The counts in the pinned maps.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hookgate_ebpf::abi::{self, Counters, Requests};
+use hookgate_ebpf::transport::Transport;
 use hookgate_ebpf::verdict::Reason;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::clock::Clock;
+use super::delays::Delays;
 use super::error::Error;
+use super::kernel_drops::{self, KernelDrops};
 use super::maps::{Maps, leave_elsewhere};
 use super::pins::Folder;
 use super::{answers, handshakes, link};
@@ -36,6 +40,14 @@ pub struct Counts {
     pub unproven: Option<Unproven>,
     /// Those of `handshakes` whose SYN came more than once. `None` with `failed_by`.
     pub late_by: Option<LateBy>,
+    /// From the SYN-ACK to the ACK. `None`: as `failed_by`, or not counted in such a row.
+    pub round_trip: Option<Delays>,
+    /// From the first SYN to the completed handshake. `None`: not counted.
+    pub established: Option<Delays>,
+    /// What this machine's TCP sent again. `None`: not counted.
+    pub segments_retransmitted: Option<u64>,
+    /// Its retransmission timeouts. `None`: not counted.
+    pub timeouts: Option<u64>,
     /// SYNs with an unknown outcome: more handshakes were under way than can be followed.
     pub untracked: u64,
     pub fins: u64,
@@ -146,13 +158,17 @@ impl Reader {
     fn failed_by(&self, counters: &Counters) -> Option<FailedBy> {
         let abi::FailedBy { reset, refused, uncompleted, unheard, silent, unanswered, unclassified } =
             counters.failed_by;
+        let failed_by = FailedBy { reset, refused, uncompleted, unheard, silent, unanswered };
+        (unclassified == 0 && self.sees_answers(counters)).then_some(failed_by)
+    }
+
+    /// Whether what leaves is seen: always from now on, and of this row's handshakes so far.
+    fn sees_answers(&self, counters: &Counters) -> bool {
         let is_told = match self.unseen {
             None | Some(Error::AnswersUnseenBefore { .. }) => self.uncounted.is_none(),
             Some(_) => false,
         };
-        let is_whole = unclassified == 0 && !leave_elsewhere(counters);
-        let failed_by = FailedBy { reset, refused, uncompleted, unheard, silent, unanswered };
-        (is_told && is_whole).then_some(failed_by)
+        is_told && !leave_elsewhere(counters)
     }
 
     pub fn by_prefix(&self) -> Result<Vec<(Network, Counts)>, Error> {
@@ -163,13 +179,21 @@ impl Reader {
         Ok(counts)
     }
 
+    /// What the kernel dropped of each prefix in force.
+    pub fn kernel_drops(&self) -> Result<BTreeMap<Network, KernelDrops>, Error> {
+        let mut by_index = kernel_drops::read(&self.maps)?;
+        let rows = self.maps.numbered()?.into_iter();
+        Ok(rows.filter_map(|(network, index)| Some((network, by_index.remove(&index)?))).collect())
+    }
+
     /// The allowed networks count under `other`, too.
     pub fn other(&self) -> Result<Counts, Error> {
         let mut counters = self.maps.counters(abi::OTHER)?;
         counters.add(&self.maps.counters(abi::ALLOWED)?);
         let (mut funnel, allowed) = (self.funnel(abi::OTHER)?, self.funnel(abi::ALLOWED)?);
         funnel.iter_mut().zip(allowed).for_each(|(sum, more)| *sum += more);
-        Ok(Counts { funnel, ..self.counts(&counters) })
+        let transports = [self.transport(abi::OTHER)?, self.transport(abi::ALLOWED)?];
+        Ok(Counts { funnel, ..self.with_transport(&counters, &transports) })
     }
 
     pub fn dropped_by(&self) -> Result<DroppedBy, Error> {
@@ -190,10 +214,28 @@ impl Reader {
     /// What was counted at an index.
     pub fn at(&self, index: u32) -> Result<Counts, Error> {
         let counters = self.maps.counters(index)?;
-        Ok(Counts { funnel: self.funnel(index)?, ..self.counts(&counters) })
+        let transport = self.transport(index)?;
+        Ok(Counts { funnel: self.funnel(index)?, ..self.with_transport(&counters, &[transport]) })
     }
 
-    /// What the kernel counted, all CPUs together.
+    fn transport(&self, index: u32) -> Result<Transport, Error> {
+        self.maps.element(abi::TRANSPORT, index)
+    }
+
+    fn with_transport(&self, counters: &Counters, transports: &[Transport]) -> Counts {
+        let is_told = self.uncounted.is_none();
+        let sum = |of: fn(&Transport) -> u64| is_told.then(|| transports.iter().map(of).sum());
+        let delays = |of: fn(&Transport) -> Delays| transports.iter().map(of).sum();
+        Counts {
+            round_trip: self.sees_answers(counters).then(|| delays(|of| of.round_trip.into())),
+            established: is_told.then(|| delays(|of| of.established.into())),
+            segments_retransmitted: sum(|of| of.segments_retransmitted),
+            timeouts: sum(|of| of.timeouts),
+            ..self.counts(counters)
+        }
+    }
+
+    /// What XDP and the sweep counted, all CPUs together.
     pub fn counts(&self, counters: &Counters) -> Counts {
         let told = |count| self.uncounted.is_none().then_some(count);
         let failed_by = self.failed_by(counters);
@@ -220,6 +262,7 @@ impl Reader {
             dropped: counters.dropped,
             last_seen: self.clock.wall_time(counters.last_seen),
             funnel: FunnelCounts::default(),
+            ..Counts::default()
         }
     }
 

@@ -1,9 +1,12 @@
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::blocks::{self, Sender};
 use super::error::Error;
 use super::interface::Interface;
+use super::kernel_drops::{self, KernelDrops};
 use super::pins::Folder;
 use super::reader::{Counts, DroppedBy, Reader};
 use super::{link, policy};
@@ -22,8 +25,13 @@ pub struct Stats {
     pub handshakes_uncounted: Option<String>,
     /// Why failed handshakes are not classified, where they are counted and are not.
     pub answers_unseen: Option<String>,
+    /// Why the kernel's drops are not counted, where they are not.
+    pub drops_uncounted: Option<String>,
     /// Every prefix in force, IPv4 first, by address.
     pub prefixes: Vec<(Network, Counts)>,
+    /// Packets to and from a prefix that the kernel dropped, where it dropped any. `None`: not
+    /// counted.
+    pub kernel_drops: Option<BTreeMap<Network, KernelDrops>>,
     /// Sources outside of them all.
     pub other: Counts,
     /// Why packets of `other` were dropped.
@@ -54,6 +62,8 @@ pub fn read(pin: &PinName, detail: Detail) -> Result<Option<Stats>, Error> {
     let reader = Reader::open(&folder)?;
     let settings = reader.maps.settings()?;
     let mode = policy::mode(settings.mode).ok_or(Error::OtherLayout { folder: folder.path().into() })?;
+    let drops_uncounted = kernel_drops::why_uncounted(&folder)?;
+    let kernel_drops = drops_uncounted.is_none().then(|| reader.kernel_drops()).transpose()?;
     let since = i64::try_from(settings.since).unwrap_or(i64::MAX);
     Ok(Some(Stats {
         taken: reader.clock.wall,
@@ -64,6 +74,8 @@ pub fn read(pin: &PinName, detail: Detail) -> Result<Option<Stats>, Error> {
         other: reader.other()?,
         dropped_by: reader.dropped_by()?,
         handshakes_uncounted: reader.uncounted.as_ref().map(Error::in_a_line),
+        drops_uncounted: drops_uncounted.as_ref().map(Error::in_a_line),
+        kernel_drops,
         answers_unseen: reader.unseen.as_ref().map(Error::in_a_line),
         seen: match detail {
             Detail::Prefixes => Vec::new(),

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::figures::Group;
 use super::report::Query;
 use super::row::Field;
+use crate::guard::KernelCounters;
 use crate::observe::clock;
 use crate::prefixes::Network;
 
@@ -25,11 +26,8 @@ pub struct Period {
     pub prefixes: BTreeMap<Network, Group>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub upstreams: BTreeMap<String, Group>,
-    /// Connections that no queue took.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub listen_overflows: u64,
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub conntrack_drops: u64,
+    #[serde(default, skip_serializing_if = "is_quiet")]
+    pub kernel: KernelCounters,
     /// What could not be seen.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub limits: BTreeSet<LimitCode>,
@@ -38,8 +36,9 @@ pub struct Period {
     pub is_cut: bool,
 }
 
-fn is_zero(count: &u64) -> bool {
-    *count == 0
+fn is_quiet(kernel: &KernelCounters) -> bool {
+    let KernelCounters { listen_overflows, listen_drops, conntrack_drops } = kernel;
+    [listen_overflows, listen_drops, conntrack_drops].iter().all(|count| count.unwrap_or(0) == 0)
 }
 
 /// Why a stage can't be seen, or not in full. As in `hookgate lost --json`.
@@ -103,8 +102,7 @@ impl Period {
         for (name, group) in &more.upstreams {
             self.upstreams.entry(name.clone()).or_default().add(group);
         }
-        self.listen_overflows = self.listen_overflows.saturating_add(more.listen_overflows);
-        self.conntrack_drops = self.conntrack_drops.saturating_add(more.conntrack_drops);
+        self.kernel = self.kernel.plus(&more.kernel);
         self.limits.extend(&more.limits);
         self.is_cut |= more.is_cut;
     }

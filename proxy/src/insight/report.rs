@@ -285,7 +285,7 @@ mod tests {
             (&[(Handshakes, 996), (Silent, 9)], 0, None),
         ] {
             let period = minute(1, |period| {
-                period.listen_overflows = overflows;
+                period.kernel.listen_overflows = Some(overflows);
                 attempts(period, counts);
             });
             let expected =

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::figures::Group;
 use super::period::{LimitCode, MINUTE, Period};
 use super::row::Row;
-use crate::guard;
+use crate::guard::{self, KernelCounters};
 use crate::prefixes::Network;
 
 /// What the kernel had counted at one time, to be compared with a later one. The history holds the
@@ -18,8 +18,8 @@ pub struct Baseline {
     pub since: i64,
     /// In seconds of Unix time; 0: never.
     pub taken: i64,
-    pub listen_overflows: u64,
-    pub conntrack_drops: u64,
+    #[serde(default)]
+    pub kernel: KernelCounters,
     pub other: Group,
     pub prefixes: Vec<(Network, Group)>,
 }
@@ -39,8 +39,7 @@ impl From<&guard::Stats> for Baseline {
         Self {
             since: stats.since.as_second(),
             taken: stats.taken.as_second(),
-            listen_overflows: 0,
-            conntrack_drops: 0,
+            kernel: KernelCounters::default(),
             other: group(&stats.other),
             prefixes: prefixes.filter(|(_, group)| !group.is_empty()).collect(),
         }
@@ -49,9 +48,9 @@ impl From<&guard::Stats> for Baseline {
 
 impl KernelSample {
     /// `None`: without a guard, at that time.
-    pub fn new(stats: Option<&guard::Stats>, now: i64) -> Self {
+    pub fn new(stats: Option<&guard::Stats>, kernel: KernelCounters, now: i64) -> Self {
         let Some(stats) = stats else {
-            let counts = Baseline { taken: now, ..Baseline::default() };
+            let counts = Baseline { taken: now, kernel, ..Baseline::default() };
             return Self { counts, limits: BTreeSet::from([LimitCode::NoGuard]) };
         };
         let limit = if stats.handshakes_uncounted.is_some() {
@@ -59,7 +58,7 @@ impl KernelSample {
         } else {
             stats.answers_unseen.is_some().then_some(LimitCode::AnswersElsewhere)
         };
-        Self { counts: stats.into(), limits: limit.into_iter().collect() }
+        Self { counts: Baseline { kernel, ..stats.into() }, limits: limit.into_iter().collect() }
     }
 }
 
@@ -77,8 +76,9 @@ pub fn attribute(before: &Baseline, now: &KernelSample) -> [Period; 2] {
     let mut at_once = Period::starting(minute(counts.taken - 1));
     let mut timed_out = Period::starting(minute(counts.taken - TIMED_OUT));
     at_once.limits.clone_from(&now.limits);
-    at_once.listen_overflows = grown(counts.listen_overflows, before.listen_overflows, before.taken);
-    at_once.conntrack_drops = grown(counts.conntrack_drops, before.conntrack_drops, before.taken);
+    if before.taken != 0 {
+        at_once.kernel = counts.kernel.since(&before.kernel);
+    }
     let Some(before) = comparable(before, counts) else { return [at_once, timed_out] };
     let known: HashMap<&Network, &Group> =
         before.prefixes.iter().map(|(network, group)| (network, group)).collect();
@@ -96,10 +96,6 @@ pub fn attribute(before: &Baseline, now: &KernelSample) -> [Period; 2] {
     at_once.other = since(&counts.other, &before.other);
     timed_out.other.row = at_once.other.row.split_off_timed_out();
     [at_once, timed_out]
-}
-
-fn grown(now: u64, before: u64, taken: i64) -> u64 {
-    if taken == 0 { 0 } else { now.checked_sub(before).unwrap_or(now) }
 }
 
 /// What to compare with; `None`: when what was counted since happened is not known.

@@ -42,7 +42,7 @@ const QUEUE_FULL: &str = "accept_queue";
 impl Tally {
     pub fn add(&mut self, period: &Period, query: &Query) {
         self.limits.extend(&period.limits);
-        self.conntrack_drops += period.conntrack_drops;
+        self.conntrack_drops += period.kernel.conntrack_drops.unwrap_or(0);
         if let Some(upstream) = &query.upstream {
             if let Some(group) = period.upstreams.get(upstream) {
                 self.add_proxy(group);
@@ -82,7 +82,7 @@ impl Tally {
         self.unproven += unproven;
         let unanswered = row[Field::Unanswered].saturating_sub(row[Field::UnprovenUnanswered]);
         let silent = row[Field::Silent].saturating_sub(row[Field::UnprovenSilent]);
-        let (no_answer, not_completed, refused) = match period.listen_overflows {
+        let (no_answer, not_completed, refused) = match period.kernel.listen_overflows.unwrap_or(0) {
             0 => (dropped(group).unwrap_or("unanswered"), "uncompleted", "refused"),
             _ => (QUEUE_FULL, QUEUE_FULL, QUEUE_FULL),
         };

@@ -1,11 +1,11 @@
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Mode;
-use crate::guard::{self, DroppedBy, FailedBy};
+use crate::guard::{self, Delays, DroppedBy, FailedBy, KernelCounters, KernelDrops, Percentiles};
 use crate::observe::{self, clock};
 use crate::prefixes::Network;
 
@@ -32,6 +32,9 @@ pub struct Document {
     /// none, or no proxy tells.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hidden_sources: Option<HiddenSources>,
+    /// Of all connections of the network namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<KernelCounters>,
 }
 
 /// Signed requests from private addresses of strangers, since the proxy started.
@@ -55,6 +58,9 @@ pub struct Guard {
     /// Why failed handshakes are not classified, where they are counted and are not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failures_unclassified: Option<String>,
+    /// Why packets that the kernel drops are not counted, where they are not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernel_drops_uncounted: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,7 +102,7 @@ pub struct Seen {
 }
 
 /// Totals of one row. What is not counted is absent, never 0.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Counts {
     pub packets: u64,
     /// Whole frames, as XDP sees them.
@@ -114,6 +120,20 @@ pub struct Counts {
     /// The same, by the first reason that applies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed_by: Option<FailedBy>,
+    /// From the SYN-ACK to the ACK; absent also where none was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rtt_seconds: Option<Percentiles>,
+    /// From the first SYN to the completed handshake; absent also where none was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub established_seconds: Option<Percentiles>,
+    /// What this machine had to send again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub segments_retransmitted: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rtos: Option<u64>,
+    /// Packets of a prefix, to and from it, that the kernel dropped, by its own reasons.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernel_drops: Option<KernelDrops>,
     /// SYNs whose handshake could not be followed: too many were under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub untracked: Option<u64>,
@@ -168,25 +188,35 @@ impl Document {
                 interfaces: interfaces.collect(),
                 handshakes_uncounted: stats.handshakes_uncounted.clone(),
                 failures_unclassified: stats.answers_unseen.clone(),
+                kernel_drops_uncounted: stats.drops_uncounted.clone(),
             },
             prefixes: prefixes
-                .map(|(prefix, counts)| Prefix { prefix: *prefix, counts: counts.into() })
+                .map(|(prefix, counts)| {
+                    let drops =
+                        |by_prefix: &BTreeMap<_, _>| by_prefix.get(prefix).cloned().unwrap_or_default();
+                    let kernel_drops = stats.kernel_drops.as_ref().map(drops);
+                    Prefix { prefix: *prefix, counts: Counts { kernel_drops, ..counts.into() } }
+                })
                 .collect(),
             other: Counts { dropped_by: Some(stats.dropped_by), ..(&stats.other).into() },
             seen: Some(stats.seen.iter().map(Seen::from).collect()),
             hidden_sources: None,
+            kernel: None,
         }
     }
 
     /// The same shape, so that a reader needs no second way to look at it.
     pub fn without_guard(taken: Timestamp, mode: Mode, prefixes: impl IntoIterator<Item = Network>) -> Self {
-        let nothing = Counts::from(&guard::Counts {
+        let counts = Counts::from(&guard::Counts {
             syns_retransmitted: Some(0),
             handshakes: Some(0),
             handshakes_failed: Some(0),
             failed_by: Some(FailedBy::default()),
+            segments_retransmitted: Some(0),
+            timeouts: Some(0),
             ..guard::Counts::default()
         });
+        let nothing = Counts { kernel_drops: Some(KernelDrops::new()), ..counts.clone() };
         let state = if guard::ensure_supported().is_ok() { State::Detached } else { State::Unsupported };
         Self {
             version: Self::VERSION,
@@ -200,11 +230,13 @@ impl Document {
                 interfaces: Vec::new(),
                 handshakes_uncounted: None,
                 failures_unclassified: None,
+                kernel_drops_uncounted: None,
             },
             prefixes: prefixes.into_iter().map(|prefix| Prefix { prefix, counts: nothing.clone() }).collect(),
-            other: Counts { dropped_by: Some(DroppedBy::default()), ..nothing },
+            other: Counts { dropped_by: Some(DroppedBy::default()), ..counts },
             seen: Some(Vec::new()),
             hidden_sources: None,
+            kernel: None,
         }
     }
 }
@@ -265,6 +297,11 @@ impl From<&guard::Counts> for Counts {
             handshakes: counts.handshakes,
             handshakes_failed: counts.handshakes_failed,
             failed_by: counts.failed_by,
+            rtt_seconds: counts.round_trip.as_ref().and_then(Delays::percentiles),
+            established_seconds: counts.established.as_ref().and_then(Delays::percentiles),
+            segments_retransmitted: counts.segments_retransmitted,
+            rtos: counts.timeouts,
+            kernel_drops: None,
             untracked: Some(counts.untracked),
             fins: Some(counts.fins),
             rsts: Some(counts.rsts),

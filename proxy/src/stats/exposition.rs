@@ -4,7 +4,7 @@ use crate::observe::Exposition;
 /// A family, what it counts, and where that stands; `None`: it is not counted.
 type Family = (&'static str, &'static str, fn(&Counts) -> Option<u64>);
 
-const FAMILIES: [Family; 10] = [
+const FAMILIES: [Family; 12] = [
     ("packets", "Packets to guarded ports", |c| Some(c.packets)),
     ("bytes", "Their bytes, as frames", |c| Some(c.bytes)),
     ("syns", "SYNs, retransmitted ones included", |c| Some(c.syns)),
@@ -13,6 +13,8 @@ const FAMILIES: [Family; 10] = [
     ("handshakes_failed", "Handshakes reset, or not completed 10 s after their last SYN", |c| {
         c.handshakes_failed
     }),
+    ("segments_retransmitted", "Segments that this machine's TCP sent again", |c| c.segments_retransmitted),
+    ("rtos", "Retransmission timeouts of this machine's TCP", |c| c.timeouts),
     ("untracked", "SYNs whose handshake could not be followed", |c| Some(c.untracked)),
     ("fins", "Packets with FIN", |c| Some(c.fins)),
     ("rsts", "Packets with RST", |c| Some(c.rsts)),

@@ -16,6 +16,12 @@ impl<'c> Sum<&'c Counts> for Counts {
             handshakes_failed: counted(sum.handshakes_failed, row.handshakes_failed),
             // Absent where one of them is: it would not be the sum's parts.
             failed_by: sum.failed_by.zip(row.failed_by).map(|(sum, row)| sum.plus(row)),
+            // Percentiles can't be added up.
+            rtt_seconds: None,
+            established_seconds: None,
+            segments_retransmitted: counted(sum.segments_retransmitted, row.segments_retransmitted),
+            rtos: counted(sum.rtos, row.rtos),
+            kernel_drops: None,
             untracked: counted(sum.untracked, row.untracked),
             fins: counted(sum.fins, row.fins),
             rsts: counted(sum.rsts, row.rsts),

@@ -13,6 +13,7 @@ impl Document {
         }
         self.other = Counts { last_seen: self.other.last_seen.take(), ..counts(&period.other, period) };
         (self.from, self.to) = (Some(window.from.clone()), Some(window.to.clone()));
+        self.kernel = Some(period.kernel);
         (self.seen, self.hidden_sources) = (None, None);
         self
     }

@@ -18,15 +18,15 @@ use super::raw::{ACK, Listener, SYN, Segment, Sender};
 use super::testbed::{CLOSED, EDGE_V4, EDGE_V6, STRANGERS, Shakes, Testbed, can_run, refusal, row};
 
 /// Prefixes of the testbed, and who sends from each.
-const NORMAL: [(&str, &str); 2] = [("31.13.64.0/18", "31.13.66.7"), ("2a03:2880::/32", "2a03:2880:1::7")];
+pub const NORMAL: [(&str, &str); 2] = [("31.13.64.0/18", "31.13.66.7"), ("2a03:2880::/32", "2a03:2880:1::7")];
 const RESET: (&str, &str) = ("157.240.0.0/17", "157.240.1.7");
 const REFUSED: (&str, &str) = ("173.252.64.0/18", "173.252.64.7");
-const FILTERED: (&str, &str) = ("185.60.216.0/22", "185.60.216.7");
-const QUEUED: (&str, &str) = ("179.60.192.0/22", "179.60.192.9");
-const UNHEARD: (&str, &str) = ("69.63.176.0/20", "69.63.176.7");
-const SILENT: (&str, &str) = ("66.220.144.0/20", "66.220.144.9");
+pub const FILTERED: (&str, &str) = ("185.60.216.0/22", "185.60.216.7");
+pub const QUEUED: (&str, &str) = ("179.60.192.0/22", "179.60.192.9");
+pub const UNHEARD: (&str, &str) = ("69.63.176.0/20", "69.63.176.7");
+pub const SILENT: (&str, &str) = ("66.220.144.0/20", "66.220.144.9");
 const SILENT_V6: (&str, &str) = ("2620:0:1c00::/40", "2620:0:1c00::9");
-const UNANSWERED: (&str, &str) = ("204.15.20.0/22", "204.15.20.7");
+pub const UNANSWERED: (&str, &str) = ("204.15.20.0/22", "204.15.20.7");
 const SCENE: [(&str, &str); 10] =
     [NORMAL[0], NORMAL[1], RESET, REFUSED, FILTERED, QUEUED, UNHEARD, SILENT, SILENT_V6, UNANSWERED];
 /// Those with a kernel. The others never answer.
@@ -40,7 +40,7 @@ const A_MOMENT: Duration = Duration::from_secs(4);
 /// In which a SYN is sent three times.
 const THREE_SYNS: Duration = Duration::from_millis(3500);
 
-fn testbed() -> Result<(Testbed, String)> {
+pub fn testbed() -> Result<(Testbed, String)> {
     let testbed = Testbed::new()?;
     for (_, address) in AT_HOME {
         testbed.meta.address("wan0", &format!("{address}/32"))?;
@@ -49,12 +49,12 @@ fn testbed() -> Result<(Testbed, String)> {
     Ok((testbed, format!("prefixes = {list:?}")))
 }
 
-fn attach(testbed: &Testbed, guard: &str) -> Result<String> {
+pub fn attach(testbed: &Testbed, guard: &str) -> Result<String> {
     testbed.run_with_ports(&format!("443, {CLOSED}, {HUNG}"), guard, "guard attach")
 }
 
 /// What one machine receives, or sends, is dropped as these rules say.
-fn drop(ns: &NetNs, hook: &str, rules: &[&str]) -> Result<()> {
+pub fn drop(ns: &NetNs, hook: &str, rules: &[&str]) -> Result<()> {
     ns.run(&format!("nft add table inet {hook}"))?;
     ns.run(&format!("nft add chain inet {hook} drops {{ type filter hook {hook} priority 0 ; }}"))?;
     rules
@@ -85,14 +85,14 @@ fn only(class: &str, count: u64) -> Value {
 
 /// A listener whose queue is full, since it accepts nothing; and the handshakes of which only the
 /// last packet is missing.
-struct FullQueue {
+pub struct FullQueue {
     _listener: Socket,
     _held: Vec<TcpStream>,
-    last: Vec<Segment>,
+    pub last: Vec<Segment>,
 }
 
 impl FullQueue {
-    fn new(testbed: &Testbed, raw: &Sender, waiting: u16) -> Result<Self> {
+    pub fn new(testbed: &Testbed, raw: &Sender, waiting: u16) -> Result<Self> {
         let address: SocketAddr = format!("0.0.0.0:{HUNG}").parse()?;
         let backlog = i32::from(waiting);
         let listener = testbed.edge.inside(|| {

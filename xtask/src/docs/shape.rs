@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 /// Objects whose keys are data.
-const OPEN: [&str; 4] = ["codes", "errors", "refused", "tls_handshakes"];
+const OPEN: [&str; 5] = ["codes", "errors", "kernel_drops", "refused", "tls_handshakes"];
 
 /// The fields of `example` that `real` does not have, or has as something else. What is null or
 /// empty in one of them says nothing.

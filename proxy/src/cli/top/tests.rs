@@ -16,6 +16,11 @@ fn document(seconds: u64) -> Document {
         handshakes: Some(seconds * 7 * scale),
         handshakes_failed: Some(seconds * scale),
         failed_by: None,
+        rtt_seconds: None,
+        established_seconds: None,
+        segments_retransmitted: None,
+        rtos: None,
+        kernel_drops: None,
         untracked: Some(0),
         fins: Some(0),
         rsts: Some(0),
@@ -44,6 +49,7 @@ fn document(seconds: u64) -> Document {
             interfaces: vec![Interface { name: "eth0".into(), xdp: "native".into(), reason: None }],
             handshakes_uncounted: None,
             failures_unclassified: None,
+            kernel_drops_uncounted: None,
         },
         prefixes: (0..40)
             .map(|n| row(&format!("57.{}.0.0/16", 100 + n), n))
@@ -52,6 +58,7 @@ fn document(seconds: u64) -> Document {
         other: counts(0),
         seen: None,
         hidden_sources: None,
+        kernel: None,
     }
 }
 

@@ -12,7 +12,7 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use crate::access::StateFile;
-use crate::guard::{Detail, InterfaceState, Stats};
+use crate::guard::{Detail, InterfaceState, KernelCounters, Stats};
 use crate::prefixes::{Network, PrefixState};
 use crate::server::privileges::WorkerUser;
 
@@ -144,6 +144,8 @@ calls! {
     /// Takes the history's file, which is damaged, out of the way; the next one is new. The reply
     /// says where it is.
     SetHistoryAside => PathBuf;
+    /// What the kernel counts of all connections.
+    ReadKernelCounters => KernelCounters;
     /// What the routing registry has of Meta's own: check it, put it in force, store it for the
     /// next start.
     ActivateRefresh(BTreeSet<Network>) => ActivePrefixes;

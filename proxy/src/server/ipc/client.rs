@@ -19,7 +19,7 @@ use super::calls::*;
 use super::message::{self, Refusal};
 use crate::access::{Access, MachineRoots, State, StateFile, read_state};
 use crate::config::Config;
-use crate::guard::{Detail, InterfaceState, Stats};
+use crate::guard::{Detail, InterfaceState, KernelCounters, Stats};
 use crate::prefixes::{Network, PrefixState};
 
 /// How long a reply may take: attaching the guard is the longest work.
@@ -140,6 +140,11 @@ impl SupervisorClient {
     /// Takes a damaged history out of the way; where it is then.
     pub(in crate::server) fn set_history_aside(&self) -> Result<PathBuf, SupervisorError> {
         self.call(SetHistoryAside)
+    }
+
+    /// What the kernel counts of all connections of the network namespace.
+    pub(in crate::server) fn kernel_counters(&self) -> Result<KernelCounters, SupervisorError> {
+        self.call(ReadKernelCounters)
     }
 
     /// Puts in force what the routing registry has of Meta's own, and stores it.

@@ -13,7 +13,7 @@ use super::state::Supervisor;
 use super::systemd;
 use crate::access::{Access as _, Disk, DiskState, MachineRoots, State as _};
 use crate::config::Config;
-use crate::guard::{self, Absence, InterfaceState, Stats};
+use crate::guard::{self, Absence, InterfaceState, KernelCounters, Stats};
 use crate::observe::clock;
 use crate::prefixes::{PrefixState, Registered};
 use crate::server::ipc::*;
@@ -208,6 +208,12 @@ impl Serve<OpenHistory> for Supervisor {
 impl Serve<SetHistoryAside> for Supervisor {
     fn serve(&mut self, _: SetHistoryAside) -> Reply<PathBuf> {
         Ok(self.history.set_aside()?.into())
+    }
+}
+
+impl Serve<ReadKernelCounters> for Supervisor {
+    fn serve(&mut self, _: ReadKernelCounters) -> Reply<KernelCounters> {
+        Ok(guard::kernel_counters().into())
     }
 }
 

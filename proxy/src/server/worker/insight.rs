@@ -124,7 +124,8 @@ impl Insight {
             Err(SupervisorError::Refused(_)) => None,
             Err(error @ SupervisorError::Gone(_)) => return Err(error.to_string()),
         };
-        let kernel = KernelSample::new(stats.as_ref(), now);
+        let kernel =
+            KernelSample::new(stats.as_ref(), self.supervisor.kernel_counters().unwrap_or_default(), now);
         let funnel = &generation.context.metrics.funnel;
         let before = history.baseline().map_err(failed)?;
         let [mut at_once, timed_out] = attribute(&before, &kernel);

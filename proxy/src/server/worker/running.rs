@@ -92,7 +92,8 @@ impl RunningProxy {
         };
         let hidden = now.context.metrics.hidden_sources.seen();
         let hidden_sources = hidden.map(|(requests, source)| HiddenSources { requests, source });
-        Ok(Document { hidden_sources, ..document })
+        let kernel = self.supervisor.kernel_counters().ok();
+        Ok(Document { hidden_sources, kernel, ..document })
     }
 
     /// What the proxy alone has counted.
