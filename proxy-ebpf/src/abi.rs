@@ -5,7 +5,7 @@ use crate::limit::Limit;
 use crate::packet::{Address, Flags};
 
 /// The layout of everything below.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// The XDP program's name.
 pub const PROGRAM: &str = "hookgate";
@@ -94,7 +94,6 @@ pub const ATTEMPT_TIMEOUT: u64 = 10_000_000_000;
 /// How long after a RST that may be genuine an attempt has failed, in nanoseconds, unless the
 /// kernel's TCP thought otherwise and completes it.
 pub const AFTER_RESET: u64 = 100_000_000;
-
 /// How long a completed attempt is kept, in nanoseconds: copies of its SYN may be under way.
 pub const AFTER_COMPLETION: u64 = 1_000_000_000;
 
@@ -294,7 +293,9 @@ pub struct Evidence {
     pub is_acknowledged: u8,
     /// The SYN came again after a SYN-ACK had left.
     pub is_repeated: u8,
-    pub reserved: [u8; 3],
+    pub reserved: u8,
+    /// To which its SYN came, in network byte order.
+    pub port: [u8; 2],
 }
 const _: () = assert!(size_of::<Evidence>() == 8);
 
@@ -471,8 +472,6 @@ impl Settings {
 
 #[cfg(feature = "user")]
 mod pod {
-    use crate::block::Block;
-
     use super::{Attempt, AttemptKey, Counters, Requests, Row, Seen, Settings, Stranger, Sweep};
 
     // SAFETY: repr(C) of integers alone, no padding (sizes asserted above): every bit pattern is a
@@ -496,5 +495,5 @@ mod pod {
     // written.
     unsafe impl aya::Pod for Sweep {}
     // SAFETY: a transparent integer.
-    unsafe impl aya::Pod for Block {}
+    unsafe impl aya::Pod for crate::block::Block {}
 }

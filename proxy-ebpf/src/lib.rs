@@ -7,6 +7,7 @@ extern crate std;
 
 pub mod abi;
 pub mod block;
+pub mod event;
 pub mod limit;
 pub mod packet;
 pub mod verdict;

@@ -15,7 +15,7 @@ use aya_ebpf::programs::{SockOpsContext, TcContext, XdpContext};
 use hookgate_ebpf::packet::{self, Found, Judge, Packet};
 use hookgate_ebpf::verdict::Reason;
 
-use program::{Frame, Outgoing, Socket, admit, admit_hidden, answered, completed, is_guarded};
+use program::{Frame, Outgoing, Socket, admit, admit_hidden, answered, completed, is_guarded, unparsed};
 
 #[xdp(frags)]
 pub fn hookgate(ctx: XdpContext) -> u32 {
@@ -43,9 +43,13 @@ impl<F: Packet> Judge for Filter<'_, F> {
         match found {
             Found::Segment(segment) if is_guarded(segment.destination_port) => admit(self.0, &segment),
             Found::ShortFragment { source, destination_port } if is_guarded(destination_port) => {
-                admit_hidden(self.0, source, Reason::Fragment)
+                admit_hidden(self.0, source, destination_port, Reason::Fragment)
             }
-            Found::LongChain { source } => admit_hidden(self.0, source, Reason::Extensions),
+            Found::LongChain { source } => admit_hidden(self.0, source, 0, Reason::Extensions),
+            Found::Unparsed { source, why } => {
+                unparsed(self.0, &source, 0, why);
+                XDP_PASS
+            }
             _ => XDP_PASS,
         }
     }

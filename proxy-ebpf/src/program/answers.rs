@@ -6,10 +6,11 @@
 
 use hookgate_ebpf::abi::{Attempt, AttemptKey, Evidence, waiting_slot};
 use hookgate_ebpf::block::Block;
+use hookgate_ebpf::event::Failure;
 use hookgate_ebpf::packet::{Address, Flags, Segment};
 
-use super::atomic;
 use super::maps::{ATTEMPTS_META, ATTEMPTS_OTHER, count_for, waiting};
+use super::{atomic, log};
 
 /// A SYN-ACK or RST leaves.
 #[inline(always)]
@@ -70,23 +71,31 @@ fn slot(key: &AttemptKey) -> u32 {
 
 /// Counts a failed attempt in the first class that applies.
 #[inline(always)]
-pub fn classify(attempt: &Attempt, block: Block) {
+pub fn classify(attempt: &Attempt, key: &AttemptKey, block: Block) {
     let index = attempt.index;
-    let Evidence { is_watched, is_reset, is_refused, is_acknowledged, is_repeated, reserved: _ } =
+    let Evidence { is_watched, is_reset, is_refused, is_acknowledged, is_repeated, port, reserved: _ } =
         attempt.evidence;
-    if is_watched == 0 {
+    let why = if is_watched == 0 {
         count_for(index, block, 1, |counters| &mut counters.failed_by.unclassified);
+        Failure::Unclassified
     } else if is_reset != 0 {
         count_for(index, block, 1, |counters| &mut counters.failed_by.reset);
+        Failure::Reset
     } else if is_refused != 0 {
         count_for(index, block, 1, |counters| &mut counters.failed_by.refused);
+        Failure::Refused
     } else if is_acknowledged != 0 {
         count_for(index, block, 1, |counters| &mut counters.failed_by.uncompleted);
+        Failure::Uncompleted
     } else if is_repeated != 0 {
         count_for(index, block, 1, |counters| &mut counters.failed_by.unheard);
+        Failure::Unheard
     } else if attempt.is_answered() {
         count_for(index, block, 1, |counters| &mut counters.failed_by.silent);
+        Failure::Silent
     } else {
         count_for(index, block, 1, |counters| &mut counters.failed_by.unanswered);
-    }
+        Failure::NoSynAck
+    };
+    log::failed(&key.source, u16::from_be_bytes(port), why);
 }

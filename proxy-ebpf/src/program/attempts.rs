@@ -45,7 +45,7 @@ pub fn follow(segment: &Segment, index: u32, now: u64) {
             reserved: 0,
         };
         if opens {
-            opened(&key, index, now);
+            opened(&key, segment.destination_port, index, now);
         } else if goes_on {
             acknowledged(&key, index, segment.acknowledgement);
         } else {
@@ -55,11 +55,11 @@ pub fn follow(segment: &Segment, index: u32, now: u64) {
 }
 
 #[inline(never)]
-fn opened(key: &AttemptKey, index: u32, now: u64) {
+fn opened(key: &AttemptKey, port: u16, index: u32, now: u64) {
     let is_tracked = is_swept(now)
         && match index >= FIRST_PREFIX {
-            true => begin_or_repeat(&ATTEMPTS_META, key, index, now),
-            false => begin_or_repeat(&ATTEMPTS_OTHER, key, index, now),
+            true => begin_or_repeat(&ATTEMPTS_META, key, port, index, now),
+            false => begin_or_repeat(&ATTEMPTS_OTHER, key, port, index, now),
         };
     if !is_tracked {
         count_for(index, block(key), 1, |counters| &mut counters.untracked);
@@ -86,6 +86,7 @@ fn is_swept(now: u64) -> bool {
 fn begin_or_repeat<const N: usize>(
     attempts: &'static Attempts<N>,
     key: &AttemptKey,
+    port: u16,
     index: u32,
     now: u64,
 ) -> bool {
@@ -97,7 +98,7 @@ fn begin_or_repeat<const N: usize>(
         phase: Attempt::OPEN,
         deadline: now + ATTEMPT_TIMEOUT,
         index,
-        evidence: Evidence { is_watched: is_watched.into(), ..Evidence::default() },
+        evidence: Evidence { is_watched: is_watched.into(), port: port.to_be_bytes(), ..Evidence::default() },
         ..Attempt::default()
     };
     // It fails when there is no room, or when another CPU was faster.
@@ -241,7 +242,7 @@ extern "C" fn end_when_due(
     match atomic::swap(&mut attempt.phase, Attempt::FAILED) {
         Attempt::OPEN => {
             answers::stop_waiting(attempt, of);
-            count_failed(attempt, block(of));
+            count_failed(attempt, of);
         }
         // With TCP Fast Open, the SYN-ACK leaves after the completion.
         Attempt::COMPLETED if attempt.evidence.is_watched != 0 && !attempt.is_answered() => {
@@ -255,9 +256,10 @@ extern "C" fn end_when_due(
 }
 
 /// Where no program tells which were completed, it is not known that this one was not.
-fn count_failed(attempt: &Attempt, block: Block) {
+fn count_failed(attempt: &Attempt, key: &AttemptKey) {
+    let block = block(key);
     if settings().is_some_and(Settings::counts_handshakes) {
-        answers::classify(attempt, block);
+        answers::classify(attempt, key, block);
     } else {
         count_for(attempt.index, block, 1, |counters| &mut counters.untracked);
     }

@@ -251,7 +251,8 @@ fn memory_of(map: &Map) -> Result<u64, MapError> {
     | Map::PerCpuArray(data)
     | Map::HashMap(data)
     | Map::LruHashMap(data)
-    | Map::LpmTrie(data)) = map
+    | Map::LpmTrie(data)
+    | Map::RingBuf(data)) = map
     else {
         return Err(MapError::InvalidMapType { map_type: 0 });
     };

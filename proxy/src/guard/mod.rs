@@ -15,6 +15,7 @@ mod handshakes;
 mod holder;
 mod interface;
 mod link;
+mod log;
 mod maps;
 mod netdev;
 mod netlink;
@@ -34,6 +35,9 @@ pub use blocks::{Rehearsal, Sender, StrangerNetwork, rehearsal};
 pub use error::Error;
 pub use holder::Holder;
 pub use interface::{Interface, InterfaceState, Reason, Xdp, in_words, interface_in_words};
+pub use log::{
+    Cause, LogEntry, LogReader, RENEWAL_INTERVAL as LOG_RENEWAL_INTERVAL, SNAP_BYTES, event_name, reason_name,
+};
 pub use maps::Continuity;
 pub use occupant::holder;
 pub use reader::{Counts, DroppedBy, FailedBy};

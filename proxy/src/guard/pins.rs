@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use hookgate_ebpf::abi;
+use hookgate_ebpf::{abi, event};
 use tokio::time::Instant;
 
 use super::answers;
@@ -19,7 +19,7 @@ pub const BPFFS: &str = "/sys/fs/bpf";
 const BPFFS_MAGIC: i64 = 0xcafe_4a11;
 
 /// Settings last: they say that the others are complete.
-pub const MAPS: [&str; 19] = [
+pub const MAPS: [&str; 22] = [
     abi::COUNTERS,
     abi::PREFIXES_V4,
     abi::PREFIXES_V6,
@@ -38,6 +38,9 @@ pub const MAPS: [&str; 19] = [
     abi::DROPS,
     abi::ROWS,
     abi::REQUESTS,
+    event::EVENTS,
+    event::LOG_READER,
+    event::LOG,
     abi::SETTINGS,
 ];
 const PROGRAM: &str = "program";

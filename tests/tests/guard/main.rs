@@ -8,6 +8,7 @@ mod flood;
 mod handshakes;
 mod hidden;
 mod interfaces;
+mod log;
 mod modes;
 mod peers;
 mod published;
