@@ -164,7 +164,10 @@ fn one_reader_at_a_time_and_the_death_of_one_keeps_no_other_out() -> Result<()> 
 
     let mut third = LogReader::start(&testbed, "guard log --follow")?;
     testbed.run("", "guard detach")?;
-    third.running.wait_for_stderr("the guard was detached", MAX_WAIT)?;
+    // The process may have ended before its last words have been read.
+    wait_until("it says that the guard is gone", MAX_WAIT, || {
+        Ok(third.running.ended()?.is_some() && third.running.stderr().contains("the guard was detached"))
+    })?;
     let (code, said) = testbed.refusal("", "guard log")?;
     assert_eq!((code, said.contains("the guard is not attached")), (Some(1), true), "{said}");
     Ok(())
