@@ -7,6 +7,7 @@ extern crate std;
 
 pub mod abi;
 pub mod block;
+pub mod diagnostic;
 pub mod event;
 pub mod limit;
 pub mod packet;

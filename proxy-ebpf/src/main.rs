@@ -81,7 +81,13 @@ impl Judge for Watch {
 /// Run once and by hand, never attached: XDP_PASS when it could do what it is for.
 #[xdp]
 pub fn begin_sweeps(_: XdpContext) -> u32 {
-    if program::begin_sweeps() { XDP_PASS } else { XDP_ABORTED }
+    if program::begin_sweeps(program::swept) { XDP_PASS } else { XDP_ABORTED }
+}
+
+/// The same without diagnostics.
+#[xdp]
+pub fn begin_quiet(_: XdpContext) -> u32 {
+    if program::begin_sweeps(program::swept_quietly) { XDP_PASS } else { XDP_ABORTED }
 }
 
 #[sock_ops]

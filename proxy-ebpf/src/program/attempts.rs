@@ -18,15 +18,17 @@ use hookgate_ebpf::abi::{
     SWEEP_INTERVAL, SWEEPS_STALLED, Settings, Sweep,
 };
 use hookgate_ebpf::block::Block;
+use hookgate_ebpf::diagnostic::Diagnostic;
 use hookgate_ebpf::packet::{Address, Flags, Segment};
 
 use super::maps::{
     ATTEMPTS_META, ATTEMPTS_OTHER, Attempts, SWEEP, UNTRACKED, coarse_now, count_for, settings,
 };
 use super::socket::Socket;
-use super::{answers, atomic, is_guarded, sources};
+use super::{answers, atomic, diagnostics, is_guarded, sources};
 
 const NOEXIST: u64 = 1;
+const EEXIST: i32 = -17;
 const CLOCK_MONOTONIC: u64 = 1;
 
 /// What a segment that passes says about a handshake. Few do: a function of its own keeps it out of
@@ -101,8 +103,18 @@ fn begin_or_repeat<const N: usize>(
         evidence: Evidence { is_watched: is_watched.into(), port: port.to_be_bytes(), ..Evidence::default() },
         ..Attempt::default()
     };
-    // It fails when there is no room, or when another CPU was faster.
-    attempts.insert(key, fresh, NOEXIST).is_ok()
+    match attempts.insert(key, fresh, NOEXIST) {
+        Ok(()) => true,
+        // Another CPU was faster, or there is no room.
+        Err(error) => {
+            if error != EEXIST {
+                let is_meta = index >= FIRST_PREFIX;
+                let kind = if is_meta { Diagnostic::NoRoomForMeta } else { Diagnostic::NoRoomForOthers };
+                diagnostics::occurred(kind, now);
+            }
+            false
+        }
+    }
 }
 
 /// A SYN for an attempt that is there. False when that is just being removed.
@@ -192,17 +204,20 @@ fn succeeded(index: u32, block: Block) {
     count_for(index, block, 1, |counters| &mut counters.handshakes);
 }
 
+/// The function that a timer calls.
+type Callback = extern "C" fn(*mut c_void, *mut u32, *mut Sweep) -> i64;
+
 /// Sets the timer. Run again, by a newer version of this program, it puts that one's sweep in the
 /// place of the old.
 ///
 /// False when the kernel has no memory for it at the moment.
-pub fn begin_sweeps() -> bool {
+#[inline(always)]
+pub fn begin_sweeps(callback: Callback) -> bool {
     let Some(sweep) = SWEEP.get_ptr_mut(0) else { return false };
     // SAFETY: an address within the map's element; nothing is read.
     let timer = unsafe { (&raw mut (*sweep).timer).cast() };
     // SAFETY: the map's own memory.
     unsafe { (*sweep).last = coarse_now() };
-    let callback: extern "C" fn(*mut c_void, *mut u32, *mut Sweep) -> i64 = swept;
     // SAFETY: the timer of an element of that map, and a callback that takes what the map holds.
     // The first fails where there is a timer already, which serves as well.
     unsafe {
@@ -212,7 +227,20 @@ pub fn begin_sweeps() -> bool {
     }
 }
 
-extern "C" fn swept(_map: *mut c_void, _key: *mut u32, sweep: *mut Sweep) -> i64 {
+pub extern "C" fn swept(_map: *mut c_void, _key: *mut u32, sweep: *mut Sweep) -> i64 {
+    let now = sweep_out(sweep);
+    diagnostics::log(now);
+    0
+}
+
+/// For kernels whose verifier does not take aya-log's code.
+pub extern "C" fn swept_quietly(_map: *mut c_void, _key: *mut u32, sweep: *mut Sweep) -> i64 {
+    sweep_out(sweep);
+    0
+}
+
+#[inline(always)]
+fn sweep_out(sweep: *mut Sweep) -> u64 {
     let mut now = coarse_now();
     let callback: extern "C" fn(*mut c_void, *mut AttemptKey, *mut Attempt, *mut u64) -> i64 = end_when_due;
     let (callback, context) = (callback as *mut c_void, (&raw mut now).cast());
@@ -224,7 +252,7 @@ extern "C" fn swept(_map: *mut c_void, _key: *mut u32, sweep: *mut Sweep) -> i64
         bpf_for_each_map_elem(core::ptr::from_ref(&ATTEMPTS_OTHER).cast_mut().cast(), callback, context, 0);
         bpf_timer_start((&raw mut (*sweep).timer).cast(), SWEEP_INTERVAL, 0);
     }
-    0
+    now
 }
 
 extern "C" fn end_when_due(

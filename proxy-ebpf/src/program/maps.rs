@@ -8,6 +8,7 @@ use hookgate_ebpf::abi::{
     self, Attempt, AttemptKey, Counters, FIRST_PREFIX, Requests, Row, Seen, Settings, Stranger, Sweep,
 };
 use hookgate_ebpf::block::Block;
+use hookgate_ebpf::diagnostic::{Diagnostic, Occurrence};
 use hookgate_ebpf::event::{self, Event, Events, Reader};
 use hookgate_ebpf::verdict::Reason;
 
@@ -62,6 +63,9 @@ static EVENTS: PerCpuArray<Events, { event::CAUSES as usize }> = PerCpuArray::ne
 pub static LOG_READER: Array<Reader, 1> = Array::new();
 #[btf_map]
 pub static LOG: RingBuf<Event, { event::LOG_BYTES as usize }> = RingBuf::new();
+
+#[btf_map]
+pub static DIAGNOSTICS: Array<Occurrence, { Diagnostic::ALL.len() }> = Array::new();
 
 pub type Attempts<const N: usize> = HashMap<AttemptKey, Attempt, N>;
 

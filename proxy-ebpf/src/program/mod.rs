@@ -2,6 +2,7 @@ mod admit;
 mod answers;
 mod atomic;
 mod attempts;
+mod diagnostics;
 mod frame;
 mod log;
 mod maps;
@@ -11,7 +12,7 @@ mod sources;
 
 pub use admit::{admit, admit_hidden};
 pub use answers::answered;
-pub use attempts::{begin_sweeps, completed};
+pub use attempts::{begin_sweeps, completed, swept, swept_quietly};
 pub use frame::Frame;
 pub use log::unparsed;
 pub use maps::is_guarded;

@@ -3,12 +3,14 @@
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use hookgate_ebpf::abi::{self, Seen, Settings};
 use hookgate_ebpf::block::Block;
+use hookgate_ebpf::diagnostic::Diagnostic;
 use hookgate_ebpf::packet::Address;
 
-use super::atomic;
 use super::maps::{self, ALLOWED_V4, ALLOWED_V6, PREFIXES_V4, PREFIXES_V6, PROVEN, SEEN};
+use super::{atomic, diagnostics};
 
 const NOEXIST: u64 = 1;
+const EEXIST: i32 = -17;
 
 /// The index of the longest of Meta's prefixes that holds a source, and the entry of its block.
 pub struct Meta {
@@ -44,8 +46,10 @@ impl Meta {
 #[inline(never)]
 pub fn prove(block: Block) {
     // There, or no room: then it stays where it is.
-    if PROVEN.insert(block, Seen::default(), NOEXIST).is_err() {
-        return;
+    match PROVEN.insert(block, Seen::default(), NOEXIST) {
+        Ok(()) => {}
+        Err(EEXIST) => return,
+        Err(_) => return diagnostics::occurred(Diagnostic::NoRoomForProven, maps::coarse_now()),
     }
     let (Some(seen), Some(proven)) = (maps::seen(block), maps::proven(block)) else { return };
     proven.counters.last_seen = seen.counters.last_seen;

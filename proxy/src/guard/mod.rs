@@ -9,6 +9,7 @@ mod blocks;
 mod cgroup;
 mod clock;
 mod clsact;
+mod diagnostics;
 mod error;
 mod fdinfo;
 mod handshakes;
@@ -32,6 +33,7 @@ mod targets;
 mod watch;
 
 pub use blocks::{Rehearsal, Sender, StrangerNetwork, rehearsal};
+pub use diagnostics::Diagnostics;
 pub use error::Error;
 pub use holder::Holder;
 pub use interface::{Interface, InterfaceState, Reason, Xdp, in_words, interface_in_words};
@@ -75,6 +77,8 @@ pub struct Attached {
     pub handshakes_uncounted: Option<String>,
     /// Why what leaves is not seen, and failed handshakes are not classified, where that is so.
     pub answers_unseen: Option<String>,
+    /// What the programs say of themselves; or why they do not.
+    pub diagnostics: Result<Diagnostics, String>,
 }
 
 /// To what, and what it counts.
@@ -96,7 +100,9 @@ impl fmt::Display for Attached {
             (Some(why), _) => write!(f, "; handshakes are not counted: {why}"),
             (None, Some(why)) => write!(f, "; failed handshakes are not classified: {why}"),
             (None, None) => Ok(()),
-        }
+        }?;
+        let Err(why) = &self.diagnostics else { return Ok(()) };
+        write!(f, "; its own diagnostics are not logged: {why}")
     }
 }
 
@@ -177,7 +183,17 @@ pub fn start(config: &config::Guard, prefixes: &Table, absence: Absence) -> Resu
     }
     let answers_unseen = answers.err().map(|error| error.in_a_line());
     let left_out = targets.left_out;
-    Ok(Attached { funnel, rows, interfaces, left_out, counters, handshakes_uncounted, answers_unseen })
+    let diagnostics = program.diagnostics;
+    Ok(Attached {
+        funnel,
+        rows,
+        interfaces,
+        left_out,
+        counters,
+        handshakes_uncounted,
+        answers_unseen,
+        diagnostics,
+    })
 }
 
 /// Fresh maps are made ready before a program uses them.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use hookgate_ebpf::{abi, event};
+use hookgate_ebpf::{abi, diagnostic, event};
 use tokio::time::Instant;
 
 use super::answers;
@@ -19,7 +19,7 @@ pub const BPFFS: &str = "/sys/fs/bpf";
 const BPFFS_MAGIC: i64 = 0xcafe_4a11;
 
 /// Settings last: they say that the others are complete.
-pub const MAPS: [&str; 22] = [
+pub const MAPS: [&str; 23] = [
     abi::COUNTERS,
     abi::PREFIXES_V4,
     abi::PREFIXES_V6,
@@ -41,6 +41,7 @@ pub const MAPS: [&str; 22] = [
     event::EVENTS,
     event::LOG_READER,
     event::LOG,
+    diagnostic::DIAGNOSTICS,
     abi::SETTINGS,
 ];
 const PROGRAM: &str = "program";

@@ -4,6 +4,7 @@ mod answers;
 mod attach;
 mod counting;
 mod crashes;
+mod diagnostics;
 mod flood;
 mod handshakes;
 mod hidden;

@@ -51,7 +51,7 @@ impl Program {
     pub fn of(object: &[u8], name: &'static str) -> Result<Self> {
         let mut program = Self::prepared(object, name)?;
         if program.ebpf.program(abi::SWEEPS).is_some() {
-            program.begin_sweeps()?;
+            program.begin_sweeps(abi::SWEEPS)?;
         }
         Ok(program)
     }
@@ -76,8 +76,8 @@ impl Program {
     }
 
     /// As user space does: the kernel may be short of memory for the moment.
-    fn begin_sweeps(&mut self) -> Result<()> {
-        let sweeps: &mut Xdp = self.ebpf.program_mut(abi::SWEEPS).context("no program")?.try_into()?;
+    pub fn begin_sweeps(&mut self, name: &str) -> Result<()> {
+        let sweeps: &mut Xdp = self.ebpf.program_mut(name).context("no program")?.try_into()?;
         sweeps.load()?;
         let mut begun = || {
             let options = TestRunOptions { data_in: Some(&[0; ETHERNET_HEADER]), ..TestRunOptions::new() };
