@@ -25,16 +25,7 @@ pub fn dropped(frame: &impl Packet, source: Address, port: u16, reason: Reason, 
     let session = session(now);
     count_drop(reason);
     if session != 0 {
-        let head = EventHead {
-            time: now,
-            session,
-            cause: Cause::Dropped(reason).number(),
-            source: source.mapped(),
-            port,
-            captured: 0,
-            bytes: frame.bytes() as u32,
-        };
-        write(frame, &head);
+        write(frame, &source.mapped(), port, Cause::Dropped(reason).number(), session);
     }
 }
 
@@ -42,56 +33,38 @@ pub fn dropped(frame: &impl Packet, source: Address, port: u16, reason: Reason, 
 /// known, is mapped.
 #[inline(never)]
 pub fn unparsed(frame: &impl Packet, source: &[u8; 16], port: u16, why: Unparsed) {
-    let cause = Cause::Unparsed(why).number();
-    let now = coarse_now();
-    let session = session(now);
-    count(cause);
-    if session != 0 {
-        let head = EventHead {
-            time: now,
-            session,
-            cause,
-            source: *source,
-            port,
-            captured: 0,
-            bytes: frame.bytes() as u32,
-        };
-        write(frame, &head);
-    }
+    count(frame, source, port, Cause::Unparsed(why));
 }
 
 /// Counts a failed attempt.
 #[inline(never)]
 pub fn failed(source: &[u8; 16], port: u16, why: Failure) {
-    let cause = Cause::Failed(why).number();
-    let now = coarse_now();
-    let session = session(now);
-    count(cause);
-    if session != 0 {
-        let head = EventHead { time: now, session, cause, source: *source, port, captured: 0, bytes: 0 };
-        write(&NoFrame, &head);
-    }
+    count(&NoFrame, source, port, Cause::Failed(why));
 }
 
 #[inline(always)]
-fn count(cause: u32) {
-    if let Some(events) = events(cause) {
+fn count(frame: &impl Packet, source: &[u8; 16], port: u16, cause: Cause) {
+    let session = session(coarse_now());
+    if let Some(events) = events(cause.number()) {
         events.counted += 1;
+    }
+    if session != 0 {
+        write(frame, source, port, cause.number(), session);
     }
 }
 
 /// Logs an event, if there is a token for it and room.
 #[inline(never)]
-fn write(frame: &impl Packet, head: &EventHead) {
-    let Some(events) = events(head.cause) else { return };
-    let Some(full_at) = EVENT_LIMIT.admit(events.full_at, head.time) else { return };
+fn write(frame: &impl Packet, source: &[u8; 16], port: u16, cause: u32, session: u32) {
+    let Some(events) = events(cause) else { return };
+    // SAFETY: a helper without arguments.
+    let time = unsafe { bpf_ktime_get_ns() };
+    let Some(full_at) = EVENT_LIMIT.admit(events.full_at, time) else { return };
     events.full_at = full_at;
     let Some(mut record) = LOG.reserve(0) else { return };
-    let event = record.as_mut_ptr();
+    let (event, bytes) = (record.as_mut_ptr(), frame.bytes() as u32);
     // SAFETY: memory for one event, which the kernel has given; each write is within it.
     unsafe {
-        (&raw mut (*event).head).write(*head);
-        (&raw mut (*event).head.time).write(bpf_ktime_get_ns());
         let to = (&raw mut (*event).frame).cast::<[u8; 2]>();
         let mut words = 0;
         // Two at a time: the verifier does not see that a single one was checked.
@@ -100,7 +73,9 @@ fn write(frame: &impl Packet, head: &EventHead) {
             to.add(words).write(word);
             words += 1;
         }
-        (&raw mut (*event).head.captured).write(2 * words as u16);
+        let captured = 2 * words as u16;
+        let head = EventHead { time, session, cause, source: *source, port, captured, bytes };
+        (&raw mut (*event).head).write(head);
     }
     record.submit(0);
 }
