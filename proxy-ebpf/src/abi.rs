@@ -338,7 +338,8 @@ pub struct Evidence {
     pub is_repeated: u8,
     /// The SYN came again before a SYN-ACK had left.
     pub is_ignored: u8,
-    pub reserved: [u8; 2],
+    /// To which its SYN came, in network byte order.
+    pub port: [u8; 2],
 }
 const _: () = assert!(size_of::<Evidence>() == 8);
 
@@ -501,7 +502,6 @@ impl Settings {
 
 #[cfg(feature = "user")]
 mod pod {
-    use crate::block::Block;
     use crate::kernel_drops::{Dropped, Layout};
     use crate::transport::Transport;
 
@@ -534,5 +534,5 @@ mod pod {
     // SAFETY: as above.
     unsafe impl aya::Pod for Transport {}
     // SAFETY: a transparent integer.
-    unsafe impl aya::Pod for Block {}
+    unsafe impl aya::Pod for crate::block::Block {}
 }

@@ -7,6 +7,8 @@ extern crate std;
 
 pub mod abi;
 pub mod block;
+pub mod diagnostic;
+pub mod event;
 pub mod kernel_drops;
 pub mod limit;
 pub mod packet;

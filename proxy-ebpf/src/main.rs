@@ -19,7 +19,7 @@ use hookgate_ebpf::verdict::Reason;
 
 use program::{
     Frame, Outgoing, Socket, admit, admit_hidden, answered, completed, dropped, is_guarded, retransmitted,
-    timed_out,
+    timed_out, unparsed,
 };
 
 #[xdp(frags)]
@@ -48,9 +48,13 @@ impl<F: Packet> Judge for Filter<'_, F> {
         match found {
             Found::Segment(segment) if is_guarded(segment.destination_port) => admit(self.0, &segment),
             Found::ShortFragment { source, destination_port } if is_guarded(destination_port) => {
-                admit_hidden(self.0, source, Reason::Fragment)
+                admit_hidden(self.0, source, destination_port, Reason::Fragment)
             }
-            Found::LongChain { source } => admit_hidden(self.0, source, Reason::Extensions),
+            Found::LongChain { source } => admit_hidden(self.0, source, 0, Reason::Extensions),
+            Found::Unparsed { source, why } => {
+                unparsed(self.0, &source, 0, why);
+                XDP_PASS
+            }
             _ => XDP_PASS,
         }
     }
@@ -82,7 +86,13 @@ impl Judge for Watch {
 /// Run once and by hand, never attached: XDP_PASS when it could do what it is for.
 #[xdp]
 pub fn begin_sweeps(_: XdpContext) -> u32 {
-    if program::begin_sweeps() { XDP_PASS } else { XDP_ABORTED }
+    if program::begin_sweeps(program::swept) { XDP_PASS } else { XDP_ABORTED }
+}
+
+/// The same without diagnostics.
+#[xdp]
+pub fn begin_quiet(_: XdpContext) -> u32 {
+    if program::begin_sweeps(program::swept_quietly) { XDP_PASS } else { XDP_ABORTED }
 }
 
 #[sock_ops]

@@ -158,9 +158,42 @@ pub enum Found {
     LongChain {
         source: Address,
     },
-    /// Nothing for the guard: no TCP, a fragment that is not the first, or what cannot be
-    /// understood.
+    /// There may be TCP that cannot be found. `source` is mapped; zeros: it is not known.
+    Unparsed {
+        source: [u8; 16],
+        why: Unparsed,
+    },
+    /// Nothing for the guard: no TCP.
     Nothing,
+}
+
+/// Where a parser's way to TCP ended.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unparsed {
+    /// The frame ends within a header.
+    Truncated = 0,
+    /// A header contradicts itself, or the packet's own length ends within one.
+    Malformed = 1,
+    /// More VLAN tags than are followed.
+    Vlan = 2,
+    /// A fragment that is not the first of its packet: it has no TCP header.
+    LaterFragment = 3,
+    /// A first fragment with the ports, and without the flags.
+    ShortFragment = 4,
+    /// More extension headers than are followed, or can be seen.
+    LongChain = 5,
+}
+
+impl Unparsed {
+    pub const ALL: [Self; 6] = [
+        Self::Truncated,
+        Self::Malformed,
+        Self::Vlan,
+        Self::LaterFragment,
+        Self::ShortFragment,
+        Self::LongChain,
+    ];
 }
 
 /// What there is in an Ethernet frame, behind up to two VLAN tags.
@@ -193,8 +226,15 @@ pub fn parse_and_judge<P: Packet, J: Judge>(packet: &P, judge: &J) -> J::Verdict
     match ethernet(packet) {
         Some((ETHERTYPE_IPV4, at)) => ipv4(packet, at, judge),
         Some((ETHERTYPE_IPV6, at)) => ipv6(packet, at, judge),
-        _ => judge.judge(Found::Nothing),
+        Some((ETHERTYPE_VLAN | ETHERTYPE_QINQ, _)) => unparsed(judge, None, Unparsed::Vlan),
+        Some(_) => judge.judge(Found::Nothing),
+        None => unparsed(judge, None, Unparsed::Truncated),
     }
+}
+
+#[inline(always)]
+fn unparsed<J: Judge>(judge: &J, source: Option<Address>, why: Unparsed) -> J::Verdict {
+    judge.judge(Found::Unparsed { source: source.map_or([0; 16], Address::mapped), why })
 }
 
 /// An IP packet that carries TCP.
@@ -212,7 +252,7 @@ fn segment<P: Packet, J: Judge>(packet: &P, ip: &Ip, judge: &J) -> J::Verdict {
         if packet.reaches(ip.tcp.wrapping_add(TCP_HEADER)) {
             return judge.judge(Found::LongChain { source: ip.source });
         }
-        return judge.judge(Found::Nothing);
+        return unparsed(judge, Some(ip.source), Unparsed::Truncated);
     };
     judge.judge(Found::Segment(Segment {
         source: ip.source,
@@ -230,7 +270,7 @@ fn short_fragment<P: Packet, J: Judge>(packet: &P, ip: &Ip, judge: &J) -> J::Ver
     match packet.read::<PORTS>(ip.tcp) {
         Some([_, _, port @ ..]) => judge
             .judge(Found::ShortFragment { source: ip.source, destination_port: u16::from_be_bytes(port) }),
-        None => judge.judge(Found::Nothing),
+        None => unparsed(judge, Some(ip.source), Unparsed::Truncated),
     }
 }
 
@@ -252,19 +292,24 @@ fn ethernet<P: Packet>(packet: &P) -> Option<(u16, usize)> {
 /// RFC 791 §3.1.
 #[inline(always)]
 fn ipv4<P: Packet, J: Judge>(packet: &P, at: usize, judge: &J) -> J::Verdict {
-    let Some(header) = packet.read::<IPV4_HEADER>(at) else { return judge.judge(Found::Nothing) };
+    let Some(header) = packet.read::<IPV4_HEADER>(at) else {
+        return unparsed(judge, None, Unparsed::Truncated);
+    };
     let header_bytes = usize::from(header[0] & 0x0f).wrapping_mul(4);
     let total_bytes = usize::from(u16::from_be_bytes([header[2], header[3]]));
     let flags_and_offset = u16::from_be_bytes([header[6], header[7]]);
-    let carries_tcp = header[0] >> 4 == 4
-        && header_bytes >= IPV4_HEADER
-        && header[9] == TCP
-        && flags_and_offset & FRAGMENT_OFFSET == 0;
-    if !carries_tcp {
+    let source = Address::V4([header[12], header[13], header[14], header[15]]);
+    if header[0] >> 4 != 4 || header_bytes < IPV4_HEADER {
+        return unparsed(judge, None, Unparsed::Malformed);
+    }
+    if header[9] != TCP {
         return judge.judge(Found::Nothing);
     }
+    if flags_and_offset & FRAGMENT_OFFSET != 0 {
+        return unparsed(judge, Some(source), Unparsed::LaterFragment);
+    }
     let ip = Ip {
-        source: Address::V4([header[12], header[13], header[14], header[15]]),
+        source,
         destination: Address::V4([header[16], header[17], header[18], header[19]]),
         tcp: at.wrapping_add(header_bytes),
     };
@@ -275,19 +320,21 @@ fn ipv4<P: Packet, J: Judge>(packet: &P, at: usize, judge: &J) -> J::Verdict {
     if total_bytes >= header_bytes.wrapping_add(PORTS) && flags_and_offset & MORE_FRAGMENTS != 0 {
         return short_fragment(packet, &ip, judge);
     }
-    judge.judge(Found::Nothing)
+    unparsed(judge, Some(source), Unparsed::Malformed)
 }
 
 /// RFC 8200 §3 and §4.
 #[inline(always)]
 fn ipv6<P: Packet, J: Judge>(packet: &P, at: usize, judge: &J) -> J::Verdict {
-    let Some(header) = packet.read::<IPV6_HEADER>(at) else { return judge.judge(Found::Nothing) };
+    let Some(header) = packet.read::<IPV6_HEADER>(at) else {
+        return unparsed(judge, None, Unparsed::Truncated);
+    };
     let [version, _, _, _, high, low, next, _, addresses @ ..] = header;
     let (Some(source), Some(destination)) = (addresses.first_chunk(), addresses.last_chunk()) else {
         return judge.judge(Found::Nothing);
     };
     if version >> 4 != 6 {
-        return judge.judge(Found::Nothing);
+        return unparsed(judge, None, Unparsed::Malformed);
     }
     let payload_bytes = usize::from(u16::from_be_bytes([high, low]));
     let payload = at.wrapping_add(IPV6_HEADER);
@@ -296,6 +343,8 @@ fn ipv6<P: Packet, J: Judge>(packet: &P, at: usize, judge: &J) -> J::Verdict {
     match chain.leads {
         Leads::Elsewhere => return judge.judge(Found::Nothing),
         Leads::OutOfSight => return judge.judge(Found::LongChain { source }),
+        Leads::ToEnd => return unparsed(judge, Some(source), Unparsed::Truncated),
+        Leads::ToLaterFragment => return unparsed(judge, Some(source), Unparsed::LaterFragment),
         Leads::ToTcp => {}
     }
     let (ip, end) = (
@@ -308,7 +357,7 @@ fn ipv6<P: Packet, J: Judge>(packet: &P, at: usize, judge: &J) -> J::Verdict {
     if chain.has_more && ip.tcp.wrapping_add(PORTS) <= end {
         return short_fragment(packet, &ip, judge);
     }
-    judge.judge(Found::Nothing)
+    unparsed(judge, Some(source), Unparsed::Malformed)
 }
 
 /// Whether what begins at `at` is longer than IP's length field can say. The kernel's own bundles
@@ -331,6 +380,10 @@ enum Leads {
     ToTcp,
     /// Further than it is followed, or can be: its end lies behind the readable part of the frame.
     OutOfSight,
+    /// The frame ends within it.
+    ToEnd,
+    /// To a fragment of TCP's that is not the first.
+    ToLaterFragment,
     Elsewhere,
 }
 
@@ -343,9 +396,8 @@ fn follow_chain<P: Packet>(packet: &P, first: u8, at: usize) -> Chain {
             break;
         }
         let Some([following, length, offset @ ..]) = packet.read::<4>(chain.at) else {
-            if packet.reaches(chain.at.wrapping_add(4)) {
-                chain.leads = Leads::OutOfSight;
-            }
+            chain.leads =
+                if packet.reaches(chain.at.wrapping_add(4)) { Leads::OutOfSight } else { Leads::ToEnd };
             return chain;
         };
         let bytes = match next {
@@ -353,7 +405,10 @@ fn follow_chain<P: Packet>(packet: &P, first: u8, at: usize) -> Chain {
             FRAGMENT => {
                 let offset = u16::from_be_bytes(offset);
                 if offset & 0xfff8 != 0 {
-                    return chain; // not the first
+                    if following == TCP {
+                        chain.leads = Leads::ToLaterFragment;
+                    }
+                    return chain;
                 }
                 chain.has_more |= offset & 1 != 0;
                 OCTETS

@@ -3,12 +3,12 @@ use aya_ebpf::helpers::bpf_ktime_get_ns;
 use hookgate_ebpf::abi::{ALLOWED, OTHER, Settings, Stranger};
 use hookgate_ebpf::block::Block;
 use hookgate_ebpf::limit::Limit;
-use hookgate_ebpf::packet::{Address, Packet, Segment};
+use hookgate_ebpf::packet::{Address, Packet, Segment, Unparsed};
 use hookgate_ebpf::verdict::{self, Reason, Verdict};
 
-use super::maps::{BUCKETS, STRANGERS, coarse_now, count_drop, counters, settings};
+use super::maps::{BUCKETS, STRANGERS, coarse_now, counters, settings};
 use super::sources::{self, Meta, is_allowed};
-use super::{atomic, attempts};
+use super::{atomic, attempts, log};
 
 /// Counts a segment to a guarded port, and says what becomes of it.
 #[inline(always)]
@@ -44,24 +44,30 @@ pub fn admit(frame: &impl Packet, segment: &Segment) -> u32 {
         }
         Verdict::Drop(reason) => {
             counters.drop(bytes, now);
-            count_drop(reason);
+            log::dropped(frame, segment.source, segment.destination_port, reason, now);
             XDP_DROP
         }
     }
 }
 
-/// Says what becomes of a packet whose flags are not to be seen, `reason` being why; counts it when
-/// it is dropped.
+/// Says what becomes of a packet whose flags are not to be seen, `reason` being why; counts it.
+/// `port`: 0 where it is not seen either.
 #[inline(always)]
-pub fn admit_hidden(frame: &impl Packet, source: Address, reason: Reason) -> u32 {
+pub fn admit_hidden(frame: &impl Packet, source: Address, port: u16, reason: Reason) -> u32 {
     let Some(settings) = settings() else { return XDP_PASS };
     if verdict::of_hidden(settings.mode, reason) == Verdict::Pass || sources::index(source) != OTHER {
+        let why = match reason {
+            Reason::Fragment => Unparsed::ShortFragment,
+            _ => Unparsed::LongChain,
+        };
+        log::unparsed(frame, &source.mapped(), port, why);
         return XDP_PASS;
     }
+    let now = coarse_now();
     if let Some(counters) = counters(OTHER) {
-        counters.drop(frame.bytes(), coarse_now());
+        counters.drop(frame.bytes(), now);
     }
-    count_drop(reason);
+    log::dropped(frame, source, port, reason, now);
     XDP_DROP
 }
 

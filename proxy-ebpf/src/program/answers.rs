@@ -6,11 +6,12 @@
 
 use hookgate_ebpf::abi::{Attempt, AttemptKey, PROOF_LASTS};
 use hookgate_ebpf::block::Block;
+use hookgate_ebpf::event::Failure;
 use hookgate_ebpf::packet::{Address, Flags, Segment};
 use hookgate_ebpf::waiting;
 
 use super::maps::{self, ATTEMPTS_META, ATTEMPTS_OTHER, count_for, proven};
-use super::{atomic, transport};
+use super::{atomic, log, transport};
 
 /// A SYN-ACK or RST leaves.
 #[inline(always)]
@@ -74,30 +75,38 @@ fn slot(key: &AttemptKey) -> u32 {
 
 /// Counts a failed attempt in the first class that applies.
 #[inline(always)]
-pub fn classify(attempt: &Attempt, block: Block, now: u64) {
+pub fn classify(attempt: &Attempt, key: &AttemptKey, block: Block, now: u64) {
     let index = attempt.index;
     let evidence = attempt.evidence;
-    if evidence.is_watched == 0 {
+    let why = if evidence.is_watched == 0 {
         count_for(index, block, 1, |counters| &mut counters.failed_by.unclassified);
+        Failure::Unclassified
     } else if evidence.is_reset != 0 {
         count_for(index, block, 1, |counters| &mut counters.failed_by.reset);
+        Failure::Reset
     } else if evidence.is_refused != 0 {
         count_for(index, block, 1, |counters| &mut counters.failed_by.refused);
+        Failure::Refused
     } else if evidence.is_acknowledged != 0 {
         count_for(index, block, 1, |counters| &mut counters.failed_by.uncompleted);
+        Failure::Uncompleted
     } else if evidence.is_repeated != 0 {
         count_for(index, block, 1, |counters| &mut counters.failed_by.unheard);
+        Failure::Unheard
     } else if attempt.is_answered() {
         count_for(index, block, 1, |counters| &mut counters.failed_by.silent);
         if proves_nothing(attempt, block, now) {
             count_for(index, block, 1, |counters| &mut counters.unproven.silent);
         }
+        Failure::Silent
     } else {
         count_for(index, block, 1, |counters| &mut counters.failed_by.unanswered);
         if proves_nothing(attempt, block, now) {
             count_for(index, block, 1, |counters| &mut counters.unproven.unanswered);
         }
-    }
+        Failure::NoSynAck
+    };
+    log::failed(&key.source, u16::from_be_bytes(evidence.port), why);
 }
 
 /// One SYN, from a block that no handshake was completed from for long: a forged source looks the

@@ -18,15 +18,17 @@ use hookgate_ebpf::abi::{
     SWEEP_INTERVAL, SWEEPS_STALLED, Settings, Sweep,
 };
 use hookgate_ebpf::block::Block;
+use hookgate_ebpf::diagnostic::Diagnostic;
 use hookgate_ebpf::packet::{Address, Flags, Segment};
 
 use super::maps::{
     ATTEMPTS_META, ATTEMPTS_OTHER, Attempts, SWEEP, UNTRACKED, coarse_now, count_for, settings,
 };
 use super::socket::Socket;
-use super::{answers, atomic, is_guarded, sources, transport};
+use super::{answers, atomic, diagnostics, is_guarded, sources, transport};
 
 const NOEXIST: u64 = 1;
+const EEXIST: i32 = -17;
 const CLOCK_MONOTONIC: u64 = 1;
 
 /// What a segment that passes says about a handshake. Few do: a function of its own keeps it out of
@@ -45,7 +47,7 @@ pub fn follow(segment: &Segment, index: u32, now: u64) {
             reserved: 0,
         };
         if opens {
-            opened(&key, index, now);
+            opened(&key, segment.destination_port, index, now);
         } else if goes_on {
             acknowledged(&key, index, segment.acknowledgement);
         } else {
@@ -55,11 +57,11 @@ pub fn follow(segment: &Segment, index: u32, now: u64) {
 }
 
 #[inline(never)]
-fn opened(key: &AttemptKey, index: u32, now: u64) {
+fn opened(key: &AttemptKey, port: u16, index: u32, now: u64) {
     let is_tracked = is_swept(now)
         && match index >= FIRST_PREFIX {
-            true => begin_or_repeat(&ATTEMPTS_META, key, index, now),
-            false => begin_or_repeat(&ATTEMPTS_OTHER, key, index, now),
+            true => begin_or_repeat(&ATTEMPTS_META, key, port, index, now),
+            false => begin_or_repeat(&ATTEMPTS_OTHER, key, port, index, now),
         };
     if !is_tracked {
         count_for(index, block(key), 1, |counters| &mut counters.untracked);
@@ -86,6 +88,7 @@ fn is_swept(now: u64) -> bool {
 fn begin_or_repeat<const N: usize>(
     attempts: &'static Attempts<N>,
     key: &AttemptKey,
+    port: u16,
     index: u32,
     now: u64,
 ) -> bool {
@@ -98,11 +101,21 @@ fn begin_or_repeat<const N: usize>(
         deadline: now + ATTEMPT_TIMEOUT,
         begun: transport::now(),
         index,
-        evidence: Evidence { is_watched: is_watched.into(), ..Evidence::default() },
+        evidence: Evidence { is_watched: is_watched.into(), port: port.to_be_bytes(), ..Evidence::default() },
         ..Attempt::default()
     };
-    // It fails when there is no room, or when another CPU was faster.
-    attempts.insert(key, fresh, NOEXIST).is_ok()
+    match attempts.insert(key, fresh, NOEXIST) {
+        Ok(()) => true,
+        // Another CPU was faster, or there is no room.
+        Err(error) => {
+            if error != EEXIST {
+                let is_meta = index >= FIRST_PREFIX;
+                let kind = if is_meta { Diagnostic::NoRoomForMeta } else { Diagnostic::NoRoomForOthers };
+                diagnostics::occurred(kind, now);
+            }
+            false
+        }
+    }
 }
 
 /// A SYN for an attempt that is there. False when that is just being removed.
@@ -198,17 +211,20 @@ fn succeeded(index: u32, block: Block) {
     count_for(index, block, 1, |counters| &mut counters.handshakes);
 }
 
+/// The function that a timer calls.
+type Callback = extern "C" fn(*mut c_void, *mut u32, *mut Sweep) -> i64;
+
 /// Sets the timer. Run again, by a newer version of this program, it puts that one's sweep in the
 /// place of the old.
 ///
 /// False when the kernel has no memory for it at the moment.
-pub fn begin_sweeps() -> bool {
+#[inline(always)]
+pub fn begin_sweeps(callback: Callback) -> bool {
     let Some(sweep) = SWEEP.get_ptr_mut(0) else { return false };
     // SAFETY: an address within the map's element; nothing is read.
     let timer = unsafe { (&raw mut (*sweep).timer).cast() };
     // SAFETY: the map's own memory.
     unsafe { (*sweep).last = coarse_now() };
-    let callback: extern "C" fn(*mut c_void, *mut u32, *mut Sweep) -> i64 = swept;
     // SAFETY: the timer of an element of that map, and a callback that takes what the map holds.
     // The first fails where there is a timer already, which serves as well.
     unsafe {
@@ -218,7 +234,20 @@ pub fn begin_sweeps() -> bool {
     }
 }
 
-extern "C" fn swept(_map: *mut c_void, _key: *mut u32, sweep: *mut Sweep) -> i64 {
+pub extern "C" fn swept(_map: *mut c_void, _key: *mut u32, sweep: *mut Sweep) -> i64 {
+    let now = sweep_out(sweep);
+    diagnostics::log(now);
+    0
+}
+
+/// For kernels whose verifier does not take aya-log's code.
+pub extern "C" fn swept_quietly(_map: *mut c_void, _key: *mut u32, sweep: *mut Sweep) -> i64 {
+    sweep_out(sweep);
+    0
+}
+
+#[inline(always)]
+fn sweep_out(sweep: *mut Sweep) -> u64 {
     let mut now = coarse_now();
     let callback: extern "C" fn(*mut c_void, *mut AttemptKey, *mut Attempt, *mut u64) -> i64 = end_when_due;
     let (callback, context) = (callback as *mut c_void, (&raw mut now).cast());
@@ -230,7 +259,7 @@ extern "C" fn swept(_map: *mut c_void, _key: *mut u32, sweep: *mut Sweep) -> i64
         bpf_for_each_map_elem(core::ptr::from_ref(&ATTEMPTS_OTHER).cast_mut().cast(), callback, context, 0);
         bpf_timer_start((&raw mut (*sweep).timer).cast(), SWEEP_INTERVAL, 0);
     }
-    0
+    now
 }
 
 extern "C" fn end_when_due(
@@ -248,7 +277,7 @@ extern "C" fn end_when_due(
     match atomic::swap(&mut attempt.phase, Attempt::FAILED) {
         Attempt::OPEN => {
             answers::stop_waiting(attempt, of);
-            count_failed(attempt, block(of), now);
+            count_failed(attempt, of, now);
         }
         // With TCP Fast Open, the SYN-ACK leaves after the completion.
         Attempt::COMPLETED if attempt.evidence.is_watched != 0 && !attempt.is_answered() => {
@@ -262,9 +291,10 @@ extern "C" fn end_when_due(
 }
 
 /// Where no program tells which were completed, it is not known that this one was not.
-fn count_failed(attempt: &Attempt, block: Block, now: u64) {
+fn count_failed(attempt: &Attempt, key: &AttemptKey, now: u64) {
+    let block = block(key);
     if settings().is_some_and(Settings::counts_handshakes) {
-        answers::classify(attempt, block, now);
+        answers::classify(attempt, key, block, now);
     } else {
         count_for(attempt.index, block, 1, |counters| &mut counters.untracked);
     }

@@ -1,13 +1,15 @@
 //! All maps, also those that only user space looks at: so they come from one place, with types.
 
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
-use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, SkStorage};
+use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf, SkStorage};
 use aya_ebpf::helpers::bpf_ktime_get_coarse_ns;
 use aya_ebpf::macros::btf_map;
 use hookgate_ebpf::abi::{
     self, Attempt, AttemptKey, Counters, FIRST_PREFIX, Requests, Row, Seen, Settings, Stranger, Sweep,
 };
 use hookgate_ebpf::block::Block;
+use hookgate_ebpf::diagnostic::{Diagnostic, Occurrence};
+use hookgate_ebpf::event::{self, Event, Events, Reader};
 use hookgate_ebpf::kernel_drops::{self, Dropped, Layout};
 use hookgate_ebpf::transport::Transport;
 use hookgate_ebpf::verdict::Reason;
@@ -66,6 +68,15 @@ pub static KERNEL_DROPS: HashMap<Dropped, u64, { kernel_drops::CAPACITY as usize
 pub static SKB_LAYOUT: Array<Layout, 1> = Array::new();
 #[btf_map]
 static SETTINGS: Array<Settings, 1> = Array::new();
+#[btf_map]
+static EVENTS: PerCpuArray<Events, { event::CAUSES as usize }> = PerCpuArray::new();
+#[btf_map]
+pub static LOG_READER: Array<Reader, 1> = Array::new();
+#[btf_map]
+pub static LOG: RingBuf<Event, { event::LOG_BYTES as usize }> = RingBuf::new();
+
+#[btf_map]
+pub static DIAGNOSTICS: Array<Occurrence, { Diagnostic::ALL.len() }> = Array::new();
 
 pub type Attempts<const N: usize> = HashMap<AttemptKey, Attempt, N>;
 
@@ -128,6 +139,13 @@ pub fn count_drop(reason: Reason) {
         // SAFETY: as for `counters`.
         unsafe { *count += 1 };
     }
+}
+
+/// What was logged of a cause, by number.
+#[inline(always)]
+pub fn events(cause: u32) -> Option<&'static mut Events> {
+    // SAFETY: as for `counters`.
+    EVENTS.get_ptr_mut(cause).map(|events| unsafe { &mut *events })
 }
 
 /// Nanoseconds of CLOCK_MONOTONIC, in steps of a few milliseconds.

@@ -3,12 +3,14 @@
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use hookgate_ebpf::abi::{self, Seen, Settings};
 use hookgate_ebpf::block::Block;
+use hookgate_ebpf::diagnostic::Diagnostic;
 use hookgate_ebpf::packet::Address;
 
-use super::atomic;
 use super::maps::{self, ALLOWED_V4, ALLOWED_V6, PREFIXES_V4, PREFIXES_V6, PROVEN, SEEN};
+use super::{atomic, diagnostics};
 
 const NOEXIST: u64 = 1;
+const EEXIST: i32 = -17;
 
 /// The index of the longest of Meta's prefixes that holds a source, and the entry of its block.
 pub struct Meta {
@@ -44,7 +46,11 @@ impl Meta {
 #[inline(never)]
 pub fn prove(block: Block, now: u64) {
     // There, or no room: then it stays where it is.
-    let is_new = PROVEN.insert(block, Seen::default(), NOEXIST).is_ok();
+    let is_new = match PROVEN.insert(block, Seen::default(), NOEXIST) {
+        Ok(()) => true,
+        Err(EEXIST) => false,
+        Err(_) => return diagnostics::occurred(Diagnostic::NoRoomForProven, now),
+    };
     let Some(proven) = maps::proven(block) else { return };
     proven.proven_at = now;
     if !is_new {

@@ -5,7 +5,7 @@ use clap::Subcommand;
 
 use super::config_file::{ConfigFile, Consent, pin};
 use super::output::{print, print_error};
-use super::{rehearse, stats};
+use super::{guard_log, rehearse, stats};
 use crate::config;
 use crate::guard::{self, Absence, Attached};
 use crate::prefixes::Table;
@@ -21,6 +21,8 @@ pub enum Command {
     Status,
     /// Show the senders that mode strict would have dropped so far
     Rehearse(rehearse::Options),
+    /// Show what the guard drops, sees fail or cannot parse, as it happens
+    Log(guard_log::Options),
 }
 
 pub fn run(command: Command, config: &ConfigFile) -> anyhow::Result<ExitCode> {
@@ -43,6 +45,7 @@ pub fn run(command: Command, config: &ConfigFile) -> anyhow::Result<ExitCode> {
             }
         }
         Command::Rehearse(options) => return rehearse::run(&options, config),
+        Command::Log(options) => return guard_log::run(&options, config),
         Command::Status => {
             let source = stats::Source::new(config)?;
             let memory = guard::memory(&pin(config.guard()?.as_ref()))?.map(|bytes| {

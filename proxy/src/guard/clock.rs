@@ -18,6 +18,10 @@ impl Clock {
         Self { wall: clock::now(), monotonic: seconds + Duration::from_nanos(now.tv_nsec.unsigned_abs()) }
     }
 
+    pub fn monotonic_nanos(&self) -> u64 {
+        u64::try_from(self.monotonic.as_nanos()).unwrap_or(u64::MAX)
+    }
+
     /// How long ago that was, as below.
     pub fn age(&self, monotonic_nanos: u64) -> Option<Duration> {
         (monotonic_nanos != 0).then(|| self.monotonic.saturating_sub(Duration::from_nanos(monotonic_nanos)))

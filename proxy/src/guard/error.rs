@@ -166,6 +166,10 @@ pub enum Error {
     Load(#[source] Box<EbpfError>),
     #[error("the guard's map {name}")]
     Map { name: &'static str, source: MapError },
+    #[error("another `hookgate guard log`, process {process}, reads the guard's log: end that one first")]
+    LogRead { process: u32 },
+    #[error("the guard was detached, or replaced by another version's, while its log was read")]
+    LogGone,
     #[error("can't pin {}", path.display())]
     Pin { path: PathBuf, source: PinError },
     #[error(

@@ -259,7 +259,8 @@ fn memory_of(map: &Map) -> Result<u64, MapError> {
     | Map::HashMap(data)
     | Map::LruHashMap(data)
     | Map::LpmTrie(data)
-    | Map::SkStorage(data)) = map
+    | Map::SkStorage(data)
+    | Map::RingBuf(data)) = map
     else {
         return Err(MapError::InvalidMapType { map_type: 0 });
     };

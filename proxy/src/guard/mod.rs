@@ -11,6 +11,7 @@ mod cgroup;
 mod clock;
 mod clsact;
 mod delays;
+mod diagnostics;
 mod error;
 mod fdinfo;
 mod handshakes;
@@ -19,6 +20,7 @@ mod interface;
 mod kernel_counters;
 mod kernel_drops;
 mod link;
+mod log;
 mod maps;
 mod netdev;
 mod netlink;
@@ -36,11 +38,15 @@ mod watch;
 
 pub use blocks::{Rehearsal, Sender, StrangerNetwork, rehearsal};
 pub use delays::{Delays, Percentiles};
+pub use diagnostics::Diagnostics;
 pub use error::Error;
 pub use holder::Holder;
 pub use interface::{Interface, InterfaceState, Reason, Xdp, in_words, interface_in_words};
 pub use kernel_counters::{KernelCounters, kernel_counters};
 pub use kernel_drops::KernelDrops;
+pub use log::{
+    Cause, LogEntry, LogReader, RENEWAL_INTERVAL as LOG_RENEWAL_INTERVAL, SNAP_BYTES, event_name, reason_name,
+};
 pub use maps::Continuity;
 pub use occupant::holder;
 pub use reader::{Counts, DroppedBy, FailedBy, LateBy, Unproven};
@@ -80,6 +86,8 @@ pub struct Attached {
     pub answers_unseen: Option<String>,
     /// Why the kernel's drops are not counted, although it tells of them.
     pub drops_uncounted: Option<String>,
+    /// What the programs say of themselves; or why they do not.
+    pub diagnostics: Result<Diagnostics, String>,
 }
 
 /// To what, and what it counts.
@@ -102,9 +110,11 @@ impl fmt::Display for Attached {
             (None, Some(why)) => write!(f, "; failed handshakes are not classified: {why}"),
             (None, None) => Ok(()),
         }?;
-        self.drops_uncounted
-            .as_ref()
-            .map_or(Ok(()), |why| write!(f, "; the kernel's drops are not counted: {why}"))
+        if let Some(why) = &self.drops_uncounted {
+            write!(f, "; the kernel's drops are not counted: {why}")?;
+        }
+        let Err(why) = &self.diagnostics else { return Ok(()) };
+        write!(f, "; its own diagnostics are not logged: {why}")
     }
 }
 
@@ -189,6 +199,7 @@ pub fn start(config: &config::Guard, prefixes: &Table, absence: Absence) -> Resu
         Err(error) => Some(error.in_a_line()),
     };
     let left_out = targets.left_out;
+    let diagnostics = program.diagnostics;
     Ok(Attached {
         funnel,
         rows,
@@ -198,6 +209,7 @@ pub fn start(config: &config::Guard, prefixes: &Table, absence: Absence) -> Resu
         handshakes_uncounted,
         answers_unseen,
         drops_uncounted,
+        diagnostics,
     })
 }
 

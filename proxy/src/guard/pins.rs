@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use hookgate_ebpf::{abi, kernel_drops};
+use hookgate_ebpf::{abi, diagnostic, event, kernel_drops};
 use tokio::time::Instant;
 
 use super::answers;
@@ -19,7 +19,7 @@ pub const BPFFS: &str = "/sys/fs/bpf";
 const BPFFS_MAGIC: i64 = 0xcafe_4a11;
 
 /// Settings last: they say that the others are complete.
-pub const MAPS: [&str; 23] = [
+pub const MAPS: [&str; 27] = [
     abi::COUNTERS,
     abi::PREFIXES_V4,
     abi::PREFIXES_V6,
@@ -42,6 +42,10 @@ pub const MAPS: [&str; 23] = [
     abi::SOCKETS,
     kernel_drops::MAP,
     kernel_drops::LAYOUT,
+    event::EVENTS,
+    event::LOG_READER,
+    event::LOG,
+    diagnostic::DIAGNOSTICS,
     abi::SETTINGS,
 ];
 const PROGRAM: &str = "program";

@@ -7,8 +7,9 @@ use aya::programs::{
     Xdp,
 };
 use aya::{Ebpf, EbpfLoader};
-use hookgate_ebpf::{abi, kernel_drops};
+use hookgate_ebpf::{abi, diagnostic, kernel_drops};
 
+use super::diagnostics::Diagnostics;
 use super::error::Error;
 use super::pins::{Folder, MAPS};
 use crate::sys::bpf;
@@ -33,6 +34,8 @@ pub struct Program {
     pub ebpf: Ebpf,
     /// The name of the XDP program that this kernel takes.
     entry: &'static str,
+    /// What the programs say of themselves; or why they do not.
+    pub diagnostics: Result<Diagnostics, String>,
 }
 
 impl Program {
@@ -45,8 +48,9 @@ impl Program {
                 loader.map_pin_path(name, folder.map(name));
             }
         }
-        let ebpf = loader.load(object).map_err(Error::from_loading)?;
-        let mut program = Self { ebpf, entry: abi::PROGRAM };
+        let mut ebpf = loader.load(object).map_err(Error::from_loading)?;
+        let diagnostics = Diagnostics::of(&mut ebpf).map_err(|error| error.to_string());
+        let mut program = Self { ebpf, entry: abi::PROGRAM, diagnostics };
         match program.xdp()?.load() {
             Err(ProgramError::LoadError { io_error, .. }) if io_error.kind() == ErrorKind::InvalidInput => {
                 // Kernels before 5.18 know nothing of frames in fragments, and say no more than
@@ -76,8 +80,18 @@ impl Program {
         }
         /// One run that fails is nothing unusual: the kernel does not wait for memory here.
         const TRIES: u32 = 10_000;
-        let sweeps: &mut Xdp = self.named(abi::SWEEPS)?;
-        sweeps.load().map_err(|error| Error::from_loading(error.into()))?;
+        let loaded = self.named::<Xdp>(abi::SWEEPS)?.load();
+        let name = match loaded.map_err(|error| Error::from_loading(error.into())) {
+            Ok(()) => abi::SWEEPS,
+            Err(error) => {
+                self.diagnostics = Err(error.in_a_line());
+                diagnostic::QUIET_SWEEPS
+            }
+        };
+        let sweeps: &mut Xdp = self.named(name)?;
+        if name == diagnostic::QUIET_SWEEPS {
+            sweeps.load().map_err(|error| Error::from_loading(error.into()))?;
+        }
         for _ in 0..TRIES {
             let options = TestRunOptions { data_in: Some(&[0; ETHERNET_HEADER]), ..TestRunOptions::new() };
             let run = sweeps.test_run(options).map_err(Error::Sweeps)?;

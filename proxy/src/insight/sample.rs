@@ -35,7 +35,12 @@ pub struct KernelSample {
 impl From<&guard::Stats> for Baseline {
     fn from(stats: &guard::Stats) -> Self {
         let group = |counts: &guard::Counts| Group { row: counts.into(), ..Group::default() };
-        let prefixes = stats.prefixes.iter().map(|(network, counts)| (*network, group(counts)));
+        let drops = |network| stats.kernel_drops.as_ref().and_then(|drops| drops.get(network));
+        let prefixes = stats.prefixes.iter().map(|(network, counts)| {
+            let drops = drops(network).into_iter().flatten();
+            let drops = drops.map(|(reason, count)| (reason.clone(), *count)).collect();
+            (*network, Group { drops, ..group(counts) })
+        });
         Self {
             since: stats.since.as_second(),
             taken: stats.taken.as_second(),

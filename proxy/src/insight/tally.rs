@@ -35,8 +35,7 @@ impl Fate {
     }
 }
 
-/// A drop reason that explains an attempt which was not answered; others concern packets of
-/// connections that are there.
+/// The cause of what a listener does not take while its queue is full.
 const QUEUE_FULL: &str = "accept_queue";
 
 impl Tally {
@@ -82,8 +81,9 @@ impl Tally {
         self.unproven += unproven;
         let unanswered = row[Field::Unanswered].saturating_sub(row[Field::UnprovenUnanswered]);
         let silent = row[Field::Silent].saturating_sub(row[Field::UnprovenSilent]);
+        let no_answers = unanswered + row[Field::LateUnanswered];
         let (no_answer, not_completed, refused) = match period.kernel.listen_overflows.unwrap_or(0) {
-            0 => (dropped(group).unwrap_or("unanswered"), "uncompleted", "refused"),
+            0 => (drop_reason(group, no_answers).unwrap_or("unanswered"), "uncompleted", "refused"),
             _ => (QUEUE_FULL, QUEUE_FULL, QUEUE_FULL),
         };
         for (stage, cause, lost, late) in [
@@ -128,7 +128,9 @@ impl Tally {
     }
 }
 
-/// The reason for which the kernel dropped most of a group's packets, where it dropped any.
-fn dropped(group: &Group) -> Option<&str> {
-    group.drops.iter().max_by_key(|(_, count)| *count).map(|(reason, _)| reason.as_str())
+/// The reason for which the kernel dropped most of a group's packets, where it explains so many
+/// attempts.
+fn drop_reason(group: &Group, attempts: u64) -> Option<&str> {
+    let most = group.drops.iter().max_by_key(|(_, count)| *count);
+    most.filter(|(_, count)| *count >= attempts).map(|(reason, _)| reason.as_str())
 }

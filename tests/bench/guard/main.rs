@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use anyhow::{Context as _, Result};
 use clap::Parser;
 use hookgate_ebpf::abi;
-use hookgate_ebpf::packet::{Address, Flags, Found, Packet, Segment};
+use hookgate_ebpf::packet::{Address, Flags, Found, Packet, Segment, Unparsed};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use serde_json::json;
 

@@ -12,13 +12,13 @@ use super::peers::{Server, visit};
 use super::raw::{SYN, Segment, Sender};
 use super::testbed::{EDGE_V4, EDGE_V6, META, Shakes, Testbed, can_run, counts, row};
 
-const STRANGERS_SYNS: u64 = 200_000;
+pub(super) const STRANGERS_SYNS: u64 = 200_000;
 const CONNECTIONS: u64 = 500;
 /// A veth holds 256 frames: fewer are sent at once, and the next after these have been seen.
 const BURST: u64 = 64;
 
 /// SYNs from as many sources, each another's.
-fn flood(testbed: &Testbed, count: u64, source: impl Fn(u32) -> [u8; 4]) -> Result<()> {
+pub(super) fn flood(testbed: &Testbed, count: u64, source: impl Fn(u32) -> [u8; 4]) -> Result<()> {
     let raw = Sender::new(&testbed.meta)?;
     for number in 0..count as u32 {
         let segment = Segment::new(EDGE_V4, 40_000, EDGE_V4, 443, SYN)?;
@@ -31,12 +31,12 @@ fn flood(testbed: &Testbed, count: u64, source: impl Fn(u32) -> [u8; 4]) -> Resu
 }
 
 /// Frames that the sender's end of the wire had no room for.
-fn lost(testbed: &Testbed) -> Result<u64> {
+pub(super) fn lost(testbed: &Testbed) -> Result<u64> {
     let text = testbed.meta.run("cat /sys/class/net/wan0/statistics/tx_dropped")?;
     Ok(text.trim().parse()?)
 }
 
-fn stranger(number: u32) -> [u8; 4] {
+pub(super) fn stranger(number: u32) -> [u8; 4] {
     let [_, b, c, d] = number.to_be_bytes();
     [198, 18 + (b & 1), c, d] // RFC 2544: for benchmarks
 }

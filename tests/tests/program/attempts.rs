@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use harness::{Need, ensure_stays, equal, pace, require, wait_until};
 use hookgate_ebpf::abi::{self, Counters};
+use hookgate_ebpf::diagnostic::QUIET_SWEEPS;
 use hookgate_ebpf::packet::Address;
 
 use super::kernel::{FIRST, Program};
@@ -98,6 +99,19 @@ fn without_a_sweep_no_attempt_begins() -> Result<()> {
     assert_eq!(of_attempts(&program.counters(FIRST)?), [2, 0, 0, 2]);
     assert_eq!(program.attempts(abi::ATTEMPTS_META)?, 0);
     Ok(())
+}
+
+#[test]
+fn a_sweep_without_diagnostics_ends_attempts_too() -> Result<()> {
+    if !require(&[Need::Root, Need::Guard]) {
+        return Ok(());
+    }
+    let mut program = Program::without_sweeps()?;
+    program.begin_sweeps(QUIET_SWEEPS)?;
+    program.add(META, 24, FIRST)?;
+    program.run(&segments::with(META, SYN, 40_000, 1))?;
+    program.run(&segments::with(META, RST, 40_000, 2))?;
+    wait_for(A_MOMENT, &program, FIRST, [1, 0, 1, 0])
 }
 
 #[test]

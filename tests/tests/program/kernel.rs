@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{Array, HashMap, Map, PerCpuArray};
+use aya::maps::{Array, HashMap, Map, PerCpuArray, RingBuf};
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use harness::wait_until;
 use hookgate_ebpf::abi::{self, Attempt, AttemptKey, Counters, FailedBy, Seen, Settings, Stranger};
 use hookgate_ebpf::block::Block;
+use hookgate_ebpf::event::{self, Cause, EventHead, Reader};
 use hookgate_ebpf::limit::Limit;
 use hookgate_ebpf::packet::Address;
 use hookgate_ebpf::verdict::Reason;
@@ -50,7 +51,7 @@ impl Program {
     pub fn of(object: &[u8], name: &'static str) -> Result<Self> {
         let mut program = Self::prepared(object, name)?;
         if program.ebpf.program(abi::SWEEPS).is_some() {
-            program.begin_sweeps()?;
+            program.begin_sweeps(abi::SWEEPS)?;
         }
         Ok(program)
     }
@@ -75,8 +76,8 @@ impl Program {
     }
 
     /// As user space does: the kernel may be short of memory for the moment.
-    fn begin_sweeps(&mut self) -> Result<()> {
-        let sweeps: &mut Xdp = self.ebpf.program_mut(abi::SWEEPS).context("no program")?.try_into()?;
+    pub fn begin_sweeps(&mut self, name: &str) -> Result<()> {
+        let sweeps: &mut Xdp = self.ebpf.program_mut(name).context("no program")?.try_into()?;
         sweeps.load()?;
         let mut begun = || {
             let options = TestRunOptions { data_in: Some(&[0; ETHERNET_HEADER]), ..TestRunOptions::new() };
@@ -168,6 +169,29 @@ impl Program {
     pub fn drops(&self, reason: Reason) -> Result<u64> {
         let map = PerCpuArray::<_, u64>::try_from(self.map(abi::DROPS)?)?;
         Ok(map.get(&(reason as u32), 0)?.iter().sum())
+    }
+
+    /// A reader of the log.
+    pub fn set_reader(&mut self, until: u64, session: u32) -> Result<()> {
+        let mut map = Array::<_, [u64; 2]>::try_from(self.map_mut(event::LOG_READER)?)?;
+        Ok(map.set(0, Reader { until, ..Reader::new(1, session) }.words(), 0)?)
+    }
+
+    /// What was logged since the last call.
+    pub fn take_events(&mut self) -> Result<Vec<(EventHead, Vec<u8>)>> {
+        let mut ring = RingBuf::try_from(self.map_mut(event::LOG)?)?;
+        let mut events = Vec::new();
+        while let Some(record) = ring.next() {
+            let (head, start) = EventHead::parse(&record).context("no event")?;
+            events.push((head, start.to_vec()));
+        }
+        Ok(events)
+    }
+
+    /// How many events of a cause there were, logged or not.
+    pub fn counted(&self, cause: Cause) -> Result<u64> {
+        let map = PerCpuArray::<_, [u64; 2]>::try_from(self.map(event::EVENTS)?)?;
+        Ok(map.get(&cause.number(), 0)?.iter().map(|[counted, _]| counted).sum())
     }
 
     /// What was counted of a block of Meta's.

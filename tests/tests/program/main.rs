@@ -4,6 +4,7 @@
 mod answers;
 mod attempts;
 mod kernel;
+mod log;
 mod modes;
 mod parsing;
 mod segments;
@@ -14,4 +15,4 @@ mod frames;
 mod reference;
 
 // What `frames` takes from where it stands.
-use hookgate_ebpf::packet::{Address, Flags, Found, Packet, Segment};
+use hookgate_ebpf::packet::{Address, Flags, Found, Packet, Segment, Unparsed};

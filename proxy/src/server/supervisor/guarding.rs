@@ -6,7 +6,7 @@ use anyhow::{Context as _, anyhow, bail};
 
 use super::takeover;
 use crate::config::{self, PinName};
-use crate::guard::{self, Absence, EarlierGuard, Interface, InterfaceState, Look, Reason};
+use crate::guard::{self, Absence, Diagnostics, EarlierGuard, Interface, InterfaceState, Look, Reason};
 use crate::observe::Log;
 use crate::prefixes::Table;
 use crate::server::ipc::AttachedGuard;
@@ -22,6 +22,8 @@ pub(super) struct SupervisedGuard {
     answers_unseen: Option<String>,
     /// Why the last look failed.
     fault: Option<String>,
+    /// Of the programs that this process has attached.
+    diagnostics: Option<Diagnostics>,
     /// The guard may filter even where that will most likely lock the operator or Meta out.
     pub(super) may_lock_out: bool,
 }
@@ -29,7 +31,7 @@ pub(super) struct SupervisedGuard {
 impl SupervisedGuard {
     pub(super) fn new(may_lock_out: bool) -> Self {
         let (states, answers_unseen, fault) = (Vec::new(), None, None);
-        Self { pin: None, config: None, states, answers_unseen, fault, may_lock_out }
+        Self { pin: None, config: None, states, answers_unseen, fault, diagnostics: None, may_lock_out }
     }
 
     /// Puts in force what is configured. `absence`: of its interfaces.
@@ -57,6 +59,7 @@ impl SupervisedGuard {
                 let guarded = attached.interfaces.into_iter().map(InterfaceState::Guarded);
                 self.states = guarded.chain(unguarded).collect();
                 self.answers_unseen = attached.answers_unseen;
+                self.diagnostics = attached.diagnostics.ok();
                 (self.pin, self.config) = (Some(guard.pin.clone()), Some(guard.clone()));
                 Ok((AttachedGuard { rows: attached.rows, words }, attached.funnel))
             }
@@ -155,6 +158,12 @@ impl SupervisedGuard {
                 false
             }
         }
+    }
+
+    /// What the programs said of themselves since the last call.
+    pub(super) fn log_diagnostics(&mut self, log: &Log) {
+        let lines = self.diagnostics.as_mut().map(Diagnostics::take).unwrap_or_default();
+        lines.iter().for_each(|line| log.note(&format!("guard: {line}")));
     }
 
     /// The states of the interfaces at the last look. Where this process has attached nothing:

@@ -111,6 +111,7 @@ pub(super) async fn supervise(mut supervisor: Supervisor) -> io::Result<ExitCode
                 }
             }
             _ = file_check.tick() => {
+                supervisor.guard.log_diagnostics(&supervisor.log);
                 if supervisor.allowed.certificates.changed() {
                     worker.commands.send(Command::ReadCertificates, &supervisor.log);
                 }
