@@ -290,7 +290,7 @@ pub struct LateBy {
 /// destination is left out, because REDIRECT and DNAT rewrite it before the packet reaches the
 /// socket. An IPv4 address is mapped into IPv6 (RFC 4291 §2.5.5.2).
 #[repr(C, align(8))]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AttemptKey {
     pub source: [u8; 16],
     /// Of the SYN.

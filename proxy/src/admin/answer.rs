@@ -7,7 +7,7 @@ use super::{host, page};
 use crate::http::head::{HeadLimits, RequestHead, slots};
 use crate::http::target::Target;
 use crate::insight::Query;
-use crate::observe::Exposition;
+use crate::observe::{Exposition, Trace};
 
 /// What a request's head may measure.
 pub(super) const LIMITS: HeadLimits = HeadLimits { bytes: 8192, target_bytes: 1024, field_lines: 64 };
@@ -39,7 +39,7 @@ pub(super) fn respond(head: Option<&[u8]>, pages: &dyn Pages, origin: Origin) ->
         {
             for_method(head.method, response("421 Misdirected Request", TEXT, host::REFUSAL))
         }
-        ("GET" | "HEAD", _) => for_method(head.method, get(path, query, pages)),
+        ("GET" | "HEAD", _) => for_method(head.method, get(path, query, pages, origin)),
         ("POST", Origin::CommandLine) => act(path, pages),
         (_, Origin::Anybody) => not_allowed("GET, HEAD"),
         (_, Origin::CommandLine) => not_allowed("GET, HEAD, POST"),
@@ -85,7 +85,7 @@ fn act(path: &[u8], pages: &dyn Pages) -> String {
     }
 }
 
-fn get(path: &[u8], query: &[u8], pages: &dyn Pages) -> String {
+fn get(path: &[u8], query: &[u8], pages: &dyn Pages, origin: Origin) -> String {
     match path {
         b"/" | b"/status" => {
             with("200 OK", HTML, &[("Content-Security-Policy", &page::policy())], &page::html())
@@ -115,12 +115,25 @@ fn get(path: &[u8], query: &[u8], pages: &dyn Pages) -> String {
         },
         b"/lost.json" => with_window(query, |query| pages.lost(query)),
         b"/history.json" => with_window(query, |query| pages.chart(query)),
-        b"/deliveries.json" => {
-            let after = std::str::from_utf8(query).ok().and_then(|query| query.strip_prefix("?after="));
-            json(&pages.deliveries(after.and_then(|number| number.parse().ok()).unwrap_or(0)))
+        // Followed requests cost a little: it is for the command line alone.
+        b"/trace.json" if matches!(origin, Origin::CommandLine) => {
+            let (latest, traces) = pages.traces(number(query));
+            json(&Traces { latest, traces })
         }
+        b"/deliveries.json" => json(&pages.deliveries(number(query).unwrap_or(0))),
         _ => response("404 Not Found", TEXT, NOWHERE),
     }
+}
+
+#[derive(Serialize)]
+struct Traces {
+    latest: u64,
+    traces: Vec<Trace>,
+}
+
+/// Of `?after=7`.
+fn number(query: &[u8]) -> Option<u64> {
+    std::str::from_utf8(query).ok()?.strip_prefix("?after=")?.parse().ok()
 }
 
 fn with_window<D: Serialize>(query: &[u8], document: impl FnOnce(&Query) -> Result<D, String>) -> String {

@@ -3,7 +3,7 @@
 use super::status;
 use crate::config::HostName;
 use crate::insight::{Chart, Query, Report};
-use crate::observe::{Delivery, Exposition};
+use crate::observe::{Delivery, Exposition, Trace};
 use crate::stats::Document;
 
 /// What the pages say. Each may block for a moment.
@@ -21,6 +21,9 @@ pub trait Pages: Send + Sync {
     ///
     /// Errors: those that are kept can't be read.
     fn lost(&self, query: &Query) -> Result<Option<Report>, String>;
+    /// Requests that are followed, those after that number, or from now on; and the latest one's
+    /// number.
+    fn traces(&self, after: Option<u64>) -> (u64, Vec<Trace>);
     /// The document of `/history.json`.
     ///
     /// Errors: the figures that are kept can't be read.

@@ -22,6 +22,7 @@ mod run;
 mod send;
 mod stats;
 mod top;
+mod trace;
 mod upstream;
 mod window;
 
@@ -78,6 +79,8 @@ enum Command {
     Top,
     /// Show the latest requests: source, upstream, how far, how long
     Deliveries(deliveries::Options),
+    /// Follow the next requests step by step, from the SYN to the answer's last byte
+    Trace(trace::Options),
     /// Say whether the running proxy is ready, as /ready does; exit code 1 when it is not
     Health,
     /// Attach or detach the XDP program by itself
@@ -113,6 +116,7 @@ impl Cli {
             Command::Lost(options) => lost::run(&options, &config),
             Command::Stats(options) => stats::run(&options, &config),
             Command::Deliveries(options) => deliveries::run(&options, &config),
+            Command::Trace(options) => trace::run(&options, &config),
             Command::Top => top::run(&config),
             Command::Health => health::run(&config),
             Command::Guard(command) => guard::run(command, &config),

@@ -38,6 +38,8 @@ pub struct Pump {
     has_consumed: bool,
     waits_for: Side,
     progress: Instant,
+    /// When something was read last.
+    last_read: Option<Instant>,
     moved: Moved,
     /// Chunks, or parts of them, that were looked at one by one.
     chunks: u64,
@@ -178,6 +180,7 @@ impl Pump {
             has_consumed: false,
             waits_for: Side::Source,
             progress: now,
+            last_read: None,
             moved: Moved::default(),
             chunks: 0,
         }
@@ -261,9 +264,9 @@ impl Pump {
                             self.end_of_input()?;
                             return Ok(Gathered::Batch { is_last: true });
                         }
-                        Read::Buffered | Read::Spliced => self.progress = Instant::now(),
+                        Read::Buffered | Read::Spliced => self.has_read(),
                         Read::Passed => {
-                            self.progress = Instant::now();
+                            self.has_read();
                             return Ok(Gathered::Passed { is_last: self.is_decoded() });
                         }
                     }
@@ -271,6 +274,16 @@ impl Pump {
             }
         }
         Ok(Gathered::Batch { is_last: self.is_decoded() })
+    }
+
+    fn has_read(&mut self) {
+        self.progress = Instant::now();
+        self.last_read = Some(self.progress);
+    }
+
+    /// When something was read last; `None`: all of it had come already.
+    pub fn last_read(&self) -> Option<Instant> {
+        self.last_read
     }
 
     /// Whether nothing of the body is left to be decoded. The end of a chunked body is a step of

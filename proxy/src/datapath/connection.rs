@@ -17,7 +17,7 @@ use super::worker::Worker;
 use crate::http::answer::Failure;
 use crate::http::encode::Persistence;
 use crate::net::{Socket, Stream};
-use crate::observe::Request;
+use crate::observe::{Request, Steps};
 use crate::tls::VerifiedClient;
 use crate::upstream::{Checkout, ConnectError, Upstream, Usage, connect};
 
@@ -33,6 +33,8 @@ pub(super) struct Connection<'c, 't> {
     pub(super) lifecycle: &'c Lifecycle,
     pub(super) wait: Wait<'t>,
     pub(super) scratch: Scratch,
+    /// What is known of its beginning, where somebody follows requests.
+    pub(super) arrival: Option<Box<Steps>>,
 }
 
 /// What becomes of a client's connection after a request.
@@ -98,6 +100,7 @@ impl<'c> Connection<'c, '_> {
         &self,
         checkout: Checkout<'_>,
         upstream: &Arc<Upstream>,
+        steps: Option<&Steps>,
     ) -> Result<(Stream, Usage), ConnectError> {
         match checkout {
             Checkout::Reused(stream, usage) => Ok((stream, usage)),
@@ -105,7 +108,7 @@ impl<'c> Connection<'c, '_> {
                 let (context, made) = (&self.context, Instant::now());
                 let limit = context.timeouts.connect.saturating_sub(waited);
                 let connecting =
-                    connect(upstream, &context.dns, limit, context.kernel_tls, &self.worker.buffers);
+                    connect(upstream, &context.dns, limit, context.kernel_tls, &self.worker.buffers, steps);
                 // Boxed: rare, and large.
                 let connected = Box::pin(connecting).await;
                 drop(permit);

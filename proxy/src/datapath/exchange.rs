@@ -19,7 +19,7 @@ use crate::config::Timeouts;
 use crate::http::answer::Failure;
 use crate::http::decoder::{BodyError, Decoder};
 use crate::net::{Socket, Stream};
-use crate::observe::BodyProgress;
+use crate::observe::{BodyProgress, Steps, TraceStep};
 
 /// When the client is told to go on if the upstream has not done so; the contract says within a
 /// second.
@@ -227,6 +227,20 @@ impl<'a> Exchange<'a> {
         // What has come already is another request.
         if client.buffer.is_empty() && client.stream.poll_hang_up(cx).is_ready() {
             self.hang_up = HangUp::Noticed(waited);
+        }
+    }
+
+    /// When the request was sent, and its response came and was written.
+    pub(super) fn note_steps(&self, outcome: &Result<Relayed, ExchangeError>, steps: &Steps) {
+        if let ForwardState::Complete { at } = self.forward.state {
+            steps.at(TraceStep::Sent, at);
+        }
+        if let Some(head) = self.relay.final_head() {
+            steps.at(TraceStep::ResponseHead, head.at);
+        }
+        if let Ok(Relayed { head, .. }) = outcome {
+            steps.at(TraceStep::Response, head.ended.unwrap_or(head.at));
+            steps.now(TraceStep::Written);
         }
     }
 

@@ -47,7 +47,7 @@ use crate::http::answer::Failure;
 use crate::http::decoder::Decoder;
 use crate::http::framing::Framing;
 use crate::net::Socket;
-use crate::observe::{ConnectionRefusal, Handshake, Loss, LostAt, Request, Step};
+use crate::observe::{ConnectionRefusal, Handshake, Loss, LostAt, Request, Step, Steps, TraceStep};
 use crate::upstream::{Checkout, Wanted};
 use body::Pump;
 use client::Client;
@@ -69,8 +69,8 @@ pub async fn serve(
     worker: &Worker,
     lifecycle: Lifecycle,
 ) {
-    let context = worker.context();
-    let first_byte_due = Instant::now() + context.timeouts.request_head.min(context.timeouts.keepalive);
+    let (context, accepted) = (worker.context(), Instant::now());
+    let first_byte_due = accepted + context.timeouts.request_head.min(context.timeouts.keepalive);
     // Boxed: what happens once in a connection's life needs memory only for as long.
     let identify = Box::pin(Client::identify(&mut tcp, peer, &protocol, &context));
     let Ok(Ok(client)) = timeout_at(first_byte_due, identify).await else {
@@ -91,6 +91,14 @@ pub async fn serve(
         Err(why) => return context.metrics.refused_connection(why),
     };
     let is_stranger = client.is_stranger();
+    let arrival = arrival(&context, &client, peer, accepted);
+    if let Some(arrival) = &arrival
+        && matches!(protocol, Protocol::Https(..))
+        // However it ends, the handshake tells.
+        && let Ok(Ok(())) = timeout_at(first_byte_due, tcp.readable()).await
+    {
+        arrival.now(TraceStep::ClientHello);
+    }
     let handshake = Box::pin(handshake::handshake(
         tcp,
         &protocol,
@@ -119,6 +127,7 @@ pub async fn serve(
     };
     if matches!(protocol, Protocol::Https(..)) {
         count(Step::Tls);
+        arrival.iter().for_each(|arrival| arrival.now(TraceStep::Tls));
         context.metrics.handshake(Handshake::Completed);
     }
     let mut socket = Socket::new(stream, &worker.buffers);
@@ -130,13 +139,24 @@ pub async fn serve(
     let (client, lifecycle) = (&client, &lifecycle);
     let (certificate, scratch) = (certificate.map(Box::new), Scratch::default());
     let mut connection =
-        Connection { socket, client, certificate, context, worker, lifecycle, wait, scratch };
+        Connection { socket, client, certificate, context, worker, lifecycle, wait, scratch, arrival };
     let requests = pin!(connection.serve(first_byte_due));
     if is_stranger {
         worker.strangers_time.run(requests, || worker.is_shared()).await;
     } else {
         requests.await;
     }
+}
+
+/// What is known of a connection's beginning, where somebody follows requests.
+fn arrival(context: &Context, client: &Client, peer: SocketAddr, accepted: Instant) -> Option<Box<Steps>> {
+    let steps = context.metrics.tracer.steps()?;
+    // Behind a load balancer the handshake is that one's.
+    if client.address == peer.ip().to_canonical() {
+        context.metrics.tracer.note_handshake(peer, &steps);
+    }
+    steps.at(TraceStep::Accepted, accepted);
+    Some(steps)
 }
 
 impl Connection<'_, '_> {
@@ -184,8 +204,12 @@ impl Connection<'_, '_> {
     async fn request(&mut self, length: usize) -> Next {
         let (context, mut words) = (Rc::clone(&self.context), std::mem::take(&mut self.scratch.words));
         let mut request = self.begin(&context, &mut words);
+        request.follow(self.arrival.take());
         let next = match self.route(length, &mut request) {
-            Ok(plan) => self.forward(plan, &mut request).await,
+            Ok(plan) => {
+                request.step(TraceStep::Route);
+                self.forward(plan, &mut request).await
+            }
             Err(why) => self.refuse(why, &mut request).await,
         };
         request.finish();
@@ -218,7 +242,7 @@ impl Connection<'_, '_> {
             worker.pool.take_or_dial(Wanted { upstream, dns: &context.dns, is_repeatable }).await;
         loop {
             request.attempt();
-            let (stream, usage) = match self.connect_or_reuse(checkout, upstream).await {
+            let (stream, usage) = match self.connect_or_reuse(checkout, upstream, request.steps()).await {
                 Ok(connected) => connected,
                 Err(error) => {
                     self.scratch.heads = exchange.into_scratch();
@@ -250,6 +274,9 @@ impl Connection<'_, '_> {
             request.body(exchange.body_progress(&stream, &outcome));
             request.waited(exchange.waited_for_response());
             request.hung_up(exchange.hung_up_after());
+            if let Some(steps) = request.steps() {
+                exchange.note_steps(&outcome, steps);
+            }
             let request_is_complete = exchange.request_is_complete();
             self.scratch.heads = exchange.into_scratch();
             let used = Used { upstream, stream, usage, has_more };

@@ -47,6 +47,8 @@ pub(super) struct FinalHead {
     pub(super) status: u16,
     /// When it had come.
     pub(super) at: Instant,
+    /// When the last of its body had come, if it has one and all of it was relayed.
+    pub(super) ended: Option<Instant>,
     pub(super) persistence: Persistence,
     /// For how long the upstream's connection may be kept for another request; `None`: not at all.
     pub(super) upstream_keep: Option<Duration>,
@@ -112,7 +114,7 @@ impl Relay {
                     ready!(pump.poll(cx, upstream, &mut client.stream)).map_err(RelayError::from)?;
                     self.scratch = pump.take_scratch();
                     self.moved = pump.moved();
-                    self.state = State::Done(*head);
+                    self.state = State::Done(FinalHead { ended: pump.last_read(), ..*head });
                 }
                 State::Done(head) => return Poll::Ready(Ok(*head)),
             }
@@ -164,6 +166,7 @@ impl Relay {
             let final_head = FinalHead {
                 status: head.status,
                 at: now,
+                ended: None,
                 persistence,
                 upstream_keep: head.persists().then(|| self.keep_for(head.keep_alive_seconds())),
                 until_close: framing_out == Framing::UntilClose,

@@ -16,6 +16,7 @@ pub mod redact;
 mod request;
 mod sink;
 mod totals;
+mod trace;
 mod upstream;
 mod words;
 
@@ -31,4 +32,5 @@ pub use metrics::{ConnectionRefusal, Handshake, HiddenSources, MANY_HIDDEN, Metr
 pub use progress::BodyProgress;
 pub use request::{Request, Sender};
 pub use totals::Totals;
+pub use trace::{KernelTimes, Steps, Trace, TraceStep, Tracer};
 pub use upstream::{LatestFailure, UpstreamMetrics};

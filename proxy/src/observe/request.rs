@@ -10,7 +10,9 @@ use tokio::time::Instant;
 
 use super::log::Priority;
 use super::words::{MAX_ID_BYTES, MAX_METHOD_BYTES, MAX_PATH_BYTES, start_of};
-use super::{BodyProgress, Cause, Log, Loss, LostAt, Metrics, Step, UpstreamMetrics, redact};
+use super::{
+    BodyProgress, Cause, Log, Loss, LostAt, Metrics, Step, Steps, TraceStep, UpstreamMetrics, redact,
+};
 use crate::http::answer::Failure;
 use crate::prefixes::CounterIndex;
 
@@ -61,6 +63,8 @@ pub struct Request<'m> {
     /// Over which kind of connection it was last tried, once there was one.
     connection: Option<&'static str>,
     is_recorded: bool,
+    /// Where somebody follows it.
+    steps: Option<Box<Steps>>,
 }
 
 /// Who sends a request.
@@ -135,6 +139,25 @@ impl<'m> Request<'m> {
             body: BodyProgress::default(),
             connection: None,
             is_recorded: false,
+            steps: None,
+        }
+    }
+
+    /// Follows it from its head on, where somebody wants that. `arrival`: what is known of its
+    /// connection, if it is the first one there.
+    pub fn follow(&mut self, arrival: Option<Box<Steps>>) {
+        self.steps = arrival.or_else(|| self.metrics.tracer.steps());
+        self.step(TraceStep::Head);
+    }
+
+    /// The steps so far, where somebody follows it.
+    pub fn steps(&self) -> Option<&Steps> {
+        self.steps.as_deref()
+    }
+
+    pub fn step(&self, step: TraceStep) {
+        if let Some(steps) = &self.steps {
+            steps.now(step);
         }
     }
 
@@ -339,6 +362,9 @@ impl Request<'_> {
             let is_lost_message = self.end != Step::Delivered && !self.is_stranger;
             let priority = if is_lost_message { Priority::High } else { Priority::Normal };
             self.log.line(priority, |time, line| self.append_line(self.log.format(), time, duration, line));
+        }
+        if let Some(steps) = &self.steps {
+            self.metrics.tracer.add(self.id(), self.upstream.as_deref().map(UpstreamMetrics::name), steps);
         }
         let upstream = self.upstream.take();
         let words = [self.id(), self.method(), self.path(), self.source];

@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::addresses::{interleave, is_public};
 use super::{ConnectError, Dns, Upstream};
 use crate::net::{Buffers, KernelTls, Session, Stream};
+use crate::observe::{Steps, TraceStep};
 
 /// How long one address is tried alone before the next joins in (RFC 8305 §5).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
@@ -23,23 +24,32 @@ const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 const MAX_ADDRESSES: usize = 8;
 
 /// Connects to `upstream`, TLS included where it has TLS; `limit` bounds TCP and TLS together.
+/// `steps`: where the times are noted.
 pub async fn connect(
     upstream: &Upstream,
     dns: &Dns,
     limit: Duration,
     kernel_tls: Option<KernelTls>,
     buffers: &Rc<Buffers>,
+    steps: Option<&Steps>,
 ) -> Result<Stream, ConnectError> {
+    let note = |step| steps.into_iter().for_each(|steps| steps.now(step));
     let addresses = match upstream.address {
         Some(address) => vec![address],
-        None => resolve(upstream, dns).await?,
+        None => {
+            let resolved = resolve(upstream, dns).await?;
+            note(TraceStep::Dns);
+            resolved
+        }
     };
     let deadline = Instant::now() + limit;
     let within = timeout_at(deadline, async {
         let tcp = connect_to_any(&addresses).await?;
+        note(TraceStep::Connect);
         let Some(tls) = &upstream.tls else { return Ok(Stream::Plain(tcp)) };
         let (config, name) = (Arc::clone(&tls.config), tls.server_name.clone());
         let session = Session::connect(tcp, config, name, kernel_tls, buffers).await;
+        note(TraceStep::UpstreamTls);
         session.and_then(Session::into_stream).map_err(ConnectError::handshake)
     });
     within.await.unwrap_or(Err(ConnectError::TimedOut))

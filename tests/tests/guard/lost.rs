@@ -287,3 +287,43 @@ fn what_the_guard_counts_while_hookgate_is_down_is_judged_and_not_twice() -> Res
     }
     Ok(())
 }
+
+#[test]
+fn a_request_is_followed_from_its_syn_to_the_last_byte() -> Result<()> {
+    if !can_run(&[]) {
+        return Ok(());
+    }
+    let edge = Edge::new()?;
+    let printed = edge.testbed.dir.path().join("trace.json");
+    let command = edge.command(&["trace", "ok.example", "--json"])?;
+    let mut follower = Running::start_into(command, std::fs::File::create(&printed)?.into())?;
+    wait_until("a request is followed", START, || {
+        post(&edge.testbed.meta, CALM.good, START)?;
+        Ok(follower.ended()?.is_some())
+    })?;
+    let trace: Value = serde_json::from_str(&std::fs::read_to_string(printed)?)?;
+    assert_eq!((&trace["version"], &trace["upstream"]), (&json!(1), &json!("ok.example")), "{trace}");
+    let steps = trace["steps"].as_array().context("no steps")?;
+    let names: Vec<_> = steps.iter().filter_map(|step| step["name"].as_str()).collect();
+    let way = [
+        "syn",
+        "syn_ack",
+        "established",
+        "accepted",
+        "head",
+        "route",
+        "sent",
+        "response_head",
+        "response",
+        "written",
+    ];
+    assert_eq!(
+        names.iter().filter(|name| **name != "connect").collect::<Vec<_>>(),
+        way.iter().collect::<Vec<_>>(),
+        "{trace}"
+    );
+    let seconds: Vec<f64> = steps.iter().filter_map(|step| step["seconds"].as_f64()).collect();
+    assert_eq!(seconds[0], 0.0, "{trace}");
+    assert!(seconds.is_sorted() && seconds.iter().all(|seconds| *seconds < 5.0), "{trace}");
+    Ok(())
+}

@@ -11,6 +11,7 @@ use super::exposition::Exposition;
 use super::funnel::Funnel;
 use super::losses::{Loss, Losses};
 use super::lost_at::LostAt;
+use super::trace::Tracer;
 use super::upstream::UpstreamMetrics;
 use crate::http::answer::{ErrorType, Failure};
 use crate::prefixes::Classifier;
@@ -91,6 +92,7 @@ pub struct Metrics {
     pub body_bytes_copied: Counter,
     pub body_bytes_spliced: Counter,
     pub hidden_sources: HiddenSources,
+    pub tracer: Tracer,
 }
 
 impl Metrics {
@@ -108,6 +110,7 @@ impl Metrics {
             body_bytes_copied: Counter::default(),
             body_bytes_spliced: Counter::default(),
             hidden_sources: HiddenSources::default(),
+            tracer: Tracer::default(),
         })
     }
 

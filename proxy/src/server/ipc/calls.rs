@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::access::StateFile;
 use crate::guard::{Detail, InterfaceState, KernelCounters, Stats};
+use crate::observe::KernelTimes;
 use crate::prefixes::{Network, PrefixState};
 use crate::server::privileges::WorkerUser;
 
@@ -139,6 +140,8 @@ calls! {
     ReadInterfaces => Vec<InterfaceState>;
     /// What the guard has counted.
     ReadStats(Detail) => Option<Stats>;
+    /// When the kernel saw the steps of a client's handshake.
+    ReadHandshake(SocketAddr) => Option<KernelTimes>;
     /// The history's file. The reply says why it will be gone with the supervisor, if so.
     OpenHistory => Option<String>;
     /// Takes the history's file, which is damaged, out of the way; the next one is new. The reply

@@ -20,6 +20,7 @@ use super::message::{self, Refusal};
 use crate::access::{Access, MachineRoots, State, StateFile, read_state};
 use crate::config::Config;
 use crate::guard::{Detail, InterfaceState, KernelCounters, Stats};
+use crate::observe::KernelTimes;
 use crate::prefixes::{Network, PrefixState};
 
 /// How long a reply may take: attaching the guard is the longest work.
@@ -130,6 +131,14 @@ impl SupervisorClient {
     /// reply is there.
     pub(in crate::server) fn stats(&self, detail: Detail) -> Result<Option<Stats>, SupervisorError> {
         self.call(ReadStats(detail))
+    }
+
+    /// When the kernel saw the steps of a client's handshake; `None`: it was not followed.
+    pub(in crate::server) fn handshake(
+        &self,
+        client: SocketAddr,
+    ) -> Result<Option<KernelTimes>, SupervisorError> {
+        self.call(ReadHandshake(client))
     }
 
     /// The history's file, and why it will be gone with the supervisor, if so.

@@ -14,7 +14,7 @@ use super::systemd;
 use crate::access::{Access as _, Disk, DiskState, MachineRoots, State as _};
 use crate::config::Config;
 use crate::guard::{self, Absence, InterfaceState, KernelCounters, Stats};
-use crate::observe::clock;
+use crate::observe::{KernelTimes, clock};
 use crate::prefixes::{PrefixState, Registered};
 use crate::server::ipc::*;
 use crate::server::listen;
@@ -195,6 +195,13 @@ impl Serve<ReadStats> for Supervisor {
         // Where a guard of this version is, or would be.
         let pin = self.guard.pin.as_ref().or_else(|| configured().map(|guard| &guard.pin));
         Ok(pin.map(|pin| guard::read(pin, detail)).transpose()?.flatten().into())
+    }
+}
+
+impl Serve<ReadHandshake> for Supervisor {
+    fn serve(&mut self, ReadHandshake(client): ReadHandshake) -> Reply<Option<KernelTimes>> {
+        let pin = self.guard.pin.as_ref();
+        Ok(pin.map(|pin| guard::handshake_times(pin, client)).transpose()?.flatten().into())
     }
 }
 

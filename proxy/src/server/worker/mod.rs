@@ -251,6 +251,9 @@ impl Server {
         let (stage, lifecycle) = watch::channel(Stage::Serving);
         let lifecycle = Lifecycle::new(lifecycle);
         let metrics = Arc::new(Metrics::new(funnel)?);
+        let asked = supervisor.clone();
+        // An error: there is no guard of this version.
+        metrics.tracer.set_handshakes(move |client| asked.handshake(client).ok().flatten());
         let context = parts.context(
             &config,
             certificates.as_deref(),

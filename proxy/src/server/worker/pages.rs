@@ -8,7 +8,7 @@ use crate::admin::{self, Pages};
 use crate::config::HostName;
 use crate::guard::Detail;
 use crate::insight::{Chart, Query, Report};
-use crate::observe::{Delivery, Exposition, UpstreamMetrics};
+use crate::observe::{Delivery, Exposition, Trace, UpstreamMetrics};
 use crate::prefixes::Class;
 use crate::stats::{self, Document};
 
@@ -63,6 +63,10 @@ impl Pages for RunningProxy {
 
     fn lost(&self, query: &Query) -> Result<Option<Report>, String> {
         self.insight.lost(query).map_err(|error| error.to_string())
+    }
+
+    fn traces(&self, after: Option<u64>) -> (u64, Vec<Trace>) {
+        self.context().metrics.tracer.follow(after)
     }
 
     fn chart(&self, query: &Query) -> Result<Chart, String> {
