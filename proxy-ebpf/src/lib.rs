@@ -9,4 +9,5 @@ pub mod abi;
 pub mod block;
 pub mod limit;
 pub mod packet;
+pub mod tc;
 pub mod verdict;

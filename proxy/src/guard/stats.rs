@@ -6,7 +6,7 @@ use super::error::Error;
 use super::interface::Interface;
 use super::pins::Folder;
 use super::reader::{Counts, DroppedBy, Reader};
-use super::{link, policy};
+use super::{attachment, policy};
 use crate::config::{Mode, PinName};
 use crate::prefixes::Network;
 
@@ -47,7 +47,7 @@ pub enum Detail {
 /// Errors: no permission, or maps in another version's layout.
 pub fn read(pin: &PinName, detail: Detail) -> Result<Option<Stats>, Error> {
     let folder = Folder::named(pin);
-    let interfaces = link::attached(&folder)?;
+    let interfaces = attachment::attached(&folder)?;
     if interfaces.is_empty() {
         return Ok(None);
     }

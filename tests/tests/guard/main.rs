@@ -2,8 +2,10 @@
 
 mod answers;
 mod attach;
+mod bundles;
 mod counting;
 mod crashes;
+mod device;
 mod flood;
 mod handshakes;
 mod hidden;
@@ -12,5 +14,7 @@ mod modes;
 mod peers;
 mod published;
 mod raw;
+mod tc;
 mod testbed;
 mod traffic;
+mod tunnels;

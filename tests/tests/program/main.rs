@@ -7,6 +7,7 @@ mod kernel;
 mod modes;
 mod parsing;
 mod segments;
+mod tc;
 
 #[path = "../../../proxy-ebpf/src/packet/frames.rs"]
 mod frames;
