@@ -14,7 +14,7 @@ use super::raw::{SYN, Segment};
 use super::testbed::{EDGE_V4, EDGE_V6, META, Testbed, by_prefix, can_run, row};
 
 const MAX_WAIT: Duration = Duration::from_secs(20);
-const UPLOAD_BYTES: usize = 8 << 20;
+const UPLOAD_BYTES: usize = 2 << 20;
 /// Ethernet, IPv4, TCP with time stamps.
 const HEADERS: u64 = 14 + 20 + 32;
 
