@@ -2,7 +2,7 @@
 //! so whatever changes here changes [`VERSION`] too.
 
 use crate::limit::Limit;
-use crate::packet::{Address, Flags};
+use crate::packet::{Address, Flags, Wire};
 
 /// The layout of everything below.
 pub const VERSION: u32 = 5;
@@ -108,7 +108,7 @@ pub const AFTER_COMPLETION: u64 = 1_000_000_000;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     pub packets: u64,
-    /// Whole frames, as XDP sees them.
+    /// Whole frames.
     pub bytes: u64,
     /// The last packet's time: nanoseconds of CLOCK_MONOTONIC, in steps of milliseconds; 0: never.
     pub last_seen: u64,
@@ -140,9 +140,9 @@ const _: () = assert!(size_of::<Counters>() == 22 * size_of::<u64>());
 impl Counters {
     /// Counts a packet that passes; `add` adds to a count.
     #[inline(always)]
-    pub fn pass(&mut self, flags: Flags, bytes: u64, now: u64, add: impl Fn(&mut u64, u64)) {
-        add(&mut self.packets, 1);
-        add(&mut self.bytes, bytes);
+    pub fn pass(&mut self, flags: Flags, wire: Wire, now: u64, add: impl Fn(&mut u64, u64)) {
+        add(&mut self.packets, wire.packets);
+        add(&mut self.bytes, wire.bytes);
         self.last_seen = now;
         if flags.is_notable() {
             if flags.opens() {
@@ -158,11 +158,11 @@ impl Counters {
     }
 
     #[inline(always)]
-    pub fn drop(&mut self, bytes: u64, now: u64) {
-        self.packets += 1;
-        self.bytes += bytes;
+    pub fn drop(&mut self, wire: Wire, now: u64) {
+        self.packets += wire.packets;
+        self.bytes += wire.bytes;
         self.last_seen = now;
-        self.dropped += 1;
+        self.dropped += wire.packets;
     }
 
     /// All but the last packet's time.

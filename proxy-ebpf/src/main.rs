@@ -1,5 +1,6 @@
 //! The guard's programs in the kernel. XDP sees each frame before anything else does: frame →
-//! segment → whose → verdict → count. tc sees each frame that leaves, for what answers a SYN.
+//! segment → whose → verdict → count. Where XDP can't be, tc does the same a little later. tc also
+//! sees each frame that leaves, for what answers a SYN.
 //! sock_ops is told of each handshake that the kernel's TCP completes. A timer sweeps out what
 //! never was. A tracepoint tells what the kernel drops. None needs a process.
 #![no_std]
@@ -8,9 +9,10 @@
 
 mod program;
 
-use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_PASS};
+use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_DROP, XDP_PASS};
 use aya_ebpf::bindings::{
-    BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, BPF_SOCK_OPS_RETRANS_CB, BPF_SOCK_OPS_RTO_CB, TC_ACT_UNSPEC,
+    BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, BPF_SOCK_OPS_RETRANS_CB, BPF_SOCK_OPS_RTO_CB, TC_ACT_SHOT,
+    TC_ACT_UNSPEC,
 };
 use aya_ebpf::macros::{classifier, raw_tracepoint, sock_ops, xdp};
 use aya_ebpf::programs::{RawTracePointContext, SockOpsContext, TcContext, XdpContext};
@@ -18,8 +20,8 @@ use hookgate_ebpf::packet::{self, Found, Judge, Packet};
 use hookgate_ebpf::verdict::Reason;
 
 use program::{
-    Frame, Outgoing, Socket, admit, admit_hidden, answered, completed, dropped, is_guarded, retransmitted,
-    timed_out, unparsed,
+    Bare, Frame, Incoming, Outgoing, Socket, admit, admit_hidden, answered, completed, dropped, is_guarded,
+    retransmitted, timed_out, unparsed,
 };
 
 #[xdp(frags)]
@@ -60,10 +62,39 @@ impl<F: Packet> Judge for Filter<'_, F> {
     }
 }
 
+/// What XDP does, for what comes in at interfaces with Ethernet.
+#[classifier]
+pub fn incoming(ctx: TcContext) -> i32 {
+    let frame = Incoming::new(ctx);
+    let (ethertype, at) = frame.payload();
+    tc_action(packet::parse_payload_and_judge(&frame, ethertype, at, &Filter(&frame)))
+}
+
+/// The same for interfaces without Ethernet.
+#[classifier]
+pub fn incoming_bare(ctx: TcContext) -> i32 {
+    let frame = Bare::new(ctx);
+    tc_action(packet::parse_payload_and_judge(&frame, frame.ethertype(), 0, &Filter(&frame)))
+}
+
+/// What passes is left to whatever program comes next.
+#[inline(always)]
+fn tc_action(xdp_action: u32) -> i32 {
+    if xdp_action == XDP_DROP { TC_ACT_SHOT } else { TC_ACT_UNSPEC }
+}
+
 /// Changes no frame, and leaves each to whatever program comes next.
 #[classifier]
 pub fn answers(ctx: TcContext) -> i32 {
     packet::parse_and_judge(&Outgoing::new(ctx), &Watch);
+    TC_ACT_UNSPEC
+}
+
+/// The same for interfaces without Ethernet.
+#[classifier]
+pub fn answers_bare(ctx: TcContext) -> i32 {
+    let frame = Bare::new(ctx);
+    packet::parse_payload_and_judge(&frame, frame.ethertype(), 0, &Watch);
     TC_ACT_UNSPEC
 }
 

@@ -22,6 +22,20 @@ pub trait Packet {
 
     /// Whether the frame goes on up to `end`, of which it is known that it cannot be read.
     fn reaches(&self, end: usize) -> bool;
+
+    /// What came over the wire as this frame; its first `headers` bytes lie before the segment's
+    /// data.
+    #[inline(always)]
+    fn on_wire(&self, _headers: u32) -> Wire {
+        Wire { packets: 1, bytes: self.bytes() }
+    }
+}
+
+/// Frames as the wire carried them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wire {
+    pub packets: u64,
+    pub bytes: u64,
 }
 
 /// What the guard wants to know of a TCP segment.
@@ -35,6 +49,8 @@ pub struct Segment {
     /// The next number that the sender expects; without ACK it means nothing.
     pub acknowledgement: u32,
     pub flags: Flags,
+    /// Where its data begins, counted from the frame's first byte.
+    pub data_at: u32,
 }
 
 /// In network byte order.
@@ -115,7 +131,7 @@ impl Flags {
     }
 }
 
-const ETHERNET_HEADER: usize = 14;
+pub const ETHERNET_HEADER: usize = 14;
 const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
 const ETHERTYPE_VLAN: u16 = 0x8100;
@@ -223,7 +239,21 @@ pub trait Judge {
 /// what was not written, even if it does not matter.
 #[inline(always)]
 pub fn parse_and_judge<P: Packet, J: Judge>(packet: &P, judge: &J) -> J::Verdict {
-    match ethernet(packet) {
+    match be16(packet, ETHERNET_HEADER - 2) {
+        Some(ethertype) => parse_payload_and_judge(packet, ethertype, ETHERNET_HEADER, judge),
+        None => judge.judge(Found::Nothing),
+    }
+}
+
+/// The same of what begins at `at`, which `ethertype` names.
+#[inline(always)]
+pub fn parse_payload_and_judge<P: Packet, J: Judge>(
+    packet: &P,
+    ethertype: u16,
+    at: usize,
+    judge: &J,
+) -> J::Verdict {
+    match untagged(packet, ethertype, at) {
         Some((ETHERTYPE_IPV4, at)) => ipv4(packet, at, judge),
         Some((ETHERTYPE_IPV6, at)) => ipv6(packet, at, judge),
         Some((ETHERTYPE_VLAN | ETHERTYPE_QINQ, _)) => unparsed(judge, None, Unparsed::Vlan),
@@ -262,6 +292,7 @@ fn segment<P: Packet, J: Judge>(packet: &P, ip: &Ip, judge: &J) -> J::Verdict {
         sequence: u32::from_be_bytes([header[4], header[5], header[6], header[7]]),
         acknowledgement: u32::from_be_bytes([header[8], header[9], header[10], header[11]]),
         flags: Flags(header[13]),
+        data_at: (ip.tcp as u32).wrapping_add(u32::from(header[12] >> 4).wrapping_mul(4)),
     }))
 }
 
@@ -274,11 +305,9 @@ fn short_fragment<P: Packet, J: Judge>(packet: &P, ip: &Ip, judge: &J) -> J::Ver
     }
 }
 
-/// The type of what the frame carries, and where that begins.
+/// The type of what is behind VLAN tags, and where that begins.
 #[inline(always)]
-fn ethernet<P: Packet>(packet: &P) -> Option<(u16, usize)> {
-    let mut at = ETHERNET_HEADER;
-    let mut ethertype = be16(packet, ETHERNET_HEADER - 2)?;
+fn untagged<P: Packet>(packet: &P, mut ethertype: u16, mut at: usize) -> Option<(u16, usize)> {
     for _ in 0..VLAN_TAGS {
         if ethertype != ETHERTYPE_VLAN && ethertype != ETHERTYPE_QINQ {
             break;

@@ -59,8 +59,7 @@ impl Tap {
             std::fs::read(&self.file).with_context(|| format!("reading {}", self.file.display()))?;
         let mut counts = BTreeMap::<IpAddr, Counts>::new();
         for frame in frames(&capture)? {
-            if let Some(segment) = Segment::parse(frame.start).filter(|segment| segment.to_port == self.port)
-            {
+            if let Some(segment) = Segment::parse(&frame).filter(|segment| segment.to_port == self.port) {
                 *counts.entry(segment.from).or_default() +=
                     Counts { packets: 1, bytes: frame.bytes, syns: u64::from(segment.opens) };
             }
@@ -81,25 +80,60 @@ impl Tap {
 }
 
 struct Frame<'a> {
+    kind: LinkType,
     start: &'a [u8],
     bytes: u64,
 }
 
-/// The whole records of a pcap file in this machine's byte order, Ethernet only.
+/// What a device's frames begin with, as pcap files name it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum LinkType {
+    Ethernet,
+    /// The IP header.
+    Raw,
+    /// A header that tcpdump makes up, of 16 bytes.
+    Cooked,
+}
+
+impl LinkType {
+    const MADE_UP: u32 = 16;
+
+    fn of(number: u32) -> Option<Self> {
+        match number {
+            1 => Some(Self::Ethernet),
+            101 => Some(Self::Raw),
+            113 => Some(Self::Cooked),
+            _ => None,
+        }
+    }
+
+    /// Whether a frame has IPv6, and where that begins.
+    fn network(self, frame: &[u8]) -> Option<(bool, usize)> {
+        match self {
+            Self::Ethernet => match frame.get(12..14)? {
+                [0x08, 0x00] => Some((false, 14)),
+                [0x86, 0xdd] => Some((true, 14)),
+                _ => None,
+            },
+            Self::Raw => Some((frame.first()? >> 4 == 6, 0)),
+            Self::Cooked => Some((frame.get(14..16)? == [0x86, 0xdd], Self::MADE_UP as usize)),
+        }
+    }
+}
+
+/// The whole records of a pcap file in this machine's byte order.
 fn frames(capture: &[u8]) -> Result<Vec<Frame<'_>>> {
     const MAGIC_MICROSECONDS: u32 = 0xa1b2_c3d4;
-    const ETHERNET: u32 = 1;
     let word = |at: usize| Some(u32::from_ne_bytes(capture.get(at..at + 4)?.try_into().ok()?));
-    ensure!(
-        word(0) == Some(MAGIC_MICROSECONDS) && word(20) == Some(ETHERNET),
-        "not a capture of Ethernet frames"
-    );
+    ensure!(word(0) == Some(MAGIC_MICROSECONDS), "not a capture");
+    let kind = word(20).and_then(LinkType::of).context("a capture of unknown frames")?;
+    let made_up = if kind == LinkType::Cooked { LinkType::MADE_UP } else { 0 };
     let mut frames = Vec::new();
     let mut at = 24;
     while let (Some(kept), Some(bytes)) = (word(at + 8), word(at + 12)) {
         // Without it, the packet is still being written.
         let Some(start) = capture.get(at + 16..at + 16 + kept as usize) else { break };
-        frames.push(Frame { start, bytes: bytes.into() });
+        frames.push(Frame { kind, start, bytes: (bytes - made_up).into() });
         at += 16 + kept as usize;
     }
     Ok(frames)
@@ -112,21 +146,20 @@ struct Segment {
 }
 
 impl Segment {
-    /// Plain Ethernet, IPv4 with or without options, IPv6 without extension headers: what Linux
-    /// sends for TCP.
-    fn parse(frame: &[u8]) -> Option<Self> {
+    /// IPv4 with or without options, IPv6 without extension headers: what Linux sends for TCP.
+    fn parse(frame: &Frame<'_>) -> Option<Self> {
         const SYN: u8 = 0x02;
         const ACK: u8 = 0x10;
-        let (from, tcp) = match frame.get(12..14)? {
-            [0x08, 0x00] => {
-                let words = usize::from(frame.get(14)? & 0x0f);
-                (IpAddr::from(<[u8; 4]>::try_from(frame.get(26..30)?).ok()?), 14 + 4 * words)
-            }
-            [0x86, 0xdd] => (IpAddr::from(<[u8; 16]>::try_from(frame.get(22..38)?).ok()?), 14 + 40),
-            _ => return None,
+        let (is_v6, at) = frame.kind.network(frame.start)?;
+        let packet = frame.start.get(at..)?;
+        let (from, tcp) = if is_v6 {
+            (IpAddr::from(<[u8; 16]>::try_from(packet.get(8..24)?).ok()?), 40)
+        } else {
+            let words = usize::from(packet.first()? & 0x0f);
+            (IpAddr::from(<[u8; 4]>::try_from(packet.get(12..16)?).ok()?), 4 * words)
         };
-        let to_port = u16::from_be_bytes(frame.get(tcp + 2..tcp + 4)?.try_into().ok()?);
-        let flags = frame.get(tcp + 13)?;
+        let to_port = u16::from_be_bytes(packet.get(tcp + 2..tcp + 4)?.try_into().ok()?);
+        let flags = packet.get(tcp + 13)?;
         Some(Self { from, to_port, opens: flags & (SYN | ACK) == SYN })
     }
 }
@@ -166,7 +199,7 @@ mod tests {
         ];
         let capture = [head, records.concat(), record(&[0; 60], 60)[..40].to_vec()].concat();
         let segments =
-            frames(&capture).unwrap().iter().map(|f| (Segment::parse(f.start), f.bytes)).collect::<Vec<_>>();
+            frames(&capture).unwrap().iter().map(|f| (Segment::parse(f), f.bytes)).collect::<Vec<_>>();
         let seen = segments.iter().map(|(s, bytes)| s.as_ref().map(|s| (s.from, s.to_port, s.opens, *bytes)));
         let v4 = IpAddr::from(Ipv4Addr::new(157, 240, 12, 1));
         assert_eq!(

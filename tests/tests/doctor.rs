@@ -100,7 +100,7 @@ fn a_machine_that_is_well() -> Result<()> {
     for (subject, text) in [
         ("configuration", "is fine, 1 upstream"),
         ("kernel", "Linux "),
-        ("BPF", "the kernel takes the guard's program"),
+        ("BPF", "the kernel takes the guard's programs"),
         ("bpffs", "mounted at /sys/fs/bpf"),
         ("clock", "20"),
         ("wan0", "there, and up"),

@@ -124,7 +124,18 @@ fn segment(flags: u8) -> Segment {
         sequence: SEQUENCE,
         acknowledgement: ACKNOWLEDGEMENT,
         flags: Flags(flags),
+        data_at: 0,
     }
+}
+
+/// The same with the end of the TCP header where the frame has it: its sequence number is in no
+/// other place.
+fn located((name, frame, found): (&'static str, Vec<u8>, Found)) -> (&'static str, Vec<u8>, Found) {
+    let Found::Segment(segment) = found else { return (name, frame, found) };
+    let sequence = SEQUENCE.to_be_bytes();
+    let sequence_at = frame.windows(sequence.len()).position(|bytes| bytes == sequence).unwrap_or_default();
+    let data_at = (sequence_at - 4 + 20) as u32;
+    (name, frame, Found::Segment(Segment { data_at, ..segment }))
 }
 
 /// A first fragment with so much of a TCP header, and the whole of an IPv4 or IPv6 packet around
@@ -169,14 +180,15 @@ pub fn jumbos() -> Vec<(&'static str, Vec<u8>, Found)> {
         frame
     };
     let jumbo_option = extension(TCP, 0, 8, &[]);
-    vec![
+    let jumbos = vec![
         ("IPv4, 65536 bytes", v4_frame(65536), v4(ACK)),
         ("IPv4, length 0 and 65535 bytes", v4_frame(65535), v4_unparsed(Unparsed::Malformed)),
         ("IPv4, length 0 and 40 bytes", v4_frame(40), v4_unparsed(Unparsed::Malformed)),
         ("IPv6, jumbo option", v6_frame(&jumbo_option, 65600), v6(ACK)),
         ("IPv6, without the option", v6_frame(&[], 65600), v6(ACK)),
         ("IPv6, length 0 and 68 bytes", v6_frame(&jumbo_option, 68), v6_unparsed(Unparsed::Malformed)),
-    ]
+    ];
+    jumbos.into_iter().map(located).collect()
 }
 
 /// Name, frame, and what must be found in it.
@@ -201,7 +213,7 @@ pub fn cases() -> Vec<(&'static str, Vec<u8>, Found)> {
     });
     let mut to_udp = options(8);
     to_udp[7 * 8] = 17;
-    vec![
+    let cases = vec![
         ("IPv4 SYN", v4_frame(whole.clone()), v4(SYN)),
         ("IPv4 SYN-ACK", v4_frame(ipv4(0, 0, TCP, &tcp(SYN_ACK))), v4(SYN_ACK)),
         ("IPv4, every option", v4_frame(ipv4(40, 0, TCP, &tcp(SYN))), v4(SYN)),
@@ -266,5 +278,6 @@ pub fn cases() -> Vec<(&'static str, Vec<u8>, Found)> {
         ("encrypted", v6_frame(ipv6(50, &tcp(SYN))), Found::Nothing),
         ("no next header", v6_frame(ipv6(59, &tcp(SYN))), Found::Nothing),
         ("ICMPv6", v6_frame(ipv6(58, &tcp(SYN))), Found::Nothing),
-    ]
+    ];
+    cases.into_iter().map(located).collect()
 }

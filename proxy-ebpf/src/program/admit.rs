@@ -14,13 +14,13 @@ use super::{atomic, attempts, log};
 #[inline(always)]
 pub fn admit(frame: &impl Packet, segment: &Segment) -> u32 {
     let Some(settings) = settings() else { return XDP_PASS };
-    let (bytes, now) = (frame.bytes(), coarse_now());
+    let (wire, now) = (frame.on_wire(segment.data_at), coarse_now());
     if let Some(meta) = Meta::find(segment.source, settings) {
         if let Some(counters) = counters(meta.index) {
-            counters.pass(segment.flags, bytes, now, |count, more| *count += more);
+            counters.pass(segment.flags, wire, now, |count, more| *count += more);
         }
         if let Some(seen) = meta.seen {
-            seen.counters.pass(segment.flags, bytes, now, atomic::add);
+            seen.counters.pass(segment.flags, wire, now, atomic::add);
         }
         attempts::follow(segment, meta.index, now);
         return XDP_PASS;
@@ -35,16 +35,16 @@ pub fn admit(frame: &impl Packet, segment: &Segment) -> u32 {
     let Some(counters) = counters(index) else { return XDP_PASS };
     match verdict {
         Verdict::Pass => {
-            counters.pass(segment.flags, bytes, now, |count, more| *count += more);
+            counters.pass(segment.flags, wire, now, |count, more| *count += more);
             if !is_allowed {
-                remember(segment, now);
+                remember(segment, wire.packets, now);
             }
             attempts::follow(segment, index, now);
             XDP_PASS
         }
         Verdict::Drop(reason) => {
-            counters.drop(bytes, now);
-            log::dropped(frame, segment.source, segment.destination_port, reason, now);
+            counters.drop(wire, now);
+            log::dropped(frame, segment.source, segment.destination_port, reason, wire.packets, now);
             XDP_DROP
         }
     }
@@ -64,10 +64,12 @@ pub fn admit_hidden(frame: &impl Packet, source: Address, port: u16, reason: Rea
         return XDP_PASS;
     }
     let now = coarse_now();
+    // Where its headers end is not known. The kernel bundles no such packets.
+    let wire = frame.on_wire(0);
     if let Some(counters) = counters(OTHER) {
-        counters.drop(frame.bytes(), now);
+        counters.drop(wire, now);
     }
-    log::dropped(frame, source, port, reason, now);
+    log::dropped(frame, source, port, reason, wire.packets, now);
     XDP_DROP
 }
 
@@ -100,16 +102,16 @@ fn bucket(source: Address) -> [u64; 2] {
 
 /// A source that `strict` would have dropped.
 #[inline(always)]
-fn remember(segment: &Segment, now: u64) {
+fn remember(segment: &Segment, packets: u64, now: u64) {
     let block = Block::of(segment.source);
     let syns = u64::from(segment.flags.opens());
     if let Some(stranger) = STRANGERS.get_ptr_mut(block) {
         // SAFETY: the map's own memory; other CPUs add to the same counts, and write times too.
         let stranger = unsafe { &mut *stranger };
-        atomic::add(&mut stranger.packets, 1);
+        atomic::add(&mut stranger.packets, packets);
         atomic::add(&mut stranger.syns, syns);
         stranger.last_seen = now;
     } else {
-        STRANGERS.insert(block, Stranger { packets: 1, syns, last_seen: now }, 0).ok();
+        STRANGERS.insert(block, Stranger { packets, syns, last_seen: now }, 0).ok();
     }
 }

@@ -19,11 +19,11 @@ fn session(now: u64) -> u32 {
     }
 }
 
-/// Counts a packet that is dropped.
+/// Counts a frame that is dropped. `packets`: those in it.
 #[inline(always)]
-pub fn dropped(frame: &impl Packet, source: Address, port: u16, reason: Reason, now: u64) {
+pub fn dropped(frame: &impl Packet, source: Address, port: u16, reason: Reason, packets: u64, now: u64) {
     let session = session(now);
-    count_drop(reason);
+    count_drop(reason, packets);
     if session != 0 {
         write(frame, &source.mapped(), port, Cause::Dropped(reason).number(), session);
     }

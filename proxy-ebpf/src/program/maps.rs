@@ -134,10 +134,10 @@ pub fn waiting(slot: u32) -> Option<&'static mut u64> {
 }
 
 #[inline(always)]
-pub fn count_drop(reason: Reason) {
+pub fn count_drop(reason: Reason, packets: u64) {
     if let Some(count) = DROPS.get_ptr_mut(reason as u32) {
         // SAFETY: as for `counters`.
-        unsafe { *count += 1 };
+        unsafe { *count += packets };
     }
 }
 

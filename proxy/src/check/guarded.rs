@@ -78,7 +78,7 @@ fn no_default_route(guard: &Guard) -> Option<Diagnostic> {
 /// Interfaces of which one lies above another: the guard would count and limit twice.
 fn stacked(guard: &Guard) -> Vec<Diagnostic> {
     let Interfaces::Listed(names) = &guard.interfaces else { return Vec::new() };
-    let stacked = guard::stacked(&guard.interfaces).unwrap_or_default().into_iter();
+    let stacked = guard::stacked(guard).unwrap_or_default().into_iter();
     stacked
         .map(|(upper, lower)| {
             let number = names.iter().position(|name| *name == upper).unwrap_or_default();
@@ -118,7 +118,7 @@ pub fn state(bad: &BadState) -> Diagnostic {
 
 /// An interface that a running hookgate guards under another `pin` is no fault of a candidate.
 fn candidate_interface(at: Key, name: &str, guard: &Guard) -> Option<Diagnostic> {
-    match guard::holder(name) {
+    match guard::holder(name, guard.xdp) {
         Ok(Some(holder @ Holder::Hookgate { .. })) if is_hookgate_running() => {
             interface(at.clone(), name, guard).err().map(|_| {
                 let text = format!("{name} runs {holder}");
@@ -135,14 +135,15 @@ fn candidate_interface(at: Key, name: &str, guard: &Guard) -> Option<Diagnostic>
 ///
 /// Errors: it is not there, or another program has it.
 pub fn interface(at: Key, name: &str, guard: &Guard) -> Result<bool, Diagnostic> {
-    match guard::holder(name) {
+    match guard::holder(name, guard.xdp) {
         Err(Error::NoInterface { name, present }) => {
             let text = format!("there is no interface {name:?} here; there are: {}", present.join(", "));
             Err(Diagnostic::new(Severity::Error, at, text, "name those that packets come in at"))
         }
         Err(Error::NoEthernet { name }) => {
-            let text = format!("{name}: its packets have no Ethernet header, which the guard needs");
-            Err(Diagnostic::new(Severity::Error, at, text, "name the Ethernet interface below it"))
+            let text = format!("{name}: its packets have no Ethernet header, which XDP needs");
+            let next = "set [guard] xdp = \"auto\" or \"tc\", or name the Ethernet interface below it";
+            Err(Diagnostic::new(Severity::Error, at, text, next))
         }
         // A start lets go of that one.
         Err(Error::HeldAbove { holder, .. }) if is_own(&holder, guard) => Ok(false),

@@ -182,7 +182,15 @@ impl fmt::Display for Mode {
 pub enum XdpMode {
     Auto,
     Native,
+    Tc,
     Generic,
+}
+
+impl XdpMode {
+    /// Whether the guard may be on an interface whose frames have no Ethernet header, as tc can.
+    pub fn takes_bare_frames(self) -> bool {
+        matches!(self, Self::Auto | Self::Tc)
+    }
 }
 
 /// `[listen]`: where clients come in.

@@ -246,6 +246,7 @@ impl<'d> Reading<'d> {
                     one_of(&[
                         ("auto", XdpMode::Auto),
                         ("native", XdpMode::Native),
+                        ("tc", XdpMode::Tc),
                         ("generic", XdpMode::Generic),
                     ]),
                 )

@@ -65,6 +65,9 @@ fn the_installed_configuration_needs_one_line() {
     let (config, problems) = read(&INSTALLED.replace("domains = []", "domains = [\"proxy.example.com\"]"));
     assert_eq!(problems, [""; 0]);
     assert!(config.acme.is_some() && config.admin.is_some() && config.upstreams.is_empty());
+    // It drops nothing, and resets no network card.
+    let guard = config.guard.map(|guard| (guard.interfaces, guard.mode, guard.xdp));
+    assert_eq!(guard, Some((Interfaces::DefaultRoutes, Mode::Observe, XdpMode::Tc)));
 }
 
 #[test]

@@ -74,7 +74,8 @@ pub fn findings(config: &Config) -> Vec<Finding> {
 
 fn interface(name: &str, guard: &Guard, attached: &[guard::Interface]) -> Vec<Finding> {
     let is_ours = check::interface(Key::new("guard.interfaces"), name, guard);
-    let reason = attached.iter().find(|own| own.name == name).and_then(|own| own.reason.as_deref());
+    let own = attached.iter().find(|own| own.name == name);
+    let worse = own.and_then(|own| Some((own.xdp, own.reason.as_deref()?)));
     let state = fs::read_to_string(format!("/sys/class/net/{name}/operstate")).unwrap_or_default();
     let up = match state.trim() {
         "" => None,
@@ -86,12 +87,12 @@ fn interface(name: &str, guard: &Guard, attached: &[guard::Interface]) -> Vec<Fi
         _ => Some(Finding::ok(name, "there, and up")),
     };
     let program = match is_ours {
-        Ok(true) => match reason {
+        Ok(true) => match worse {
             None => Finding::ok(name, "runs this hookgate's guard"),
-            Some(reason) => Finding::ok(
-                name,
-                format!("runs this hookgate's guard, but generic, which takes more CPU: {reason}"),
-            ),
+            Some((xdp, reason)) => {
+                let text = format!("runs this hookgate's guard, as {xdp}, which takes more CPU: {reason}");
+                Finding::ok(name, text)
+            }
         },
         Ok(false) => native(name, driver(name).as_deref(), guard.xdp),
         Err(fault) => Finding::of(name, fault),
@@ -113,7 +114,7 @@ fn native(name: &str, driver: Option<&str>, wanted: XdpMode) -> Finding {
             Finding::warn(name, text, "attaching may fail: set [guard] xdp = \"auto\"")
         }
         XdpMode::Auto if driver.is_some() && !known => {
-            Finding::warn(name, text, "the guard falls back to generic XDP, which takes more CPU")
+            Finding::warn(name, text, "the guard falls back to tc, which takes more CPU")
         }
         _ => Finding::ok(name, text),
     }
@@ -152,6 +153,7 @@ mod tests {
             ("eth0", Some("e1000"), XdpMode::Auto, Level::Warn),
             ("eth0", Some("e1000"), XdpMode::Native, Level::Warn),
             ("eth0", Some("e1000"), XdpMode::Generic, Level::Ok),
+            ("eth0", Some("e1000"), XdpMode::Tc, Level::Ok),
             ("veth0", None, XdpMode::Native, Level::Ok),
             ("lo", None, XdpMode::Native, Level::Warn),
             ("lo", None, XdpMode::Auto, Level::Ok),

@@ -51,14 +51,7 @@ fn bpf(config: &Config, level: Level) -> Finding {
         return Finding::ok(SUBJECT, "the kernel has the guard's program");
     }
     match guard::probe() {
-        Ok(None) => Finding::ok(SUBJECT, "the kernel takes the guard's program"),
-        Ok(Some(why)) => {
-            let text = format!(
-                "the kernel takes the guard's program, but not what counts handshakes: {}",
-                why.in_a_line()
-            );
-            Finding::warn(SUBJECT, text, "the guard counts all but handshakes; see below for what is missing")
-        }
+        Ok(missing) => missing_programs(SUBJECT, &missing),
         Err(guard::Error::NotPermitted) => Finding::ok(
             SUBJECT,
             "the guard's program is built in, and the kernel has BPF; only root can try both",
@@ -66,6 +59,27 @@ fn bpf(config: &Config, level: Level) -> Finding {
         Err(error) => {
             Finding::wrong(level, SUBJECT, error.in_a_line(), "without it the proxy serves unguarded")
         }
+    }
+}
+
+/// What the kernel takes beside the XDP program.
+fn missing_programs(subject: &str, missing: &guard::Missing) -> Finding {
+    let guard::Missing { handshakes, answers, tc } = missing;
+    let programs = [
+        (handshakes, "what counts handshakes", "the guard counts all but handshakes"),
+        (answers, "what sees answers", "the guard does not say why handshakes fail"),
+        (tc, "the tc program", "interfaces without native XDP get generic XDP"),
+    ];
+    let mut missing =
+        programs.into_iter().filter_map(|(why, what, effect)| Some((why.as_ref()?, what, effect)));
+    match missing.next() {
+        None => Finding::ok(subject, "the kernel takes the guard's programs"),
+        // The others most likely lack the same.
+        Some((why, what, effect)) => Finding::warn(
+            subject,
+            format!("the kernel takes the guard's XDP program, but not {what}: {}", why.in_a_line()),
+            format!("{effect}; see below for what is missing"),
+        ),
     }
 }
 

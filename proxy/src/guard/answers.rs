@@ -1,24 +1,22 @@
 //! The program that sees what leaves through guarded interfaces. Without it the guard counts
 //! everything else.
 //!
-//! From Linux 6.6 on it is held by links, pinned by the interface's index; before, by filters in
-//! clsact. Of the programs on an interface it comes first: one before it might let a frame go
-//! without asking further ones.
+//! Its links are pinned by the interface's index. Of the programs on an interface it comes first:
+//! one before it might let a frame go without asking further ones.
 
 use std::fmt;
 use std::fs;
 use std::io::{self, ErrorKind};
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::io::Errno;
+use hookgate_ebpf::tc::ANSWERS;
 
-use super::clsact;
+use super::clsact::{self, Place};
 use super::netlink::Refusal;
-use crate::sys::bpf;
+use super::tc::{self, Hold, Programs};
+use crate::sys::bpf::{self, Direction};
 
-/// The pinned program.
-const PROGRAM: &str = "answers";
 const LINK: &str = "answers-";
 
 /// Where it is kept.
@@ -64,18 +62,18 @@ struct PinnedLink {
 impl Home {
     pub fn new(folder: &Path) -> Self {
         let name = folder.file_name().unwrap_or_default().to_string_lossy();
-        Self { folder: folder.to_owned(), filter: format!("{name}/{PROGRAM}") }
+        Self { folder: folder.to_owned(), filter: format!("{name}/{}", ANSWERS[0]) }
     }
 
     /// The pinned program; `None`: there is none, or no permission.
-    pub fn program(&self) -> Option<OwnedFd> {
-        bpf::open_program(&self.folder.join(PROGRAM)).ok()
+    pub fn programs(&self) -> Option<Programs> {
+        Programs::pinned(&self.folder, ANSWERS)
     }
 
     /// Whether it is on an interface.
     pub fn is_on(&self, interface: u32) -> bool {
         let pinned = self.open(interface).is_some_and(|pinned| pinned.is_attached);
-        pinned || clsact::is_attached(interface, &self.filter).unwrap_or(false)
+        pinned || clsact::is_attached(self.place(interface)).unwrap_or(false)
     }
 
     /// Takes it off all interfaces but some, and removes its pins there. `machine`: the indices of
@@ -85,7 +83,7 @@ impl Home {
             self.release(interface)?;
         }
         for interface in machine.iter().filter(|interface| !kept.contains(interface)) {
-            clsact::detach(*interface, &self.filter).map_err(|refusal| io::Error::from(refusal.errno))?;
+            clsact::detach(self.place(*interface)).map_err(|refusal| io::Error::from(refusal.errno))?;
         }
         Ok(())
     }
@@ -93,14 +91,18 @@ impl Home {
     /// Takes it off all interfaces, and removes all pins of it.
     pub fn remove(&self, machine: &[u32]) -> io::Result<()> {
         self.release_others(machine, &[])?;
-        unlink(&self.folder.join(PROGRAM))
+        ANSWERS.iter().try_for_each(|name| tc::unlink(&self.folder.join(name)))
+    }
+
+    fn place(&self, interface: u32) -> Place<'_> {
+        Place { interface, direction: Direction::Out, name: &self.filter }
     }
 
     /// The kernel detaches at once when a descriptor is the last to go, but some time later when a
     /// pin is.
     fn release(&self, interface: u32) -> io::Result<()> {
         let pinned = self.open(interface);
-        let unlinked = unlink(&self.link(interface));
+        let unlinked = tc::unlink(&self.link(interface));
         drop(pinned);
         unlinked
     }
@@ -127,111 +129,88 @@ impl Home {
     }
 }
 
-fn unlink(file: &Path) -> io::Result<()> {
-    match fs::remove_file(file) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
-}
-
 /// A change, which can be undone until it is dropped.
 pub struct Change<'h> {
     home: &'h Home,
     /// The pinned program, which ran before.
-    former: Option<OwnedFd>,
-    /// Links that had the former program.
-    updated: Vec<PinnedLink>,
+    former: Option<Programs>,
+    /// Links that had the former program, and whether their interfaces have Ethernet.
+    updated: Vec<(PinnedLink, bool)>,
     new: Vec<(u32, OwnedFd)>,
-    /// Interfaces with a filter, and whether it was there before.
-    filters: Vec<(u32, bool)>,
+    /// Interfaces with a filter, whether they have Ethernet, and whether it was there before.
+    filters: Vec<(u32, bool, bool)>,
     is_program_pinned: bool,
 }
 
 impl<'h> Change<'h> {
     pub fn new(home: &'h Home) -> Self {
         let (updated, new, filters) = (Vec::new(), Vec::new(), Vec::new());
-        Self { home, former: home.program(), updated, new, filters, is_program_pinned: false }
+        Self { home, former: home.programs(), updated, new, filters, is_program_pinned: false }
     }
 
-    /// Puts a program on an interface, in the place of the one that is there.
-    pub fn attach(&mut self, program: BorrowedFd<'_>, interface: u32) -> Result<(), Unseen> {
+    /// Puts the program on an interface, in the place of the one that is there.
+    pub fn attach(&mut self, programs: &Programs, interface: u32, has_ethernet: bool) -> Result<(), Unseen> {
+        let program = programs.of(has_ethernet);
         let pinned = self.home.open(interface).filter(|pinned| pinned.is_attached);
         if let Some(pinned) = pinned
             && bpf::update_link(pinned.link.as_fd(), program).is_ok()
         {
-            self.updated.push(pinned);
+            self.updated.push((pinned, has_ethernet));
             return Ok(());
         }
-        match bpf::create_tcx_link(program, interface) {
-            Ok(link) => {
-                self.new.push((interface, link));
-                // One that a former kernel needed.
-                clsact::detach(interface, &self.home.filter).ok();
-                return Ok(());
-            }
-            // A kernel without such links knows neither the program's place nor, before, the flag.
-            Err(error) if error.kind() == ErrorKind::InvalidInput => {}
-            Err(error) => {
-                let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
-                return Err(Unseen { interface, cause: Cause::Kernel(errno.into()) });
-            }
+        let attached = tc::attach(self.home.place(interface), program);
+        match attached.map_err(|refusal| Unseen { interface, cause: Cause::Kernel(refusal) })? {
+            Hold::Link(link) => self.new.push((interface, link)),
+            Hold::Filter { was_there } => self.filters.push((interface, has_ethernet, was_there)),
         }
-        let attached = clsact::attach(interface, &self.home.filter, program);
-        let was_there = attached.map_err(|refusal| Unseen { interface, cause: Cause::Kernel(refusal) })?;
-        self.filters.push((interface, was_there));
         Ok(())
     }
 
     /// Pins the links that are new.
     pub fn pin_links(&self) -> Result<(), Unseen> {
         for (interface, link) in &self.new {
-            let pinned = pin(&self.home.link(*interface), link.as_fd());
+            let pinned = tc::pin(&self.home.link(*interface), link.as_fd());
             pinned.map_err(|error| Unseen { interface: *interface, cause: Cause::Pin(error) })?;
         }
         Ok(())
     }
 
     /// Pins them, and the program in the place of the former one.
-    pub fn pin(&mut self, program: BorrowedFd<'_>) -> Result<(), Unseen> {
+    pub fn pin(&mut self, programs: &Programs) -> Result<(), Unseen> {
         self.pin_links()?;
         self.is_program_pinned = true;
-        let pinned = pin(&self.home.folder.join(PROGRAM), program);
+        let pinned = programs.pin(&self.home.folder, ANSWERS);
         pinned.map_err(|error| Unseen { interface: 0, cause: Cause::Pin(error) })
     }
 
     /// The former program is where it was, and no other.
     pub fn undo(self) {
         for (interface, link) in self.new {
-            unlink(&self.home.link(interface)).ok();
+            tc::unlink(&self.home.link(interface)).ok();
             drop(link);
         }
         let former = self.former.as_ref();
-        for pinned in &self.updated {
+        for (pinned, has_ethernet) in &self.updated {
             if let Some(former) = former {
-                bpf::update_link(pinned.link.as_fd(), former.as_fd()).ok();
+                bpf::update_link(pinned.link.as_fd(), former.of(*has_ethernet)).ok();
             } else {
-                unlink(&self.home.link(pinned.interface)).ok();
+                tc::unlink(&self.home.link(pinned.interface)).ok();
             }
         }
-        for (interface, was_there) in self.filters {
+        for (interface, has_ethernet, was_there) in self.filters {
+            let place = self.home.place(interface);
             match former.filter(|_| was_there) {
-                Some(former) => clsact::attach(interface, &self.home.filter, former.as_fd()),
-                None => clsact::detach(interface, &self.home.filter),
+                Some(former) => clsact::attach(place, former.of(has_ethernet)),
+                None => clsact::detach(place),
             }
             .ok();
         }
         if self.is_program_pinned {
-            let path = self.home.folder.join(PROGRAM);
             match former {
-                Some(former) => pin(&path, former.as_fd()),
-                None => unlink(&path),
+                Some(former) => former.pin(&self.home.folder, ANSWERS),
+                None => ANSWERS.iter().try_for_each(|name| tc::unlink(&self.home.folder.join(name))),
             }
             .ok();
         }
     }
-}
-
-/// In the place of what is pinned there.
-fn pin(path: &Path, object: BorrowedFd<'_>) -> io::Result<()> {
-    unlink(path).and_then(|()| bpf::pin(object, path))
 }

@@ -10,6 +10,7 @@ use std::os::fd::{AsRawFd as _, BorrowedFd};
 use rustix::io::Errno;
 
 use super::netlink::{self, Refusal, Socket, attribute, record};
+use crate::sys::bpf::Direction;
 
 /// `struct tcmsg`.
 const TCMSG: usize = 20;
@@ -18,6 +19,7 @@ const CLSACT: u32 = 0xffff_0000;
 const CLSACT_PARENT: u32 = 0xffff_fff1;
 const INGRESS: u32 = 0xffff_fff2;
 const EGRESS: u32 = 0xffff_fff3;
+const ENDS: [u32; 2] = [INGRESS, EGRESS];
 const ETH_P_ALL: u16 = 3;
 
 const TCA_KIND: u16 = 1;
@@ -30,8 +32,25 @@ const TCA_BPF_FLAG_ACT_DIRECT: u32 = 1;
 /// Behind the filter's name where clsact goes with it.
 const WITH_CLSACT: &str = "+clsact";
 
-/// A filter on an interface's way out.
-#[derive(Debug, PartialEq, Eq)]
+/// Where a program is, and what its filter is called.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'n> {
+    pub interface: u32,
+    pub direction: Direction,
+    pub name: &'n str,
+}
+
+impl Place<'_> {
+    fn end(self) -> u32 {
+        match self.direction {
+            Direction::In => INGRESS,
+            Direction::Out => EGRESS,
+        }
+    }
+}
+
+/// A filter at one end of an interface's clsact.
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Filter {
     /// Priority and protocol, as the kernel has them in one number.
     info: u32,
@@ -40,64 +59,86 @@ struct Filter {
     name: Option<String>,
 }
 
-/// Puts a program on what leaves an interface, under a name; in the place of the one that has that
-/// name, in one step. Whether there was one.
-pub fn attach(interface: u32, name: &str, program: BorrowedFd<'_>) -> Result<bool, Refusal> {
+impl Filter {
+    fn came_with_clsact(&self) -> bool {
+        self.name.as_deref().is_some_and(|name| name.ends_with(WITH_CLSACT))
+    }
+}
+
+/// Puts a program in a place; instead of the one that is there under that name, in one step.
+/// Whether there was one.
+pub fn attach(place: Place<'_>, program: BorrowedFd<'_>) -> Result<bool, Refusal> {
     let socket = Socket::open()?;
-    if let Some(own) = own(&socket, interface, name).map_err(refusal)? {
+    let Place { interface, name, .. } = place;
+    if let Some(own) = own(&socket, place).map_err(refusal)? {
         let own_name = own.name.as_deref().unwrap_or(name);
-        let body = [&tcmsg(interface, own.handle, EGRESS, own.info)[..], &bpf(program, own_name)].concat();
+        let header = tcmsg(interface, own.handle, place.end(), own.info);
+        let body = [&header[..], &bpf(program, own_name)].concat();
         socket.request(netlink::RTM_NEWTFILTER, &body)?;
         return Ok(true);
     }
     let clsact = [&tcmsg(interface, CLSACT, CLSACT_PARENT, 0)[..], &record(TCA_KIND, b"clsact\0")].concat();
     let is_added = match socket.create(netlink::RTM_NEWQDISC, &clsact) {
         Ok(()) => true,
-        // An empty one has no use: an attach that was killed has left it.
-        Err(Refusal { errno: Errno::EXIST, .. }) => is_empty(&socket, interface).map_err(refusal)?,
+        Err(Refusal { errno: Errno::EXIST, .. }) => false,
         Err(refusal) => return Err(refusal),
     };
-    let full_name = if is_added { format!("{name}{WITH_CLSACT}") } else { name.to_owned() };
+    // An empty one has no use: an attach that was killed has left it. With a hookgate's other
+    // filters it goes when the last of them does.
+    let others = all(&socket, interface).map_err(refusal)?;
+    let comes_with = is_added || others.is_empty() || others.iter().any(Filter::came_with_clsact);
+    let full_name = if comes_with { format!("{name}{WITH_CLSACT}") } else { name.to_owned() };
     let any_priority = u32::from(ETH_P_ALL.to_be());
-    let body = [&tcmsg(interface, 0, EGRESS, any_priority)[..], &bpf(program, &full_name)].concat();
+    let body = [&tcmsg(interface, 0, place.end(), any_priority)[..], &bpf(program, &full_name)].concat();
     let attached = socket.create(netlink::RTM_NEWTFILTER, &body);
-    if attached.is_err() && is_added {
+    if attached.is_err() && (is_added || others.is_empty()) {
         socket.request(netlink::RTM_DELQDISC, &clsact).ok();
     }
     attached.map(|()| false)
 }
 
-/// Takes that program off an interface, if it is there, and clsact, if that came with it and holds
-/// nothing else. Whether it was there.
-pub fn detach(interface: u32, name: &str) -> Result<bool, Refusal> {
+/// Takes that program away, if it is there, and clsact, if that came with it and is empty then.
+/// Whether it was there.
+pub fn detach(place: Place<'_>) -> Result<bool, Refusal> {
     let socket = Socket::open()?;
+    let interface = place.interface;
     let mut was_there = false;
-    while let Some(own) = own(&socket, interface, name).map_err(refusal)? {
-        socket.request(netlink::RTM_DELTFILTER, &tcmsg(interface, own.handle, EGRESS, own.info))?;
+    while let Some(own) = own(&socket, place).map_err(refusal)? {
+        socket.request(netlink::RTM_DELTFILTER, &tcmsg(interface, own.handle, place.end(), own.info))?;
         was_there = true;
-        let came_with = own.name.is_some_and(|full| full.len() > name.len());
-        if came_with && is_empty(&socket, interface).map_err(refusal)? {
+        if own.came_with_clsact() && all(&socket, interface).map_err(refusal)?.is_empty() {
             socket.request(netlink::RTM_DELQDISC, &tcmsg(interface, CLSACT, CLSACT_PARENT, 0))?;
         }
     }
     Ok(was_there)
 }
 
-/// Whether that program is on an interface.
-pub fn is_attached(interface: u32, name: &str) -> io::Result<bool> {
-    Ok(own(&Socket::open()?, interface, name)?.is_some())
+/// Whether that program is there.
+pub fn is_attached(place: Place<'_>) -> io::Result<bool> {
+    Ok(own(&Socket::open()?, place)?.is_some())
 }
 
-fn own(socket: &Socket, interface: u32, name: &str) -> io::Result<Option<Filter>> {
+/// The command that takes that program away; `None`: it is not there.
+pub fn removal(place: Place<'_>, interface: &str) -> Option<String> {
+    let own = own(&Socket::open().ok()?, place).ok()??;
+    let (end, priority) = (if place.end() == INGRESS { "ingress" } else { "egress" }, own.info >> 16);
+    Some(format!(
+        "tc filter del dev {interface} {end} protocol all pref {priority} handle {} bpf",
+        own.handle
+    ))
+}
+
+fn own(socket: &Socket, place: Place<'_>) -> io::Result<Option<Filter>> {
     let is_own = |filter: &Filter| {
-        let rest = filter.name.as_deref().and_then(|full| full.strip_prefix(name));
+        let rest = filter.name.as_deref().and_then(|full| full.strip_prefix(place.name));
         rest.is_some_and(|rest| rest.is_empty() || rest == WITH_CLSACT)
     };
-    Ok(filters(socket, interface, EGRESS)?.into_iter().find(is_own))
+    Ok(filters(socket, place.interface, place.end())?.into_iter().find(is_own))
 }
 
-fn is_empty(socket: &Socket, interface: u32) -> io::Result<bool> {
-    Ok(filters(socket, interface, EGRESS)?.is_empty() && filters(socket, interface, INGRESS)?.is_empty())
+fn all(socket: &Socket, interface: u32) -> io::Result<Vec<Filter>> {
+    let ends = ENDS.map(|end| filters(socket, interface, end));
+    Ok(ends.into_iter().collect::<io::Result<Vec<_>>>()?.concat())
 }
 
 /// None also where there is no clsact.

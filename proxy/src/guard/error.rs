@@ -242,7 +242,8 @@ fn last_lines(log: &str) -> String {
 
 fn advice(xdp: Xdp) -> &'static str {
     match xdp {
-        Xdp::Native => " (its driver may not support it): set [guard] xdp = \"auto\" or \"generic\"",
+        Xdp::Native => " (its driver may not support it): set [guard] xdp = \"auto\" or \"tc\"",
+        Xdp::Tc => ": set [guard] xdp = \"auto\"",
         Xdp::Generic => "",
     }
 }

@@ -12,14 +12,21 @@ use super::netlink::Refusal;
 pub enum Xdp {
     /// In the interface's driver.
     Native,
-    /// In the network stack, for any interface.
+    /// In the network stack, as a tc program.
+    Tc,
+    /// In the network stack, as an XDP program.
     Generic,
+}
+
+impl Xdp {
+    pub const ALL: [Self; 3] = [Self::Native, Self::Tc, Self::Generic];
 }
 
 impl fmt::Display for Xdp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Native => "native",
+            Self::Tc => "tc",
             Self::Generic => "generic",
         })
     }
@@ -59,7 +66,7 @@ impl fmt::Display for Interface {
     }
 }
 
-/// `eth0 (native)`, or `eth0 (generic: why not native)`.
+/// `eth0 (native)`, or `eth0 (tc: why not native)`.
 pub fn interface_in_words(name: &str, xdp: impl fmt::Display, reason: Option<&str>) -> String {
     match reason {
         Some(reason) => format!("{name} ({xdp}: {reason})"),
@@ -67,7 +74,7 @@ pub fn interface_in_words(name: &str, xdp: impl fmt::Display, reason: Option<&st
     }
 }
 
-/// `eth0 (native), eth1 (generic)`
+/// `eth0 (native), eth1 (tc)`
 pub fn in_words(interfaces: &[Interface]) -> String {
     interfaces.iter().map(Interface::to_string).collect::<Vec<_>>().join(", ")
 }
@@ -90,7 +97,8 @@ impl fmt::Display for Reason {
         match self {
             Self::Missing => f.write_str("there is no such interface"),
             Self::NoEthernet => f.write_str(
-                "its packets have no Ethernet header, which the guard needs: name the Ethernet interface below it",
+                "its packets have no Ethernet header, which XDP needs: set [guard] xdp = \"auto\" or \"tc\", or name the \
+                 Ethernet interface below it",
             ),
             Self::Above(lower) => write!(f, "its packets come in at {lower} first, which is guarded"),
             Self::Unattached => f.write_str("the guard is not on it: `hookgate guard attach` puts it there"),
@@ -101,11 +109,20 @@ impl fmt::Display for Reason {
 
 /// Why the kernel does not run the program on an interface in some mode.
 #[derive(Debug)]
-pub struct ModeRefusal(pub Refusal);
+pub struct ModeRefusal {
+    pub xdp: Xdp,
+    pub refusal: Refusal,
+}
 
 impl fmt::Display for ModeRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Refusal { errno, words } = &self.0;
+        let Refusal { errno, words } = &self.refusal;
+        if self.xdp == Xdp::Tc {
+            return match words {
+                Some(words) => write!(f, "the kernel says: {words}"),
+                None => write!(f, "{errno}"),
+            };
+        }
         match (words, *errno) {
             (Some(words), Errno::RANGE) => write!(f, "the driver says: {words} (lower the MTU)"),
             (Some(words), _) => write!(f, "the driver says: {words}"),

@@ -1,69 +1,18 @@
-//! The program on its interfaces: a link each, pinned, so that it outlives this process and can be
-//! updated in place.
+//! The program on its interfaces: a change of what holds it there, which can be undone.
 
-use std::fs;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::AsFd as _;
 
 use rustix::io::Errno;
 
+use super::attachment::{self, Attachment, Programs, Refused};
 use super::error::Error;
 use super::interface::{Interface, ModeRefusal, Xdp};
+use super::kernel_drops;
 use super::netdev::{self, Device};
+use super::netlink::Refusal;
+use super::occupant;
 use super::pins::Folder;
-use super::{kernel_drops, occupant, reason};
-use crate::config;
-use crate::sys::bpf::{self, LinkInfo};
-
-/// A pinned link.
-pub struct PinnedLink {
-    pub interface: Interface,
-    link: OwnedFd,
-    info: LinkInfo,
-}
-
-impl PinnedLink {
-    /// Whether there still is an interface that it holds the program on.
-    pub fn is_attached(&self) -> bool {
-        self.index().is_some()
-    }
-
-    /// That interface's index.
-    pub fn index(&self) -> Option<u32> {
-        self.info.interface
-    }
-}
-
-/// The pinned links, also those whose interfaces are gone.
-pub fn pinned(folder: &Folder) -> Result<Vec<PinnedLink>, Error> {
-    folder.links()?.into_iter().map(|interface| open(folder, interface)).collect()
-}
-
-/// Errors: what is pinned there is no link of an XDP program.
-pub fn open(folder: &Folder, interface: Interface) -> Result<PinnedLink, Error> {
-    let path = folder.link(&interface);
-    let link = bpf::open_link(&path).and_then(|link| Ok((bpf::xdp_link_info(link.as_fd())?, link)));
-    let (info, link) = link.map_err(|source| Error::Link { path, source })?;
-    let reason = reason::read(folder, &interface.name).filter(|_| interface.xdp == Xdp::Generic);
-    Ok(PinnedLink { interface: Interface { reason, ..interface }, link, info })
-}
-
-/// The interfaces on which pinned links hold the program.
-pub fn attached(folder: &Folder) -> Result<Vec<Interface>, Error> {
-    let attached = pinned(folder)?.into_iter().filter(PinnedLink::is_attached);
-    Ok(attached.map(|pinned| pinned.interface).collect())
-}
-
-/// Takes a pinned link's program off its interface, if it still is on one. Done when this returns:
-/// the kernel detaches at once when a descriptor is the last to go, but some time later when a pin
-/// is.
-pub fn release(folder: &Folder, pinned: PinnedLink) -> Result<(), Error> {
-    folder.unlink(&folder.link(&pinned.interface))?;
-    if pinned.interface.xdp == Xdp::Generic {
-        folder.unlink(&folder.reason(&pinned.interface.name))?;
-    }
-    drop(pinned);
-    Ok(())
-}
+use crate::config::XdpMode;
 
 /// Removes everything that hookgate put in a folder, links first, and the folder. The interfaces
 /// whose links it held.
@@ -73,12 +22,14 @@ pub fn remove(folder: &Folder) -> Result<Vec<String>, Error> {
     let mut released = Vec::new();
     for interface in folder.links()? {
         // A file that only has the name of a link is another program's.
-        if let Ok(pinned) = open(folder, interface) {
+        if let Ok(pinned) = Attachment::open(folder, interface) {
             released.push(pinned.interface.name.clone());
-            release(folder, pinned)?;
+            pinned.release(folder)?;
         }
     }
-    folder.remove_answers(&netdev::list().map_err(Error::Netlink)?)?;
+    let machine = netdev::list().map_err(Error::Netlink)?;
+    attachment::release_strays(folder, &machine, &[])?;
+    folder.remove_answers(&machine)?;
     kernel_drops::release(folder)?;
     folder.remove_without_links(released)
 }
@@ -88,13 +39,13 @@ pub struct Links<'f> {
     folder: &'f Folder,
     /// All devices of this network namespace.
     devices: &'f [Device],
-    /// The pinned program, which ran before.
-    former: Option<OwnedFd>,
+    /// The pinned programs, which ran before.
+    former: Option<Programs>,
     /// Links that are neither kept nor released yet.
-    pinned: Vec<PinnedLink>,
+    pinned: Vec<Attachment>,
     /// Links that stay, and the names that their interfaces have now.
-    kept: Vec<(PinnedLink, String)>,
-    new: Vec<(Interface, OwnedFd)>,
+    kept: Vec<(Attachment, String)>,
+    new: Vec<Attachment>,
     /// Links that were released to make room for a new one, and their interfaces' indices.
     released: Vec<(Interface, u32)>,
 }
@@ -104,19 +55,14 @@ impl<'f> Links<'f> {
     ///
     /// Errors: a link holds the program on an interface of another one.
     pub fn new(folder: &'f Folder, devices: &'f [Device]) -> Result<Self, Error> {
-        let pinned = pinned(folder)?;
-        // Indices of interfaces mean something in one namespace alone.
-        let runs = |device: &Device, info: &LinkInfo| {
-            Some(device.index) == info.interface
-                && device.program.is_some_and(|program| program.id == info.program)
-        };
-        let is_here = |pinned: &&PinnedLink| devices.iter().any(|device| runs(device, &pinned.info));
-        if let Some(elsewhere) = pinned.iter().filter(|pinned| pinned.is_attached()).find(|own| !is_here(own))
-        {
+        let pinned = attachment::pinned(folder)?;
+        let is_here = |own: &&Attachment| devices.iter().any(|device| own.is_on(device));
+        let mut elsewhere = pinned.iter().filter(|own| own.is_attached() && !is_here(own));
+        if let Some(elsewhere) = elsewhere.next() {
             let interface = elsewhere.interface.name.clone();
             return Err(Error::OtherNamespace { folder: folder.path().into(), interface });
         }
-        let former = bpf::open_program(&folder.program()).ok();
+        let former = Programs::pinned(folder);
         let (kept, new, released) = (Vec::new(), Vec::new(), Vec::new());
         Ok(Self { folder, devices, former, pinned, kept, new, released })
     }
@@ -124,7 +70,7 @@ impl<'f> Links<'f> {
     /// Keeps the link that holds the program on this interface, in a mode that suits; whether there
     /// is one.
     pub fn keep(&mut self, device: &Device, suits: impl Fn(Xdp) -> bool) -> bool {
-        let is_on = |own: &PinnedLink| own.info.interface == Some(device.index) && suits(own.interface.xdp);
+        let is_on = |own: &Attachment| own.index() == Some(device.index) && suits(own.interface.xdp);
         let Some(at) = self.pinned.iter().position(is_on) else { return false };
         self.kept.push((self.pinned.swap_remove(at), device.name.clone()));
         true
@@ -144,49 +90,63 @@ impl<'f> Links<'f> {
     /// Puts the program on an interface, in place of a link in another mode.
     ///
     /// Errors: why it can't run there.
-    pub fn attach(
-        &mut self,
-        program: BorrowedFd<'_>,
-        device: &Device,
-        wanted: config::XdpMode,
-    ) -> Result<(), Error> {
+    pub fn attach(&mut self, programs: &Programs, device: &Device, wanted: XdpMode) -> Result<(), Error> {
+        occupant::ensure_no_other_guard(self.folder, device)?;
         while let Some(at) = self.pinned.iter().position(|own| self.is_in_the_way(own, device)) {
             let own = self.pinned.swap_remove(at);
-            let former = (own.interface.clone(), own.info.interface.unwrap_or_default());
-            release(self.folder, own)?;
+            let former = (own.interface.clone(), own.index().unwrap_or_default());
+            own.release(self.folder)?;
             self.released.push(former);
         }
-        let (interface, link) = match wanted {
-            config::XdpMode::Native => attach_as(program, device, Xdp::Native),
-            config::XdpMode::Generic => attach_as(program, device, Xdp::Generic),
-            config::XdpMode::Auto => match attach_as(program, device, Xdp::Native) {
-                Err(Error::Attach { why, .. }) => {
-                    attach_as(program, device, Xdp::Generic).map(|(interface, link)| {
-                        (Interface { reason: Some(why.to_string()), ..interface }, link)
-                    })
-                }
-                decided => decided,
-            },
+        let attached = match wanted {
+            XdpMode::Native => self.attach_as(programs, device, None, Xdp::Native, &[]),
+            XdpMode::Tc => self.attach_as(programs, device, None, Xdp::Tc, &[]),
+            XdpMode::Generic => self.attach_as(programs, device, None, Xdp::Generic, &[]),
+            XdpMode::Auto if device.has_ethernet() => {
+                self.attach_as(programs, device, None, Xdp::Native, &[Xdp::Tc, Xdp::Generic])
+            }
+            XdpMode::Auto => self.attach_as(programs, device, Some(NO_ETHERNET.into()), Xdp::Tc, &[]),
         }?;
-        self.new.push((interface, link));
+        self.new.push(attached);
         Ok(())
     }
 
+    /// Puts the program on an interface in a mode, else in the first of the `worse` ones that the
+    /// kernel takes. `reason`: why it is no better one.
+    fn attach_as(
+        &self,
+        programs: &Programs,
+        device: &Device,
+        reason: Option<String>,
+        xdp: Xdp,
+        worse: &[Xdp],
+    ) -> Result<Attachment, Error> {
+        match (attach_one(self.folder, programs, device, xdp), worse) {
+            (Ok(mut attached), _) => {
+                attached.interface.reason = reason;
+                Ok(attached)
+            }
+            (Err(Error::Attach { why, .. }), [next, worse @ ..]) => {
+                let reason =
+                    reason.map_or_else(|| why.to_string(), |better| format!("{better}; {xdp}: {why}"));
+                self.attach_as(programs, device, Some(reason), *next, worse)
+            }
+            (Err(error), _) => Err(error),
+        }
+    }
+
     /// The kernel takes one mode at a time, and no program below another.
-    fn is_in_the_way(&self, own: &PinnedLink, device: &Device) -> bool {
-        let Some(index) = own.info.interface else { return false };
+    fn is_in_the_way(&self, own: &Attachment, device: &Device) -> bool {
+        let Some(index) = own.index() else { return false };
         let its = self.devices.iter().find(|device| device.index == index);
         index == device.index || its.is_some_and(|its| netdev::is_above(self.devices, its, device))
     }
 
     /// Puts the program in the place of the one that ran before, where a link is kept.
-    pub fn replace(&self, program: BorrowedFd<'_>) -> Result<(), Error> {
+    pub fn replace(&self, programs: &Programs) -> Result<(), Error> {
         for (own, _) in &self.kept {
-            match bpf::update_link(own.link.as_fd(), program) {
-                // The interface has gone meanwhile.
-                Err(error) if Errno::from_io_error(&error) == Some(Errno::NOLINK) => {}
-                updated => updated.map_err(|source| self.failed(&own.interface, source))?,
-            }
+            let updated = own.update(programs, self.devices);
+            updated.map_err(|source| Error::Link { path: self.folder.link(&own.interface), source })?;
         }
         Ok(())
     }
@@ -194,34 +154,19 @@ impl<'f> Links<'f> {
     /// Pins what is new.
     pub fn pin(&self) -> Result<(), Error> {
         for (own, name) in self.kept.iter().filter(|(own, name)| own.interface.name != *name) {
-            // The interface was renamed. Its reason, if any, is only words.
-            fs::rename(self.folder.reason(&own.interface.name), self.folder.reason(name)).ok();
-            let (from, to) = (self.folder.link(&own.interface), self.folder.link(&own.named(name)));
-            fs::rename(from, &to).map_err(|source| Error::Folder { doing: "rename to", path: to, source })?;
+            own.rename(self.folder, name)?;
         }
-        for (interface, link) in &self.new {
-            self.pin_one(interface, link)?;
-        }
-        Ok(())
-    }
-
-    fn pin_one(&self, interface: &Interface, link: &OwnedFd) -> Result<(), Error> {
-        let path = self.folder.link(interface);
-        // The pin of an interface that is gone, or has another name now.
-        self.folder.unlink(&path)?;
-        bpf::pin(link.as_fd(), &path).map_err(|source| self.failed(interface, source))?;
-        reason::keep(self.folder, interface);
-        Ok(())
+        self.new.iter().try_for_each(|attached| attached.pin(self.folder))
     }
 
     /// The indices of the interfaces on which it is before anything is decided.
     pub fn indices(&self) -> Vec<u32> {
-        self.pinned.iter().filter_map(PinnedLink::index).collect()
+        self.pinned.iter().filter_map(Attachment::index).collect()
     }
 
     /// The interfaces on which the program was not before.
     pub fn added(&self) -> Vec<Interface> {
-        self.new.iter().map(|(interface, _)| interface.clone()).collect()
+        self.new.iter().map(|attached| attached.interface.clone()).collect()
     }
 
     /// Leaves all other links as they are. Returns the interfaces that were kept or added.
@@ -231,37 +176,34 @@ impl<'f> Links<'f> {
 
     /// Releases all other links. Returns the interfaces that were kept or added.
     pub fn finish(self) -> Result<Vec<Interface>, Error> {
-        let folder = self.folder;
+        let (folder, devices) = (self.folder, self.devices);
         let (others, interfaces) = self.decided();
         let is_taken = |path| interfaces.iter().any(|interface| folder.link(interface) == path);
         for old in others {
             if !is_taken(folder.link(&old.interface)) {
-                release(folder, old)?;
+                old.release(folder)?;
             }
         }
+        attachment::release_strays(folder, devices, &interfaces)?;
         Ok(interfaces)
     }
 
     /// The other links, and the interfaces that were kept or added.
-    fn decided(self) -> (Vec<PinnedLink>, Vec<Interface>) {
+    fn decided(self) -> (Vec<Attachment>, Vec<Interface>) {
         let kept = self.kept.into_iter().map(|(own, name)| own.named(&name));
-        (self.pinned, kept.chain(self.new.into_iter().map(|(new, _)| new)).collect())
+        (self.pinned, kept.chain(self.new.into_iter().map(|new| new.interface)).collect())
     }
 
     /// Restores the former links after `cause`. Returns the error to report.
     pub fn undo(mut self, cause: Error) -> Error {
-        for (interface, link) in std::mem::take(&mut self.new) {
-            self.folder.unlink(&self.folder.link(&interface)).ok();
-            drop(link);
+        for attached in std::mem::take(&mut self.new) {
+            attached.release(self.folder).ok();
         }
-        for own in &self.pinned {
-            let path = self.folder.link(&own.interface);
-            if !path.exists() {
-                bpf::pin(own.link.as_fd(), &path).ok();
-            }
+        for own in self.pinned.iter().filter(|own| !self.folder.link(&own.interface).exists()) {
+            own.pin(self.folder).ok();
         }
         if let Some(former) = &self.former {
-            self.replace(former.as_fd()).ok();
+            self.replace(former).ok();
         }
         self.put_back_after(cause)
     }
@@ -278,51 +220,43 @@ impl<'f> Links<'f> {
     fn put_back(&mut self) -> Result<(), Error> {
         let Some(former) = self.former.as_ref().filter(|_| !self.released.is_empty()) else { return Ok(()) };
         for (interface, index) in std::mem::take(&mut self.released) {
-            let link = bpf::create_xdp_link(former.as_fd(), index, flags(interface.xdp));
-            self.pin_one(&interface, &link.map_err(|source| self.failed(&interface, source))?)?;
+            let Some(device) = self.devices.iter().find(|device| device.index == index) else { continue };
+            let mut attached = attach_one(self.folder, former, device, interface.xdp)?;
+            attached.interface = interface;
+            attached.pin(self.folder)?;
         }
         Ok(())
     }
-
-    fn failed(&self, interface: &Interface, source: std::io::Error) -> Error {
-        Error::Link { path: self.folder.link(interface), source }
-    }
 }
 
-impl PinnedLink {
-    fn named(&self, name: &str) -> Interface {
-        Interface { name: name.to_owned(), ..self.interface.clone() }
-    }
-}
+/// Why `auto` takes tc where frames have no Ethernet header.
+const NO_ETHERNET: &str = "its packets have no Ethernet header, which XDP needs";
 
-fn attach_as(program: BorrowedFd<'_>, device: &Device, xdp: Xdp) -> Result<(Interface, OwnedFd), Error> {
-    let link =
-        bpf::create_xdp_link(program, device.index, flags(xdp)).map_err(
-            |error| match Errno::from_io_error(&error).unwrap_or(Errno::IO) {
-                Errno::BUSY | Errno::EXIST => occupant::in_the_way_of(device),
-                errno => {
-                    let asked = (xdp == Xdp::Native).then(|| netdev::why_not_native(device, program));
-                    let why = ModeRefusal(asked.flatten().unwrap_or(errno.into()));
-                    Error::Attach { interface: device.name.clone(), xdp, why }
-                }
-            },
-        )?;
-    Ok((Interface { name: device.name.clone(), xdp, reason: None }, link))
-}
-
-fn flags(xdp: Xdp) -> u32 {
-    match xdp {
-        Xdp::Native => netdev::XDP_FLAGS_DRV_MODE,
-        Xdp::Generic => netdev::XDP_FLAGS_SKB_MODE,
-    }
+fn attach_one(folder: &Folder, programs: &Programs, device: &Device, xdp: Xdp) -> Result<Attachment, Error> {
+    let interface = device.name.clone();
+    Attachment::create(folder, programs, device, xdp).map_err(|refused| match refused {
+        Refused::Kernel(refusal) if xdp != Xdp::Tc && matches!(refusal.errno, Errno::BUSY | Errno::EXIST) => {
+            occupant::in_the_way_of(device)
+        }
+        Refused::Kernel(refusal) => {
+            let asked = (xdp == Xdp::Native).then(|| netdev::why_not_native(device, programs.xdp.as_fd()));
+            let refusal = asked.flatten().unwrap_or(refusal);
+            Error::Attach { interface, xdp, why: ModeRefusal { xdp, refusal } }
+        }
+        Refused::NoProgram(why) => {
+            let refusal = Refusal { errno: Errno::NOENT, words: Some(why) };
+            Error::Attach { interface, xdp, why: ModeRefusal { xdp, refusal } }
+        }
+    })
 }
 
 /// Whether a link in that mode is what the configuration asks for. `auto` keeps what it once found
 /// possible.
-pub fn suits(wanted: config::XdpMode, is: Xdp) -> bool {
+pub fn suits(wanted: XdpMode, is: Xdp) -> bool {
     match wanted {
-        config::XdpMode::Auto => true,
-        config::XdpMode::Native => is == Xdp::Native,
-        config::XdpMode::Generic => is == Xdp::Generic,
+        XdpMode::Auto => true,
+        XdpMode::Native => is == Xdp::Native,
+        XdpMode::Tc => is == Xdp::Tc,
+        XdpMode::Generic => is == Xdp::Generic,
     }
 }

@@ -5,6 +5,7 @@
 //! when it ends.
 
 mod answers;
+mod attachment;
 mod blocks;
 mod btf;
 mod cgroup;
@@ -35,6 +36,7 @@ mod rows;
 mod stats;
 mod support;
 mod targets;
+mod tc;
 mod watch;
 
 pub use blocks::{Rehearsal, Sender, StrangerNetwork, rehearsal};
@@ -53,16 +55,19 @@ pub use maps::Continuity;
 pub use occupant::holder;
 pub use reader::{Counts, DroppedBy, FailedBy, LateBy, Unproven};
 pub use stats::{Detail, Stats, read};
-pub use support::{ensure_none_locked_out, ensure_supported, probe};
+pub use support::{Missing, ensure_none_locked_out, ensure_supported, probe};
 pub use targets::{Absence, configured, stacked};
 pub use watch::Watch;
 
 use std::fmt;
 use std::os::fd::{AsFd as _, OwnedFd};
 
+use hookgate_ebpf::tc::{ANSWERS, INCOMING};
+
 use crate::config::{self, PinName};
 use crate::prefixes::{Network, Table};
-use crate::sys::{self, bpf};
+use crate::sys;
+use attachment::Programs;
 use clock::Clock;
 use link::Links;
 use maps::Maps;
@@ -132,13 +137,14 @@ pub fn start(config: &config::Guard, prefixes: &Table, absence: Absence) -> Resu
     support::ensure_permitted()?;
     let folder = Folder::named(&config.pin);
     let _lock = pins::lock()?;
-    let targets = Targets::of(&config.interfaces)?;
+    let targets = Targets::of(config)?;
     targets.ensure_attachable(absence)?;
 
     let counters = maps::continuity(&folder)?;
     let is_kept = counters == Continuity::Kept;
     let rows = maps::counters_capacity(prefixes.len())?;
     let mut program = Program::load(object, is_kept.then_some(&folder), rows)?;
+    let programs = filters(&mut program)?;
     let mut maps = Maps::of(&mut program)?;
     maps.ensure_room(config, prefixes)?;
     let netns = sys::netns_cookie().map_err(Error::Netns)?;
@@ -158,12 +164,13 @@ pub fn start(config: &config::Guard, prefixes: &Table, absence: Absence) -> Resu
         maps.set(config, prefixes)
     };
     let attached = begin_if_new(is_kept, &mut maps, |maps| set_policy(maps, answers.is_ok()))
-        .and_then(|()| attach(&mut links, &mut program, config, &targets))
+        .and_then(|()| attach(&mut links, &programs, config, &targets))
         .and_then(|()| {
             if !is_kept {
                 maps.pin(&folder)?;
             }
             program.pin(&folder)?;
+            pin_incoming(&programs, &folder)?;
             if let Err(error) = pin_answers(&answers, &mut change) {
                 answers = Err(error);
             }
@@ -236,20 +243,36 @@ fn see_answers(
     change: &mut answers::Change<'_>,
     links: &Links<'_>,
     targets: &Targets,
-) -> Result<OwnedFd, Error> {
-    let answers = program.load_answers()?;
-    let mut interfaces: Vec<u32> = targets.devices.iter().map(|device| device.index).collect();
-    if targets.have_no_route() {
-        interfaces = links.indices();
-    }
-    let attached = interfaces.into_iter().map(|index| change.attach(answers.as_fd(), index));
+) -> Result<tc::Programs, Error> {
+    let answers = program.load_tc(ANSWERS)?;
+    let devices = match targets.have_no_route() {
+        true => targets.with_indices(&links.indices()),
+        false => targets.devices.clone(),
+    };
+    let attached = devices.iter().map(|device| change.attach(&answers, device.index, device.has_ethernet()));
     let refused = attached.filter_map(Result::err).last();
     refused.map_or(Ok(answers), |why| Err(targets.unseen(why)))
 }
 
-fn pin_answers(answers: &Result<OwnedFd, Error>, change: &mut answers::Change<'_>) -> Result<(), Error> {
+fn pin_answers(answers: &Result<tc::Programs, Error>, change: &mut answers::Change<'_>) -> Result<(), Error> {
     let Ok(answers) = answers else { return Ok(()) };
-    change.pin(answers.as_fd()).map_err(|why| Error::Answers { interface: "any interface".into(), why })
+    change.pin(answers).map_err(|why| Error::Answers { interface: "any interface".into(), why })
+}
+
+/// The programs that may filter. Without tc's the others do, where they can.
+fn filters(program: &mut Program) -> Result<Programs, Error> {
+    let tc = program.load_tc(INCOMING).map_err(|error| error.in_a_line());
+    let xdp = program.xdp()?.fd().and_then(|fd| Ok(fd.as_fd().try_clone_to_owned()?));
+    Ok(Programs { xdp: xdp.map_err(|error| Error::from_loading(error.into()))?, tc })
+}
+
+/// For interfaces that come later.
+fn pin_incoming(programs: &Programs, folder: &Folder) -> Result<(), Error> {
+    match &programs.tc {
+        Ok(tc) => tc.pin(folder.path(), INCOMING),
+        Err(_) => INCOMING.iter().try_for_each(|name| tc::unlink(&folder.path().join(name))),
+    }
+    .map_err(|source| Error::Folder { doing: "pin programs in", path: folder.path().into(), source })
 }
 
 /// Takes it off all interfaces but those.
@@ -261,20 +284,19 @@ fn release_answers(folder: &Folder, targets: &Targets, guarded: &[Interface]) ->
 
 fn attach(
     links: &mut Links<'_>,
-    program: &mut Program,
+    programs: &Programs,
     config: &config::Guard,
     targets: &Targets,
 ) -> Result<(), Error> {
-    let program = program.xdp()?.fd().map_err(|error| Error::from_loading(error.into()))?;
     if targets.have_no_route() {
         links.keep_all();
     }
     for device in &targets.devices {
         if !links.keep(device, |xdp| link::suits(config.xdp, xdp)) {
-            links.attach(program.as_fd(), device, config.xdp)?;
+            links.attach(programs, device, config.xdp)?;
         }
     }
-    links.replace(program.as_fd())
+    links.replace(programs)
 }
 
 fn pin_handshakes(
@@ -295,10 +317,10 @@ fn pin_handshakes(
 pub fn attach_missing(config: &config::Guard) -> Result<Look, Error> {
     let folder = Folder::named(&config.pin);
     let _lock = pins::lock()?;
-    let mut targets = Targets::of(&config.interfaces)?;
+    let mut targets = Targets::of(config)?;
     let has_no_route = targets.have_no_route();
     let devices = std::mem::take(&mut targets.devices);
-    let Ok(program) = bpf::open_program(&folder.program()) else {
+    let Some(programs) = Programs::pinned(&folder) else {
         // Detached by an operator, who knows how to attach it.
         let unattached = devices.into_iter().map(|device| (device.name, Reason::Unattached));
         let states = states(Vec::new(), targets.left_out.into_iter().chain(unattached));
@@ -312,7 +334,7 @@ pub fn attach_missing(config: &config::Guard) -> Result<Look, Error> {
     for device in &devices {
         let attached = match links.keep(device, |_| true) {
             true => Ok(()),
-            false => links.attach(program.as_fd(), device, config.xdp),
+            false => links.attach(&programs, device, config.xdp),
         };
         if let Err(error) = attached.map_err(|error| links.put_back_after(error)) {
             targets.left_out.push((device.name.clone(), Reason::Refused(error.in_a_line())));
@@ -353,16 +375,17 @@ fn see_missing_answers(
     // Of another version's layout.
     let Ok(mut maps) = Maps::writable(folder) else { return Ok(None) };
     let home = answers::Home::new(folder.path());
-    let seen = match home.program() {
+    let seen = match home.programs() {
         None => Err(Error::HandshakesRefused),
-        Some(program) => {
+        Some(programs) => {
             let mut change = answers::Change::new(&home);
-            let mut interfaces: Vec<u32> = devices.iter().map(|device| device.index).collect();
-            if devices.is_empty() {
-                interfaces = links.indices();
-            }
-            let missing = interfaces.into_iter().filter(|index| !home.is_on(*index));
-            let attached = missing.map(|index| change.attach(program.as_fd(), index));
+            let devices = match devices {
+                [] => targets.with_indices(&links.indices()),
+                devices => devices.to_vec(),
+            };
+            let missing = devices.iter().filter(|device| !home.is_on(device.index));
+            let attached =
+                missing.map(|device| change.attach(&programs, device.index, device.has_ethernet()));
             let refused = attached.filter_map(Result::err).last().or(change.pin_links().err());
             refused.map_or(Ok(()), |why| Err(targets.unseen(why)))
         }
@@ -381,8 +404,8 @@ fn see_missing_answers(
 ///
 /// Errors: rtnetlink's, or no permission.
 pub fn interfaces(config: &config::Guard) -> Result<Vec<InterfaceState>, Error> {
-    let targets = Targets::of(&config.interfaces)?;
-    let attached = link::attached(&Folder::named(&config.pin))?;
+    let targets = Targets::of(config)?;
+    let attached = attachment::attached(&Folder::named(&config.pin))?;
     let (mut guarded, mut left_out) = (Vec::new(), targets.left_out);
     for device in targets.devices {
         match attached.iter().find(|interface| interface.name == device.name) {
@@ -397,7 +420,7 @@ pub fn interfaces(config: &config::Guard) -> Result<Vec<InterfaceState>, Error> 
 ///
 /// Errors: no permission to look.
 pub fn attached(pin: &PinName) -> Result<Vec<Interface>, Error> {
-    link::attached(&Folder::named(pin))
+    attachment::attached(&Folder::named(pin))
 }
 
 fn states(
@@ -429,7 +452,7 @@ impl fmt::Display for EarlierGuard {
 /// Errors: no permission to look.
 pub fn earlier(pin: &PinName) -> Result<Option<EarlierGuard>, Error> {
     let folder = Folder::named(pin);
-    let interfaces = link::attached(&folder)?;
+    let interfaces = attachment::attached(&folder)?;
     if interfaces.is_empty() {
         return Ok(None);
     }

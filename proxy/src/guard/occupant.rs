@@ -5,26 +5,52 @@ use std::os::fd::AsFd as _;
 use aya::programs::links::LinkType;
 use aya::programs::{ProgramInfo, loaded_links, loaded_programs};
 
+use super::attachment;
 use super::error::Error;
 use super::holder::Holder;
 use super::netdev::{self, Device, XdpProgram};
 use super::pins::Folder;
+use crate::config::XdpMode;
 use crate::sys::bpf;
 
-/// Whose XDP program an interface runs, if any.
+/// Who is in the way of a guard in that mode, or is this guard.
 ///
 /// Errors: no such interface here, or one that can't be guarded; also since another above it runs a
 /// program.
-pub fn holder(interface: &str) -> Result<Option<Holder>, Error> {
+pub fn holder(interface: &str, wanted: XdpMode) -> Result<Option<Holder>, Error> {
     let device = netdev::find(interface)?;
-    if !device.has_ethernet() {
+    if !device.has_ethernet() && !wanted.takes_bare_frames() {
         return Err(Error::NoEthernet { name: device.name });
+    }
+    if let Some(guard) = Folder::all().iter().find_map(|folder| guard_on(folder, &device)) {
+        return Ok(Some(guard));
+    }
+    // Other programs come after tc's, or before.
+    if wanted == XdpMode::Tc || !device.has_ethernet() {
+        return Ok(None);
     }
     if let Some(program) = device.program {
         return Ok(Some(holder_on(&device, program)));
     }
     let devices = netdev::list().map_err(Error::Netlink)?;
     above(&devices, &device).map_or(Ok(None), Err)
+}
+
+/// Errors: the guard of another folder is on this interface. The kernel would let tc programs of
+/// both count.
+pub fn ensure_no_other_guard(own: &Folder, device: &Device) -> Result<(), Error> {
+    let folders = Folder::all().into_iter().filter(|folder| folder.path() != own.path());
+    match folders.into_iter().find_map(|folder| guard_on(&folder, device)) {
+        Some(holder) => Err(Error::Held { interface: device.name.clone(), holder }),
+        None => Ok(()),
+    }
+}
+
+/// The guard of that folder, if it is on this interface.
+fn guard_on(folder: &Folder, device: &Device) -> Option<Holder> {
+    let pinned = attachment::pinned(folder).ok()?;
+    let own = pinned.iter().find(|own| own.is_on(device))?;
+    Some(Holder::Hookgate { folder: folder.path().into(), removal: own.removal() })
 }
 
 /// The error for an interface on which the kernel takes no program beside one that is there.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use hookgate_ebpf::{abi, diagnostic, event, kernel_drops};
+use hookgate_ebpf::{abi, diagnostic, event, kernel_drops, tc};
 use tokio::time::Instant;
 
 use super::answers;
@@ -128,7 +128,7 @@ impl Folder {
         self.path.join(format!("{REASON}{}", escaped(interface)))
     }
 
-    /// The pinned links, alive or not.
+    /// What holds the program on interfaces, alive or not.
     pub fn links(&self) -> Result<Vec<Interface>, Error> {
         Ok(self.names()?.iter().filter_map(|name| parse_link_name(name)).collect())
     }
@@ -164,7 +164,8 @@ impl Folder {
     /// Errors: also that other programs' files keep the folder; hookgate's are gone then.
     pub fn remove_without_links(&self, released: Vec<String>) -> Result<Vec<String>, Error> {
         let reasons = self.names()?.into_iter().filter(|name| name.starts_with(REASON));
-        for name in MAPS.into_iter().chain([PROGRAM, HANDSHAKES]).map(str::to_owned).chain(reasons) {
+        let programs = [PROGRAM, HANDSHAKES].into_iter().chain(tc::INCOMING);
+        for name in MAPS.into_iter().chain(programs).map(str::to_owned).chain(reasons) {
             self.unlink(&self.path.join(name))?;
         }
         let foreign = self.names()?;
@@ -207,7 +208,7 @@ fn escaped(interface: &str) -> String {
 
 fn parse_link_name(file: &str) -> Option<Interface> {
     let (xdp, name) = file.strip_prefix(LINK)?.split_once('-')?;
-    let xdp = [Xdp::Native, Xdp::Generic].into_iter().find(|mode| mode.to_string() == xdp)?;
+    let xdp = Xdp::ALL.into_iter().find(|mode| mode.to_string() == xdp)?;
     Some(Interface { name: name.replace("%2E", ".").replace("%25", "%"), xdp, reason: None })
 }
 
@@ -220,6 +221,7 @@ mod tests {
         for (name, xdp, file) in [
             ("eth0", Xdp::Native, "link-native-eth0"),
             ("eth0.100", Xdp::Generic, "link-generic-eth0%2E100"),
+            ("wg0", Xdp::Tc, "link-tc-wg0"),
             ("a-b%.2E", Xdp::Native, "link-native-a-b%25%2E2E"),
         ] {
             let interface = Interface { name: name.into(), xdp, reason: None };

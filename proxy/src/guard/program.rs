@@ -1,5 +1,5 @@
 use std::io::ErrorKind;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::AsFd as _;
 use std::thread;
 
 use aya::programs::{
@@ -12,6 +12,7 @@ use hookgate_ebpf::{abi, diagnostic, kernel_drops};
 use super::diagnostics::Diagnostics;
 use super::error::Error;
 use super::pins::{Folder, MAPS};
+use super::tc;
 use crate::sys::bpf;
 
 #[cfg(embedded_guard)]
@@ -117,11 +118,15 @@ impl Program {
         Ok(tracepoint)
     }
 
-    /// The program that sees what leaves through an interface.
-    pub fn load_answers(&mut self) -> Result<OwnedFd, Error> {
-        let answers: &mut SchedClassifier = self.named(abi::ANSWERS)?;
-        let loaded = answers.load().and_then(|()| Ok(answers.fd()?.as_fd().try_clone_to_owned()?));
-        loaded.map_err(|error| Error::from_loading(error.into()))
+    /// A tc program.
+    pub fn load_tc(&mut self, names: [&str; 2]) -> Result<tc::Programs, Error> {
+        let mut load = |name| {
+            let program: &mut SchedClassifier = self.named(name)?;
+            let loaded = program.load().and_then(|()| Ok(program.fd()?.as_fd().try_clone_to_owned()?));
+            loaded.map_err(|error| Error::from_loading(error.into()))
+        };
+        let [ethernet, bare] = names.map(&mut load);
+        Ok(tc::Programs { ethernet: ethernet?, bare: bare? })
     }
 
     pub fn pin(&mut self, folder: &Folder) -> Result<(), Error> {

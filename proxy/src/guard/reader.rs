@@ -15,7 +15,7 @@ use super::error::Error;
 use super::kernel_drops::{self, KernelDrops};
 use super::maps::{Maps, leave_elsewhere};
 use super::pins::Folder;
-use super::{answers, handshakes, link};
+use super::{answers, attachment, handshakes};
 use crate::observe::FunnelCounts;
 use crate::prefixes::Network;
 
@@ -24,7 +24,7 @@ const SWEEPS_STALLED: Duration = Duration::from_nanos(abi::SWEEPS_STALLED);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     pub packets: u64,
-    /// Whole frames, as XDP sees them.
+    /// Whole frames.
     pub bytes: u64,
     /// SYNs without ACK, retransmitted ones included.
     pub syns: u64,
@@ -147,7 +147,7 @@ impl Reader {
             return Ok(Some(Error::HandshakesRefused));
         }
         let home = answers::Home::new(folder.path());
-        let guarded = link::pinned(folder)?.into_iter().filter_map(|pinned| pinned.index());
+        let guarded = attachment::pinned(folder)?.into_iter().filter_map(|pinned| pinned.index());
         if !guarded.into_iter().all(|interface| home.is_on(interface)) {
             return Ok(Some(Error::AnswersGone));
         }

@@ -9,7 +9,7 @@ use super::interface::Interface;
 use super::kernel_drops::{self, KernelDrops};
 use super::pins::Folder;
 use super::reader::{Counts, DroppedBy, Reader};
-use super::{link, policy};
+use super::{attachment, policy};
 use crate::config::{Mode, PinName};
 use crate::prefixes::Network;
 
@@ -55,7 +55,7 @@ pub enum Detail {
 /// Errors: no permission, or maps in another version's layout.
 pub fn read(pin: &PinName, detail: Detail) -> Result<Option<Stats>, Error> {
     let folder = Folder::named(pin);
-    let interfaces = link::attached(&folder)?;
+    let interfaces = attachment::attached(&folder)?;
     if interfaces.is_empty() {
         return Ok(None);
     }

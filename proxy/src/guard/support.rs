@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use hookgate_ebpf::tc::{ANSWERS, INCOMING};
 use rustix::thread::{CapabilitySet, capabilities};
 
 use super::error::Error;
@@ -27,17 +28,28 @@ pub fn ensure_none_locked_out(config: &config::Guard, prefixes: &Table) -> Resul
     }
 }
 
-/// Whether the kernel takes the programs: they are loaded with maps of their own, and let go. What
-/// keeps handshakes from being counted, where that is all.
+/// Why the kernel does not take some of the programs, where it takes the XDP program.
+pub struct Missing {
+    /// Handshakes can't be counted.
+    pub handshakes: Option<Error>,
+    /// Failed handshakes can't be classified.
+    pub answers: Option<Error>,
+    /// tc can't filter.
+    pub tc: Option<Error>,
+}
+
+/// Whether the kernel takes the programs: they are loaded with maps of their own, and let go.
 ///
-/// Errors: why it does not take them.
-pub fn probe() -> Result<Option<Error>, Error> {
+/// Errors: why it does not take the XDP program.
+pub fn probe() -> Result<Missing, Error> {
     ensure_supported()?;
     ensure_permitted()?;
     let mut program =
         Program::load(program::embedded()?, None, maps::counters_capacity(Table::builtin().len())?)?;
     let handshakes = program.begin_sweeps().and_then(|()| program.load_handshakes().map(drop));
-    Ok(handshakes.err())
+    let answers = program.load_tc(ANSWERS).err();
+    let tc = program.load_tc(INCOMING).err();
+    Ok(Missing { handshakes: handshakes.err(), answers, tc })
 }
 
 /// Errors: a capability is missing. That they are there proves nothing: they may not count in this

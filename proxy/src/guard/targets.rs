@@ -6,7 +6,7 @@ use super::answers::Unseen;
 use super::error::Error;
 use super::interface::{Interface, Reason};
 use super::netdev::{self, Device};
-use crate::config::Interfaces;
+use crate::config::{Guard, Interfaces};
 
 /// What to do about a configured interface that can't be guarded now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +30,8 @@ pub struct Targets {
 }
 
 impl Targets {
-    pub fn of(interfaces: &Interfaces) -> Result<Self, Error> {
+    pub fn of(guard: &Guard) -> Result<Self, Error> {
+        let Guard { interfaces, xdp, .. } = guard;
         let machine = netdev::list().map_err(Error::Netlink)?;
         let names = names(interfaces, &machine).map_err(Error::Netlink)?;
         let is_found = *interfaces == Interfaces::DefaultRoutes;
@@ -39,7 +40,9 @@ impl Targets {
         for name in names {
             match targets.machine.iter().find(|device| device.name == name) {
                 None => targets.left_out.push((name, Reason::Missing)),
-                Some(device) if !device.has_ethernet() => targets.left_out.push((name, Reason::NoEthernet)),
+                Some(device) if !device.has_ethernet() && !xdp.takes_bare_frames() => {
+                    targets.left_out.push((name, Reason::NoEthernet));
+                }
                 Some(device) => devices.push(device.clone()),
             }
         }
@@ -63,6 +66,11 @@ impl Targets {
     pub fn indices(&self, interfaces: &[Interface]) -> Vec<u32> {
         let is_meant = |device: &&Device| interfaces.iter().any(|interface| interface.name == device.name);
         self.machine.iter().filter(is_meant).map(|device| device.index).collect()
+    }
+
+    /// The interfaces with these indices.
+    pub fn with_indices(&self, indices: &[u32]) -> Vec<Device> {
+        self.machine.iter().filter(|device| indices.contains(&device.index)).cloned().collect()
     }
 
     /// The same with the interface's name.
@@ -134,8 +142,8 @@ pub fn configured(interfaces: &Interfaces) -> Result<Vec<String>, Error> {
 /// Those that lie above another configured one, each with that.
 ///
 /// Errors: rtnetlink's.
-pub fn stacked(interfaces: &Interfaces) -> Result<Vec<(String, String)>, Error> {
-    let left_out = Targets::of(interfaces)?.left_out.into_iter();
+pub fn stacked(guard: &Guard) -> Result<Vec<(String, String)>, Error> {
+    let left_out = Targets::of(guard)?.left_out.into_iter();
     Ok(left_out
         .filter_map(|(upper, reason)| match reason {
             Reason::Above(lower) => Some((upper, lower)),

@@ -15,6 +15,7 @@ const BPF_PROG_LOAD: libc::c_long = 5;
 const BPF_OBJ_PIN: libc::c_long = 6;
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+const BPF_PROG_QUERY: libc::c_long = 16;
 const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
 const BPF_LINK_CREATE: libc::c_long = 28;
 const BPF_LINK_UPDATE: libc::c_long = 29;
@@ -25,10 +26,29 @@ const BPF_LINK_TYPE_XDP: u32 = 6;
 const BPF_LINK_TYPE_TCX: u32 = 11;
 /// Attach types.
 const BPF_XDP: u32 = 37;
+const BPF_TCX_INGRESS: u32 = 46;
 const BPF_TCX_EGRESS: u32 = 47;
+/// BPF_MPROG_MAX of linux/bpf_mprog.h.
+const MAX_TCX_PROGRAMS: usize = 64;
 /// Before all other programs of that place.
 const BPF_F_BEFORE: u32 = 1 << 3;
 const BPF_F_RDONLY: u32 = 1 << 3;
+
+/// Which packets of an interface a tc program sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    In,
+    Out,
+}
+
+impl Direction {
+    fn attach_type(self) -> u32 {
+        match self {
+            Self::In => BPF_TCX_INGRESS,
+            Self::Out => BPF_TCX_EGRESS,
+        }
+    }
+}
 
 /// A pinned map, for reading alone: it can't be changed through this descriptor.
 ///
@@ -66,12 +86,51 @@ pub fn create_xdp_link(program: BorrowedFd<'_>, interface: u32, flags: u32) -> i
     create_link(program, interface, BPF_XDP, flags)
 }
 
-/// Attaches a tc program to what leaves through an interface, before all others, for as long as the
-/// link is open or pinned.
+/// Attaches a tc program to an interface, before all others, for as long as the link is open or
+/// pinned.
 ///
 /// Errors: `InvalidInput` before Linux 6.6, or no permission.
-pub fn create_tcx_link(program: BorrowedFd<'_>, interface: u32) -> io::Result<OwnedFd> {
-    create_link(program, interface, BPF_TCX_EGRESS, BPF_F_BEFORE)
+pub fn create_tcx_link(program: BorrowedFd<'_>, interface: u32, direction: Direction) -> io::Result<OwnedFd> {
+    create_link(program, interface, direction.attach_type(), BPF_F_BEFORE)
+}
+
+/// The ids of the programs that are attached to an interface of this network namespace as
+/// [`create_tcx_link`] attaches them.
+///
+/// Errors: `InvalidInput` before Linux 6.6, or no permission.
+pub fn tcx_programs(interface: u32, direction: Direction) -> io::Result<Vec<u32>> {
+    /// The part of `union bpf_attr` for BPF_PROG_QUERY.
+    #[repr(C)]
+    struct Attributes {
+        target_ifindex: u32,
+        attach_type: u32,
+        query_flags: u32,
+        attach_flags: u32,
+        prog_ids: u64,
+        count: u32,
+        reserved: u32,
+        prog_attach_flags: u64,
+        link_ids: u64,
+        link_attach_flags: u64,
+        revision: u64,
+    }
+    let mut ids = [0u32; MAX_TCX_PROGRAMS];
+    let mut attributes = Attributes {
+        target_ifindex: interface,
+        attach_type: direction.attach_type(),
+        query_flags: 0,
+        attach_flags: 0,
+        prog_ids: ids.as_mut_ptr().expose_provenance() as u64,
+        count: ids.len() as u32,
+        reserved: 0,
+        prog_attach_flags: 0,
+        link_ids: 0,
+        link_attach_flags: 0,
+        revision: 0,
+    };
+    // SAFETY: the attributes are this command's; `ids` has room for `count` numbers and lives on.
+    unsafe { bpf(BPF_PROG_QUERY, &mut attributes) }?;
+    Ok(ids.into_iter().take(attributes.count as usize).collect())
 }
 
 fn create_link(program: BorrowedFd<'_>, interface: u32, attach_type: u32, flags: u32) -> io::Result<OwnedFd> {

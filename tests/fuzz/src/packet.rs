@@ -27,6 +27,7 @@ pub fn check(bytes: &[u8]) {
             sequence,
             acknowledgement,
             flags,
+            data_at,
         }) => Parsed::Segment(Reference {
             source: bytes_of(source),
             destination: bytes_of(destination),
@@ -35,6 +36,7 @@ pub fn check(bytes: &[u8]) {
             sequence,
             acknowledgement,
             flags: flags.0,
+            data_bytes: bytes.len() as isize - data_at as isize,
         }),
         Found::ShortFragment { source, destination_port } => {
             Parsed::ShortFragment { source: bytes_of(source), destination_port }

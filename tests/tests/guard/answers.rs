@@ -272,19 +272,19 @@ fn a_program_that_was_taken_off_is_told_and_put_back() -> Result<()> {
 }
 
 /// Whether the kernel has links for tc programs.
-fn has_links(testbed: &Testbed) -> bool {
+pub fn has_links(testbed: &Testbed) -> bool {
     linked(testbed).is_ok()
 }
 
 /// An attach on a kernel that has no links for tc programs, as Linux before 6.6.
-fn attach_without_links(testbed: &Testbed, guard: &str) -> Result<String> {
+pub fn attach_without_links(testbed: &Testbed, guard: &str) -> Result<String> {
     testbed.run("", "guard detach")?;
     if !has_links(testbed) {
         return attach(testbed, guard);
     }
-    let hookgate = testbed.hookgate("wan0", guard, "guard attach")?;
     let log = testbed.dir.path().join("calls");
     let strace = |options: &[&str]| {
+        let hookgate = testbed.hookgate("wan0", guard, "guard attach")?;
         let mut strace = Command::new("strace");
         strace.args(["-f", "-qq", "-e", "trace=bpf"]).args(options).arg("-o").arg(&log);
         strace.arg(hookgate.get_program()).args(hookgate.get_args());
@@ -293,11 +293,19 @@ fn attach_without_links(testbed: &Testbed, guard: &str) -> Result<String> {
     strace(&[])?;
     let calls = std::fs::read_to_string(&log)?;
     let calls: Vec<&str> = calls.lines().filter(|line| line.contains("bpf(")).collect();
-    // strace may not know the name of the place.
-    let of_tc = |line: &str| line.contains("attach_type=0x2f") || line.contains("attach_type=BPF_TCX_EGRESS");
-    let nth = 1 + calls.iter().position(|line| of_tc(line)).context("no link for tc was made")?;
+    // strace may not know the names of the places.
+    let places = ["attach_type=0x2e", "attach_type=0x2f", "attach_type=BPF_TCX_"];
+    let is_link =
+        |line: &str| line.contains("BPF_LINK_CREATE") && places.iter().any(|place| line.contains(place));
+    let mut links = (1..).zip(calls).filter(|(_, line)| is_link(line)).map(|(nth, _)| nth);
+    // For what leaves, and in tc mode for what comes in.
+    let first = links.next().context("no link for tc was made")?;
+    let when = match links.next() {
+        Some(second) => format!("{first}..{second}+{}", second - first),
+        None => first.to_string(),
+    };
     testbed.run("", "guard detach")?;
-    strace(&[&format!("--inject=bpf:error=EINVAL:when={nth}")])
+    strace(&[&format!("--inject=bpf:error=EINVAL:when={when}")])
 }
 
 #[test]

@@ -151,11 +151,11 @@ fn an_interface_that_is_no_longer_named_is_let_go() -> Result<()> {
     let moved = testbed.hookgate("lo", "", "guard attach")?;
     let said = run(moved)?;
     assert!(
-        said.starts_with("attached to lo (generic: ") && said.ends_with(", with the counters it had\n"),
+        said.starts_with("attached to lo (tc: ") && said.ends_with(", with the counters it had\n"),
         "{said}"
     );
     assert!(!testbed.edge.run("ip link show wan0")?.contains("xdp"));
-    assert!(testbed.edge.run("ip link show lo")?.contains("xdpgeneric"));
+    assert!(!testbed.edge.run("ip link show lo")?.contains("xdp"));
     Ok(())
 }
 

@@ -10,13 +10,22 @@ use super::testbed::{CLOSED, META, STRANGERS, Testbed, UNGUARDED, by_prefix, can
 
 #[test]
 fn counts_what_was_sent_to_the_packet_and_byte() -> Result<()> {
+    counts_what_was_sent("native")
+}
+
+#[test]
+fn tc_counts_what_was_sent_to_the_packet_and_byte() -> Result<()> {
+    counts_what_was_sent("tc")
+}
+
+fn counts_what_was_sent(xdp: &str) -> Result<()> {
     if !can_run(&[Need::Program("nginx")]) {
         return Ok(());
     }
     let testbed = Testbed::new()?;
     let _nginx = Nginx::start(&testbed.edge, "[::]:443".parse()?, &Certs::new(&["edge.example"])?)?;
-    let native = "xdp = \"native\"";
-    assert_eq!(testbed.run(native, "guard attach")?, "attached to wan0 (native)\n");
+    let attached = testbed.run(&format!("xdp = \"{xdp}\""), "guard attach")?;
+    assert_eq!(attached, format!("attached to wan0 ({xdp})\n"));
     let taps = [443, CLOSED].map(|port| Tap::start(&testbed.meta, "wan0", port));
 
     for from in META.iter().map(|(address, _)| *address).chain(STRANGERS) {
@@ -51,7 +60,7 @@ fn counts_what_was_sent_to_the_packet_and_byte() -> Result<()> {
     }
 
     assert_eq!(stats["guard"]["state"], "attached");
-    assert_eq!(stats["guard"]["interfaces"][0]["xdp"], "native");
+    assert_eq!(stats["guard"]["interfaces"][0]["xdp"], xdp);
     assert_eq!(stats["prefixes"].as_array().map(Vec::len), Some(279));
     let table = testbed.run("", "stats")?;
     assert!(table.contains("\n157.240.0.0/17 ") && !table.contains("\n31.13.24.0/21 "), "{table}");

@@ -16,7 +16,7 @@ const SHORT: Duration = Duration::from_millis(500);
 const ADMIN: &str = "127.0.0.1:9432";
 
 /// A proxy on `edge` that serves on the guarded port, with a guard as these lines of `[guard]` say.
-fn config(testbed: &Testbed, guard: &str) -> String {
+pub fn config(testbed: &Testbed, guard: &str) -> String {
     format!(
         "[listen]\nplain = [\"0.0.0.0:443\", \"[::]:443\"]\n[upstreams]\n\"a.example\" = {{ address = \"192.0.2.1:443\" }}\n\
          [dns]\nservers = [\"127.0.0.1:1\"]\ntimeout = \"100ms\"\n\
@@ -31,7 +31,7 @@ fn start(testbed: &Testbed, guard: &str) -> Result<Proxy> {
 }
 
 /// Whether a request gets an answer.
-fn is_served(testbed: &Testbed, from: &str) -> bool {
+pub fn is_served(testbed: &Testbed, from: &str) -> bool {
     let mut curl = testbed.meta.command("curl");
     curl.args([
         "-s",
@@ -73,7 +73,8 @@ fn a_refused_reload_leaves_everything_as_it_was() -> Result<()> {
     for (interface, why) in
         [("wna0", "\"wna0\" here; there are: lo, "), ("tun7", "tun7: its packets have no Ethernet")]
     {
-        let refused = format!("interfaces = [\"{interface}\"]\nmode = \"strict\"\nports = [8443]");
+        let refused =
+            format!("interfaces = [\"{interface}\"]\nmode = \"strict\"\nports = [8443]\nxdp = \"native\"");
         std::fs::write(proxy.config(), config(&testbed, &refused))?;
         // Whether that is an error or a line of the report.
         let said = proxy.command(&testbed.edge, &["reload"]).unwrap_or_else(|error| format!("{error:#}"));
@@ -138,31 +139,31 @@ fn a_failed_change_of_mode_puts_the_old_one_back() -> Result<()> {
     let closed = || connect_within(&testbed.meta, STRANGERS[0], EDGE_V4, 443, SHORT).is_err();
     assert!(closed());
     let (code, said) = refusal(on_bridge("mode = \"strict\"\nxdp = \"native\"")?)?;
-    assert!(closed(), "the generic one is back");
+    assert!(closed(), "tc is back");
     ensure!(code == Some(1) && said.contains("can't run on br0 in native mode"), "{said}");
     ensure!(said.contains("the driver says: "), "{said}");
     visit(&testbed.meta, META[3].0, EDGE_V4, 443)?;
     let guard = &testbed.stats()?["guard"];
     assert_eq!((&guard["state"], &guard["mode"]), (&json!("attached"), &json!("strict")));
-    assert_eq!(guard["interfaces"][0]["xdp"], "generic");
+    assert_eq!(guard["interfaces"][0]["xdp"], "tc");
     Ok(())
 }
 
 #[test]
-fn the_driver_says_why_it_is_generic() -> Result<()> {
+fn the_driver_says_why_it_is_not_native() -> Result<()> {
     if !can_run(&[]) {
         return Ok(());
     }
     let testbed = Testbed::new()?;
     let on_lo = |args: &str| run(testbed.hookgate("lo", "", args)?);
-    let reason = "lo (generic: the driver says: Underlying driver does not support XDP in native mode)";
+    let reason = "lo (tc: the driver says: Underlying driver does not support XDP in native mode)";
     assert_eq!(on_lo("guard attach")?, format!("attached to {reason}\n"));
     let status = on_lo("guard status")?;
     ensure!(status.starts_with(&format!("attached to {reason}, mode observe")), "{status}");
     let stats: serde_json::Value = serde_json::from_str(&on_lo("stats --json")?)?;
     let reason = stats["guard"]["interfaces"][0]["reason"].as_str().context("no reason")?;
     ensure!(reason.contains("does not support XDP in native mode"), "{reason}");
-    assert!(!testbed.edge.run("ip link show lo")?.contains("xdpdrv"));
+    assert!(!testbed.edge.run("ip link show lo")?.contains("xdp"));
     assert_eq!(on_lo("guard detach")?, "detached from lo\n");
     assert!(!testbed.edge.run("ls /sys/fs/bpf")?.contains("hookgate"));
     Ok(())
@@ -309,7 +310,7 @@ fn an_earlier_guard_that_goes_on_is_told_of() -> Result<()> {
     let said = proxy.stderr();
     ensure!(
         said.contains("guard: not attached: [guard] interfaces: br0 lies above wan0")
-            && said.contains("the guard of an earlier start goes on, attached to br0 (generic")
+            && said.contains("the guard of an earlier start goes on, attached to br0 (tc")
             && said.contains(", mode strict"),
         "{said}"
     );
@@ -399,9 +400,9 @@ fn a_guard_of_another_network_namespace_is_left_alone() -> Result<()> {
         return Ok(());
     }
     let testbed = Testbed::new()?;
-    run(testbed.hookgate("lo", "", "guard attach")?)?;
+    run(testbed.hookgate("lo", "xdp = \"generic\"", "guard attach")?)?;
     // The same pins, another network: its loopback has the same index.
-    let there = testbed.hookgate("lo", "", "guard attach")?;
+    let there = testbed.hookgate("lo", "xdp = \"generic\"", "guard attach")?;
     let mut inside = testbed.edge.command("unshare");
     inside.arg("--net").arg(harness::binary()?).args(["guard", "attach", "--config"]);
     inside.arg(testbed.dir.path().join("hookgate.toml"));

@@ -2,8 +2,10 @@
 
 mod answers;
 mod attach;
+mod bundles;
 mod counting;
 mod crashes;
+mod device;
 mod diagnostics;
 mod flood;
 mod handshakes;
@@ -16,6 +18,8 @@ mod modes;
 mod peers;
 mod published;
 mod raw;
+mod tc;
 mod testbed;
 mod traffic;
 mod transport;
+mod tunnels;

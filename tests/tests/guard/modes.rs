@@ -15,13 +15,18 @@ const SHORT: Duration = Duration::from_millis(1500);
 
 #[test]
 fn strict_lets_in_meta_and_the_allowed_alone() -> Result<()> {
+    ["native", "tc"].into_iter().try_for_each(strict)
+}
+
+fn strict(xdp: &str) -> Result<()> {
     if !can_run(&[]) {
         return Ok(());
     }
     let testbed = Testbed::new()?;
     testbed.meta.address("wan0", "192.0.2.7/32")?;
     let _server = Server::start(&testbed.edge, "[::]:443")?;
-    testbed.run("mode = \"strict\"\nallow = [\"192.0.2.0/24\"]", "guard attach")?;
+    let guard = format!("mode = \"strict\"\nallow = [\"192.0.2.0/24\"]\nxdp = \"{xdp}\"");
+    testbed.run(&guard, "guard attach")?;
     let tap = Tap::start(&testbed.meta, "wan0", 443)?;
     for (from, _) in META {
         visit(&testbed.meta, from, if from.contains(':') { EDGE_V6 } else { EDGE_V4 }, 443)?;
@@ -74,13 +79,18 @@ fn strict_lets_in_meta_and_the_allowed_alone() -> Result<()> {
 
 #[test]
 fn limit_drops_syns_beyond_the_burst_and_garbage() -> Result<()> {
+    ["native", "tc"].into_iter().try_for_each(limit)
+}
+
+fn limit(xdp: &str) -> Result<()> {
     if !can_run(&[]) {
         return Ok(());
     }
     let testbed = Testbed::new()?;
     let _server = Server::start(&testbed.edge, "[::]:443")?;
     // One a second, which the whole test should not take.
-    testbed.run("mode = \"limit\"\nlimit = { syn_per_second = 1, burst = 5 }", "guard attach")?;
+    let guard = format!("mode = \"limit\"\nlimit = {{ syn_per_second = 1, burst = 5 }}\nxdp = \"{xdp}\"");
+    testbed.run(&guard, "guard attach")?;
     let raw = Sender::new(&testbed.meta)?;
     // From addresses that no machine has: only what is sent here comes in.
     let send = |from: &str, to: &str, flags: u8, count: u16| -> Result<()> {

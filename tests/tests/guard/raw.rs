@@ -86,7 +86,8 @@ impl Segment {
         [packet, tcp].concat()
     }
 
-    fn packet(&self) -> Vec<u8> {
+    /// From the IP header on.
+    pub fn packet(&self) -> Vec<u8> {
         let header = match (self.from.0, self.to.0) {
             // Length and checksum are the kernel's to fill in.
             (IpAddr::V4(from), IpAddr::V4(to)) => {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, PerCpuArray, RingBuf};
-use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions, Xdp};
+use aya::programs::{SchedClassifier, TestRun, TestRunOptions, TestRunResult, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use harness::wait_until;
 use hookgate_ebpf::abi::{self, Attempt, AttemptKey, Counters, FailedBy, Seen, Settings, Stranger};
@@ -13,10 +13,13 @@ use hookgate_ebpf::block::Block;
 use hookgate_ebpf::event::{self, Cause, EventHead, Reader};
 use hookgate_ebpf::limit::Limit;
 use hookgate_ebpf::packet::Address;
+use hookgate_ebpf::tc;
 use hookgate_ebpf::verdict::Reason;
 
 pub const XDP_DROP: u32 = 1;
 pub const XDP_PASS: u32 = 2;
+const TC_ACT_UNSPEC: i32 = -1;
+const TC_ACT_SHOT: i32 = 2;
 /// The least that the kernel lets a test feed.
 pub const ETHERNET_HEADER: usize = 14;
 /// Guarded.
@@ -26,7 +29,7 @@ pub const FIRST: u32 = abi::FIRST_PREFIX;
 
 pub struct Program {
     ebpf: Ebpf,
-    /// The XDP program's name.
+    /// The name of the program that filters.
     name: &'static str,
 }
 
@@ -40,6 +43,16 @@ impl Program {
     /// The one for kernels that hand over no frames in fragments.
     pub fn linear() -> Result<Self> {
         Self::of(&object()?, abi::PROGRAM_LINEAR)
+    }
+
+    /// tc's.
+    pub fn tc() -> Result<Self> {
+        Self::of(&object()?, tc::INCOMING[0])
+    }
+
+    /// tc's for interfaces without Ethernet.
+    pub fn bare() -> Result<Self> {
+        Self::of(&object()?, tc::INCOMING[1])
     }
 
     /// Where the timer could not be set.
@@ -58,7 +71,11 @@ impl Program {
 
     fn prepared(object: &[u8], name: &'static str) -> Result<Self> {
         let mut program = Self { ebpf: EbpfLoader::new().load(object)?, name };
-        program.xdp()?.load()?;
+        if tc::INCOMING.contains(&name) {
+            program.tc_program(name)?.load()?;
+        } else {
+            program.xdp()?.load()?;
+        }
         if program.has(abi::PORTS) {
             let word = u32::from(PORT) / abi::PORTS_PER_WORD;
             let mut ports = Array::<_, u64>::try_from(program.map_mut(abi::PORTS)?)?;
@@ -121,29 +138,44 @@ impl Program {
         Ok(())
     }
 
-    /// What the program says to a frame. It must not have changed it.
+    /// What the program says to a frame, as XDP says it. It must not have changed it.
     pub fn run(&mut self, frame: &[u8]) -> Result<u32> {
-        let mut out = vec![0; frame.len()];
-        let options =
-            TestRunOptions { data_in: Some(frame), data_out: Some(&mut out), ..TestRunOptions::new() };
-        let verdict = self.xdp()?.test_run(options)?.return_value;
-        assert_eq!(out, frame);
-        Ok(verdict)
+        if !tc::INCOMING.contains(&self.name) {
+            return run(self.xdp()?, frame, None);
+        }
+        self.run_bundle(frame, [0, 0])
+    }
+
+    /// The same of tc's program and a frame of several segments: the number of these, and the data
+    /// in each, as the kernel tells them.
+    pub fn run_bundle(&mut self, frame: &[u8], [segments, data_bytes]: [u32; 2]) -> Result<u32> {
+        // `struct __sk_buff`.
+        let mut skb = [0; 192];
+        skb[164..168].copy_from_slice(&segments.to_ne_bytes());
+        skb[176..180].copy_from_slice(&data_bytes.to_ne_bytes());
+        let name = self.name;
+        match run(self.tc_program(name)?, frame, Some(&skb))?.cast_signed() {
+            TC_ACT_UNSPEC => Ok(XDP_PASS),
+            TC_ACT_SHOT => Ok(XDP_DROP),
+            other => bail!("verdict {other}"),
+        }
     }
 
     /// What the program for frames that leave says to one. It must not have changed it.
     pub fn run_leaving(&mut self, frame: &[u8]) -> Result<i32> {
-        let answers: &mut SchedClassifier =
-            self.ebpf.program_mut(abi::ANSWERS).context("no program")?.try_into()?;
+        self.run_leaving_by(abi::ANSWERS, frame)
+    }
+
+    pub fn run_leaving_by(&mut self, name: &str, frame: &[u8]) -> Result<i32> {
+        let answers = self.tc_program(name)?;
         if answers.fd().is_err() {
             answers.load()?;
         }
-        let mut out = vec![0; frame.len()];
-        let options =
-            TestRunOptions { data_in: Some(frame), data_out: Some(&mut out), ..TestRunOptions::new() };
-        let verdict = answers.test_run(options)?.return_value;
-        assert_eq!(out, frame);
-        Ok(verdict.cast_signed())
+        Ok(run(answers, frame, None)?.cast_signed())
+    }
+
+    fn tc_program(&mut self, name: &str) -> Result<&mut SchedClassifier> {
+        Ok(self.ebpf.program_mut(name).context("no program")?.try_into()?)
     }
 
     /// How many attempts are answered and open, by slots.
@@ -239,6 +271,22 @@ impl Program {
     fn map_mut(&mut self, name: &str) -> Result<&mut Map> {
         self.ebpf.map_mut(name).with_context(|| format!("no map {name}"))
     }
+}
+
+fn run<P>(program: &P, frame: &[u8], context: Option<&[u8]>) -> Result<u32>
+where
+    P: for<'o> TestRun<Opts<'o> = TestRunOptions<'o>, Result = TestRunResult>,
+{
+    let mut out = vec![0; frame.len()];
+    let options = TestRunOptions {
+        data_in: Some(frame),
+        data_out: Some(&mut out),
+        ctx_in: context,
+        ..TestRunOptions::new()
+    };
+    let verdict = program.test_run(options)?.return_value;
+    assert_eq!(out, frame);
+    Ok(verdict)
 }
 
 /// Whether this kernel's XDP knows frames in fragments: since Linux 5.18.

@@ -8,6 +8,7 @@ mod log;
 mod modes;
 mod parsing;
 mod segments;
+mod tc;
 
 #[path = "../../../proxy-ebpf/src/packet/frames.rs"]
 mod frames;

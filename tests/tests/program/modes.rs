@@ -3,7 +3,7 @@
 use anyhow::Result;
 use harness::{Need, require};
 use hookgate_ebpf::abi::{self, Counters, Settings};
-use hookgate_ebpf::packet::{Address, Flags, Found};
+use hookgate_ebpf::packet::{Address, Flags, Found, Wire};
 use hookgate_ebpf::verdict::Reason;
 
 use super::kernel::{FIRST, Program, XDP_DROP, XDP_PASS};
@@ -22,7 +22,10 @@ const RST: u8 = 0x04;
 const GARBAGE: [u8; 5] = [0x00, 0x29, 0x01, 0x03, 0x06];
 
 fn testbed(mode: u32) -> Result<Program> {
-    let mut program = Program::load()?;
+    of(Program::load()?, mode)
+}
+
+fn of(mut program: Program, mode: u32) -> Result<Program> {
     program.add(META[0], 24, FIRST)?;
     program.add(META[1], 48, FIRST)?;
     for address in ALLOWED {
@@ -78,6 +81,10 @@ fn strangers_are_seen_or_dropped_by_the_mode() -> Result<()> {
     if !require(&[Need::Root, Need::Guard]) {
         return Ok(());
     }
+    [Program::load, Program::tc].into_iter().try_for_each(strangers_by_mode)
+}
+
+fn strangers_by_mode(load: fn() -> Result<Program>) -> Result<()> {
     let garbage = Some(Reason::Garbage);
     for source in STRANGERS {
         for (mode, flags, reason) in [
@@ -99,15 +106,16 @@ fn strangers_are_seen_or_dropped_by_the_mode() -> Result<()> {
             (Settings::STRICT, GARBAGE[1], garbage),
             (Settings::STRICT, GARBAGE[4], garbage),
         ] {
-            let mut program = testbed(mode)?;
+            let mut program = of(load()?, mode)?;
             let frame = segments::with_flags(source, flags);
             let case = format!("mode {mode}, {source:?}, flags {flags:#04x}");
             let verdict = if reason.is_some() { XDP_DROP } else { XDP_PASS };
             assert_eq!(program.run(&frame)?, verdict, "{case}");
+            let wire = Wire { packets: 1, bytes: frame.len() as u64 };
             let mut expected = Counters::default();
             match reason {
-                Some(_) => expected.drop(frame.len() as u64, 0),
-                None => expected.pass(Flags(flags), frame.len() as u64, 0, |count, more| *count += more),
+                Some(_) => expected.drop(wire, 0),
+                None => expected.pass(Flags(flags), wire, 0, |count, more| *count += more),
             }
             assert_eq!(program.counters(abi::OTHER)?, expected, "{case}");
             for each in Reason::ALL {

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use harness::{Need, require};
 use hookgate_ebpf::abi::{self, Counters};
-use hookgate_ebpf::packet::{Address, Flags, Found, parse};
+use hookgate_ebpf::packet::{Address, Flags, Found, Wire, parse};
 
 use super::frames::{self, Bytes};
 use super::kernel::{ETHERNET_HEADER, FIRST, PORT, Program, XDP_PASS, hands_over_fragments};
@@ -16,7 +16,7 @@ const META_V6: Address = Address::V6(frames::SOURCE_V6);
 /// What one passing packet with those flags counts.
 fn one(frame: &[u8], flags: Flags) -> Counters {
     let mut counters = Counters::default();
-    counters.pass(flags, frame.len() as u64, 0, |count, more| *count += more);
+    counters.pass(flags, Wire { packets: 1, bytes: frame.len() as u64 }, 0, |count, more| *count += more);
     counters
 }
 
@@ -27,19 +27,22 @@ fn counts_what_the_parser_finds_at_every_length() -> Result<()> {
     }
     let all = || frames::cases().into_iter().chain(frames::jumbos());
     if hands_over_fragments()? {
-        finds(Program::load()?, all().collect())?;
+        finds(Program::load()?, ETHERNET_HEADER, all().collect())?;
     }
     // What a page can hold.
-    finds(Program::linear()?, all().filter(|(_, frame, _)| frame.len() < 3000).collect())
+    let short = || all().filter(|(_, frame, _)| frame.len() < 3000).collect();
+    finds(Program::linear()?, ETHERNET_HEADER, short())?;
+    // The kernel tests it with whole IP headers alone.
+    finds(Program::tc()?, ETHERNET_HEADER + 40, short())
 }
 
-fn finds(mut program: Program, cases: Vec<(&'static str, Vec<u8>, Found)>) -> Result<()> {
+fn finds(mut program: Program, shortest: usize, cases: Vec<(&'static str, Vec<u8>, Found)>) -> Result<()> {
     program.add(META_V4, 32, FIRST)?;
     program.add(META_V6, 128, FIRST + 1)?;
     let mut counted = 0;
     let segments = cases.iter().filter(|(_, _, found)| matches!(found, Found::Segment(_))).count();
     for (name, whole, expected) in cases {
-        let shortest = if whole.len() > 60_000 { whole.len() } else { ETHERNET_HEADER };
+        let shortest = if whole.len() > 60_000 { whole.len() } else { shortest };
         for length in shortest..=whole.len() {
             let frame = &whole[..length];
             let found = if length == whole.len() { expected } else { parse(&Bytes(frame)) };
@@ -52,7 +55,12 @@ fn finds(mut program: Program, cases: Vec<(&'static str, Vec<u8>, Found)>) -> Re
                     && index as u32 == if matches!(found.source, Address::V4(_)) { FIRST } else { FIRST + 1 }
                 {
                     counted += 1;
-                    expected.pass(found.flags, length as u64, 0, |count, more| *count += more);
+                    expected.pass(
+                        found.flags,
+                        Wire { packets: 1, bytes: length as u64 },
+                        0,
+                        |count, more| *count += more,
+                    );
                 }
                 let of_attempts = Counters { syns_retransmitted: after.syns_retransmitted, ..expected };
                 assert_eq!(after, of_attempts, "{name}, {length} bytes, index {index}");
@@ -167,7 +175,12 @@ fn mutate(count: u64) -> Result<()> {
         {
             segments += 1;
             let expected = &mut expected[index(&found) as usize];
-            expected.pass(Flags(found.flags), frame.len() as u64, 0, |count, more| *count += more);
+            expected.pass(
+                Flags(found.flags),
+                Wire { packets: 1, bytes: frame.len() as u64 },
+                0,
+                |count, more| *count += more,
+            );
         }
         if number % BATCH == 0 {
             for (index, expected) in (0..).zip(expected) {

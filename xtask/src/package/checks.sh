@@ -25,6 +25,12 @@ stop() {
     kill -TERM "$parent"
     wait "$parent"
 }
+# Whether the guard is on lo, in tc.
+guarded() { test -e /sys/fs/bpf/hookgate/link-tc-lo && hookgate guard status | grep 'attached to lo (tc'; }
+# Before Linux 6.6 a filter holds it, which would outlive its pins.
+unguarded() { ! test -e /sys/fs/bpf/hookgate/link-tc-lo && ! tc filter show dev lo ingress | grep incoming; }
+# Guards lo, as the package's configuration guards other interfaces.
+guard_lo() { sed -i 's/^interfaces = "auto"/interfaces = ["lo"]\nrefresh = "off"/' $toml; }
 worker() { cat "/proc/$parent/task/$parent/children" | tr -d ' '; }
 # uid PID NAME
 runs_as() { equal "$(awk '/^Uid:/ {print $2, $3, $4, $5}' "/proc/$1/status")" "$(id -u "$2" | sed 's/.*/& & & &/')"; }

@@ -3,7 +3,7 @@ echo "on Linux $(uname -r), systemd $(systemctl --version | sed -n 's/^systemd /
 check installs dpkg -i /run/first.deb
 sed -i 's/^domains = .*/domains = ["proxy.example.com"]/' $toml
 check upstream_add hookgate upstream add --address 127.0.0.1:9 --no-probe chatwoot.example.com
-printf '\n[guard]\ninterfaces = ["lo"]\nrefresh = "off"\n' >>$toml
+guard_lo
 check enables_and_starts systemctl enable --now hookgate
 journalctl --unit hookgate --output cat --no-pager >/run/journal
 check says_that_there_is_no_guard grep 'guard: not attached, serving without it: .*Linux 5.15' /run/journal

@@ -2,7 +2,6 @@
 main() { systemctl show --property MainPID --value hookgate; }
 active() { equal "$(systemctl is-active hookgate)" active; }
 logged() { journalctl --unit hookgate --output cat | grep "$1"; }
-has_xdp() { ip link show lo | grep xdp; }
 
 echo "on Linux $(uname -r), systemd $(systemctl --version | sed -n 's/^systemd //p')"
 check installs dpkg -i /run/first.deb
@@ -27,9 +26,9 @@ check journal_takes_every_line equal "$(systemctl show --property LogRateLimitIn
 check is_hardened systemd-analyze security --no-pager --threshold=20 hookgate
 tail -n 1 /run/said
 
-printf '\n[guard]\ninterfaces = ["lo"]\nrefresh = "off"\n' >>$toml
+guard_lo
 check restarts systemctl restart hookgate
-check guard_is_attached has_xdp
+check guard_is_attached guarded
 check pins_are_the_users_alone mode /sys/fs/bpf/hookgate/program 'hookgate:hookgate 600'
 check handshakes_are_counted_too test -e /sys/fs/bpf/hookgate/handshakes
 check serves_with_the_guard answers /chatwoot.example.com/x 502
@@ -67,7 +66,7 @@ parent=$(main)
 sleep 40
 check watchdog_hears_the_new_one equal "$(main)" "$parent"
 check new_one_reloads systemctl reload hookgate
-check guard_is_still_attached has_xdp
+check guard_is_still_attached guarded
 status /receiver.example.com/slow >/run/slow &
 slow=$!
 sleep 1
@@ -126,7 +125,7 @@ rm -r /run/systemd/system/hookgate.service.d
 systemctl daemon-reload
 check stops systemctl stop hookgate
 check ended_well equal "$(systemctl show --property Result --value hookgate)" success
-check guard_outlives_it has_xdp
+check guard_outlives_it guarded
 check starts_over_its_pins systemctl start hookgate
 systemctl stop hookgate
 
@@ -148,7 +147,7 @@ check former_one_ends retry_until 60 not test -e "/proc/$parent"
 check upgrade_failed_no_request stop_load 20
 cat /run/said
 check purges dpkg -P hookgate
-check guard_is_gone not has_xdp
+check guard_is_gone unguarded
 check unit_is_gone not systemctl cat hookgate
 check users_are_gone not getent passwd hookgate hookgate-worker
 journalctl --unit hookgate --output cat --no-pager | head -n 60

@@ -57,6 +57,7 @@ const AT_ANY_PACE: &[&str] = &[
     "answers::before_links",
     "answers::each",
     "attach::",
+    "bundles::",
     "counting::",
     "flood::the_maps",
     "handshakes::",
@@ -64,7 +65,9 @@ const AT_ANY_PACE: &[&str] = &[
     "interfaces::",
     "modes::",
     "published::",
+    "tc::",
     "traffic::counting",
+    "tunnels::",
 ];
 /// BPF, the kernel's TLS, and its Landlock: versions differ in what they refuse.
 const UNIT_TESTS: &[&str] =

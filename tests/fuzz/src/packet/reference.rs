@@ -11,6 +11,8 @@ pub struct Reference {
     pub sequence: u32,
     pub acknowledgement: u32,
     pub flags: u8,
+    /// From the end of the TCP header, by its own length, to the end of the frame.
+    pub data_bytes: isize,
 }
 
 /// What a frame holds.
@@ -114,5 +116,6 @@ fn tcp(addresses: &[u8], rest: &[u8], own_bytes: usize, has_more: bool) -> Optio
         sequence: u32::from_be_bytes([tcp[4], tcp[5], tcp[6], tcp[7]]),
         acknowledgement: u32::from_be_bytes([tcp[8], tcp[9], tcp[10], tcp[11]]),
         flags: tcp[13],
+        data_bytes: rest.len() as isize - isize::from(tcp[12] / 16) * 4,
     }))
 }

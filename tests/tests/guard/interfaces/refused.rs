@@ -16,7 +16,7 @@ fn an_interface_without_ethernet_is_refused_by_name() -> Result<()> {
     testbed.edge.run("ip tuntap add dev tun0 mode tun")?;
     refused_by_name(&testbed, "tun0")?;
     // A start guards the others.
-    let mut proxy = start(&testbed, "interfaces = [\"wan0\", \"tun0\"]")?;
+    let mut proxy = start(&testbed, "interfaces = [\"wan0\", \"tun0\"]\nxdp = \"native\"")?;
     let line = "guard: attached to wan0 (native); not to tun0: its packets have no Ethernet header";
     proxy.wait_for_stderr(line, MAX_WAIT)?;
     assert_eq!(
@@ -30,11 +30,13 @@ fn an_interface_without_ethernet_is_refused_by_name() -> Result<()> {
 
 fn refused_by_name(testbed: &Testbed, interface: &str) -> Result<()> {
     for args in ["guard attach", "check"] {
-        let (code, said) = refusal(testbed.hookgate(interface, "", args)?)?;
+        let (code, said) = refusal(testbed.hookgate(interface, "xdp = \"generic\"", args)?)?;
         ensure!(
             code == Some(1)
                 && said.contains(&format!("{interface}: its packets have no Ethernet header"))
-                && said.contains("name the Ethernet interface below it"),
+                && said.contains(
+                    "set [guard] xdp = \"auto\" or \"tc\", or name the Ethernet interface below it"
+                ),
             "{args}: {code:?} {said}"
         );
     }
@@ -73,7 +75,7 @@ fn of_a_bridge_and_its_port_one_may_be_named() -> Result<()> {
     assert!(!testbed.edge.run("ip link show br0")?.contains("xdp"));
     assert!(connect_within(&testbed.meta, STRANGERS[0], EDGE_V4, 443, SHORT).is_err());
     visit(&testbed.meta, META[3].0, EDGE_V4, 443)?;
-    moved("br0")?;
+    run(testbed.hookgate("br0", "mode = \"strict\"\nxdp = \"generic\"", "guard attach")?)?;
     assert!(!testbed.edge.run("ip link show wan0")?.contains("xdp"));
     // The kernel takes no program below one that another tool attached.
     let (code, said) = refusal(testbed.hookgate("wan0", "pin = \"second\"", "guard attach")?)?;

@@ -1,0 +1,66 @@
+use aya_ebpf::EbpfContext as _;
+use aya_ebpf::bindings::bpf_hdr_start_off::BPF_HDR_START_NET;
+use aya_ebpf::helpers::bpf_skb_load_bytes_relative;
+use aya_ebpf::programs::TcContext;
+use core::mem::MaybeUninit;
+use hookgate_ebpf::packet::{Packet, Wire};
+
+use super::skb;
+
+const IPV6_HEADER: u64 = 40;
+
+/// A frame without Ethernet as tc hands it over. Its offsets count from the IP header: what GRE has
+/// before it, the kernel takes for a link-layer header.
+pub struct Bare {
+    ctx: TcContext,
+}
+
+impl Bare {
+    pub fn new(ctx: TcContext) -> Self {
+        Self { ctx }
+    }
+
+    /// What it begins with, as Ethernet would name it.
+    #[inline(always)]
+    pub fn ethertype(&self) -> u16 {
+        skb::ethertype(&self.ctx)
+    }
+}
+
+impl Packet for Bare {
+    #[inline(always)]
+    fn read<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
+        let mut bytes = MaybeUninit::<[u8; N]>::uninit();
+        // SAFETY: the context that the kernel gave, and room for N bytes, which it fills unless it
+        // fails.
+        unsafe {
+            let (skb, to) = (self.ctx.as_ptr().cast_const(), bytes.as_mut_ptr().cast());
+            let read = bpf_skb_load_bytes_relative(skb, at as u32, to, N as u32, BPF_HDR_START_NET);
+            (read == 0).then(|| bytes.assume_init())
+        }
+    }
+
+    /// By the IP header, which says 0 for more than it has room for.
+    #[inline(always)]
+    fn bytes(&self) -> u64 {
+        let own_bytes = match self.read::<6>(0) {
+            Some([first, _, high, low, ..]) if first >> 4 == 4 => u64::from(u16::from_be_bytes([high, low])),
+            Some([_, _, _, _, high, low]) if [high, low] != [0; 2] => {
+                u64::from(u16::from_be_bytes([high, low])) + IPV6_HEADER
+            }
+            _ => 0,
+        };
+        if own_bytes == 0 { u64::from(self.ctx.len()) } else { own_bytes }
+    }
+
+    /// The first fragment alone can be read.
+    #[inline(always)]
+    fn reaches(&self, end: usize) -> bool {
+        self.bytes() >= end as u64
+    }
+
+    #[inline(always)]
+    fn on_wire(&self, headers: u32) -> Wire {
+        skb::on_wire(&self.ctx, self.bytes(), headers.into())
+    }
+}
