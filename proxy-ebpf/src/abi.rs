@@ -94,7 +94,8 @@ pub const ATTEMPT_TIMEOUT: u64 = 10_000_000_000;
 /// How long after a RST that may be genuine an attempt has failed, in nanoseconds, unless the
 /// kernel's TCP thought otherwise and completes it.
 pub const AFTER_RESET: u64 = 100_000_000;
-/// How long a completed attempt is kept, in nanoseconds: copies of its SYN may be under way.
+/// How long a completed attempt is kept, in nanoseconds, while there is room: copies of its SYN may
+/// be under way.
 pub const AFTER_COMPLETION: u64 = 1_000_000_000;
 
 /// What was seen of one prefix, by one CPU, or of one block.

@@ -11,4 +11,5 @@ pub mod diagnostic;
 pub mod event;
 pub mod limit;
 pub mod packet;
+pub mod sampling;
 pub mod verdict;

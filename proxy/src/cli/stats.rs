@@ -295,6 +295,7 @@ mod tests {
                 interfaces: Vec::new(),
                 handshakes_uncounted: None,
                 failures_unclassified: None,
+                sampled: Vec::new(),
             },
             prefixes: vec![
                 prefix("31.13.64.0/18", 2),

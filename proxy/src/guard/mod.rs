@@ -27,6 +27,7 @@ mod program;
 mod reader;
 mod reason;
 mod rows;
+mod sampling;
 mod stats;
 mod support;
 mod targets;
@@ -43,6 +44,7 @@ pub use log::{
 pub use maps::Continuity;
 pub use occupant::holder;
 pub use reader::{Counts, DroppedBy, FailedBy};
+pub use sampling::{AttemptClass, Sampled};
 pub use stats::{Detail, Stats, read};
 pub use support::{ensure_none_locked_out, ensure_supported, probe};
 pub use targets::{Absence, configured, stacked};

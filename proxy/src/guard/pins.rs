@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use hookgate_ebpf::{abi, diagnostic, event};
+use hookgate_ebpf::{abi, diagnostic, event, sampling};
 use tokio::time::Instant;
 
 use super::answers;
@@ -19,7 +19,7 @@ pub const BPFFS: &str = "/sys/fs/bpf";
 const BPFFS_MAGIC: i64 = 0xcafe_4a11;
 
 /// Settings last: they say that the others are complete.
-pub const MAPS: [&str; 23] = [
+pub const MAPS: [&str; 24] = [
     abi::COUNTERS,
     abi::PREFIXES_V4,
     abi::PREFIXES_V6,
@@ -42,6 +42,7 @@ pub const MAPS: [&str; 23] = [
     event::LOG_READER,
     event::LOG,
     diagnostic::DIAGNOSTICS,
+    sampling::OCCUPANCY,
     abi::SETTINGS,
 ];
 const PROGRAM: &str = "program";

@@ -6,6 +6,7 @@ use super::error::Error;
 use super::interface::Interface;
 use super::pins::Folder;
 use super::reader::{Counts, DroppedBy, Reader};
+use super::sampling::{self, Sampled};
 use super::{link, policy};
 use crate::config::{Mode, PinName};
 use crate::prefixes::Network;
@@ -22,6 +23,8 @@ pub struct Stats {
     pub handshakes_uncounted: Option<String>,
     /// Why failed handshakes are not classified, where they are counted and are not.
     pub answers_unseen: Option<String>,
+    /// The classes whose attempts are not all followed.
+    pub sampled: Vec<Sampled>,
     /// Every prefix in force, IPv4 first, by address.
     pub prefixes: Vec<(Network, Counts)>,
     /// Sources outside of them all.
@@ -65,6 +68,7 @@ pub fn read(pin: &PinName, detail: Detail) -> Result<Option<Stats>, Error> {
         dropped_by: reader.dropped_by()?,
         handshakes_uncounted: reader.uncounted.as_ref().map(Error::in_a_line),
         answers_unseen: reader.unseen.as_ref().map(Error::in_a_line),
+        sampled: sampling::sampled(&reader)?,
         seen: match detail {
             Detail::Prefixes => Vec::new(),
             Detail::Blocks => blocks::seen(&reader)?,

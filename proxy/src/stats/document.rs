@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Mode;
-use crate::guard::{self, DroppedBy, FailedBy};
+use crate::guard::{self, AttemptClass, DroppedBy, FailedBy};
 use crate::observe::{self, clock};
 use crate::prefixes::Network;
 
@@ -50,6 +50,17 @@ pub struct Guard {
     /// Why failed handshakes are not classified, where they are counted and are not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failures_unclassified: Option<String>,
+    /// The classes whose attempts are not all followed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sampled: Vec<Sampled>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sampled {
+    pub class: AttemptClass,
+    pub share: f64,
+    /// RFC 3339 in UTC.
+    pub since: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -141,6 +152,13 @@ pub struct Funnel {
     pub failed: u64,
 }
 
+impl From<&guard::Sampled> for Sampled {
+    fn from(sampled: &guard::Sampled) -> Self {
+        let guard::Sampled { class, share, since } = *sampled;
+        Self { class, share, since: clock::rfc3339(since) }
+    }
+}
+
 impl Document {
     pub const VERSION: u32 = 1;
 
@@ -161,6 +179,7 @@ impl Document {
                 interfaces: interfaces.collect(),
                 handshakes_uncounted: stats.handshakes_uncounted.clone(),
                 failures_unclassified: stats.answers_unseen.clone(),
+                sampled: stats.sampled.iter().map(Sampled::from).collect(),
             },
             prefixes: prefixes
                 .map(|(prefix, counts)| Prefix { prefix: *prefix, counts: counts.into() })
@@ -191,6 +210,7 @@ impl Document {
                 interfaces: Vec::new(),
                 handshakes_uncounted: None,
                 failures_unclassified: None,
+                sampled: Vec::new(),
             },
             prefixes: prefixes.into_iter().map(|prefix| Prefix { prefix, counts: nothing.clone() }).collect(),
             other: Counts { dropped_by: Some(DroppedBy::default()), ..nothing },

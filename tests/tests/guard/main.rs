@@ -14,5 +14,6 @@ mod modes;
 mod peers;
 mod published;
 mod raw;
+mod sampling;
 mod testbed;
 mod traffic;

@@ -41,6 +41,7 @@ fn document(seconds: u64) -> Document {
             interfaces: vec![Interface { name: "eth0".into(), xdp: "native".into(), reason: None }],
             handshakes_uncounted: None,
             failures_unclassified: None,
+            sampled: Vec::new(),
         },
         prefixes: (0..40)
             .map(|n| row(&format!("57.{}.0.0/16", 100 + n), n))
