@@ -100,7 +100,8 @@ pub const AFTER_RESET: u64 = 100_000_000;
 /// How long after its last handshake a block counts as a sender, in nanoseconds.
 pub const PROOF_LASTS: u64 = 48 * 3600 * 1_000_000_000;
 
-/// How long a completed attempt is kept, in nanoseconds: copies of its SYN may be under way.
+/// How long a completed attempt is kept, in nanoseconds, while there is room: copies of its SYN may
+/// be under way.
 pub const AFTER_COMPLETION: u64 = 1_000_000_000;
 
 /// What was seen of one prefix, by one CPU, or of one block.

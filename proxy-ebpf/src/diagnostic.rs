@@ -11,9 +11,9 @@ pub const DIAGNOSTIC_INTERVAL: u64 = 10_000_000_000;
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Diagnostic {
-    /// A SYN of Meta's found no room among the attempts.
+    /// A SYN of Meta's began no attempt, for want of room.
     NoRoomForMeta = 0,
-    /// A SYN of another source found no room among the attempts.
+    /// A SYN of another source began none.
     NoRoomForOthers = 1,
     /// A block that has completed a handshake found no room among those that no flood evicts.
     NoRoomForProven = 2,

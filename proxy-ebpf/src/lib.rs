@@ -12,6 +12,7 @@ pub mod event;
 pub mod kernel_drops;
 pub mod limit;
 pub mod packet;
+pub mod sampling;
 pub mod tc;
 pub mod transport;
 pub mod verdict;

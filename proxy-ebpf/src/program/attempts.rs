@@ -14,15 +14,17 @@ use aya_ebpf::helpers::generated::{
     bpf_for_each_map_elem, bpf_timer_init, bpf_timer_set_callback, bpf_timer_start,
 };
 use hookgate_ebpf::abi::{
-    AFTER_COMPLETION, AFTER_RESET, ATTEMPT_TIMEOUT, Attempt, AttemptKey, Evidence, FIRST_PREFIX,
+    self, AFTER_COMPLETION, AFTER_RESET, ATTEMPT_TIMEOUT, Attempt, AttemptKey, Evidence, FIRST_PREFIX,
     SWEEP_INTERVAL, SWEEPS_STALLED, Settings, Sweep,
 };
 use hookgate_ebpf::block::Block;
 use hookgate_ebpf::diagnostic::Diagnostic;
 use hookgate_ebpf::packet::{Address, Flags, Segment};
+use hookgate_ebpf::sampling::{self, Class};
 
 use super::maps::{
-    ATTEMPTS_META, ATTEMPTS_OTHER, Attempts, SWEEP, UNTRACKED, coarse_now, count_for, settings,
+    ATTEMPTS_META, ATTEMPTS_OTHER, Attempts, SWEEP, UNTRACKED, coarse_now, count_for, occupancy, proven,
+    settings,
 };
 use super::socket::Socket;
 use super::{answers, atomic, diagnostics, is_guarded, sources, transport};
@@ -104,17 +106,59 @@ fn begin_or_repeat<const N: usize>(
         evidence: Evidence { is_watched: is_watched.into(), port: port.to_be_bytes(), ..Evidence::default() },
         ..Attempt::default()
     };
+    let Some(occupancy) = occupancy(Class::of(index)) else { return false };
+    let halvings = sampling::halvings(occupancy.entries, N as u64);
+    if halvings != 0 {
+        // A flood's CPUs need not fight for it.
+        if occupancy.since == 0 {
+            occupancy.since = now;
+        }
+        if !must_be_followed(index, block(key)) && !sampling::is_followed(&key.source, halvings) {
+            no_room(index, now);
+            return false;
+        }
+    }
     match attempts.insert(key, fresh, NOEXIST) {
-        Ok(()) => true,
+        Ok(()) => {
+            atomic::add(&mut occupancy.entries, 1);
+            true
+        }
         // Another CPU was faster, or there is no room.
         Err(error) => {
             if error != EEXIST {
-                let is_meta = index >= FIRST_PREFIX;
-                let kind = if is_meta { Diagnostic::NoRoomForMeta } else { Diagnostic::NoRoomForOthers };
-                diagnostics::occurred(kind, now);
+                no_room(index, now);
             }
             false
         }
+    }
+}
+
+/// Whether a source is one whose handshakes come about: then what fails of it counts.
+#[inline(always)]
+fn must_be_followed(index: u32, block: Block) -> bool {
+    sampling::is_exempt(index) || index >= FIRST_PREFIX && proven(block).is_some()
+}
+
+#[inline(always)]
+fn no_room(index: u32, now: u64) {
+    diagnostics::occurred(
+        match Class::of(index) {
+            Class::Meta => Diagnostic::NoRoomForMeta,
+            Class::Other => Diagnostic::NoRoomForOthers,
+        },
+        now,
+    );
+}
+
+/// Removes an attempt from its table.
+#[inline(always)]
+fn remove(map: *mut c_void, key: *const AttemptKey, class: Class) {
+    // SAFETY: one of the tables of attempts, and a key of its kind. It fails only when the entry is
+    // gone.
+    if unsafe { bpf_map_delete_elem(map, key.cast_mut().cast()) } == 0
+        && let Some(occupancy) = occupancy(class)
+    {
+        atomic::add(&mut occupancy.entries, 1u64.wrapping_neg());
     }
 }
 
@@ -186,6 +230,7 @@ pub fn completed(socket: &Socket) {
             answers::classify_late(attempt, block);
             transport::measure(attempt);
             transport::watch(socket, attempt.index);
+            leave(attempt, &key);
         }
         return;
     }
@@ -200,6 +245,25 @@ pub fn completed(socket: &Socket) {
         count_for(index, block, 1u64.wrapping_neg(), |counters| &mut counters.untracked);
         succeeded(index, block);
         transport::watch(socket, index);
+    }
+}
+
+/// A completed attempt makes room, where there is little. With TCP Fast Open, its SYN-ACK is still
+/// awaited.
+#[inline(always)]
+fn leave(attempt: &Attempt, key: &AttemptKey) {
+    if attempt.evidence.is_watched != 0 && !attempt.is_answered() {
+        return;
+    }
+    let class = Class::of(attempt.index);
+    let (map, capacity): (*mut c_void, _) = match class {
+        Class::Meta => (core::ptr::from_ref(&ATTEMPTS_META).cast_mut().cast(), abi::ATTEMPTS_META_CAPACITY),
+        Class::Other => {
+            (core::ptr::from_ref(&ATTEMPTS_OTHER).cast_mut().cast(), abi::ATTEMPTS_OTHER_CAPACITY)
+        }
+    };
+    if occupancy(class).is_some_and(|occupancy| sampling::is_half_full(occupancy.entries, capacity.into())) {
+        remove(map, key, class);
     }
 }
 
@@ -259,7 +323,18 @@ fn sweep_out(sweep: *mut Sweep) -> u64 {
         bpf_for_each_map_elem(core::ptr::from_ref(&ATTEMPTS_OTHER).cast_mut().cast(), callback, context, 0);
         bpf_timer_start((&raw mut (*sweep).timer).cast(), SWEEP_INTERVAL, 0);
     }
+    follow_all_where_there_is_room(Class::Meta, abi::ATTEMPTS_META_CAPACITY);
+    follow_all_where_there_is_room(Class::Other, abi::ATTEMPTS_OTHER_CAPACITY);
     now
+}
+
+#[inline(always)]
+fn follow_all_where_there_is_room(class: Class, capacity: u32) {
+    if let Some(occupancy) = occupancy(class)
+        && sampling::halvings(occupancy.entries, capacity.into()) == 0
+    {
+        occupancy.since = 0;
+    }
 }
 
 extern "C" fn end_when_due(
@@ -274,6 +349,7 @@ extern "C" fn end_when_due(
     if now < attempt.deadline {
         return 0;
     }
+    let class = Class::of(attempt.index);
     match atomic::swap(&mut attempt.phase, Attempt::FAILED) {
         Attempt::OPEN => {
             answers::stop_waiting(attempt, of);
@@ -285,8 +361,7 @@ extern "C" fn end_when_due(
         }
         _ => {}
     }
-    // SAFETY: as above. It fails only when the entry is gone.
-    unsafe { bpf_map_delete_elem(map, key.cast()) };
+    remove(map, key, class);
     0
 }
 

@@ -22,10 +22,10 @@ pub fn occurred(diagnostic: Diagnostic, now: u64) {
 #[inline(always)]
 pub fn log(now: u64) {
     if is_due(Diagnostic::NoRoomForMeta, now) {
-        warn!((), "no room among the attempts of Meta's sources: handshakes are not followed");
+        warn!((), "more attempts of Meta's sources than there is room for: only some are followed");
     }
     if is_due(Diagnostic::NoRoomForOthers, now) {
-        warn!((), "no room among the attempts of other sources: handshakes are not followed");
+        warn!((), "more attempts of other sources than there is room for: only some are followed");
     }
     if is_due(Diagnostic::NoRoomForProven, now) {
         warn!((), "no room among the networks that have completed a handshake: a flood may evict new ones");

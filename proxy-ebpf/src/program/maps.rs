@@ -11,6 +11,7 @@ use hookgate_ebpf::block::Block;
 use hookgate_ebpf::diagnostic::{Diagnostic, Occurrence};
 use hookgate_ebpf::event::{self, Event, Events, Reader};
 use hookgate_ebpf::kernel_drops::{self, Dropped, Layout};
+use hookgate_ebpf::sampling::{Class, Occupancy};
 use hookgate_ebpf::transport::Transport;
 use hookgate_ebpf::verdict::Reason;
 use hookgate_ebpf::waiting;
@@ -77,6 +78,8 @@ pub static LOG: RingBuf<Event, { event::LOG_BYTES as usize }> = RingBuf::new();
 
 #[btf_map]
 pub static DIAGNOSTICS: Array<Occurrence, { Diagnostic::ALL.len() }> = Array::new();
+#[btf_map]
+static OCCUPANCY: Array<Occupancy, { Class::ALL.len() }> = Array::new();
 
 pub type Attempts<const N: usize> = HashMap<AttemptKey, Attempt, N>;
 
@@ -131,6 +134,14 @@ pub fn count_for(index: u32, block: Block, more: u64, count: impl Fn(&mut Counte
 pub fn waiting(slot: u32) -> Option<&'static mut u64> {
     // SAFETY: the map's own memory. Other CPUs write it too, in one step.
     WAITING.get_ptr_mut(slot).map(|waiting| unsafe { &mut *waiting })
+}
+
+/// How full the table is that attempts of an index are in.
+#[inline(always)]
+pub fn occupancy(class: Class) -> Option<&'static mut Occupancy> {
+    // SAFETY: the map's own memory. Other CPUs write it too: entries are counted in one step, the
+    // rest is a time.
+    OCCUPANCY.get_ptr_mut(class as u32).map(|occupancy| unsafe { &mut *occupancy })
 }
 
 #[inline(always)]

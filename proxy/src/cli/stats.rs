@@ -339,6 +339,7 @@ mod tests {
                 handshakes_uncounted: None,
                 failures_unclassified: None,
                 kernel_drops_uncounted: None,
+                sampled: Vec::new(),
             },
             prefixes: vec![
                 prefix("31.13.64.0/18", 2),

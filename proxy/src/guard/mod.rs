@@ -33,6 +33,7 @@ mod program;
 mod reader;
 mod reason;
 mod rows;
+mod sampling;
 mod stats;
 mod support;
 mod targets;
@@ -54,6 +55,7 @@ pub use log::{
 pub use maps::Continuity;
 pub use occupant::holder;
 pub use reader::{Counts, DroppedBy, FailedBy, LateBy, Unproven};
+pub use sampling::{AttemptClass, Sampled};
 pub use stats::{Detail, Stats, read};
 pub use support::{Missing, ensure_none_locked_out, ensure_supported, probe};
 pub use targets::{Absence, configured, stacked};

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use hookgate_ebpf::{abi, diagnostic, event, kernel_drops, tc};
+use hookgate_ebpf::{abi, diagnostic, event, kernel_drops, sampling, tc};
 use tokio::time::Instant;
 
 use super::answers;
@@ -19,7 +19,7 @@ pub const BPFFS: &str = "/sys/fs/bpf";
 const BPFFS_MAGIC: i64 = 0xcafe_4a11;
 
 /// Settings last: they say that the others are complete.
-pub const MAPS: [&str; 27] = [
+pub const MAPS: [&str; 28] = [
     abi::COUNTERS,
     abi::PREFIXES_V4,
     abi::PREFIXES_V6,
@@ -46,6 +46,7 @@ pub const MAPS: [&str; 27] = [
     event::LOG_READER,
     event::LOG,
     diagnostic::DIAGNOSTICS,
+    sampling::OCCUPANCY,
     abi::SETTINGS,
 ];
 const PROGRAM: &str = "program";

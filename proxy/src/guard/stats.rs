@@ -9,6 +9,7 @@ use super::interface::Interface;
 use super::kernel_drops::{self, KernelDrops};
 use super::pins::Folder;
 use super::reader::{Counts, DroppedBy, Reader};
+use super::sampling::{self, Sampled};
 use super::{attachment, policy};
 use crate::config::{Mode, PinName};
 use crate::prefixes::Network;
@@ -27,6 +28,8 @@ pub struct Stats {
     pub answers_unseen: Option<String>,
     /// Why the kernel's drops are not counted, where they are not.
     pub drops_uncounted: Option<String>,
+    /// The classes whose attempts are not all followed.
+    pub sampled: Vec<Sampled>,
     /// Every prefix in force, IPv4 first, by address.
     pub prefixes: Vec<(Network, Counts)>,
     /// Packets to and from a prefix that the kernel dropped, where it dropped any. `None`: not
@@ -77,6 +80,7 @@ pub fn read(pin: &PinName, detail: Detail) -> Result<Option<Stats>, Error> {
         drops_uncounted: drops_uncounted.as_ref().map(Error::in_a_line),
         kernel_drops,
         answers_unseen: reader.unseen.as_ref().map(Error::in_a_line),
+        sampled: sampling::sampled(&reader)?,
         seen: match detail {
             Detail::Prefixes => Vec::new(),
             Detail::Blocks => blocks::seen(&reader)?,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::figures::Group;
 use super::period::{LimitCode, MINUTE, Period};
 use super::row::Row;
-use crate::guard::{self, KernelCounters};
+use crate::guard::{self, AttemptClass, KernelCounters};
 use crate::prefixes::Network;
 
 /// What the kernel had counted at one time, to be compared with a later one. The history holds the
@@ -63,7 +63,9 @@ impl KernelSample {
         } else {
             stats.answers_unseen.is_some().then_some(LimitCode::AnswersElsewhere)
         };
-        Self { counts: Baseline { kernel, ..stats.into() }, limits: limit.into_iter().collect() }
+        let is_sampled = stats.sampled.iter().any(|sampled| sampled.class == AttemptClass::Meta);
+        let limits = limit.into_iter().chain(is_sampled.then_some(LimitCode::Sampled)).collect();
+        Self { counts: Baseline { kernel, ..stats.into() }, limits }
     }
 }
 

@@ -5,7 +5,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Mode;
-use crate::guard::{self, Delays, DroppedBy, FailedBy, KernelCounters, KernelDrops, Percentiles};
+use crate::guard::{
+    self, AttemptClass, Delays, DroppedBy, FailedBy, KernelCounters, KernelDrops, Percentiles,
+};
 use crate::observe::{self, clock};
 use crate::prefixes::Network;
 
@@ -61,6 +63,17 @@ pub struct Guard {
     /// Why packets that the kernel drops are not counted, where they are not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kernel_drops_uncounted: Option<String>,
+    /// The classes whose attempts are not all followed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sampled: Vec<Sampled>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sampled {
+    pub class: AttemptClass,
+    pub share: f64,
+    /// RFC 3339 in UTC.
+    pub since: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -166,6 +179,13 @@ pub struct Funnel {
     pub failed: u64,
 }
 
+impl From<&guard::Sampled> for Sampled {
+    fn from(sampled: &guard::Sampled) -> Self {
+        let guard::Sampled { class, share, since } = *sampled;
+        Self { class, share, since: clock::rfc3339(since) }
+    }
+}
+
 impl Document {
     pub const VERSION: u32 = 1;
 
@@ -189,6 +209,7 @@ impl Document {
                 handshakes_uncounted: stats.handshakes_uncounted.clone(),
                 failures_unclassified: stats.answers_unseen.clone(),
                 kernel_drops_uncounted: stats.drops_uncounted.clone(),
+                sampled: stats.sampled.iter().map(Sampled::from).collect(),
             },
             prefixes: prefixes
                 .map(|(prefix, counts)| {
@@ -231,6 +252,7 @@ impl Document {
                 handshakes_uncounted: None,
                 failures_unclassified: None,
                 kernel_drops_uncounted: None,
+                sampled: Vec::new(),
             },
             prefixes: prefixes.into_iter().map(|prefix| Prefix { prefix, counts: nothing.clone() }).collect(),
             other: Counts { dropped_by: Some(DroppedBy::default()), ..counts },

@@ -9,7 +9,7 @@ use harness::{Running, wait_until};
 use super::flood::flood;
 use super::testbed::{Testbed, can_run};
 
-const NO_ROOM: &str = "guard: no room among the attempts of Meta's sources";
+const NO_ROOM: &str = "guard: more attempts of Meta's sources than there is room for";
 const INTERVAL: Duration = Duration::from_secs(10);
 /// How much later the log is looked at.
 const TOLERANCE: Duration = Duration::from_secs(3);

@@ -18,6 +18,7 @@ mod modes;
 mod peers;
 mod published;
 mod raw;
+mod sampling;
 mod tc;
 mod testbed;
 mod traffic;

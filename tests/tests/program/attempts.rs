@@ -148,6 +148,7 @@ fn a_full_table_is_told_and_takes_nothing_from_meta() -> Result<()> {
         program.run(&segments::with(Address::V4([203, b, c, d]), SYN, 40_000, 1))?;
     }
     let told = of_attempts(&program.counters(abi::OTHER)?);
+    let followed = room + MORE - told[3];
     if begun.elapsed() >= MAX_ATTEMPT_AGE {
         // An emulated machine is too slow to fill it before the first ones give way.
         let ended = || Ok(program.attempts(abi::ATTEMPTS_OTHER)? == 0);
@@ -156,11 +157,18 @@ fn a_full_table_is_told_and_takes_nothing_from_meta() -> Result<()> {
         assert_eq!((syns, retransmitted, failed + untracked), (room + MORE, 0, room + MORE));
         return Ok(());
     }
-    assert_eq!(told, [room + MORE, 0, 0, MORE]);
+    // Three quarters of the room, and of the others a share that leaves some.
+    assert!((room / 4 * 3..room).contains(&followed), "{told:?}");
+    assert_eq!(told, [room + MORE, 0, 0, room + MORE - followed]);
     program.run(&segments::with(META, SYN, 40_000, 1))?;
     program.run(&segments::with(META, SYN, 40_000, 1))?;
     assert_eq!(of_attempts(&program.counters(FIRST)?), [2, 1, 0, 0]);
-    wait_for(MAX_ATTEMPT_AGE + 5 * A_MOMENT, &program, abi::OTHER, [room + MORE, 0, room, MORE])?;
+    wait_for(
+        MAX_ATTEMPT_AGE + 5 * A_MOMENT,
+        &program,
+        abi::OTHER,
+        [room + MORE, 0, followed, room + MORE - followed],
+    )?;
     assert_eq!(program.attempts(abi::ATTEMPTS_OTHER)?, 0);
     Ok(())
 }

@@ -50,6 +50,7 @@ fn document(seconds: u64) -> Document {
             handshakes_uncounted: None,
             failures_unclassified: None,
             kernel_drops_uncounted: None,
+            sampled: Vec::new(),
         },
         prefixes: (0..40)
             .map(|n| row(&format!("57.{}.0.0/16", 100 + n), n))
