@@ -31,9 +31,9 @@ pub const ALLOWED_V4: &str = "ALLOWED_V4";
 pub const ALLOWED_V6: &str = "ALLOWED_V6";
 /// A bit a TCP port, [`PORTS_PER_WORD`] to a `u64`, lowest first.
 pub const PORTS: &str = "PORTS";
-/// [`AttemptKey`] → [`Attempt`], for Meta's sources.
+/// [`crate::attempt::AttemptKey`] → [`crate::attempt::Attempt`], for Meta's sources.
 pub const ATTEMPTS_META: &str = "ATTEMPTS_META";
-/// [`AttemptKey`] → [`Attempt`], for everybody else's: a flood of theirs takes no room from Meta's.
+/// The same for everybody else's: a flood of theirs takes no room from Meta's.
 pub const ATTEMPTS_OTHER: &str = "ATTEMPTS_OTHER";
 /// [`crate::waiting::slot`] → how many attempts of its sources are answered and open, as `u64`.
 pub const WAITING: &str = "WAITING";
@@ -91,19 +91,6 @@ pub const PORT_WORDS: u32 = (u16::MAX as u32 + 1) / PORTS_PER_WORD;
 pub const SWEEP_INTERVAL: u64 = 250_000_000;
 /// How long after the last sweep it is certain that none will come, in nanoseconds.
 pub const SWEEPS_STALLED: u64 = 5_000_000_000;
-/// How long after its last SYN an attempt that is not completed has failed, in nanoseconds.
-pub const ATTEMPT_TIMEOUT: u64 = 10_000_000_000;
-/// How long after a RST that may be genuine an attempt has failed, in nanoseconds, unless the
-/// kernel's TCP thought otherwise and completes it.
-pub const AFTER_RESET: u64 = 100_000_000;
-
-/// How long after its last handshake a block counts as a sender, in nanoseconds.
-pub const PROOF_LASTS: u64 = 48 * 3600 * 1_000_000_000;
-
-/// How long a completed attempt is kept, in nanoseconds, while there is room: copies of its SYN may
-/// be under way.
-pub const AFTER_COMPLETION: u64 = 1_000_000_000;
-
 /// What was seen of one prefix, by one CPU, or of one block.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -122,10 +109,11 @@ pub struct Counters {
     pub handshakes: u64,
     /// Of these, those whose SYN-ACK did not leave through a guarded interface.
     pub handshakes_unseen: u64,
-    /// Attempts that were reset before that, or not completed within [`ATTEMPT_TIMEOUT`].
+    /// Attempts that were reset before that, or not completed within
+    /// [`crate::attempt::ATTEMPT_TIMEOUT`].
     pub failed_by: FailedBy,
     /// Those among [`FailedBy::silent`] and [`FailedBy::unanswered`] of one SYN each, from a block
-    /// without a handshake within [`PROOF_LASTS`].
+    /// without a handshake within [`crate::attempt::PROOF_LASTS`].
     pub unproven: Unproven,
     /// Those among `handshakes` whose SYN came more than once.
     pub late_by: LateBy,
@@ -277,7 +265,7 @@ pub struct Unproven {
     pub unanswered: u64,
 }
 
-/// Completed attempts whose SYN came again, by what became of the first one.
+/// Completed attempts whose SYN came again, by the answer to the first one.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LateBy {
@@ -285,82 +273,6 @@ pub struct LateBy {
     pub unanswered: u64,
     /// A SYN-ACK had left.
     pub unheard: u64,
-}
-
-/// Which handshake a SYN belongs to: its source address, source port and sequence number. The
-/// destination is left out, because REDIRECT and DNAT rewrite it before the packet reaches the
-/// socket. An IPv4 address is mapped into IPv6 (RFC 4291 §2.5.5.2).
-#[repr(C, align(8))]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct AttemptKey {
-    pub source: [u8; 16],
-    /// Of the SYN.
-    pub sequence: u32,
-    pub source_port: u16,
-    pub reserved: u16,
-}
-const _: () = assert!(size_of::<AttemptKey>() == 24);
-
-/// A handshake under way, or one that ended a moment ago.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Attempt {
-    pub phase: u64,
-    /// From when on it has failed, as [`Counters::last_seen`].
-    pub deadline: u64,
-    /// SYN-ACKs that have left, and [`Attempt::ENDED`].
-    pub answers: u64,
-    /// When its first SYN came, in nanoseconds of CLOCK_MONOTONIC.
-    pub begun: u64,
-    /// When its first SYN-ACK left, likewise.
-    pub answered: u64,
-    /// Whose counters it belongs to.
-    pub index: u32,
-    /// The sequence number of the last SYN-ACK.
-    pub answer_sequence: u32,
-    pub evidence: Evidence,
-}
-const _: () = assert!(size_of::<Attempt>() == 7 * size_of::<u64>());
-
-/// What was seen of an attempt. Each is 0 until it is set, once and for all: CPUs need not agree on
-/// the order.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Evidence {
-    /// When it began, what leaves was seen on each guarded interface.
-    pub is_watched: u8,
-    /// A RST came that may be genuine.
-    pub is_reset: u8,
-    /// A RST left.
-    pub is_refused: u8,
-    /// A segment came that acknowledges the SYN-ACK.
-    pub is_acknowledged: u8,
-    /// The SYN came again after a SYN-ACK had left.
-    pub is_repeated: u8,
-    /// The SYN came again before a SYN-ACK had left.
-    pub is_ignored: u8,
-    /// To which its SYN came, in network byte order.
-    pub port: [u8; 2],
-}
-const _: () = assert!(size_of::<Evidence>() == 8);
-
-impl Attempt {
-    /// Neither completed nor failed: the CPU that takes this phase away counts it as one or the
-    /// other.
-    pub const OPEN: u64 = 1;
-    pub const COMPLETED: u64 = 2;
-    /// About to be removed.
-    pub const FAILED: u64 = 3;
-
-    /// Added to [`Attempt::answers`] when it is open no more: no answer counts as the first from
-    /// then on.
-    pub const ENDED: u64 = 1 << 32;
-
-    /// Whether a SYN-ACK has left.
-    #[inline(always)]
-    pub fn is_answered(&self) -> bool {
-        self.answers as u32 != 0
-    }
 }
 
 /// What sweeps the attempts.
@@ -503,10 +415,11 @@ impl Settings {
 
 #[cfg(feature = "user")]
 mod pod {
+    use crate::attempt::{Attempt, AttemptKey};
     use crate::kernel_drops::{Dropped, Layout};
     use crate::transport::Transport;
 
-    use super::{Attempt, AttemptKey, Counters, Requests, Row, Seen, Settings, Stranger, Sweep};
+    use super::{Counters, Requests, Row, Seen, Settings, Stranger, Sweep};
 
     // SAFETY: repr(C) of integers alone, no padding (sizes asserted above): every bit pattern is a
     // value.

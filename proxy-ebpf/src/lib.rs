@@ -6,6 +6,7 @@
 extern crate std;
 
 pub mod abi;
+pub mod attempt;
 pub mod block;
 pub mod diagnostic;
 pub mod event;

@@ -4,7 +4,7 @@
 //! looked up. Of what comes, only segments of sources that have an attempt which is answered and
 //! open. An array counts these by a hash of the source.
 
-use hookgate_ebpf::abi::{Attempt, AttemptKey, PROOF_LASTS};
+use hookgate_ebpf::attempt::{Attempt, AttemptKey, PROOF_LASTS};
 use hookgate_ebpf::block::Block;
 use hookgate_ebpf::event::Failure;
 use hookgate_ebpf::packet::{Address, Flags, Segment};
@@ -117,7 +117,7 @@ fn proves_nothing(attempt: &Attempt, block: Block, now: u64) -> bool {
     attempt.evidence.is_ignored == 0 && !is_sender
 }
 
-/// Counts a completed attempt whose SYN came again by what became of the first SYN.
+/// Counts a completed attempt whose SYN came again by the answer to the first SYN.
 #[inline(always)]
 pub fn classify_late(attempt: &Attempt, block: Block) {
     let evidence = attempt.evidence;

@@ -13,10 +13,8 @@ use aya_ebpf::helpers::bpf_map_delete_elem;
 use aya_ebpf::helpers::generated::{
     bpf_for_each_map_elem, bpf_timer_init, bpf_timer_set_callback, bpf_timer_start,
 };
-use hookgate_ebpf::abi::{
-    self, AFTER_COMPLETION, AFTER_RESET, ATTEMPT_TIMEOUT, Attempt, AttemptKey, Evidence, FIRST_PREFIX,
-    SWEEP_INTERVAL, SWEEPS_STALLED, Settings, Sweep,
-};
+use hookgate_ebpf::abi::{self, FIRST_PREFIX, SWEEP_INTERVAL, SWEEPS_STALLED, Settings, Sweep};
+use hookgate_ebpf::attempt::{AFTER_COMPLETION, AFTER_RESET, ATTEMPT_TIMEOUT, Attempt, AttemptKey, Evidence};
 use hookgate_ebpf::block::Block;
 use hookgate_ebpf::diagnostic::Diagnostic;
 use hookgate_ebpf::packet::{Address, Flags, Segment};

@@ -4,9 +4,8 @@ use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf, SkStorage};
 use aya_ebpf::helpers::bpf_ktime_get_coarse_ns;
 use aya_ebpf::macros::btf_map;
-use hookgate_ebpf::abi::{
-    self, Attempt, AttemptKey, Counters, FIRST_PREFIX, Requests, Row, Seen, Settings, Stranger, Sweep,
-};
+use hookgate_ebpf::abi::{self, Counters, FIRST_PREFIX, Requests, Row, Seen, Settings, Stranger, Sweep};
+use hookgate_ebpf::attempt::{Attempt, AttemptKey};
 use hookgate_ebpf::block::Block;
 use hookgate_ebpf::diagnostic::{Diagnostic, Occurrence};
 use hookgate_ebpf::event::{self, Event, Events, Reader};

@@ -2,7 +2,7 @@ use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::{bpf_sock, bpf_sock_ops};
 use aya_ebpf::helpers::bpf_get_netns_cookie;
 use aya_ebpf::programs::SockOpsContext;
-use hookgate_ebpf::abi::AttemptKey;
+use hookgate_ebpf::attempt::AttemptKey;
 use hookgate_ebpf::packet::Address;
 
 const AF_INET: u32 = 2;

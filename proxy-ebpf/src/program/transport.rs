@@ -11,7 +11,7 @@ use aya_ebpf::bindings::{
 };
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::helpers::generated::bpf_sk_storage_get;
-use hookgate_ebpf::abi::Attempt;
+use hookgate_ebpf::attempt::Attempt;
 use hookgate_ebpf::transport::{Delays, Transport, bucket};
 
 use super::atomic;

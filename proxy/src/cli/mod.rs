@@ -71,7 +71,7 @@ enum Command {
     Reload,
     /// Say what this machine can do, what is misconfigured, and where messages are being lost
     Doctor(doctor::Options),
-    /// Say where messages were lost: at which stage, how many, since when; exit code 1 when they were
+    /// Say where messages were lost: at which stage, how many, since when; exit code 1 if any were
     Lost(lost::Options),
     /// Show what was counted for each of Meta's prefixes
     Stats(stats::Options),

@@ -33,7 +33,7 @@ pub(super) struct Connection<'c, 't> {
     pub(super) lifecycle: &'c Lifecycle,
     pub(super) wait: Wait<'t>,
     pub(super) scratch: Scratch,
-    /// What is known of its beginning, where somebody follows requests.
+    /// The steps of its beginning, while requests are followed.
     pub(super) arrival: Option<Box<Steps>>,
 }
 

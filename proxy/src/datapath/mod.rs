@@ -148,7 +148,7 @@ pub async fn serve(
     }
 }
 
-/// What is known of a connection's beginning, where somebody follows requests.
+/// The steps of a connection's beginning, while requests are followed.
 fn arrival(context: &Context, client: &Client, peer: SocketAddr, accepted: Instant) -> Option<Box<Steps>> {
     let steps = context.metrics.tracer.steps()?;
     // Behind a load balancer the handshake is that one's.

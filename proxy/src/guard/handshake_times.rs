@@ -2,7 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use hookgate_ebpf::abi::{self, Attempt, AttemptKey};
+use hookgate_ebpf::abi;
+use hookgate_ebpf::attempt::{AFTER_COMPLETION, Attempt, AttemptKey};
 use hookgate_ebpf::packet::Address;
 
 use super::clock::Clock;
@@ -37,6 +38,6 @@ pub fn handshake_times(pin: &PinName, client: SocketAddr) -> Result<Option<Kerne
         now,
         syn: attempt.begun,
         syn_ack: attempt.answered,
-        established: attempt.deadline.saturating_sub(abi::AFTER_COMPLETION),
+        established: attempt.deadline.saturating_sub(AFTER_COMPLETION),
     }))
 }

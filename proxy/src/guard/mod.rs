@@ -13,6 +13,7 @@ mod clock;
 mod clsact;
 mod delays;
 mod diagnostics;
+mod earlier;
 mod error;
 mod fdinfo;
 mod handshake_times;
@@ -43,6 +44,7 @@ mod watch;
 pub use blocks::{Rehearsal, Sender, StrangerNetwork, rehearsal};
 pub use delays::{Delays, Percentiles};
 pub use diagnostics::Diagnostics;
+pub use earlier::{EarlierGuard, earlier};
 pub use error::Error;
 pub use handshake_times::handshake_times;
 pub use holder::Holder;
@@ -431,37 +433,6 @@ fn states(
 ) -> Vec<InterfaceState> {
     let unguarded = left_out.into_iter().map(|(name, reason)| InterfaceState::Unguarded { name, reason });
     guarded.into_iter().map(InterfaceState::Guarded).chain(unguarded).collect()
-}
-
-/// A guard that an earlier start has left, and that goes on.
-pub struct EarlierGuard {
-    pub interfaces: Vec<Interface>,
-    pub mode: Option<config::Mode>,
-    /// As [`Attached::funnel`] and [`Attached::rows`], where its maps are of this version's layout.
-    pub maps: Option<(OwnedFd, Vec<(Network, u32)>)>,
-}
-
-/// To what it is attached.
-impl fmt::Display for EarlierGuard {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the guard of an earlier start goes on, attached to {}", in_words(&self.interfaces))?;
-        self.mode.map_or(Ok(()), |mode| write!(f, ", mode {mode}"))
-    }
-}
-
-/// The guard that is attached, by this process or another; `None`: there is none.
-///
-/// Errors: no permission to look.
-pub fn earlier(pin: &PinName) -> Result<Option<EarlierGuard>, Error> {
-    let folder = Folder::named(pin);
-    let interfaces = attachment::attached(&folder)?;
-    if interfaces.is_empty() {
-        return Ok(None);
-    }
-    let maps = Maps::writable(&folder).ok();
-    let mode = maps.as_ref().and_then(|maps| policy::mode(maps.settings().ok()?.mode));
-    let maps = maps.and_then(|maps| Some((maps.funnel().ok()?, maps.numbered().ok()?)));
-    Ok(Some(EarlierGuard { interfaces, mode, maps }))
 }
 
 /// Puts other prefixes in force in a guard that is pinned: without losing a count, and without a

@@ -85,7 +85,7 @@ pub struct Unproven {
     pub unanswered: u64,
 }
 
-/// Completed handshakes whose SYN came again, by what became of the first SYN.
+/// Completed handshakes whose SYN came again, by the fate of the first SYN.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LateBy {
     pub unanswered: u64,

@@ -1,10 +1,11 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::period::{MINUTE, Period};
-use super::report::Query;
+use super::minute::MINUTE;
+use super::period::Period;
+use super::query::Query;
 use super::stage::Unit;
-use super::tally::Tally;
+use super::sums::Sums;
 use crate::observe::clock;
 
 /// `/history.json`, version 1: a window in equal steps, for drawing.
@@ -43,21 +44,20 @@ impl Chart {
         let step_of = |period: &Period| (period.start - from).div_euclid(step);
         let within: Vec<_> = periods.iter().filter(|period| period.start >= from).collect();
         let point = |periods: &[&Period]| {
-            let mut tally = Tally::default();
-            periods.iter().for_each(|period| tally.add(period, query));
+            let mut sums = Sums::default();
+            periods.iter().for_each(|period| sums.add(period, query));
             let lost = |unit| {
-                tally
-                    .causes
+                sums.causes
                     .keys()
                     .filter(|(_, of)| *of == unit)
-                    .map(|(stage, _)| tally.fate(*stage, unit).sum())
+                    .map(|(stage, _)| sums.fate(*stage, unit).sum())
                     .sum()
             };
             Point {
                 start: clock::date(from + periods.first().map_or(0, |period| step_of(period)) * step),
-                attempts: tally.of(Unit::Attempts),
+                attempts: sums.of(Unit::Attempts),
                 attempts_lost: lost(Unit::Attempts),
-                posts: tally.of(Unit::Posts),
+                posts: sums.of(Unit::Posts),
                 posts_lost: lost(Unit::Posts),
             }
         };

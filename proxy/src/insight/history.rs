@@ -9,8 +9,9 @@ use std::os::unix::fs::FileExt as _;
 
 use serde::de::DeserializeOwned;
 
-use super::period::{HOUR, MINUTE, Period};
-use super::report::Query;
+use super::minute::{HOUR, MINUTE};
+use super::period::Period;
+use super::query::Query;
 use super::sample::Baseline;
 
 /// Its name in `[insight] state`.
@@ -152,7 +153,7 @@ impl History {
         periods.filter_map(Result::transpose).collect()
     }
 
-    /// All that there is up to now, oldest first, as far as a query needs it: minutes for as long as
+    /// All periods up to now, oldest first, as far as a query needs them: minutes for as long as
     /// there are any, hours before.
     pub fn before(&self, query: &Query, now: i64) -> io::Result<Vec<Period>> {
         let minutes = self.minutes(0..=now)?;

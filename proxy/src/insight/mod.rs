@@ -1,21 +1,27 @@
 //! Where messages were lost: figures a minute, kept on disk, and the verdict that they give.
 
 mod chart;
+mod document;
 mod figures;
 mod history;
+mod limit;
+mod minute;
 mod period;
+mod query;
 mod report;
 mod row;
 mod sample;
 mod sentences;
 mod stage;
-mod tally;
+mod sums;
 
 pub use chart::{Chart, Point};
+pub use document::{Report, StageReport, Verdict};
 pub use figures::{Group, Loss};
 pub use history::{Damage, FILE, HISTORY_BYTES, History};
-pub use period::{LimitCode, Period, Window};
-pub use report::{Query, Report, StageReport, Verdict};
+pub use limit::LimitCode;
+pub use period::{Period, Window};
+pub use query::Query;
 pub use row::{Field, Row};
 pub use sample::{Baseline, KernelSample, attribute};
 pub use stage::{Stage, Unit};

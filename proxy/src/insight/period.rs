@@ -5,7 +5,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::figures::Group;
-use super::report::Query;
+use super::limit::LimitCode;
+use super::query::Query;
 use super::row::Field;
 use crate::guard::KernelCounters;
 use crate::observe::clock;
@@ -41,24 +42,6 @@ fn is_quiet(kernel: &KernelCounters) -> bool {
     [listen_overflows, listen_drops, conntrack_drops].iter().all(|count| count.unwrap_or(0) == 0)
 }
 
-/// Why a stage can't be seen, or not in full. As in `hookgate lost --json`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LimitCode {
-    /// The guard is not attached, or handshakes are not counted.
-    NoGuard,
-    NoHistory,
-    NoMessages,
-    /// What leaves is not seen, or not all of it.
-    AnswersElsewhere,
-    /// Something before this machine rewrites sources.
-    Snat,
-    /// Connections come from a load balancer.
-    Proxy,
-    /// Attempts were sampled.
-    Sampled,
-}
-
 /// All that happened in a stretch of time.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Window {
@@ -79,9 +62,6 @@ impl Window {
         Some(Self { from: clock::date(first), to: clock::rfc3339(now), sum })
     }
 }
-
-pub const MINUTE: i64 = 60;
-pub const HOUR: i64 = 3600;
 
 impl Period {
     pub fn starting(start: i64) -> Self {

@@ -1,99 +1,25 @@
 //! `hookgate lost`: the stage at which most was lost, and all others.
 
-use std::collections::BTreeMap;
-
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 
-use super::period::{LimitCode, MINUTE, Period};
+use super::document::{Limit, NotCounted, Report, StageReport};
+use super::limit::LimitCode;
+use super::minute::MINUTE;
+use super::period::Period;
+use super::query::Query;
 use super::sentences;
 use super::stage::{Stage, Unit};
-use super::tally::{Fate, Tally};
+use super::sums::{Fate, Sums};
 use crate::observe::clock;
-use crate::prefixes::Network;
-
-/// What is asked for.
-#[derive(Clone, Debug, Default)]
-pub struct Query {
-    /// How far back, in whole minutes.
-    pub minutes: i64,
-    pub upstream: Option<String>,
-    /// It, and what lies in it.
-    pub prefix: Option<Network>,
-}
-
-/// `hookgate lost --json`, version 1: fields are added, never renamed or removed.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Report {
-    pub version: u32,
-    /// RFC 3339 in UTC, as all times.
-    pub taken: String,
-    /// The window: whole minutes, of which the last may not be over.
-    pub from: String,
-    pub to: String,
-    pub verdict: Option<Verdict>,
-    /// One a stage and unit. Those that can't be seen are absent.
-    pub stages: Vec<StageReport>,
-    pub not_counted: NotCounted,
-    pub limits: Vec<Limit>,
-}
-
-/// Where most was lost.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Verdict {
-    pub stage: Stage,
-    pub unit: Unit,
-    /// (lost + late) / of.
-    pub share: f64,
-    pub lost: u64,
-    pub late: u64,
-    pub of: u64,
-    /// The most frequent one.
-    pub cause: String,
-    /// The first minute with losses after ten without; `None`: older than the figures.
-    pub since: Option<String>,
-    pub text: String,
-    /// What to do, and what to type.
-    pub next: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct StageReport {
-    pub stage: Stage,
-    pub unit: Unit,
-    /// Failed, and not made good so far.
-    pub lost: u64,
-    /// Failed, and made good.
-    pub late: u64,
-    pub of: u64,
-    /// Lost and late together.
-    pub causes: BTreeMap<String, u64>,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NotCounted {
-    pub reset: u64,
-    pub unproven: u64,
-}
-
-/// What the figures can't tell.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Limit {
-    pub code: LimitCode,
-    pub text: String,
-}
 
 /// Fewer than these prove nothing.
 const ENOUGH: u64 = 5;
 /// Attempts of which fewer are lost are no cause for concern.
 const LEAST_SHARE_OF_ATTEMPTS: f64 = 0.01;
-/// After so many minutes without losses, the next ones are another incident.
+/// Losses after this many minutes without any are another incident.
 const QUIET_MINUTES: i64 = 10;
 /// A history this long may have lost what came before.
 const FULL_MINUTES: i64 = 48 * 60 - QUIET_MINUTES;
-
-/// 60 days.
-const MOST_MINUTES: i64 = 60 * 24 * 60;
 
 const STAGES: [(Stage, Unit); 11] = [
     (Stage::Inbound, Unit::Attempts),
@@ -109,40 +35,6 @@ const STAGES: [(Stage, Unit); 11] = [
     (Stage::Machine, Unit::Posts),
 ];
 
-impl Query {
-    /// Of `?minutes=60&upstream=HOST&prefix=CIDR`; the last two may be missing.
-    pub fn parse(text: &str) -> Option<Self> {
-        let mut query = Self::default();
-        for part in text.strip_prefix('?')?.split('&') {
-            match part.split_once('=')? {
-                ("minutes", minutes) => query.minutes = minutes.parse().ok()?,
-                ("upstream", upstream) => query.upstream = Some(upstream.to_ascii_lowercase()),
-                ("prefix", prefix) => query.prefix = Some(prefix.parse().ok()?),
-                _ => return None,
-            }
-        }
-        (1..=MOST_MINUTES).contains(&query.minutes).then_some(query)
-    }
-
-    /// As [`Query::parse`] reads it.
-    pub fn to_text(&self) -> String {
-        let mut text = format!("?minutes={}", self.minutes);
-        for (key, value) in
-            [("upstream", self.upstream.clone()), ("prefix", self.prefix.map(|prefix| prefix.to_string()))]
-        {
-            if let Some(value) = value {
-                text = format!("{text}&{key}={value}");
-            }
-        }
-        text
-    }
-
-    /// The first minute of the window that ends now.
-    pub fn from(&self, now: i64) -> i64 {
-        (now - self.minutes * MINUTE).div_euclid(MINUTE) * MINUTE
-    }
-}
-
 impl Report {
     pub const VERSION: u32 = 1;
 
@@ -150,21 +42,21 @@ impl Report {
     /// when. `None`: there are no figures of the window.
     pub fn new(periods: &[Period], query: &Query, now: Timestamp) -> Option<Self> {
         let from = query.from(now.as_second());
-        let mut tally = Tally::default();
+        let mut sums = Sums::default();
         let window = periods.iter().filter(|period| period.start >= from);
         let first = window.clone().next()?.start;
-        window.for_each(|period| tally.add(period, query));
+        window.for_each(|period| sums.add(period, query));
         if first >= from + MINUTE {
-            tally.limits.insert(LimitCode::NoHistory);
+            sums.limits.insert(LimitCode::NoHistory);
         }
-        tally.limits.insert(LimitCode::NoMessages);
-        let stages: Vec<_> = STAGES.iter().filter_map(|of| stage(&tally, query, *of)).collect();
+        sums.limits.insert(LimitCode::NoMessages);
+        let stages: Vec<_> = STAGES.iter().filter_map(|of| stage(&sums, query, *of)).collect();
         let verdict = worst(&stages).map(|worst| {
             let since = since(periods, query, worst);
-            sentences::verdict(worst, since, &tally)
+            sentences::verdict(worst, since, &sums)
         });
         let begun = clock::date(first.max(from));
-        let limits = tally.limits.iter();
+        let limits = sums.limits.iter();
         let limits = limits.map(|code| Limit { code: *code, text: sentences::limit(*code, &begun) });
         Some(Self {
             version: Self::VERSION,
@@ -173,39 +65,22 @@ impl Report {
             to: clock::rfc3339(now),
             verdict,
             stages,
-            not_counted: NotCounted { reset: tally.reset, unproven: tally.unproven },
+            not_counted: NotCounted { reset: sums.reset, unproven: sums.unproven },
             limits: limits.collect(),
         })
     }
 }
 
-impl Report {
-    /// Says also that something else can't be told.
-    pub fn add_limit(&mut self, code: LimitCode, text: String) {
-        self.limits.push(Limit { code, text });
-    }
-}
-
-impl StageReport {
-    fn sum(&self) -> u64 {
-        self.lost + self.late
-    }
-
-    pub fn share(&self) -> f64 {
-        if self.of == 0 { 0.0 } else { self.sum() as f64 / self.of as f64 }
-    }
-}
-
-fn stage(tally: &Tally, query: &Query, (stage, unit): (Stage, Unit)) -> Option<StageReport> {
+fn stage(sums: &Sums, query: &Query, (stage, unit): (Stage, Unit)) -> Option<StageReport> {
     let is_kernels = unit == Unit::Attempts && stage != Stage::Tls;
-    if is_kernels && !tally.sees_attempts || unit == Unit::Attempts && query.upstream.is_some() {
+    if is_kernels && !sums.sees_attempts || unit == Unit::Attempts && query.upstream.is_some() {
         return None;
     }
-    let Fate { lost, late } = tally.fate(stage, unit);
-    let causes = tally.causes.get(&(stage, unit)).cloned().unwrap_or_default();
+    let Fate { lost, late } = sums.fate(stage, unit);
+    let causes = sums.causes.get(&(stage, unit)).cloned().unwrap_or_default();
     let causes = causes.into_iter().map(|(cause, fate)| (cause, fate.sum())).collect();
     // What was under way when the window began may be lost in it.
-    Some(StageReport { stage, unit, lost, late, of: tally.of(unit).max(lost + late), causes })
+    Some(StageReport { stage, unit, lost, late, of: sums.of(unit).max(lost + late), causes })
 }
 
 fn worst(stages: &[StageReport]) -> Option<&StageReport> {
@@ -219,9 +94,9 @@ fn worst(stages: &[StageReport]) -> Option<&StageReport> {
 fn since(periods: &[Period], query: &Query, worst: &StageReport) -> Option<i64> {
     let oldest = periods.first()?.start;
     let loses = |period: &&Period| {
-        let mut tally = Tally::default();
-        tally.add(period, query);
-        tally.fate(worst.stage, worst.unit).sum() > 0
+        let mut sums = Sums::default();
+        sums.add(period, query);
+        sums.fate(worst.stage, worst.unit).sum() > 0
     };
     let mut begun: Option<i64> = None;
     for period in periods.iter().rev().filter(loses) {
@@ -246,7 +121,7 @@ mod tests {
 
     const NOW: i64 = 1_800_000_000 / MINUTE * MINUTE;
 
-    /// A minute, so many minutes ago.
+    /// A minute that began `ago` minutes before.
     fn minute(ago: i64, change: impl FnOnce(&mut Period)) -> Period {
         let mut period = Period::starting(NOW - ago * MINUTE);
         change(&mut period);
@@ -271,9 +146,9 @@ mod tests {
     fn classes_of_failures_have_their_stages() {
         use Field::*;
         for (counts, overflows, expected) in [
-            (&[(Handshakes, 90), (Unanswered, 10)][..], 0, Some((Stage::Machine, 10, 0, 100, "unanswered"))),
+            (&[(Handshakes, 90), (NoSynAck, 10)][..], 0, Some((Stage::Machine, 10, 0, 100, "unanswered"))),
             (&[(Handshakes, 90), (RefusedByMachine, 10)], 0, Some((Stage::Machine, 10, 0, 100, "refused"))),
-            (&[(Handshakes, 90), (Unanswered, 10)], 3, Some((Stage::Machine, 10, 0, 100, "accept_queue"))),
+            (&[(Handshakes, 90), (NoSynAck, 10)], 3, Some((Stage::Machine, 10, 0, 100, "accept_queue"))),
             (&[(Handshakes, 90), (Unheard, 10)], 0, Some((Stage::Outbound, 10, 0, 100, "unheard"))),
             (&[(Handshakes, 90), (Silent, 10)], 0, Some((Stage::Inbound, 10, 0, 100, "silent"))),
             (&[(Handshakes, 100), (LateUnheard, 10)], 0, Some((Stage::Outbound, 0, 10, 100, "unheard"))),

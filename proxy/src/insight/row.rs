@@ -19,7 +19,7 @@ pub enum Field {
     Uncompleted,
     Unheard,
     Silent,
-    Unanswered,
+    NoSynAck,
     /// Failed, and not classified.
     Unclassified,
     UnprovenSilent,
@@ -85,7 +85,7 @@ impl Row {
         Field::Uncompleted,
         Field::Unheard,
         Field::Silent,
-        Field::Unanswered,
+        Field::NoSynAck,
         Field::Unclassified,
         Field::UnprovenSilent,
         Field::UnprovenUnanswered,
@@ -121,7 +121,7 @@ impl Row {
             Field::Uncompleted,
             Field::Unheard,
             Field::Silent,
-            Field::Unanswered,
+            Field::NoSynAck,
             Field::Unclassified,
         ];
         fields.into_iter().map(|field| self[field]).sum()
@@ -167,7 +167,7 @@ impl From<&guard::Counts> for Row {
                 row[Field::Uncompleted] = by.uncompleted;
                 row[Field::Unheard] = by.unheard;
                 row[Field::Silent] = by.silent;
-                row[Field::Unanswered] = by.unanswered;
+                row[Field::NoSynAck] = by.unanswered;
             }
         }
         if let Some(unproven) = counts.unproven {

@@ -5,7 +5,9 @@ use std::collections::{BTreeSet, HashMap};
 use serde::{Deserialize, Serialize};
 
 use super::figures::Group;
-use super::period::{LimitCode, MINUTE, Period};
+use super::limit::LimitCode;
+use super::minute::MINUTE;
+use super::period::Period;
 use super::row::Row;
 use crate::guard::{self, AttemptClass, KernelCounters};
 use crate::prefixes::Network;

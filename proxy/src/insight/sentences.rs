@@ -1,18 +1,18 @@
 //! The verdict in words that an operator can act on.
 
-use super::period::LimitCode;
-use super::report::{StageReport, Verdict};
+use super::document::{StageReport, Verdict};
+use super::limit::LimitCode;
 use super::stage::{Stage, Unit};
-use super::tally::Tally;
+use super::sums::Sums;
 use crate::observe::clock;
 
-pub fn verdict(worst: &StageReport, since: Option<i64>, tally: &Tally) -> Verdict {
+pub fn verdict(worst: &StageReport, since: Option<i64>, sums: &Sums) -> Verdict {
     let StageReport { stage, unit, lost, late, of, causes } = worst.clone();
     let cause =
         causes.iter().max_by_key(|(_, count)| **count).map_or_else(String::new, |(cause, _)| cause.clone());
     let share = worst.share();
     let since = since.map(clock::date);
-    let (why, next) = explain(stage, unit, &cause, tally);
+    let (why, next) = explain(stage, unit, &cause, sums);
     let when = since
         .as_ref()
         .map_or_else(|| "since before the figures begin".into(), |time| format!("since {time}"));
@@ -31,7 +31,7 @@ pub fn verdict(worst: &StageReport, since: Option<i64>, tally: &Tally) -> Verdic
 }
 
 /// Why, as the end of a sentence, and what to do.
-fn explain(stage: Stage, unit: Unit, cause: &str, tally: &Tally) -> (String, String) {
+fn explain(stage: Stage, unit: Unit, cause: &str, sums: &Sums) -> (String, String) {
     let (why, next) = match (stage, unit, cause) {
         (Stage::Machine, Unit::Posts, _) => (
             "hookgate ended while they were under way",
@@ -49,7 +49,7 @@ fn explain(stage: Stage, unit: Unit, cause: &str, tally: &Tally) -> (String, Str
             "their last packet arrived and this machine did not complete the handshake",
             "does a firewall here drop it (`nft list ruleset`, `dmesg | grep conntrack`)?",
         ),
-        (Stage::Machine, ..) if tally.conntrack_drops > 0 => (
+        (Stage::Machine, ..) if sums.conntrack_drops > 0 => (
             "this machine's table of connections was full",
             "raise it: `sysctl net.netfilter.nf_conntrack_max`, or exempt the ports from tracking",
         ),

@@ -63,7 +63,7 @@ pub struct Request<'m> {
     /// Over which kind of connection it was last tried, once there was one.
     connection: Option<&'static str>,
     is_recorded: bool,
-    /// Where somebody follows it.
+    /// While it is followed.
     steps: Option<Box<Steps>>,
 }
 
@@ -143,14 +143,14 @@ impl<'m> Request<'m> {
         }
     }
 
-    /// Follows it from its head on, where somebody wants that. `arrival`: what is known of its
-    /// connection, if it is the first one there.
+    /// Follows it from its head on, while a client asks for that. `arrival`: the steps of its
+    /// connection, for the first request there.
     pub fn follow(&mut self, arrival: Option<Box<Steps>>) {
         self.steps = arrival.or_else(|| self.metrics.tracer.steps());
         self.step(TraceStep::Head);
     }
 
-    /// The steps so far, where somebody follows it.
+    /// The steps so far, while it is followed.
     pub fn steps(&self) -> Option<&Steps> {
         self.steps.as_deref()
     }

@@ -137,14 +137,14 @@ impl KernelTimes {
 /// Asks for the handshake of a client.
 type Handshakes = Box<dyn Fn(SocketAddr) -> Option<KernelTimes> + Send + Sync>;
 
-/// Keeps the latest requests while somebody follows them.
+/// Keeps the latest requests while a client follows them.
 pub struct Tracer {
     begun: Instant,
-    /// Until when, in milliseconds since `begun`; 0: nobody does.
+    /// Until when, in milliseconds since `begun`; 0: no client does.
     until: AtomicU64,
     latest: Mutex<Latest>,
     handshakes: OnceLock<Handshakes>,
-    /// Handshakes asked for since somebody has last taken traces.
+    /// Handshakes asked for since a client took traces last.
     asked: AtomicU64,
 }
 
@@ -179,7 +179,7 @@ impl Default for Tracer {
 }
 
 impl Tracer {
-    /// Steps to be filled in, while somebody follows.
+    /// Steps to be filled in, while a client follows.
     pub fn steps(&self) -> Option<Box<Steps>> {
         let until = self.until.load(Ordering::Relaxed);
         if until == 0 {
@@ -241,7 +241,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn steps_are_kept_only_while_somebody_follows() {
+    async fn steps_are_kept_only_while_a_client_follows() {
         let tracer = Tracer::default();
         assert!(tracer.steps().is_none());
         assert_eq!(tracer.follow(None), (0, Vec::new()));

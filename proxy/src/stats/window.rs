@@ -37,7 +37,7 @@ fn counts(group: &Group, period: &Period) -> Counts {
             uncompleted: row[Field::Uncompleted],
             unheard: row[Field::Unheard],
             silent: row[Field::Silent],
-            unanswered: row[Field::Unanswered],
+            unanswered: row[Field::NoSynAck],
         }),
         untracked: Some(row[Field::Untracked]),
         fins: Some(row[Field::Fins]),

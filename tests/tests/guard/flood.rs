@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use harness::{Need, pace};
-use hookgate_ebpf::abi;
+use hookgate_ebpf::{abi, attempt};
 use serde_json::{Value, json};
 
 use super::peers::{Server, visit};
@@ -142,7 +142,7 @@ fn in_observe_a_flood_of_strangers_takes_no_room_of_metas() -> Result<()> {
     flood(&testbed, COUNT, stranger)?;
     visits(&testbed)?;
     let stats = testbed.wait_for(Duration::from_secs(5), |stats| Ok(metas(stats).fins == CONNECTIONS))?;
-    ensure!(begun.elapsed() < Duration::from_nanos(abi::ATTEMPT_TIMEOUT), "too slow a machine to tell");
+    ensure!(begun.elapsed() < Duration::from_nanos(attempt::ATTEMPT_TIMEOUT), "too slow a machine to tell");
     let (arrived, room) = (COUNT - lost(&testbed)?, u64::from(abi::ATTEMPTS_OTHER_CAPACITY));
     assert_eq!(metas(&stats), ALL_IN);
     let followed = followed(&Shakes::of(&stats["other"]), arrived, room)?;
@@ -176,7 +176,7 @@ fn a_flood_in_metas_name_is_bounded_and_hides_no_handshake() -> Result<()> {
     }
     let of_metas = |stats: &Value| Shakes::of(row(stats, META[3].1));
     let stats = testbed.wait_for(Duration::from_secs(5), |stats| Ok(of_metas(stats).fins == VISITS))?;
-    ensure!(begun.elapsed() < Duration::from_nanos(abi::ATTEMPT_TIMEOUT), "too slow a machine to tell");
+    ensure!(begun.elapsed() < Duration::from_nanos(attempt::ATTEMPT_TIMEOUT), "too slow a machine to tell");
     ensure!(lost(&testbed)? == 0, "the wire lost what was to fill the table");
     let room = followed(&of_metas(&stats), COUNT, COUNT - MORE)?;
     let expected = Shakes {

@@ -1,5 +1,5 @@
-//! Where attempts to connect were lost, by faults that were made on purpose, one a prefix: `hookgate
-//! lost` names stage and cause, its share is what was done, and it accuses nobody else.
+//! Faults on purpose, one a prefix: `hookgate lost` names stage and cause, its share is what was
+//! done, and it accuses no other.
 
 use std::io::{Read as _, Write as _};
 use std::thread;
@@ -15,36 +15,36 @@ use super::raw::{SYN, Segment, Sender};
 use super::testbed::{CLOSED, EDGE_V4, EDGE_V6, Shakes, Testbed, can_run, row};
 
 /// A prefix, and who sends from it.
-struct Scene {
+struct Case {
     prefix: &'static str,
     good: &'static str,
     bad: &'static str,
 }
 
-const CALM: Scene = Scene { prefix: "31.13.64.0/18", good: "31.13.66.7", bad: "31.13.66.8" };
+const CALM: Case = Case { prefix: "31.13.64.0/18", good: "31.13.66.7", bad: "31.13.66.8" };
 /// This machine's firewall drops their SYNs.
-const DROPPED: Scene = Scene { prefix: "185.60.216.0/22", good: "185.60.216.7", bad: "185.60.216.8" };
+const DROPPED: Case = Case { prefix: "185.60.216.0/22", good: "185.60.216.7", bad: "185.60.216.8" };
 /// It drops the answers.
-const MUTED: Scene = Scene { prefix: "179.60.192.0/22", good: "179.60.192.7", bad: "179.60.192.8" };
+const MUTED: Case = Case { prefix: "179.60.192.0/22", good: "179.60.192.7", bad: "179.60.192.8" };
 /// The answers are dropped behind this machine.
-const UNHEARD: Scene = Scene { prefix: "69.63.176.0/20", good: "69.63.176.7", bad: "69.63.176.8" };
+const UNHEARD: Case = Case { prefix: "69.63.176.0/20", good: "69.63.176.7", bad: "69.63.176.8" };
 /// They send nothing after their SYN.
-const SILENT: Scene = Scene { prefix: "66.220.144.0/20", good: "66.220.144.7", bad: "66.220.144.9" };
+const SILENT: Case = Case { prefix: "66.220.144.0/20", good: "66.220.144.7", bad: "66.220.144.9" };
 /// Nothing listens where they connect to.
-const REFUSED: Scene = Scene { prefix: "173.252.64.0/18", good: "173.252.64.7", bad: "173.252.64.8" };
+const REFUSED: Case = Case { prefix: "173.252.64.0/18", good: "173.252.64.7", bad: "173.252.64.8" };
 /// Their first SYN is dropped here, the second is not.
-const LATE: Scene = Scene { prefix: "204.15.20.0/22", good: "204.15.20.7", bad: "204.15.20.8" };
+const LATE: Case = Case { prefix: "204.15.20.0/22", good: "204.15.20.7", bad: "204.15.20.8" };
 /// They reset the attempt.
-const RESET: Scene = Scene { prefix: "157.240.0.0/17", good: "157.240.1.7", bad: "157.240.1.8" };
+const RESET: Case = Case { prefix: "157.240.0.0/17", good: "157.240.1.7", bad: "157.240.1.8" };
 /// Forged.
 const FORGED: &str = "2620:0:1c00::/40";
 
-const SCENES: [&Scene; 8] = [&CALM, &DROPPED, &MUTED, &UNHEARD, &SILENT, &REFUSED, &LATE, &RESET];
+const CASES: [&Case; 8] = [&CALM, &DROPPED, &MUTED, &UNHEARD, &SILENT, &REFUSED, &LATE, &RESET];
 const GOOD: usize = 20;
 const BAD: usize = 5;
 /// Longer than an attempt is waited for, and a sweep more.
 const THE_END: Duration = Duration::from_secs(20);
-const START: Duration = Duration::from_secs(15);
+const START_TIMEOUT: Duration = Duration::from_secs(15);
 /// In which a SYN is sent twice.
 const TWO_SYNS: Duration = Duration::from_millis(1500);
 
@@ -58,15 +58,15 @@ struct Edge {
 impl Edge {
     fn new() -> Result<Self> {
         let testbed = Testbed::new()?;
-        for scene in SCENES {
-            for address in [scene.good, scene.bad] {
-                if scene.bad != SILENT.bad || address != SILENT.bad {
+        for case in CASES {
+            for address in [case.good, case.bad] {
+                if case.bad != SILENT.bad || address != SILENT.bad {
                     // Some are there already.
                     testbed.meta.address("wan0", &format!("{address}/32")).ok();
                 }
             }
         }
-        let prefixes = SCENES.iter().map(|scene| scene.prefix).chain([FORGED]);
+        let prefixes = CASES.iter().map(|case| case.prefix).chain([FORGED]);
         let list = testbed.dir.write("prefixes", prefixes.collect::<Vec<_>>().join("\n") + "\n")?;
         let origin = testbed.edge.inside(|| {
             Origin::plain_at(([127, 0, 0, 1], 0).into(), |connection| {
@@ -103,7 +103,7 @@ impl Edge {
 
     fn start(&mut self) -> Result<()> {
         let mut proxy = Running::start(self.command(&["run"])?)?;
-        proxy.wait_for_stderr("(admin)", START)?;
+        proxy.wait_for_stderr("(admin)", START_TIMEOUT)?;
         self.proxy = Some(proxy);
         Ok(())
     }
@@ -170,16 +170,16 @@ fn verdict(report: &Value) -> Value {
 }
 
 #[test]
-fn each_fault_has_its_stage_and_nobody_else_is_accused() -> Result<()> {
+fn each_fault_has_its_stage_and_no_other_is_accused() -> Result<()> {
     if !can_run(&[Need::Program("nft")]) {
         return Ok(());
     }
     let edge = Edge::new()?;
     let (meta, here) = (&edge.testbed.meta, &edge.testbed.edge);
     let raw = Sender::new(meta)?;
-    for scene in SCENES {
+    for case in CASES {
         for _ in 0..GOOD {
-            post(meta, scene.good, START)?;
+            post(meta, case.good, START_TIMEOUT)?;
         }
     }
     let (code, report) = edge.lost(None)?;
@@ -191,8 +191,8 @@ fn each_fault_has_its_stage_and_nobody_else_is_accused() -> Result<()> {
     drop_packets(here, "input", &[dropped, late])?;
     drop_packets(here, "output", &[format!("ip daddr {} {syn_ack}", MUTED.bad)])?;
     drop_packets(meta, "input", &[format!("ip daddr {} {syn_ack}", UNHEARD.bad)])?;
-    for scene in [&DROPPED, &MUTED, &UNHEARD] {
-        assert_eq!(fail(meta, scene.bad), BAD, "{}", scene.prefix);
+    for case in [&DROPPED, &MUTED, &UNHEARD] {
+        assert_eq!(fail(meta, case.bad), BAD, "{}", case.prefix);
     }
     for number in 0..BAD {
         let port = u16::try_from(41_000 + number)?;
@@ -206,7 +206,7 @@ fn each_fault_has_its_stage_and_nobody_else_is_accused() -> Result<()> {
         }
     }
     let made_good: Result<()> = thread::scope(|scope| {
-        let late: Vec<_> = (0..BAD).map(|_| scope.spawn(|| post(meta, LATE.bad, START))).collect();
+        let late: Vec<_> = (0..BAD).map(|_| scope.spawn(|| post(meta, LATE.bad, START_TIMEOUT))).collect();
         let syns = (GOOD + BAD) as u64;
         edge.wait_for("their SYNs are here", |stats| Shakes::of(row(stats, LATE.prefix)).syns >= syns)?;
         here.run("nft flush chain inet input drops")?;
@@ -217,8 +217,8 @@ fn each_fault_has_its_stage_and_nobody_else_is_accused() -> Result<()> {
     });
     made_good?;
     let failed = BAD as u64;
-    for scene in [&DROPPED, &MUTED, &UNHEARD, &SILENT, &REFUSED, &RESET] {
-        edge.wait_for("they have failed", |stats| Shakes::of(row(stats, scene.prefix)).failed == failed)?;
+    for case in [&DROPPED, &MUTED, &UNHEARD, &SILENT, &REFUSED, &RESET] {
+        edge.wait_for("they have failed", |stats| Shakes::of(row(stats, case.prefix)).failed == failed)?;
     }
     edge.wait_for("the forged ones, too", |stats| Shakes::of(row(stats, FORGED)).failed == 8 * failed)?;
 
@@ -228,7 +228,7 @@ fn each_fault_has_its_stage_and_nobody_else_is_accused() -> Result<()> {
         Value::Null => "netfilter_drop",
         _ => "unanswered",
     };
-    for (scene, expected) in [
+    for (case, expected) in [
         (&CALM, Value::Null),
         (&DROPPED, json!(["machine", dropped, BAD, 0, of])),
         (&MUTED, json!(["machine", dropped, BAD, 0, of])),
@@ -238,8 +238,8 @@ fn each_fault_has_its_stage_and_nobody_else_is_accused() -> Result<()> {
         (&LATE, json!(["machine", dropped, 0, BAD, of])),
         (&RESET, Value::Null),
     ] {
-        let (code, report) = edge.lost(Some(scene.prefix))?;
-        assert_eq!(verdict(&report), expected, "{}: {report}", scene.prefix);
+        let (code, report) = edge.lost(Some(case.prefix))?;
+        assert_eq!(verdict(&report), expected, "{}: {report}", case.prefix);
         assert_eq!(code, Some(i32::from(!expected.is_null())));
     }
     let (code, report) = edge.lost(None)?;
@@ -264,7 +264,7 @@ fn what_the_guard_counts_while_hookgate_is_down_is_judged_and_not_twice() -> Res
     }
     let mut edge = Edge::new()?;
     for _ in 0..GOOD {
-        post(&edge.testbed.meta, CALM.good, START)?;
+        post(&edge.testbed.meta, CALM.good, START_TIMEOUT)?;
     }
     let proxy = edge.proxy.take().context("it runs")?;
     proxy.signal(Signal::KILL)?;
@@ -297,8 +297,8 @@ fn a_request_is_followed_from_its_syn_to_the_last_byte() -> Result<()> {
     let printed = edge.testbed.dir.path().join("trace.json");
     let command = edge.command(&["trace", "ok.example", "--json"])?;
     let mut follower = Running::start_into(command, std::fs::File::create(&printed)?.into())?;
-    wait_until("a request is followed", START, || {
-        post(&edge.testbed.meta, CALM.good, START)?;
+    wait_until("a request is followed", START_TIMEOUT, || {
+        post(&edge.testbed.meta, CALM.good, START_TIMEOUT)?;
         Ok(follower.ended()?.is_some())
     })?;
     let trace: Value = serde_json::from_str(&std::fs::read_to_string(printed)?)?;

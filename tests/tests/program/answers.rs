@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use harness::{Need, require, wait_until};
 use hookgate_ebpf::abi::{self, FailedBy, Settings};
+use hookgate_ebpf::attempt;
 use hookgate_ebpf::packet::Address;
 
 use super::kernel::{FIRST, PORT, Program};
@@ -20,7 +21,7 @@ const RST: u8 = 0x04;
 const ACK: u8 = 0x10;
 /// Our first number.
 const OURS: u32 = 0xffff_ffff;
-const THE_END: Duration = Duration::from_nanos(abi::ATTEMPT_TIMEOUT + 8 * abi::SWEEP_INTERVAL);
+const THE_END: Duration = Duration::from_nanos(attempt::ATTEMPT_TIMEOUT + 8 * abi::SWEEP_INTERVAL);
 
 fn testbed() -> Result<Program> {
     let mut program = Program::load()?;

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use harness::{Need, ensure_stays, equal, pace, require, wait_until};
 use hookgate_ebpf::abi::{self, Counters};
+use hookgate_ebpf::attempt;
 use hookgate_ebpf::diagnostic::QUIET_SWEEPS;
 use hookgate_ebpf::packet::Address;
 
@@ -15,8 +16,8 @@ const META: Address = Address::V4(frames::SOURCE_V4);
 const STRANGER: Address = Address::V4([203, 0, 113, 7]);
 const SYN: u8 = 0x02;
 const RST: u8 = 0x04;
-const MAX_ATTEMPT_AGE: Duration = Duration::from_nanos(abi::ATTEMPT_TIMEOUT);
-const AFTER_RESET: Duration = Duration::from_nanos(abi::AFTER_RESET);
+const MAX_ATTEMPT_AGE: Duration = Duration::from_nanos(attempt::ATTEMPT_TIMEOUT);
+const AFTER_RESET: Duration = Duration::from_nanos(attempt::AFTER_RESET);
 const SWEEP: Duration = Duration::from_nanos(abi::SWEEP_INTERVAL);
 const A_MOMENT: Duration = Duration::from_secs(1);
 

@@ -8,7 +8,8 @@ use aya::maps::{Array, HashMap, Map, PerCpuArray, RingBuf};
 use aya::programs::{SchedClassifier, TestRun, TestRunOptions, TestRunResult, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use harness::wait_until;
-use hookgate_ebpf::abi::{self, Attempt, AttemptKey, Counters, FailedBy, Seen, Settings, Stranger};
+use hookgate_ebpf::abi::{self, Counters, Seen, Settings, Stranger};
+use hookgate_ebpf::attempt::{Attempt, AttemptKey};
 use hookgate_ebpf::block::Block;
 use hookgate_ebpf::event::{self, Cause, EventHead, Reader};
 use hookgate_ebpf::limit::Limit;
@@ -313,31 +314,9 @@ fn sum<'a>(per_cpu: impl Iterator<Item = &'a Counters>) -> Counters {
     Counters { last_seen: 0, ..sum }
 }
 
-fn difference(after: Counters, before: Counters) -> Counters {
-    Counters {
-        packets: after.packets - before.packets,
-        bytes: after.bytes - before.bytes,
-        last_seen: 0,
-        dropped: after.dropped - before.dropped,
-        syns: after.syns - before.syns,
-        syns_retransmitted: after.syns_retransmitted - before.syns_retransmitted,
-        handshakes: after.handshakes - before.handshakes,
-        handshakes_unseen: after.handshakes_unseen - before.handshakes_unseen,
-        failed_by: failed_since(after.failed_by, before.failed_by),
-        untracked: after.untracked - before.untracked,
-        fins: after.fins - before.fins,
-        rsts: after.rsts - before.rsts,
+fn difference(mut after: Counters, mut before: Counters) -> Counters {
+    for (count, before) in after.counts_mut().into_iter().zip(before.counts_mut()) {
+        *count -= *before;
     }
-}
-
-fn failed_since(after: FailedBy, before: FailedBy) -> FailedBy {
-    FailedBy {
-        reset: after.reset - before.reset,
-        refused: after.refused - before.refused,
-        uncompleted: after.uncompleted - before.uncompleted,
-        unheard: after.unheard - before.unheard,
-        silent: after.silent - before.silent,
-        unanswered: after.unanswered - before.unanswered,
-        unclassified: after.unclassified - before.unclassified,
-    }
+    Counters { last_seen: 0, ..after }
 }

@@ -17,7 +17,7 @@ impl Session {
         self.look_at_what_was_read() && self.incoming.is_empty()
     }
 
-    /// Whether content was read that nobody has taken.
+    /// Whether content was read that no caller has taken yet.
     pub fn holds_content(&self) -> bool {
         !self.ahead.is_empty()
     }

@@ -130,7 +130,7 @@ impl Insight {
         let before = history.baseline().map_err(failed)?;
         let [mut at_once, timed_out] = attribute(&before, &kernel);
         self.add_own(&generation, taken, &mut at_once, !funnel.is_in_guard());
-        // First, since what is counted twice would accuse somebody.
+        // First, since a loss that is counted twice would be a false accusation.
         history.set_baseline(&kernel.counts).map_err(failed)?;
         history.add(at_once.start, &at_once).map_err(failed)?;
         match timed_out.is_quiet() {

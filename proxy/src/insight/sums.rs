@@ -1,14 +1,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::figures::{Group, Loss};
-use super::period::{LimitCode, Period};
-use super::report::Query;
+use super::limit::LimitCode;
+use super::period::Period;
+use super::query::Query;
 use super::row::Field;
 use super::stage::{Stage, Unit};
 
 /// How many were lost, or only late, by stage and cause; and of how many.
 #[derive(Clone, Debug, Default)]
-pub struct Tally {
+pub struct Sums {
     pub of: BTreeMap<Unit, u64>,
     pub causes: BTreeMap<(Stage, Unit), BTreeMap<String, Fate>>,
     pub reset: u64,
@@ -20,7 +21,7 @@ pub struct Tally {
     pub conntrack_drops: u64,
 }
 
-/// What became of those that failed.
+/// The outcome of those that failed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Fate {
     /// Not made good so far.
@@ -38,7 +39,7 @@ impl Fate {
 /// The cause of what a listener does not take while its queue is full.
 const QUEUE_FULL: &str = "accept_queue";
 
-impl Tally {
+impl Sums {
     pub fn add(&mut self, period: &Period, query: &Query) {
         self.limits.extend(&period.limits);
         self.conntrack_drops += period.kernel.conntrack_drops.unwrap_or(0);
@@ -79,7 +80,7 @@ impl Tally {
         self.sees_attempts = true;
         self.reset += row[Field::Reset];
         self.unproven += unproven;
-        let unanswered = row[Field::Unanswered].saturating_sub(row[Field::UnprovenUnanswered]);
+        let unanswered = row[Field::NoSynAck].saturating_sub(row[Field::UnprovenUnanswered]);
         let silent = row[Field::Silent].saturating_sub(row[Field::UnprovenSilent]);
         let no_answers = unanswered + row[Field::LateUnanswered];
         let (no_answer, not_completed, refused) = match period.kernel.listen_overflows.unwrap_or(0) {
@@ -128,8 +129,8 @@ impl Tally {
     }
 }
 
-/// The reason for which the kernel dropped most of a group's packets, where it explains so many
-/// attempts.
+/// The reason for which the kernel dropped most of a group's packets, where these are as many as
+/// the attempts.
 fn drop_reason(group: &Group, attempts: u64) -> Option<&str> {
     let most = group.drops.iter().max_by_key(|(_, count)| *count);
     most.filter(|(_, count)| *count >= attempts).map(|(reason, _)| reason.as_str())

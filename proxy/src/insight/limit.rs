@@ -1,0 +1,19 @@
+use serde::{Deserialize, Serialize};
+
+/// Why a stage can't be seen, or not in full. As in `hookgate lost --json`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LimitCode {
+    /// The guard is not attached, or handshakes are not counted.
+    NoGuard,
+    NoHistory,
+    NoMessages,
+    /// What leaves is not seen, or not all of it.
+    AnswersElsewhere,
+    /// Something before this machine rewrites sources.
+    Snat,
+    /// Connections come from a load balancer.
+    Proxy,
+    /// Attempts were sampled.
+    Sampled,
+}
