@@ -44,20 +44,20 @@ fn index(packet: u64, layout: &Layout) -> Option<u32> {
     let start = u64::from(read::<u16>(packet, layout.network_header)?);
     let head: u64 = read(packet, layout.head)?;
     let ip = head.wrapping_add(start);
-    let version: u8 = read(ip, 0)?;
-    let (tcp, source, destination) = match version >> 4 {
+    // IPv4's header, or the beginning of IPv6's.
+    let header: [u8; 20] = read(ip, 0)?;
+    let (tcp, source, destination) = match header[0] >> 4 {
         4 => {
-            let header: [u8; 20] = read(ip, 0)?;
-            let [_, _, _, _, _, _, high, low, _, protocol, _, _, a, b, c, d, e, f, g, h] = header;
-            let is_first = high & 0x1f == 0 && low == 0;
-            if protocol != TCP || !is_first {
+            let is_first = header[6] & 0x1f == 0 && header[7] == 0;
+            if header[9] != TCP || !is_first {
                 return None;
             }
-            (4 * u64::from(version & 0x0f), Address::V4([a, b, c, d]), Address::V4([e, f, g, h]))
+            let [.., a, b, c, d, e, f, g, h] = header;
+            (4 * u64::from(header[0] & 0x0f), Address::V4([a, b, c, d]), Address::V4([e, f, g, h]))
         }
         6 => {
             // Behind extension headers, which Meta's have not, it is not looked for.
-            if read::<u8>(ip, 6)? != TCP {
+            if header[6] != TCP {
                 return None;
             }
             (40, Address::V6(read(ip, 8)?), Address::V6(read(ip, 24)?))

@@ -9,18 +9,18 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delays([u64; BUCKETS]);
 
-/// Upper ends of buckets, in seconds. As in `hookgate stats --json`.
+/// Upper ends of buckets, in seconds; `None`: nothing was measured yet. As in `hookgate stats
+/// --json`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Percentiles {
-    pub p50: f64,
-    pub p90: f64,
-    pub p99: f64,
+    pub p50: Option<f64>,
+    pub p90: Option<f64>,
+    pub p99: Option<f64>,
 }
 
 impl Delays {
-    /// `None`: nothing was measured.
-    pub fn percentiles(&self) -> Option<Percentiles> {
-        Some(Percentiles { p50: self.percentile(50)?, p90: self.percentile(90)?, p99: self.percentile(99)? })
+    pub fn percentiles(&self) -> Percentiles {
+        Percentiles { p50: self.percentile(50), p90: self.percentile(90), p99: self.percentile(99) }
     }
 
     /// What was measured since `earlier`. A count that went down has begun anew: all of it is new.
@@ -72,8 +72,11 @@ mod tests {
 
     #[test]
     fn percentiles_are_upper_ends_of_buckets() {
-        let found = |delays: Delays| delays.percentiles().map(|found| [found.p50, found.p90, found.p99]);
-        assert_eq!(found(Delays::default()), None);
+        let found = |delays: Delays| {
+            let Percentiles { p50, p90, p99 } = delays.percentiles();
+            Some([p50?, p90?, p99?])
+        };
+        assert_eq!(Delays::default().percentiles(), Percentiles::default());
         assert_eq!(found(delays(&[(0, 1)])), Some([0.000_064; 3]));
         assert_eq!(found(delays(&[(11, 90), (12, 9), (14, 1)])), Some([0.131_072, 0.131_072, 0.262_144]));
         assert_eq!(found(delays(&[(11, 49), (20, 51)])), Some([67.108_864; 3]));

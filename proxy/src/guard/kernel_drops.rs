@@ -124,6 +124,7 @@ fn layout(btf: &Btf) -> Option<Layout> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::prefixes::Network;
 
     #[test]
     fn reasons_have_the_kernels_words() {
@@ -132,5 +133,15 @@ mod tests {
         let names = [0, 1, 8, 0x1_0001].map(|reason| name(&known, reason));
         let expected = [None, None, Some("netfilter_drop".to_owned()), Some("reason_65537".to_owned())];
         assert_eq!(names, expected);
+    }
+
+    /// The supervisor sends them to the worker so.
+    #[test]
+    fn prefixes_are_keys_of_json() {
+        let drops: KernelDrops = [("netfilter_drop".to_owned(), 3)].into();
+        let by_prefix: BTreeMap<Network, _> = [("157.240.0.0/17".parse().unwrap(), drops)].into();
+        let json = serde_json::to_string(&by_prefix).unwrap();
+        assert_eq!(json, r#"{"157.240.0.0/17":{"netfilter_drop":3}}"#);
+        assert_eq!(serde_json::from_str::<BTreeMap<Network, KernelDrops>>(&json).unwrap(), by_prefix);
     }
 }

@@ -133,10 +133,10 @@ pub struct Counts {
     /// The same, by the first reason that applies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed_by: Option<FailedBy>,
-    /// From the SYN-ACK to the ACK; absent also where none was measured.
+    /// From the SYN-ACK to the ACK.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rtt_seconds: Option<Percentiles>,
-    /// From the first SYN to the completed handshake; absent also where none was measured.
+    /// From the first SYN to the completed handshake.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub established_seconds: Option<Percentiles>,
     /// What this machine had to send again.
@@ -233,6 +233,8 @@ impl Document {
             handshakes: Some(0),
             handshakes_failed: Some(0),
             failed_by: Some(FailedBy::default()),
+            round_trip: Some(Delays::default()),
+            established: Some(Delays::default()),
             segments_retransmitted: Some(0),
             timeouts: Some(0),
             ..guard::Counts::default()
@@ -319,8 +321,8 @@ impl From<&guard::Counts> for Counts {
             handshakes: counts.handshakes,
             handshakes_failed: counts.handshakes_failed,
             failed_by: counts.failed_by,
-            rtt_seconds: counts.round_trip.as_ref().and_then(Delays::percentiles),
-            established_seconds: counts.established.as_ref().and_then(Delays::percentiles),
+            rtt_seconds: counts.round_trip.as_ref().map(Delays::percentiles),
+            established_seconds: counts.established.as_ref().map(Delays::percentiles),
             segments_retransmitted: counts.segments_retransmitted,
             rtos: counts.timeouts,
             kernel_drops: None,

@@ -243,6 +243,8 @@ fn answers_that_leave_elsewhere_are_told() -> Result<()> {
     assert!(told.starts_with(why), "{told}");
     for name in [NORMAL[0].0, RESET.0, "other"] {
         assert_eq!(failed_by(&stats, name), Value::Null, "{name}");
+        assert_eq!(row(&stats, name)["rtt_seconds"], Value::Null, "{name}");
+        assert!(row(&stats, name)["established_seconds"].is_object(), "{name}");
     }
     assert_eq!(row(&stats, NORMAL[0].0)["handshakes"], 2);
     let status = testbed.run("", "guard status")?;

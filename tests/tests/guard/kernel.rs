@@ -34,7 +34,7 @@ fn what_a_full_accept_queue_drops_is_told() -> Result<()> {
         let more = count(&before, name)? + u64::from(LAST);
         testbed.wait_for(A_MOMENT, |stats| Ok(count(stats, name)? == more))?;
     }
-    // Since Linux 6.14 it has a reason, too.
+    // Newer kernels have a reason for it, too.
     if reasons(&testbed)?.contains(&"tcp_listen_overflow".to_owned()) {
         assert_eq!(drops(&testbed.stats()?, QUEUED.0), json!({ "tcp_listen_overflow": LAST }));
     }

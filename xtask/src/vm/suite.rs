@@ -63,10 +63,13 @@ const AT_ANY_PACE: &[&str] = &[
     "handshakes::",
     "hidden::",
     "interfaces::",
+    "kernel::",
+    "lost::",
     "modes::",
     "published::",
     "tc::",
     "traffic::counting",
+    "transport::",
     "tunnels::",
 ];
 /// BPF, the kernel's TLS, and its Landlock: versions differ in what they refuse.
