@@ -33,6 +33,8 @@ pub enum Failure {
     ConnectionTimeout,
     /// Nothing that was sent over an idle connection was acknowledged.
     Unacknowledged,
+    /// The TLS handshake with the upstream took too long.
+    TlsTimeout,
     TlsCertificate,
     TlsProtocol,
     TlsAlert,
@@ -236,6 +238,13 @@ impl Failure {
                 Status::GATEWAY_TIMEOUT,
                 ConnectionTimeout,
                 "the upstream acknowledges nothing that is sent to it",
+                Keep,
+                None,
+            ),
+            Self::TlsTimeout => row(
+                Status::GATEWAY_TIMEOUT,
+                ConnectionTimeout,
+                "TLS with the upstream took too long",
                 Keep,
                 None,
             ),

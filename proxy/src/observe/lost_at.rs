@@ -66,7 +66,9 @@ impl From<Failure> for LostAt {
             Failure::ConnectionRefused | Failure::ConnectionTimeout | Failure::Unacknowledged => {
                 Self::Connect
             }
-            Failure::TlsCertificate | Failure::TlsProtocol | Failure::TlsAlert => Self::UpstreamTls,
+            Failure::TlsTimeout | Failure::TlsCertificate | Failure::TlsProtocol | Failure::TlsAlert => {
+                Self::UpstreamTls
+            }
             Failure::TooManyInFlight
             | Failure::ConnectionTerminated
             | Failure::BadResponse(_)

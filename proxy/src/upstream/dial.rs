@@ -43,16 +43,16 @@ pub async fn connect(
         }
     };
     let deadline = Instant::now() + limit;
-    let within = timeout_at(deadline, async {
-        let tcp = connect_to_any(&addresses).await?;
-        note(TraceStep::Connect);
-        let Some(tls) = &upstream.tls else { return Ok(Stream::Plain(tcp)) };
-        let (config, name) = (Arc::clone(&tls.config), tls.server_name.clone());
-        let session = Session::connect(tcp, config, name, kernel_tls, buffers).await;
-        note(TraceStep::UpstreamTls);
-        session.and_then(Session::into_stream).map_err(ConnectError::handshake)
-    });
-    within.await.unwrap_or(Err(ConnectError::TimedOut))
+    let connected = timeout_at(deadline, connect_to_any(&addresses)).await;
+    let tcp = connected.unwrap_or(Err(ConnectError::TimedOut))?;
+    note(TraceStep::Connect);
+    let Some(tls) = &upstream.tls else { return Ok(Stream::Plain(tcp)) };
+    let (config, name) = (Arc::clone(&tls.config), tls.server_name.clone());
+    let session = timeout_at(deadline, Session::connect(tcp, config, name, kernel_tls, buffers)).await;
+    let session = session.map_err(|_| ConnectError::TlsTimedOut)?;
+    let stream = session.and_then(Session::into_stream).map_err(ConnectError::handshake)?;
+    note(TraceStep::UpstreamTls);
+    Ok(stream)
 }
 
 /// The addresses that the upstream's name may lead to, in the order of attempts.

@@ -19,6 +19,8 @@ pub enum ConnectError {
     Prohibited,
     Refused(String),
     TimedOut,
+    /// TCP was there in time, TLS was not.
+    TlsTimedOut,
     Certificate(String),
     TlsProtocol(String),
     TlsAlert(String),
@@ -47,6 +49,7 @@ impl From<&ConnectError> for Failure {
             ConnectError::Prohibited => Self::DestinationProhibited,
             ConnectError::Refused(_) => Self::ConnectionRefused,
             ConnectError::TimedOut => Self::ConnectionTimeout,
+            ConnectError::TlsTimedOut => Self::TlsTimeout,
             ConnectError::Certificate(_) => Self::TlsCertificate,
             ConnectError::TlsProtocol(_) => Self::TlsProtocol,
             ConnectError::TlsAlert(_) => Self::TlsAlert,
@@ -68,6 +71,7 @@ impl fmt::Display for ConnectError {
             Self::DnsTimeout(Some(others)) => write!(f, "no DNS server answered in time; {others}"),
             Self::Prohibited => f.write_str("the name leads only to addresses that are not public"),
             Self::TimedOut => f.write_str("timed out"),
+            Self::TlsTimedOut => f.write_str("the TLS handshake timed out"),
         }
     }
 }

@@ -34,6 +34,8 @@ fn paths() -> Vec<Path> {
         path("meta_established_v6", segments::ack(META_V6), Settings::OBSERVE, XDP_PASS),
         path("meta_syn", segments::with_flags(META, SYN), Settings::OBSERVE, XDP_PASS),
         path("stranger_established", segments::ack(STRANGER), Settings::OBSERVE, XDP_PASS),
+        path("stranger_syn", segments::with_flags(STRANGER, SYN), Settings::OBSERVE, XDP_PASS),
+        path("stranger_syn_dropped", segments::with_flags(STRANGER, SYN), Settings::STRICT, XDP_DROP),
         path("stranger_dropped", segments::ack(STRANGER), Settings::STRICT, XDP_DROP),
         path("other_port", other_port, Settings::OBSERVE, XDP_PASS),
         path("non_ip", arp, Settings::OBSERVE, XDP_PASS),

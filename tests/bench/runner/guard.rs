@@ -17,11 +17,13 @@ pub const NAME: &str = "guard";
 
 const IN_C: [&str; 3] = ["empty", "minimal", "same"];
 const GUARD: &str = "hookgate";
-const PATHS: [(&str, &str); 7] = [
+const PATHS: [(&str, &str); 9] = [
     ("meta_established", "Meta, established"),
     ("meta_established_v6", "Meta, established, IPv6"),
     ("meta_syn", "Meta, SYN sent again"),
     ("stranger_established", "stranger, established"),
+    ("stranger_syn", "stranger, SYN"),
+    ("stranger_syn_dropped", "stranger, SYN, dropped"),
     ("stranger_dropped", "stranger, dropped"),
     ("other_port", "other port"),
     ("non_ip", "not IP"),

@@ -31,6 +31,11 @@ impl Testbed {
             connection.send("HTTP/1.1 400 Bad Request\r\n\r\n")?;
             Ok(End::Close)
         })?;
+        let mute = Origin::plain_at(local(0), |connection| {
+            // It takes the ClientHello and says nothing.
+            connection.bytes(1 << 20)?;
+            Ok(End::Close)
+        })?;
         let [ok, broken] = [OK, "HTTP/1.1 500 Broken\r\nContent-Length: 0\r\n\r\n"].map(answering);
         let (ok, broken, closed) = (ok?.address(), broken?.address(), local(free_port()?));
         let config = format!(
@@ -41,10 +46,12 @@ impl Testbed {
              \"slow.example\" = {{ address = \"{}\", tls = false }}\n\
              \"down.example\" = {{ address = \"{closed}\", tls = false }}\n\
              \"plain.example\" = {{ address = \"{}\" }}\n\
+             \"mute.example\" = {{ address = \"{}\" }}\n\
              \"nameless.example\" = {{}}\n",
             dir.path().join("admin.sock"),
             slow.address(),
-            no_tls.address()
+            no_tls.address(),
+            mute.address()
         );
         Ok(Self { relay: Relay::listening("", &config)?, _dir: dir })
     }
@@ -93,6 +100,7 @@ fn a_lost_post_has_the_stage_at_which_it_ended() -> Result<()> {
         (post("/nameless.example/", "{}"), 504, "dns"),
         (post("/down.example/", "{}"), 502, "connect"),
         (post("/plain.example/", "{}"), 502, "upstream_tls"),
+        (post("/mute.example/", "{}"), 504, "upstream_tls"),
         (post("/broken.example/", "{}"), 500, "upstream"),
         (post("/slow.example/", "{}"), 504, "upstream"),
         (request("POST /ok.example/", &["Content-Length: 9"], "{}"), 408, "client"),
@@ -108,7 +116,7 @@ fn a_lost_post_has_the_stage_at_which_it_ended() -> Result<()> {
         ("request", 4.0),
         ("dns", 1.0),
         ("connect", 1.0),
-        ("upstream_tls", 1.0),
+        ("upstream_tls", 2.0),
         ("upstream", 2.0),
         ("client", 1.0),
     ];

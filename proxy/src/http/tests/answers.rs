@@ -35,6 +35,7 @@ failures!(
     ConnectionTerminated,
     ConnectionTimeout,
     Unacknowledged,
+    TlsTimeout,
     TlsCertificate,
     TlsProtocol,
     TlsAlert,

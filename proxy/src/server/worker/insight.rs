@@ -16,7 +16,7 @@ use crate::insight::{
     Chart, Damage, Field, Group, History, KernelSample, LimitCode, Period, Query, Report, Row, Stage, Unit,
     Window, attribute,
 };
-use crate::observe::{Log, Loss, clock};
+use crate::observe::{Log, Loss, MANY_HIDDEN, clock};
 use crate::prefixes::{CounterIndex, Network};
 use crate::server::ipc::{SupervisorClient, SupervisorError};
 
@@ -124,9 +124,14 @@ impl Insight {
             Err(SupervisorError::Refused(_)) => None,
             Err(error @ SupervisorError::Gone(_)) => return Err(error.to_string()),
         };
-        let kernel =
+        let mut kernel =
             KernelSample::new(stats.as_ref(), self.supervisor.kernel_counters().unwrap_or_default(), now);
         let funnel = &generation.context.metrics.funnel;
+        let limits = [
+            (LimitCode::Snat, hides_sources(&generation)),
+            (LimitCode::Proxy, !generation.context.proxy_protocol_from.is_empty()),
+        ];
+        kernel.limits.extend(limits.into_iter().filter(|(_, applies)| *applies).map(|(code, _)| code));
         let before = history.baseline().map_err(failed)?;
         let [mut at_once, timed_out] = attribute(&before, &kernel);
         self.add_own(&generation, taken, &mut at_once, !funnel.is_in_guard());
@@ -189,6 +194,12 @@ impl Insight {
         }
         period.upstreams = upstreams;
     }
+}
+
+/// Whether requests that look like Meta's came from addresses that Meta can't have.
+fn hides_sources(generation: &Generation) -> bool {
+    let seen = generation.context.metrics.hidden_sources.seen();
+    seen.is_some_and(|(requests, _)| requests >= MANY_HIDDEN)
 }
 
 fn add(period: &mut Period, whose: Option<Network>, group: &Group) {
