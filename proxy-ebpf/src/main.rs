@@ -65,7 +65,7 @@ impl<F: Packet> Judge for Filter<'_, F> {
 /// What XDP does, for what comes in at interfaces with Ethernet.
 #[classifier]
 pub fn incoming(ctx: TcContext) -> i32 {
-    let frame = Incoming::new(ctx);
+    let Some(frame) = Incoming::new(ctx) else { return TC_ACT_UNSPEC };
     let (ethertype, at) = frame.payload();
     tc_action(packet::parse_payload_and_judge(&frame, ethertype, at, &Filter(&frame)))
 }
@@ -73,7 +73,7 @@ pub fn incoming(ctx: TcContext) -> i32 {
 /// The same for interfaces without Ethernet.
 #[classifier]
 pub fn incoming_bare(ctx: TcContext) -> i32 {
-    let frame = Bare::new(ctx);
+    let Some(frame) = Bare::new(ctx) else { return TC_ACT_UNSPEC };
     tc_action(packet::parse_payload_and_judge(&frame, frame.ethertype(), 0, &Filter(&frame)))
 }
 
@@ -93,7 +93,7 @@ pub fn answers(ctx: TcContext) -> i32 {
 /// The same for interfaces without Ethernet.
 #[classifier]
 pub fn answers_bare(ctx: TcContext) -> i32 {
-    let frame = Bare::new(ctx);
+    let Some(frame) = Bare::new(ctx) else { return TC_ACT_UNSPEC };
     packet::parse_payload_and_judge(&frame, frame.ethertype(), 0, &Watch);
     TC_ACT_UNSPEC
 }

@@ -29,6 +29,28 @@ pub trait Packet {
     fn on_wire(&self, _headers: u32) -> Wire {
         Wire { packets: 1, bytes: self.bytes() }
     }
+
+    /// Two bytes at `at`, an even offset, of the frame as the log has it: with an Ethernet header.
+    #[inline(always)]
+    fn snap(&self, at: usize) -> Option<[u8; 2]> {
+        self.read(at)
+    }
+
+    /// The length of that frame.
+    #[inline(always)]
+    fn snap_bytes(&self) -> u64 {
+        self.bytes()
+    }
+}
+
+/// [`Packet::snap`] of a frame without an Ethernet header: it gets one without addresses.
+#[inline(always)]
+pub fn snap_bare(packet: &impl Packet, ethertype: u16, at: usize) -> Option<[u8; 2]> {
+    match at {
+        0..12 => Some([0; 2]),
+        12 => Some(ethertype.to_be_bytes()),
+        _ => packet.read(at.wrapping_sub(ETHERNET_HEADER)),
+    }
 }
 
 /// Frames as the wire carried them.
@@ -241,7 +263,7 @@ pub trait Judge {
 pub fn parse_and_judge<P: Packet, J: Judge>(packet: &P, judge: &J) -> J::Verdict {
     match be16(packet, ETHERNET_HEADER - 2) {
         Some(ethertype) => parse_payload_and_judge(packet, ethertype, ETHERNET_HEADER, judge),
-        None => judge.judge(Found::Nothing),
+        None => unparsed(judge, None, Unparsed::Truncated),
     }
 }
 

@@ -2,9 +2,9 @@ use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::bpf_hdr_start_off::BPF_HDR_START_NET;
 use aya_ebpf::helpers::bpf_skb_load_bytes_relative;
 use aya_ebpf::programs::TcContext;
-use core::mem::MaybeUninit;
-use hookgate_ebpf::packet::{Packet, Wire};
+use hookgate_ebpf::packet::{self, ETHERNET_HEADER, Packet, Wire};
 
+use super::scratch::Scratch;
 use super::skb;
 
 const IPV6_HEADER: u64 = 40;
@@ -13,11 +13,13 @@ const IPV6_HEADER: u64 = 40;
 /// before it, the kernel takes for a link-layer header.
 pub struct Bare {
     ctx: TcContext,
+    scratch: Scratch,
 }
 
 impl Bare {
-    pub fn new(ctx: TcContext) -> Self {
-        Self { ctx }
+    #[inline(always)]
+    pub fn new(ctx: TcContext) -> Option<Self> {
+        Some(Self { ctx, scratch: Scratch::find()? })
     }
 
     /// What it begins with, as Ethernet would name it.
@@ -30,14 +32,14 @@ impl Bare {
 impl Packet for Bare {
     #[inline(always)]
     fn read<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
-        let mut bytes = MaybeUninit::<[u8; N]>::uninit();
-        // SAFETY: the context that the kernel gave, and room for N bytes, which it fills unless it
-        // fails.
-        unsafe {
-            let (skb, to) = (self.ctx.as_ptr().cast_const(), bytes.as_mut_ptr().cast());
-            let read = bpf_skb_load_bytes_relative(skb, at as u32, to, N as u32, BPF_HDR_START_NET);
-            (read == 0).then(|| bytes.assume_init())
-        }
+        let skb = self.ctx.as_ptr().cast_const();
+        self.scratch.read(|to| {
+            // SAFETY: the context that the kernel gave, and room for N bytes.
+            let read = unsafe {
+                bpf_skb_load_bytes_relative(skb, at as u32, to.cast(), N as u32, BPF_HDR_START_NET)
+            };
+            read == 0
+        })
     }
 
     /// By the IP header, which says 0 for more than it has room for.
@@ -62,5 +64,15 @@ impl Packet for Bare {
     #[inline(always)]
     fn on_wire(&self, headers: u32) -> Wire {
         skb::on_wire(&self.ctx, self.bytes(), headers.into())
+    }
+
+    #[inline(always)]
+    fn snap(&self, at: usize) -> Option<[u8; 2]> {
+        packet::snap_bare(self, self.ethertype(), at)
+    }
+
+    #[inline(always)]
+    fn snap_bytes(&self) -> u64 {
+        self.bytes() + ETHERNET_HEADER as u64
     }
 }

@@ -1,6 +1,9 @@
+use aya_ebpf::EbpfContext as _;
+use aya_ebpf::helpers::bpf_skb_load_bytes;
 use aya_ebpf::programs::TcContext;
-use hookgate_ebpf::packet::{ETHERNET_HEADER, Packet, Wire};
+use hookgate_ebpf::packet::{self, ETHERNET_HEADER, Packet, Wire};
 
+use super::scratch::Scratch;
 use super::skb;
 
 /// Of a tag that the kernel has taken out of the frame.
@@ -10,6 +13,7 @@ const VLAN_TAG: u64 = 4;
 /// fragment the bytes are.
 pub struct Incoming {
     ctx: TcContext,
+    scratch: Scratch,
     /// The length of the Ethernet header, or 0 where it is out of sight: since Linux 6.9 the kernel
     /// forgets where it is when an XDP program of others has seen the frame in generic mode.
     link_header: usize,
@@ -17,10 +21,11 @@ pub struct Incoming {
 
 impl Incoming {
     #[inline(always)]
-    pub fn new(ctx: TcContext) -> Self {
-        let in_header = ctx.load::<[u8; 2]>(ETHERNET_HEADER - 2).map(u16::from_be_bytes);
-        let has_header = in_header == Ok(skb::ethertype(&ctx));
-        Self { ctx, link_header: if has_header { ETHERNET_HEADER } else { 0 } }
+    pub fn new(ctx: TcContext) -> Option<Self> {
+        let frame = Self { ctx, scratch: Scratch::find()?, link_header: 0 };
+        let in_header = frame.read(ETHERNET_HEADER - 2).map(u16::from_be_bytes);
+        let has_header = in_header == Some(skb::ethertype(&frame.ctx));
+        Some(Self { link_header: if has_header { ETHERNET_HEADER } else { 0 }, ..frame })
     }
 
     /// What the Ethernet frame carries, and where that begins.
@@ -33,7 +38,11 @@ impl Incoming {
 impl Packet for Incoming {
     #[inline(always)]
     fn read<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
-        self.ctx.load(at).ok()
+        let skb = self.ctx.as_ptr().cast_const();
+        self.scratch.read(|to| {
+            // SAFETY: the context that the kernel gave, and room for N bytes.
+            unsafe { bpf_skb_load_bytes(skb, at as u32, to.cast(), N as u32) == 0 }
+        })
     }
 
     #[inline(always)]
@@ -52,5 +61,18 @@ impl Packet for Incoming {
         let tag = if skb::is_tagged(&self.ctx) { VLAN_TAG } else { 0 };
         let out_of_sight = (ETHERNET_HEADER - self.link_header) as u64 + tag;
         skb::on_wire(&self.ctx, self.bytes() + out_of_sight, u64::from(headers) + out_of_sight)
+    }
+
+    #[inline(always)]
+    fn snap(&self, at: usize) -> Option<[u8; 2]> {
+        if self.link_header != 0 {
+            return self.read(at);
+        }
+        packet::snap_bare(self, skb::ethertype(&self.ctx), at)
+    }
+
+    #[inline(always)]
+    fn snap_bytes(&self) -> u64 {
+        self.bytes() + (ETHERNET_HEADER - self.link_header) as u64
     }
 }

@@ -19,7 +19,7 @@ fn session(now: u64) -> u32 {
     }
 }
 
-/// Counts a frame that is dropped. `packets`: those in it.
+/// Counts a frame that is dropped, of `packets` on the wire.
 #[inline(always)]
 pub fn dropped(frame: &impl Packet, source: Address, port: u16, reason: Reason, packets: u64, now: u64) {
     let session = session(now);
@@ -62,14 +62,14 @@ fn write(frame: &impl Packet, source: &[u8; 16], port: u16, cause: u32, session:
     let Some(full_at) = EVENT_LIMIT.admit(events.full_at, time) else { return };
     events.full_at = full_at;
     let Some(mut record) = LOG.reserve(0) else { return };
-    let (event, bytes) = (record.as_mut_ptr(), frame.bytes() as u32);
+    let (event, bytes) = (record.as_mut_ptr(), frame.snap_bytes() as u32);
     // SAFETY: memory for one event, which the kernel has given; each write is within it.
     unsafe {
         let to = (&raw mut (*event).frame).cast::<[u8; 2]>();
         let mut words = 0;
         // Two at a time: the verifier does not see that a single one was checked.
         while words < SNAP_BYTES / 2 {
-            let Some(word) = frame.read::<2>(2 * words) else { break };
+            let Some(word) = frame.snap(2 * words) else { break };
             to.add(words).write(word);
             words += 1;
         }

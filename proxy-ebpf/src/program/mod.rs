@@ -10,6 +10,7 @@ mod kernel_drops;
 mod log;
 mod maps;
 mod outgoing;
+mod scratch;
 mod skb;
 mod socket;
 mod sources;

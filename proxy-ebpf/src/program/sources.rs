@@ -10,6 +10,16 @@ use super::maps::{self, ALLOWED_V4, ALLOWED_V6, PREFIXES_V4, PREFIXES_V6, PROVEN
 use super::{atomic, diagnostics};
 
 const NOEXIST: u64 = 1;
+
+/// An entry with no counts. It is no value on the stack, which has 512 bytes for a program and all
+/// that it calls.
+static NOTHING: [u64; size_of::<Seen>() / size_of::<u64>()] = [0; _];
+
+#[inline(always)]
+fn nothing_seen() -> &'static Seen {
+    // SAFETY: an entry is integers without padding, as many as these.
+    unsafe { &*(&raw const NOTHING).cast() }
+}
 const EEXIST: i32 = -17;
 
 /// The index of the longest of Meta's prefixes that holds a source, and the entry of its block.
@@ -96,6 +106,6 @@ pub fn prefix(source: Address) -> Option<u32> {
 /// Another CPU may have been faster: then its entry serves.
 #[inline(never)]
 fn insert(block: Block) -> Option<&'static mut Seen> {
-    SEEN.insert(block, Seen::default(), NOEXIST).ok();
+    SEEN.insert(block, nothing_seen(), NOEXIST).ok();
     maps::seen(block)
 }

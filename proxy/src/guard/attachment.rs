@@ -15,6 +15,7 @@ use super::interface::{Interface, Xdp};
 use super::netdev::{self, Device};
 use super::netlink::Refusal;
 use super::pins::Folder;
+use super::program::Program;
 use super::{reason, tc};
 use crate::sys::bpf::{self, Direction, LinkInfo};
 
@@ -26,6 +27,26 @@ pub struct Programs {
 }
 
 impl Programs {
+    /// Without tc's the others do, where they can.
+    pub fn load(program: &mut Program) -> Result<Self, Error> {
+        let tc = program.load_tc(INCOMING).map_err(|error| error.in_a_line());
+        let xdp = program.xdp()?.fd().and_then(|fd| Ok(fd.as_fd().try_clone_to_owned()?));
+        Ok(Self { xdp: xdp.map_err(|error| Error::from_loading(error.into()))?, tc })
+    }
+
+    /// Pins tc's for interfaces that come later.
+    pub fn pin(&self, folder: &Folder) -> Result<(), Error> {
+        match &self.tc {
+            Ok(tc) => tc.pin(folder.path(), INCOMING),
+            Err(_) => INCOMING.iter().try_for_each(|name| tc::unlink(&folder.path().join(name))),
+        }
+        .map_err(|source| Error::Folder {
+            doing: "pin programs in",
+            path: folder.path().into(),
+            source,
+        })
+    }
+
     /// The pinned ones; `None`: there are none, or no permission.
     pub fn pinned(folder: &Folder) -> Option<Self> {
         let xdp = bpf::open_program(&folder.program()).ok()?;

@@ -25,7 +25,9 @@ impl Holder {
             Self::Hookgate { removal, .. } => {
                 format!("detach that first (`hookgate guard detach` with its configuration, or `{removal}`)")
             }
-            Self::Program { removal, .. } => format!("detach that first (`{removal}`)"),
+            Self::Program { removal, .. } => {
+                format!("detach that first (`{removal}`), set [guard] xdp = \"tc\", which runs beside it")
+            }
             Self::Unknown => "run this as root to see whose it is".to_owned(),
         }
     }

@@ -64,9 +64,9 @@ pub use targets::{Absence, configured, stacked};
 pub use watch::Watch;
 
 use std::fmt;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 
-use hookgate_ebpf::tc::{ANSWERS, INCOMING};
+use hookgate_ebpf::tc::ANSWERS;
 
 use crate::config::{self, PinName};
 use crate::prefixes::{Network, Table};
@@ -148,7 +148,7 @@ pub fn start(config: &config::Guard, prefixes: &Table, absence: Absence) -> Resu
     let is_kept = counters == Continuity::Kept;
     let rows = maps::counters_capacity(prefixes.len())?;
     let mut program = Program::load(object, is_kept.then_some(&folder), rows)?;
-    let programs = filters(&mut program)?;
+    let programs = Programs::load(&mut program)?;
     let mut maps = Maps::of(&mut program)?;
     maps.ensure_room(config, prefixes)?;
     let netns = sys::netns_cookie().map_err(Error::Netns)?;
@@ -174,7 +174,7 @@ pub fn start(config: &config::Guard, prefixes: &Table, absence: Absence) -> Resu
                 maps.pin(&folder)?;
             }
             program.pin(&folder)?;
-            pin_incoming(&programs, &folder)?;
+            programs.pin(&folder)?;
             if let Err(error) = pin_answers(&answers, &mut change) {
                 answers = Err(error);
             }
@@ -261,22 +261,6 @@ fn see_answers(
 fn pin_answers(answers: &Result<tc::Programs, Error>, change: &mut answers::Change<'_>) -> Result<(), Error> {
     let Ok(answers) = answers else { return Ok(()) };
     change.pin(answers).map_err(|why| Error::Answers { interface: "any interface".into(), why })
-}
-
-/// The programs that may filter. Without tc's the others do, where they can.
-fn filters(program: &mut Program) -> Result<Programs, Error> {
-    let tc = program.load_tc(INCOMING).map_err(|error| error.in_a_line());
-    let xdp = program.xdp()?.fd().and_then(|fd| Ok(fd.as_fd().try_clone_to_owned()?));
-    Ok(Programs { xdp: xdp.map_err(|error| Error::from_loading(error.into()))?, tc })
-}
-
-/// For interfaces that come later.
-fn pin_incoming(programs: &Programs, folder: &Folder) -> Result<(), Error> {
-    match &programs.tc {
-        Ok(tc) => tc.pin(folder.path(), INCOMING),
-        Err(_) => INCOMING.iter().try_for_each(|name| tc::unlink(&folder.path().join(name))),
-    }
-    .map_err(|source| Error::Folder { doing: "pin programs in", path: folder.path().into(), source })
 }
 
 /// Takes it off all interfaces but those.
