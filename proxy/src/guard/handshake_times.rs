@@ -6,7 +6,6 @@ use hookgate_ebpf::abi;
 use hookgate_ebpf::attempt::{AFTER_COMPLETION, Attempt, AttemptKey};
 use hookgate_ebpf::packet::Address;
 
-use super::clock::Clock;
 use super::error::Error;
 use super::maps::Maps;
 use super::pins::Folder;
@@ -33,9 +32,7 @@ pub fn handshake_times(pin: &PinName, client: SocketAddr) -> Result<Option<Kerne
             }
         }
     }
-    let now = Clock::read().monotonic_nanos();
     Ok(latest.map(|attempt| KernelTimes {
-        now,
         syn: attempt.begun,
         syn_ack: attempt.answered,
         established: attempt.deadline.saturating_sub(AFTER_COMPLETION),

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -111,14 +112,17 @@ impl Steps {
 /// When the kernel saw the steps of a handshake, in nanoseconds of CLOCK_MONOTONIC; 0: not known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KernelTimes {
-    pub now: u64,
     pub syn: u64,
     pub syn_ack: u64,
     pub established: u64,
 }
 
 impl KernelTimes {
-    fn note(&self, steps: &Steps, read: Instant) {
+    fn note(&self, steps: &Steps) {
+        // That is the clock of Instant.
+        let (now, read) = (clock_gettime(ClockId::Monotonic), Instant::now());
+        let now =
+            Duration::new(now.tv_sec.unsigned_abs(), 0) + Duration::from_nanos(now.tv_nsec.unsigned_abs());
         let known = [
             (TraceStep::Syn, self.syn),
             (TraceStep::SynAck, self.syn_ack),
@@ -126,7 +130,7 @@ impl KernelTimes {
             (TraceStep::Established, self.established.max(self.syn_ack)),
         ];
         for (step, time) in known.into_iter().filter(|(_, time)| *time != 0) {
-            let ago = Duration::from_nanos(self.now.saturating_sub(time));
+            let ago = now.saturating_sub(Duration::from_nanos(time));
             if let Some(time) = read.checked_sub(ago) {
                 steps.at(step, time);
             }
@@ -204,7 +208,7 @@ impl Tracer {
         if self.asked.fetch_add(1, Ordering::Relaxed) < MAX_ASKED
             && let Some(times) = ask(peer)
         {
-            times.note(steps, Instant::now());
+            times.note(steps);
         }
     }
 

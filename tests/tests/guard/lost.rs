@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use harness::{Need, NetNs, Origin, Running, wait_until};
+use harness::{Need, NetNs, Origin, Running, is_there, wait_until};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -267,7 +267,11 @@ fn what_the_guard_counts_while_hookgate_is_down_is_judged_and_not_twice() -> Res
         post(&edge.testbed.meta, CALM.good, START_TIMEOUT)?;
     }
     let proxy = edge.proxy.take().context("it runs")?;
+    let children = format!("/proc/{0}/task/{0}/children", proxy.pid());
+    let worker: u32 = std::fs::read_to_string(children)?.trim().parse()?;
     proxy.signal(Signal::KILL)?;
+    // It ends with its supervisor, a moment later.
+    wait_until("its worker has ended", START_TIMEOUT, || Ok(!is_there(worker)))?;
     drop(proxy);
     for _ in 0..BAD {
         assert!(visit(&edge.testbed.meta, CALM.good, EDGE_V4, 443).is_err());
