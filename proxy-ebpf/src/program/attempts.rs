@@ -161,7 +161,7 @@ fn remove(map: *mut c_void, key: *const AttemptKey, class: Class) {
 }
 
 /// A SYN for an attempt that is there. False when that is just being removed.
-#[inline(never)]
+#[inline(always)]
 fn repeat(attempt: *mut Attempt, block: Block, now: u64) -> bool {
     // SAFETY: the map's own memory. Other CPUs may change it meanwhile: `phase`, which decides, is
     // only swapped.
