@@ -100,6 +100,10 @@ impl<'f> Links<'f> {
         }
         let attached = match wanted {
             XdpMode::Native => self.attach_as(programs, device, None, Xdp::Native, &[]),
+            // A kernel that takes no program for tc. Generic resets no card either.
+            XdpMode::Tc if programs.tc.is_err() && device.has_ethernet() => {
+                self.attach_as(programs, device, None, Xdp::Tc, &[Xdp::Generic])
+            }
             XdpMode::Tc => self.attach_as(programs, device, None, Xdp::Tc, &[]),
             XdpMode::Generic => self.attach_as(programs, device, None, Xdp::Generic, &[]),
             XdpMode::Auto if device.has_ethernet() => {
