@@ -62,6 +62,8 @@ const AT_ANY_PACE: &[&str] = &[
     "handshakes::",
     "hidden::",
     "interfaces::",
+    "log::one",
+    "log::the_log",
     "modes::",
     "published::",
     "traffic::counting",
