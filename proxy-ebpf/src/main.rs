@@ -53,8 +53,8 @@ impl<F: Packet> Judge for Filter<'_, F> {
                 admit_hidden(self.0, source, destination_port, Reason::Fragment)
             }
             Found::LongChain { source } => admit_hidden(self.0, source, 0, Reason::Extensions),
-            Found::Unparsed { source, why } => {
-                unparsed(self.0, &source, 0, why);
+            Found::Unparsed(why) => {
+                unparsed(self.0, why);
                 XDP_PASS
             }
             _ => XDP_PASS,

@@ -92,6 +92,18 @@ impl Address {
         }
     }
 
+    /// The same as two numbers, which need no memory: the verifier of Linux 5.15 refuses to read an
+    /// address of either family that is on the stack.
+    #[inline(always)]
+    pub fn words(self) -> [u64; 2] {
+        match self {
+            Self::V4(address) => [0, 0xffff << 32 | u64::from(u32::from_be_bytes(address))],
+            Self::V6([a, b, c, d, e, f, g, h, rest @ ..]) => {
+                [u64::from_be_bytes([a, b, c, d, e, f, g, h]), u64::from_be_bytes(rest)]
+            }
+        }
+    }
+
     /// The reverse of [`Address::mapped`].
     #[inline(always)]
     pub fn from_mapped(address: [u8; 16]) -> Self {
@@ -196,11 +208,9 @@ pub enum Found {
     LongChain {
         source: Address,
     },
-    /// There may be TCP that cannot be found. `source` is mapped; zeros: it is not known.
-    Unparsed {
-        source: [u8; 16],
-        why: Unparsed,
-    },
+    /// There may be TCP that cannot be found. (With the source in it, the verifier of Linux 5.15
+    /// refuses the program; [`source`] finds it.)
+    Unparsed(Unparsed),
     /// Nothing for the guard: no TCP.
     Nothing,
 }
@@ -278,15 +288,30 @@ pub fn parse_payload_and_judge<P: Packet, J: Judge>(
     match untagged(packet, ethertype, at) {
         Some((ETHERTYPE_IPV4, at)) => ipv4(packet, at, judge),
         Some((ETHERTYPE_IPV6, at)) => ipv6(packet, at, judge),
-        Some((ETHERTYPE_VLAN | ETHERTYPE_QINQ, _)) => unparsed(judge, None, Unparsed::Vlan),
+        Some((ETHERTYPE_VLAN | ETHERTYPE_QINQ, _)) => unparsed(judge, Unparsed::Vlan),
         Some(_) => judge.judge(Found::Nothing),
-        None => unparsed(judge, None, Unparsed::Truncated),
+        None => unparsed(judge, Unparsed::Truncated),
     }
 }
 
 #[inline(always)]
-fn unparsed<J: Judge>(judge: &J, source: Option<Address>, why: Unparsed) -> J::Verdict {
-    judge.judge(Found::Unparsed { source: source.map_or([0; 16], Address::mapped), why })
+fn unparsed<J: Judge>(judge: &J, why: Unparsed) -> J::Verdict {
+    judge.judge(Found::Unparsed(why))
+}
+
+/// Where a frame's IP packet comes from, in user space. `None`: it cannot be seen.
+pub fn source<P: Packet>(packet: &P) -> Option<Address> {
+    const V4_SOURCE: usize = 12;
+    const V6_SOURCE: usize = 8;
+    match ethernet(packet)? {
+        (ETHERTYPE_IPV4, at) if packet.read::<2>(at)?[0] >> 4 == 4 => {
+            packet.read(at.wrapping_add(V4_SOURCE)).map(Address::V4)
+        }
+        (ETHERTYPE_IPV6, at) if packet.read::<2>(at)?[0] >> 4 == 6 => {
+            packet.read(at.wrapping_add(V6_SOURCE)).map(Address::V6)
+        }
+        _ => None,
+    }
 }
 
 /// An IP packet that carries TCP.
@@ -304,7 +329,7 @@ fn segment<P: Packet, J: Judge>(packet: &P, ip: &Ip, judge: &J) -> J::Verdict {
         if packet.reaches(ip.tcp.wrapping_add(TCP_HEADER)) {
             return judge.judge(Found::LongChain { source: ip.source });
         }
-        return unparsed(judge, Some(ip.source), Unparsed::Truncated);
+        return unparsed(judge, Unparsed::Truncated);
     };
     judge.judge(Found::Segment(Segment {
         source: ip.source,
@@ -323,7 +348,7 @@ fn short_fragment<P: Packet, J: Judge>(packet: &P, ip: &Ip, judge: &J) -> J::Ver
     match packet.read::<PORTS>(ip.tcp) {
         Some([_, _, port @ ..]) => judge
             .judge(Found::ShortFragment { source: ip.source, destination_port: u16::from_be_bytes(port) }),
-        None => unparsed(judge, Some(ip.source), Unparsed::Truncated),
+        None => unparsed(judge, Unparsed::Truncated),
     }
 }
 
@@ -344,23 +369,22 @@ fn untagged<P: Packet>(packet: &P, mut ethertype: u16, mut at: usize) -> Option<
 #[inline(always)]
 fn ipv4<P: Packet, J: Judge>(packet: &P, at: usize, judge: &J) -> J::Verdict {
     let Some(header) = packet.read::<IPV4_HEADER>(at) else {
-        return unparsed(judge, None, Unparsed::Truncated);
+        return unparsed(judge, Unparsed::Truncated);
     };
     let header_bytes = usize::from(header[0] & 0x0f).wrapping_mul(4);
     let total_bytes = usize::from(u16::from_be_bytes([header[2], header[3]]));
     let flags_and_offset = u16::from_be_bytes([header[6], header[7]]);
-    let source = Address::V4([header[12], header[13], header[14], header[15]]);
     if header[0] >> 4 != 4 || header_bytes < IPV4_HEADER {
-        return unparsed(judge, None, Unparsed::Malformed);
+        return unparsed(judge, Unparsed::Malformed);
     }
     if header[9] != TCP {
         return judge.judge(Found::Nothing);
     }
     if flags_and_offset & FRAGMENT_OFFSET != 0 {
-        return unparsed(judge, Some(source), Unparsed::LaterFragment);
+        return unparsed(judge, Unparsed::LaterFragment);
     }
     let ip = Ip {
-        source,
+        source: Address::V4([header[12], header[13], header[14], header[15]]),
         destination: Address::V4([header[16], header[17], header[18], header[19]]),
         tcp: at.wrapping_add(header_bytes),
     };
@@ -371,21 +395,21 @@ fn ipv4<P: Packet, J: Judge>(packet: &P, at: usize, judge: &J) -> J::Verdict {
     if total_bytes >= header_bytes.wrapping_add(PORTS) && flags_and_offset & MORE_FRAGMENTS != 0 {
         return short_fragment(packet, &ip, judge);
     }
-    unparsed(judge, Some(source), Unparsed::Malformed)
+    unparsed(judge, Unparsed::Malformed)
 }
 
 /// RFC 8200 §3 and §4.
 #[inline(always)]
 fn ipv6<P: Packet, J: Judge>(packet: &P, at: usize, judge: &J) -> J::Verdict {
     let Some(header) = packet.read::<IPV6_HEADER>(at) else {
-        return unparsed(judge, None, Unparsed::Truncated);
+        return unparsed(judge, Unparsed::Truncated);
     };
     let [version, _, _, _, high, low, next, _, addresses @ ..] = header;
     let (Some(source), Some(destination)) = (addresses.first_chunk(), addresses.last_chunk()) else {
         return judge.judge(Found::Nothing);
     };
     if version >> 4 != 6 {
-        return unparsed(judge, None, Unparsed::Malformed);
+        return unparsed(judge, Unparsed::Malformed);
     }
     let payload_bytes = usize::from(u16::from_be_bytes([high, low]));
     let payload = at.wrapping_add(IPV6_HEADER);
@@ -394,8 +418,8 @@ fn ipv6<P: Packet, J: Judge>(packet: &P, at: usize, judge: &J) -> J::Verdict {
     match chain.leads {
         Leads::Elsewhere => return judge.judge(Found::Nothing),
         Leads::OutOfSight => return judge.judge(Found::LongChain { source }),
-        Leads::ToEnd => return unparsed(judge, Some(source), Unparsed::Truncated),
-        Leads::ToLaterFragment => return unparsed(judge, Some(source), Unparsed::LaterFragment),
+        Leads::ToEnd => return unparsed(judge, Unparsed::Truncated),
+        Leads::ToLaterFragment => return unparsed(judge, Unparsed::LaterFragment),
         Leads::ToTcp => {}
     }
     let (ip, end) = (
@@ -408,7 +432,7 @@ fn ipv6<P: Packet, J: Judge>(packet: &P, at: usize, judge: &J) -> J::Verdict {
     if chain.has_more && ip.tcp.wrapping_add(PORTS) <= end {
         return short_fragment(packet, &ip, judge);
     }
-    unparsed(judge, Some(source), Unparsed::Malformed)
+    unparsed(judge, Unparsed::Malformed)
 }
 
 /// Whether what begins at `at` is longer than IP's length field can say. The kernel's own bundles

@@ -153,15 +153,8 @@ const SHORT_V4: Found =
 const SHORT_V6: Found =
     Found::ShortFragment { source: Address::V6(SOURCE_V6), destination_port: DESTINATION_PORT };
 const LONG_CHAIN: Found = Found::LongChain { source: Address::V6(SOURCE_V6) };
-const MALFORMED: Found = Found::Unparsed { source: [0; 16], why: Unparsed::Malformed };
-
-fn v4_unparsed(why: Unparsed) -> Found {
-    Found::Unparsed { source: Address::V4(SOURCE_V4).mapped(), why }
-}
-
-fn v6_unparsed(why: Unparsed) -> Found {
-    Found::Unparsed { source: SOURCE_V6, why }
-}
+const MALFORMED: Found = Found::Unparsed(Unparsed::Malformed);
+const LATER_FRAGMENT: Found = Found::Unparsed(Unparsed::LaterFragment);
 
 /// What the kernel makes of many segments (BIG TCP): more than a length field can say, which is 0
 /// then.
@@ -182,11 +175,11 @@ pub fn jumbos() -> Vec<(&'static str, Vec<u8>, Found)> {
     let jumbo_option = extension(TCP, 0, 8, &[]);
     let jumbos = vec![
         ("IPv4, 65536 bytes", v4_frame(65536), v4(ACK)),
-        ("IPv4, length 0 and 65535 bytes", v4_frame(65535), v4_unparsed(Unparsed::Malformed)),
-        ("IPv4, length 0 and 40 bytes", v4_frame(40), v4_unparsed(Unparsed::Malformed)),
+        ("IPv4, length 0 and 65535 bytes", v4_frame(65535), MALFORMED),
+        ("IPv4, length 0 and 40 bytes", v4_frame(40), MALFORMED),
         ("IPv6, jumbo option", v6_frame(&jumbo_option, 65600), v6(ACK)),
         ("IPv6, without the option", v6_frame(&[], 65600), v6(ACK)),
-        ("IPv6, length 0 and 68 bytes", v6_frame(&jumbo_option, 68), v6_unparsed(Unparsed::Malformed)),
+        ("IPv6, length 0 and 68 bytes", v6_frame(&jumbo_option, 68), MALFORMED),
     ];
     jumbos.into_iter().map(located).collect()
 }
@@ -218,63 +211,39 @@ pub fn cases() -> Vec<(&'static str, Vec<u8>, Found)> {
         ("IPv4 SYN-ACK", v4_frame(ipv4(0, 0, TCP, &tcp(SYN_ACK))), v4(SYN_ACK)),
         ("IPv4, every option", v4_frame(ipv4(40, 0, TCP, &tcp(SYN))), v4(SYN)),
         ("IPv4, first fragment", v4_frame(ipv4(0, 0x2000, TCP, &tcp(SYN))), v4(SYN)),
-        (
-            "IPv4, later fragment",
-            v4_frame(ipv4(0, 0x2001, TCP, &tcp(SYN))),
-            v4_unparsed(Unparsed::LaterFragment),
-        ),
-        (
-            "IPv4, last fragment",
-            v4_frame(ipv4(0, 0x1fff, TCP, &tcp(SYN))),
-            v4_unparsed(Unparsed::LaterFragment),
-        ),
+        ("IPv4, later fragment", v4_frame(ipv4(0, 0x2001, TCP, &tcp(SYN))), LATER_FRAGMENT),
+        ("IPv4, last fragment", v4_frame(ipv4(0, 0x1fff, TCP, &tcp(SYN))), LATER_FRAGMENT),
         ("IPv4 UDP", v4_frame(ipv4(0, 0, 17, &tcp(SYN))), Found::Nothing),
         ("IPv4, another version", v4_frame(wrong_version), MALFORMED),
         ("IPv4, header too short", v4_frame(header_too_short), MALFORMED),
-        ("IPv4, TCP header in the padding", v4_frame(padded), v4_unparsed(Unparsed::Malformed)),
+        ("IPv4, TCP header in the padding", v4_frame(padded), MALFORMED),
         ("VLAN", ethernet(&[0x8100], 0x0800, &whole), v4(SYN)),
         ("VLAN, IPv6", ethernet(&[0x8100], 0x86dd, &ipv6(TCP, &tcp(SYN))), v6(SYN)),
         ("QinQ", ethernet(&[0x88a8, 0x8100], 0x0800, &whole), v4(SYN)),
-        (
-            "three tags",
-            ethernet(&[0x88a8, 0x8100, 0x8100], 0x0800, &whole),
-            Found::Unparsed { source: [0; 16], why: Unparsed::Vlan },
-        ),
+        ("three tags", ethernet(&[0x88a8, 0x8100, 0x8100], 0x0800, &whole), Found::Unparsed(Unparsed::Vlan)),
         ("ARP", ethernet(&[], 0x0806, &whole), Found::Nothing),
         ("802.3", ethernet(&[], 40, &whole), Found::Nothing),
         ("IPv6 SYN", v6_frame(ipv6(TCP, &tcp(SYN))), v6(SYN)),
         ("IPv6, another version", v6_frame(v6_wrong_version), MALFORMED),
-        ("IPv6, TCP header in the padding", v6_frame(v6_padded), v6_unparsed(Unparsed::Malformed)),
+        ("IPv6, TCP header in the padding", v6_frame(v6_padded), MALFORMED),
         ("hop by hop", v6_frame(ipv6(0, &extension(TCP, 0, 8, &tcp(SYN)))), v6(SYN)),
         ("routing, 24 bytes", v6_frame(ipv6(43, &extension(TCP, 2, 24, &tcp(SYN)))), v6(SYN)),
         ("options, 2048 bytes", v6_frame(ipv6(60, &extension(TCP, 255, 2048, &tcp(SYN)))), v6(SYN)),
         ("authentication", v6_frame(ipv6(51, &extension(TCP, 4, 24, &tcp(SYN)))), v6(SYN)),
         ("IPv6, whole in a fragment", v6_frame(ipv6(44, &fragment_header(0, &tcp(SYN)))), v6(SYN)),
         ("IPv6, first fragment", v6_frame(ipv6(44, &fragment_header(1, &tcp(SYN)))), v6(SYN)),
-        (
-            "IPv6, later fragment",
-            v6_frame(ipv6(44, &fragment_header(8, &tcp(SYN)))),
-            v6_unparsed(Unparsed::LaterFragment),
-        ),
+        ("IPv6, later fragment", v6_frame(ipv6(44, &fragment_header(8, &tcp(SYN)))), LATER_FRAGMENT),
         ("longest chain", v6_frame(ipv6(60, &options(8))), v6(SYN)),
         ("chain too long", v6_frame(ipv6(60, &ninth)), LONG_CHAIN),
         ("chain too long, of fragment headers", v6_frame(ipv6(44, &fragments)), LONG_CHAIN),
         ("long chain to UDP", v6_frame(ipv6(60, &to_udp)), Found::Nothing),
         ("IPv4, fragment of 8 bytes", v4_frame(v4_fragment(0x2000, 8)), SHORT_V4),
         ("IPv4, fragment of 16 bytes", v4_frame(v4_fragment(0x2000, 16)), SHORT_V4),
-        (
-            "IPv4, fragment with half of the ports",
-            v4_frame(v4_fragment(0x2000, 2)),
-            v4_unparsed(Unparsed::Malformed),
-        ),
-        (
-            "IPv4, too short and no fragment",
-            v4_frame(v4_fragment(0x4000, 16)),
-            v4_unparsed(Unparsed::Malformed),
-        ),
+        ("IPv4, fragment with half of the ports", v4_frame(v4_fragment(0x2000, 2)), MALFORMED),
+        ("IPv4, too short and no fragment", v4_frame(v4_fragment(0x4000, 16)), MALFORMED),
         ("IPv6, fragment of 8 bytes", v6_frame(v6_fragment(1, 8)), SHORT_V6),
         ("IPv6, fragment of 16 bytes", v6_frame(v6_fragment(1, 16)), SHORT_V6),
-        ("IPv6, too short and no fragment", v6_frame(v6_fragment(0, 16)), v6_unparsed(Unparsed::Malformed)),
+        ("IPv6, too short and no fragment", v6_frame(v6_fragment(0, 16)), MALFORMED),
         ("encrypted", v6_frame(ipv6(50, &tcp(SYN))), Found::Nothing),
         ("no next header", v6_frame(ipv6(59, &tcp(SYN))), Found::Nothing),
         ("ICMPv6", v6_frame(ipv6(58, &tcp(SYN))), Found::Nothing),

@@ -18,7 +18,7 @@ fn a_frame_cut_short_holds_nothing() {
             let found = parse(&Bytes(&frame[..length]));
             // Of these there is more than was needed to see what they are.
             let is_seen = !matches!(whole, Found::Segment(_)) && found == whole;
-            let is_cut = matches!(found, Found::Unparsed { why: Unparsed::Truncated, .. });
+            let is_cut = matches!(found, Found::Unparsed(Unparsed::Truncated));
             assert!(is_cut || is_seen, "{name}, {length} bytes: {found:?}");
         }
     }

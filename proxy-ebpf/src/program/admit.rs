@@ -60,7 +60,7 @@ pub fn admit_hidden(frame: &impl Packet, source: Address, port: u16, reason: Rea
             Reason::Fragment => Unparsed::ShortFragment,
             _ => Unparsed::LongChain,
         };
-        log::unparsed(frame, &source.mapped(), port, why);
+        log::passed_unparsed(frame, source, port, why);
         return XDP_PASS;
     }
     let now = coarse_now();

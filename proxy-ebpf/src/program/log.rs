@@ -4,7 +4,7 @@
 //! that sums up counts before it begins and after it has ended finds each logged event counted.
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
-use hookgate_ebpf::event::{Cause, EVENT_LIMIT, EventHead, Failure, SNAP_BYTES};
+use hookgate_ebpf::event::{Cause, EVENT_LIMIT, Failure, SNAP_BYTES};
 use hookgate_ebpf::packet::{Address, Packet, Unparsed};
 use hookgate_ebpf::verdict::Reason;
 
@@ -25,37 +25,57 @@ pub fn dropped(frame: &impl Packet, source: Address, port: u16, reason: Reason, 
     let session = session(now);
     count_drop(reason, packets);
     if session != 0 {
-        write(frame, &source.mapped(), port, Cause::Dropped(reason).number(), session);
+        let [high, low] = source.words();
+        write(frame, high, low, packed(port, Cause::Dropped(reason)), session);
     }
 }
 
-/// Counts a packet that passes, and may carry TCP to a guarded port. `source`, as far as it is
-/// known, is mapped.
+/// Counts a packet that passes, and may carry TCP to a guarded port.
+#[inline(always)]
+pub fn passed_unparsed(frame: &impl Packet, source: Address, port: u16, why: Unparsed) {
+    let [high, low] = source.words();
+    count_unparsed(frame, high, low, packed(port, Cause::Unparsed(why)));
+}
+
+/// The same, from a source that is left to user space to find in the frame.
+#[inline(always)]
+pub fn unparsed(frame: &impl Packet, why: Unparsed) {
+    count_unparsed(frame, 0, 0, packed(0, Cause::Unparsed(why)));
+}
+
 #[inline(never)]
-pub fn unparsed(frame: &impl Packet, source: &[u8; 16], port: u16, why: Unparsed) {
-    count(frame, source, port, Cause::Unparsed(why));
+fn count_unparsed(frame: &impl Packet, high: u64, low: u64, packed: u64) {
+    count(frame, high, low, packed);
 }
 
 /// Counts a failed attempt.
 #[inline(never)]
 pub fn failed(source: &[u8; 16], port: u16, why: Failure) {
-    count(&NoFrame, source, port, Cause::Failed(why));
+    let [high, low] = Address::V6(*source).words();
+    count(&NoFrame, high, low, packed(port, Cause::Failed(why)));
+}
+
+/// The port, and the cause's number below it.
+#[inline(always)]
+fn packed(port: u16, cause: Cause) -> u64 {
+    u64::from(port) << 32 | u64::from(cause.number())
 }
 
 #[inline(always)]
-fn count(frame: &impl Packet, source: &[u8; 16], port: u16, cause: Cause) {
+fn count(frame: &impl Packet, high: u64, low: u64, packed: u64) {
     let session = session(coarse_now());
-    if let Some(events) = events(cause.number()) {
+    if let Some(events) = events(packed as u32) {
         events.counted += 1;
     }
     if session != 0 {
-        write(frame, source, port, cause.number(), session);
+        write(frame, high, low, packed, session);
     }
 }
 
 /// Logs an event, if there is a token for it and room.
 #[inline(never)]
-fn write(frame: &impl Packet, source: &[u8; 16], port: u16, cause: u32, session: u32) {
+fn write(frame: &impl Packet, high: u64, low: u64, packed: u64, session: u32) {
+    let (port, cause) = ((packed >> 32) as u16, packed as u32);
     let Some(events) = events(cause) else { return };
     // SAFETY: a helper without arguments.
     let time = unsafe { bpf_ktime_get_ns() };
@@ -63,7 +83,8 @@ fn write(frame: &impl Packet, source: &[u8; 16], port: u16, cause: u32, session:
     events.full_at = full_at;
     let Some(mut record) = LOG.reserve(0) else { return };
     let (event, bytes) = (record.as_mut_ptr(), frame.snap_bytes() as u32);
-    // SAFETY: memory for one event, which the kernel has given; each write is within it.
+    // SAFETY: memory for one event, which the kernel has given; each write is within it, and the
+    // source begins at a multiple of 8.
     unsafe {
         let to = (&raw mut (*event).frame).cast::<[u8; 2]>();
         let mut words = 0;
@@ -73,9 +94,14 @@ fn write(frame: &impl Packet, source: &[u8; 16], port: u16, cause: u32, session:
             to.add(words).write(word);
             words += 1;
         }
-        let captured = 2 * words as u16;
-        let head = EventHead { time, session, cause, source: *source, port, captured, bytes };
-        (&raw mut (*event).head).write(head);
+        let head = &raw mut (*event).head;
+        (&raw mut (*head).time).write(time);
+        (&raw mut (*head).session).write(session);
+        (&raw mut (*head).cause).write(cause);
+        (&raw mut (*head).source).cast::<[u64; 2]>().write([high.to_be(), low.to_be()]);
+        (&raw mut (*head).port).write(port);
+        (&raw mut (*head).captured).write(2 * words as u16);
+        (&raw mut (*head).bytes).write(bytes);
     }
     record.submit(0);
 }

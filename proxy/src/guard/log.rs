@@ -12,7 +12,7 @@ use aya::maps::{Map, MapData, MapError, RingBuf};
 use hookgate_ebpf::abi;
 use hookgate_ebpf::event::{self, EventHead, Failure, Reader};
 pub use hookgate_ebpf::event::{Cause, SNAP_BYTES};
-use hookgate_ebpf::packet::Unparsed;
+use hookgate_ebpf::packet::{self, Address, Packet, Unparsed};
 use hookgate_ebpf::verdict::Reason;
 use jiff::Timestamp;
 
@@ -100,6 +100,23 @@ pub struct LogReader {
 struct PrefixTable {
     generations: (u32, u32),
     table: Table,
+}
+
+/// The first part of a frame.
+struct Start<'f>(&'f [u8]);
+
+impl Packet for Start<'_> {
+    fn read<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
+        self.0.get(at..)?.first_chunk().copied()
+    }
+
+    fn bytes(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn reaches(&self, _: usize) -> bool {
+        false
+    }
 }
 
 struct CauseCounts {
@@ -192,7 +209,12 @@ impl LogReader {
             let known = self.causes.iter_mut().find(|counts| counts.cause.number() == head.cause);
             let Some(counts) = known else { continue };
             counts.logged += 1;
-            let source = (head.source != [0; 16]).then(|| IpAddr::from(head.source).to_canonical());
+            let source = match head.source {
+                // The programs leave it to us where they could not follow the frame.
+                [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0] => packet::source(&Start(start)),
+                mapped => Some(Address::V6(mapped)),
+            };
+            let source = source.map(|source| IpAddr::from(source.mapped()).to_canonical());
             entry(&LogEntry {
                 time: clock.wall_time(head.time).unwrap_or(clock.wall),
                 cause: counts.cause,

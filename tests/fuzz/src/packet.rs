@@ -42,7 +42,7 @@ pub fn check(bytes: &[u8]) {
             Parsed::ShortFragment { source: bytes_of(source), destination_port }
         }
         Found::LongChain { source } => Parsed::LongChain { source: bytes_of(source) },
-        Found::Unparsed { .. } | Found::Nothing => Parsed::Nothing,
+        Found::Unparsed(_) | Found::Nothing => Parsed::Nothing,
     };
     assert_eq!(found, reference::parse(bytes));
     let is_segment = matches!(found, Parsed::Segment(_));

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use harness::{pace_until, wait_until};
+use harness::{Need, pace_until, wait_until};
+use hookgate_ebpf::abi;
 use serde_json::Value;
 
 use super::flood::lost;
@@ -80,6 +81,45 @@ fn of_senders(stats: &Value) -> BTreeMap<&'static str, (u64, u64)> {
         (network, (shakes.handshakes, shakes.failed))
     });
     counts.into()
+}
+
+/// How many attempts of Meta's are under way, or kept.
+fn attempts(testbed: &Testbed) -> Result<u64> {
+    let shown = testbed.edge.run("bpftool --json map dump pinned /sys/fs/bpf/hookgate/OCCUPANCY")?;
+    let elements: Value = serde_json::from_str(&shown)?;
+    elements[0]["formatted"]["value"]["entries"].as_u64().with_context(|| format!("no entries: {shown}"))
+}
+
+#[test]
+fn completed_attempts_leave_at_once_when_there_is_little_room() -> Result<()> {
+    if !can_run(&[Need::Program("bpftool")]) {
+        return Ok(());
+    }
+    const VISITS: u64 = 200;
+    const SPOOFED: u64 = abi::ATTEMPTS_META_CAPACITY as u64 / 2;
+    let testbed = Testbed::new()?;
+    let _server = Server::start(&testbed.edge, "0.0.0.0:443")?;
+    testbed.run("mode = \"strict\"", "guard attach")?;
+    let visits = || (0..VISITS).try_for_each(|_| visit(&testbed.meta, META[0].0, EDGE_V4, 443));
+    let begun = Instant::now();
+    visits()?;
+    let kept = attempts(&testbed)?;
+    ensure!(begun.elapsed() < Duration::from_nanos(abi::AFTER_COMPLETION), "too slow a machine to tell");
+    assert_eq!(kept, VISITS);
+    let is_empty = || Ok(attempts(&testbed)? == 0);
+    wait_until("those that are completed leave", MAX_WAIT, is_empty)?;
+    super::flood::flood(&testbed, SPOOFED, |number| {
+        let [_, _, c, d] = number.to_be_bytes();
+        [57, 145, c, d]
+    })?;
+    ensure!(lost(&testbed)? == 0, "the wire lost what was to fill the table");
+    let full = || Ok(attempts(&testbed)? == SPOOFED);
+    wait_until("the table is half full", MAX_WAIT, full)?;
+    visits()?;
+    assert_eq!(attempts(&testbed)?, SPOOFED);
+    // The others are still under way.
+    assert_eq!(Shakes::of(row(&testbed.stats()?, SENDERS[0].1)).handshakes, 2 * VISITS);
+    Ok(())
 }
 
 #[test]

@@ -20,7 +20,7 @@ const STRANGER: Address = Address::V4([203, 0, 113, 7]);
 /// What must be logged of a frame in `observe`.
 fn expected(found: Found) -> Option<(Unparsed, [u8; 16], u16)> {
     match found {
-        Found::Unparsed { source, why } => Some((why, source, 0)),
+        Found::Unparsed(why) => Some((why, [0; 16], 0)),
         Found::ShortFragment { source, destination_port } => {
             Some((Unparsed::ShortFragment, source.mapped(), destination_port))
         }

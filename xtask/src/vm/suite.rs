@@ -64,6 +64,8 @@ const AT_ANY_PACE: &[&str] = &[
     "hidden::",
     "interfaces::",
     "kernel::",
+    "log::one",
+    "log::the_log",
     "lost::",
     "modes::",
     "published::",
