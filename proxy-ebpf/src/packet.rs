@@ -6,10 +6,13 @@
 
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects, clippy::expect_used, clippy::indexing_slicing))]
 
+mod address;
 #[cfg(test)]
 mod frames;
 #[cfg(test)]
 mod tests;
+
+pub use address::Address;
 
 /// The readable bytes of a frame.
 pub trait Packet {
@@ -73,45 +76,6 @@ pub struct Segment {
     pub flags: Flags,
     /// Where its data begins, counted from the frame's first byte.
     pub data_at: u32,
-}
-
-/// In network byte order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Address {
-    V4([u8; 4]),
-    V6([u8; 16]),
-}
-
-impl Address {
-    /// As IPv6 writes it: an IPv4 address is mapped (RFC 4291 §2.5.5.2).
-    #[inline(always)]
-    pub fn mapped(self) -> [u8; 16] {
-        match self {
-            Self::V4([a, b, c, d]) => [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d],
-            Self::V6(address) => address,
-        }
-    }
-
-    /// The same as two numbers, which need no memory: the verifier of Linux 5.15 refuses to read an
-    /// address of either family that is on the stack.
-    #[inline(always)]
-    pub fn words(self) -> [u64; 2] {
-        match self {
-            Self::V4(address) => [0, 0xffff << 32 | u64::from(u32::from_be_bytes(address))],
-            Self::V6([a, b, c, d, e, f, g, h, rest @ ..]) => {
-                [u64::from_be_bytes([a, b, c, d, e, f, g, h]), u64::from_be_bytes(rest)]
-            }
-        }
-    }
-
-    /// The reverse of [`Address::mapped`].
-    #[inline(always)]
-    pub fn from_mapped(address: [u8; 16]) -> Self {
-        match address {
-            [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d] => Self::V4([a, b, c, d]),
-            address => Self::V6(address),
-        }
-    }
 }
 
 /// TCP's control bits (RFC 9293 §3.1), FIN lowest.
@@ -273,7 +237,7 @@ pub trait Judge {
 pub fn parse_and_judge<P: Packet, J: Judge>(packet: &P, judge: &J) -> J::Verdict {
     match be16(packet, ETHERNET_HEADER - 2) {
         Some(ethertype) => parse_payload_and_judge(packet, ethertype, ETHERNET_HEADER, judge),
-        None => unparsed(judge, None, Unparsed::Truncated),
+        None => unparsed(judge, Unparsed::Truncated),
     }
 }
 
@@ -303,7 +267,8 @@ fn unparsed<J: Judge>(judge: &J, why: Unparsed) -> J::Verdict {
 pub fn source<P: Packet>(packet: &P) -> Option<Address> {
     const V4_SOURCE: usize = 12;
     const V6_SOURCE: usize = 8;
-    match ethernet(packet)? {
+    let ethertype = be16(packet, ETHERNET_HEADER - 2)?;
+    match untagged(packet, ethertype, ETHERNET_HEADER)? {
         (ETHERTYPE_IPV4, at) if packet.read::<2>(at)?[0] >> 4 == 4 => {
             packet.read(at.wrapping_add(V4_SOURCE)).map(Address::V4)
         }

@@ -59,7 +59,7 @@ impl Window {
         let mut sum = within.next()?.clone();
         let first = sum.start;
         within.for_each(|period| sum.add(period));
-        Some(Self { from: clock::date(first), to: clock::rfc3339(now), sum })
+        Some(Self { from: clock::date(first), to: clock::date(Query::to(now.as_second())), sum })
     }
 }
 

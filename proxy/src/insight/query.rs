@@ -15,6 +15,11 @@ pub struct Query {
 const MAX_MINUTES: i64 = 60 * 24 * 60;
 
 impl Query {
+    /// The end of the minute that is not over.
+    pub fn to(now: i64) -> i64 {
+        (now + MINUTE - 1).div_euclid(MINUTE) * MINUTE
+    }
+
     /// Of `?minutes=60&upstream=HOST&prefix=CIDR`; the last two may be missing.
     pub fn parse(text: &str) -> Option<Self> {
         let mut query = Self::default();

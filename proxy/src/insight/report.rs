@@ -62,7 +62,7 @@ impl Report {
             version: Self::VERSION,
             taken: clock::rfc3339(now),
             from: clock::date(from),
-            to: clock::rfc3339(now),
+            to: clock::date(Query::to(now.as_second())),
             verdict,
             stages,
             not_counted: NotCounted { reset: sums.reset, unproven: sums.unproven },

@@ -1,4 +1,4 @@
-use crate::guard::{Counts, Stats};
+use crate::guard::{Counts, FailedBy, Stats, Unproven};
 use crate::observe::Exposition;
 
 /// A family, what it counts, and where that stands; `None`: it is not counted.
@@ -20,6 +20,25 @@ const FAMILIES: [Family; 12] = [
     ("rsts", "Packets with RST", |c| Some(c.rsts)),
     ("dropped", "Packets that the guard dropped", |c| Some(c.dropped)),
 ];
+
+/// Attempts of Meta's that were lost, by stage, since the attach. Those that prove nothing, or that
+/// the other end has reset, are none.
+pub fn lost_attempts(stats: &Stats) -> [(&'static str, u64); 3] {
+    let sum = |of: fn(&FailedBy, &Unproven) -> u64| {
+        let counts = stats.prefixes.iter().map(|(_, counts)| counts);
+        counts.filter_map(|counts| Some(of(&counts.failed_by?, &counts.unproven?))).sum()
+    };
+    [
+        (
+            "machine",
+            sum(|by, unproven| {
+                by.refused + by.uncompleted + by.unanswered.saturating_sub(unproven.unanswered)
+            }),
+        ),
+        ("outbound", sum(|by, _| by.unheard)),
+        ("inbound", sum(|by, unproven| by.silent.saturating_sub(unproven.silent))),
+    ]
+}
 
 /// Appends what the kernel has counted; series appear at first use; those of all other addresses
 /// are always there.

@@ -8,5 +8,5 @@ mod total;
 mod window;
 
 pub use document::{Counts, Document, Funnel, Guard, HiddenSources, Interface, Prefix, Seen, State, Step};
-pub use exposition::expose;
+pub use exposition::{expose, lost_attempts};
 pub use live::{Interval, Live, Whose, rows};

@@ -16,6 +16,7 @@ mod figures;
 mod forwarding;
 mod funnel;
 mod handshakes;
+mod history;
 mod http_listener;
 mod in_flight;
 mod least_rate;

@@ -3,6 +3,7 @@
 
 mod hidden;
 
+use std::collections::BTreeMap;
 use std::io;
 
 use super::counter::{Counter, used};
@@ -145,8 +146,14 @@ impl Metrics {
         used(connections.chain(ErrorType::NAMES.iter().copied().zip(&self.refused_requests)))
     }
 
-    /// Appends what has been counted; series appear at first use.
-    pub fn expose(&self, classifier: &Classifier, to: &mut Exposition) {
+    /// Appends what has been counted; series appear at first use. `lost_attempts`: what the guard
+    /// has counted as lost, by stage.
+    pub fn expose(
+        &self,
+        classifier: &Classifier,
+        lost_attempts: &[(&'static str, u64)],
+        to: &mut Exposition,
+    ) {
         to.family("hookgate_tls_handshakes_total", "counter", "TLS handshakes with clients, by outcome");
         for (outcome, count) in self.handshakes() {
             to.sample(&[("reason", outcome)], count);
@@ -162,9 +169,13 @@ impl Metrics {
         to.family(
             "hookgate_lost_total",
             "counter",
-            "Connections and POSTs from Meta, `allow` and loopback that were lost, by the stage at which they ended",
+            "Attempts to connect and POSTs from Meta, `allow` and loopback that were lost, by the stage at which they ended",
         );
-        for (stage, count) in used(LostAt::ALL.into_iter().map(|(_, name)| name).zip(&self.lost)) {
+        let mut lost: BTreeMap<&str, u64> = lost_attempts.iter().copied().collect();
+        for (stage, count) in LostAt::ALL.into_iter().map(|(_, name)| name).zip(&self.lost) {
+            *lost.entry(stage).or_default() += count.value();
+        }
+        for (stage, count) in lost.into_iter().filter(|(_, count)| *count > 0) {
             to.sample(&[("stage", stage)], count);
         }
         to.family("hookgate_body_bytes_total", "counter", "Bytes of bodies, by the way that they took");
@@ -207,13 +218,15 @@ mod tests {
         let (lost_at, cause) = (LostAt::from(Failure::TlsAlert), Cause::from(Failure::TlsAlert));
         metrics.lost(Loss { counter: CounterIndex::OTHER, upstream: None, lost_at, cause });
         let mut exposition = Exposition::default();
-        metrics.expose(&Classifier::new(Table::default(), Vec::new()), &mut exposition);
+        let attempts = [("outbound", 3), ("machine", 0)];
+        metrics.expose(&Classifier::new(Table::default(), Vec::new()), &attempts, &mut exposition);
         let text = exposition.into_text();
         for line in [
             "hookgate_tls_handshakes_total{reason=\"closed\"} 1\n",
             "hookgate_refused_total{reason=\"per_source\"} 1\n",
             "hookgate_refused_total{reason=\"http_request_denied\"} 1\n",
             "hookgate_lost_total{stage=\"upstream_tls\"} 1\n",
+            "hookgate_lost_total{stage=\"outbound\"} 3\n",
         ] {
             assert!(text.contains(line), "{text}");
         }

@@ -23,13 +23,15 @@ impl Pages for RunningProxy {
             "Workers that have taken the place of a crashed one",
         );
         to.sample(&[], self.process.restarts);
-        self.context().metrics.expose(&self.context().classifier, &mut to);
+        // Absent where the supervisor can't read them.
+        let stats = self.supervisor.stats(Detail::Prefixes).ok().flatten();
+        let lost_attempts = stats.as_ref().map_or_else(Vec::new, |stats| stats::lost_attempts(stats).into());
+        self.context().metrics.expose(&self.context().classifier, &lost_attempts, &mut to);
         self.context().log.expose(&mut to);
         self.connections(&mut to);
         self.upstreams(&mut to);
-        // Absent where the supervisor can't read them.
-        if let Ok(Some(stats)) = self.supervisor.stats(Detail::Prefixes) {
-            stats::expose(&stats, &mut to);
+        if let Some(stats) = &stats {
+            stats::expose(stats, &mut to);
         }
         self.interfaces.expose(&mut to);
         if let Some(renewal) = self.now().certificates.as_ref().and_then(|held| held.renewal()) {
