@@ -53,7 +53,7 @@ pub fn main(args: &Args) -> Result<ExitCode> {
     let mut config = format!(
         "[listen]\nhttps = [\"{listen}\"]\n\n[tls]\ncert = {cert:?}\nkey = {key:?}\n\n\
          [upstreams]\n{UPSTREAM:?} = {{ address = \"{}\", ca = {upstream_ca:?} }}\n\n\
-         [admin]\nlisten = \"{page}\"\nsocket = {socket:?}\n",
+         [admin]\nlisten = \"{page}\"\nsocket = {socket:?}\n[insight]\nstate = \"insight\"\n",
         receiver.address()
     );
     if let Some(pin) = &guard {

@@ -87,7 +87,9 @@ impl History {
         expected.extend(VERSION.to_le_bytes());
         if head.iter().all(|byte| *byte == 0) {
             file.write_all_at(&expected, 0)?;
-        } else if head[..] != expected[..] {
+            return Ok(Self { file });
+        }
+        if head[..] != expected[..] {
             return Err(Damage::Version);
         }
         let history = Self { file };

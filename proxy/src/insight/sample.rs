@@ -71,8 +71,9 @@ impl KernelSample {
     }
 }
 
-/// How long after its last SYN it is certain that an attempt has ended, in seconds.
-const TIMED_OUT: i64 = 11;
+/// How long after its last SYN an attempt has ended for certain, in seconds: 10, and a sweep,
+/// rounded up for whole seconds of both times.
+const TIMED_OUT: i64 = 12;
 /// A guard that is younger has counted since hookgate started.
 const YOUNG: i64 = 120;
 
@@ -152,7 +153,7 @@ mod tests {
         let [at_once, timed_out] = attribute(&before, &sample(1000, 6071, 12, 4));
         assert_eq!((at_once.start, at_once.meta.row[Field::Handshakes]), (6060, 2));
         assert_eq!(at_once.meta.row[Field::Silent], 0);
-        assert_eq!((timed_out.start, timed_out.meta.row[Field::Silent]), (6060, 3));
+        assert_eq!((timed_out.start, timed_out.meta.row[Field::Silent]), (6000, 3));
         let [at_once, timed_out] = attribute(&before, &sample(1000, 6120, 12, 4));
         assert_eq!((at_once.start, timed_out.start), (6060, 6060));
         let [at_once, timed_out] = attribute(&before, &sample(1000, 6125, 12, 4));

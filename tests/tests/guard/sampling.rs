@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use harness::{Need, pace_until, wait_until};
-use hookgate_ebpf::abi;
+use hookgate_ebpf::{abi, attempt};
 use serde_json::Value;
 
 use super::flood::lost;
@@ -104,7 +104,7 @@ fn completed_attempts_leave_at_once_when_there_is_little_room() -> Result<()> {
     let begun = Instant::now();
     visits()?;
     let kept = attempts(&testbed)?;
-    ensure!(begun.elapsed() < Duration::from_nanos(abi::AFTER_COMPLETION), "too slow a machine to tell");
+    ensure!(begun.elapsed() < Duration::from_nanos(attempt::AFTER_COMPLETION), "too slow a machine to tell");
     assert_eq!(kept, VISITS);
     let is_empty = || Ok(attempts(&testbed)? == 0);
     wait_until("those that are completed leave", MAX_WAIT, is_empty)?;
