@@ -43,8 +43,9 @@ const CASES: [&Case; 8] = [&CALM, &DROPPED, &MUTED, &UNHEARD, &SILENT, &REFUSED,
 const GOOD: usize = 20;
 const BAD: usize = 5;
 /// Longer than an attempt is waited for, and a sweep more.
-const THE_END: Duration = Duration::from_secs(20);
-const START_TIMEOUT: Duration = Duration::from_secs(15);
+const THE_END: Duration = Duration::from_secs(40);
+/// An emulated machine takes its time.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// In which a SYN is sent twice.
 const TWO_SYNS: Duration = Duration::from_millis(1500);
 
