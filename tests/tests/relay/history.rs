@@ -101,6 +101,8 @@ fn figures_outlive_an_end_and_a_kill() -> Result<()> {
     assert_eq!(testbed.lost()?, (Some(1), json!(10)));
     let metadata = fs::metadata(testbed.file())?;
     assert_eq!((metadata.len(), metadata.permissions().mode() & 0o7777), (HISTORY_BYTES, 0o600));
+    let folder = fs::metadata(testbed.dir.path().join("insight"))?;
+    assert_eq!(folder.permissions().mode() & 0o7777, 0o700);
     testbed.lose(1)?;
     assert!(proxy.stop()?.success());
     assert_eq!(testbed.lost()?, (Some(1), json!(11)), "hookgate is down");

@@ -1,17 +1,17 @@
 //! The history's file: made and allocated here, written by the worker.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Write as _};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, ftruncate, memfd_create};
 use rustix::io::Errno;
 
-use crate::access::{DiskState, State as _};
 use crate::insight::{FILE, HISTORY_BYTES};
 
+const FOLDER_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
 const SET_ASIDE: &str = "bad";
 
@@ -70,7 +70,7 @@ impl HistoryFile {
     }
 
     fn on_disk(&self, folder: &Path) -> io::Result<File> {
-        DiskState::new(folder.to_owned()).prepare()?;
+        prepare(folder)?;
         let path = folder.join(FILE);
         let no_link = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).map_err(io::Error::other)?;
         let mut options = OpenOptions::new();
@@ -93,6 +93,17 @@ impl HistoryFile {
             return Err(error);
         }
         Ok(file)
+    }
+}
+
+/// Makes the folder for this process's user alone. The one above may hold files for others.
+fn prepare(folder: &Path) -> io::Result<()> {
+    if let Some(above) = folder.parent() {
+        fs::create_dir_all(above)?;
+    }
+    match DirBuilder::new().mode(FOLDER_MODE).create(folder) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
     }
 }
 
