@@ -33,7 +33,7 @@ fn a_certificate_counts_while_its_authority_is_in_force() -> Result<()> {
         // Other upstreams, and other TLS with the same authority.
         let path = edge.relay.proxy.config().to_owned();
         let text = std::fs::read_to_string(&path)?;
-        std::fs::write(&path, format!("{text}\"third.example\" = {{}}\n"))?;
+        std::fs::write(&path, text.replace("[upstreams]\n", "[upstreams]\n\"third.example\" = {}\n"))?;
         reload(&mut edge, "reloaded: [upstreams]")?;
         assert_eq!(status(&mut kept)?, 200);
         let [_, cert, key] = server.write(&dir, "copy")?;
