@@ -29,7 +29,7 @@ impl Testbed {
     fn start(listen: &str, more: &str, upstreams: &str) -> Result<Self> {
         let (dir, address) = (TempDir::new("reload")?, local(free_port()?));
         let base = format!(
-            "[listen]\nplain = [\"{address}\"]\n{listen}\n[admin]\nsocket = {:?}\n{more}\n",
+            "[listen]\nplain = [\"{address}\"]\n{listen}\n[insight]\nstate = \"insight\"\n[admin]\nsocket = {:?}\n{more}\n",
             dir.path().join("admin.sock")
         );
         let proxy = Proxy::start(&format!("{base}[upstreams]\n{upstreams}"))?;
