@@ -225,7 +225,7 @@ fn a_worker_that_follows_a_crash_serves_with_what_was_in_force() -> Result<()> {
     let metrics = || testbed.curl(&format!("http://{ADMIN}/metrics"));
     wait_until("the metrics are served again", MAX_WAIT, || Ok(metrics().is_ok()))
         .with_context(|| testbed.proxy.stderr())?;
-    let guard = "guard: attached to lo (generic";
+    let guard = "guard: attached to lo (tc";
     wait_until("the guard is told twice", MAX_WAIT, || {
         Ok(equal(testbed.proxy.stderr().matches(guard).count(), 2))
     })
