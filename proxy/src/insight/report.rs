@@ -46,6 +46,7 @@ impl Report {
         let window = periods.iter().filter(|period| period.start >= from);
         let first = window.clone().next()?.start;
         window.for_each(|period| sums.add(period, query));
+        sums.explain();
         if first >= from + MINUTE {
             sums.limits.insert(LimitCode::NoHistory);
         }
@@ -167,6 +168,17 @@ mod tests {
                 expected.map(|(stage, lost, late, of, cause)| (stage, lost, late, of, cause.to_owned()));
             assert_eq!(verdict(&[period]), expected, "{counts:?}");
         }
+    }
+
+    #[test]
+    fn the_kernels_reason_is_named_across_minutes() {
+        let dropped =
+            |ago, count| minute(ago, |period| period.meta.drops.push(("netfilter_drop".into(), count)));
+        let late =
+            || minute(1, |period| attempts(period, &[(Field::Handshakes, 20), (Field::LateUnanswered, 5)]));
+        let cause = |periods: &[Period]| verdict(periods).map(|(.., cause)| cause);
+        assert_eq!(cause(&[dropped(2, 5), late()]).as_deref(), Some("netfilter_drop"));
+        assert_eq!(cause(&[dropped(2, 4), late()]).as_deref(), Some("unanswered"), "it explains too few");
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub struct Sums {
     pub limits: BTreeSet<LimitCode>,
     /// The kernel's tables of connections had no room.
     pub conntrack_drops: u64,
+    /// Packets that the kernel dropped, by its reasons.
+    drops: BTreeMap<String, u64>,
 }
 
 /// The outcome of those that failed.
@@ -38,6 +40,7 @@ impl Fate {
 
 /// The cause of what a listener does not take while its queue is full.
 const QUEUE_FULL: &str = "accept_queue";
+const UNANSWERED: &str = "unanswered";
 
 impl Sums {
     pub fn add(&mut self, period: &Period, query: &Query) {
@@ -78,13 +81,15 @@ impl Sums {
             return;
         }
         self.sees_attempts = true;
+        for (reason, count) in &group.drops {
+            *self.drops.entry(reason.clone()).or_default() += count;
+        }
         self.reset += row[Field::Reset];
         self.unproven += unproven;
         let unanswered = row[Field::NoSynAck].saturating_sub(row[Field::UnprovenUnanswered]);
         let silent = row[Field::Silent].saturating_sub(row[Field::UnprovenSilent]);
-        let no_answers = unanswered + row[Field::LateUnanswered];
         let (no_answer, not_completed, refused) = match period.kernel.listen_overflows.unwrap_or(0) {
-            0 => (drop_reason(group, no_answers).unwrap_or("unanswered"), "uncompleted", "refused"),
+            0 => (UNANSWERED, "uncompleted", "refused"),
             _ => (QUEUE_FULL, QUEUE_FULL, QUEUE_FULL),
         };
         for (stage, cause, lost, late) in [
@@ -95,6 +100,18 @@ impl Sums {
             (Stage::Inbound, "silent", silent, 0),
         ] {
             self.lose(stage, Unit::Attempts, cause, Fate { lost, late });
+        }
+    }
+
+    /// Names the kernel's reason for what was not answered, where it dropped as many packets for
+    /// one reason. Over all periods: a SYN may be dropped in one, and completed in the next.
+    pub fn explain(&mut self) {
+        let Some(causes) = self.causes.get_mut(&(Stage::Machine, Unit::Attempts)) else { return };
+        let Some(unanswered) = causes.get(UNANSWERED).copied() else { return };
+        let most = self.drops.iter().max_by_key(|(_, count)| **count);
+        if let Some((reason, _)) = most.filter(|(_, count)| **count >= unanswered.sum()) {
+            causes.remove(UNANSWERED);
+            causes.insert(reason.clone(), unanswered);
         }
     }
 
@@ -127,11 +144,4 @@ impl Sums {
     pub fn of(&self, unit: Unit) -> u64 {
         self.of.get(&unit).copied().unwrap_or(0)
     }
-}
-
-/// The reason for which the kernel dropped most of a group's packets, where these are as many as
-/// the attempts.
-fn drop_reason(group: &Group, attempts: u64) -> Option<&str> {
-    let most = group.drops.iter().max_by_key(|(_, count)| *count);
-    most.filter(|(_, count)| *count >= attempts).map(|(reason, _)| reason.as_str())
 }
