@@ -4,6 +4,8 @@ use std::fs;
 
 use serde::{Deserialize, Serialize};
 
+use crate::observe;
+
 /// Totals since the network namespace was made. `None`: this kernel does not count it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KernelCounters {
@@ -47,7 +49,7 @@ impl KernelCounters {
     pub fn since(&self, earlier: &Self) -> Self {
         let grown = |of: fn(&Self) -> Option<u64>| {
             let (earlier, now) = (of(earlier).unwrap_or(0), of(self)?);
-            Some(now.checked_sub(earlier).unwrap_or(now))
+            Some(observe::grown(now, earlier))
         };
         Self {
             listen_overflows: grown(|counters| counters.listen_overflows),

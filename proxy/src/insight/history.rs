@@ -158,7 +158,16 @@ impl History {
     /// All periods up to now, oldest first, as far as a query needs them: minutes for as long as
     /// there are any, hours before.
     pub fn before(&self, query: &Query, now: i64) -> io::Result<Vec<Period>> {
-        let minutes = self.minutes(0..=now)?;
+        self.with_hours(self.minutes(0..=now)?, query, now)
+    }
+
+    /// The same without what came before the query's window.
+    pub fn within(&self, query: &Query, now: i64) -> io::Result<Vec<Period>> {
+        self.with_hours(self.minutes(query.from(now)..=now)?, query, now)
+    }
+
+    /// Puts hours before the minutes that there are.
+    fn with_hours(&self, minutes: Vec<Period>, query: &Query, now: i64) -> io::Result<Vec<Period>> {
         let from = query.from(now);
         let first = minutes.first().map_or(now, |minute| minute.start.div_euclid(HOUR) * HOUR);
         if from >= first {

@@ -20,6 +20,7 @@ pub use document::{Report, StageReport, Verdict};
 pub use figures::{Group, Loss};
 pub use history::{Damage, FILE, HISTORY_BYTES, History};
 pub use limit::LimitCode;
+pub use minute::MINUTE;
 pub use period::{Period, Window};
 pub use query::Query;
 pub use row::{Field, Row};

@@ -3,7 +3,7 @@ use std::ops::{AddAssign, Index, IndexMut};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::guard;
-use crate::observe::FunnelCounts;
+use crate::observe::{FunnelCounts, grown};
 
 /// What is counted of a prefix. The order is that of the history's file: new ones go to the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +41,6 @@ pub enum Field {
     Posts,
     /// Connections that the proxy accepted from them.
     Connections,
-    // From here on added later.
 }
 
 const FIELDS: usize = Field::Connections as usize + 1;
@@ -96,13 +95,13 @@ impl Row {
         *self == Self::default()
     }
 
-    /// How it has grown since `before`. A count that went down has begun anew.
+    /// How it has grown since `before`.
     pub fn since(&self, before: &Self) -> Self {
-        let mut grown = *self;
-        for (now, before) in grown.0.iter_mut().zip(before.0) {
-            *now = now.checked_sub(before).unwrap_or(*now);
+        let mut row = *self;
+        for (now, before) in row.0.iter_mut().zip(before.0) {
+            *now = grown(*now, before);
         }
-        grown
+        row
     }
 
     /// Takes out what is known only after a time-out.

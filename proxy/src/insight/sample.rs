@@ -10,6 +10,7 @@ use super::minute::MINUTE;
 use super::period::Period;
 use super::row::Row;
 use crate::guard::{self, AttemptClass, KernelCounters};
+use crate::observe::grown;
 use crate::prefixes::Network;
 
 /// What the kernel had counted at one time, to be compared with a later one. The history holds the
@@ -125,7 +126,7 @@ fn comparable(before: &Baseline, now: &Baseline) -> Option<Baseline> {
 fn since(now: &Group, before: &Group) -> Group {
     let drops = now.drops.iter().map(|(reason, count)| {
         let known = before.drops.iter().find(|(known, _)| known == reason).map_or(0, |(_, count)| *count);
-        (reason.clone(), count.checked_sub(known).unwrap_or(*count))
+        (reason.clone(), grown(*count, known))
     });
     let drops = drops.filter(|(_, count)| *count > 0).collect();
     Group { row: Row::since(&now.row, &before.row), lost: Vec::new(), drops }

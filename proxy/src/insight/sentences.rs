@@ -27,12 +27,12 @@ pub fn verdict(worst: &StageReport, since: Option<i64>, sums: &Sums) -> Verdict 
     };
     let text =
         format!("{stage}: {fate} ({:.1} %), most of them ({cause}) because {why}, {when}", share * 100.0);
-    Verdict { stage, unit, share, lost, late, of, cause, since, text, next }
+    Verdict { stage, unit, share, lost, late, of, cause, since, text, next: next.into() }
 }
 
 /// Why, as the end of a sentence, and what to do.
-fn explain(stage: Stage, unit: Unit, cause: &str, sums: &Sums) -> (String, String) {
-    let (why, next) = match (stage, unit, cause) {
+fn explain(stage: Stage, unit: Unit, cause: &str, sums: &Sums) -> (&'static str, &'static str) {
+    match (stage, unit, cause) {
         (Stage::Machine, Unit::Posts, _) => (
             "hookgate ended while they were under way",
             "see why it ended (`journalctl -u hookgate`); a longer [timeouts] drain lets requests finish",
@@ -117,8 +117,7 @@ fn explain(stage: Stage, unit: Unit, cause: &str, sums: &Sums) -> (String, Strin
             "Meta hung up before our answer was written",
             "upstreams that answer late are the usual cause: `hookgate deliveries` shows durations",
         ),
-    };
-    (why.into(), next.into())
+    }
 }
 
 /// `begun`: where the figures of the window begin.

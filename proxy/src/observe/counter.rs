@@ -15,6 +15,11 @@ impl Counter {
     }
 }
 
+/// How much a count has grown since `before`. One that went down has begun anew.
+pub fn grown(now: u64, before: u64) -> u64 {
+    now.checked_sub(before).unwrap_or(now)
+}
+
 /// Those of which there was one at least.
 pub fn used<'c, L>(counts: impl Iterator<Item = (L, &'c Counter)>) -> impl Iterator<Item = (L, u64)> {
     counts.map(|(label, count)| (label, count.value())).filter(|(_, count)| *count > 0)

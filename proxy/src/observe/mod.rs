@@ -21,7 +21,7 @@ mod upstream;
 mod words;
 
 pub use cause::Cause;
-pub use counter::Counter;
+pub use counter::{Counter, grown};
 pub use deliveries::{Deliveries, Delivery, Outcome};
 pub use exposition::Exposition;
 pub use funnel::{Counts as FunnelCounts, Funnel, Step};

@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use super::{Counts, Document};
+use crate::observe;
 use crate::prefixes::Network;
 
 /// How many intervals are remembered.
@@ -75,7 +76,7 @@ impl Interval {
     fn between(before: Option<&Counts>, now: &Counts, seconds: f64) -> Self {
         let grown = |of: fn(&Counts) -> u64| {
             let (before, now) = (before.map_or(0, of), of(now));
-            if now < before { now } else { now - before }
+            observe::grown(now, before)
         };
         Self {
             seconds,

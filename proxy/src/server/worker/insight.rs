@@ -13,17 +13,16 @@ use tokio::time::sleep;
 use super::generation::Generation;
 use crate::guard::Detail;
 use crate::insight::{
-    Chart, Damage, Field, Group, History, KernelSample, LimitCode, Period, Query, Report, Row, Stage, Unit,
-    Window, attribute,
+    Chart, Damage, Field, Group, History, KernelSample, LimitCode, MINUTE, Period, Query, Report, Row, Stage,
+    Unit, Window, attribute,
 };
-use crate::observe::{Log, Loss, MANY_HIDDEN, clock};
+use crate::observe::{Log, Loss, MANY_HIDDEN, clock, grown};
 use crate::prefixes::{CounterIndex, Network};
 use crate::server::ipc::{SupervisorClient, SupervisorError};
 
 /// When samples are taken, in seconds after a minute's begin: when it is over, and when the
 /// attempts that began in it have ended. A coarse timer is late rather than early.
 const SAMPLES: [i64; 2] = [0, 11];
-const MINUTE: i64 = 60;
 
 /// The figures of this process, and of those before it.
 pub(super) struct Insight {
@@ -102,7 +101,7 @@ impl Insight {
     /// A window in equal steps.
     pub(super) fn chart(&self, query: &Query) -> io::Result<Chart> {
         let now = clock::now();
-        let periods = self.history.as_ref().map(|history| history.before(query, now.as_second()));
+        let periods = self.history.as_ref().map(|history| history.within(query, now.as_second()));
         Ok(Chart::new(&periods.transpose()?.unwrap_or_default(), query, now))
     }
 
@@ -111,7 +110,7 @@ impl Insight {
         self.sample();
         let Some(history) = &self.history else { return Ok(None) };
         let now = clock::now();
-        Ok(Window::new(&history.before(query, now.as_second())?, query, now))
+        Ok(Window::new(&history.within(query, now.as_second())?, query, now))
     }
 
     fn keep(&self, taken: &mut Taken) -> Result<(), String> {
@@ -177,7 +176,7 @@ impl Insight {
                 None => taken.posts.insert(upstream.metrics.name().into(), posts).unwrap_or(0),
             };
             // An upstream that was removed and has come back begins anew.
-            let more = posts.checked_sub(before).unwrap_or(posts);
+            let more = grown(posts, before);
             if more > 0 {
                 upstreams.entry(upstream.metrics.name().to_owned()).or_default().row[Field::Posts] = more;
             }
