@@ -13,6 +13,7 @@ pub mod guard;
 pub mod http;
 pub mod import;
 pub mod insight;
+pub mod messages;
 pub mod net;
 pub mod observe;
 pub mod prefixes;

@@ -4,7 +4,7 @@ use super::paths::paths;
 use super::source::SourceFile;
 
 /// From the top down. A module that is not here is refused: its author decides where it stands.
-const LAYERS: [&[&str]; 13] = [
+const LAYERS: [&[&str]; 14] = [
     &["main", "bin", "lib"],
     &["cli"],
     &["doctor"],
@@ -16,6 +16,7 @@ const LAYERS: [&[&str]; 13] = [
     &["upstream", "guard"],
     &["tls", "net", "import"],
     &["config", "observe"],
+    &["messages"],
     &["http", "prefixes"],
     &["access", "sys"],
 ];

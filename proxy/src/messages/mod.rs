@@ -1,0 +1,6 @@
+//! What Meta's messages themselves tell: when something happened, whether it came before, and what
+//! is missing. Ids are kept as keyed hashes, and nothing that a person wrote.
+
+mod observation;
+
+pub use observation::{Chain, ChainStep, Event, Key, Kind, Observation, Product, Unscanned};
