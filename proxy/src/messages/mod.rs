@@ -1,6 +1,24 @@
 //! What Meta's messages themselves tell: when something happened, whether it came before, and what
 //! is missing. Ids are kept as keyed hashes, and nothing that a person wrote.
 
+mod buckets;
+mod document;
+mod figures;
+mod ledger;
 mod observation;
+mod report;
 
+pub use buckets::{BOUNDS, Histogram};
+pub use document::{Document, NumberRow, Percentiles, UpstreamRow};
+pub use figures::{Changes, SharedFigures, UpstreamFigures};
+pub use ledger::{ChainEnd, LEDGER_FILE, Ledger, LedgerError, LedgerFile, Outcome, ledger_bytes};
 pub use observation::{Chain, ChainStep, Event, Key, Kind, Observation, Product, Unscanned};
+pub use report::Report;
+
+/// Stand-in until the scan is merged.
+pub struct IdKey([u8; 32]);
+impl IdKey {
+    pub fn new(key: &[u8; 32]) -> Self {
+        Self(*key)
+    }
+}

@@ -1,9 +1,11 @@
+use serde::{Deserialize, Serialize};
+
 /// Sixteen bytes that stand for an id, and from which no one without the key gets it back.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Key(pub [u8; 16]);
 
 /// Whose message a body holds, by its `object`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Product {
     WhatsApp,
     Messenger,
@@ -26,7 +28,7 @@ impl Product {
 }
 
 /// What an event is counted as.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Kind {
     Message,
     Status,
@@ -46,7 +48,7 @@ impl Kind {
 }
 
 /// A status of a message that the upstream has sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ChainStep {
     Sent,
     /// `delivered`, `read` or `played`: there must have been a `sent`.
@@ -54,14 +56,14 @@ pub enum ChainStep {
 }
 
 /// The message that a status belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Chain {
     pub key: Key,
     pub step: ChainStep,
 }
 
 /// One update of a body. Times are milliseconds since 1970.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
     pub key: Key,
     pub kind: Kind,
@@ -79,7 +81,7 @@ pub struct Event {
 }
 
 /// What one body tells.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Observation {
     pub product: Product,
     pub events: Vec<Event>,
@@ -92,7 +94,7 @@ pub struct Observation {
 }
 
 /// Why a body makes no events.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Unscanned {
     Compressed,
     NotJson,

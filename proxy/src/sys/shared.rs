@@ -1,3 +1,4 @@
+use std::fs::File;
 use std::io;
 use std::ops::Deref;
 use std::os::fd::BorrowedFd;
@@ -47,6 +48,24 @@ impl Shared {
                 array,
                 0,
             )
+        }?;
+        Self::at(start.cast(), count)
+    }
+
+    /// The first `count` numbers of a file of this process's user. What is written stays in the file
+    /// when the process is killed.
+    ///
+    /// Errors: mmap(2); the file is shorter.
+    pub fn of_file(file: &File, count: usize) -> io::Result<Self> {
+        let length = file.metadata()?.len();
+        if usize::try_from(length).is_ok_and(|length| length < bytes(count)) {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        // SAFETY: a new mapping, at an address that the kernel chooses, of pages that the file has.
+        // Other processes write single whole numbers there. Who cuts the file short ends this
+        // process with SIGBUS, and reads nothing else by it.
+        let start = unsafe {
+            mmap(ptr::null_mut(), bytes(count), ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, file, 0)
         }?;
         Self::at(start.cast(), count)
     }

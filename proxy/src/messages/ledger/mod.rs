@@ -1,0 +1,528 @@
+//! Which events have come, and how they ended: in a file of fixed size that is mapped, so that what
+//! was written stays when the process is killed.
+
+mod chains;
+mod events;
+mod inbox;
+mod layout;
+mod numbers;
+mod rows;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs::File;
+use std::io;
+
+use ring::rand::{SecureRandom as _, SystemRandom};
+
+pub use self::rows::{ChainEnd, Outcome};
+
+use self::chains::Chains;
+use self::events::{Events, Record, State};
+use self::layout::{HEAD_ALIVE, HEAD_GAP_END, HEAD_KEY, HEAD_OWNER, HEAD_RELEASED, KEY_WORDS, Layout, Words};
+use self::numbers::Numbers;
+use self::rows::{Cell, Delay, Rows};
+use super::document::{Document, NumberRow, UpstreamRow};
+use super::figures::{Changes, SharedFigures, UpstreamFigures};
+use super::{Chain, Event, IdKey, Key, Kind, Product, Report, Unscanned};
+use crate::sys::Shared;
+
+/// Its name in `[insight] state`.
+pub const LEDGER_FILE: &str = "ledger";
+
+const HOUR: i64 = 3600;
+const DAY: i64 = 24 * HOUR;
+/// How long Meta sends a WhatsApp message again.
+const WHATSAPP_RETRIES: i64 = 7 * DAY;
+/// The same for all else.
+const RETRIES: i64 = 36 * HOUR;
+/// How long a `sent` is waited for.
+const CHAIN_SECONDS: i64 = 2 * HOUR;
+/// An owner that was not seen for so long does not serve.
+const MAX_UNSEEN_SECONDS: i64 = 3;
+/// A lag above is Meta's, or of the way from it.
+const LATE_MILLISECONDS: i64 = 300_000;
+/// Clocks differ by so much; what lies further in the future says nothing.
+const CLOCKS_MILLISECONDS: i64 = 2_000;
+/// Others go on when something of theirs came within so long.
+const GOING_ON_SECONDS: i64 = 30 * 60;
+
+/// How many bytes a file with room for so many events has.
+pub const fn ledger_bytes(events: usize) -> u64 {
+    Layout::new(events).bytes()
+}
+
+/// Why a file is not used.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    #[error("{0}")]
+    Damaged(&'static str),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// A file that is mapped, of which nothing has been read but its key.
+pub struct LedgerFile {
+    words: Words,
+    layout: Layout,
+}
+
+/// A ledger of this process.
+pub struct Ledger {
+    words: Words,
+    layout: Layout,
+    /// What says that the file is this process's.
+    owner: u64,
+    events: Events,
+    chains: Chains,
+    rows: Rows,
+    numbers: Numbers,
+    /// By row.
+    outstanding: Vec<u64>,
+    /// By upstream.
+    figures: HashMap<Box<str>, UpstreamFigures>,
+    changes: HashMap<Box<str>, Changes>,
+    shared: SharedFigures,
+    /// The minute that is over.
+    minute: i64,
+    /// Of the body that is looked at.
+    once: HashSet<Key>,
+}
+
+impl LedgerFile {
+    /// `events`: for how many the file has room.
+    pub fn open(file: &File, events: usize) -> Result<Self, LedgerError> {
+        let layout = Layout::new(events);
+        let words = Words::new(Shared::of_file(file, layout.words())?);
+        words.begin(layout).map_err(LedgerError::Damaged)?;
+        Ok(Self { words, layout })
+    }
+
+    /// The key of the ids, made if there is none.
+    ///
+    /// Errors: no random numbers.
+    pub fn key(&self) -> io::Result<IdKey> {
+        let is_new = (0..KEY_WORDS).all(|at| self.words.get(HEAD_KEY + at) == 0);
+        let mut key = [0; KEY_WORDS * 8];
+        if is_new {
+            SystemRandom::new().fill(&mut key).map_err(|_| io::Error::other("no random numbers"))?;
+        }
+        for (at, bytes) in key.chunks_exact_mut(8).enumerate() {
+            if is_new {
+                let mut word = [0; 8];
+                word.copy_from_slice(bytes);
+                self.words.set(HEAD_KEY + at, u64::from_le_bytes(word));
+            } else {
+                bytes.copy_from_slice(&self.words.get(HEAD_KEY + at).to_le_bytes());
+            }
+        }
+        Ok(IdKey::new(&key))
+    }
+
+    /// Says that the file is `owner`'s from now on. Whether it is: the one before has let it go, or
+    /// is gone. Times are seconds since 1970.
+    pub fn claim(&self, owner: u64, now: i64) -> bool {
+        let before = self.words.get(HEAD_OWNER);
+        let is_free = before == 0 || before == owner || self.is_ownerless(now);
+        if self.words.get(HEAD_OWNER) != owner {
+            self.words.set(HEAD_OWNER, owner);
+            if !is_free {
+                return false;
+            }
+            self.words.set(HEAD_RELEASED, owner);
+        }
+        self.words.get(HEAD_RELEASED) == owner || self.is_ownerless(now)
+    }
+
+    /// Whether no process was seen to own the file lately.
+    pub fn is_ownerless(&self, now: i64) -> bool {
+        (now - signed(self.words.get(HEAD_ALIVE))).abs() > MAX_UNSEEN_SECONDS
+    }
+
+    /// Reports to the process that owns the file.
+    ///
+    /// Errors: there is no room.
+    pub fn report(&self, report: &Report) -> io::Result<()> {
+        let text = serde_json::to_vec(report)?;
+        inbox::write(&self.words, self.layout, &text).map_err(|()| io::ErrorKind::StorageFull.into())
+    }
+
+    /// Reads all of it. Times are seconds since 1970.
+    pub fn read(self, owner: u64, now: i64) -> Result<Ledger, LedgerError> {
+        let Self { words, layout } = self;
+        let damaged = LedgerError::Damaged;
+        let mut ledger = Ledger {
+            owner,
+            events: Events::read(&words, layout).map_err(damaged)?,
+            chains: Chains::read(&words, layout).map_err(damaged)?,
+            rows: Rows::read(&words, layout).map_err(damaged)?,
+            numbers: Numbers::read(&words, layout).map_err(damaged)?,
+            outstanding: Vec::new(),
+            figures: HashMap::new(),
+            changes: HashMap::new(),
+            shared: SharedFigures::default(),
+            minute: now.div_euclid(60),
+            once: HashSet::new(),
+            words,
+            layout,
+        };
+        ledger.outstanding = vec![0; ledger.rows.used().len()];
+        for (_, record) in ledger.events.all_outstanding(&ledger.words) {
+            if let Some(count) = ledger.outstanding.get_mut(usize::from(record.row)) {
+                *count += 1;
+            }
+        }
+        if (now - signed(ledger.words.get(HEAD_ALIVE))).abs() > MAX_UNSEEN_SECONDS {
+            ledger.words.set(HEAD_GAP_END, now.unsigned_abs());
+            ledger.numbers.pass(&ledger.words, now, false);
+        }
+        ledger.words.set(HEAD_ALIVE, now.unsigned_abs());
+        Ok(ledger)
+    }
+}
+
+impl Ledger {
+    /// Whether the file is still this process's.
+    pub fn is_owned(&self) -> bool {
+        self.words.get(HEAD_OWNER) == self.owner
+    }
+
+    /// Lets the file go: who has claimed it may write to it from now on.
+    pub fn release(self, now: i64) -> LedgerFile {
+        let Self { words, layout, .. } = self;
+        words.set(HEAD_ALIVE, now.unsigned_abs());
+        words.set(HEAD_RELEASED, words.get(HEAD_OWNER));
+        LedgerFile { words, layout }
+    }
+
+    /// What the process before this one still had under way.
+    pub fn read_reports(&mut self) -> Vec<Report> {
+        let texts = std::iter::from_fn(|| inbox::read(&self.words, self.layout));
+        texts.filter_map(|text| serde_json::from_slice(&text).ok()).collect()
+    }
+
+    /// Something was not written down: nothing that is missing says anything about the time before.
+    pub fn gap(&self, now: i64) {
+        self.words.set(HEAD_GAP_END, now.unsigned_abs());
+    }
+
+    /// One POST that has ended. `failed`: when anything of Meta's failed here last, in seconds
+    /// since 1970.
+    pub fn add(&mut self, report: &Report, failed: i64) {
+        let now = report.ended.div_euclid(1000);
+        if let Some(reason) = report.unscanned {
+            self.shared.unscanned[reason as usize] += 1;
+            for row in self.rows.of_upstream(&report.upstream) {
+                self.rows.set(&self.words, row, Cell::Unscanned, now.unsigned_abs());
+            }
+            return;
+        }
+        let observation = &report.observation;
+        for sent in &observation.sent {
+            let wire = report.arrived - sent;
+            match wire < -CLOCKS_MILLISECONDS {
+                true => self.shared.negative += 1,
+                false => self.shared.wire[observation.product as usize].add(wire),
+            }
+        }
+        if observation.events.is_empty() {
+            return;
+        }
+        let Some(row) = self.rows.find(&self.words, &report.upstream, observation.product) else { return };
+        if self.outstanding.len() <= usize::from(row) {
+            self.outstanding.resize(usize::from(row) + 1, 0);
+        }
+        let ages = self.add_numbers(report, row, now);
+        if observation.events.len() > 1 {
+            self.rows.add(&self.words, row, Cell::Batches, 1);
+            self.changes(row).batches += 1;
+        }
+        if observation.names_fwdproxy {
+            self.rows.add(&self.words, row, Cell::Fwdproxy, 1);
+        }
+        self.once.clear();
+        for event in &observation.events {
+            // What a body holds twice came once.
+            if observation.events.len() > 1 && !self.once.insert(event.key) {
+                continue;
+            }
+            self.add_event(report, row, event, failed, now);
+            if let Some(chain) = event.chain {
+                let age = event.number.and_then(|number| ages.get(number).copied().flatten());
+                self.add_chain(chain, row, now, age.is_none_or(|age| age < CHAIN_SECONDS));
+            }
+        }
+    }
+
+    /// Once a second at least, and whenever figures are asked for. Times are seconds since 1970.
+    pub fn pass(&mut self, now: i64) {
+        self.words.set(HEAD_ALIVE, now.unsigned_abs());
+        let minute = now.div_euclid(60);
+        if minute == self.minute {
+            return;
+        }
+        self.minute = minute;
+        self.end_events(now);
+        self.end_chains(now);
+        self.numbers.pass(&self.words, now, true);
+        for (row, usual) in self.numbers.missed(&self.words, now, GOING_ON_SECONDS) {
+            self.changes(row).quiet += usual;
+        }
+    }
+
+    pub fn shared_figures(&self) -> &SharedFigures {
+        &self.shared
+    }
+
+    /// Whether so many times lie in the future that no lag says anything.
+    pub fn doubts_clock(&self) -> bool {
+        self.shared.doubts_clock(self.figures.values().map(|figures| figures.lag.count()).sum())
+    }
+
+    /// By upstream, since the process started, and how many events are outstanding.
+    pub fn by_upstream(&self) -> BTreeMap<Box<str>, UpstreamFigures> {
+        let mut all: BTreeMap<_, _> =
+            self.figures.iter().map(|(name, figures)| (name.clone(), figures.clone())).collect();
+        for ((name, _), outstanding) in self.rows.used().iter().zip(&self.outstanding) {
+            if *outstanding > 0 {
+                all.entry(name.clone()).or_default().outstanding += outstanding;
+            }
+        }
+        all
+    }
+
+    /// By upstream, since this was called last.
+    pub fn take_changes(&mut self) -> HashMap<Box<str>, Changes> {
+        std::mem::take(&mut self.changes)
+    }
+
+    /// How many events are outstanding, numbers are quiet, and numbers there are.
+    pub fn gauges(&self, now: i64) -> [u64; 3] {
+        let numbers: Vec<_> = self.numbers.all(&self.words, now).collect();
+        let quiet = numbers.iter().filter(|number| number.quiet.is_some()).count();
+        [self.events.outstanding, quiet, numbers.len()].map(|count| count as u64)
+    }
+
+    /// What `hookgate messages` prints. `upstream`: only of that one.
+    pub fn document(&self, upstream: Option<&str>, now: jiff::Timestamp) -> Document {
+        let seconds = now.as_second();
+        let mut numbers: HashMap<u16, Vec<NumberRow>> = HashMap::new();
+        for number in self.numbers.all(&self.words, seconds) {
+            let row = NumberRow::new(&number.id, number.last, number.quiet.map(|quiet| quiet.since));
+            numbers.entry(number.row).or_default().push(row);
+        }
+        let rows = self.rows.used().iter().zip(0u16..);
+        let rows = rows.filter(|((name, _), _)| upstream.is_none_or(|only| only == &**name));
+        let upstreams = rows.map(|((name, product), row)| {
+            let mut numbers = numbers.remove(&row).unwrap_or_default();
+            numbers.sort_by(|one, other| one.id.cmp(&other.id));
+            self.upstream_row(name, *product, row, numbers, seconds)
+        });
+        let mut upstreams: Vec<_> = upstreams.collect();
+        upstreams.sort_by(|one, other| (&one.upstream, one.product).cmp(&(&other.upstream, other.product)));
+        let oldest = self.events.oldest(&self.words).map_or(seconds, i64::from);
+        let unscanned = Unscanned::ALL.iter().zip(self.shared.unscanned);
+        Document {
+            version: 1,
+            taken: now,
+            horizon_seconds: (seconds - oldest).max(0),
+            unscanned: unscanned.map(|(reason, count)| (reason.name(), count)).collect(),
+            upstreams,
+        }
+    }
+
+    fn upstream_row(
+        &self,
+        name: &str,
+        product: Product,
+        row: u16,
+        numbers: Vec<NumberRow>,
+        now: i64,
+    ) -> UpstreamRow {
+        let cell = |cell| self.rows.get(&self.words, row, cell);
+        let of_all_kinds =
+            |outcome: Outcome| Kind::ALL.iter().map(|kind| cell(Cell::Outcome(*kind, outcome))).sum::<u64>();
+        UpstreamRow {
+            upstream: name.to_owned(),
+            product: product.name(),
+            outcomes: Outcome::ALL.iter().map(|outcome| (outcome.name(), of_all_kinds(*outcome))).collect(),
+            outstanding: self.outstanding.get(usize::from(row)).copied().unwrap_or(0),
+            batches: cell(Cell::Batches),
+            without_number: cell(Cell::WithoutNumber),
+            recovered_seconds: self.rows.delays(&self.words, row, Delay::Recovery, now).into(),
+            lag_seconds: self.rows.delays(&self.words, row, Delay::Lag, now).into(),
+            chains: ChainEnd::ALL.iter().map(|end| (end.name(), cell(Cell::Chain(*end)))).collect(),
+            numbers,
+        }
+    }
+
+    /// How long each number is known.
+    fn add_numbers(&mut self, report: &Report, row: u16, now: i64) -> Vec<Option<i64>> {
+        let observation = &report.observation;
+        let numbers = observation.numbers.iter().enumerate().map(|(number, id)| {
+            let of_number = observation.events.iter().filter(|event| event.number == Some(number));
+            let first = self.numbers.add(&self.words, row, id, of_number.count() as u64, now)?;
+            Some(now - first)
+        });
+        numbers.collect()
+    }
+
+    fn add_event(&mut self, report: &Report, row: u16, event: &Event, failed: i64, now: i64) {
+        let Some((slot, record)) = self.events.find(&self.words, event.key) else {
+            return self.add_new_event(report, row, event, failed, now);
+        };
+        match (record.state, report.is_delivered) {
+            (State::Outstanding, true) => {
+                self.settle(slot, &record, State::Recovered, Outcome::Recovered);
+                let milliseconds = report.ended - i64::from(record.failed) * 1000;
+                self.rows.delay(&self.words, record.row, Delay::Recovery, milliseconds, now);
+            }
+            (State::Delivered | State::Recovered, _) => self.count(row, event.kind, Outcome::Duplicate),
+            // What was given up is not counted once more.
+            (State::Outstanding, false) | (State::Lost | State::Unknown, _) => {}
+        }
+    }
+
+    fn add_new_event(&mut self, report: &Report, row: u16, event: &Event, failed: i64, now: i64) {
+        self.add_lag(report, row, event, failed);
+        if event.without_number {
+            self.rows.add(&self.words, row, Cell::WithoutNumber, 1);
+        }
+        let seconds = u32::try_from(now).unwrap_or(0);
+        let (state, failed) = match report.is_delivered {
+            true => (State::Delivered, 0),
+            false => (State::Outstanding, seconds),
+        };
+        match report.is_delivered {
+            true => self.count(row, event.kind, Outcome::Delivered),
+            false => self.outstanding[usize::from(row)] += 1,
+        }
+        let Event { key, kind, has_id, .. } = *event;
+        let record = Record { key, seen: seconds, failed, row, kind, has_id, state };
+        if let Some(gone) = self.events.append(&self.words, record) {
+            self.no_longer_outstanding(gone.row);
+            self.count(gone.row, gone.kind, Outcome::Unknown);
+        }
+    }
+
+    fn add_lag(&mut self, report: &Report, row: u16, event: &Event, failed: i64) {
+        self.changes(row).seen += 1;
+        let Some(happened) = event.happened else { return };
+        if let Some(sent) = event.sent {
+            self.shared.queue[report.observation.product as usize].add(sent - happened);
+        }
+        let lag = report.arrived - happened;
+        if lag < -CLOCKS_MILLISECONDS {
+            self.shared.negative += 1;
+            return;
+        }
+        let lag = lag.max(0);
+        self.rows.delay(&self.words, row, Delay::Lag, lag, report.ended.div_euclid(1000));
+        self.figures(row).lag.add(lag);
+        let gap_end = signed(self.words.get(HEAD_GAP_END));
+        let is_late = lag > LATE_MILLISECONDS && failed.max(gap_end) < happened.div_euclid(1000);
+        let changes = self.changes(row);
+        changes.lagged += 1;
+        changes.lag_milliseconds += lag.unsigned_abs();
+        changes.late += u64::from(is_late);
+    }
+
+    fn add_chain(&mut self, chain: Chain, row: u16, now: i64, is_young: bool) {
+        let seconds = u32::try_from(now).unwrap_or(0);
+        let ended = self.chains.add(&self.words, chain.key, chain.step, row, seconds, is_young);
+        for ended in ended.into_iter().flatten() {
+            self.count_chain(ended.row, ended.state);
+        }
+    }
+
+    /// Gives up what Meta does not send again.
+    fn end_events(&mut self, now: i64) {
+        let gap_end = signed(self.words.get(HEAD_GAP_END));
+        let over: Vec<_> = self.events.all_outstanding(&self.words).collect();
+        for (slot, record) in over {
+            let product = self.rows.used().get(usize::from(record.row)).map(|(_, product)| *product);
+            let retries = if product == Some(Product::WhatsApp) { WHATSAPP_RETRIES } else { RETRIES };
+            let failed = i64::from(record.failed);
+            if now - failed < retries {
+                continue;
+            }
+            match record.has_id && gap_end <= failed {
+                true => self.settle(slot, &record, State::Lost, Outcome::Lost),
+                false => self.settle(slot, &record, State::Unknown, Outcome::Unknown),
+            }
+        }
+    }
+
+    fn end_chains(&mut self, now: i64) {
+        let gap_end = signed(self.words.get(HEAD_GAP_END));
+        let waiting: Vec<_> = self.chains.all_waiting(&self.words).collect();
+        for (slot, record) in waiting {
+            let seen = i64::from(record.seen);
+            if now - seen < CHAIN_SECONDS {
+                continue;
+            }
+            let unscanned = signed(self.rows.get(&self.words, record.row, Cell::Unscanned));
+            // Its `sent` may have come shortly before, too.
+            let unclear = gap_end.max(unscanned) > seen - CHAIN_SECONDS;
+            let state = match record.is_young || unclear {
+                true => chains::State::Unknown,
+                false => chains::State::Missing,
+            };
+            self.chains.set(&self.words, slot, &record, state);
+            self.count_chain(record.row, state);
+        }
+    }
+
+    /// An event that is outstanding no more.
+    fn settle(&mut self, slot: usize, record: &Record, state: State, outcome: Outcome) {
+        self.no_longer_outstanding(record.row);
+        self.count(record.row, record.kind, outcome);
+        self.events.set(&self.words, slot, record, state);
+    }
+
+    fn no_longer_outstanding(&mut self, row: u16) {
+        if let Some(count) = self.outstanding.get_mut(usize::from(row)) {
+            *count = count.saturating_sub(1);
+        }
+    }
+
+    fn count(&mut self, row: u16, kind: Kind, outcome: Outcome) {
+        self.rows.add(&self.words, row, Cell::Outcome(kind, outcome), 1);
+        self.figures(row).outcomes[kind as usize][outcome as usize] += 1;
+        self.changes(row).outcomes[outcome as usize] += 1;
+    }
+
+    fn count_chain(&mut self, row: u16, state: chains::State) {
+        let end = match state {
+            chains::State::Complete => ChainEnd::Complete,
+            chains::State::Missing => ChainEnd::SentMissing,
+            chains::State::Unknown => ChainEnd::Unknown,
+            chains::State::Sent | chains::State::Later => return,
+        };
+        self.rows.add(&self.words, row, Cell::Chain(end), 1);
+        self.figures(row).chains[end as usize] += 1;
+        self.changes(row).chains[end as usize] += 1;
+    }
+
+    fn figures(&mut self, row: u16) -> &mut UpstreamFigures {
+        of_row(&mut self.figures, &self.rows, row)
+    }
+
+    fn changes(&mut self, row: u16) -> &mut Changes {
+        of_row(&mut self.changes, &self.rows, row)
+    }
+}
+
+/// The entry of a row's upstream.
+fn of_row<'f, T: Default>(all: &'f mut HashMap<Box<str>, T>, rows: &Rows, row: u16) -> &'f mut T {
+    let name = rows.used().get(usize::from(row)).map_or("", |(name, _)| name);
+    if !all.contains_key(name) {
+        all.insert(name.into(), T::default());
+    }
+    all.entry(name.into()).or_default()
+}
+
+fn signed(word: u64) -> i64 {
+    i64::try_from(word).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,213 @@
+//! What is counted for ever, by upstream and product.
+
+use std::collections::HashMap;
+
+use super::layout::{Layout, MAX_ROWS, Words};
+use crate::messages::buckets::{BUCKETS, bucket};
+use crate::messages::{Kind, Product};
+
+/// How an event ended, in the order of [`Outcome::ALL`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Delivered,
+    Recovered,
+    Lost,
+    Unknown,
+    Duplicate,
+}
+
+impl Outcome {
+    pub const ALL: [Self; 5] = [Self::Delivered, Self::Recovered, Self::Lost, Self::Unknown, Self::Duplicate];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Recovered => "recovered",
+            Self::Lost => "lost",
+            Self::Unknown => "unknown",
+            Self::Duplicate => "duplicate",
+        }
+    }
+}
+
+/// How a chain of statuses ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChainEnd {
+    Complete,
+    SentMissing,
+    Unknown,
+}
+
+impl ChainEnd {
+    pub const ALL: [Self; 3] = [Self::Complete, Self::SentMissing, Self::Unknown];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::SentMissing => "sent_missing",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// A number of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cell {
+    Outcome(Kind, Outcome),
+    Chain(ChainEnd),
+    Batches,
+    WithoutNumber,
+    /// Errors that name Meta's forward proxy.
+    Fwdproxy,
+    /// When a POST of the upstream was not scanned last, in seconds since 1970.
+    Unscanned,
+}
+
+/// What percentiles are made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Delay {
+    Lag = 0,
+    Recovery = 1,
+}
+
+const MAX_NAME_BYTES: usize = 264;
+const NAME: usize = 1;
+const CELLS: usize = NAME + MAX_NAME_BYTES / 8;
+const SPANS: usize = 64;
+/// The current one, and those of the 24 hours before.
+const SPAN_COUNT: usize = 7;
+const SPAN_SECONDS: i64 = 4 * 3600;
+const SPAN_WORDS: usize = 1 + 2 * BUCKETS;
+
+pub(super) struct Rows {
+    layout: Layout,
+    /// By product.
+    by_name: [HashMap<Box<str>, u16>; Product::ALL.len()],
+    used: Vec<(Box<str>, Product)>,
+}
+
+impl Rows {
+    /// Errors: one of them is damaged.
+    pub(super) fn read(words: &Words, layout: Layout) -> Result<Self, &'static str> {
+        let mut rows = Self { layout, by_name: Default::default(), used: Vec::new() };
+        for slot in 0..MAX_ROWS {
+            match name(words, layout.row(slot))? {
+                Some((name, product)) => rows.insert(name, product),
+                None => break,
+            }
+        }
+        Ok(rows)
+    }
+
+    /// The row of an upstream and product, made if need be; `None`: there is no room.
+    pub(super) fn find(&mut self, words: &Words, upstream: &str, product: Product) -> Option<u16> {
+        if let Some(row) = self.by_name[product as usize].get(upstream) {
+            return Some(*row);
+        }
+        let slot = self.used.len();
+        if slot >= MAX_ROWS || upstream.len() > MAX_NAME_BYTES {
+            return None;
+        }
+        let place = self.layout.row(slot);
+        for (at, bytes) in upstream.as_bytes().chunks(8).enumerate() {
+            let mut word = [0; 8];
+            word[..bytes.len()].copy_from_slice(bytes);
+            words.set(place + NAME + at, u64::from_le_bytes(word));
+        }
+        words.set(place, 1 | (product as u64) << 8 | (upstream.len() as u64) << 16);
+        self.insert(upstream.into(), product);
+        u16::try_from(slot).ok()
+    }
+
+    pub(super) fn used(&self) -> &[(Box<str>, Product)] {
+        &self.used
+    }
+
+    /// The rows of an upstream.
+    pub(super) fn of_upstream(&self, upstream: &str) -> impl Iterator<Item = u16> {
+        self.by_name.iter().filter_map(move |rows| rows.get(upstream).copied())
+    }
+
+    pub(super) fn get(&self, words: &Words, row: u16, cell: Cell) -> u64 {
+        words.get(self.place(row, cell))
+    }
+
+    pub(super) fn add(&self, words: &Words, row: u16, cell: Cell, more: u64) {
+        words.add(self.place(row, cell), more);
+    }
+
+    pub(super) fn set(&self, words: &Words, row: u16, cell: Cell, value: u64) {
+        words.set(self.place(row, cell), value);
+    }
+
+    pub(super) fn delay(&self, words: &Words, row: u16, delay: Delay, milliseconds: i64, now: i64) {
+        let span = self.span(row, now);
+        let stamp = now.div_euclid(SPAN_SECONDS).unsigned_abs();
+        if words.get(span) != stamp {
+            words.set(span, 0);
+            (1..SPAN_WORDS).for_each(|at| words.set(span + at, 0));
+            words.set(span, stamp);
+        }
+        words.add(span + 1 + delay as usize * BUCKETS + bucket(milliseconds), 1);
+    }
+
+    /// Of the last 24 hours.
+    pub(super) fn delays(&self, words: &Words, row: u16, delay: Delay, now: i64) -> [u64; BUCKETS] {
+        let mut counts = [0; BUCKETS];
+        for age in 0..SPAN_COUNT as i64 {
+            let then = now - age * SPAN_SECONDS;
+            let span = self.span(row, then);
+            if words.get(span) != then.div_euclid(SPAN_SECONDS).unsigned_abs() {
+                continue;
+            }
+            for (bucket, count) in counts.iter_mut().enumerate() {
+                *count += words.get(span + 1 + delay as usize * BUCKETS + bucket);
+            }
+        }
+        counts
+    }
+
+    fn insert(&mut self, name: Box<str>, product: Product) {
+        let Ok(row) = u16::try_from(self.used.len()) else { return };
+        self.by_name[product as usize].insert(name.clone(), row);
+        self.used.push((name, product));
+    }
+
+    fn place(&self, row: u16, cell: Cell) -> usize {
+        const CHAINS: usize = Kind::ALL.len() * Outcome::ALL.len();
+        const REST: usize = CHAINS + ChainEnd::ALL.len();
+        let at = match cell {
+            Cell::Outcome(kind, outcome) => kind as usize * Outcome::ALL.len() + outcome as usize,
+            Cell::Chain(end) => CHAINS + end as usize,
+            Cell::Batches => REST,
+            Cell::WithoutNumber => REST + 1,
+            Cell::Fwdproxy => REST + 2,
+            Cell::Unscanned => REST + 3,
+        };
+        self.layout.row(usize::from(row)) + CELLS + at
+    }
+
+    fn span(&self, row: u16, now: i64) -> usize {
+        let number = now.div_euclid(SPAN_SECONDS).unsigned_abs() % SPAN_COUNT as u64;
+        self.layout.row(usize::from(row)) + SPANS + number as usize * SPAN_WORDS
+    }
+}
+
+const _: () = assert!(CELLS + Kind::ALL.len() * Outcome::ALL.len() + ChainEnd::ALL.len() + 4 <= SPANS);
+const _: () = assert!(SPANS + SPAN_COUNT * SPAN_WORDS <= super::layout::ROW_WORDS);
+
+fn name(words: &Words, place: usize) -> Result<Option<(Box<str>, Product)>, &'static str> {
+    const DAMAGED: &str = "what it holds of an upstream is damaged";
+    let head = words.get(place);
+    if head == 0 {
+        return Ok(None);
+    }
+    let length = (head >> 16) as usize;
+    let product = Product::ALL.get((head >> 8 & 0xff) as usize).copied().ok_or(DAMAGED)?;
+    if head & 0xff != 1 || length > MAX_NAME_BYTES {
+        return Err(DAMAGED);
+    }
+    let text = (0..length.div_ceil(8)).flat_map(|at| words.get(place + NAME + at).to_le_bytes());
+    let name = String::from_utf8(text.take(length).collect()).map_err(|_| DAMAGED)?;
+    Ok(Some((name.into_boxed_str(), product)))
+}
