@@ -7,6 +7,7 @@ use super::{host, page};
 use crate::http::head::{HeadLimits, RequestHead, slots};
 use crate::http::target::Target;
 use crate::insight::Query;
+use crate::messages::Document as Messages;
 use crate::observe::{Exposition, Trace};
 
 /// What a request's head may measure.
@@ -16,7 +17,7 @@ const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
 const HTML: &str = "text/html; charset=utf-8";
 const END_OF_HEAD: &str = "\r\n\r\n";
-const NOWHERE: &str = "/, /health, /ready, /metrics, /status.json, /stats.json, /lost.json, /history.json and /deliveries.json are here\n";
+const NOWHERE: &str = "/, /health, /ready, /metrics, /status.json, /stats.json, /lost.json, /history.json, /messages.json and /deliveries.json are here\n";
 
 const BAD_WINDOW: &str = "?minutes=60 is expected, and &upstream=HOST or &prefix=CIDR may follow\n";
 
@@ -115,6 +116,12 @@ fn get(path: &[u8], query: &[u8], pages: &dyn Pages, origin: Origin) -> String {
         },
         b"/lost.json" => with_window(query, |query| pages.lost(query)),
         b"/history.json" => with_window(query, |query| pages.chart(query)),
+        b"/messages.json" => match messages(query, pages) {
+            Some(Ok(Some(messages))) => json(&messages),
+            Some(Ok(None)) => response("404 Not Found", TEXT, "[insight] messages is false\n"),
+            Some(Err(why)) => response("503 Service Unavailable", TEXT, &format!("{why}\n")),
+            None => response("400 Bad Request", TEXT, "?upstream=HOST may follow\n"),
+        },
         // Followed requests cost a little: it is for the command line alone.
         b"/trace.json" if matches!(origin, Origin::CommandLine) => {
             let (latest, traces) = pages.traces(number(query));
@@ -123,6 +130,16 @@ fn get(path: &[u8], query: &[u8], pages: &dyn Pages, origin: Origin) -> String {
         b"/deliveries.json" => json(&pages.deliveries(number(query).unwrap_or(0))),
         _ => response("404 Not Found", TEXT, NOWHERE),
     }
+}
+
+/// `None`: the query is not understood.
+fn messages(query: &[u8], pages: &dyn Pages) -> Option<Result<Option<Messages>, String>> {
+    let query = std::str::from_utf8(query).ok()?;
+    let upstream = match query.is_empty() {
+        true => None,
+        false => Some(query.strip_prefix("?upstream=")?.to_ascii_lowercase()),
+    };
+    Some(pages.messages(upstream.as_deref()))
 }
 
 #[derive(Serialize)]

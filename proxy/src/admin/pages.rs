@@ -3,6 +3,7 @@
 use super::status;
 use crate::config::HostName;
 use crate::insight::{Chart, Query, Report};
+use crate::messages::Document as Messages;
 use crate::observe::{Delivery, Exposition, Trace};
 use crate::stats::Document;
 
@@ -21,6 +22,11 @@ pub trait Pages: Send + Sync {
     ///
     /// Errors: those that are kept can't be read.
     fn lost(&self, query: &Query) -> Result<Option<Report>, String>;
+    /// The document of `hookgate messages --json`, of that upstream alone or of all; `None`: bodies
+    /// are not looked at.
+    ///
+    /// Errors: why the ledger can't be read.
+    fn messages(&self, upstream: Option<&str>) -> Result<Option<Messages>, String>;
     /// Requests that are followed, those after that number, or from now on; and the latest one's
     /// number.
     fn traces(&self, after: Option<u64>) -> (u64, Vec<Trace>);

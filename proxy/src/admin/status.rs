@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::messages::Document as Messages;
 use crate::observe::Delivery;
 use crate::stats;
 
@@ -39,6 +40,8 @@ pub struct Document {
     pub configuration: Configuration,
     pub limits: Limits,
     pub timeouts: Timeouts,
+    /// As in `messages --json`; null where bodies are not looked at.
+    pub messages: Option<Messages>,
 }
 
 impl Document {

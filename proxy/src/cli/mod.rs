@@ -11,6 +11,7 @@ mod health;
 mod import;
 mod lost;
 mod man;
+mod messages;
 mod output;
 mod pcap;
 mod prefixes;
@@ -79,6 +80,8 @@ enum Command {
     Top,
     /// Show the latest requests: source, upstream, how far, how long
     Deliveries(deliveries::Options),
+    /// Show what became of each of Meta's events, how late they were, and which numbers are quiet
+    Messages(messages::Options),
     /// Follow the next requests step by step, from the SYN to the answer's last byte
     Trace(trace::Options),
     /// Say whether the running proxy is ready, as /ready does; exit code 1 when it is not
@@ -116,6 +119,7 @@ impl Cli {
             Command::Lost(options) => lost::run(&options, &config),
             Command::Stats(options) => stats::run(&options, &config),
             Command::Deliveries(options) => deliveries::run(&options, &config),
+            Command::Messages(options) => messages::run(&options, &config),
             Command::Trace(options) => trace::run(&options, &config),
             Command::Top => top::run(&config),
             Command::Health => health::run(&config),

@@ -278,8 +278,12 @@ pub struct Upstream {
 /// `[insight]`: what is remembered of what passed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Insight {
-    /// The folder of the history.
+    /// The folder of the history and the ledger.
     pub state: PathBuf,
+    /// Whether the bodies of Meta's POSTs are looked at while they pass.
+    pub messages: bool,
+    /// How many events are kept.
+    pub ledger: usize,
 }
 
 /// `[relay]`.

@@ -279,8 +279,10 @@ impl<'d> Reading<'d> {
     fn insight(&mut self) -> Insight {
         let mut section = self.top.section("insight");
         let state = section.value("state", path(self.base)).unwrap_or_else(|| INSIGHT_STATE.into());
+        let messages = section.value("messages", boolean).unwrap_or(true);
+        let ledger = section.value("ledger", number(1_000..=20_000_000)).unwrap_or(1_000_000);
         self.finish(section);
-        Insight { state }
+        Insight { state, messages, ledger: usize::try_from(ledger).unwrap_or(usize::MAX) }
     }
 
     fn process(&mut self) -> Process {

@@ -11,6 +11,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::AsyncWrite;
 use tokio::time::Instant;
 
+use super::observed::Observed;
 use crate::http::chunked::{Step, relay_trailers};
 use crate::http::decoder::{BodyError, Decoder};
 use crate::http::framing::Framing;
@@ -43,6 +44,8 @@ pub struct Pump {
     moved: Moved,
     /// Chunks, or parts of them, that were looked at one by one.
     chunks: u64,
+    /// What looks at the content that goes out.
+    observed: Option<Box<Observed>>,
 }
 
 /// What a pump does next. `is_last`: nothing of the body comes after it.
@@ -183,7 +186,23 @@ impl Pump {
             last_read: None,
             moved: Moved::default(),
             chunks: 0,
+            observed: None,
         }
+    }
+
+    /// The same, with a look at its content.
+    pub fn observed(self, observed: Option<Box<Observed>>) -> Self {
+        Self { observed, ..self }
+    }
+
+    /// What has looked at the content, once.
+    pub fn take_observed(&mut self) -> Option<Box<Observed>> {
+        self.observed.take()
+    }
+
+    /// Whether content has to come through the source's buffer.
+    fn is_observing(&self) -> bool {
+        self.observed.as_ref().is_some_and(|observed| observed.is_looking())
     }
 
     /// A head without a body.
@@ -358,6 +377,10 @@ impl Pump {
         }
         if content > 0 {
             outgoing.content = Content::buffered(content.saturating_sub(of_content));
+            // Behind the write, so that no byte waits for it.
+            if let Some(observed) = &mut self.observed {
+                observed.look_at(source.buffer.first(of_content));
+            }
             self.consume(of_content, source);
         }
         self.progress = Instant::now();
@@ -379,7 +402,8 @@ impl Pump {
     pub fn rewind(&mut self, decoder: Decoder) {
         debug_assert!(self.can_rewind());
         let head = std::mem::take(&mut self.outgoing.head);
-        *self = Self::new(head, decoder, self.chunked, Instant::now());
+        let observed = self.observed.take();
+        *self = Self::new(head, decoder, self.chunked, Instant::now()).observed(observed);
     }
 
     /// The side that the pump waits for.

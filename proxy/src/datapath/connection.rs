@@ -73,7 +73,8 @@ impl<'c> Connection<'c, '_> {
         // An answer may have been made in it.
         scratch.clear();
         let certificate = self.client_certificate();
-        let planned = route::plan(head, self.client, certificate, &self.context, request, scratch);
+        let observed = &mut self.scratch.observed;
+        let planned = route::plan(head, self.client, certificate, &self.context, request, scratch, observed);
         self.socket.buffer.consume(length);
         planned.map_err(|(not_forwarded, scratch)| {
             self.scratch.heads[0] = scratch;

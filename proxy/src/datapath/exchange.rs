@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::body::{Moved, Pump, PumpError, Side};
 use super::delivery::Sent;
 use super::lifecycle::{Lifecycle, Stage};
+use super::observed::Observed;
 use super::pace::Pace;
 use super::relay::{FinalHead, Relay, RelayError};
 use super::route::Traits;
@@ -328,6 +329,11 @@ impl<'a> Exchange<'a> {
             _ => pump.given().saturating_sub(upstream.unacknowledged_bytes()),
         };
         BodyProgress { length, acknowledged }
+    }
+
+    /// The look at the request's body, once.
+    pub(super) fn take_observed(&mut self) -> Option<Box<Observed>> {
+        self.forward.pump.take_observed()
     }
 
     /// Gives back the memory that heads were made in: the request's and the response's, empty.

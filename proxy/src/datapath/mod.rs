@@ -15,6 +15,7 @@ mod delivery;
 mod exchange;
 mod handshake;
 mod lifecycle;
+mod observed;
 mod pace;
 mod protocol;
 pub mod proxy_protocol;
@@ -220,11 +221,11 @@ impl Connection<'_, '_> {
     /// Sends the request on and the response back; on a second connection if the first was a pooled
     /// one that had died, and the request allows it.
     async fn forward(&mut self, plan: Plan, request: &mut Request<'_>) -> Next {
-        let Plan { slot, most_body_bytes, traits, head_out } = plan;
+        let Plan { slot, most_body_bytes, traits, head_out, observed } = plan;
         let (context, worker, upstream) = (Rc::clone(&self.context), self.worker, slot.upstream());
         let decoder = Decoder::new(traits.framing, most_body_bytes);
         let is_chunked = traits.framing == Framing::Chunked;
-        let pump = Pump::new(head_out, decoder.clone(), is_chunked, Instant::now());
+        let pump = Pump::new(head_out, decoder.clone(), is_chunked, Instant::now()).observed(observed);
         let relay = Relay::new(
             traits,
             context.limits.response_head_bytes,
@@ -245,6 +246,7 @@ impl Connection<'_, '_> {
             let (stream, usage) = match self.connect_or_reuse(checkout, upstream, request.steps()).await {
                 Ok(connected) => connected,
                 Err(error) => {
+                    self.scratch.observed = exchange.take_observed();
                     self.scratch.heads = exchange.into_scratch();
                     let failure = Failure::from(&error);
                     request.failed(failure, &error);
@@ -278,6 +280,10 @@ impl Connection<'_, '_> {
                 exchange.note_steps(&outcome, steps);
             }
             let request_is_complete = exchange.request_is_complete();
+            if let Some(mut observed) = exchange.take_observed() {
+                request.scanned(observed.end(request_is_complete));
+                self.scratch.observed = Some(observed);
+            }
             self.scratch.heads = exchange.into_scratch();
             let used = Used { upstream, stream, usage, has_more };
             return self.conclude(outcome, used, traits, request_is_complete, request).await;

@@ -3,6 +3,7 @@
 
 use super::client::Client;
 use super::context::Context;
+use super::observed::Observed;
 use crate::http::Version;
 use crate::http::answer::Failure;
 use crate::http::encode::{self, Added};
@@ -20,6 +21,8 @@ pub(super) struct Plan {
     pub(super) traits: Traits,
     /// The head for the upstream, whole.
     pub(super) head_out: Vec<u8>,
+    /// Whether its body is looked at, and what belongs to that.
+    pub(super) observed: Option<Box<Observed>>,
 }
 
 /// What of a valid head the answer to it depends on.
@@ -65,7 +68,7 @@ impl From<Failure> for NoRoute {
 }
 
 /// Reads one whole head and decides. What is known of the request for the log goes into `request`;
-/// `scratch` is memory for the head that goes out.
+/// `scratch` is memory for the head that goes out, `observed` for a look at the body.
 pub(super) fn plan(
     head: &[u8],
     client: &Client,
@@ -73,6 +76,7 @@ pub(super) fn plan(
     context: &Context,
     request: &mut Request<'_>,
     mut scratch: Vec<u8>,
+    observed: &mut Option<Box<Observed>>,
 ) -> Result<Plan, (NotForwarded, Vec<u8>)> {
     let mut slots = slots();
     let head = match RequestHead::parse(head, &mut slots, &context.head_limits()) {
@@ -92,6 +96,9 @@ pub(super) fn plan(
     if client.is_private_stranger && head.fields.values("x-hub-signature-256").next().is_some() {
         note_hidden_source(client, context);
     }
+    if traits.framing != Framing::Empty {
+        request.has_body();
+    }
     request.body(BodyProgress { length: traits.framing.length(), acknowledged: 0 });
     match route(&head, client, certificate, context, request) {
         Ok(Route { slot, path, most_body_bytes }) => {
@@ -103,7 +110,12 @@ pub(super) fn plan(
                 request_id: request.id(),
             };
             encode::request_head(&head, path, &added, &mut scratch);
-            Ok(Plan { slot, most_body_bytes, traits, head_out: scratch })
+            let observed = request.messages().map(|messages| {
+                let mut observed = observed.take().unwrap_or_default();
+                observed.begin(messages, &slot.upstream().name, path, &head.fields);
+                observed
+            });
+            Ok(Plan { slot, most_body_bytes, traits, head_out: scratch, observed })
         }
         Err(NoRoute::Refused(failure)) => {
             Err((NotForwarded::Refused { failure, traits: Some(traits) }, scratch))

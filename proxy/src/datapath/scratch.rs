@@ -2,6 +2,8 @@
 
 use std::cell::RefCell;
 
+use super::observed::Observed;
+
 /// The most memory of one request that is lent to another, and of how many a worker keeps it: 2 MiB
 /// at most.
 const MAX_SCRATCH_BYTES: usize = 8 * 1024;
@@ -14,6 +16,8 @@ pub(super) struct Scratch {
     pub(super) heads: [Vec<u8>; 2],
     /// What the log says of it.
     pub(super) words: String,
+    /// Where its body is looked at.
+    pub(super) observed: Option<Box<Observed>>,
 }
 
 /// The scratch memory of one worker's connections that have no request under way.

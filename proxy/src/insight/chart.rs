@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use super::minute::MINUTE;
 use super::period::Period;
 use super::query::Query;
+use super::row::{Field, Row};
 use super::stage::Unit;
 use super::sums::Sums;
 use crate::observe::clock;
@@ -29,6 +30,45 @@ pub struct Point {
     pub attempts_lost: u64,
     pub posts: u64,
     pub posts_lost: u64,
+    pub messages: MessagesPoint,
+}
+
+/// What messages tell of a step.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct MessagesPoint {
+    /// At their first sight.
+    pub events: u64,
+    /// The mean, where it is known.
+    pub lag_seconds: Option<f64>,
+    pub delivered: u64,
+    pub recovered: u64,
+    pub lost: u64,
+    pub unknown: u64,
+    pub duplicate: u64,
+    /// The mean over the step.
+    pub outstanding: f64,
+    pub quiet_numbers: f64,
+    pub chains_complete: u64,
+    pub chains_sent_missing: u64,
+}
+
+impl MessagesPoint {
+    fn new(row: &Row) -> Self {
+        let mean = |sum: Field, of: Field| (row[of] > 0).then(|| row[sum] as f64 / row[of] as f64);
+        Self {
+            events: row[Field::Events],
+            lag_seconds: mean(Field::EventsLagMilliseconds, Field::EventsLagged).map(|lag| lag / 1000.0),
+            delivered: row[Field::EventsDelivered],
+            recovered: row[Field::EventsRecovered],
+            lost: row[Field::EventsLost],
+            unknown: row[Field::EventsUnknown],
+            duplicate: row[Field::EventsDuplicate],
+            outstanding: mean(Field::EventsOutstanding, Field::EventSamples).unwrap_or(0.0),
+            quiet_numbers: mean(Field::NumbersQuiet, Field::EventSamples).unwrap_or(0.0),
+            chains_complete: row[Field::ChainsComplete],
+            chains_sent_missing: row[Field::ChainsSentMissing],
+        }
+    }
 }
 
 /// The most steps.
@@ -59,6 +99,7 @@ impl Chart {
                 attempts_lost: lost(Unit::Attempts),
                 posts: sums.of(Unit::Posts),
                 posts_lost: lost(Unit::Posts),
+                messages: MessagesPoint::new(&sums.messages),
             }
         };
         Self {
@@ -74,7 +115,7 @@ impl Chart {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::insight::{Field, Stage};
+    use crate::insight::Stage;
 
     #[test]
     fn a_window_is_drawn_in_equal_steps() {

@@ -48,6 +48,8 @@ impl Group {
 
     /// What was lost, for sorting.
     pub fn losses(&self) -> u64 {
-        self.lost.iter().map(|Loss(.., count)| count).sum::<u64>() + self.row.failed_attempts()
+        self.lost.iter().map(|Loss(.., count)| count).sum::<u64>()
+            + self.row.failed_attempts()
+            + self.row.missed_events()
     }
 }

@@ -14,6 +14,10 @@ pub enum LimitCode {
     Snat,
     /// Connections come from a load balancer.
     Proxy,
+    /// Clocks differ, or this machine's is not synchronised.
+    Clock,
+    /// Whether a number that is quiet is alone in that can't be told.
+    OneNumber,
     /// Attempts were sampled.
     Sampled,
 }

@@ -15,7 +15,7 @@ mod sentences;
 mod stage;
 mod sums;
 
-pub use chart::{Chart, Point};
+pub use chart::{Chart, MessagesPoint, Point};
 pub use document::{Report, StageReport, Verdict};
 pub use figures::{Group, Loss};
 pub use history::{Damage, FILE, HISTORY_BYTES, History};

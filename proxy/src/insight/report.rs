@@ -21,7 +21,9 @@ const QUIET_MINUTES: i64 = 10;
 /// A history this long may have lost what came before.
 const FULL_MINUTES: i64 = 48 * 60 - QUIET_MINUTES;
 
-const STAGES: [(Stage, Unit); 11] = [
+const STAGES: [(Stage, Unit); 14] = [
+    (Stage::Meta, Unit::Events),
+    (Stage::Inbound, Unit::Events),
     (Stage::Inbound, Unit::Attempts),
     (Stage::Machine, Unit::Attempts),
     (Stage::Outbound, Unit::Attempts),
@@ -33,6 +35,7 @@ const STAGES: [(Stage, Unit); 11] = [
     (Stage::Upstream, Unit::Posts),
     (Stage::Client, Unit::Posts),
     (Stage::Machine, Unit::Posts),
+    (Stage::After, Unit::Events),
 ];
 
 impl Report {
@@ -50,7 +53,6 @@ impl Report {
         if first >= from + MINUTE {
             sums.limits.insert(LimitCode::NoHistory);
         }
-        sums.limits.insert(LimitCode::NoMessages);
         let stages: Vec<_> = STAGES.iter().filter_map(|of| stage(&sums, query, *of)).collect();
         let verdict = worst(&stages).map(|worst| {
             let since = since(periods, query, worst);
@@ -77,11 +79,13 @@ fn stage(sums: &Sums, query: &Query, (stage, unit): (Stage, Unit)) -> Option<Sta
     if is_kernels && !sums.sees_attempts || unit == Unit::Attempts && query.upstream.is_some() {
         return None;
     }
+    if unit == Unit::Events && !sums.sees_messages {
+        return None;
+    }
     let Fate { lost, late } = sums.fate(stage, unit);
-    let causes = sums.causes.get(&(stage, unit)).cloned().unwrap_or_default();
-    let causes = causes.into_iter().map(|(cause, fate)| (cause, fate.sum())).collect();
+    let causes = sums.counts(stage, unit);
     // What was under way when the window began may be lost in it.
-    Some(StageReport { stage, unit, lost, late, of: sums.of(unit).max(lost + late), causes })
+    Some(StageReport { stage, unit, lost, late, of: sums.of_stage(stage, unit).max(lost + late), causes })
 }
 
 fn worst(stages: &[StageReport]) -> Option<&StageReport> {

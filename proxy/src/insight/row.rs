@@ -3,6 +3,7 @@ use std::ops::{AddAssign, Index, IndexMut};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::guard;
+use crate::messages::Changes;
 use crate::observe::{FunnelCounts, grown};
 
 /// What is counted of a prefix. The order is that of the history's file: new ones go to the end.
@@ -41,9 +42,32 @@ pub enum Field {
     Posts,
     /// Connections that the proxy accepted from them.
     Connections,
+    /// Events at their first sight.
+    Events,
+    /// Of them, those whose lag is known, and its sum in milliseconds.
+    EventsLagged,
+    EventsLagMilliseconds,
+    /// Of them, those that Meta or the way from it has delayed.
+    EventsLate,
+    EventsDelivered,
+    EventsRecovered,
+    EventsLost,
+    EventsUnknown,
+    EventsDuplicate,
+    /// POSTs with more than one.
+    EventBatches,
+    /// Those that are usual and did not come from numbers that are quiet.
+    EventsQuiet,
+    ChainsComplete,
+    ChainsSentMissing,
+    ChainsUnknown,
+    /// How often the two that follow were looked at, and what they were in sum.
+    EventSamples,
+    EventsOutstanding,
+    NumbersQuiet,
 }
 
-const FIELDS: usize = Field::Connections as usize + 1;
+const FIELDS: usize = Field::NumbersQuiet as usize + 1;
 
 /// Counts, or how they have grown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,6 +148,35 @@ impl Row {
             Field::Unclassified,
         ];
         fields.into_iter().map(|field| self[field]).sum()
+    }
+
+    /// What came late, or did not come to this machine.
+    pub fn missed_events(&self) -> u64 {
+        self[Field::EventsLate] + self[Field::EventsQuiet] + self[Field::ChainsSentMissing]
+    }
+
+    /// Of one upstream's messages.
+    pub fn set_messages(&mut self, changes: &Changes) {
+        let [delivered, recovered, lost, unknown, duplicate] = changes.outcomes;
+        let [complete, sent_missing, unknown_chains] = changes.chains;
+        for (field, count) in [
+            (Field::Events, changes.seen),
+            (Field::EventsLagged, changes.lagged),
+            (Field::EventsLagMilliseconds, changes.lag_milliseconds),
+            (Field::EventsLate, changes.late),
+            (Field::EventsDelivered, delivered),
+            (Field::EventsRecovered, recovered),
+            (Field::EventsLost, lost),
+            (Field::EventsUnknown, unknown),
+            (Field::EventsDuplicate, duplicate),
+            (Field::EventBatches, changes.batches),
+            (Field::EventsQuiet, changes.quiet.round() as u64),
+            (Field::ChainsComplete, complete),
+            (Field::ChainsSentMissing, sent_missing),
+            (Field::ChainsUnknown, unknown_chains),
+        ] {
+            self[field] = count;
+        }
     }
 
     pub fn set_funnel(&mut self, counts: FunnelCounts) {

@@ -19,6 +19,7 @@ pub fn verdict(worst: &StageReport, since: Option<i64>, sums: &Sums) -> Verdict 
     let what = match unit {
         Unit::Attempts => "attempts to connect",
         Unit::Posts => "messages' requests",
+        Unit::Events => "events",
     };
     let fate = match (lost, late) {
         (lost, 0) => format!("{lost} of {of} {what} were lost"),
@@ -60,6 +61,24 @@ fn explain(stage: Stage, unit: Unit, cause: &str, sums: &Sums) -> (&'static str,
         (Stage::Machine, ..) => (
             "the kernel of this machine dropped them",
             "that is the kernel's own reason; for netfilter_drop see `nft list ruleset`",
+        ),
+        (Stage::Meta, _, "quiet") => (
+            "a number, page or account is quiet while others go on (an estimate)",
+            "`hookgate messages` names it: was its callback URL set to another one (override), its subscription lost, or \
+             is it on standby?",
+        ),
+        (Stage::Meta, ..) => (
+            "they came more than 5 minutes after they happened, although nothing of Meta's had failed here since",
+            "look at Meta's status page for WhatsApp and Messenger; `hookgate messages` shows lags; was the number moved \
+             or subscribed anew?",
+        ),
+        (Stage::Inbound, Unit::Events, _) => (
+            "a later status of the same message came and `sent` never did: an estimate of what is lost before this machine",
+            "compare `hookgate stats` by prefix; `hookgate evidence --for meta` writes a file for a ticket",
+        ),
+        (Stage::After, ..) => (
+            "they were answered 200 and may be lost behind it",
+            "does the receiver read every update of a body? `hookgate send --batch 3` shows",
         ),
         (Stage::Outbound, ..) => (
             "our answers left this machine and Meta did not hear them",
@@ -127,7 +146,7 @@ pub fn limit(code: LimitCode, begun: &str) -> String {
             "without the guard nothing before TLS is seen; `hookgate doctor` says what it lacks".into()
         }
         LimitCode::NoHistory => format!("there are no figures before {begun}"),
-        LimitCode::NoMessages => "messages are not looked into: nothing is told of meta and after".into(),
+        LimitCode::NoMessages => "messages are not looked into ([insight] messages): nothing is told of meta, status chains and after".into(),
         LimitCode::AnswersElsewhere => {
             "what leaves is not seen on each guarded interface: it is not told where attempts fail".into()
         }
@@ -137,6 +156,12 @@ pub fn limit(code: LimitCode, begun: &str) -> String {
         }
         LimitCode::Proxy => {
             "connections come from a load balancer: what is lost before it is not seen".into()
+        }
+        LimitCode::Clock => {
+            "times lie in the future, or this machine's clock is not synchronised (`timedatectl`): lag says nothing".into()
+        }
+        LimitCode::OneNumber => {
+            "only one number, page or account is known: whether its silence is Meta's can't be told".into()
         }
         LimitCode::Sampled => "there were more attempts than can be followed: some were not counted".into(),
     }

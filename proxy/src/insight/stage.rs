@@ -8,7 +8,10 @@ use crate::observe::LostAt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
-    /// A SYN-ACK left, and nothing came after it.
+    /// Never sent, or late before it left Meta.
+    Meta,
+    /// Lost before this machine: a SYN-ACK left and nothing came after it, or a message's first
+    /// status did not come.
     Inbound,
     /// A packet reached this machine and no socket took it, or hookgate ended during a request.
     Machine,
@@ -22,6 +25,8 @@ pub enum Stage {
     UpstreamTls,
     Upstream,
     Client,
+    /// Answered 200, and possibly lost behind it.
+    After,
 }
 
 /// What is counted.
@@ -32,11 +37,14 @@ pub enum Unit {
     Attempts,
     /// Requests that may carry messages, from Meta, `allow` and loopback.
     Posts,
+    /// What messages tell.
+    Events,
 }
 
 impl Stage {
     pub fn name(self) -> &'static str {
         match self {
+            Self::Meta => "meta",
             Self::Inbound => "inbound",
             Self::Machine => "machine",
             Self::Outbound => "outbound",
@@ -47,6 +55,7 @@ impl Stage {
             Self::UpstreamTls => "upstream_tls",
             Self::Upstream => "upstream",
             Self::Client => "client",
+            Self::After => "after",
         }
     }
 }
@@ -56,6 +65,7 @@ impl Unit {
         match self {
             Self::Attempts => "attempts",
             Self::Posts => "posts",
+            Self::Events => "events",
         }
     }
 }

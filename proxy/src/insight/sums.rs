@@ -4,7 +4,7 @@ use super::figures::{Group, Loss};
 use super::limit::LimitCode;
 use super::period::Period;
 use super::query::Query;
-use super::row::Field;
+use super::row::{Field, Row};
 use super::stage::{Stage, Unit};
 
 /// How many were lost, or only late, by stage and cause; and of how many.
@@ -14,8 +14,16 @@ pub struct Sums {
     pub causes: BTreeMap<(Stage, Unit), BTreeMap<String, Fate>>,
     pub reset: u64,
     pub unproven: u64,
+    /// What messages tell.
+    pub messages: Row,
+    /// Of events, by stage.
+    events: BTreeMap<Stage, u64>,
+    /// Hints, which are not counted as lost.
+    hints: BTreeMap<String, u64>,
     /// Whether the kernel told at any time where attempts failed.
     pub sees_attempts: bool,
+    /// Whether messages were looked into at any time.
+    pub sees_messages: bool,
     pub limits: BTreeSet<LimitCode>,
     /// The kernel's tables of connections had no room.
     pub conntrack_drops: u64,
@@ -46,6 +54,7 @@ impl Sums {
     pub fn add(&mut self, period: &Period, query: &Query) {
         self.limits.extend(&period.limits);
         self.conntrack_drops += period.kernel.conntrack_drops.unwrap_or(0);
+        self.sees_messages |= query.prefix.is_none() && !period.limits.contains(&LimitCode::NoMessages);
         if let Some(upstream) = &query.upstream {
             if let Some(group) = period.upstreams.get(upstream) {
                 self.add_proxy(group);
@@ -117,10 +126,47 @@ impl Sums {
 
     /// What the proxy knows of a group.
     fn add_proxy(&mut self, group: &Group) {
+        self.add_messages(&group.row);
         *self.of.entry(Unit::Posts).or_default() += group.row[Field::Posts];
         for Loss(unit, stage, cause, count) in &group.lost {
             self.lose(*stage, *unit, cause, Fate { lost: *count, late: 0 });
         }
+    }
+
+    fn add_messages(&mut self, row: &Row) {
+        self.messages += row;
+        let (late, quiet, missing) =
+            (row[Field::EventsLate], row[Field::EventsQuiet], row[Field::ChainsSentMissing]);
+        for (stage, of) in [
+            (Stage::Meta, row[Field::Events] + quiet),
+            (Stage::Inbound, row[Field::ChainsComplete] + missing),
+            (Stage::After, row[Field::EventsDelivered] + row[Field::EventsRecovered]),
+        ] {
+            *self.events.entry(stage).or_default() += of;
+        }
+        for (stage, cause, lost, late) in [
+            (Stage::Meta, "lag", 0, late),
+            (Stage::Meta, "quiet", quiet, 0),
+            (Stage::Inbound, "sent_missing", missing, 0),
+        ] {
+            self.lose(stage, Unit::Events, cause, Fate { lost, late });
+        }
+        for (hint, count) in
+            [("batches", row[Field::EventBatches]), ("duplicate", row[Field::EventsDuplicate])]
+        {
+            if count > 0 {
+                *self.hints.entry(hint.to_owned()).or_default() += count;
+            }
+        }
+    }
+
+    /// By cause, lost and late together; of the stage behind a 200, what may have been.
+    pub fn counts(&self, stage: Stage, unit: Unit) -> BTreeMap<String, u64> {
+        if stage == Stage::After {
+            return self.hints.clone();
+        }
+        let causes = self.causes.get(&(stage, unit)).into_iter().flatten();
+        causes.map(|(cause, fate)| (cause.clone(), fate.sum())).collect()
     }
 
     fn lose(&mut self, stage: Stage, unit: Unit, cause: &str, more: Fate) {
@@ -143,5 +189,13 @@ impl Sums {
 
     pub fn of(&self, unit: Unit) -> u64 {
         self.of.get(&unit).copied().unwrap_or(0)
+    }
+
+    /// How many there were that could end at a stage.
+    pub fn of_stage(&self, stage: Stage, unit: Unit) -> u64 {
+        match unit {
+            Unit::Events => self.events.get(&stage).copied().unwrap_or(0),
+            Unit::Attempts | Unit::Posts => self.of(unit),
+        }
     }
 }

@@ -1,28 +1,28 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::buckets::{BUCKETS, percentile};
 
 /// What `hookgate messages --json` prints, version 1.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Document {
     pub version: u32,
     pub taken: Timestamp,
     /// How old the oldest event is that is kept.
     pub horizon_seconds: i64,
     /// By reason, since the process started.
-    pub unscanned: BTreeMap<&'static str, u64>,
+    pub unscanned: BTreeMap<String, u64>,
     pub upstreams: Vec<UpstreamRow>,
 }
 
 /// One upstream and product.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct UpstreamRow {
     pub upstream: String,
-    pub product: &'static str,
-    pub outcomes: BTreeMap<&'static str, u64>,
+    pub product: String,
+    pub outcomes: BTreeMap<String, u64>,
     pub outstanding: u64,
     /// POSTs with more than one event.
     pub batches: u64,
@@ -30,12 +30,12 @@ pub struct UpstreamRow {
     pub without_number: u64,
     pub recovered_seconds: Percentiles,
     pub lag_seconds: Percentiles,
-    pub chains: BTreeMap<&'static str, u64>,
+    pub chains: BTreeMap<String, u64>,
     pub numbers: Vec<NumberRow>,
 }
 
 /// Of the last 24 hours: upper ends of buckets in seconds; `null` where there were none.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Percentiles {
     pub p50: Option<i64>,
     pub p90: Option<i64>,
@@ -50,7 +50,7 @@ impl From<[u64; BUCKETS]> for Percentiles {
 }
 
 /// A telephone number's, page's or account's id.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct NumberRow {
     pub id: String,
     /// When something of it came last.

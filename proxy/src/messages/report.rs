@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 use super::{Observation, Unscanned};
 
 /// One POST that has ended. Times are milliseconds since 1970.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Report {
-    /// The upstream's configured name.
+    /// The upstream's configured name; empty: it names none.
     pub upstream: Arc<str>,
     pub observation: Observation,
     /// Why there is no observation, if so.

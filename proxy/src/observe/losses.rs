@@ -1,11 +1,11 @@
 use std::collections::HashMap;
 use std::io;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use hookgate_ebpf::abi;
 
-use super::{Cause, LostAt};
+use super::{Cause, LostAt, clock};
 use crate::prefixes::CounterIndex;
 use crate::sys::Shared;
 
@@ -16,6 +16,8 @@ pub struct Losses {
     /// [`CELLS`] numbers a prefix.
     carried: Shared,
     lost: Mutex<HashMap<Loss, u64>>,
+    /// When something was lost last, in seconds since 1970.
+    latest: AtomicI64,
 }
 
 /// What was lost.
@@ -37,7 +39,11 @@ const MAX_ENTRIES: usize = 4096;
 impl Losses {
     /// Errors: no memory.
     pub fn new() -> io::Result<Self> {
-        Ok(Self { carried: Shared::private(abi::CAPACITY as usize * CELLS)?, lost: Mutex::default() })
+        Ok(Self {
+            carried: Shared::private(abi::CAPACITY as usize * CELLS)?,
+            lost: Mutex::default(),
+            latest: AtomicI64::new(0),
+        })
     }
 
     pub fn count_post(&self, counter: CounterIndex) {
@@ -55,11 +61,22 @@ impl Losses {
     }
 
     pub fn lose(&self, loss: Loss) {
+        self.note(clock::now().as_second());
         let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
         let has_room = lost.len() < MAX_ENTRIES || lost.contains_key(&loss);
         let loss =
             if has_room { loss } else { Loss { upstream: None, counter: CounterIndex::OTHER, ..loss } };
         *lost.entry(loss).or_default() += 1;
+    }
+
+    /// Something of Meta's was lost at this time, in seconds since 1970.
+    pub fn note(&self, time: i64) {
+        self.latest.fetch_max(time, Ordering::Relaxed);
+    }
+
+    /// When something of Meta's was lost last.
+    pub fn latest(&self) -> i64 {
+        self.latest.load(Ordering::Relaxed)
     }
 
     /// What was lost since this was called last.

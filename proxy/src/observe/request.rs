@@ -11,9 +11,10 @@ use tokio::time::Instant;
 use super::log::Priority;
 use super::words::{MAX_ID_BYTES, MAX_METHOD_BYTES, MAX_PATH_BYTES, start_of};
 use super::{
-    BodyProgress, Cause, Log, Loss, LostAt, Metrics, Step, Steps, TraceStep, UpstreamMetrics, redact,
+    BodyProgress, Cause, Log, Loss, LostAt, Metrics, Step, Steps, TraceStep, UpstreamMetrics, clock, redact,
 };
 use crate::http::answer::Failure;
+use crate::messages::{Intake, Observation, Report, Unscanned};
 use crate::prefixes::CounterIndex;
 
 /// The longest `detail` in bytes; a peer may have written it.
@@ -65,6 +66,10 @@ pub struct Request<'m> {
     is_recorded: bool,
     /// While it is followed.
     steps: Option<Box<Steps>>,
+    /// Whether a body belongs to it.
+    has_body: bool,
+    /// What its body tells, once that is known.
+    report: Option<Report>,
 }
 
 /// Who sends a request.
@@ -140,6 +145,8 @@ impl<'m> Request<'m> {
             connection: None,
             is_recorded: false,
             steps: None,
+            has_body: false,
+            report: None,
         }
     }
 
@@ -223,6 +230,27 @@ impl<'m> Request<'m> {
     /// Whether it may carry messages of Meta's.
     pub fn is_message(&self) -> bool {
         self.is_post && !self.is_stranger
+    }
+
+    /// Its head says that a body follows.
+    pub fn has_body(&mut self) {
+        self.has_body = true;
+    }
+
+    /// Where what its body tells goes; `None`: it is not looked at.
+    pub fn messages(&self) -> Option<&'m Intake> {
+        self.metrics.messages.as_deref().filter(|_| self.is_message() && self.has_body)
+    }
+
+    /// What its body tells, or why that is not known.
+    pub fn scanned(&mut self, outcome: Result<&Observation, Unscanned>) {
+        let Some(messages) = self.messages() else { return };
+        let mut report = messages.report();
+        report.unscanned = outcome.err();
+        if let Ok(observation) = outcome {
+            report.observation.clone_from(observation);
+        }
+        self.report = Some(report);
     }
 
     /// There is a connection to the upstream; `idle`: for how long it had waited, if it was used
@@ -357,6 +385,7 @@ impl Request<'_> {
                 self.metrics.lost(Loss { counter: self.counter, upstream, lost_at, cause });
             }
         }
+        self.tell_messages(duration);
         let is_refused_stranger = self.is_stranger && self.end == Step::Refused;
         if self.log.wants_access(is_refused_stranger) {
             let is_lost_message = self.end != Step::Delivered && !self.is_stranger;
@@ -383,6 +412,23 @@ impl Request<'_> {
             record.connection = self.connection;
             record.duration = duration;
         });
+    }
+}
+
+impl Request<'_> {
+    /// Passes on what its body tells, with how it ended.
+    fn tell_messages(&mut self, duration: Duration) {
+        let Some(messages) = self.messages() else { return };
+        let mut report = match self.report.take() {
+            Some(report) => report,
+            None => Report { unscanned: Some(Unscanned::Unread), ..messages.report() },
+        };
+        report.upstream = self.upstream.as_deref().unwrap_or(&self.metrics.without_upstream).shared_name();
+        report.is_delivered = self.end == Step::Delivered;
+        report.ended = clock::now().as_millisecond();
+        let milliseconds = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+        report.arrived = report.ended.saturating_sub(milliseconds);
+        messages.add(report);
     }
 }
 

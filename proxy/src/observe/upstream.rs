@@ -1,5 +1,5 @@
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -20,7 +20,7 @@ const STATUSES: usize = 32;
 /// little.
 #[derive(Debug, Default)]
 pub struct UpstreamMetrics {
-    name: Box<str>,
+    name: Arc<str>,
     pub(super) counts: OnceLock<Box<Counts>>,
 }
 
@@ -55,6 +55,10 @@ impl UpstreamMetrics {
     /// The upstream's configured name; empty for requests that name none.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    pub(super) fn shared_name(&self) -> Arc<str> {
+        Arc::clone(&self.name)
     }
 
     /// One request that has ended. `code`: what the client was answered, if all of it was.

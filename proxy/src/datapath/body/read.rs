@@ -43,13 +43,16 @@ impl Pump {
     ) -> Poll<Result<Read, PumpError>> {
         let left = self.decoder.content_left();
         let is_long = left >= LONG_BYTES;
-        if is_long && source.buffer.is_empty() && source.stream.may_be_spliced() && sink.may_be_spliced() {
+        // Content that is looked at comes through the source's buffer.
+        let may_pass_by = is_long && !self.is_observing();
+        if may_pass_by && source.buffer.is_empty() && source.stream.may_be_spliced() && sink.may_be_spliced()
+        {
             source.stream.hand_over().map_err(PumpError::Read)?;
             if source.stream.source().is_some() {
                 sink.hand_over().map_err(PumpError::Write)?;
             }
         }
-        if is_long
+        if may_pass_by
             && source.buffer.is_empty()
             && let Some(from) = source.stream.source()
             && sink.takes_pipes()
@@ -77,7 +80,7 @@ impl Pump {
             }
         }
         source.want(if is_long { Size::Large } else { Size::Record });
-        if is_long
+        if may_pass_by
             && !self.chunked
             && self.outgoing.is_empty()
             && source.buffer.is_empty()
@@ -127,7 +130,11 @@ impl Pump {
             outgoing.content = Content::buffered(length);
         } else if length <= GATHER_BYTES {
             open_chunk(length, &mut outgoing.frame);
-            outgoing.frame.extend_from_slice(source.buffer.first(length));
+            let content = source.buffer.first(length);
+            outgoing.frame.extend_from_slice(content);
+            if let Some(observed) = &mut self.observed {
+                observed.look_at(content);
+            }
             outgoing.frame.extend_from_slice(b"\r\n");
             self.consume(length, source);
         } else {

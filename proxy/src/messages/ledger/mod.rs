@@ -25,7 +25,7 @@ use self::numbers::Numbers;
 use self::rows::{Cell, Delay, Rows};
 use super::document::{Document, NumberRow, UpstreamRow};
 use super::figures::{Changes, SharedFigures, UpstreamFigures};
-use super::{Chain, Event, IdKey, Key, Kind, Product, Report, Unscanned};
+use super::{Chain, Event, Key, Kind, Product, Report, Unscanned};
 use crate::sys::Shared;
 
 /// Its name in `[insight] state`.
@@ -102,22 +102,28 @@ impl LedgerFile {
     /// The key of the ids, made if there is none.
     ///
     /// Errors: no random numbers.
-    pub fn key(&self) -> io::Result<IdKey> {
+    pub fn key(&self) -> io::Result<[u8; KEY_WORDS * 8]> {
         let is_new = (0..KEY_WORDS).all(|at| self.words.get(HEAD_KEY + at) == 0);
         let mut key = [0; KEY_WORDS * 8];
         if is_new {
             SystemRandom::new().fill(&mut key).map_err(|_| io::Error::other("no random numbers"))?;
         }
-        for (at, bytes) in key.chunks_exact_mut(8).enumerate() {
-            if is_new {
-                let mut word = [0; 8];
-                word.copy_from_slice(bytes);
-                self.words.set(HEAD_KEY + at, u64::from_le_bytes(word));
-            } else {
-                bytes.copy_from_slice(&self.words.get(HEAD_KEY + at).to_le_bytes());
-            }
+        if is_new {
+            self.set_key(&key);
         }
-        Ok(IdKey::new(&key))
+        for (at, bytes) in key.chunks_exact_mut(8).enumerate() {
+            bytes.copy_from_slice(&self.words.get(HEAD_KEY + at).to_le_bytes());
+        }
+        Ok(key)
+    }
+
+    /// Gives a new file the key of the one before.
+    pub fn set_key(&self, key: &[u8; KEY_WORDS * 8]) {
+        for (at, bytes) in key.chunks_exact(8).enumerate() {
+            let mut word = [0; 8];
+            word.copy_from_slice(bytes);
+            self.words.set(HEAD_KEY + at, u64::from_le_bytes(word));
+        }
     }
 
     /// Says that the file is `owner`'s from now on. Whether it is: the one before has let it go, or
@@ -320,14 +326,14 @@ impl Ledger {
             self.upstream_row(name, *product, row, numbers, seconds)
         });
         let mut upstreams: Vec<_> = upstreams.collect();
-        upstreams.sort_by(|one, other| (&one.upstream, one.product).cmp(&(&other.upstream, other.product)));
+        upstreams.sort_by(|one, other| (&one.upstream, &one.product).cmp(&(&other.upstream, &other.product)));
         let oldest = self.events.oldest(&self.words).map_or(seconds, i64::from);
         let unscanned = Unscanned::ALL.iter().zip(self.shared.unscanned);
         Document {
             version: 1,
             taken: now,
             horizon_seconds: (seconds - oldest).max(0),
-            unscanned: unscanned.map(|(reason, count)| (reason.name(), count)).collect(),
+            unscanned: unscanned.map(|(reason, count)| (reason.name().to_owned(), count)).collect(),
             upstreams,
         }
     }
@@ -345,14 +351,17 @@ impl Ledger {
             |outcome: Outcome| Kind::ALL.iter().map(|kind| cell(Cell::Outcome(*kind, outcome))).sum::<u64>();
         UpstreamRow {
             upstream: name.to_owned(),
-            product: product.name(),
-            outcomes: Outcome::ALL.iter().map(|outcome| (outcome.name(), of_all_kinds(*outcome))).collect(),
+            product: product.name().to_owned(),
+            outcomes: Outcome::ALL.iter().map(|it| (it.name().to_owned(), of_all_kinds(*it))).collect(),
             outstanding: self.outstanding.get(usize::from(row)).copied().unwrap_or(0),
             batches: cell(Cell::Batches),
             without_number: cell(Cell::WithoutNumber),
             recovered_seconds: self.rows.delays(&self.words, row, Delay::Recovery, now).into(),
             lag_seconds: self.rows.delays(&self.words, row, Delay::Lag, now).into(),
-            chains: ChainEnd::ALL.iter().map(|end| (end.name(), cell(Cell::Chain(*end)))).collect(),
+            chains: ChainEnd::ALL
+                .iter()
+                .map(|end| (end.name().to_owned(), cell(Cell::Chain(*end))))
+                .collect(),
             numbers,
         }
     }

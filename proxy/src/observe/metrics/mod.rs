@@ -5,6 +5,7 @@ mod hidden;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::Arc;
 
 use super::counter::{Counter, used};
 use super::deliveries::Deliveries;
@@ -15,6 +16,7 @@ use super::lost_at::LostAt;
 use super::trace::Tracer;
 use super::upstream::UpstreamMetrics;
 use crate::http::answer::{ErrorType, Failure};
+use crate::messages::Intake;
 use crate::prefixes::Classifier;
 
 pub use hidden::{HiddenSources, MANY_HIDDEN};
@@ -94,11 +96,13 @@ pub struct Metrics {
     pub body_bytes_spliced: Counter,
     pub hidden_sources: HiddenSources,
     pub tracer: Tracer,
+    /// Where what bodies tell goes; `None`: they are not looked at.
+    pub messages: Option<Arc<Intake>>,
 }
 
 impl Metrics {
     /// Errors: no memory.
-    pub fn new(funnel: Funnel) -> io::Result<Self> {
+    pub fn new(funnel: Funnel, messages: Option<Arc<Intake>>) -> io::Result<Self> {
         Ok(Self {
             funnel,
             deliveries: Deliveries::default(),
@@ -112,6 +116,7 @@ impl Metrics {
             body_bytes_spliced: Counter::default(),
             hidden_sources: HiddenSources::default(),
             tracer: Tracer::default(),
+            messages,
         })
     }
 
@@ -211,7 +216,7 @@ mod tests {
         for (index, (stage, _)) in LostAt::ALL.iter().enumerate() {
             assert_eq!(*stage as usize, index);
         }
-        let metrics = Metrics::new(Funnel::new().unwrap()).unwrap();
+        let metrics = Metrics::new(Funnel::new().unwrap(), None).unwrap();
         metrics.handshake(Handshake::Closed);
         metrics.refused_connection(ConnectionRefusal::PerSource);
         metrics.refused_request(Failure::NotAllowed);

@@ -147,6 +147,13 @@ calls! {
     /// Takes the history's file, which is damaged, out of the way; the next one is new. The reply
     /// says where it is.
     SetHistoryAside => PathBuf;
+    /// The ledger's file. The reply says why it will be gone with the supervisor, if so.
+    OpenLedger => Option<String>;
+    /// Takes the ledger's file, which is damaged, out of the way; the next one is new. The reply
+    /// says where it is.
+    SetLedgerAside => PathBuf;
+    /// Whether the machine's clock is kept right.
+    ReadClock => bool;
     /// What the kernel counts of all connections.
     ReadKernelCounters => KernelCounters;
     /// What the routing registry has of Meta's own: check it, put it in force, store it for the

@@ -151,6 +151,21 @@ impl SupervisorClient {
         self.call(SetHistoryAside)
     }
 
+    /// The ledger's file, and why it will be gone with the supervisor, if so.
+    pub(in crate::server) fn ledger(&self) -> Result<(Option<String>, File), SupervisorError> {
+        self.call_with_descriptor(OpenLedger).map(|(without_disk, file)| (without_disk, file.into()))
+    }
+
+    /// Takes a damaged ledger out of the way; where it is then.
+    pub(in crate::server) fn set_ledger_aside(&self) -> Result<PathBuf, SupervisorError> {
+        self.call(SetLedgerAside)
+    }
+
+    /// Whether the machine's clock is kept right.
+    pub(in crate::server) fn clock_is_synchronised(&self) -> Result<bool, SupervisorError> {
+        self.call(ReadClock)
+    }
+
     /// What the kernel counts of all connections of the network namespace.
     pub(in crate::server) fn kernel_counters(&self) -> Result<KernelCounters, SupervisorError> {
         self.call(ReadKernelCounters)

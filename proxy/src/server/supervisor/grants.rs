@@ -18,7 +18,7 @@ use crate::observe::{KernelTimes, clock};
 use crate::prefixes::{PrefixState, Registered};
 use crate::server::ipc::*;
 use crate::server::listen;
-use crate::sys::give_back_free_memory;
+use crate::sys::{clock_is_synchronised, give_back_free_memory};
 
 type Reply<R> = anyhow::Result<Served<R>>;
 
@@ -215,6 +215,25 @@ impl Serve<OpenHistory> for Supervisor {
 impl Serve<SetHistoryAside> for Supervisor {
     fn serve(&mut self, _: SetHistoryAside) -> Reply<PathBuf> {
         Ok(self.history.set_aside()?.into())
+    }
+}
+
+impl Serve<OpenLedger> for Supervisor {
+    fn serve(&mut self, _: OpenLedger) -> Reply<Option<String>> {
+        let (file, without_disk) = self.ledger.open()?;
+        Ok(Served::with(without_disk, file))
+    }
+}
+
+impl Serve<SetLedgerAside> for Supervisor {
+    fn serve(&mut self, _: SetLedgerAside) -> Reply<PathBuf> {
+        Ok(self.ledger.set_aside()?.into())
+    }
+}
+
+impl Serve<ReadClock> for Supervisor {
+    fn serve(&mut self, _: ReadClock) -> Reply<bool> {
+        Ok(clock_is_synchronised()?.into())
     }
 }
 

@@ -8,7 +8,7 @@ mod allowed;
 mod file_watch;
 mod grants;
 mod guarding;
-mod history;
+mod insight_file;
 mod memory_file;
 mod state;
 mod supervise;
@@ -31,7 +31,6 @@ use super::ipc::{SupervisorClient, channel};
 use super::{Start, StartError, privileges, worker};
 use crate::net::KernelTls;
 use crate::sys::{ForkResult, fork, give_back_free_memory};
-use history::HistoryFile;
 use state::Supervisor;
 use supervise::{serve_calls, supervise};
 use systemd::Sockets;
@@ -83,7 +82,7 @@ pub fn run_in_one_process(start: Start) -> Result<(), StartError> {
     let log = start.log.clone();
     let mut supervisor = Supervisor::new(start, Sockets::default(), None, None, None)?;
     supervisor.worker_commands = Some(receiver);
-    supervisor.history = HistoryFile::new(None, false);
+    supervisor.keep_in_memory();
     let control = runtime::Builder::new_current_thread().enable_all().build()?;
     thread::scope(|scope| {
         let worker = scope.spawn(|| worker::run_unconfined(SupervisorClient::new(theirs)?, log));

@@ -14,7 +14,7 @@ use socket2::Socket;
 use super::admin_socket::AdminSocket;
 use super::allowed::Allowed;
 use super::guarding::SupervisedGuard;
-use super::history::HistoryFile;
+use super::insight_file::InsightFile;
 use super::systemd::{self, Sockets};
 use super::takeover::{Handover, PendingTakeover, Predecessor, Successor, SuccessorReady, TakeoverListener};
 use super::worker_process::{self, Restarts, WorkerProcess};
@@ -23,6 +23,7 @@ use crate::observe::Log;
 use crate::prefixes::{PrefixState, Table};
 use crate::server::Start;
 use crate::server::privileges::WorkerUser;
+use crate::{insight, messages};
 
 /// What the supervisor keeps.
 pub(super) struct Supervisor {
@@ -57,7 +58,8 @@ pub(super) struct Supervisor {
     /// The list that was read last and is not in force yet.
     pub(super) next_list: Option<(PrefixSource, Table)>,
     pub(super) guard: SupervisedGuard,
-    pub(super) history: HistoryFile,
+    pub(super) history: InsightFile,
+    pub(super) ledger: InsightFile,
     pub(super) log: Log,
 }
 
@@ -78,7 +80,11 @@ impl Supervisor {
         admin_group: Option<Gid>,
     ) -> io::Result<Self> {
         let Start { file, config, standing, may_lock_out, log, .. } = start;
-        let history = HistoryFile::new(Some(config.insight.state.clone()), predecessor.is_some());
+        let insight_file = |name, bytes| {
+            InsightFile::new(name, bytes, Some(config.insight.state.clone()), predecessor.is_some())
+        };
+        let history = insight_file(insight::FILE, insight::HISTORY_BYTES);
+        let ledger = insight_file(messages::LEDGER_FILE, messages::ledger_bytes(config.insight.ledger));
         Ok(Self {
             allowed: Allowed::by(&config, &file)?,
             worker_user,
@@ -100,8 +106,14 @@ impl Supervisor {
             next_list: None,
             guard: SupervisedGuard::new(may_lock_out),
             history,
+            ledger,
             log,
         })
+    }
+
+    /// Figures are gone with this process.
+    pub(super) fn keep_in_memory(&mut self) {
+        (self.history, self.ledger) = (self.history.in_memory(), self.ledger.in_memory());
     }
 
     pub(super) fn start_worker(&mut self) -> io::Result<WorkerProcess> {

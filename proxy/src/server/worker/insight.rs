@@ -11,12 +11,13 @@ use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 use super::generation::Generation;
+use super::ledger::LedgerKeeper;
 use crate::guard::Detail;
 use crate::insight::{
     Chart, Damage, Field, Group, History, KernelSample, LimitCode, MINUTE, Period, Query, Report, Row, Stage,
     Unit, Window, attribute,
 };
-use crate::observe::{Log, Loss, MANY_HIDDEN, clock, grown};
+use crate::observe::{Log, Loss, MANY_HIDDEN, Metrics, clock, grown};
 use crate::prefixes::{CounterIndex, Network};
 use crate::server::ipc::{SupervisorClient, SupervisorError};
 
@@ -34,6 +35,8 @@ pub(super) struct Insight {
     without_disk: Option<String>,
     taken: Mutex<Taken>,
     log: Log,
+    /// `None`: bodies are not looked at.
+    ledger: Option<Arc<LedgerKeeper>>,
 }
 
 /// What this process had counted when the last sample was taken.
@@ -52,6 +55,7 @@ impl Insight {
     pub(super) fn open(
         now: watch::Receiver<Arc<Generation>>,
         supervisor: SupervisorClient,
+        ledger: Option<Arc<LedgerKeeper>>,
         log: Log,
     ) -> Self {
         let (history, without_disk) = match open(&supervisor, &log) {
@@ -61,7 +65,7 @@ impl Insight {
         if let Some(why) = &without_disk {
             log.note(&format!("insight: figures are gone when hookgate ends: {why}"));
         }
-        Self { now, supervisor, history, without_disk, taken: Mutex::default(), log }
+        Self { now, supervisor, history, without_disk, taken: Mutex::default(), log, ledger }
     }
 
     /// Takes samples for ever.
@@ -113,6 +117,10 @@ impl Insight {
         Ok(Window::new(&history.within(query, now.as_second())?, query, now))
     }
 
+    pub(super) fn metrics(&self) -> Arc<Metrics> {
+        Arc::clone(&self.now.borrow().context.metrics)
+    }
+
     fn keep(&self, taken: &mut Taken) -> Result<(), String> {
         let Some(history) = &self.history else { return Ok(()) };
         let generation = Arc::clone(&self.now.borrow());
@@ -129,11 +137,16 @@ impl Insight {
         let limits = [
             (LimitCode::Snat, hides_sources(&generation)),
             (LimitCode::Proxy, !generation.context.proxy_protocol_from.is_empty()),
+            (LimitCode::NoMessages, self.ledger.is_none()),
         ];
         kernel.limits.extend(limits.into_iter().filter(|(_, applies)| *applies).map(|(code, _)| code));
         let before = history.baseline().map_err(failed)?;
         let [mut at_once, timed_out] = attribute(&before, &kernel);
         self.add_own(&generation, taken, &mut at_once, !funnel.is_in_guard());
+        if [&at_once, &timed_out].iter().any(|period| period.meta.row.failed_attempts() > 0) {
+            generation.context.metrics.losses.note(now);
+        }
+        self.add_messages(&generation, &mut at_once);
         // First, since a loss that is counted twice would be a false accusation.
         history.set_baseline(&kernel.counts).map_err(failed)?;
         history.add(at_once.start, &at_once).map_err(failed)?;
@@ -141,6 +154,31 @@ impl Insight {
             true => Ok(()),
             false => history.add(timed_out.start, &timed_out).map_err(failed),
         }
+    }
+
+    /// Adds what messages have told since.
+    fn add_messages(&self, generation: &Generation, period: &mut Period) {
+        let Some(changes) =
+            self.ledger.as_ref().and_then(|ledger| ledger.take_changes(&generation.context.metrics))
+        else {
+            return;
+        };
+        for (name, mut of_upstream) in changes.upstreams {
+            // No lag is evidence then.
+            of_upstream.late = if changes.doubts_clock { 0 } else { of_upstream.late };
+            let mut row = Row::default();
+            row.set_messages(&of_upstream);
+            period.meta.row += &row;
+            period.upstreams.entry(name.into()).or_default().row += &row;
+        }
+        let row = &mut period.meta.row;
+        row[Field::EventSamples] += 1;
+        row[Field::EventsOutstanding] += changes.outstanding;
+        row[Field::NumbersQuiet] += changes.quiet;
+        // Told, though it may be right all the same.
+        let is_unsynchronised = self.supervisor.clock_is_synchronised().is_ok_and(|is| !is);
+        period.limits.extend((changes.doubts_clock || is_unsynchronised).then_some(LimitCode::Clock));
+        period.limits.extend((changes.numbers == 1).then_some(LimitCode::OneNumber));
     }
 
     /// Adds what this process has counted since.

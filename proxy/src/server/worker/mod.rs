@@ -7,6 +7,8 @@ mod confine;
 mod generation;
 mod insight;
 mod interfaces;
+mod ledger;
+mod ledger_metrics;
 mod pages;
 mod prefixes;
 mod readiness;
@@ -52,6 +54,7 @@ use certificates::Certificates;
 use generation::{BoundListener, Generation, Parts, kernel_tls, mode, note_missing_roots, protocols};
 use insight::Insight;
 use interfaces::Interfaces;
+use ledger::LedgerKeeper;
 use prefixes::Prefixes;
 use reload::Reloader;
 use running::{LastReload, Process, Reply, RunningProxy};
@@ -250,7 +253,11 @@ impl Server {
         let mut commands = CommandReceiver::new(commands)?;
         let (stage, lifecycle) = watch::channel(Stage::Serving);
         let lifecycle = Lifecycle::new(lifecycle);
-        let metrics = Arc::new(Metrics::new(funnel)?);
+        let ledger = LedgerKeeper::open(&config, &supervisor, &log);
+        let metrics = Arc::new(Metrics::new(funnel, ledger.as_ref().map(|ledger| ledger.intake()))?);
+        if let Some(ledger) = &ledger {
+            ledger.start(Arc::clone(&metrics))?;
+        }
         let asked = supervisor.clone();
         // An error: there is no guard of this version.
         metrics.tracer.set_handshakes(move |client| asked.handshake(client).ok().flatten());
@@ -280,7 +287,7 @@ impl Server {
             // Connecting, as the relay does it, keeps to one thread.
             drop(spawn_local(Arc::clone(&prefixes).follow(refresher)));
         }
-        let insight = Arc::new(Insight::open(now.clone(), supervisor.clone(), log.clone()));
+        let insight = Arc::new(Insight::open(now.clone(), supervisor.clone(), ledger.clone(), log.clone()));
         drop(spawn_local(Arc::clone(&insight).run()));
         let (reload, mut reloads) = mpsc::channel(1);
         let process = Process { since: clock::now(), restarts, file, last_reload: LastReload::default() };
@@ -291,6 +298,7 @@ impl Server {
             prefixes: Arc::clone(&prefixes),
             interfaces: interfaces.clone(),
             insight: Arc::clone(&insight),
+            ledger: ledger.clone(),
             reload,
             lifecycle,
             process,
@@ -349,6 +357,9 @@ impl Server {
             () = tokio::time::sleep(limit) => { stage.send_replace(Stage::Ending); finished.await }
         };
         insight.sample();
+        if let Some(ledger) = &ledger {
+            ledger.write(&insight.metrics());
+        }
         let connections = if cut == 1 { "connection was" } else { "connections were" };
         log.note(&format!("drained; {cut} {connections} cut"));
         Ok(())

@@ -3,11 +3,12 @@
 use tokio::sync::oneshot;
 
 use super::running::RunningProxy;
-use super::{readiness, status};
+use super::{ledger_metrics, readiness, status};
 use crate::admin::{self, Pages};
 use crate::config::HostName;
 use crate::guard::Detail;
 use crate::insight::{Chart, Query, Report};
+use crate::messages::Document as Messages;
 use crate::observe::{Delivery, Exposition, Trace, UpstreamMetrics};
 use crate::prefixes::Class;
 use crate::stats::{self, Document};
@@ -30,6 +31,9 @@ impl Pages for RunningProxy {
         self.context().log.expose(&mut to);
         self.connections(&mut to);
         self.upstreams(&mut to);
+        if let Some(ledger) = &self.ledger {
+            ledger_metrics::expose(&ledger.figures(&self.context().metrics).unwrap_or_default(), &mut to);
+        }
         if let Some(stats) = &stats {
             stats::expose(stats, &mut to);
         }
@@ -65,6 +69,10 @@ impl Pages for RunningProxy {
 
     fn lost(&self, query: &Query) -> Result<Option<Report>, String> {
         self.insight.lost(query).map_err(|error| error.to_string())
+    }
+
+    fn messages(&self, upstream: Option<&str>) -> Result<Option<Messages>, String> {
+        self.messages_of(upstream)
     }
 
     fn traces(&self, after: Option<u64>) -> (u64, Vec<Trace>) {

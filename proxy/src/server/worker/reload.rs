@@ -441,7 +441,7 @@ fn changes(before: &Config, after: &Config, startup: &StartupSettings, has_other
         ("[admin] socket", startup.admin_socket.as_deref() != after.admin_socket()),
         ("[process] user", startup.user != *user),
         ("[process] confine", startup.confine != *confine),
-        ("[insight] state", startup.insight != *insight),
+        ("[insight]", startup.insight != *insight),
         (
             "[guard]",
             startup

@@ -9,10 +9,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::generation::Generation;
 use super::insight::Insight;
 use super::interfaces::Interfaces;
+use super::ledger::LedgerKeeper;
 use super::prefixes::Prefixes;
 use crate::admin::status::Reload;
 use crate::datapath::{Context, Lifecycle};
 use crate::guard::Detail;
+use crate::messages::Document as Messages;
 use crate::observe::clock::{self, rfc3339};
 use crate::server::ipc::{SupervisorClient, SupervisorError};
 use crate::stats::{Document, HiddenSources};
@@ -31,6 +33,8 @@ pub(super) struct RunningProxy {
     pub(super) prefixes: Arc<Prefixes>,
     pub(super) interfaces: Interfaces,
     pub(super) insight: Arc<Insight>,
+    /// `None`: bodies are not looked at.
+    pub(super) ledger: Option<Arc<LedgerKeeper>>,
     pub(super) reload: mpsc::Sender<Reply>,
     pub(super) lifecycle: Lifecycle,
     pub(super) process: Process,
@@ -94,6 +98,15 @@ impl RunningProxy {
         let hidden_sources = hidden.map(|(requests, source)| HiddenSources { requests, source });
         let kernel = self.supervisor.kernel_counters().ok();
         Ok(Document { hidden_sources, kernel, ..document })
+    }
+
+    /// What messages tell; `None`: bodies are not looked at.
+    ///
+    /// Errors: the ledger is another process's at the moment.
+    pub(super) fn messages_of(&self, upstream: Option<&str>) -> Result<Option<Messages>, String> {
+        let Some(ledger) = &self.ledger else { return Ok(None) };
+        let document = ledger.document(upstream, &self.context().metrics);
+        document.map(Some).ok_or_else(|| "the ledger is not this process's yet, or no more".into())
     }
 
     /// What the proxy alone has counted.

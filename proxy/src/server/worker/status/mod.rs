@@ -62,6 +62,7 @@ pub(super) fn document(status: &RunningProxy, only: Option<&[u8]>) -> Option<Doc
         },
         limits: limits(&now),
         timeouts: timeouts(&now),
+        messages: status.messages_of(only.map(|upstream| &*upstream.name)).ok().flatten(),
     })
 }
 

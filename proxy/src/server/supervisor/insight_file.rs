@@ -1,4 +1,4 @@
-//! The history's file: made and allocated here, written by the worker.
+//! A file of figures: made and allocated here, written by the worker.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Write as _};
@@ -9,14 +9,15 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, ftruncate, memfd_create};
 use rustix::io::Errno;
 
-use crate::insight::{FILE, HISTORY_BYTES};
-
 const FOLDER_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
 const SET_ASIDE: &str = "bad";
 
 /// What the worker writes figures to, for the life of this process.
-pub(super) struct HistoryFile {
+pub(super) struct InsightFile {
+    name: &'static str,
+    /// All of its room.
+    bytes: u64,
     folder: Option<PathBuf>,
     /// Whether it replaces a process that has the file in use.
     has_predecessor: bool,
@@ -29,10 +30,20 @@ struct Opened {
     without_disk: Option<String>,
 }
 
-impl HistoryFile {
+impl InsightFile {
     /// `folder`: `[insight] state`; `None`: figures are kept in memory alone.
-    pub(super) fn new(folder: Option<PathBuf>, has_predecessor: bool) -> Self {
-        Self { folder, has_predecessor, opened: None }
+    pub(super) fn new(
+        name: &'static str,
+        bytes: u64,
+        folder: Option<PathBuf>,
+        has_predecessor: bool,
+    ) -> Self {
+        Self { name, bytes, folder, has_predecessor, opened: None }
+    }
+
+    /// The same without a disk.
+    pub(super) fn in_memory(&self) -> Self {
+        Self::new(self.name, self.bytes, None, false)
     }
 
     /// The file, and why it will be gone with this process, if so.
@@ -51,7 +62,7 @@ impl HistoryFile {
     pub(super) fn set_aside(&mut self) -> io::Result<PathBuf> {
         self.opened = None;
         let folder = self.folder.as_ref().ok_or(ErrorKind::NotFound)?;
-        let (file, bad) = (folder.join(FILE), folder.join(format!("{FILE}.{SET_ASIDE}")));
+        let (file, bad) = (folder.join(self.name), folder.join(format!("{}.{SET_ASIDE}", self.name)));
         fs::rename(file, &bad)?;
         Ok(bad)
     }
@@ -61,17 +72,17 @@ impl HistoryFile {
             None => None,
             Some(folder) => match self.on_disk(folder) {
                 Ok(file) => return Ok(Opened { file: file.into(), without_disk: None }),
-                Err(error) => Some(format!("{}: {error}", folder.join(FILE).display())),
+                Err(error) => Some(format!("{}: {error}", folder.join(self.name).display())),
             },
         };
-        let file = memfd_create("history", MemfdFlags::CLOEXEC)?;
-        ftruncate(&file, HISTORY_BYTES)?;
+        let file = memfd_create(self.name, MemfdFlags::CLOEXEC)?;
+        ftruncate(&file, self.bytes)?;
         Ok(Opened { file, without_disk })
     }
 
     fn on_disk(&self, folder: &Path) -> io::Result<File> {
         prepare(folder)?;
-        let path = folder.join(FILE);
+        let path = folder.join(self.name);
         let no_link = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).map_err(io::Error::other)?;
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).mode(FILE_MODE).custom_flags(no_link);
@@ -85,7 +96,7 @@ impl HistoryFile {
             _ => {}
         }
         if file.metadata()?.len() == 0
-            && let Err(error) = allocate(&mut file)
+            && let Err(error) = allocate(&mut file, self.bytes)
         {
             // Part of a file would be damage at the next start. That the first error is the one to
             // tell does not depend on this.
@@ -108,12 +119,12 @@ fn prepare(folder: &Path) -> io::Result<()> {
 }
 
 /// Takes all of its room, so that a disk which fills up later takes none of it.
-fn allocate(file: &mut File) -> io::Result<()> {
-    match fallocate(&*file, FallocateFlags::empty(), 0, HISTORY_BYTES) {
+fn allocate(file: &mut File, bytes: u64) -> io::Result<()> {
+    match fallocate(&*file, FallocateFlags::empty(), 0, bytes) {
         // A file system that can't, such as ZFS.
         Err(Errno::OPNOTSUPP) => {
             let zeros = vec![0; 1 << 16];
-            let mut left = HISTORY_BYTES;
+            let mut left = bytes;
             while left > 0 {
                 let now = left.min(1 << 16);
                 file.write_all(zeros.get(..usize::try_from(now).unwrap_or(0)).unwrap_or_default())?;

@@ -1,0 +1,244 @@
+//! Keeps the ledger: takes what has ended from the threads that relay, and answers for it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use ring::rand::{SecureRandom as _, SystemRandom};
+
+use crate::config::Config;
+use crate::messages::{
+    Changes, Document, IdKey, Intake, Ledger, LedgerError, LedgerFile, Report, SharedFigures, UpstreamFigures,
+};
+use crate::observe::{Log, Metrics, clock};
+use crate::server::ipc::SupervisorClient;
+
+/// How long what has ended waits at most.
+const TURN: Duration = Duration::from_millis(500);
+
+/// The ledger of this process.
+pub(super) struct LedgerKeeper {
+    intake: Arc<Intake>,
+    key: [u8; 32],
+    /// Says that the file is this process's.
+    owner: u64,
+    events: usize,
+    held: Mutex<Held>,
+    supervisor: SupervisorClient,
+    log: Log,
+}
+
+/// The file, and how far it is this process's.
+struct Held {
+    state: State,
+    /// Memory for what has ended.
+    reports: Vec<Report>,
+}
+
+enum State {
+    /// The process before this one may still write to it.
+    Unread(LedgerFile),
+    Owned(Box<Ledger>),
+    /// It is another process's now.
+    Released(LedgerFile),
+    /// It could not be read, nor replaced.
+    Gone,
+}
+
+/// What it says at a moment.
+#[derive(Default)]
+pub(super) struct Figures {
+    pub(super) upstreams: BTreeMap<Box<str>, UpstreamFigures>,
+    pub(super) shared: SharedFigures,
+}
+
+/// What has changed, and what stands.
+pub(super) struct AllChanges {
+    pub(super) upstreams: HashMap<Box<str>, Changes>,
+    pub(super) outstanding: u64,
+    /// How many numbers, pages and accounts are quiet.
+    pub(super) quiet: u64,
+    pub(super) numbers: u64,
+    pub(super) doubts_clock: bool,
+}
+
+impl LedgerKeeper {
+    /// `None`: bodies are not looked at, or there is no memory.
+    pub(super) fn open(config: &Config, supervisor: &SupervisorClient, log: &Log) -> Option<Arc<Self>> {
+        if !config.insight.messages {
+            return None;
+        }
+        let (events, supervisor, log) = (config.insight.ledger, supervisor.clone(), log.clone());
+        match Self::open_file(events, &supervisor, &log) {
+            Ok((file, key, owner, without_disk)) => {
+                if let Some(why) = &without_disk {
+                    log.note(&format!("insight: the ledger is gone when hookgate ends: {why}"));
+                }
+                let held = Mutex::new(Held { state: State::Unread(file), reports: Vec::new() });
+                let intake = Arc::new(Intake::new(IdKey::new(&key)));
+                Some(Arc::new(Self { intake, key, owner, events, held, supervisor, log }))
+            }
+            Err(error) => {
+                log.note(&format!("insight: bodies are not looked at: {error}"));
+                None
+            }
+        }
+    }
+
+    fn open_file(
+        events: usize,
+        supervisor: &SupervisorClient,
+        log: &Log,
+    ) -> io::Result<(LedgerFile, [u8; 32], u64, Option<String>)> {
+        let (without_disk, file) = supervisor.ledger()?;
+        let file = match LedgerFile::open(&file, events) {
+            Ok(file) => file,
+            Err(error) => replace(events, supervisor, log, &error)?,
+        };
+        let mut owner = [0; 8];
+        SystemRandom::new().fill(&mut owner).map_err(|_| io::Error::other("no random numbers"))?;
+        let key = file.key()?;
+        Ok((file, key, u64::from_le_bytes(owner) | 1, without_disk))
+    }
+
+    /// Where what bodies tell goes.
+    pub(super) fn intake(&self) -> Arc<Intake> {
+        Arc::clone(&self.intake)
+    }
+
+    /// Writes down what has ended, for ever, in a thread of its own.
+    ///
+    /// Errors: no thread.
+    pub(super) fn start(self: &Arc<Self>, metrics: Arc<Metrics>) -> io::Result<()> {
+        let keeper = Arc::clone(self);
+        let work = move || {
+            loop {
+                keeper.intake.wait(TURN);
+                keeper.write(&metrics);
+            }
+        };
+        thread::Builder::new().name("ledger".into()).spawn(work).map(drop)
+    }
+
+    /// Writes down what has ended by now.
+    pub(super) fn write(&self, metrics: &Metrics) {
+        let mut held = self.lock();
+        let now = clock::now().as_second();
+        held.state = match std::mem::replace(&mut held.state, State::Gone) {
+            State::Unread(file) => self.read_if_free(file, now, State::Unread),
+            State::Owned(mut ledger) if !ledger.is_owned() => {
+                self.add_waiting(&mut held.reports, |report| {
+                    ledger.add(report, metrics.losses.latest());
+                    true
+                });
+                State::Released(ledger.release(now))
+            }
+            // Its owner has gone without another one.
+            State::Released(file) if file.is_ownerless(now) => self.read_if_free(file, now, State::Released),
+            state => state,
+        };
+        let Held { state, reports } = &mut *held;
+        match state {
+            State::Owned(ledger) => {
+                let has_missed = self.add_waiting(reports, |report| {
+                    ledger.add(report, metrics.losses.latest());
+                    true
+                });
+                if has_missed {
+                    ledger.gap(now);
+                }
+                for report in ledger.read_reports() {
+                    ledger.add(&report, metrics.losses.latest());
+                }
+                ledger.pass(now);
+            }
+            State::Released(file) => {
+                let has_missed = self.add_waiting(reports, |report| file.report(report).is_ok());
+                if has_missed {
+                    self.log.note("insight: what has ended here did not get into the next process's ledger");
+                }
+            }
+            State::Unread(_) => {}
+            State::Gone => {
+                self.add_waiting(reports, |_| true);
+            }
+        }
+    }
+
+    /// What `hookgate messages` prints; `None`: the file is another process's.
+    pub(super) fn document(&self, upstream: Option<&str>, metrics: &Metrics) -> Option<Document> {
+        self.write(metrics);
+        match &self.lock().state {
+            State::Owned(ledger) => Some(ledger.document(upstream, clock::now())),
+            State::Unread(_) | State::Released(_) | State::Gone => None,
+        }
+    }
+
+    pub(super) fn figures(&self, metrics: &Metrics) -> Option<Figures> {
+        self.write(metrics);
+        let held = self.lock();
+        let State::Owned(ledger) = &held.state else { return None };
+        let (upstreams, shared) = (ledger.by_upstream(), ledger.shared_figures().clone());
+        Some(Figures { upstreams, shared })
+    }
+
+    /// What has changed since this was called last.
+    pub(super) fn take_changes(&self, metrics: &Metrics) -> Option<AllChanges> {
+        self.write(metrics);
+        let mut held = self.lock();
+        let State::Owned(ledger) = &mut held.state else { return None };
+        let [outstanding, quiet, numbers] = ledger.gauges(clock::now().as_second());
+        let (upstreams, doubts_clock) = (ledger.take_changes(), ledger.doubts_clock());
+        Some(AllChanges { upstreams, outstanding, quiet, numbers, doubts_clock })
+    }
+
+    /// Passes what waits to `add`. Whether anything was missed.
+    fn add_waiting(&self, reports: &mut Vec<Report>, mut add: impl FnMut(&Report) -> bool) -> bool {
+        let mut has_missed = self.intake.take(reports);
+        for report in &*reports {
+            has_missed |= !add(report);
+        }
+        self.intake.give_back(reports);
+        has_missed
+    }
+
+    fn read_if_free(&self, file: LedgerFile, now: i64, wait: fn(LedgerFile) -> State) -> State {
+        if !file.claim(self.owner, now) {
+            return wait(file);
+        }
+        match file.read(self.owner, now).or_else(|error| self.begin_anew(&error, now)) {
+            Ok(ledger) => State::Owned(Box::new(ledger)),
+            Err(error) => {
+                self.log.note(&format!("insight: events are not kept: {error}"));
+                State::Gone
+            }
+        }
+    }
+
+    fn begin_anew(&self, error: &LedgerError, now: i64) -> Result<Ledger, LedgerError> {
+        let file = replace(self.events, &self.supervisor, &self.log, error)?;
+        file.set_key(&self.key);
+        file.claim(self.owner, now);
+        file.read(self.owner, now)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Sets a ledger aside that cannot be used, and begins a new one.
+fn replace(
+    events: usize,
+    supervisor: &SupervisorClient,
+    log: &Log,
+    error: &LedgerError,
+) -> io::Result<LedgerFile> {
+    let aside = supervisor.set_ledger_aside()?;
+    log.note(&format!("insight: the ledger begins anew, the old one is {}: {error}", aside.display()));
+    let (_, file): (_, File) = supervisor.ledger()?;
+    LedgerFile::open(&file, events).map_err(io::Error::other)
+}
