@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use harness::{Certs, Receiver};
+use harness::{APP_SECRET, Certs, Reading, Receiver, VERIFY_TOKEN};
 use harness_core::{Cleanup, Running, TempDir, free_port, is_root, quoted, quoted_path, wait_until};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -47,7 +47,7 @@ pub fn main(args: &Args) -> Result<ExitCode> {
 
     let theirs = Certs::new(&[UPSTREAM])?;
     let [upstream_ca, ..] = theirs.write(&dir, "receiver")?;
-    let receiver = Receiver::start(&theirs)?;
+    let receiver = Receiver::start_with(&theirs, Reading::All, |line| eprintln!("receiver: {line}"))?;
     let [ca, cert, key] = own_certs(listen)?.write(&dir, "hookgate")?;
     let (page, socket) = (page_address()?, dir.path().join("admin.sock"));
     let mut config = format!(
@@ -80,8 +80,9 @@ pub fn main(args: &Args) -> Result<ExitCode> {
     })?;
 
     let lines = format!(
-        "try: {}\npage: http://{page}/\nstats: {}\ndeliveries: {}\n",
+        "try: {}\nsend: {}\npage: http://{page}/\nstats: {}\ndeliveries: {}\n",
         curl(&ca, listen),
+        send(&args.hookgate, &ca, listen),
         hookgate("stats"),
         hookgate("deliveries")
     );
@@ -151,10 +152,22 @@ fn reachable(ip: IpAddr) -> IpAddr {
     }
 }
 
+fn callback_url(listen: SocketAddr) -> String {
+    let host = SocketAddr::new(reachable(listen.ip()), listen.port());
+    format!("https://{host}/{UPSTREAM}/webhooks/whatsapp/%2B5511999999999")
+}
+
+/// Updates as they come under load: several in one delivery.
+fn send(hookgate: &Path, ca: &Path, listen: SocketAddr) -> String {
+    let words = ["--secret", APP_SECRET, "--verify-token", VERIFY_TOKEN, "--batch", "10"];
+    let words = words.map(quoted).join(" ");
+    let url = quoted(&callback_url(listen));
+    format!("{} send {url} --ca {} {words}", quoted_path(hookgate), quoted_path(ca))
+}
+
 /// A delivery as Meta would send it.
 fn curl(ca: &Path, listen: SocketAddr) -> String {
-    let host = SocketAddr::new(reachable(listen.ip()), listen.port());
-    let url = format!("https://{host}/{UPSTREAM}/webhooks/whatsapp/%2B5511999999999");
+    let url = callback_url(listen);
     let signature = format!("X-Hub-Signature-256: {}", harness::signature(PAYLOAD.as_bytes()));
     let ca = ca.to_string_lossy();
     let words = [

@@ -9,7 +9,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-use crate::Certs;
+use crate::updates::updates;
+use crate::{Certs, Reading, Update};
 
 /// The secret of the sample payloads' signatures, and the token of the sample verification
 /// requests.
@@ -21,6 +22,7 @@ pub const VERIFY_TOKEN: &str = "e2c0f4b7a91d4c35";
 /// line that says what arrived.
 pub struct Receiver {
     address: SocketAddr,
+    reading: Reading,
     received: Arc<Mutex<Vec<Received>>>,
 }
 
@@ -45,6 +47,14 @@ impl Receiver {
     /// # Errors
     /// No port, or `certs` is not a certificate with its key.
     pub fn start(certs: &Certs) -> Result<Self> {
+        Self::start_with(certs, Reading::All, |_| ())
+    }
+
+    /// The same, reading all updates of a body or the first alone. `log` gets a line for each POST.
+    ///
+    /// # Errors
+    /// As [`Receiver::start`].
+    pub fn start_with(certs: &Certs, reading: Reading, log: fn(&str)) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").context("a port for the receiver")?;
         let address = listener.local_addr()?;
         let chain = CertificateDer::pem_slice_iter(certs.cert.as_bytes()).collect::<Result<Vec<_>, _>>()?;
@@ -59,11 +69,11 @@ impl Receiver {
                 let (tls, record) = (tls.clone(), record.clone());
                 std::thread::spawn(move || {
                     // A client that misbehaves or leaves ends its own connection, nothing else.
-                    let _ = serve(socket, tls, &record);
+                    let _ = serve(socket, tls, (reading, log), &record);
                 });
             }
         });
-        Ok(Self { address, received })
+        Ok(Self { address, reading, received })
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -73,6 +83,11 @@ impl Receiver {
     /// What has arrived so far, in order of completion.
     pub fn received(&self) -> Vec<Received> {
         self.received.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The updates that it has read so far, in order.
+    pub fn updates(&self) -> Vec<Update> {
+        self.received().iter().flat_map(|request| request.updates(self.reading)).collect()
     }
 }
 
@@ -89,12 +104,17 @@ impl Received {
         self.field("X-Hub-Signature-256") == Some(&signature(&self.body))
     }
 
+    /// The updates of the body, as far as they are read.
+    pub fn updates(&self, reading: Reading) -> Vec<Update> {
+        updates(&self.body, reading)
+    }
+
     fn query(&self, name: &str) -> Option<&str> {
         let (_, query) = self.target.split_once('?')?;
         query.split('&').filter_map(|pair| pair.split_once('=')).find_map(|(n, v)| (n == name).then_some(v))
     }
 
-    fn answer(&self) -> (&'static str, String) {
+    fn answer(&self, reading: Reading) -> (&'static str, String) {
         match (self.method.as_str(), self.query("hub.challenge")) {
             ("GET", Some(challenge)) if self.query("hub.verify_token") == Some(VERIFY_TOKEN) => {
                 ("200 OK", challenge.to_owned())
@@ -103,7 +123,8 @@ impl Received {
             ("POST", _) => {
                 let signed = if self.is_signed() { "valid" } else { "NOT valid" };
                 let path = self.target.split('?').next().unwrap_or_default();
-                ("200 OK", format!("received POST {path}: {} bytes, signature {signed}\n", self.body.len()))
+                let (bytes, updates) = (self.body.len(), summary(&self.updates(reading)));
+                ("200 OK", format!("received POST {path}: {bytes} bytes{updates}, signature {signed}\n"))
             }
             _ => ("404 Not Found", "a webhook receiver: POST, or GET with hub.challenge\n".to_owned()),
         }
@@ -117,12 +138,33 @@ pub fn signature(body: &[u8]) -> String {
     format!("sha256={hex}")
 }
 
-fn serve(socket: TcpStream, tls: Arc<ServerConfig>, record: &Mutex<Vec<Received>>) -> Result<()> {
+/// `, 10 updates (5 messages, 5 statuses)`; nothing where there are none.
+fn summary(updates: &[Update]) -> String {
+    let mut kinds: Vec<&str> = updates.iter().map(|update| update.kind).collect();
+    kinds.sort_unstable();
+    let count = |kind: &[&str]| format!("{} {}", kind.len(), kind[0]);
+    let counts: Vec<String> = kinds.chunk_by(|a, b| a == b).map(count).collect();
+    match updates.len() {
+        0 => String::new(),
+        1 => ", 1 update".to_owned(),
+        many => format!(", {many} updates ({})", counts.join(", ")),
+    }
+}
+
+fn serve(
+    socket: TcpStream,
+    tls: Arc<ServerConfig>,
+    (reading, log): (Reading, fn(&str)),
+    record: &Mutex<Vec<Received>>,
+) -> Result<()> {
     socket.set_read_timeout(Some(MAX_WAIT))?;
     socket.set_nodelay(true)?;
     let mut stream = BufReader::new(StreamOwned::new(ServerConnection::new(tls)?, socket));
     while let Some(request) = read_request(&mut stream)? {
-        let (status, text) = request.answer();
+        let (status, text) = request.answer(reading);
+        if request.method == "POST" {
+            log(text.trim_end());
+        }
         let close = request.field("Connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
         record.lock().unwrap_or_else(PoisonError::into_inner).push(request);
         let connection = if close { "Connection: close\r\n" } else { "" };

@@ -42,7 +42,10 @@ fn the_receiver_answers_as_a_webhook_receiver() -> Result<()> {
     for framing in ["X-Framing: length", "Transfer-Encoding: chunked", "Expect: 100-continue"] {
         let args = ["-H", signature, "-H", framing, "--data-binary", &body];
         let answer = curl(&receiver, &ca, "/webhooks/whatsapp", &args)?;
-        assert_eq!(answer, "received POST /webhooks/whatsapp: 501 bytes, signature valid\n 200", "{framing}");
+        assert_eq!(
+            answer, "received POST /webhooks/whatsapp: 501 bytes, 1 update, signature valid\n 200",
+            "{framing}"
+        );
     }
     let answer = curl(&receiver, &ca, "/a", &["-H", signature, "--data-binary", "changed"])?;
     assert_eq!(answer, "received POST /a: 7 bytes, signature NOT valid\n 200");

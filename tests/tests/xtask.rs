@@ -200,7 +200,7 @@ impl<'a> Started<'a> {
             text.lines().map(|line| named(line).with_context(|| format!("a line without a name: {line}")));
         let lines = lines.collect::<Result<Vec<_>>>()?;
         let names = lines.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>();
-        assert_eq!(names, ["try", "page", "stats", "deliveries"]);
+        assert_eq!(names, ["try", "send", "page", "stats", "deliveries"]);
         let mut words = lines[0].1.split(' ').skip_while(|word| *word != "--cacert");
         let ca = words.nth(1).context("no --cacert")?.into();
         Ok(Self { running, ns, lines, ca, _dir: dir })
@@ -214,6 +214,13 @@ impl<'a> Started<'a> {
     fn ensure_request_is_shown(&self) -> Result<()> {
         let said = self.running.stderr();
         assert!(!said.contains("warning"), "{said}");
+        let sent = self.type_in("send")?;
+        assert!(sent.contains("1 of 1 delivered") && sent.ends_with(", 10 updates\n"), "{sent}");
+        let received = "10 updates (10 messages), signature valid";
+        wait_until("the receiver's line is printed", MAX_WAIT, || {
+            let said = self.running.stderr();
+            Ok((said.contains(received), said))
+        })?;
         let deliveries = self.type_in("deliveries")?;
         assert!(deliveries.contains("POST") && deliveries.contains("receiver.example"), "{deliveries}");
         let stats = self.type_in("stats")?;

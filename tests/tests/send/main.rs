@@ -1,5 +1,6 @@
 //! `hookgate send`, towards receivers of every kind, alone and through hookgate.
 
+mod updates;
 mod verification;
 
 use std::net::SocketAddr;

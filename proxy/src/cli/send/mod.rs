@@ -3,6 +3,8 @@
 mod meta;
 mod receiver;
 mod report;
+mod requests;
+mod updates;
 mod url;
 mod verification;
 
@@ -17,6 +19,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
+use clap::error::ErrorKind;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use serde::Serialize;
 use tokio::runtime;
@@ -25,6 +28,8 @@ use tokio::time::{Instant, sleep_until};
 
 use self::receiver::{Outcome, Receiver, Trust};
 use self::report::{Row, Summary};
+use self::requests::Requests;
+use self::updates::{Composer, Form, MAX_UPDATES, Product};
 use self::url::Url;
 use self::verification::Verification;
 use super::output::{json, print, print_error};
@@ -47,12 +52,28 @@ pub struct Options {
     /// The token that the receiver expects in a verification request
     #[arg(long, value_name = "TOKEN", value_parser = NonEmptyStringValueParser::new())]
     verify_token: Option<String>,
-    /// The body of each delivery [default: a text message]
-    #[arg(long, value_name = "FILE")]
+    /// The body of each delivery [default: a new text message]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["product", "batch", "statuses", "without_number"])]
     payload: Option<PathBuf>,
-    /// How many deliveries to send after the verification request
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
-    count: u32,
+    /// The product whose updates are sent
+    #[arg(long, default_value = "whatsapp")]
+    product: Product,
+    /// Updates in one delivery, in several entries and changes: a receiver that reads only the
+    /// first one loses the rest
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_UPDATES)))]
+    batch: u32,
+    /// Send statuses instead of messages: sent, delivered and read of WhatsApp, delivery and read
+    /// of Messenger, read of Instagram; each in its own delivery, unless --batch puts them together
+    #[arg(long)]
+    statuses: bool,
+    /// Leave out the telephone number (from, wa_id, recipient_id), as WhatsApp does for users who
+    /// have a username: only the user id is there
+    #[arg(long)]
+    without_number: bool,
+    /// How many deliveries to send after the verification request [default: 1; with --statuses
+    /// as many as tell all of one message]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    count: Option<u32>,
     /// Deliveries per second, from 0.01 to 1000 [default: one after the other]
     #[arg(long, value_name = "R", value_parser = rate)]
     rate: Option<f64>,
@@ -88,18 +109,31 @@ fn rate(text: &str) -> Result<f64, &'static str> {
     rate.ok_or("must be between 0.01 and 1000")
 }
 
+impl Options {
+    fn form(&self) -> Form {
+        let Self { product, batch, statuses, without_number, .. } = *self;
+        Form { product, batch, statuses, without_number }
+    }
+
+    fn deliveries(&self) -> u32 {
+        let default = if self.payload.is_some() { 1 } else { self.form().deliveries_per_message() };
+        self.count.unwrap_or(default)
+    }
+}
+
 /// Exit code 1 when anything was not answered with 200.
 pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    let payload = match &options.payload {
-        Some(path) => payload(path)?,
-        None => meta::SAMPLE.to_owned(),
-    };
+    if options.without_number && options.product != Product::WhatsApp {
+        let why = "--without-number is for --product whatsapp: the others never send telephone numbers\n";
+        clap::Error::raw(ErrorKind::ArgumentConflict, why).exit();
+    }
+    let payload = options.payload.as_deref().map(payload).transpose()?;
     if options.insecure {
         print_error("WARNING: --insecure: whoever answers is believed; Meta would not\n");
     }
     let runtime = runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("cannot start sending")?;
-    runtime.block_on(LocalSet::new().run_until(play(options, &payload)))
+    runtime.block_on(LocalSet::new().run_until(play(options, payload.as_deref())))
 }
 
 /// Errors: it cannot be read, or is none that Meta could send.
@@ -118,7 +152,7 @@ fn payload(path: &Path) -> anyhow::Result<Vec<u8>> {
     Ok(payload)
 }
 
-async fn play(options: &Options, payload: &[u8]) -> anyhow::Result<ExitCode> {
+async fn play(options: &Options, payload: Option<&[u8]>) -> anyhow::Result<ExitCode> {
     let url = &options.url.as_meta_sends_it();
     if *url != options.url {
         let target = &url.target;
@@ -136,10 +170,15 @@ async fn play(options: &Options, payload: &[u8]) -> anyhow::Result<ExitCode> {
     if !options.json {
         print(&format!("verification  {verification}\n"))?;
     }
-    let request = meta::delivery(url, payload, options.secret.as_deref());
+    let secret = options.secret.as_deref();
+    let requests = match payload {
+        Some(payload) => Requests::same(url, payload, secret),
+        None => Requests::new(url, Composer::new(options.form(), options.deliveries(), random()?), secret),
+    };
     let begun = Instant::now();
-    let deliveries = deliver(&receiver, request.into(), options).await?;
-    let summary = Summary::new(&deliveries, begun.elapsed());
+    let deliveries = deliver(&receiver, requests, options).await?;
+    let updates = payload.is_none().then_some(options.batch);
+    let summary = Summary::new(&deliveries, begun.elapsed(), updates);
     let is_fine = verification.is_fine() && summary.is_fine();
     print(&match options.json {
         true => json(&Document { version: 1, verification, deliveries, summary })?,
@@ -149,16 +188,24 @@ async fn play(options: &Options, payload: &[u8]) -> anyhow::Result<ExitCode> {
 }
 
 async fn verify(receiver: &Receiver, url: &Url, token: Option<&str>) -> anyhow::Result<Verification> {
-    let mut random = [0; 4];
-    SystemRandom::new().fill(&mut random).ok().context("the system gives no randomness")?;
-    let challenge = u32::from_ne_bytes(random).to_string();
+    let challenge = u32::from_ne_bytes(random()?).to_string();
     let outcome = receiver.ask(&meta::verification(url, token.unwrap_or(NO_TOKEN), &challenge)).await;
     Ok(Verification::new(&outcome, &challenge, token.is_some()))
 }
 
-/// Sends `request` as often and as fast as asked for; the outcome of each, in the order in which
+fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
+    let mut random = [0; N];
+    SystemRandom::new().fill(&mut random).ok().context("the system gives no randomness")?;
+    Ok(random)
+}
+
+/// Sends `requests` as often and as fast as asked for; the outcome of each, in the order in which
 /// they ended.
-async fn deliver(receiver: &Rc<Receiver>, request: Rc<[u8]>, options: &Options) -> anyhow::Result<Vec<Row>> {
+async fn deliver(
+    receiver: &Rc<Receiver>,
+    mut requests: Requests<'_>,
+    options: &Options,
+) -> anyhow::Result<Vec<Row>> {
     let mut rows = Vec::new();
     let mut ended = |outcome: Outcome| {
         let row = Row::new(&outcome);
@@ -172,7 +219,7 @@ async fn deliver(receiver: &Rc<Receiver>, request: Rc<[u8]>, options: &Options) 
     };
     let mut under_way = JoinSet::new();
     let mut due = Instant::now();
-    for _ in 0..options.count {
+    for _ in 0..options.deliveries() {
         loop {
             tokio::select! {
                 () = sleep_until(due), if under_way.len() < most => break,
@@ -180,7 +227,7 @@ async fn deliver(receiver: &Rc<Receiver>, request: Rc<[u8]>, options: &Options) 
             }
         }
         due += pause;
-        let (receiver, request) = (Rc::clone(receiver), Rc::clone(&request));
+        let (receiver, request) = (Rc::clone(receiver), requests.next()?);
         under_way.spawn_local(async move { receiver.ask(&request).await });
     }
     while let Some(outcome) = under_way.join_next().await {

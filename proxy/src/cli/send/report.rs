@@ -84,6 +84,8 @@ pub fn start_of(answer: &Response) -> Option<String> {
 pub struct Summary {
     deliveries: usize,
     delivered: usize,
+    /// Updates in all deliveries; null when their body was given.
+    updates: Option<u64>,
     elapsed_seconds: f64,
     /// Of those that were answered; null when none was.
     p50_seconds: Option<f64>,
@@ -91,13 +93,15 @@ pub struct Summary {
 }
 
 impl Summary {
-    pub fn new(rows: &[Row], elapsed: Duration) -> Self {
+    /// `batch`: updates in each, if that is known.
+    pub fn new(rows: &[Row], elapsed: Duration, batch: Option<u32>) -> Self {
         let answered = rows.iter().filter(|row| row.status.is_some());
         let mut took: Vec<f64> = answered.map(|row| row.duration_seconds).collect();
         took.sort_by(f64::total_cmp);
         Self {
             deliveries: rows.len(),
             delivered: rows.iter().filter(|row| row.is_delivered()).count(),
+            updates: batch.map(|batch| rows.len() as u64 * u64::from(batch)),
             elapsed_seconds: elapsed.as_secs_f64(),
             p50_seconds: percentile(&took, 50),
             p99_seconds: percentile(&took, 99),
@@ -117,12 +121,15 @@ fn percentile(sorted: &[f64], percent: usize) -> Option<f64> {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { deliveries, delivered, elapsed_seconds, .. } = self;
+        let Self { deliveries, delivered, elapsed_seconds, .. } = *self;
         write!(f, "{delivered} of {deliveries} delivered in {elapsed_seconds:.2} s")?;
         if let (Some(p50), Some(p99)) = (self.p50_seconds, self.p99_seconds) {
             write!(f, ", p50 {}, p99 {}", milliseconds(p50), milliseconds(p99))?;
         }
-        Ok(())
+        match self.updates {
+            Some(updates) if updates != deliveries as u64 => write!(f, ", {updates} updates"),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -145,9 +152,12 @@ mod tests {
             .map(|n| row(Some(200), n))
             .chain([row(Some(201), 99), row(Some(502), 100), row(None, 9000)])
             .collect();
-        let summary = Summary::new(&rows, Duration::from_secs(2));
+        let summary = Summary::new(&rows, Duration::from_secs(2), None);
         assert_eq!(summary.to_string(), "98 of 101 delivered in 2.00 s, p50 50.0 ms, p99 99.0 ms");
-        assert!(!summary.is_fine() && Summary::new(&rows[..98], Duration::ZERO).is_fine());
-        assert_eq!(Summary::new(&[], Duration::ZERO).to_string(), "0 of 0 delivered in 0.00 s");
+        assert!(!summary.is_fine() && Summary::new(&rows[..98], Duration::ZERO, None).is_fine());
+        let none = |batch| Summary::new(&[], Duration::ZERO, batch).to_string();
+        assert_eq!([none(None), none(Some(10))], ["0 of 0 delivered in 0.00 s"; 2]);
+        let tens = Summary::new(&rows[..3], Duration::ZERO, Some(10)).to_string();
+        assert_eq!(tens, "3 of 3 delivered in 0.00 s, p50 2.0 ms, p99 3.0 ms, 30 updates");
     }
 }
