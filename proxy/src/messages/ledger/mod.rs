@@ -179,7 +179,9 @@ impl LedgerFile {
                 *count += 1;
             }
         }
-        if (now - signed(ledger.words.get(HEAD_ALIVE))).abs() > MAX_UNSEEN_SECONDS {
+        let alive = signed(ledger.words.get(HEAD_ALIVE));
+        // Before the first start nothing could fail here.
+        if alive > 0 && (now - alive).abs() > MAX_UNSEEN_SECONDS {
             ledger.words.set(HEAD_GAP_END, now.unsigned_abs());
             ledger.numbers.pass(&ledger.words, now, false);
         }
