@@ -3,4 +3,4 @@
 
 mod observation;
 
-pub use observation::{Chain, ChainStep, Event, Key, Kind, Observation, Product, Unscanned};
+pub use observation::{Chain, ChainStep, Event, Key, Kind, Number, Observation, Product, Unscanned};
