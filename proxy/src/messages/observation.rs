@@ -1,3 +1,5 @@
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 /// Sixteen bytes that stand for an id, and from which no one without the key gets it back.
@@ -62,6 +64,50 @@ pub struct Chain {
     pub step: ChainStep,
 }
 
+/// The id of a telephone number, a page or an account. It is stored in place: a scan allocates
+/// nothing for it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct Number {
+    bytes: [u8; Self::MAX_BYTES],
+    length: usize,
+}
+
+impl Number {
+    pub const MAX_BYTES: usize = 64;
+
+    /// `None`: it is empty, too long, or has other characters than visible ASCII.
+    pub fn new(id: &[u8]) -> Option<Self> {
+        let mut bytes = [0; Self::MAX_BYTES];
+        bytes.get_mut(..id.len()).filter(|place| !place.is_empty())?.copy_from_slice(id);
+        id.iter().all(u8::is_ascii_graphic).then_some(Self { bytes, length: id.len() })
+    }
+
+    pub fn as_str(&self) -> &str {
+        self.bytes.get(..self.length).and_then(|id| std::str::from_utf8(id).ok()).unwrap_or_default()
+    }
+}
+
+impl From<Number> for String {
+    fn from(number: Number) -> Self {
+        number.as_str().to_owned()
+    }
+}
+
+impl TryFrom<String> for Number {
+    type Error = &'static str;
+
+    fn try_from(id: String) -> Result<Self, Self::Error> {
+        Self::new(id.as_bytes()).ok_or("not the id of a number")
+    }
+}
+
+impl fmt::Debug for Number {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.as_str().fmt(f)
+    }
+}
+
 /// One update of a body. Times are milliseconds since 1970.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
@@ -87,8 +133,8 @@ pub struct Observation {
     pub events: Vec<Event>,
     /// When each entry that says so was sent, in milliseconds since 1970.
     pub sent: Vec<i64>,
-    /// The ids of telephone numbers, pages and accounts, each once.
-    pub numbers: Vec<Box<str>>,
+    /// The telephone numbers, pages and accounts that the events are of, each once.
+    pub numbers: Vec<Number>,
     /// An error says that Meta's forward proxy holds back what it fetches.
     pub names_fwdproxy: bool,
 }

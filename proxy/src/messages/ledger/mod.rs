@@ -373,7 +373,7 @@ impl Ledger {
         let observation = &report.observation;
         let numbers = observation.numbers.iter().enumerate().map(|(number, id)| {
             let of_number = observation.events.iter().filter(|event| event.number == Some(number));
-            let first = self.numbers.add(&self.words, row, id, of_number.count() as u64, now)?;
+            let first = self.numbers.add(&self.words, row, id.as_str(), of_number.count() as u64, now)?;
             Some(now - first)
         });
         numbers.collect()

@@ -1,7 +1,7 @@
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 
 use super::*;
-use crate::messages::{ChainStep, Observation};
+use crate::messages::{ChainStep, Number, Observation};
 
 const EVENTS: usize = 1000;
 const START: i64 = 1_790_000_000;
@@ -53,7 +53,7 @@ fn status(number: u64, step: ChainStep) -> Event {
 
 fn status_report(event: Event, is_delivered: bool, now: i64) -> Report {
     let mut report = report(vec![event], is_delivered, now);
-    report.observation.numbers = vec!["551".into()];
+    report.observation.numbers = vec![Number::new(b"551").unwrap()];
     report
 }
 
@@ -229,7 +229,7 @@ fn a_number_that_is_usually_busy_becomes_quiet() {
     let mut now = START;
     let add = |ledger: &mut Ledger, id: &str, now| {
         let mut report = report(vec![Event { number: Some(0), ..event(now as u64) }], true, now);
-        report.observation.numbers = vec![id.into()];
+        report.observation.numbers = vec![Number::new(id.as_bytes()).unwrap()];
         ledger.add(&report, 0);
     };
     while now < START + 15 * DAY {
