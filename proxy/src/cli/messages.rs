@@ -1,4 +1,4 @@
-//! `hookgate messages`: what became of each event, and how late it was.
+//! `hookgate messages`: how events ended, and how late they were.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

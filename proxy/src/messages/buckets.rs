@@ -5,7 +5,7 @@ pub const BOUNDS: [i64; 12] = [1, 2, 5, 10, 30, 60, 300, 1800, 7200, 43200, 172_
 /// The last one is for all above.
 pub const BUCKETS: usize = BOUNDS.len() + 1;
 
-/// The bucket of so many milliseconds.
+/// The bucket of a number of milliseconds.
 pub fn bucket(milliseconds: i64) -> usize {
     BOUNDS.iter().position(|bound| milliseconds <= bound * 1000).unwrap_or(BOUNDS.len())
 }

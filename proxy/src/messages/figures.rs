@@ -23,12 +23,12 @@ pub struct SharedFigures {
     pub queue: [Histogram; Product::ALL.len()],
     /// From send to arrival.
     pub wire: [Histogram; Product::ALL.len()],
-    /// Times that lie in the future.
+    /// Times in the future.
     pub negative: u64,
 }
 
 impl SharedFigures {
-    /// Whether so many times lie in the future that no lag says anything.
+    /// Whether too many times are in the future for a lag to say anything.
     pub fn doubts_clock(&self, lags: u64) -> bool {
         let wires: u64 = self.wire.iter().map(Histogram::count).sum();
         let all = self.negative + lags + wires;

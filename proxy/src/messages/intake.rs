@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{IdKey, Report};
 
-/// The ledger's thread is woken when so many wait.
+/// The number of reports at which the ledger's thread is woken.
 const WAKE: usize = 64;
 /// What comes above is not written down.
 const MAX_WAITING: usize = 8192;

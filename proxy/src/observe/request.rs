@@ -385,7 +385,7 @@ impl Request<'_> {
                 self.metrics.lost(Loss { counter: self.counter, upstream, lost_at, cause });
             }
         }
-        self.tell_messages(duration);
+        self.report_messages(duration);
         let is_refused_stranger = self.is_stranger && self.end == Step::Refused;
         if self.log.wants_access(is_refused_stranger) {
             let is_lost_message = self.end != Step::Delivered && !self.is_stranger;
@@ -417,7 +417,7 @@ impl Request<'_> {
 
 impl Request<'_> {
     /// Passes on what its body tells, with how it ended.
-    fn tell_messages(&mut self, duration: Duration) {
+    fn report_messages(&mut self, duration: Duration) {
         let Some(messages) = self.messages() else { return };
         let mut report = match self.report.take() {
             Some(report) => report,

@@ -52,8 +52,8 @@ impl Shared {
         Self::at(start.cast(), count)
     }
 
-    /// The first `count` numbers of a file of this process's user. What is written stays in the file
-    /// when the process is killed.
+    /// The first `count` numbers of a file of this process's user. What is written stays in the
+    /// file when the process is killed.
     ///
     /// Errors: mmap(2); the file is shorter.
     pub fn of_file(file: &File, count: usize) -> io::Result<Self> {

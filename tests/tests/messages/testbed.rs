@@ -57,8 +57,8 @@ impl Testbed {
             [free_port()?, free_port()?].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
         let closed = free_port()?;
         let config = format!(
-            "[listen]\nplain = [\"{address}\"]\n[admin]\nlisten = \"{admin}\"\nsocket = {:?}\n[timeouts]\nresponse = \"3s\"\n\
-             drain = \"5s\"\n[limits]\nbody_bytes = \"64MiB\"\n[insight]\nstate = {:?}\n{insight}\n[upstreams]\n\
+            "[listen]\nplain = [\"{address}\"]\n[admin]\nlisten = \"{admin}\"\nsocket = {:?}\n[log]\naccess = false\n[timeouts]\nresponse = \"3s\"\n\
+             drain = \"5s\"\n[limits]\nbody_bytes = 67108864\n[insight]\nstate = {:?}\n{insight}\n[upstreams]\n\
              \"{UPSTREAM}\" = {{ address = \"{}\", tls = false }}\n\
              \"down.example\" = {{ address = \"127.0.0.1:{closed}\", tls = false }}\n",
             dir.path().join("admin.sock"),
@@ -109,7 +109,7 @@ impl Testbed {
         Metrics::read(self.admin)
     }
 
-    /// All that lies in the folder of figures.
+    /// All bytes in the folder of figures.
     pub fn state(&self) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
         for entry in std::fs::read_dir(self.dir.path().join("insight"))? {

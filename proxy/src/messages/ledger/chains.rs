@@ -1,5 +1,5 @@
-//! Messages that upstreams have sent, by what came of their statuses: a later status of which no
-//! `sent` came is a webhook that was lost before this machine.
+//! Messages that upstreams have sent, by their statuses: a later status without a `sent` is a
+//! webhook that was lost before this machine.
 
 use hashbrown::HashTable;
 

@@ -5,7 +5,7 @@ use hashbrown::HashTable;
 use super::layout::{HEAD_NEXT_EVENT, Layout, Words, check};
 use crate::messages::{Key, Kind};
 
-/// What became of an event.
+/// How an event stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
     Delivered = 1,

@@ -37,7 +37,7 @@ pub(super) const MAX_NUMBERS: usize = 10_000;
 /// What a process that drains may have to report at once: 1 MiB.
 pub(super) const INBOX_WORDS: usize = 1 << 17;
 
-/// The places of a file with room for so many events.
+/// The places of a file with room for a number of events.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Layout {
     pub(super) events: usize,

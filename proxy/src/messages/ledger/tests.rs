@@ -1,10 +1,12 @@
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 
+use super::file::MAX_UNSEEN_SECONDS;
 use super::*;
 use crate::messages::{ChainStep, Number, Observation};
+use std::fs::File;
 
 const EVENTS: usize = 1000;
-const START: i64 = 1_790_000_000;
+const BEGIN: i64 = 1_790_000_000;
 const UPSTREAM: &str = "a.example";
 
 fn file(events: usize) -> File {
@@ -57,15 +59,15 @@ fn status_report(event: Event, is_delivered: bool, now: i64) -> Report {
     report
 }
 
-/// Of the one upstream: what became of its events, and how many are outstanding.
+/// Of the one upstream: how its events ended, and how many are outstanding.
 fn outcomes(ledger: &Ledger) -> ([u64; 5], u64) {
-    let document = ledger.document(None, jiff::Timestamp::from_second(START).unwrap());
+    let document = ledger.document(None, jiff::Timestamp::from_second(BEGIN).unwrap());
     let row = &document.upstreams[0];
     (Outcome::ALL.map(|outcome| row.outcomes[outcome.name()]), row.outstanding)
 }
 
 fn chains(ledger: &Ledger) -> [u64; 3] {
-    let document = ledger.document(None, jiff::Timestamp::from_second(START).unwrap());
+    let document = ledger.document(None, jiff::Timestamp::from_second(BEGIN).unwrap());
     ChainEnd::ALL.map(|end| document.upstreams[0].chains[end.name()])
 }
 
@@ -78,16 +80,16 @@ fn pass(ledger: &mut Ledger, from: i64, to: i64) {
 #[test]
 fn an_event_has_the_outcome_of_its_posts() {
     let file = file(EVENTS);
-    let mut ledger = open(&file, EVENTS, START);
-    ledger.add(&report(vec![event(1), event(1), event(2)], true, START), 0);
-    ledger.add(&report(vec![event(3), event(4)], false, START), 0);
-    ledger.add(&report(vec![event(3)], false, START + 10), 0);
+    let mut ledger = open(&file, EVENTS, BEGIN);
+    ledger.add(&report(vec![event(1), event(1), event(2)], true, BEGIN), 0);
+    ledger.add(&report(vec![event(3), event(4)], false, BEGIN), 0);
+    ledger.add(&report(vec![event(3)], false, BEGIN + 10), 0);
     assert_eq!(outcomes(&ledger), ([2, 0, 0, 0, 0], 2));
-    ledger.add(&report(vec![event(3)], true, START + 70), 0);
-    ledger.add(&report(vec![event(3)], true, START + 80), 0);
-    ledger.add(&report(vec![event(1)], false, START + 80), 0);
+    ledger.add(&report(vec![event(3)], true, BEGIN + 70), 0);
+    ledger.add(&report(vec![event(3)], true, BEGIN + 80), 0);
+    ledger.add(&report(vec![event(1)], false, BEGIN + 80), 0);
     assert_eq!(outcomes(&ledger), ([2, 1, 0, 0, 2], 1));
-    let document = ledger.document(Some(UPSTREAM), jiff::Timestamp::from_second(START).unwrap());
+    let document = ledger.document(Some(UPSTREAM), jiff::Timestamp::from_second(BEGIN).unwrap());
     assert_eq!(document.upstreams[0].batches, 2);
     assert_eq!(document.upstreams[0].recovered_seconds.p50, Some(300));
     assert!(ledger.document(Some("b.example"), document.taken).upstreams.is_empty());
@@ -96,22 +98,22 @@ fn an_event_has_the_outcome_of_its_posts() {
 #[test]
 fn nothing_is_forgotten_with_the_process() {
     let file = file(EVENTS);
-    let mut ledger = open(&file, EVENTS, START);
-    ledger.add(&report(vec![event(1)], true, START), 0);
-    ledger.add(&report(vec![event(2)], false, START), 0);
+    let mut ledger = open(&file, EVENTS, BEGIN);
+    ledger.add(&report(vec![event(1)], true, BEGIN), 0);
+    ledger.add(&report(vec![event(2)], false, BEGIN), 0);
     // Killed: nothing is written when it goes.
     drop(ledger);
-    let mut ledger = open(&file, EVENTS, START + 2);
+    let mut ledger = open(&file, EVENTS, BEGIN + 2);
     assert_eq!(outcomes(&ledger), ([1, 0, 0, 0, 0], 1));
-    ledger.add(&report(vec![event(1), event(2)], true, START + 2), 0);
+    ledger.add(&report(vec![event(1), event(2)], true, BEGIN + 2), 0);
     assert_eq!(outcomes(&ledger), ([1, 1, 0, 0, 1], 0));
 }
 
 #[test]
 fn what_does_not_come_again_is_lost_or_unknown() {
     let file = file(EVENTS);
-    let mut ledger = open(&file, EVENTS, START);
-    let failed = START + 60;
+    let mut ledger = open(&file, EVENTS, BEGIN);
+    let failed = BEGIN + 60;
     let without_id = Event { has_id: false, ..event(2) };
     ledger.add(&report(vec![event(1), without_id], false, failed), 0);
     pass(&mut ledger, failed, failed + WHATSAPP_RETRIES - 60);
@@ -126,10 +128,10 @@ fn what_does_not_come_again_is_lost_or_unknown() {
 #[test]
 fn a_gap_makes_what_is_missing_unknown() {
     let file = file(EVENTS);
-    let mut ledger = open(&file, EVENTS, START);
-    ledger.add(&report(vec![event(1)], false, START), 0);
+    let mut ledger = open(&file, EVENTS, BEGIN);
+    ledger.add(&report(vec![event(1)], false, BEGIN), 0);
     drop(ledger);
-    let back = START + 100;
+    let back = BEGIN + 100;
     let mut ledger = open(&file, EVENTS, back);
     pass(&mut ledger, back, back + WHATSAPP_RETRIES);
     assert_eq!(outcomes(&ledger), ([0, 0, 0, 1, 0], 0));
@@ -138,11 +140,11 @@ fn a_gap_makes_what_is_missing_unknown() {
 #[test]
 fn the_oldest_settled_event_gives_way_and_outstanding_ones_stay() {
     let file = file(EVENTS);
-    let mut ledger = open(&file, EVENTS, START);
+    let mut ledger = open(&file, EVENTS, BEGIN);
     for number in 0..100 {
-        ledger.add(&report(vec![event(number)], false, START), 0);
+        ledger.add(&report(vec![event(number)], false, BEGIN), 0);
     }
-    let later = START + 1000;
+    let later = BEGIN + 1000;
     for number in 100..100 + 3 * EVENTS as u64 {
         ledger.add(&report(vec![event(number)], true, later + number as i64), 0);
     }
@@ -160,25 +162,25 @@ fn the_oldest_settled_event_gives_way_and_outstanding_ones_stay() {
 #[test]
 fn a_ledger_that_is_full_of_outstanding_events_gives_up_the_oldest() {
     let file = file(EVENTS);
-    let mut ledger = open(&file, EVENTS, START);
+    let mut ledger = open(&file, EVENTS, BEGIN);
     for number in 0..2 * EVENTS as u64 {
-        ledger.add(&report(vec![event(number)], false, START), 0);
+        ledger.add(&report(vec![event(number)], false, BEGIN), 0);
     }
     let (counts, outstanding) = outcomes(&ledger);
     assert_eq!(counts[Outcome::Unknown as usize] + outstanding, 2 * EVENTS as u64);
     assert!(outstanding as usize > EVENTS * 9 / 10, "{outstanding}");
-    let reread = open(&file, EVENTS, START);
+    let reread = open(&file, EVENTS, BEGIN);
     assert_eq!(outcomes(&reread), (counts, outstanding));
 }
 
 #[test]
 fn a_later_status_without_sent_is_missing_after_two_hours() {
     let file = file(EVENTS);
-    let mut ledger = open(&file, EVENTS, START);
+    let mut ledger = open(&file, EVENTS, BEGIN);
     // The number's first hours here say nothing.
-    ledger.add(&status_report(status(1, ChainStep::Later), true, START), 0);
-    let known = START + CHAIN_SECONDS + 60;
-    pass(&mut ledger, START, known);
+    ledger.add(&status_report(status(1, ChainStep::Later), true, BEGIN), 0);
+    let known = BEGIN + CHAIN_SECONDS + 60;
+    pass(&mut ledger, BEGIN, known);
     assert_eq!(chains(&ledger), [0, 0, 1]);
     for number in 2..6 {
         ledger.add(&status_report(status(number, ChainStep::Later), true, known), 0);
@@ -203,16 +205,16 @@ fn a_later_status_without_sent_is_missing_after_two_hours() {
 #[test]
 fn lag_is_measured_at_first_sight() {
     let file = file(EVENTS);
-    let mut ledger = open(&file, EVENTS, START - 4000);
-    let happened = |ago: i64| Some((START - ago) * 1000);
+    let mut ledger = open(&file, EVENTS, BEGIN - 4000);
+    let happened = |ago: i64| Some((BEGIN - ago) * 1000);
     let late = Event { happened: happened(400), sent: happened(-1), ..event(1) };
     for is_delivered in [false, true] {
-        ledger.add(&report(vec![late.clone()], is_delivered, START), START - 1000);
+        ledger.add(&report(vec![late.clone()], is_delivered, BEGIN), BEGIN - 1000);
     }
     // Something had failed here since; and one from the future.
-    ledger.add(&report(vec![Event { happened: happened(400), ..event(2) }], true, START), START - 300);
-    ledger.add(&report(vec![Event { happened: happened(-3), ..event(3) }], true, START), 0);
-    ledger.add(&report(vec![Event { happened: happened(-2), ..event(4) }], true, START), 0);
+    ledger.add(&report(vec![Event { happened: happened(400), ..event(2) }], true, BEGIN), BEGIN - 300);
+    ledger.add(&report(vec![Event { happened: happened(-3), ..event(3) }], true, BEGIN), 0);
+    ledger.add(&report(vec![Event { happened: happened(-2), ..event(4) }], true, BEGIN), 0);
     let figures = &ledger.by_upstream()[UPSTREAM];
     assert_eq!((figures.lag.count(), figures.lag.milliseconds), (3, 800_000));
     assert_eq!(ledger.shared_figures().negative, 1);
@@ -225,14 +227,14 @@ fn lag_is_measured_at_first_sight() {
 #[test]
 fn a_number_that_is_usually_busy_becomes_quiet() {
     let file = file(EVENTS);
-    let mut ledger = open(&file, EVENTS, START);
-    let mut now = START;
+    let mut ledger = open(&file, EVENTS, BEGIN);
+    let mut now = BEGIN;
     let add = |ledger: &mut Ledger, id: &str, now| {
         let mut report = report(vec![Event { number: Some(0), ..event(now as u64) }], true, now);
         report.observation.numbers = vec![Number::new(id.as_bytes()).unwrap()];
         ledger.add(&report, 0);
     };
-    while now < START + 15 * DAY {
+    while now < BEGIN + 15 * DAY {
         add(&mut ledger, "551", now);
         add(&mut ledger, "552", now);
         ledger.pass(now);
@@ -261,11 +263,11 @@ fn damage_is_noticed() {
     use std::os::unix::fs::FileExt as _;
     let damaged = |at: usize, bytes: &[u8]| {
         let file = file(EVENTS);
-        let mut ledger = open(&file, EVENTS, START);
-        ledger.add(&status_report(status(1, ChainStep::Sent), true, START), 0);
+        let mut ledger = open(&file, EVENTS, BEGIN);
+        ledger.add(&status_report(status(1, ChainStep::Sent), true, BEGIN), 0);
         file.write_all_at(bytes, at as u64).unwrap();
         let reopened = LedgerFile::open(&file, EVENTS);
-        reopened.and_then(|file| file.read(7, START)).is_err()
+        reopened.and_then(|file| file.read(7, BEGIN)).is_err()
     };
     let layout = Layout::new(EVENTS);
     assert!(!damaged(0, b""));
@@ -279,27 +281,27 @@ fn damage_is_noticed() {
 #[test]
 fn the_one_that_drains_reports_to_its_successor() {
     let file = file(EVENTS);
-    let mut old = open(&file, EVENTS, START);
-    old.add(&report(vec![event(1)], false, START), 0);
+    let mut old = open(&file, EVENTS, BEGIN);
+    old.add(&report(vec![event(1)], false, BEGIN), 0);
     let new = LedgerFile::open(&file, EVENTS).unwrap();
-    assert!(!new.claim(8, START));
+    assert!(!new.claim(8, BEGIN));
     assert!(!old.is_owned());
-    let old = old.release(START);
-    assert!(new.claim(8, START));
-    let mut new = new.read(8, START).unwrap();
-    old.report(&report(vec![event(1)], true, START + 1)).unwrap();
+    let old = old.release(BEGIN);
+    assert!(new.claim(8, BEGIN));
+    let mut new = new.read(8, BEGIN).unwrap();
+    old.report(&report(vec![event(1)], true, BEGIN + 1)).unwrap();
     let reports = new.read_reports();
     assert_eq!(reports.len(), 1);
     reports.iter().for_each(|report| new.add(report, 0));
     assert_eq!(outcomes(&new), ([0, 1, 0, 0, 0], 0));
     // The ring goes round, and says when it is full.
-    let many = report((0..1000).map(event).collect(), true, START);
+    let many = report((0..1000).map(event).collect(), true, BEGIN);
     for _ in 0..50 {
         while old.report(&many).is_ok() {}
         assert!(new.read_reports().iter().all(|report| report.observation == many.observation));
     }
     // A successor that is gone.
-    assert!(!old.is_ownerless(START + MAX_UNSEEN_SECONDS));
-    assert!(old.is_ownerless(START + MAX_UNSEEN_SECONDS + 1));
-    assert!(old.claim(7, START + MAX_UNSEEN_SECONDS + 1));
+    assert!(!old.is_ownerless(BEGIN + MAX_UNSEEN_SECONDS));
+    assert!(old.is_ownerless(BEGIN + MAX_UNSEEN_SECONDS + 1));
+    assert!(old.claim(7, BEGIN + MAX_UNSEEN_SECONDS + 1));
 }

@@ -147,8 +147,9 @@ calls! {
     /// Takes the history's file, which is damaged, out of the way; the next one is new. The reply
     /// says where it is.
     SetHistoryAside => PathBuf;
-    /// The ledger's file. The reply says why it will be gone with the supervisor, if so.
-    OpenLedger => Option<String>;
+    /// The ledger's file. The reply says why it will be gone with the supervisor, if so, and
+    /// whether another process may still write to it.
+    OpenLedger => (Option<String>, bool);
     /// Takes the ledger's file, which is damaged, out of the way; the next one is new. The reply
     /// says where it is.
     SetLedgerAside => PathBuf;

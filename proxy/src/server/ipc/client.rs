@@ -151,9 +151,11 @@ impl SupervisorClient {
         self.call(SetHistoryAside)
     }
 
-    /// The ledger's file, and why it will be gone with the supervisor, if so.
-    pub(in crate::server) fn ledger(&self) -> Result<(Option<String>, File), SupervisorError> {
-        self.call_with_descriptor(OpenLedger).map(|(without_disk, file)| (without_disk, file.into()))
+    /// The ledger's file, why it will be gone with the supervisor, if so, and whether another
+    /// process may still write to it.
+    pub(in crate::server) fn ledger(&self) -> Result<(Option<String>, bool, File), SupervisorError> {
+        let ((without_disk, is_shared), file) = self.call_with_descriptor(OpenLedger)?;
+        Ok((without_disk, is_shared, file.into()))
     }
 
     /// Takes a damaged ledger out of the way; where it is then.

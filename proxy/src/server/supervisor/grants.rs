@@ -207,7 +207,7 @@ impl Serve<ReadHandshake> for Supervisor {
 
 impl Serve<OpenHistory> for Supervisor {
     fn serve(&mut self, _: OpenHistory) -> Reply<Option<String>> {
-        let (file, without_disk) = self.history.open()?;
+        let (file, without_disk, _) = self.history.open()?;
         Ok(Served::with(without_disk, file))
     }
 }
@@ -219,9 +219,9 @@ impl Serve<SetHistoryAside> for Supervisor {
 }
 
 impl Serve<OpenLedger> for Supervisor {
-    fn serve(&mut self, _: OpenLedger) -> Reply<Option<String>> {
-        let (file, without_disk) = self.ledger.open()?;
-        Ok(Served::with(without_disk, file))
+    fn serve(&mut self, _: OpenLedger) -> Reply<(Option<String>, bool)> {
+        let (file, without_disk, is_shared) = self.ledger.open()?;
+        Ok(Served::with((without_disk, is_shared), file))
     }
 }
 

@@ -28,6 +28,8 @@ struct Opened {
     file: OwnedFd,
     /// Why it is in memory alone.
     without_disk: Option<String>,
+    /// The process before this one may still write to it.
+    is_shared: bool,
 }
 
 impl InsightFile {
@@ -46,16 +48,17 @@ impl InsightFile {
         Self::new(self.name, self.bytes, None, false)
     }
 
-    /// The file, and why it will be gone with this process, if so.
+    /// The file, why it will be gone with this process, if so, and whether the process before this
+    /// one may still write to it.
     ///
     /// Errors: no memory.
-    pub(super) fn open(&mut self) -> io::Result<(OwnedFd, Option<String>)> {
+    pub(super) fn open(&mut self) -> io::Result<(OwnedFd, Option<String>, bool)> {
         let opened = match self.opened.take() {
             Some(opened) => opened,
             None => self.open_anew()?,
         };
         let opened = self.opened.insert(opened);
-        Ok((opened.file.try_clone()?, opened.without_disk.clone()))
+        Ok((opened.file.try_clone()?, opened.without_disk.clone(), opened.is_shared))
     }
 
     /// Takes a damaged file out of the way; the next one is new.
@@ -71,30 +74,33 @@ impl InsightFile {
         let without_disk = match &self.folder {
             None => None,
             Some(folder) => match self.on_disk(folder) {
-                Ok(file) => return Ok(Opened { file: file.into(), without_disk: None }),
+                Ok((file, is_shared)) => {
+                    return Ok(Opened { file: file.into(), without_disk: None, is_shared });
+                }
                 Err(error) => Some(format!("{}: {error}", folder.join(self.name).display())),
             },
         };
         let file = memfd_create(self.name, MemfdFlags::CLOEXEC)?;
         ftruncate(&file, self.bytes)?;
-        Ok(Opened { file, without_disk })
+        Ok(Opened { file, without_disk, is_shared: false })
     }
 
-    fn on_disk(&self, folder: &Path) -> io::Result<File> {
+    fn on_disk(&self, folder: &Path) -> io::Result<(File, bool)> {
         prepare(folder)?;
         let path = folder.join(self.name);
         let no_link = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).map_err(io::Error::other)?;
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).mode(FILE_MODE).custom_flags(no_link);
         let mut file = options.open(&path)?;
-        match file.try_lock() {
+        let is_shared = match file.try_lock() {
+            Ok(()) => false,
             Err(TryLockError::Error(error)) => return Err(error),
             Err(TryLockError::WouldBlock) if !self.has_predecessor => {
                 let text = "another hookgate has it; give each its own [insight] state";
                 return Err(io::Error::new(ErrorKind::WouldBlock, text));
             }
-            _ => {}
-        }
+            Err(TryLockError::WouldBlock) => true,
+        };
         if file.metadata()?.len() == 0
             && let Err(error) = allocate(&mut file, self.bytes)
         {
@@ -103,7 +109,7 @@ impl InsightFile {
             fs::remove_file(&path).ok();
             return Err(error);
         }
-        Ok(file)
+        Ok((file, is_shared))
     }
 }
 

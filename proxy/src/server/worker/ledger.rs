@@ -1,7 +1,6 @@
 //! Keeps the ledger: takes what has ended from the threads that relay, and answers for it.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -18,6 +17,10 @@ use crate::server::ipc::SupervisorClient;
 
 /// How long what has ended waits at most.
 const TURN: Duration = Duration::from_millis(500);
+/// The same while the process before this one may still write to the file.
+const SHORT_TURN: Duration = Duration::from_millis(50);
+/// How long this process's end waits for that.
+const MAX_TURNS_AT_END: usize = 80;
 
 /// The ledger of this process.
 pub(super) struct LedgerKeeper {
@@ -93,15 +96,18 @@ impl LedgerKeeper {
         supervisor: &SupervisorClient,
         log: &Log,
     ) -> io::Result<(LedgerFile, [u8; 32], u64, Option<String>)> {
-        let (without_disk, file) = supervisor.ledger()?;
+        let (without_disk, is_shared, file) = supervisor.ledger()?;
         let file = match LedgerFile::open(&file, events) {
             Ok(file) => file,
             Err(error) => replace(events, supervisor, log, &error)?,
         };
         let mut owner = [0; 8];
         SystemRandom::new().fill(&mut owner).map_err(|_| io::Error::other("no random numbers"))?;
-        let key = file.key()?;
-        Ok((file, key, u64::from_le_bytes(owner) | 1, without_disk))
+        let (key, owner) = (file.key()?, u64::from_le_bytes(owner) | 1);
+        if !is_shared {
+            file.take(owner);
+        }
+        Ok((file, key, owner, without_disk))
     }
 
     /// Where what bodies tell goes.
@@ -116,11 +122,34 @@ impl LedgerKeeper {
         let keeper = Arc::clone(self);
         let work = move || {
             loop {
-                keeper.intake.wait(TURN);
                 keeper.write(&metrics);
+                keeper.intake.wait(if keeper.is_unread() { SHORT_TURN } else { TURN });
             }
         };
         thread::Builder::new().name("ledger".into()).spawn(work).map(drop)
+    }
+
+    /// Writes down what has ended, for the last time.
+    pub(super) async fn close(&self, metrics: &Metrics) {
+        for _ in 0..MAX_TURNS_AT_END {
+            self.write(metrics);
+            if !self.is_unread() {
+                break;
+            }
+            tokio::time::sleep(SHORT_TURN).await;
+        }
+        let mut held = self.lock();
+        held.state = match std::mem::replace(&mut held.state, State::Gone) {
+            State::Owned(ledger) if ledger.is_owned() => {
+                ledger.close();
+                State::Gone
+            }
+            state => state,
+        };
+    }
+
+    fn is_unread(&self) -> bool {
+        matches!(self.lock().state, State::Unread(_))
     }
 
     /// Writes down what has ended by now.
@@ -239,6 +268,6 @@ fn replace(
 ) -> io::Result<LedgerFile> {
     let aside = supervisor.set_ledger_aside()?;
     log.note(&format!("insight: the ledger begins anew, the old one is {}: {error}", aside.display()));
-    let (_, file): (_, File) = supervisor.ledger()?;
+    let (_, _, file) = supervisor.ledger()?;
     LedgerFile::open(&file, events).map_err(io::Error::other)
 }

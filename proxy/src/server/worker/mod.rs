@@ -350,6 +350,10 @@ impl Server {
             log.note(&error.to_string());
         }
         stage.send_replace(last_stage);
+        if let Some(ledger) = &ledger {
+            // The next process may wait for the file.
+            ledger.write(&insight.metrics());
+        }
         let mut finished = std::pin::pin!(threads.finished());
         let cut = tokio::select! {
             cut = &mut finished => cut,
@@ -358,7 +362,7 @@ impl Server {
         };
         insight.sample();
         if let Some(ledger) = &ledger {
-            ledger.write(&insight.metrics());
+            ledger.close(&insight.metrics()).await;
         }
         let connections = if cut == 1 { "connection was" } else { "connections were" };
         log.note(&format!("drained; {cut} {connections} cut"));
