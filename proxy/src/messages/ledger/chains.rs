@@ -3,7 +3,7 @@
 
 use hashbrown::HashTable;
 
-use super::layout::{HEAD_NEXT_CHAIN, Layout, Words, check};
+use super::layout::{HEAD_NEXT_CHAIN, Layout, Mapped, check};
 use crate::messages::{ChainStep, Key};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +52,7 @@ impl Chains {
     /// Reads all records.
     ///
     /// Errors: one of them is damaged.
-    pub(super) fn read(words: &Words, layout: Layout) -> Result<Self, &'static str> {
+    pub(super) fn read(words: &Mapped, layout: Layout) -> Result<Self, &'static str> {
         let mut chains = Self { layout, index: HashTable::new(), waiting: 0 };
         for slot in 0..used(words, layout) {
             let Some(record) = at(words, layout, slot)? else { continue };
@@ -65,7 +65,7 @@ impl Chains {
     /// One status of a message. What has ended by it, and what had to go for it.
     pub(super) fn add(
         &mut self,
-        words: &Words,
+        words: &Mapped,
         key: Key,
         step: ChainStep,
         row: u16,
@@ -98,7 +98,7 @@ impl Chains {
     /// Every one that waits for its `sent`, with its slot.
     pub(super) fn all_waiting<'w>(
         &self,
-        words: &'w Words,
+        words: &'w Mapped,
     ) -> impl Iterator<Item = (usize, Record)> + use<'w> {
         let (layout, slots) = (self.layout, if self.waiting == 0 { 0 } else { used(words, self.layout) });
         (0..slots).filter_map(move |slot| {
@@ -107,14 +107,14 @@ impl Chains {
         })
     }
 
-    pub(super) fn set(&mut self, words: &Words, slot: usize, old: &Record, state: State) {
+    pub(super) fn set(&mut self, words: &Mapped, slot: usize, old: &Record, state: State) {
         self.waiting -= usize::from(old.state == State::Later);
         self.waiting += usize::from(state == State::Later);
         words.set(self.layout.chain(slot) + 1, rest(&Record { state, ..*old }));
     }
 
     /// Appends a record, and gives back one that waited and had to go for it.
-    fn append(&mut self, words: &Words, record: Record) -> Option<Record> {
+    fn append(&mut self, words: &Mapped, record: Record) -> Option<Record> {
         let slots = self.layout.chains;
         let keeps_waiting = self.waiting < slots - slots / 64 - 1;
         let next = words.get(HEAD_NEXT_CHAIN);
@@ -142,7 +142,7 @@ impl Chains {
         gone.filter(|gone| gone.state == State::Later)
     }
 
-    fn insert(&mut self, words: &Words, key: u64, slot: usize) {
+    fn insert(&mut self, words: &Mapped, key: u64, slot: usize) {
         let layout = self.layout;
         let Ok(slot) = u32::try_from(slot) else { return };
         self.index.insert_unique(key, slot, |slot| words.get(layout.chain(*slot as usize)));
@@ -150,11 +150,11 @@ impl Chains {
 }
 
 /// How many slots may hold something.
-fn used(words: &Words, layout: Layout) -> usize {
+fn used(words: &Mapped, layout: Layout) -> usize {
     usize::try_from(words.get(HEAD_NEXT_CHAIN)).map_or(layout.chains, |next| next.min(layout.chains))
 }
 
-fn at(words: &Words, layout: Layout, slot: usize) -> Result<Option<Record>, &'static str> {
+fn at(words: &Mapped, layout: Layout, slot: usize) -> Result<Option<Record>, &'static str> {
     const DAMAGED: &str = "what it holds of a message's statuses is damaged";
     let place = layout.chain(slot);
     let [key, word] = [0, 1].map(|at| words.get(place + at));

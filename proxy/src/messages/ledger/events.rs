@@ -2,7 +2,7 @@
 
 use hashbrown::HashTable;
 
-use super::layout::{HEAD_NEXT_EVENT, Layout, Words, check};
+use super::layout::{HEAD_NEXT_EVENT, Layout, Mapped, check};
 use crate::messages::{Key, Kind};
 
 /// How an event stands.
@@ -53,7 +53,7 @@ impl Events {
     /// Reads all records.
     ///
     /// Errors: one of them is damaged.
-    pub(super) fn read(words: &Words, layout: Layout) -> Result<Self, &'static str> {
+    pub(super) fn read(words: &Mapped, layout: Layout) -> Result<Self, &'static str> {
         let mut events = Self { layout, index: HashTable::new(), outstanding: 0 };
         for slot in 0..used(words, layout) {
             let Some(record) = events.at(words, slot)? else { continue };
@@ -63,14 +63,14 @@ impl Events {
         Ok(events)
     }
 
-    pub(super) fn find(&self, words: &Words, key: Key) -> Option<(usize, Record)> {
+    pub(super) fn find(&self, words: &Mapped, key: Key) -> Option<(usize, Record)> {
         let found = self.index.find(hash(key), |slot| self.key(words, *slot as usize) == key)?;
         let slot = *found as usize;
         Some((slot, self.at(words, slot).ok()??))
     }
 
     /// Appends a record, and gives back an outstanding one that had to go for it.
-    pub(super) fn append(&mut self, words: &Words, record: Record) -> Option<Record> {
+    pub(super) fn append(&mut self, words: &Mapped, record: Record) -> Option<Record> {
         let keeps_outstanding = self.outstanding < max_outstanding(self.layout.events);
         let next = words.get(HEAD_NEXT_EVENT);
         let mut skipped = 0;
@@ -92,7 +92,7 @@ impl Events {
     }
 
     /// Replaces what changes of a record.
-    pub(super) fn set(&mut self, words: &Words, slot: usize, old: &Record, state: State) {
+    pub(super) fn set(&mut self, words: &Mapped, slot: usize, old: &Record, state: State) {
         self.outstanding -= usize::from(old.state == State::Outstanding);
         self.outstanding += usize::from(state == State::Outstanding);
         let record = Record { state, ..*old };
@@ -102,7 +102,7 @@ impl Events {
     /// Every record that is outstanding, with its slot.
     pub(super) fn all_outstanding<'w>(
         &self,
-        words: &'w Words,
+        words: &'w Mapped,
     ) -> impl Iterator<Item = (usize, Record)> + use<'w> {
         let (layout, slots) = (self.layout, if self.outstanding == 0 { 0 } else { used(words, self.layout) });
         (0..slots).filter_map(move |slot| {
@@ -112,7 +112,7 @@ impl Events {
     }
 
     /// When the oldest event that is kept was seen first, those that are outstanding aside.
-    pub(super) fn oldest(&self, words: &Words) -> Option<u32> {
+    pub(super) fn oldest(&self, words: &Mapped) -> Option<u32> {
         let next = words.get(HEAD_NEXT_EVENT);
         let begin = next.saturating_sub(self.layout.events as u64);
         let records = (begin..next).filter_map(|position| {
@@ -124,15 +124,15 @@ impl Events {
         oldest.or_else(|| self.all_outstanding(words).map(|(_, record)| record.seen).min())
     }
 
-    fn at(&self, words: &Words, slot: usize) -> Result<Option<Record>, &'static str> {
+    fn at(&self, words: &Mapped, slot: usize) -> Result<Option<Record>, &'static str> {
         at(words, self.layout, slot)
     }
 
-    fn key(&self, words: &Words, slot: usize) -> Key {
+    fn key(&self, words: &Mapped, slot: usize) -> Key {
         key(words, self.layout.event(slot))
     }
 
-    fn write(&self, words: &Words, slot: usize, record: Record, next: u64) {
+    fn write(&self, words: &Mapped, slot: usize, record: Record, next: u64) {
         let place = self.layout.event(slot);
         let [one, other] = halves(record.key);
         // A record without flags is none. Slots from the next one on are not looked at before the
@@ -145,7 +145,7 @@ impl Events {
         words.set(place + 3, flags(&record));
     }
 
-    fn insert(&mut self, words: &Words, key: Key, slot: usize) {
+    fn insert(&mut self, words: &Mapped, key: Key, slot: usize) {
         let layout = self.layout;
         let Ok(slot) = u32::try_from(slot) else { return };
         let hash_of = |slot: &u32| hash(self::key(words, layout.event(*slot as usize)));
@@ -160,11 +160,11 @@ impl Events {
 }
 
 /// How many slots may hold something.
-fn used(words: &Words, layout: Layout) -> usize {
+fn used(words: &Mapped, layout: Layout) -> usize {
     usize::try_from(words.get(HEAD_NEXT_EVENT)).map_or(layout.events, |next| next.min(layout.events))
 }
 
-fn at(words: &Words, layout: Layout, slot: usize) -> Result<Option<Record>, &'static str> {
+fn at(words: &Mapped, layout: Layout, slot: usize) -> Result<Option<Record>, &'static str> {
     const DAMAGED: &str = "what it holds of an event is damaged";
     let place = layout.event(slot);
     let [times, word] = [2, 3].map(|at| words.get(place + at));
@@ -192,7 +192,7 @@ fn flags(record: &Record) -> u64 {
     check(&[one, other, times, fixed]) << 48 | (record.state as u64) << 16 | fixed
 }
 
-fn key(words: &Words, place: usize) -> Key {
+fn key(words: &Mapped, place: usize) -> Key {
     let (one, other) = (words.get(place), words.get(place + 1));
     Key((u128::from(one) | u128::from(other) << 64).to_le_bytes())
 }

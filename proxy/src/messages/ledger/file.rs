@@ -9,7 +9,7 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 use super::chains::Chains;
 use super::events::Events;
 use super::layout::{
-    HEAD_ALIVE, HEAD_GAP_END, HEAD_KEY, HEAD_OWNER, HEAD_RELEASED, KEY_WORDS, Layout, Words,
+    HEAD_ALIVE, HEAD_GAP_END, HEAD_KEY, HEAD_OWNER, HEAD_RELEASED, KEY_WORDS, Layout, Mapped,
 };
 use super::numbers::Numbers;
 use super::rows::Rows;
@@ -40,7 +40,7 @@ pub enum LedgerError {
 
 /// A file that is mapped, of which nothing has been read but its key.
 pub struct LedgerFile {
-    pub(super) words: Words,
+    pub(super) words: Mapped,
     pub(super) layout: Layout,
 }
 
@@ -48,7 +48,7 @@ impl LedgerFile {
     /// `events`: for how many the file has room.
     pub fn open(file: &File, events: usize) -> Result<Self, LedgerError> {
         let layout = Layout::new(events);
-        let words = Words::new(Shared::of_file(file, layout.words())?);
+        let words = Mapped::new(Shared::of_file(file, layout.words())?);
         words.begin(layout).map_err(LedgerError::Damaged)?;
         Ok(Self { words, layout })
     }

@@ -1,14 +1,14 @@
 //! What a process that drains reports to the one that has replaced it: a ring of bytes with one
 //! writer and one reader.
 
-use super::layout::{HEAD_INBOX_READ, HEAD_INBOX_WRITTEN, INBOX_WORDS, Layout, Words};
+use super::layout::{HEAD_INBOX_READ, HEAD_INBOX_WRITTEN, INBOX_WORDS, Layout, Mapped};
 
 const BYTES: u64 = INBOX_WORDS as u64 * 8;
 /// Before each report: its length.
 const HEAD_BYTES: u64 = 8;
 
 /// Errors: there is no room.
-pub(super) fn write(words: &Words, layout: Layout, report: &[u8]) -> Result<(), ()> {
+pub(super) fn write(words: &Mapped, layout: Layout, report: &[u8]) -> Result<(), ()> {
     let (written, read) = (words.get(HEAD_INBOX_WRITTEN), words.get(HEAD_INBOX_READ));
     let length = HEAD_BYTES + (report.len() as u64).next_multiple_of(8);
     if written.wrapping_sub(read).saturating_add(length) > BYTES {
@@ -26,7 +26,7 @@ pub(super) fn write(words: &Words, layout: Layout, report: &[u8]) -> Result<(), 
 }
 
 /// The next report, if there is one. What no writer can have written empties the ring.
-pub(super) fn read(words: &Words, layout: Layout) -> Option<Vec<u8>> {
+pub(super) fn read(words: &Mapped, layout: Layout) -> Option<Vec<u8>> {
     let (written, read) = (words.get(HEAD_INBOX_WRITTEN), words.get(HEAD_INBOX_READ));
     let there = written.wrapping_sub(read);
     if there == 0 {

@@ -80,9 +80,9 @@ impl Layout {
 
 /// A file's words. What lies outside reads as 0.
 #[derive(Debug)]
-pub(super) struct Words(Shared);
+pub(super) struct Mapped(Shared);
 
-impl Words {
+impl Mapped {
     pub(super) fn new(shared: Shared) -> Self {
         Self(shared)
     }

@@ -18,7 +18,7 @@ pub use self::rows::{ChainEnd, Outcome};
 
 use self::chains::Chains;
 use self::events::{Events, Record, State};
-use self::layout::{HEAD_ALIVE, HEAD_GAP_END, HEAD_OWNER, HEAD_RELEASED, Layout, Words};
+use self::layout::{HEAD_ALIVE, HEAD_GAP_END, HEAD_OWNER, HEAD_RELEASED, Layout, Mapped};
 use self::numbers::Numbers;
 use self::rows::{Cell, Delay, Rows};
 use super::document::{Document, NumberRow, UpstreamRow};
@@ -42,7 +42,7 @@ const GOING_ON_SECONDS: i64 = 30 * 60;
 
 /// A ledger of this process.
 pub struct Ledger {
-    words: Words,
+    words: Mapped,
     layout: Layout,
     /// What says that the file is this process's.
     owner: u64,

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::layout::{Layout, MAX_NUMBERS, Words};
+use super::layout::{Layout, MAX_NUMBERS, Mapped};
 
 const HOUR: i64 = 3600;
 const WEEK_HOURS: i64 = 168;
@@ -51,7 +51,7 @@ pub(super) struct Numbers {
 
 impl Numbers {
     /// Errors: one of them is damaged.
-    pub(super) fn read(words: &Words, layout: Layout) -> Result<Self, &'static str> {
+    pub(super) fn read(words: &Mapped, layout: Layout) -> Result<Self, &'static str> {
         let mut by_id = HashMap::new();
         for slot in 0..MAX_NUMBERS {
             let Some(name) = name(words, layout.number(slot))? else { break };
@@ -61,7 +61,7 @@ impl Numbers {
     }
 
     /// Events of a number. When it was seen first; `None`: there is no room for it.
-    pub(super) fn add(&mut self, words: &Words, row: u16, id: &str, events: u64, now: i64) -> Option<i64> {
+    pub(super) fn add(&mut self, words: &Mapped, row: u16, id: &str, events: u64, now: i64) -> Option<i64> {
         let slot = match self.by_id.get(&(row, id.into())) {
             Some(slot) => *slot,
             None => self.insert(words, row, id, now)?,
@@ -77,7 +77,7 @@ impl Numbers {
     }
 
     /// Ends hours that are over. `served`: hookgate did so throughout.
-    pub(super) fn pass(&self, words: &Words, now: i64, served: bool) {
+    pub(super) fn pass(&self, words: &Mapped, now: i64, served: bool) {
         for slot in 0..self.by_id.len() {
             let place = self.layout.number(slot);
             match served {
@@ -93,7 +93,7 @@ impl Numbers {
 
     /// By row: events that are usual and did not come since this was called last, of numbers that
     /// are quiet while others had some within `going_on` seconds.
-    pub(super) fn missed(&self, words: &Words, now: i64, going_on: i64) -> Vec<(u16, f64)> {
+    pub(super) fn missed(&self, words: &Mapped, now: i64, going_on: i64) -> Vec<(u16, f64)> {
         let places = || self.by_id.iter().map(|((row, _), slot)| (*row, self.layout.number(*slot)));
         if !places().any(|(_, place)| now - signed(words.get(place + LAST)) < going_on) {
             return Vec::new();
@@ -107,7 +107,7 @@ impl Numbers {
         missed.collect()
     }
 
-    pub(super) fn all(&self, words: &Words, now: i64) -> impl Iterator<Item = Number> {
+    pub(super) fn all(&self, words: &Mapped, now: i64) -> impl Iterator<Item = Number> {
         self.by_id.iter().map(move |((row, id), slot)| {
             let place = self.layout.number(*slot);
             let last = signed(words.get(place + LAST));
@@ -115,7 +115,7 @@ impl Numbers {
         })
     }
 
-    fn insert(&mut self, words: &Words, row: u16, id: &str, now: i64) -> Option<usize> {
+    fn insert(&mut self, words: &Mapped, row: u16, id: &str, now: i64) -> Option<usize> {
         let slot = self.by_id.len();
         if slot >= MAX_NUMBERS || id.is_empty() || id.len() > MAX_ID_BYTES {
             return None;
@@ -136,7 +136,7 @@ impl Numbers {
     }
 
     /// Puts the hours that are over into the means.
-    fn sum_up(&self, words: &Words, place: usize, now: i64) {
+    fn sum_up(&self, words: &Mapped, place: usize, now: i64) {
         let (summed, hour) = (signed(words.get(place + SUMMED)), now.div_euclid(HOUR));
         let mut events = words.get(place + NOW_EVENTS) as f64;
         for over in summed.max(hour - WEEK_HOURS)..hour {
@@ -152,7 +152,7 @@ impl Numbers {
         }
     }
 
-    fn add_gap(&self, words: &Words, place: usize, last: i64, now: i64) {
+    fn add_gap(&self, words: &Mapped, place: usize, last: i64, now: i64) {
         let minutes = (now - last) / 60;
         if minutes <= 0 {
             return;
@@ -166,7 +166,7 @@ impl Numbers {
     }
 }
 
-fn quiet(words: &Words, place: usize, now: i64) -> Option<Quiet> {
+fn quiet(words: &Mapped, place: usize, now: i64) -> Option<Quiet> {
     let [first, last] = [FIRST, LAST].map(|at| signed(words.get(place + at)));
     let silent = now - last;
     if now - first < KNOWN_SECONDS || silent < MIN_SILENCE_SECONDS {
@@ -189,13 +189,13 @@ fn hours(from: i64, to: i64) -> std::ops::RangeInclusive<i64> {
     from.div_euclid(HOUR).max(last - WEEK_HOURS + 1)..=last
 }
 
-fn hour_of_week(words: &Words, place: usize, hour: i64) -> (f64, i64) {
+fn hour_of_week(words: &Mapped, place: usize, hour: i64) -> (f64, i64) {
     let (at, shift) = cell(place, hour);
     let cell = words.get(at) >> shift;
     ((cell & 0xffff) as f64 / SCALE, signed(cell >> 16 & 0xffff))
 }
 
-fn set_hour_of_week(words: &Words, place: usize, hour: i64, usual: f64, gap: i64) {
+fn set_hour_of_week(words: &Mapped, place: usize, hour: i64, usual: f64, gap: i64) {
     let (at, shift) = cell(place, hour);
     let usual = (usual * SCALE).round().clamp(0.0, f64::from(u16::MAX)) as u64;
     let gap = gap.clamp(0, i64::from(u16::MAX)).unsigned_abs();
@@ -214,7 +214,7 @@ fn signed(word: u64) -> i64 {
     i64::try_from(word).unwrap_or(i64::MAX)
 }
 
-fn name(words: &Words, place: usize) -> Result<Option<(u16, Box<str>)>, &'static str> {
+fn name(words: &Mapped, place: usize) -> Result<Option<(u16, Box<str>)>, &'static str> {
     const DAMAGED: &str = "what it holds of a number is damaged";
     let head = words.get(place);
     if head == 0 {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::layout::{Layout, MAX_ROWS, Words};
+use super::layout::{Layout, MAX_ROWS, Mapped};
 use crate::messages::buckets::{BUCKETS, bucket};
 use crate::messages::{Kind, Product};
 
@@ -88,7 +88,7 @@ pub(super) struct Rows {
 
 impl Rows {
     /// Errors: one of them is damaged.
-    pub(super) fn read(words: &Words, layout: Layout) -> Result<Self, &'static str> {
+    pub(super) fn read(words: &Mapped, layout: Layout) -> Result<Self, &'static str> {
         let mut rows = Self { layout, by_name: Default::default(), used: Vec::new() };
         for slot in 0..MAX_ROWS {
             match name(words, layout.row(slot))? {
@@ -100,7 +100,7 @@ impl Rows {
     }
 
     /// The row of an upstream and product, made if need be; `None`: there is no room.
-    pub(super) fn find(&mut self, words: &Words, upstream: &str, product: Product) -> Option<u16> {
+    pub(super) fn find(&mut self, words: &Mapped, upstream: &str, product: Product) -> Option<u16> {
         if let Some(row) = self.by_name[product as usize].get(upstream) {
             return Some(*row);
         }
@@ -128,19 +128,19 @@ impl Rows {
         self.by_name.iter().filter_map(move |rows| rows.get(upstream).copied())
     }
 
-    pub(super) fn get(&self, words: &Words, row: u16, cell: Cell) -> u64 {
+    pub(super) fn get(&self, words: &Mapped, row: u16, cell: Cell) -> u64 {
         words.get(self.place(row, cell))
     }
 
-    pub(super) fn add(&self, words: &Words, row: u16, cell: Cell, more: u64) {
+    pub(super) fn add(&self, words: &Mapped, row: u16, cell: Cell, more: u64) {
         words.add(self.place(row, cell), more);
     }
 
-    pub(super) fn set(&self, words: &Words, row: u16, cell: Cell, value: u64) {
+    pub(super) fn set(&self, words: &Mapped, row: u16, cell: Cell, value: u64) {
         words.set(self.place(row, cell), value);
     }
 
-    pub(super) fn delay(&self, words: &Words, row: u16, delay: Delay, milliseconds: i64, now: i64) {
+    pub(super) fn delay(&self, words: &Mapped, row: u16, delay: Delay, milliseconds: i64, now: i64) {
         let span = self.span(row, now);
         let stamp = now.div_euclid(SPAN_SECONDS).unsigned_abs();
         if words.get(span) != stamp {
@@ -152,7 +152,7 @@ impl Rows {
     }
 
     /// Of the last 24 hours.
-    pub(super) fn delays(&self, words: &Words, row: u16, delay: Delay, now: i64) -> [u64; BUCKETS] {
+    pub(super) fn delays(&self, words: &Mapped, row: u16, delay: Delay, now: i64) -> [u64; BUCKETS] {
         let mut counts = [0; BUCKETS];
         for age in 0..SPAN_COUNT as i64 {
             let then = now - age * SPAN_SECONDS;
@@ -196,7 +196,7 @@ impl Rows {
 const _: () = assert!(CELLS + Kind::ALL.len() * Outcome::ALL.len() + ChainEnd::ALL.len() + 4 <= SPANS);
 const _: () = assert!(SPANS + SPAN_COUNT * SPAN_WORDS <= super::layout::ROW_WORDS);
 
-fn name(words: &Words, place: usize) -> Result<Option<(Box<str>, Product)>, &'static str> {
+fn name(words: &Mapped, place: usize) -> Result<Option<(Box<str>, Product)>, &'static str> {
     const DAMAGED: &str = "what it holds of an upstream is damaged";
     let head = words.get(place);
     if head == 0 {
