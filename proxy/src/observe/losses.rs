@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use hookgate_ebpf::abi;
 
-use super::{Cause, LostAt};
+use super::{Cause, LostAt, OpenPosts};
 use crate::prefixes::CounterIndex;
 use crate::sys::Shared;
 
@@ -15,6 +15,8 @@ use crate::sys::Shared;
 pub struct Losses {
     /// [`CELLS`] numbers a prefix.
     carried: Shared,
+    /// POSTs that have begun and not ended, or of which no figures tell yet that hookgate cut them.
+    pub open_posts: OpenPosts,
     lost: Mutex<HashMap<Loss, u64>>,
 }
 
@@ -37,7 +39,11 @@ const MAX_ENTRIES: usize = 4096;
 impl Losses {
     /// Errors: no memory.
     pub fn new() -> io::Result<Self> {
-        Ok(Self { carried: Shared::private(abi::CAPACITY as usize * CELLS)?, lost: Mutex::default() })
+        Ok(Self {
+            carried: Shared::private(abi::CAPACITY as usize * CELLS)?,
+            open_posts: OpenPosts::private()?,
+            lost: Mutex::default(),
+        })
     }
 
     pub fn count_post(&self, counter: CounterIndex) {

@@ -250,10 +250,13 @@ impl Server {
         let mut commands = CommandReceiver::new(commands)?;
         let (stage, lifecycle) = watch::channel(Stage::Serving);
         let lifecycle = Lifecycle::new(lifecycle);
-        let metrics = Arc::new(Metrics::new(funnel)?);
+        let mut metrics = Metrics::new(funnel)?;
+        let interrupted = insight::count_open_posts(&mut metrics, &supervisor, &log);
+        let metrics = Arc::new(metrics);
         let asked = supervisor.clone();
         // An error: there is no guard of this version.
         metrics.tracer.set_handshakes(move |client| asked.handshake(client).ok().flatten());
+        let counted = Arc::clone(&metrics);
         let context = parts.context(
             &config,
             certificates.as_deref(),
@@ -280,7 +283,7 @@ impl Server {
             // Connecting, as the relay does it, keeps to one thread.
             drop(spawn_local(Arc::clone(&prefixes).follow(refresher)));
         }
-        let insight = Arc::new(Insight::open(now.clone(), supervisor.clone(), log.clone()));
+        let insight = Arc::new(Insight::open(now.clone(), supervisor.clone(), &interrupted, log.clone()));
         drop(spawn_local(Arc::clone(&insight).run()));
         let (reload, mut reloads) = mpsc::channel(1);
         let process = Process { since: clock::now(), restarts, file, last_reload: LastReload::default() };
@@ -349,6 +352,7 @@ impl Server {
             () = tokio::time::sleep(limit) => { stage.send_replace(Stage::Ending); finished.await }
         };
         insight.sample();
+        counted.losses.open_posts.close();
         let connections = if cut == 1 { "connection was" } else { "connections were" };
         log.note(&format!("drained; {cut} {connections} cut"));
         Ok(())
