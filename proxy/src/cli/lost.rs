@@ -1,6 +1,10 @@
 //! `hookgate lost`: at which stage messages were lost, and since when.
 
 use std::fmt::Write as _;
+use std::io;
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -12,8 +16,9 @@ use super::window::minutes;
 use crate::config::Config;
 use crate::guard::{self, Detail};
 use crate::insight::{Damage, FILE, History, KernelSample, Period, Query, Report, StageReport, attribute};
-use crate::observe::clock;
+use crate::observe::{Interrupted, OPEN_POSTS_FILE, OpenPosts, clock};
 use crate::prefixes::Network;
+use crate::sys::is_byte_locked;
 
 #[derive(Debug, Args)]
 pub struct Options {
@@ -75,18 +80,33 @@ pub(super) fn periods(config: &Config, query: &Query) -> anyhow::Result<Vec<Peri
     let Ok(history) = history else { return Ok(Vec::new()) };
     let now = clock::now().as_second();
     let mut periods = history.before(query, now)?;
+    let left = interrupted(&config.insight.state.join(OPEN_POSTS_FILE)).unwrap_or_default();
+    left.iter().for_each(|left| add(&mut periods, Period::of_interrupted(left, now)));
     if let Ok(Some(stats)) = guard::read(&pin(config.guard.as_ref()), Detail::Prefixes) {
         for more in
             attribute(&history.baseline()?, &KernelSample::new(Some(&stats), guard::kernel_counters(), now))
         {
-            match periods.iter_mut().find(|period| period.start == more.start) {
-                Some(period) => period.add(&more),
-                None => periods.push(more),
-            }
+            add(&mut periods, more);
         }
-        periods.sort_by_key(|period| period.start);
     }
+    periods.sort_by_key(|period| period.start);
     Ok(periods)
+}
+
+fn add(periods: &mut Vec<Period>, more: Period) {
+    match periods.iter_mut().find(|period| period.start == more.start) {
+        Some(period) => period.add(&more),
+        None => periods.push(more),
+    }
+}
+
+/// What processes left that were killed, and none has found since.
+fn interrupted(file: &Path) -> io::Result<Vec<Interrupted>> {
+    let file = crate::access::open(file)?;
+    let mut bytes = vec![0; usize::try_from(OpenPosts::BYTES).map_err(io::Error::other)?];
+    file.read_exact_at(&mut bytes, 0)?;
+    let has_ended = |slot| is_byte_locked(file.as_fd(), slot).is_ok_and(|is_locked| !is_locked);
+    Ok(OpenPosts::left(&bytes, has_ended))
 }
 
 fn text(report: &Report) -> String {

@@ -45,6 +45,17 @@ impl KernelCounters {
         }
     }
 
+    /// About one half, rounded up, and the rest.
+    pub fn halves(&self) -> [Self; 2] {
+        let half = |count: Option<u64>| count.map(|count| count.div_ceil(2));
+        let first = Self {
+            listen_overflows: half(self.listen_overflows),
+            listen_drops: half(self.listen_drops),
+            conntrack_drops: half(self.conntrack_drops),
+        };
+        [first, self.since(&first)]
+    }
+
     /// What was counted since `earlier`. A count that went down has begun anew: all of it is new.
     pub fn since(&self, earlier: &Self) -> Self {
         let grown = |of: fn(&Self) -> Option<u64>| {

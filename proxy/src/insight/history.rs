@@ -125,11 +125,15 @@ impl History {
         Ok(())
     }
 
-    /// Adds to a minute, and to its hour.
+    /// Adds to a minute, and to its hour. Nothing to those that have given way to a later one.
     pub fn add(&self, minute: i64, more: &Period) -> io::Result<()> {
         for ring in [MINUTES, HOURS] {
             let start = minute.div_euclid(ring.seconds) * ring.seconds;
-            let mut period = self.read(ring, start)?.unwrap_or_else(|| Period::starting(start));
+            let mut period = match parse::<Period>(&self.slot(ring, start)?) {
+                Some(period) if period.start > start => continue,
+                Some(period) if period.start == start => period,
+                _ => Period::starting(start),
+            };
             period.add(more);
             let text = period.encode(ring.room()).ok_or_else(|| io::Error::other("a period has no room"))?;
             self.write(ring, start, &text)?;
@@ -313,6 +317,9 @@ mod tests {
         assert_eq!(minutes.len(), 1);
         assert_eq!(minutes[0].start, later);
         assert_eq!(history.hours(0..=later).unwrap().len(), 2);
+        history.add(start, &with_syns(3)).unwrap();
+        assert_eq!(history.minutes(0..=later).unwrap(), minutes, "it does not come back");
+        assert_eq!(history.hours(0..=start).unwrap()[0].meta.row[Field::Syns], 4);
     }
 
     #[test]

@@ -6,10 +6,12 @@ use serde::{Deserialize, Serialize};
 
 use super::figures::Group;
 use super::limit::LimitCode;
+use super::minute::MINUTE;
 use super::query::Query;
 use super::row::Field;
+use super::stage::{Stage, Unit};
 use crate::guard::KernelCounters;
-use crate::observe::clock;
+use crate::observe::{Cause, Interrupted, clock};
 use crate::prefixes::Network;
 
 /// What happened in a minute, or in an hour.
@@ -66,6 +68,22 @@ impl Window {
 impl Period {
     pub fn starting(start: i64) -> Self {
         Self { start, ..Self::default() }
+    }
+
+    /// The minute in which a process was killed, with the POSTs that it left.
+    pub fn of_interrupted(left: &Interrupted, now: i64) -> Self {
+        let Interrupted { seen, meta, other } = *left;
+        let group = |posts| {
+            let mut group = Group::default();
+            if posts > 0 {
+                group.row[Field::Posts] = posts;
+                group.lose(Unit::Posts, Stage::Machine, &Cause::KILLED.to_string(), posts);
+            }
+            group
+        };
+        // A file that is damaged may tell of a time to come.
+        let start = seen.min(now).div_euclid(MINUTE) * MINUTE;
+        Self { meta: group(meta), other: group(other), ..Self::starting(start) }
     }
 
     /// Whether nothing happened.

@@ -106,6 +106,12 @@ pub fn attribute(before: &Baseline, now: &KernelSample) -> [Period; 2] {
     }
     at_once.other = since(&counts.other, &before.other);
     timed_out.other.row = at_once.other.row.split_off_timed_out();
+    // A worker that hangs takes no samples. What its full queue refused meanwhile must not be taken
+    // for something else because the kernel's counts are another minute's.
+    let is_both = before.taken < timed_out.start + MINUTE && timed_out.start != at_once.start;
+    if is_both && !timed_out.is_quiet() {
+        [timed_out.kernel, at_once.kernel] = at_once.kernel.halves();
+    }
     [at_once, timed_out]
 }
 
@@ -159,6 +165,26 @@ mod tests {
         assert_eq!((at_once.start, timed_out.start), (6060, 6060));
         let [at_once, timed_out] = attribute(&before, &sample(1000, 6125, 12, 4));
         assert_eq!((at_once.start, timed_out.start), (6120, 6060));
+    }
+
+    #[test]
+    fn a_late_sample_has_the_kernels_counts_in_both_minutes() {
+        let with_overflows = |count, sample: KernelSample| {
+            let kernel = KernelCounters { listen_overflows: Some(count), ..KernelCounters::default() };
+            KernelSample { counts: Baseline { kernel, ..sample.counts }, ..sample }
+        };
+        for (before, taken, silent, expected) in [
+            (6059, 6065, 4, [2, 3]),
+            (6000, 6065, 4, [2, 3]),
+            (6060, 6071, 4, [5, 0]),
+            (6060, 6120, 4, [5, 0]),
+            (6059, 6065, 1, [5, 0]),
+        ] {
+            let before = with_overflows(10, sample(1000, before, 10, 1)).counts;
+            let periods = attribute(&before, &with_overflows(15, sample(1000, taken, 12, silent)));
+            let overflows = periods.map(|period| period.kernel.listen_overflows.unwrap_or(0));
+            assert_eq!(overflows, expected, "{taken}");
+        }
     }
 
     #[test]

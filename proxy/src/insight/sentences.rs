@@ -34,6 +34,10 @@ pub fn verdict(worst: &StageReport, since: Option<i64>, sums: &Sums) -> Verdict 
 /// Why, as the end of a sentence, and what to do.
 fn explain(stage: Stage, unit: Unit, cause: &str, sums: &Sums) -> (&'static str, &'static str) {
     match (stage, unit, cause) {
+        (Stage::Machine, Unit::Posts, "killed") => (
+            "hookgate was killed or crashed while they were under way",
+            "see what ended it: `journalctl -u hookgate`, and `dmesg | grep -i oom` (too little memory)",
+        ),
         (Stage::Machine, Unit::Posts, _) => (
             "hookgate ended while they were under way",
             "see why it ended (`journalctl -u hookgate`); a longer [timeouts] drain lets requests finish",

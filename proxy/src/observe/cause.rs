@@ -16,6 +16,8 @@ pub enum Cause {
 impl Cause {
     /// hookgate ended.
     pub const ENDED: Self = Self::Name("ended");
+    /// It was killed or crashed.
+    pub const KILLED: Self = Self::Name("killed");
     /// The client hung up.
     pub const CLIENT_GONE: Self = Self::Name("client_gone");
 }

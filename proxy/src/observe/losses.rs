@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use hookgate_ebpf::abi;
 
-use super::{Cause, LostAt, clock};
+use super::{Cause, LostAt, OpenPosts, clock};
 use crate::prefixes::CounterIndex;
 use crate::sys::Shared;
 
@@ -15,6 +15,8 @@ use crate::sys::Shared;
 pub struct Losses {
     /// [`CELLS`] numbers a prefix.
     carried: Shared,
+    /// POSTs that have begun and not ended, or of which no figures tell yet that hookgate cut them.
+    pub open_posts: OpenPosts,
     lost: Mutex<HashMap<Loss, u64>>,
     /// When something was lost last, in seconds since 1970.
     latest: AtomicI64,
@@ -41,6 +43,7 @@ impl Losses {
     pub fn new() -> io::Result<Self> {
         Ok(Self {
             carried: Shared::private(abi::CAPACITY as usize * CELLS)?,
+            open_posts: OpenPosts::private()?,
             lost: Mutex::default(),
             latest: AtomicI64::new(0),
         })

@@ -115,6 +115,9 @@ impl<'m> Request<'m> {
         let is_post = head.trim_ascii_start().starts_with(b"POST ");
         let Sender { source, counter, is_stranger } = sender;
         metrics.funnel.count(counter, Step::Requests);
+        if is_post && !is_stranger {
+            metrics.losses.open_posts.begin(counter);
+        }
         words.clear();
         append_new_id(words);
         Self {
@@ -383,6 +386,10 @@ impl Request<'_> {
             if let Some((lost_at, cause)) = self.lost_at {
                 let upstream = self.upstream.as_ref().map(|upstream| upstream.name().into());
                 self.metrics.lost(Loss { counter: self.counter, upstream, lost_at, cause });
+            }
+            // One that hookgate cuts ends with the sample that tells of it.
+            if self.lost_at.is_none_or(|(lost_at, _)| lost_at != LostAt::Machine) {
+                self.metrics.losses.open_posts.end(self.counter, 1);
             }
         }
         self.report_messages(duration);

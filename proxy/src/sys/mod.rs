@@ -4,6 +4,7 @@
 #[cfg(feature = "count-allocations")]
 mod allocations;
 pub mod bpf;
+mod byte_lock;
 mod clock;
 mod fork;
 mod heap;
@@ -21,6 +22,7 @@ mod thread_signal;
 
 #[cfg(feature = "count-allocations")]
 pub use allocations::{allocations, count_on_this_thread};
+pub use byte_lock::{is_byte_locked, lock_byte};
 pub use clock::clock_is_synchronised;
 pub use fork::{ForkResult, fork};
 pub use heap::give_back_free_memory;

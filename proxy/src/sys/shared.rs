@@ -33,12 +33,14 @@ impl Shared {
         Self::at(start.cast(), count)
     }
 
-    /// The first `count` numbers of a BPF array that was made with BPF_F_MMAPABLE.
+    /// The first `count` numbers of a BPF array that was made with BPF_F_MMAPABLE, or of a file
+    /// that is at least that long and is never shortened.
     ///
     /// Errors: mmap(2): the array is smaller, or not meant to be mapped.
     pub fn map(array: BorrowedFd<'_>, count: usize) -> io::Result<Self> {
         // SAFETY: a new mapping, at an address that the kernel chooses. A BPF array never shrinks,
-        // so that its pages stay; other writers use single stores of whole numbers.
+        // nor does such a file, so that its pages stay; other writers use single stores of whole
+        // numbers.
         let start = unsafe {
             mmap(
                 ptr::null_mut(),

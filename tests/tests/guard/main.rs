@@ -7,6 +7,7 @@ mod counting;
 mod crashes;
 mod device;
 mod diagnostics;
+mod faults;
 mod flood;
 mod handshakes;
 mod hidden;

@@ -19,6 +19,7 @@ mod handshakes;
 mod history;
 mod http_listener;
 mod in_flight;
+mod killed;
 mod least_rate;
 mod life;
 mod limits;

@@ -134,6 +134,11 @@ impl Metrics {
         self.losses.lose(loss);
     }
 
+    /// POSTs that a process before this one left when it was killed.
+    pub fn interrupted(&self, posts: u64) {
+        self.lost[LostAt::Machine as usize].add(posts);
+    }
+
     pub(super) fn refused_request(&self, failure: Failure) {
         self.refused_requests[failure.error_type() as usize].add(1);
     }

@@ -155,6 +155,8 @@ calls! {
     SetLedgerAside => PathBuf;
     /// Whether the machine's clock is kept right.
     ReadClock => bool;
+    /// The file in which POSTs under way are counted.
+    ShareOpenPosts => OpenPostsSlots;
     /// What the kernel counts of all connections.
     ReadKernelCounters => KernelCounters;
     /// What the routing registry has of Meta's own: check it, put it in force, store it for the
@@ -185,6 +187,17 @@ pub(in crate::server) struct Startup {
     pub(in crate::server) watchdog: Option<Duration>,
     /// How many workers this one follows that have crashed.
     pub(in crate::server) restarts: u64,
+}
+
+/// Who counts where in the file of POSTs under way.
+#[derive(Debug, Serialize, Deserialize)]
+pub(in crate::server) struct OpenPostsSlots {
+    /// The worker's.
+    pub(in crate::server) own: u16,
+    /// Of processes that have ended, and of the workers before this one.
+    pub(in crate::server) ended: Vec<u16>,
+    /// Why the file is gone with the supervisor, if so.
+    pub(in crate::server) without_disk: Option<String>,
 }
 
 /// What happens to the worker.

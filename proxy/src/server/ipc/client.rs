@@ -168,6 +168,11 @@ impl SupervisorClient {
         self.call(ReadClock)
     }
 
+    /// The file in which POSTs under way are counted, and the slots in it.
+    pub(in crate::server) fn open_posts(&self) -> Result<(OpenPostsSlots, File), SupervisorError> {
+        self.call_with_descriptor(ShareOpenPosts).map(|(slots, file)| (slots, file.into()))
+    }
+
     /// What the kernel counts of all connections of the network namespace.
     pub(in crate::server) fn kernel_counters(&self) -> Result<KernelCounters, SupervisorError> {
         self.call(ReadKernelCounters)

@@ -237,6 +237,13 @@ impl Serve<ReadClock> for Supervisor {
     }
 }
 
+impl Serve<ShareOpenPosts> for Supervisor {
+    fn serve(&mut self, _: ShareOpenPosts) -> Reply<OpenPostsSlots> {
+        let (slots, file) = self.history.open_posts()?;
+        Ok(Served::with(slots, file))
+    }
+}
+
 impl Serve<ReadKernelCounters> for Supervisor {
     fn serve(&mut self, _: ReadKernelCounters) -> Reply<KernelCounters> {
         Ok(guard::kernel_counters().into())

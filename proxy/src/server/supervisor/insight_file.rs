@@ -1,16 +1,19 @@
 //! A file of figures: made and allocated here, written by the worker.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, ErrorKind, Write as _};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, ftruncate, memfd_create};
 use rustix::io::Errno;
 
+use super::open_posts::OpenPostsFile;
+use super::private_file::open_or_create;
+use crate::server::ipc::OpenPostsSlots;
+
 const FOLDER_MODE: u32 = 0o700;
-const FILE_MODE: u32 = 0o600;
 const SET_ASIDE: &str = "bad";
 
 /// What the worker writes figures to, for the life of this process.
@@ -22,6 +25,7 @@ pub(super) struct InsightFile {
     /// Whether it replaces a process that has the file in use.
     has_predecessor: bool,
     opened: Option<Opened>,
+    open_posts: Option<OpenPostsFile>,
 }
 
 struct Opened {
@@ -40,7 +44,7 @@ impl InsightFile {
         folder: Option<PathBuf>,
         has_predecessor: bool,
     ) -> Self {
-        Self { name, bytes, folder, has_predecessor, opened: None }
+        Self { name, bytes, folder, has_predecessor, opened: None, open_posts: None }
     }
 
     /// The same without a disk.
@@ -59,6 +63,18 @@ impl InsightFile {
         };
         let opened = self.opened.insert(opened);
         Ok((opened.file.try_clone()?, opened.without_disk.clone(), opened.is_shared))
+    }
+
+    /// The file of POSTs under way: beside the history, or in memory as that is.
+    ///
+    /// Errors: no memory.
+    pub(super) fn open_posts(&mut self) -> io::Result<(OpenPostsSlots, OwnedFd)> {
+        let (_, without_disk, _) = self.open()?;
+        let file = match self.open_posts.take() {
+            Some(file) => file,
+            None => OpenPostsFile::open(self.folder.as_deref().filter(|_| without_disk.is_none()))?,
+        };
+        self.open_posts.insert(file).share()
     }
 
     /// Takes a damaged file out of the way; the next one is new.
@@ -88,10 +104,7 @@ impl InsightFile {
     fn on_disk(&self, folder: &Path) -> io::Result<(File, bool)> {
         prepare(folder)?;
         let path = folder.join(self.name);
-        let no_link = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).map_err(io::Error::other)?;
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).mode(FILE_MODE).custom_flags(no_link);
-        let mut file = options.open(&path)?;
+        let mut file = open_or_create(&path)?;
         let is_shared = match file.try_lock() {
             Ok(()) => false,
             Err(TryLockError::Error(error)) => return Err(error),

@@ -10,6 +10,8 @@ mod grants;
 mod guarding;
 mod insight_file;
 mod memory_file;
+mod open_posts;
+mod private_file;
 mod state;
 mod supervise;
 mod systemd;

@@ -17,7 +17,7 @@ use crate::insight::{
     Chart, Damage, Field, Group, History, KernelSample, LimitCode, MINUTE, Period, Query, Report, Row, Stage,
     Unit, Window, attribute,
 };
-use crate::observe::{Log, Loss, MANY_HIDDEN, Metrics, clock, grown};
+use crate::observe::{Interrupted, Log, Loss, LostAt, MANY_HIDDEN, Metrics, OpenPosts, clock, grown};
 use crate::prefixes::{CounterIndex, Network};
 use crate::server::ipc::{SupervisorClient, SupervisorError};
 
@@ -56,6 +56,7 @@ impl Insight {
         now: watch::Receiver<Arc<Generation>>,
         supervisor: SupervisorClient,
         ledger: Option<Arc<LedgerKeeper>>,
+        interrupted: &[Interrupted],
         log: Log,
     ) -> Self {
         let (history, without_disk) = match open(&supervisor, &log) {
@@ -65,18 +66,28 @@ impl Insight {
         if let Some(why) = &without_disk {
             log.note(&format!("insight: figures are gone when hookgate ends: {why}"));
         }
+        if let Some(history) = &history {
+            for left in interrupted {
+                let posts = left.meta + left.other;
+                let period = Period::of_interrupted(left, clock::now().as_second());
+                let lost = history.add(period.start, &period).err();
+                let lost =
+                    lost.map(|error| format!("; the figures do not tell: {error}")).unwrap_or_default();
+                log.note(&format!("insight: {posts} POSTs were under way when hookgate was killed{lost}"));
+            }
+        }
         Self { now, supervisor, history, without_disk, taken: Mutex::default(), log, ledger }
     }
 
-    /// Takes samples for ever.
+    /// Takes samples for ever. One at once: the minute of a kill needs to say what can be seen.
     pub(super) async fn run(self: Arc<Self>) {
         loop {
-            sleep(until_next(clock::now())).await;
             let insight = Arc::clone(&self);
             // An error: the process ends.
             if spawn_blocking(move || insight.sample()).await.is_err() {
                 return;
             }
+            sleep(until_next(clock::now())).await;
         }
     }
 
@@ -125,6 +136,7 @@ impl Insight {
         let Some(history) = &self.history else { return Ok(()) };
         let generation = Arc::clone(&self.now.borrow());
         let now = clock::now().as_second();
+        generation.context.metrics.losses.open_posts.set_seen(now);
         let failed = |error: io::Error| error.to_string();
         let stats = match self.supervisor.stats(Detail::Prefixes) {
             Ok(stats) => stats,
@@ -220,6 +232,10 @@ impl Insight {
             }
         }
         for (Loss { counter, upstream, lost_at, cause }, count) in metrics.losses.take() {
+            if lost_at == LostAt::Machine {
+                // Before the history has it: a kill in between must not let it count twice.
+                metrics.losses.open_posts.end(counter, count);
+            }
             let stage = Stage::from(lost_at);
             let unit = if stage == Stage::Tls { Unit::Attempts } else { Unit::Posts };
             let mut group = Group::default();
@@ -231,6 +247,33 @@ impl Insight {
         }
         period.upstreams = upstreams;
     }
+}
+
+/// From now on POSTs under way are counted where they outlive this process. Returns what processes
+/// left that were killed.
+pub(super) fn count_open_posts(
+    metrics: &mut Metrics,
+    supervisor: &SupervisorClient,
+    log: &Log,
+) -> Vec<Interrupted> {
+    let opened = supervisor.open_posts().map_err(io::Error::from).and_then(|(slots, file)| {
+        let now = clock::now().as_second();
+        Ok((OpenPosts::open(&file, slots.own, &slots.ended, now)?, slots.without_disk))
+    });
+    let (interrupted, why) = match opened {
+        Ok(((open_posts, interrupted), without_disk)) => {
+            metrics.losses.open_posts = open_posts;
+            (interrupted, without_disk)
+        }
+        Err(error) => (Vec::new(), Some(error.to_string())),
+    };
+    if let Some(why) = why {
+        log.note(&format!(
+            "insight: POSTs that are under way when all of hookgate is killed are not counted: {why}"
+        ));
+    }
+    metrics.interrupted(interrupted.iter().map(|left| left.meta + left.other).sum());
+    interrupted
 }
 
 /// Whether requests that look like Meta's came from addresses that Meta can't have.

@@ -254,13 +254,16 @@ impl Server {
         let (stage, lifecycle) = watch::channel(Stage::Serving);
         let lifecycle = Lifecycle::new(lifecycle);
         let ledger = LedgerKeeper::open(&config, &supervisor, &log);
-        let metrics = Arc::new(Metrics::new(funnel, ledger.as_ref().map(|ledger| ledger.intake()))?);
+        let mut metrics = Metrics::new(funnel, ledger.as_ref().map(|ledger| ledger.intake()))?;
+        let interrupted = insight::count_open_posts(&mut metrics, &supervisor, &log);
+        let metrics = Arc::new(metrics);
         if let Some(ledger) = &ledger {
             ledger.start(Arc::clone(&metrics))?;
         }
         let asked = supervisor.clone();
         // An error: there is no guard of this version.
         metrics.tracer.set_handshakes(move |client| asked.handshake(client).ok().flatten());
+        let counted = Arc::clone(&metrics);
         let context = parts.context(
             &config,
             certificates.as_deref(),
@@ -287,7 +290,9 @@ impl Server {
             // Connecting, as the relay does it, keeps to one thread.
             drop(spawn_local(Arc::clone(&prefixes).follow(refresher)));
         }
-        let insight = Arc::new(Insight::open(now.clone(), supervisor.clone(), ledger.clone(), log.clone()));
+        let insight =
+            Insight::open(now.clone(), supervisor.clone(), ledger.clone(), &interrupted, log.clone());
+        let insight = Arc::new(insight);
         drop(spawn_local(Arc::clone(&insight).run()));
         let (reload, mut reloads) = mpsc::channel(1);
         let process = Process { since: clock::now(), restarts, file, last_reload: LastReload::default() };
@@ -362,8 +367,9 @@ impl Server {
         };
         insight.sample();
         if let Some(ledger) = &ledger {
-            ledger.close(&insight.metrics()).await;
+            ledger.close(&counted).await;
         }
+        counted.losses.open_posts.close();
         let connections = if cut == 1 { "connection was" } else { "connections were" };
         log.note(&format!("drained; {cut} {connections} cut"));
         Ok(())
