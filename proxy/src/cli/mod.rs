@@ -80,7 +80,7 @@ enum Command {
     Top,
     /// Show the latest requests: source, upstream, how far, how long
     Deliveries(deliveries::Options),
-    /// Show what became of each of Meta's events, how late they were, and which numbers are quiet
+    /// Show how the events in Meta's messages ended, how late they came, and which numbers are quiet
     Messages(messages::Options),
     /// Follow the next requests step by step, from the SYN to the answer's last byte
     Trace(trace::Options),
