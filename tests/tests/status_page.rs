@@ -18,6 +18,11 @@ struct Testbed {
 
 impl Testbed {
     fn start() -> Result<Self> {
+        Self::start_with("")
+    }
+
+    /// `sections`: more of its configuration.
+    fn start_with(sections: &str) -> Result<Self> {
         let origin = Origin::plain(|connection| {
             while connection.request()?.is_some() {
                 connection.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")?;
@@ -27,7 +32,7 @@ impl Testbed {
         let port = || Ok::<_, anyhow::Error>(SocketAddr::from(([127, 0, 0, 1], free_port()?)));
         let (relay, admin, closed) = (port()?, port()?, port()?);
         let proxy = Proxy::start(&format!(
-            "[listen]\nplain = [\"{relay}\"]\nproxy_protocol_from = [\"127.0.0.0/8\"]\n[admin]\nlisten = \"{admin}\"\n\
+            "[listen]\nplain = [\"{relay}\"]\nproxy_protocol_from = [\"127.0.0.0/8\"]\n[admin]\nlisten = \"{admin}\"\n{sections}\
              [upstreams]\n\"up.example\" = {{ address = \"{}\", tls = false }}\n\
              \"down.example\" = {{ address = \"{closed}\", tls = false }}\n",
             origin.address()
@@ -120,6 +125,91 @@ fn it_shows_what_was_sent_and_runs_nothing_of_it() -> Result<()> {
     assert!(browser.requested().iter().filter(|url| url.ends_with("/status.json")).count() >= 3);
     assert_eq!(browser.complaints(), [""; 0]);
     assert_eq!(browser.value("document.cookie + localStorage.length")?, json!("0"));
+    Ok(())
+}
+
+/// Shows what a scan would have told: one upstream with all that can be wrong, one without, and an
+/// id that is markup. The page asks for no more figures then.
+const SHOW_MESSAGES: &str = r#"(() => {
+    clearTimeout(timer);
+    ask = askHistory = async () => {};
+    const since = new Date(Date.now() - 7200000).toISOString(), last = new Date(Date.now() - 5000).toISOString();
+    const row = (upstream, product, change) => ({ upstream, product, outstanding: 0, batches: 0, without_number: 0, numbers: [],
+        outcomes: { delivered: 1234, recovered: 0, lost: 0, unknown: 0, duplicate: 0 }, chains: { complete: 0, sent_missing: 0, unknown: 0 },
+        recovered_seconds: { p50: null, p90: null, p99: null }, lag_seconds: { p50: null, p90: null, p99: null }, ...change });
+    const numbers = Array.from({ length: 12 }, (_, n) => ({ id: `10000000000000${n}`, last, quiet_since: null }));
+    numbers[11] = { id: "<img src=x onerror='window.owned=4'>", last: since, quiet_since: since };
+    messages({ version: 1, taken: last, horizon_seconds: 604800, unscanned: { compressed: 3, not_json: 0 }, upstreams: [
+        row('good.example', 'messenger', {}),
+        row('bad.example', 'whatsapp', { outstanding: 1, outcomes: { delivered: 5, recovered: 4, lost: 3, unknown: 2, duplicate: 1 }, numbers,
+            lag_seconds: { p50: 2, p90: 300, p99: 604800 }, chains: { complete: 120, sent_missing: 7, unknown: 1 } })] });
+    const point = (minute, more) => ({ start: `2026-11-24T16:${minute}:00Z`, attempts: 0, attempts_lost: 0, posts: 0, posts_lost: 0,
+        messages: { events: 9, lag_seconds: null, delivered: 9, recovered: 0, lost: 0, unknown: 0, duplicate: 0, outstanding: 0,
+            quiet_numbers: 0, chains_complete: 4, chains_sent_missing: 0, ...more } });
+    for (const id of ['messages-48', 'messages-60']) messagesChart(id, { version: 1, from: '2026-11-24T16:00:00Z', to: '2026-11-24T17:00:00Z', step_seconds: 1200,
+        points: [point('00', {}), point('20', { lag_seconds: 420.5, lost: 1, recovered: 2, outstanding: 2.5, quiet_numbers: 1, chains_sent_missing: 1 }), point('40', { lag_seconds: 1.25 })] });
+})()"#;
+
+#[test]
+fn messages_are_shown_with_what_is_wrong_first() -> Result<()> {
+    if !require(&[Need::Program("chromium")]) {
+        return Ok(());
+    }
+    let testbed = Testbed::start()?;
+    let mut browser = Browser::start()?;
+    testbed.open(&mut browser, "/")?;
+    becomes(
+        &mut browser,
+        "document.querySelector('#messages-lead')?.innerText === 'No event of Meta’s has come yet.'",
+    )?;
+    becomes(&mut browser, "document.querySelectorAll('#messages-48 figure').length === 5")?;
+    assert_eq!(browser.value("document.querySelectorAll('#messages-48 rect').length")?, json!(0));
+
+    browser.value(SHOW_MESSAGES)?;
+    let lead = text(&mut browser, "#messages-lead")?;
+    assert!(lead.starts_with("1 number is quiet; 3 events are lost; 1 event is outstanding"), "{lead}");
+    let first = text(&mut browser, "#messages tbody tr")?;
+    for part in ["bad.example", "whatsapp", "over 2 d", "7 of 127 without “sent”", "and 8 more"] {
+        assert!(first.contains(part), "{part} in {first}");
+    }
+    assert!(first.find("<img").context("no quiet number")? < first.find("100000000000000").context("none")?);
+    assert_eq!(browser.value("document.querySelectorAll('img').length")?, json!(0));
+    let more = text(&mut browser, "#messages-more")?;
+    assert!(
+        more.contains("7 d back") && more.contains("compressed 3") && !more.contains("not json"),
+        "{more}"
+    );
+
+    let charts = text(&mut browser, "#messages-60")?;
+    for part in [
+        "highest 7 min, latest 1.3 s",
+        "delivered 27, recovered 2, unknown 0, lost 1; duplicate 0",
+        "outstanding: highest 2.5, latest 0",
+        "quiet numbers: highest 1, latest 0",
+        "complete 12, without “sent” 1",
+    ] {
+        assert!(charts.contains(part), "{part} in {charts}");
+    }
+    let bars = browser
+        .value("[...document.querySelectorAll('#messages-60 svg')].map(svg => svg.childElementCount)")?;
+    assert_eq!(bars, json!([2, 5, 1, 1, 4]), "a bar for each that is not 0");
+    assert_eq!(browser.complaints(), [""; 0]);
+    Ok(())
+}
+
+#[test]
+fn it_says_that_bodies_are_not_scanned() -> Result<()> {
+    if !require(&[Need::Program("chromium")]) {
+        return Ok(());
+    }
+    let testbed = Testbed::start_with("[insight]\nstate = \"insight\"\nmessages = false\n")?;
+    let mut browser = Browser::start()?;
+    testbed.open(&mut browser, "/")?;
+    becomes(
+        &mut browser,
+        "document.querySelector('#messages-lead')?.innerText.startsWith('Bodies are not scanned')",
+    )?;
+    assert_eq!(browser.value("document.querySelector('#messages-figures').checkVisibility()")?, json!(false));
     Ok(())
 }
 
@@ -232,6 +322,7 @@ fn it_can_be_read_in_light_and_dark_and_on_a_phone() -> Result<()> {
     let mut browser = Browser::start()?;
     testbed.open(&mut browser, "/")?;
     becomes(&mut browser, "document.querySelectorAll('#failures tbody tr').length === 3")?;
+    browser.value(SHOW_MESSAGES)?;
     for width in [360, 768, 1280] {
         for scheme in ["light", "dark"] {
             browser.look(width, scheme)?;

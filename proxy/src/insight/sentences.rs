@@ -19,6 +19,7 @@ pub fn verdict(worst: &StageReport, since: Option<i64>, sums: &Sums) -> Verdict 
     let what = match unit {
         Unit::Attempts => "attempts to connect",
         Unit::Posts => "messages' requests",
+        Unit::Events if stage == Stage::Inbound => "`sent` statuses",
         Unit::Events => "events",
     };
     let fate = match (lost, late) {
@@ -67,17 +68,17 @@ fn explain(stage: Stage, unit: Unit, cause: &str, sums: &Sums) -> (&'static str,
             "that is the kernel's own reason; for netfilter_drop see `nft list ruleset`",
         ),
         (Stage::Meta, _, "quiet") => (
-            "a number, page or account is quiet while others go on (an estimate)",
-            "`hookgate messages` names it: was its callback URL set to another one (override), its subscription lost, or \
-             is it on standby?",
+            "a number, page or account is quiet while others go on (estimated from what is usual at these hours)",
+            "`hookgate messages` names it: does its callback URL lead elsewhere (override), is its subscription lost, or \
+             is it on standby? send it a message",
         ),
         (Stage::Meta, ..) => (
             "they came more than 5 minutes after they happened, although nothing of Meta's had failed here since",
-            "look at Meta's status page for WhatsApp and Messenger; `hookgate messages` shows lags; was the number moved \
-             or subscribed anew?",
+            "does Meta's status page tell of a delay? `hookgate messages` shows the lag of each upstream; a number that was \
+             just moved or subscribed gets old events",
         ),
         (Stage::Inbound, Unit::Events, _) => (
-            "a later status of the same message came and `sent` never did: an estimate of what is lost before this machine",
+            "a later status of the same message came and `sent` did not (an estimate of what is lost before this machine)",
             "compare `hookgate stats` by prefix; `hookgate evidence --for meta` writes a file for a ticket",
         ),
         (Stage::After, ..) => (
@@ -150,7 +151,9 @@ pub fn limit(code: LimitCode, begun: &str) -> String {
             "without the guard nothing before TLS is seen; `hookgate doctor` says what it lacks".into()
         }
         LimitCode::NoHistory => format!("there are no figures before {begun}"),
-        LimitCode::NoMessages => "messages are not looked into ([insight] messages): nothing is told of meta, status chains and after".into(),
+        LimitCode::NoMessages => {
+            "bodies were not scanned ([insight] messages): the stages meta and after, and missing statuses, are not seen".into()
+        }
         LimitCode::AnswersElsewhere => {
             "what leaves is not seen on each guarded interface: it is not told where attempts fail".into()
         }
@@ -162,10 +165,13 @@ pub fn limit(code: LimitCode, begun: &str) -> String {
             "connections come from a load balancer: what is lost before it is not seen".into()
         }
         LimitCode::Clock => {
-            "times lie in the future, or this machine's clock is not synchronised (`timedatectl`): lag says nothing".into()
+            "times in messages lie in the future, or this machine's clock is not synchronised (`timedatectl`): do not rely on \
+             lag"
+                .into()
         }
         LimitCode::OneNumber => {
-            "only one number, page or account is known: whether its silence is Meta's can't be told".into()
+            "only one number, page or account is known: if it is quiet there is none to compare it with, and that is no stage"
+                .into()
         }
         LimitCode::Sampled => "there were more attempts than can be followed: some were not counted".into(),
     }

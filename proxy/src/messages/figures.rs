@@ -2,8 +2,7 @@
 
 use super::Product;
 use super::buckets::Histogram;
-use super::ledger::{ChainEnd, Outcome};
-use super::{Kind, Unscanned};
+use super::{ChainEnd, Kind, Outcome, Unscanned};
 
 /// Of one upstream, since the process started.
 #[derive(Clone, Debug, Default)]

@@ -7,6 +7,7 @@ mod figures;
 mod intake;
 mod ledger;
 mod observation;
+mod outcome;
 mod report;
 mod scan;
 
@@ -14,7 +15,8 @@ pub use buckets::{BOUNDS, Histogram};
 pub use document::{Document, NumberRow, Percentiles, UpstreamRow};
 pub use figures::{Changes, SharedFigures, UpstreamFigures};
 pub use intake::Intake;
-pub use ledger::{ChainEnd, LEDGER_FILE, Ledger, LedgerError, LedgerFile, Outcome, ledger_bytes};
+pub use ledger::{LEDGER_FILE, Ledger, LedgerError, LedgerFile, ledger_bytes};
 pub use observation::{Chain, ChainStep, Event, Key, Kind, Number, Observation, Product, Unscanned};
+pub use outcome::{ChainEnd, Outcome};
 pub use report::Report;
 pub use scan::{IdKey, Scan};

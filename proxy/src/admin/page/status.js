@@ -218,6 +218,7 @@ function render(s) {
   s.certificates, 'none: no listener has TLS');
   show('acme', s.acme, () => s.acme && [`${s.acme.domains.join(', ')} from ${s.acme.directory}: `, s.acme.failure ? `${s.acme.failure}; ` : '',
     s.acme.next_attempt ? el('span', {}, 'asked next ', time(s.acme.next_attempt)) : 'being asked now']);
+  messages(s.messages);
   machine(s);
 }
 
@@ -229,19 +230,102 @@ function svg(tag, props, ...children) {
   return made;
 }
 
-// A bar a step: what came, and the part of it that was lost, each on a scale of its own unit.
+// A bar a step. Layers share a scale and cover each other: how they look, and how much of a point they are. What is not 0 can be seen.
+function figure(c, text, ...layers) {
+  const most = Math.max(1, ...layers.flatMap(([, of]) => c.points.map(of)));
+  const begin = Date.parse(c.from), steps = time => (Date.parse(time) - begin) / 1000 / c.step_seconds;
+  const bars = layers.flatMap(([kind, of]) => c.points.filter(p => of(p) > 0).map(p => {
+    const height = Math.max(1, 40 * of(p) / most);
+    return svg('rect', { class: kind, x: Math.round(steps(p.start)), width: .9, y: 40 - height, height });
+  }));
+  return el('figure', {}, svg('svg', { viewBox: `0 0 ${Math.max(1, Math.ceil(steps(c.to)))} 40`, preserveAspectRatio: 'none', role: 'img', 'aria-label': text }, ...bars),
+    el('figcaption', { class: 'muted' }, text));
+}
+
+const sum = (c, of) => c.points.reduce((all, p) => all + of(p), 0);
+
 function chart(id, c) {
   show(id, c, () => [['attempts', 'attempts to connect'], ['posts', 'POSTs']].map(([key, name]) => {
-    const sum = of => c.points.reduce((all, p) => all + p[of], 0), most = Math.max(1, ...c.points.map(p => p[key]));
-    const begin = Date.parse(c.from), steps = Math.max(1, Math.ceil((Date.parse(c.to) - begin) / 1000 / c.step_seconds));
-    const bar = (p, of, kind) => {
-      const height = 40 * p[of] / most, x = Math.round((Date.parse(p.start) - begin) / 1000 / c.step_seconds);
-      return svg('rect', { class: kind, x, width: .9, y: 40 - height, height });
-    };
-    const text = `${name}: ${count(sum(key))}, lost or late ${count(sum(key + '_lost'))}`;
-    return el('figure', {}, svg('svg', { viewBox: `0 0 ${steps} 40`, preserveAspectRatio: 'none', role: 'img', 'aria-label': text },
-      ...c.points.map(p => bar(p, key, 'came')), ...c.points.map(p => bar(p, key + '_lost', 'gone'))), el('figcaption', { class: 'muted' }, text));
+    const all = p => p[key], lost = p => p[key + '_lost'];
+    return figure(c, `${name}: ${count(sum(c, all))}, lost or late ${count(sum(c, lost))}`, ['came', all], ['gone', lost]);
   }));
+}
+
+// How late, or how long.
+function span(s) {
+  const [n, unit] = s < 120 ? [s, 's'] : s < 7200 ? [s / 60, 'min'] : s < 172800 ? [s / 3600, 'h'] : [s / 86400, 'd'];
+  return `${number.format(n < 10 ? Math.round(n * 10) / 10 : Math.round(n))} ${unit}`;
+}
+
+// The upper end of a bucket; the last one has none.
+const within = s => s == null ? '–' : s > 172800 ? 'over 2 d' : span(s);
+
+function messagesChart(id, c) {
+  const of = key => p => p.messages[key] || 0, total = (...keys) => p => keys.reduce((all, key) => all + of(key)(p), 0);
+  const all = key => count(sum(c, of(key)));
+  const range = (key, text) => {
+    const known = c.points.map(p => p.messages[key]).filter(n => n != null);
+    return known.length ? `highest ${text(Math.max(...known))}, latest ${text(known.at(-1))}` : 'none';
+  };
+  const few = n => number.format(Math.round(n * 10) / 10);
+  show(id, c, () => [
+    figure(c, `lag, mean of a step: ${range('lag_seconds', span)}`, ['came', of('lag_seconds')]),
+    figure(c, `outcomes: delivered ${all('delivered')}, recovered ${all('recovered')}, unknown ${all('unknown')}, lost ${all('lost')}; duplicate ${all('duplicate')}`,
+      ['came', total('delivered', 'recovered', 'unknown', 'lost')], ['slow', total('recovered', 'unknown', 'lost')], ['gone', of('lost')]),
+    figure(c, `outstanding: ${range('outstanding', few)}`, ['slow', of('outstanding')]),
+    figure(c, `quiet numbers: ${range('quiet_numbers', few)}`, ['gone', of('quiet_numbers')]),
+    figure(c, `status chains: complete ${all('chains_complete')}, without “sent” ${all('chains_sent_missing')}`,
+      ['came', total('chains_complete', 'chains_sent_missing')], ['gone', of('chains_sent_missing')]),
+  ]);
+}
+
+const MOST_NUMBERS = 4, MOST_ROWS = 50;
+const quiet = row => row.numbers.filter(n => n.quiet_since);
+
+function numbers(row) {
+  const sorted = [...quiet(row), ...row.numbers.filter(n => !n.quiet_since)], shown = sorted.slice(0, MOST_NUMBERS);
+  if (!shown.length) return '–';
+  return [shown.map(n => el('div', {}, n.id, el('small', { class: n.quiet_since ? 'bad-text' : null }, n.quiet_since ? 'quiet since ' : 'last ', time(n.quiet_since || n.last)))),
+    sorted.length > shown.length ? el('small', {}, `and ${count(sorted.length - shown.length)} more`) : null];
+}
+
+function chains(row) {
+  const { complete, sent_missing: missing, unknown } = row.chains;
+  if (!(complete + missing + unknown)) return '–';
+  const judged = complete + missing;
+  return [el('span', { class: missing ? 'warn-text' : null }, judged ? `${count(missing)} of ${count(judged)} without “sent”` : ''), unknown ? el('small', {}, `unknown ${count(unknown)}`) : null];
+}
+
+// What an operator should know first.
+function messagesLead(rows) {
+  const add = of => rows.reduce((all, row) => all + of(row), 0), are = (n, what, rest) => `${count(n)} ${what}${n === 1 ? ' is' : 's are'} ${rest}`;
+  const found = [
+    [add(r => quiet(r).length), n => are(n, 'number', 'quiet')],
+    [add(r => r.outcomes.lost), n => are(n, 'event', 'lost')],
+    [add(r => r.outstanding), n => are(n, 'event', 'outstanding: failed so far, and may come again')],
+    [add(r => r.outcomes.unknown), n => are(n, 'event', 'unknown')],
+    [add(r => r.chains.sent_missing), n => `of ${count(n)} sent messages a later status came and “sent” never did`],
+  ].filter(([n]) => n).map(([n, text]) => text(n)).join('; ');
+  if (!rows.length) return 'No event of Meta’s has come yet.';
+  return found ? `${found[0].toUpperCase()}${found.slice(1)}.` : 'Each event that came was delivered in the end.';
+}
+
+function messages(m) {
+  $('messages-figures').hidden = !m;
+  show('messages-lead', m && m.upstreams, () => m ? messagesLead(m.upstreams)
+    : 'Bodies are not scanned ([insight] messages is false), or another process still has the ledger.');
+  if (!m) return;
+  const trouble = r => (quiet(r).length ? 4 : 0) + (r.outcomes.lost ? 2 : 0) + (r.outstanding ? 1 : 0);
+  const sorted = [...m.upstreams].sort((a, b) => trouble(b) - trouble(a)), outcome = key => r => count(r.outcomes[key]);
+  table('messages', [['Upstream', r => r.upstream || '(none)'], ['Product', r => r.product], ['Numbers', numbers], ['Delivered', outcome('delivered'), 'n'], ['Recovered', outcome('recovered'), 'n'],
+    ['Lost', r => el('span', { class: r.outcomes.lost ? 'bad-text' : null }, count(r.outcomes.lost)), 'n'], ['Unknown', outcome('unknown'), 'n'], ['Duplicate', outcome('duplicate'), 'n'],
+    ['Outstanding', r => el('span', { class: r.outstanding ? 'warn-text' : null }, count(r.outstanding)), 'n'],
+    ['Lag p50', r => within(r.lag_seconds.p50), 'n'], ['Lag p99', r => within(r.lag_seconds.p99), 'n'], ['Status chains', chains, 'loose']],
+  sorted.slice(0, MOST_ROWS), 'no event of Meta’s has come yet');
+  const unscanned = Object.entries(m.unscanned).filter(([, n]) => n).map(([reason, n]) => `${words(reason)} ${count(n)}`);
+  const more = [`The ledger reaches ${span(m.horizon_seconds)} back; lag is of the last 24 hours.`, unscanned.length ? ` POSTs not scanned: ${unscanned.join(', ')}.` : '',
+    sorted.length > MOST_ROWS ? ` ${count(sorted.length - MOST_ROWS)} more rows: hookgate messages.` : ''].join('');
+  if ($('messages-more').textContent !== more) $('messages-more').textContent = more;
 }
 
 async function askHistory() {
@@ -253,6 +337,8 @@ async function askHistory() {
     $('lost').className = lost && lost.verdict ? 'lead bad-text' : 'lead';
     hours && chart('chart-48', hours);
     days && chart('chart-60', days);
+    hours && messagesChart('messages-48', hours);
+    days && messagesChart('messages-60', days);
   } catch { /* The other request tells that there is no contact. */ }
 }
 

@@ -14,7 +14,6 @@ mod tests;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 pub use self::file::{LEDGER_FILE, LedgerError, LedgerFile, ledger_bytes};
-pub use self::rows::{ChainEnd, Outcome};
 
 use self::chains::Chains;
 use self::events::{Events, Record, State};
@@ -23,7 +22,7 @@ use self::numbers::Numbers;
 use self::rows::{Cell, Delay, Rows};
 use super::document::{Document, NumberRow, UpstreamRow};
 use super::figures::{Changes, SharedFigures, UpstreamFigures};
-use super::{Chain, Event, Key, Kind, Product, Report, Unscanned};
+use super::{Chain, ChainEnd, Event, Key, Kind, Outcome, Product, Report, Unscanned};
 
 const HOUR: i64 = 3600;
 const DAY: i64 = 24 * HOUR;

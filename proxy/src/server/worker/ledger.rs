@@ -78,14 +78,16 @@ impl LedgerKeeper {
         match Self::open_file(events, &supervisor, &log) {
             Ok((file, key, owner, without_disk)) => {
                 if let Some(why) = &without_disk {
-                    log.note(&format!("insight: the ledger is gone when hookgate ends: {why}"));
+                    log.note(&format!(
+                        "insight: events are kept in memory alone, and are gone when hookgate ends: {why}"
+                    ));
                 }
                 let held = Mutex::new(Held { state: State::Unread(file), reports: Vec::new() });
                 let intake = Arc::new(Intake::new(IdKey::new(&key)));
                 Some(Arc::new(Self { intake, key, owner, events, held, supervisor, log }))
             }
             Err(error) => {
-                log.note(&format!("insight: bodies are not looked at: {error}"));
+                log.note(&format!("insight: bodies are not scanned: {error}"));
                 None
             }
         }
@@ -187,7 +189,8 @@ impl LedgerKeeper {
             State::Released(file) => {
                 let has_missed = self.add_waiting(reports, |report| file.report(report).is_ok());
                 if has_missed {
-                    self.log.note("insight: what has ended here did not get into the next process's ledger");
+                    self.log
+                        .note("insight: some events that ended here did not reach the next process's ledger");
                 }
             }
             State::Unread(_) => {}

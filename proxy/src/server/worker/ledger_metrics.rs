@@ -23,7 +23,7 @@ pub(super) fn expose(figures: &Figures, to: &mut Exposition) {
     to.family(
         "hookgate_messages_outstanding",
         "gauge",
-        "Events whose POST has failed and that may come again",
+        "Events whose POSTs have failed so far and that Meta may send again",
     );
     for (upstream, of) in &figures.upstreams {
         to.sample(&[("upstream", upstream)], of.outstanding);
@@ -31,24 +31,25 @@ pub(super) fn expose(figures: &Figures, to: &mut Exposition) {
     to.family(
         "hookgate_status_chains_total",
         "counter",
-        "Messages that upstreams have sent, by whether all of their statuses came",
+        "Messages that upstreams have sent, by whether their status sent came: sent_missing estimates what is lost before \
+         this machine",
     );
     for (upstream, of) in &figures.upstreams {
         for (end, count) in ChainEnd::ALL.iter().zip(of.chains).filter(|(_, count)| *count > 0) {
             to.sample(&[("upstream", upstream), ("outcome", end.name())], count);
         }
     }
-    let help = "From an event to the arrival of its first POST";
+    let help = "From when an event happened to the arrival of its first POST";
     to.family("hookgate_delivery_lag_seconds", "histogram", help);
     for (upstream, of) in &figures.upstreams {
         histogram(("upstream", upstream), &of.lag, to);
     }
-    let help = "From an event to the send time that its POST tells";
+    let help = "From when an event happened to the send time that its entry tells";
     to.family("hookgate_meta_queue_seconds", "histogram", help);
     for (product, histogram) in Product::ALL.iter().zip(&figures.shared.queue) {
         self::histogram(("product", product.name()), histogram, to);
     }
-    let help = "From the send time that a POST tells to its arrival";
+    let help = "From the send time that an entry tells to its arrival, for each POST";
     to.family("hookgate_wire_seconds", "histogram", help);
     for (product, histogram) in Product::ALL.iter().zip(&figures.shared.wire) {
         self::histogram(("product", product.name()), histogram, to);
@@ -56,7 +57,7 @@ pub(super) fn expose(figures: &Figures, to: &mut Exposition) {
     let help = "Times in messages that lie more than 2 s in the future";
     to.family("hookgate_lag_negative_total", "counter", help);
     to.sample(&[], figures.shared.negative);
-    let help = "Bodies of Meta's POSTs that were not looked at to their end";
+    let help = "POSTs of Meta that made no events, by why their bodies were not scanned";
     to.family("hookgate_bodies_unscanned_total", "counter", help);
     for (reason, count) in Unscanned::ALL.iter().zip(figures.shared.unscanned).filter(|(_, count)| *count > 0)
     {

@@ -106,7 +106,7 @@ impl RunningProxy {
     pub(super) fn messages_of(&self, upstream: Option<&str>) -> Result<Option<Messages>, String> {
         let Some(ledger) = &self.ledger else { return Ok(None) };
         let document = ledger.document(upstream, &self.context().metrics);
-        document.map(Some).ok_or_else(|| "the ledger is not this process's yet, or no more".into())
+        document.map(Some).ok_or_else(|| "the ledger is another process's, as in a takeover, or can't be used (the log says why): try again in some seconds".into())
     }
 
     /// What the proxy alone has counted.
