@@ -29,11 +29,11 @@ fn with_kernel_tls(config: &str) -> String {
     }
 }
 
-/// With figures of its own, beside the configuration, unless `config` says where.
+/// With figures of its own, beside the configuration and small, unless `config` says where.
 fn with_own_insight(config: &str) -> String {
     match config.contains("[insight]") {
         true => config.to_owned(),
-        false => format!("{config}\n[insight]\nstate = \"insight\"\n"),
+        false => format!("{config}\n[insight]\nstate = \"insight\"\nledger = 10000\n"),
     }
 }
 

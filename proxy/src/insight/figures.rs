@@ -11,6 +11,9 @@ pub struct Group {
     /// What the proxy lost, each stage and cause once.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lost: Vec<Loss>,
+    /// Of them, what has been made good since.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub made_good: Vec<Loss>,
     /// What the kernel dropped, by its own reason.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub drops: Vec<(String, u64)>,
@@ -30,6 +33,9 @@ impl Group {
         for Loss(unit, stage, cause, count) in &more.lost {
             self.lose(*unit, *stage, cause, *count);
         }
+        for loss in &more.made_good {
+            add(&mut self.made_good, loss.clone());
+        }
         for (reason, count) in &more.drops {
             match self.drops.iter_mut().find(|(known, _)| known == reason) {
                 Some((_, sum)) => *sum = sum.saturating_add(*count),
@@ -39,11 +45,11 @@ impl Group {
     }
 
     pub fn lose(&mut self, unit: Unit, stage: Stage, cause: &str, count: u64) {
-        let known = self.lost.iter_mut().find(|Loss(u, s, c, _)| *u == unit && *s == stage && c == cause);
-        match known {
-            Some(Loss(.., sum)) => *sum = sum.saturating_add(count),
-            None => self.lost.push(Loss(unit, stage, cause.to_owned(), count)),
-        }
+        add(&mut self.lost, Loss(unit, stage, cause.to_owned(), count));
+    }
+
+    pub fn make_good(&mut self, unit: Unit, stage: Stage, cause: &str, count: u64) {
+        add(&mut self.made_good, Loss(unit, stage, cause.to_owned(), count));
     }
 
     /// What was lost, for sorting.
@@ -51,5 +57,13 @@ impl Group {
         self.lost.iter().map(|Loss(.., count)| count).sum::<u64>()
             + self.row.failed_attempts()
             + self.row.missed_events()
+    }
+}
+
+fn add(all: &mut Vec<Loss>, more: Loss) {
+    let Loss(unit, stage, cause, count) = &more;
+    match all.iter_mut().find(|Loss(u, s, c, _)| u == unit && s == stage && c == cause) {
+        Some(Loss(.., sum)) => *sum = sum.saturating_add(*count),
+        None => all.push(more),
     }
 }

@@ -49,7 +49,7 @@ impl Report {
         let window = periods.iter().filter(|period| period.start >= from);
         let first = window.clone().next()?.start;
         window.for_each(|period| sums.add(period, query));
-        sums.explain();
+        sums.finish();
         if first >= from + MINUTE {
             sums.limits.insert(LimitCode::NoHistory);
         }
@@ -183,6 +183,23 @@ mod tests {
         let cause = |periods: &[Period]| verdict(periods).map(|(.., cause)| cause);
         assert_eq!(cause(&[dropped(2, 5), late()]).as_deref(), Some("netfilter_drop"));
         assert_eq!(cause(&[dropped(2, 4), late()]).as_deref(), Some("unanswered"), "it explains too few");
+    }
+
+    #[test]
+    fn posts_that_were_made_good_are_late() {
+        let failed = |ago, count| {
+            minute(ago, |period| {
+                period.meta.row[Field::Posts] = 50;
+                period.meta.lose(Unit::Posts, Stage::Upstream, "503", count);
+            })
+        };
+        let mut periods = [failed(3, 10), failed(1, 2)];
+        periods[0].meta.make_good(Unit::Posts, Stage::Upstream, "503", 7);
+        let expected = (Stage::Upstream, 5, 7, 100, "503".to_owned());
+        assert_eq!(verdict(&periods), Some(expected));
+        // More than the window has lost.
+        periods[0].meta.make_good(Unit::Posts, Stage::Upstream, "503", 70);
+        assert_eq!(verdict(&periods).map(|(_, lost, late, ..)| (lost, late)), Some((0, 12)));
     }
 
     #[test]

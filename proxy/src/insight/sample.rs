@@ -135,7 +135,7 @@ fn since(now: &Group, before: &Group) -> Group {
         (reason.clone(), grown(*count, known))
     });
     let drops = drops.filter(|(_, count)| *count > 0).collect();
-    Group { row: Row::since(&now.row, &before.row), lost: Vec::new(), drops }
+    Group { row: Row::since(&now.row, &before.row), drops, ..Group::default() }
 }
 
 #[cfg(test)]

@@ -16,6 +16,8 @@ pub struct Sums {
     pub unproven: u64,
     /// What messages tell.
     pub messages: Row,
+    /// Of what was lost, what has been made good since.
+    made_good: BTreeMap<(Stage, Unit, String), u64>,
     /// Of events, by stage.
     events: BTreeMap<Stage, u64>,
     /// Hints, which are not counted as lost.
@@ -112,9 +114,23 @@ impl Sums {
         }
     }
 
+    /// What can be said only over all periods.
+    pub fn finish(&mut self) {
+        for ((stage, unit, cause), count) in std::mem::take(&mut self.made_good) {
+            // What failed before the window is not counted.
+            let fate = self.causes.get_mut(&(stage, unit)).and_then(|causes| causes.get_mut(&cause));
+            if let Some(fate) = fate {
+                let late = fate.lost.min(count);
+                fate.lost -= late;
+                fate.late += late;
+            }
+        }
+        self.explain();
+    }
+
     /// Names the kernel's reason for what was not answered, where it dropped as many packets for
     /// one reason. Over all periods: a SYN may be dropped in one, and completed in the next.
-    pub fn explain(&mut self) {
+    fn explain(&mut self) {
         let Some(causes) = self.causes.get_mut(&(Stage::Machine, Unit::Attempts)) else { return };
         let Some(unanswered) = causes.get(UNANSWERED).copied() else { return };
         let most = self.drops.iter().max_by_key(|(_, count)| **count);
@@ -130,6 +146,9 @@ impl Sums {
         *self.of.entry(Unit::Posts).or_default() += group.row[Field::Posts];
         for Loss(unit, stage, cause, count) in &group.lost {
             self.lose(*stage, *unit, cause, Fate { lost: *count, late: 0 });
+        }
+        for Loss(unit, stage, cause, count) in &group.made_good {
+            *self.made_good.entry((*stage, *unit, cause.clone())).or_default() += count;
         }
     }
 

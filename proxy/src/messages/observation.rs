@@ -139,6 +139,18 @@ pub struct Observation {
     pub names_fwdproxy: bool,
 }
 
+impl Observation {
+    /// Says the same as another, in the memory that it has.
+    pub fn copy_from(&mut self, other: &Self) {
+        let Self { product, events, sent, numbers, names_fwdproxy } = other;
+        self.product = *product;
+        self.events.clone_from(events);
+        self.sent.clone_from(sent);
+        self.numbers.clone_from(numbers);
+        self.names_fwdproxy = *names_fwdproxy;
+    }
+}
+
 /// Why a body makes no events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Unscanned {

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use hookgate_ebpf::abi;
 
-use super::{Cause, LostAt, OpenPosts, clock};
+use super::{Cause, FailedPosts, LostAt, OpenPosts, clock};
 use crate::prefixes::CounterIndex;
 use crate::sys::Shared;
 
@@ -18,6 +18,8 @@ pub struct Losses {
     /// POSTs that have begun and not ended, or of which no figures tell yet that hookgate cut them.
     pub open_posts: OpenPosts,
     lost: Mutex<HashMap<Loss, u64>>,
+    /// Those that may be made good.
+    pub failed_posts: FailedPosts,
     /// When something was lost last, in seconds since 1970.
     latest: AtomicI64,
 }
@@ -45,6 +47,7 @@ impl Losses {
             carried: Shared::private(abi::CAPACITY as usize * CELLS)?,
             open_posts: OpenPosts::private()?,
             lost: Mutex::default(),
+            failed_posts: FailedPosts::default(),
             latest: AtomicI64::new(0),
         })
     }

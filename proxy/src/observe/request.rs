@@ -251,7 +251,7 @@ impl<'m> Request<'m> {
         let mut report = messages.report();
         report.unscanned = outcome.err();
         if let Ok(observation) = outcome {
-            report.observation.clone_from(observation);
+            report.observation.copy_from(observation);
         }
         self.report = Some(report);
     }
@@ -430,12 +430,32 @@ impl Request<'_> {
             Some(report) => report,
             None => Report { unscanned: Some(Unscanned::Unread), ..messages.report() },
         };
+        self.note_events(&report);
         report.upstream = self.upstream.as_deref().unwrap_or(&self.metrics.without_upstream).shared_name();
         report.is_delivered = self.end == Step::Delivered;
         report.ended = clock::now().as_millisecond();
         let milliseconds = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
         report.arrived = report.ended.saturating_sub(milliseconds);
         messages.add(report);
+    }
+}
+
+impl Request<'_> {
+    /// What has failed may be made good later, and what has not may make good what had.
+    fn note_events(&self, report: &Report) {
+        if report.unscanned.is_some() {
+            return;
+        }
+        let (events, posts) = (&report.observation.events, &self.metrics.losses.failed_posts);
+        match (self.lost_at, events.first()) {
+            (None, _) => posts.deliver(events.iter().map(|event| event.key)),
+            (Some((lost_at, cause)), Some(first)) if first.has_id => {
+                let upstream = self.upstream.as_ref().map(|upstream| upstream.name().into());
+                let loss = Loss { counter: self.counter, upstream, lost_at, cause };
+                posts.add(first.key, loss, clock::now().as_second());
+            }
+            (Some(_), _) => {}
+        }
     }
 }
 

@@ -141,6 +141,30 @@ fn lost(testbed: &Testbed) -> Result<Value> {
 }
 
 #[test]
+fn posts_whose_events_come_again_are_late_and_not_lost() -> Result<()> {
+    let testbed = Testbed::start()?;
+    let body = |number: usize| messaging("page", &format!("m_{number}"), now(), now());
+    for number in 0..8 {
+        testbed.send(&body(number), "503")?;
+    }
+    let upstream = |lost: &Value| {
+        let stages = lost["stages"].as_array().cloned().unwrap_or_default();
+        let stage = stages.iter().find(|stage| stage["stage"] == "upstream").cloned().unwrap_or_default();
+        ["lost", "late", "of"].map(|key| stage[key].as_i64().unwrap_or(-1))
+    };
+    assert_eq!(upstream(&lost(&testbed)?), [8, 0, 8]);
+    for number in 0..5 {
+        testbed.send(&body(number), "200")?;
+    }
+    assert_eq!(upstream(&lost(&testbed)?), [3, 5, 13]);
+    assert_eq!(
+        lost(&testbed)?["verdict"]["text"].as_str().map(|text| text.contains("came late")),
+        Some(true)
+    );
+    Ok(())
+}
+
+#[test]
 fn what_comes_late_after_something_failed_here_is_not_of_meta() -> Result<()> {
     let mut testbed = Testbed::start()?;
     let happened = now() - 3_600_000;

@@ -17,7 +17,7 @@ use crate::insight::{
     Chart, Damage, Field, Group, History, KernelSample, LimitCode, MINUTE, Period, Query, Report, Row, Stage,
     Unit, Window, attribute,
 };
-use crate::observe::{Interrupted, Log, Loss, LostAt, MANY_HIDDEN, Metrics, OpenPosts, clock, grown};
+use crate::observe::{Failed, Interrupted, Log, Loss, LostAt, MANY_HIDDEN, Metrics, OpenPosts, clock, grown};
 use crate::prefixes::{CounterIndex, Network};
 use crate::server::ipc::{SupervisorClient, SupervisorError};
 
@@ -162,10 +162,31 @@ impl Insight {
         // First, since a loss that is counted twice would be a false accusation.
         history.set_baseline(&kernel.counts).map_err(failed)?;
         history.add(at_once.start, &at_once).map_err(failed)?;
+        for (minute, period) in self.made_good(&generation, now) {
+            history.add(minute, &period).map_err(failed)?;
+        }
         match timed_out.is_quiet() {
             true => Ok(()),
             false => history.add(timed_out.start, &timed_out).map_err(failed),
         }
+    }
+
+    /// POSTs whose events have got their 200 since, by the minutes in which they failed.
+    fn made_good(&self, generation: &Generation, now: i64) -> BTreeMap<i64, Period> {
+        let context = &generation.context;
+        let prefixes: HashMap<CounterIndex, Network> =
+            context.classifier.prefixes().into_iter().map(|(network, counter)| (counter, network)).collect();
+        let mut minutes = BTreeMap::new();
+        for (Failed { minute, loss }, count) in context.metrics.losses.failed_posts.take_made_good(now) {
+            let period = minutes.entry(minute).or_insert_with(|| Period::starting(minute));
+            let mut group = Group::default();
+            group.make_good(Unit::Posts, loss.lost_at.into(), &loss.cause.to_string(), count);
+            add(period, prefixes.get(&loss.counter).copied(), &group);
+            if let Some(upstream) = loss.upstream {
+                period.upstreams.entry(upstream.into()).or_default().add(&group);
+            }
+        }
+        minutes
     }
 
     /// Adds what messages have told since.
