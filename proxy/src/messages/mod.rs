@@ -10,7 +10,7 @@ mod observation;
 mod report;
 
 pub use buckets::{BOUNDS, Histogram};
-pub use document::{Document, NumberRow, Percentiles, UpstreamRow};
+pub use document::{Document, NumberRow, Percentiles, ProductRow, UpstreamRow};
 pub use figures::{Changes, SharedFigures, UpstreamFigures};
 pub use intake::Intake;
 pub use ledger::{ChainEnd, LEDGER_FILE, Ledger, LedgerError, LedgerFile, Outcome, ledger_bytes};

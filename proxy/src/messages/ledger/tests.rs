@@ -1,7 +1,7 @@
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 
 use super::*;
-use crate::messages::{ChainStep, Observation};
+use crate::messages::{ChainStep, Observation, ProductRow};
 
 const EVENTS: usize = 1000;
 const START: i64 = 1_790_000_000;
@@ -302,4 +302,30 @@ fn the_one_that_drains_reports_to_its_successor() {
     assert!(!old.is_ownerless(START + MAX_UNSEEN_SECONDS));
     assert!(old.is_ownerless(START + MAX_UNSEEN_SECONDS + 1));
     assert!(old.claim(7, START + MAX_UNSEEN_SECONDS + 1));
+}
+
+#[test]
+fn upstreams_are_added_up_by_product() {
+    let file = file(EVENTS);
+    let mut ledger = open(&file, EVENTS, START);
+    for (number, upstream, product) in [
+        (1, UPSTREAM, Product::WhatsApp),
+        (2, "b.example", Product::WhatsApp),
+        (3, "b.example", Product::Messenger),
+    ] {
+        let mut report = report(vec![event(number)], number != 2, START);
+        report.upstream = upstream.into();
+        report.observation.product = product;
+        report.observation.names_fwdproxy = number == 2;
+        ledger.add(&report, 0);
+    }
+    let now = jiff::Timestamp::from_second(START).unwrap();
+    let rows = |upstream| {
+        let products = ledger.document(upstream, now).products;
+        let row = |row: ProductRow| (row.product, row.outcomes["delivered"], row.outstanding, row.fwdproxy);
+        products.into_iter().map(row).collect::<Vec<_>>()
+    };
+    let [whatsapp, messenger] = ["whatsapp", "messenger"].map(str::to_owned);
+    assert_eq!(rows(None), [(whatsapp.clone(), 1, 1, 1), (messenger, 1, 0, 0)]);
+    assert_eq!(rows(Some(UPSTREAM)), [(whatsapp, 1, 0, 0)]);
 }
