@@ -47,7 +47,8 @@ pub(super) fn configured_names(config: &Config) -> Vec<String> {
     certificates.flat_map(|certificate| certificate.names().to_vec()).collect()
 }
 
-/// What wildcard listeners stand for, by interface.
+/// What wildcard listeners stand for, by interface: global unicast addresses, or where there are
+/// none, as behind a NAT, those that are not of one link alone.
 ///
 /// Errors: why that can't be told.
 pub(super) fn interfaces(listeners: &[Listener]) -> Result<Vec<Interface>, String> {
@@ -63,20 +64,29 @@ fn behind_wildcards(listeners: &[Listener], found: &[(String, IpAddr)]) -> Vec<I
         .map(|address| address.ip())
         .filter(IpAddr::is_unspecified)
         .collect();
+    let is_listened = |address: &IpAddr| wildcards.iter().any(|any| any.is_ipv4() == address.is_ipv4());
+    let listened: Vec<_> = found.iter().filter(|(_, address)| is_listened(address)).collect();
+    let has_global = listened.iter().any(|(_, address)| is_global(*address));
+    let is_shown = if has_global { is_global } else { is_beyond_the_link };
     let mut interfaces: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-    for (name, address) in found {
-        let is_listened = wildcards.iter().any(|any| any.is_ipv4() == address.is_ipv4());
-        if is_listened && is_global(*address) {
-            interfaces.entry(name).or_default().push(address.to_string());
-        }
+    for (name, address) in listened.into_iter().filter(|(_, address)| is_shown(*address)) {
+        interfaces.entry(name).or_default().push(address.to_string());
     }
     let interface = |(name, addresses): (&str, _)| Interface { name: name.to_owned(), addresses };
     interfaces.into_iter().map(interface).collect()
 }
 
-fn is_global(address: IpAddr) -> bool {
+pub(super) fn is_global(address: IpAddr) -> bool {
     let length = if address.is_ipv4() { 32 } else { 128 };
     Network::around(address, length).special_purpose().is_none()
+}
+
+/// Neither loopback nor link-local.
+fn is_beyond_the_link(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => !address.is_loopback() && !address.is_link_local(),
+        IpAddr::V6(address) => !address.is_loopback() && !address.is_unicast_link_local(),
+    }
 }
 
 /// The names, and what the DNS says of each now. `hidden`: names that may not be told.
@@ -164,6 +174,10 @@ mod tests {
         assert_eq!(shown("0.0.0.0:443"), [("eth0".into(), vec!["9.9.9.9".to_owned()])]);
         assert_eq!(shown("[::]:443"), [("eth0".into(), vec!["2a00:1450::7".to_owned()])]);
         assert_eq!(shown("9.9.9.9:443"), []);
+        let found = [("lo", "127.0.0.1"), ("eth0", "10.0.0.7"), ("eth0", "169.254.0.7")];
+        let found = found.map(|(name, address)| (name.to_owned(), address.parse().unwrap()));
+        let behind_nat = behind_wildcards(&[listener("0.0.0.0:443")], &found);
+        assert_eq!(behind_nat, [Interface { name: "eth0".into(), addresses: vec!["10.0.0.7".into()] }]);
     }
 
     #[test]

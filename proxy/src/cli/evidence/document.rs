@@ -26,7 +26,8 @@ pub struct Document {
     /// Null: the kernel does not say.
     pub clock_synchronised: Option<bool>,
     pub listeners: Vec<Listener>,
-    /// The machine's global unicast addresses, where a listener has no address of its own.
+    /// The machine's addresses, where a listener has none of its own: global unicast ones, or where
+    /// there are none, all except loopback and link-local ones.
     pub interfaces: Vec<Interface>,
     /// Those of the certificates.
     pub names: Vec<Name>,
@@ -47,7 +48,7 @@ pub struct Document {
     pub unavailable: Vec<String>,
 }
 
-/// Who is to be convinced.
+/// The reader that the file has to convince.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Reader {
@@ -132,7 +133,7 @@ pub struct MessagesWindow {
     pub chains_sent_missing: u64,
 }
 
-/// Requests by what the client was answered, whoever it was.
+/// Requests of all clients, by the status that they were answered with.
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Answers {
     /// When the proxy was started, since when it counts.

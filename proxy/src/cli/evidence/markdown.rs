@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use super::addresses::is_global;
 use super::document::{Answers, Counted, Document, Messages, Reader, Source, Upstream};
 use super::summary::{percent, posts, summary};
 use crate::guard::{self, FailedBy};
@@ -103,13 +104,12 @@ fn addresses(text: &mut String, document: &Document) {
         rows.push([format!("name in the certificate: `{}`", name.name), found]);
     }
     table(text, ["", "address"], &rows);
-    let is_wildcard = |listener: &super::document::Listener| {
-        listener.address.starts_with("0.0.0.0:") || listener.address.starts_with("[::]:")
-    };
-    if document.interfaces.is_empty() && document.listeners.iter().any(is_wildcard) {
+    let all = || document.interfaces.iter().flat_map(|interface| &interface.addresses);
+    let is_public = |address: &String| address.parse().is_ok_and(is_global);
+    if all().next().is_some() && !all().any(is_public) {
         line(
             text,
-            "No interface has a global unicast address of these families: this machine is behind a NAT.\n",
+            "None of the interfaces' addresses is global unicast: a NAT or a tunnel leads to this machine.\n",
         );
     }
 }
@@ -170,7 +170,7 @@ fn since(text: &mut String, counted: &Counted) {
         line(
             text,
             &format!(
-                "Delays and repetitions since the guard was attached ({from}), not only in the window:\n"
+                "Delays and repetitions since the guard was attached ({from}), not only in the window, as upper ends of buckets:\n"
             ),
         );
         let head = [
@@ -248,13 +248,13 @@ fn told(count: Option<u64>) -> String {
     count.map_or_else(|| "-".into(), |count| count.to_string())
 }
 
-/// `unheard 5, reset 1`, those that are not 0.
+/// `unheard: 5, reset: 1`, those that are not 0.
 fn listed<'n>(counts: impl IntoIterator<Item = (&'n str, u64)>) -> String {
     let mut counts: Vec<_> = counts.into_iter().filter(|(_, count)| *count > 0).collect();
     counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
     match counts.is_empty() {
         true => "none".into(),
-        false => counts.iter().map(|(name, count)| format!("{name} {count}")).collect::<Vec<_>>().join(", "),
+        false => counts.iter().map(|(name, count)| format!("{name}: {count}")).collect::<Vec<_>>().join(", "),
     }
 }
 
@@ -263,12 +263,17 @@ fn listed_map(counts: &BTreeMap<String, u64>) -> String {
 }
 
 fn delays(delays: Option<guard::Percentiles>) -> String {
-    let milliseconds =
-        |value: Option<f64>| value.map_or_else(|| "-".into(), |value| format!("{:.1}", value * 1000.0));
-    delays.map_or_else(
-        || "-".into(),
-        |it| format!("{} / {} / {} ms", milliseconds(it.p50), milliseconds(it.p90), milliseconds(it.p99)),
-    )
+    let Some(guard::Percentiles { p50, p90, p99 }) = delays else { return "-".into() };
+    percentiles([p50, p90, p99].map(|value| value.map(|value| format!("{:.1}", value * 1000.0))), "ms")
+}
+
+/// Of values in that unit; `-`: there are none.
+fn percentiles(values: [Option<String>; 3], unit: &str) -> String {
+    if values.iter().all(Option::is_none) {
+        return "-".into();
+    }
+    let values = values.map(|value| value.unwrap_or_else(|| "-".into()));
+    format!("{} {unit}", values.join(" / "))
 }
 
 fn kernel_counters(text: &mut String, kernel: &guard::KernelCounters) {
@@ -277,8 +282,11 @@ fn kernel_counters(text: &mut String, kernel: &guard::KernelCounters) {
         ("drops at listeners", kernel.listen_drops),
         ("drops of connection tracking", kernel.conntrack_drops),
     ];
-    let counters = counters.map(|(name, count)| format!("{name} {}", told(count)));
-    line(text, &format!("Of all connections of this machine, in the same time: {}.\n", counters.join(", ")));
+    let counters = counters.into_iter().filter_map(|(name, count)| Some(format!("{name} {}", count?)));
+    let counters = counters.collect::<Vec<_>>().join(", ");
+    if !counters.is_empty() {
+        line(text, &format!("Of all connections of this machine, in the same time: {counters}.\n"));
+    }
 }
 
 fn lost(text: &mut String, document: &Document) {
@@ -385,14 +393,16 @@ fn told_by_messages(text: &mut String, messages: &Messages) {
     ];
     let rows: Vec<_> = rows.collect();
     if !rows.is_empty() {
-        line(text, "Since the ledger of events began; delays of the last 24 hours:\n");
+        line(
+            text,
+            "Since the ledger of events began; delays of the last 24 hours, as upper ends of buckets:\n",
+        );
     }
     table(text, head, &rows);
 }
 
-fn seconds(it: messages::Percentiles) -> String {
-    let value = |value: Option<i64>| value.map_or_else(|| "-".into(), |value| value.to_string());
-    format!("{} / {} / {} s", value(it.p50), value(it.p90), value(it.p99))
+fn seconds(messages::Percentiles { p50, p90, p99 }: messages::Percentiles) -> String {
+    percentiles([p50, p90, p99].map(|value| value.map(|value| value.to_string())), "s")
 }
 
 fn answers(text: &mut String, document: &Document) {

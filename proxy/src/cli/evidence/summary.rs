@@ -4,22 +4,51 @@ use super::document::{Document, Reader};
 use crate::insight::{Report, Stage, Unit};
 use crate::stats::{Counts, State};
 
+/// Fewer prove nothing.
+const ENOUGH: u64 = 5;
+
 pub(super) fn summary(document: &Document) -> String {
-    let verdict = verdict(&document.lost);
-    let proof = proof(document.lost.verdict.as_ref().map(|verdict| (verdict.stage, verdict.unit)));
+    let lost = &document.lost;
+    let worst = lost.verdict.as_ref().map(|verdict| (verdict.stage, verdict.unit));
+    let proofs = worst.into_iter().chain(on_the_way(lost, worst));
+    let proofs = proofs.map(|(stage, unit)| format!("Stage `{stage}`, {}", proof(stage, unit)));
     let sentences = [
         "hookgate is the relay that receives the webhooks of Meta Platforms (AS32934) at the addresses below and \
          forwards each to its receiver."
             .to_owned(),
         place(document),
         arrived(document),
-        verdict,
-        proof.to_owned(),
-        "Not visible here: a packet that is lost before it reaches this machine leaves no trace on it, so the \
-         number of attempts may be higher than counted."
-            .to_owned(),
+        verdict(lost),
     ];
-    sentences.into_iter().chain(forward_proxy(document)).collect::<Vec<_>>().join(" ")
+    let sentences = sentences.into_iter().chain(others(lost, worst)).chain(proofs).chain([
+        "Not visible here: a packet that is lost before it reaches this machine leaves no trace on it, so the number of \
+         attempts may be higher than counted."
+            .to_owned(),
+    ]);
+    sentences.chain(forward_proxy(document)).collect::<Vec<_>>().join(" ")
+}
+
+/// Stages outside of this machine that lost attempts, beside the worst one.
+fn on_the_way(lost: &Report, worst: Option<(Stage, Unit)>) -> impl Iterator<Item = (Stage, Unit)> {
+    let stages = lost.stages.iter().filter(|stage| stage.sum() >= ENOUGH);
+    let stages = stages.map(|stage| (stage.stage, stage.unit)).filter(move |stage| Some(*stage) != worst);
+    stages.filter(|stage| matches!(stage, (Stage::Outbound | Stage::Inbound, Unit::Attempts)))
+}
+
+/// The other stages with losses.
+fn others(lost: &Report, worst: Option<(Stage, Unit)>) -> Option<String> {
+    let stages = lost.stages.iter().filter(|stage| {
+        stage.sum() > 0 && Some((stage.stage, stage.unit)) != worst && stage.stage != Stage::After
+    });
+    let stages = stages.map(|stage| {
+        let share = percent(stage.share());
+        format!("`{}` ({} of {} {}, {share})", stage.stage, stage.sum(), stage.of, stage.unit.name())
+    });
+    let stages = stages.collect::<Vec<_>>().join(", ");
+    (!stages.is_empty()).then(|| match worst {
+        Some(_) => format!("Other stages with losses: {stages}."),
+        None => format!("Stages with losses: {stages}."),
+    })
 }
 
 /// Who counted what.
@@ -98,53 +127,48 @@ fn verdict(lost: &Report) -> String {
 }
 
 /// What the figures of a stage prove, and what they leave open.
-fn proof(worst: Option<(Stage, Unit)>) -> &'static str {
-    match worst {
-        None => "Proven: what reached this machine was answered.",
-        Some((Stage::Outbound, _)) => {
-            "Proven: the SYNs reached this machine, its SYN-ACKs left through the interface, and the SYNs came again, so \
-             Meta did not receive the answers. Not visible: at which hop behind the interface they were lost."
+fn proof(stage: Stage, unit: Unit) -> &'static str {
+    match (stage, unit) {
+        (Stage::Outbound, _) => {
+            "proven: the SYNs reached this machine, its SYN-ACKs left through the interface, and the SYNs came again, so \
+             Meta did not receive the answers in time. Not visible: at which hop behind the interface they were lost."
         }
-        Some((Stage::Inbound, Unit::Attempts)) => {
-            "Proven: the SYNs reached this machine and its SYN-ACKs left through the interface; nothing came after them. \
+        (Stage::Inbound, Unit::Attempts) => {
+            "proven: the SYNs reached this machine and its SYN-ACKs left through the interface; nothing came after them. \
              Not visible: whether the SYN-ACK or what followed it was lost, and whether some of the source addresses \
              were forged."
         }
-        Some((Stage::Inbound, _)) => {
-            "Measured: a later status of a message arrived here and its status `sent` did not. That is an estimate: the \
+        (Stage::Inbound, _) => {
+            "measured: a later status of a message arrived here and its status `sent` did not. That is an estimate: the \
              request with `sent` was lost before this machine, or never sent."
         }
-        Some((Stage::Machine, Unit::Attempts)) => {
-            "Proven: the packets reached the interface, and this machine itself did not complete the connections; the \
-             network before it is not the cause."
+        (Stage::Machine, Unit::Attempts) => {
+            "proven: the packets reached the interface, and this machine itself did not complete the connections; the \
+             network before it is not the cause of these."
         }
-        Some((Stage::Machine, _)) => {
-            "Proven: the requests reached this machine, and the relay ended while they were under way; the network is \
-             not the cause."
+        (Stage::Machine, _) => {
+            "proven: the requests reached this machine, and the relay ended while they were under way; the network is \
+             not the cause of these."
         }
-        Some((Stage::Tls, _)) => {
-            "Proven: the connections were established, and their TLS handshakes ended without success. Not visible: \
+        (Stage::Tls, _) => {
+            "proven: the connections were established, and their TLS handshakes ended without success. Not visible: \
              whether large packets are lost on the way, where a handshake ends without an alert."
         }
-        Some((Stage::Client, _)) => {
-            "Proven: the connections were established, and Meta's end closed them, or sent nothing more, before the \
+        (Stage::Client, _) => {
+            "proven: the connections were established, and Meta's end closed them, or sent nothing more, before the \
              answer was written. Not visible: why."
         }
-        Some((Stage::Meta, _)) => {
-            "Measured: events came late although no request of Meta's had failed here since they happened, or the usual \
+        (Stage::Meta, _) => {
+            "measured: events came late although no request of Meta's had failed here since they happened, or the usual \
              events of a number did not come. Not visible: whether the delay arose inside Meta or on the way."
         }
-        Some((
-            Stage::Request
-            | Stage::Dns
-            | Stage::Connect
-            | Stage::UpstreamTls
-            | Stage::Upstream
-            | Stage::After,
-            _,
-        )) => {
-            "Proven: these requests arrived here whole, and failed at the relay or at the receiver behind it; neither \
-             Meta nor the network before this machine is the cause."
+        (Stage::Request, _) => {
+            "proven: these requests arrived here, and the relay refused them; the network before this machine is not \
+             the cause of these."
+        }
+        (Stage::Dns | Stage::Connect | Stage::UpstreamTls | Stage::Upstream | Stage::After, _) => {
+            "proven: these requests arrived here, and failed on the way to the receiver behind the relay, or at it; \
+             neither Meta nor the network before this machine is the cause of these."
         }
     }
 }
@@ -154,7 +178,7 @@ fn forward_proxy(document: &Document) -> Option<String> {
     let named: u64 = products.iter().map(|row| row.fwdproxy).sum();
     (document.reader == Reader::Meta && named > 0).then(|| {
         format!(
-            "{named} POSTs of Meta's carried errors in which Meta itself names its forward proxy (fwdproxy)."
+            "Since the relay's ledger began, {named} POSTs of Meta's carried errors in which Meta itself names its forward proxy (fwdproxy)."
         )
     })
 }

@@ -132,7 +132,8 @@ fn the_text_begins_with_what_a_reader_has_to_know() {
         "of which 3 were not answered with 200",
         "`outbound`: 2 of 10 attempts were lost and 0 came late (20.0 %), most often with the cause `unheard`, since \
          2026-11-24T15:30:00Z.",
-        "Proven: the SYNs reached this machine",
+        "Stage `outbound`, proven: the SYNs reached this machine",
+        "Other stages with losses: `upstream` (3 of 31 posts, 9.7 %).",
         "Not visible here: ",
         "4 POSTs of Meta's carried errors in which Meta itself names its forward proxy (fwdproxy).",
     ] {
@@ -146,15 +147,15 @@ fn figures_have_their_rows() {
     for part in [
         "| Clock of this machine | not synchronised: times may be off |",
         "| interface eth0 | `9.9.9.9` |",
-        "| 157.240.0.0/17 | 12 | 1 | 10 | 2 | unheard 2 | netfilter_drop 2 | 31 | 30 |",
-        "| 157.240.0.0/17 | 131.1 / 131.1 / - ms | - | 3 | 1 | netfilter_drop 2 |",
-        "| 157.240.1.0/24 | 12 | 1 | 10 | 2 | unheard 2 | 2026-11-24T15:59:58Z |",
-        "listen queue overflows 0, drops at listeners 4, drops of connection tracking -",
-        "| upstream | posts | 3 | 0 | 31 | 9.7 % | 500 3 |",
+        "| 157.240.0.0/17 | 12 | 1 | 10 | 2 | unheard: 2 | netfilter_drop: 2 | 31 | 30 |",
+        "| 157.240.0.0/17 | 131.1 / 131.1 / - ms | - | 3 | 1 | netfilter_drop: 2 |",
+        "| 157.240.1.0/24 | 12 | 1 | 10 | 2 | unheard: 2 | 2026-11-24T15:59:58Z |",
+        "listen queue overflows 0, drops at listeners 4.\n",
+        "| upstream | posts | 3 | 0 | 31 | 9.7 % | 500: 3 |",
         "| lag (arrival - time of the event) | 1.2 s in the mean of 30 events |",
-        "| whatsapp | delivered 30, recovered 2 | 1 | 1 / 2 / - s | 60 / 60 / 300 s | complete 9, sent_missing 1 | 4 |",
-        "28 of 31 POSTs were answered with 200 in full. The others, by status or cause: 500 3.",
-        "by status: 200 29, 500 2. 2 upstreams with few requests are left out.",
+        "| whatsapp | delivered: 30, recovered: 2 | 1 | 1 / 2 / - s | 60 / 60 / 300 s | complete: 9, sent_missing: 1 | 4 |",
+        "28 of 31 POSTs were answered with 200 in full. The others, by status or cause: 500: 3.",
+        "by status: 200: 29, 500: 2. 2 upstreams with few requests are left out.",
         "- some were not counted\n- the weather: a | b",
     ] {
         assert!(text.contains(part), "{part}\n{text}");
