@@ -5,6 +5,7 @@ mod completions;
 mod config_file;
 mod deliveries;
 mod doctor;
+mod evidence;
 mod guard;
 mod guard_log;
 mod health;
@@ -74,6 +75,8 @@ enum Command {
     Doctor(doctor::Options),
     /// Say where messages were lost: at which stage, how many, since when; exit code 1 if any were
     Lost(lost::Options),
+    /// Write what was measured into a file to attach to a ticket at the provider or at Meta
+    Evidence(evidence::Options),
     /// Show what was counted for each of Meta's prefixes
     Stats(stats::Options),
     /// The same, live, full screen
@@ -117,6 +120,7 @@ impl Cli {
             Command::Reload => reload::run(&config),
             Command::Doctor(options) => doctor::run(&options, &config),
             Command::Lost(options) => lost::run(&options, &config),
+            Command::Evidence(options) => evidence::run(&options, &config),
             Command::Stats(options) => stats::run(&options, &config),
             Command::Deliveries(options) => deliveries::run(&options, &config),
             Command::Messages(options) => messages::run(&options, &config),

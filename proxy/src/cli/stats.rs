@@ -145,7 +145,7 @@ impl Source {
     /// What was counted in a window.
     ///
     /// Errors: also that there are no figures of it.
-    fn read_since(&self, query: &Query) -> anyhow::Result<Reading> {
+    pub(super) fn read_since(&self, query: &Query) -> anyhow::Result<Reading> {
         let path = format!("/stats.json{}", query.to_text());
         let answer = self.socket.as_deref().map(|socket| proxy::get(socket, &path));
         let silence = match answer {
@@ -158,11 +158,18 @@ impl Source {
             }
             _ => None,
         };
+        Ok(Reading { document: self.kept_since(query)?, silence })
+    }
+
+    /// What was counted in a window, from files and the pinned maps alone.
+    ///
+    /// Errors: also that there are no figures of it.
+    pub(super) fn kept_since(&self, query: &Query) -> anyhow::Result<Document> {
         let periods = super::lost::periods(&self.config, query)?;
         let window = Window::new(&periods, query, clock::now()).context(
             "there are no figures of that time: does hookgate run, and may you ask it? try as root",
         )?;
-        Ok(Reading { document: self.pinned()?.within(&window), silence })
+        Ok(self.pinned()?.within(&window))
     }
 
     /// What was lost in the last hour, as the running proxy knows it.

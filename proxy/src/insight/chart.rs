@@ -40,6 +40,9 @@ pub struct MessagesPoint {
     pub events: u64,
     /// The mean, where it is known.
     pub lag_seconds: Option<f64>,
+    /// How many events it is the mean of.
+    #[serde(default)]
+    pub lagged: u64,
     pub delivered: u64,
     pub recovered: u64,
     pub lost: u64,
@@ -58,6 +61,7 @@ impl MessagesPoint {
         Self {
             events: row[Field::Events],
             lag_seconds: mean(Field::EventsLagMilliseconds, Field::EventsLagged).map(|lag| lag / 1000.0),
+            lagged: row[Field::EventsLagged],
             delivered: row[Field::EventsDelivered],
             recovered: row[Field::EventsRecovered],
             lost: row[Field::EventsLost],

@@ -15,6 +15,9 @@ pub struct Document {
     /// By reason, since the process started.
     pub unscanned: BTreeMap<String, u64>,
     pub upstreams: Vec<UpstreamRow>,
+    /// The same of all these upstreams together: percentiles can't be added up.
+    #[serde(default)]
+    pub products: Vec<ProductRow>,
 }
 
 /// One upstream and product.
@@ -32,6 +35,19 @@ pub struct UpstreamRow {
     pub lag_seconds: Percentiles,
     pub chains: BTreeMap<String, u64>,
     pub numbers: Vec<NumberRow>,
+}
+
+/// One product, of one upstream or of all.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ProductRow {
+    pub product: String,
+    pub outcomes: BTreeMap<String, u64>,
+    pub outstanding: u64,
+    /// POSTs with errors that name Meta's forward proxy.
+    pub fwdproxy: u64,
+    pub recovered_seconds: Percentiles,
+    pub lag_seconds: Percentiles,
+    pub chains: BTreeMap<String, u64>,
 }
 
 /// Of the last 24 hours: upper ends of buckets in seconds; `null` where there were none.

@@ -12,7 +12,7 @@ mod report;
 mod scan;
 
 pub use buckets::{BOUNDS, Histogram};
-pub use document::{Document, NumberRow, Percentiles, UpstreamRow};
+pub use document::{Document, NumberRow, Percentiles, ProductRow, UpstreamRow};
 pub use figures::{Changes, SharedFigures, UpstreamFigures};
 pub use intake::Intake;
 pub use ledger::{LEDGER_FILE, Ledger, LedgerError, LedgerFile, ledger_bytes};

@@ -9,7 +9,10 @@ impl Document {
         let nothing = Group::default();
         for row in &mut self.prefixes {
             let group = period.prefixes.get(&row.prefix).unwrap_or(&nothing);
-            row.counts = Counts { last_seen: row.counts.last_seen.take(), ..counts(group, period) };
+            let kernel_drops =
+                row.counts.kernel_drops.is_some().then(|| group.drops.iter().cloned().collect());
+            let last_seen = row.counts.last_seen.take();
+            row.counts = Counts { kernel_drops, last_seen, ..counts(group, period) };
         }
         self.other = Counts { last_seen: self.other.last_seen.take(), ..counts(&period.other, period) };
         (self.from, self.to) = (Some(window.from.clone()), Some(window.to.clone()));

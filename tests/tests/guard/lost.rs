@@ -250,6 +250,16 @@ fn each_fault_has_its_stage_and_no_other_is_accused() -> Result<()> {
     let findings = doctor["findings"].as_array().context("no findings")?;
     let traffic = findings.iter().find(|finding| finding["subject"] == "traffic").context("no verdict")?;
     assert_eq!((&traffic["level"], &traffic["text"]), (&json!("fail"), &report["verdict"]["text"]));
+    let evidence = edge.command(&["evidence", "--for", "provider", "--since", "10m", "--json"])?.output()?;
+    let evidence: Value = serde_json::from_slice(&evidence.stdout)?;
+    assert_eq!(evidence["lost"]["verdict"]["stage"], "machine", "{evidence}");
+    for (rows, key) in [("window", "prefixes"), ("since_attach", "networks")] {
+        let rows = evidence[rows][key].as_array().with_context(|| format!("no {rows}: {evidence}"))?;
+        let is_it = |row: &&Value| row["prefix"] == UNHEARD.prefix && row["failed_by"]["unheard"] == BAD;
+        let row = rows.iter().find(is_it).with_context(|| format!("{}: {rows:?}", UNHEARD.prefix))?;
+        assert_eq!(row["handshakes"], GOOD, "{row}");
+        assert!(rows.iter().all(|row| row["packets"].as_u64() > Some(0)), "{rows:?}");
+    }
     let (_, report) = edge.lost(Some(RESET.prefix))?;
     assert_eq!(report["not_counted"], json!({ "reset": BAD, "unproven": 0 }));
     let (code, report) = edge.lost(Some(FORGED))?;

@@ -12,6 +12,7 @@ mod deliveries;
 mod delivery;
 mod dns;
 mod early_closes;
+mod evidence;
 mod figures;
 mod forwarding;
 mod funnel;

@@ -7,6 +7,7 @@ mod file;
 mod inbox;
 mod layout;
 mod numbers;
+mod products;
 mod rows;
 #[cfg(test)]
 mod tests;
@@ -213,6 +214,7 @@ impl Ledger {
             horizon_seconds: (seconds - oldest).max(0),
             unscanned: unscanned.map(|(reason, count)| (reason.name().to_owned(), count)).collect(),
             upstreams,
+            products: products::products(&self.rows, &self.words, &self.outstanding, upstream, seconds),
         }
     }
 

@@ -1,8 +1,11 @@
+use std::fs::File;
+
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 
 use super::file::MAX_UNSEEN_SECONDS;
 use super::*;
 use crate::messages::{ChainStep, Number, Observation};
+use crate::messages::{ChainStep, Observation, ProductRow};
 use std::fs::File;
 
 const EVENTS: usize = 1000;
@@ -304,4 +307,30 @@ fn the_one_that_drains_reports_to_its_successor() {
     assert!(!old.is_ownerless(BEGIN + MAX_UNSEEN_SECONDS));
     assert!(old.is_ownerless(BEGIN + MAX_UNSEEN_SECONDS + 1));
     assert!(old.claim(7, BEGIN + MAX_UNSEEN_SECONDS + 1));
+}
+
+#[test]
+fn upstreams_are_added_up_by_product() {
+    let file = file(EVENTS);
+    let mut ledger = open(&file, EVENTS, BEGIN);
+    for (number, upstream, product) in [
+        (1, UPSTREAM, Product::WhatsApp),
+        (2, "b.example", Product::WhatsApp),
+        (3, "b.example", Product::Messenger),
+    ] {
+        let mut report = report(vec![event(number)], number != 2, BEGIN);
+        report.upstream = upstream.into();
+        report.observation.product = product;
+        report.observation.names_fwdproxy = number == 2;
+        ledger.add(&report, 0);
+    }
+    let now = jiff::Timestamp::from_second(BEGIN).unwrap();
+    let rows = |upstream| {
+        let products = ledger.document(upstream, now).products;
+        let row = |row: ProductRow| (row.product, row.outcomes["delivered"], row.outstanding, row.fwdproxy);
+        products.into_iter().map(row).collect::<Vec<_>>()
+    };
+    let [whatsapp, messenger] = ["whatsapp", "messenger"].map(str::to_owned);
+    assert_eq!(rows(None), [(whatsapp.clone(), 1, 1, 1), (messenger, 1, 0, 0)]);
+    assert_eq!(rows(Some(UPSTREAM)), [(whatsapp, 1, 0, 0)]);
 }
