@@ -182,6 +182,7 @@ mod tests {
             horizon_seconds: 90_000,
             unscanned,
             upstreams,
+            products: Vec::new(),
         });
         for line in [
             "a.example (whatsapp)",

@@ -245,11 +245,13 @@ mod tests {
     fn stages_that_cannot_be_seen_are_absent() {
         let period = minute(1, |period| {
             period.limits.insert(LimitCode::NoGuard);
+            period.limits.insert(LimitCode::NoMessages);
             attempts(period, &[(Field::Connections, 30), (Field::Posts, 30)]);
             period.meta.lose(Unit::Attempts, Stage::Tls, "unknown_ca", 6);
         });
         let report = report(&[period]);
-        assert!(report.stages.iter().all(|s| s.unit == Unit::Posts || s.stage == Stage::Tls), "{report:?}");
+        let is_seen = |s: &StageReport| s.unit == Unit::Posts || s.stage == Stage::Tls;
+        assert!(report.stages.iter().all(is_seen), "{report:?}");
         assert!(report.limits.iter().any(|limit| limit.code == LimitCode::NoGuard));
         assert_eq!(report.verdict.map(|verdict| (verdict.stage, verdict.of)), Some((Stage::Tls, 30)));
     }
@@ -275,7 +277,7 @@ mod tests {
         };
         let upstream = of(Query { upstream: Some("a.example".into()), ..Query::default() });
         assert_eq!(upstream.verdict.map(|verdict| verdict.share), Some(0.5));
-        assert!(upstream.stages.iter().all(|stage| stage.unit == Unit::Posts));
+        assert!(upstream.stages.iter().all(|stage| stage.unit != Unit::Attempts));
         let prefix = of(Query { prefix: Some("157.240.0.0/16".parse().unwrap()), ..Query::default() });
         assert_eq!(prefix.verdict.map(|verdict| (verdict.stage, verdict.of)), Some((Stage::Outbound, 10)));
         let prefix = of(Query { prefix: Some("31.13.64.0/18".parse().unwrap()), ..Query::default() });

@@ -22,10 +22,12 @@ pub fn verdict(worst: &StageReport, since: Option<i64>, sums: &Sums) -> Verdict 
         Unit::Events if stage == Stage::Inbound => "`sent` statuses",
         Unit::Events => "events",
     };
+    // What was never sent was not lost on the way.
+    let loss = if stage == Stage::Meta { "did not come" } else { "were lost" };
     let fate = match (lost, late) {
-        (lost, 0) => format!("{lost} of {of} {what} were lost"),
+        (lost, 0) => format!("{lost} of {of} {what} {loss}"),
         (0, late) => format!("{late} of {of} {what} came late"),
-        (lost, late) => format!("{lost} of {of} {what} were lost and {late} came late"),
+        (lost, late) => format!("{lost} of {of} {what} {loss} and {late} came late"),
     };
     let text =
         format!("{stage}: {fate} ({:.1} %), most of them ({cause}) because {why}, {when}", share * 100.0);
@@ -73,7 +75,7 @@ fn explain(stage: Stage, unit: Unit, cause: &str, sums: &Sums) -> (&'static str,
              is it on standby? send it a message",
         ),
         (Stage::Meta, ..) => (
-            "they came more than 5 minutes after they happened, although nothing of Meta's had failed here since",
+            "they came more than 5 minutes after they happened, although nothing of Meta's failed here in between",
             "does Meta's status page tell of a delay? `hookgate messages` shows the lag of each upstream; a number that was \
              just moved or subscribed gets old events",
         ),
@@ -174,5 +176,40 @@ pub fn limit(code: LimitCode, begun: &str) -> String {
                 .into()
         }
         LimitCode::Sampled => "there were more attempts than can be followed: some were not counted".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn verdicts_on_events_are_estimates_in_words() {
+        let text = |stage, cause: &str, lost, late| {
+            let causes = BTreeMap::from([(cause.to_owned(), lost + late)]);
+            let worst = StageReport { stage, unit: Unit::Events, lost, late, of: 100, causes };
+            verdict(&worst, Some(0), &Sums::default()).text
+        };
+        for (text, begin, estimate) in [
+            (
+                text(Stage::Meta, "quiet", 40, 0),
+                "meta: 40 of 100 events did not come (40.0 %), most of them (quiet) because a number, page or account is quiet",
+                "(estimated",
+            ),
+            (
+                text(Stage::Meta, "lag", 0, 7),
+                "meta: 7 of 100 events came late (7.0 %), most of them (lag) because they came more than 5 minutes after",
+                "although nothing of Meta's failed here in between, since 1970",
+            ),
+            (
+                text(Stage::Inbound, "sent_missing", 7, 0),
+                "inbound: 7 of 100 `sent` statuses were lost (7.0 %), most of them (sent_missing) because a later status",
+                "(an estimate",
+            ),
+        ] {
+            assert!(text.starts_with(begin) && text.contains(estimate), "{text}");
+        }
     }
 }

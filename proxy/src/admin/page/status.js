@@ -317,7 +317,7 @@ function messages(m) {
   if (!m) return;
   const trouble = r => (quiet(r).length ? 4 : 0) + (r.outcomes.lost ? 2 : 0) + (r.outstanding ? 1 : 0);
   const sorted = [...m.upstreams].sort((a, b) => trouble(b) - trouble(a)), outcome = key => r => count(r.outcomes[key]);
-  table('messages', [['Upstream', r => r.upstream || '(none)'], ['Product', r => r.product], ['Numbers', numbers], ['Delivered', outcome('delivered'), 'n'], ['Recovered', outcome('recovered'), 'n'],
+  table('messages', [['Upstream, product', r => [r.upstream || '(none)', el('small', {}, r.product)]], ['Numbers', numbers], ['Delivered', outcome('delivered'), 'n'], ['Recovered', outcome('recovered'), 'n'],
     ['Lost', r => el('span', { class: r.outcomes.lost ? 'bad-text' : null }, count(r.outcomes.lost)), 'n'], ['Unknown', outcome('unknown'), 'n'], ['Duplicate', outcome('duplicate'), 'n'],
     ['Outstanding', r => el('span', { class: r.outstanding ? 'warn-text' : null }, count(r.outstanding)), 'n'],
     ['Lag p50', r => within(r.lag_seconds.p50), 'n'], ['Lag p99', r => within(r.lag_seconds.p99), 'n'], ['Status chains', chains, 'loose']],

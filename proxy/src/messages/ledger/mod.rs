@@ -210,7 +210,7 @@ impl Ledger {
         let unscanned = Unscanned::ALL.iter().zip(self.shared.unscanned);
         Document {
             version: 1,
-            taken: now,
+            taken: jiff::Timestamp::from_second(seconds).unwrap_or(now),
             horizon_seconds: (seconds - oldest).max(0),
             unscanned: unscanned.map(|(reason, count)| (reason.name().to_owned(), count)).collect(),
             upstreams,

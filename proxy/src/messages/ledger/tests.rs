@@ -4,9 +4,7 @@ use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 
 use super::file::MAX_UNSEEN_SECONDS;
 use super::*;
-use crate::messages::{ChainStep, Number, Observation};
-use crate::messages::{ChainStep, Observation, ProductRow};
-use std::fs::File;
+use crate::messages::{ChainStep, Number, Observation, ProductRow};
 
 const EVENTS: usize = 1000;
 const BEGIN: i64 = 1_790_000_000;

@@ -58,7 +58,10 @@ impl Report {
         let entry = found.entries.get(update.entry);
         let sent = entry.and_then(|entry| entry.sent);
         if product != Product::WhatsApp {
-            let number = self.index(entry.and_then(|entry| entry.id));
+            // The entries of other objects may be persons.
+            let is_business = matches!(product, Product::Messenger | Product::Instagram);
+            let id = entry.and_then(|entry| entry.id).filter(|_| is_business);
+            let number = self.index(id);
             return Event { kind: update.kind, happened: update.happened, sent, number, ..OTHER };
         }
         let change = found.changes.get(update.change);

@@ -13,11 +13,14 @@ use crate::admin::status::{
 };
 use crate::config::HostName;
 use crate::guard::Detail;
+use crate::messages::Document as Messages;
 use crate::observe::clock::{self, rfc3339};
 use crate::prefixes::Class;
 use crate::stats::{Counts, Prefix};
 use crate::upstream::dns::DnsState;
 
+/// Numbers that are listed of each upstream.
+const MAX_NUMBERS: usize = 20;
 /// Prefixes that are listed.
 const MAX_PREFIXES: usize = 100;
 
@@ -62,8 +65,17 @@ pub(super) fn document(status: &RunningProxy, only: Option<&[u8]>) -> Option<Doc
         },
         limits: limits(&now),
         timeouts: timeouts(&now),
-        messages: status.messages_of(only.map(|upstream| &*upstream.name)).ok().flatten(),
+        messages: status.messages_of(only.map(|upstream| &*upstream.name)).ok().flatten().map(shortened),
     })
+}
+
+/// Without most of the numbers that are not quiet.
+fn shortened(mut messages: Messages) -> Messages {
+    for upstream in &mut messages.upstreams {
+        upstream.numbers.sort_by_key(|number| (number.quiet_since.is_none(), std::cmp::Reverse(number.last)));
+        upstream.numbers.truncate(MAX_NUMBERS);
+    }
+    messages
 }
 
 fn listeners(now: &Generation) -> Vec<Listener> {
