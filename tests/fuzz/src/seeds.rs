@@ -145,7 +145,9 @@ fn bodies() -> Vec<Vec<u8>> {
     paths.sort();
     let payloads = paths.iter().map(|path| read(path).into_bytes());
     let payloads = payloads.filter(|body| body.len() <= MAX_SEED_BYTES);
-    let others = BODIES.iter().map(|body| body.as_bytes().to_vec());
+    // One byte from what is no UTF-8.
+    let bounds = b"[\"\xed\x9f\xbf\xf4\x8f\xbf\xbf\xe0\xa0\x80\xf0\x90\x80\x80\xc2\x80\"]".to_vec();
+    let others = BODIES.iter().map(|body| body.as_bytes().to_vec()).chain([bounds]);
     payloads
         .chain(others)
         .chain([64, 65].map(|depth| [b"[".repeat(depth), b"]".repeat(depth)].concat()))
@@ -153,7 +155,10 @@ fn bodies() -> Vec<Vec<u8>> {
 }
 
 /// What the payloads do not have.
-const BODIES: [&str; 9] = [
+const BODIES: [&str; 11] = [
+    // One byte from members that are no duplicates.
+    r#"{"object":"whatsapp_business_account","entry":[{"changes":[{"field":"messages","value":{"metadata":{"phone_number_id":"1"},"messages":[{"id":"a","from":"5"}],"metadata":{"phone_number_id":"2"},"messages":[{"id":"b","from":"5","id":"c"}]}}]}]}"#,
+    r#"{"object":"page","entry":[{"id":"1","messaging":[{"sender":{"id":"8"},"read":{"watermark":1},"sender":{"id":"9"},"read":{"watermark":2}}],"messaging":[{"message":{"mid":"a"},"message":{"mid":"b"}}]}]}"#,
     r#"{"object":"page","entry":[{"id":"1","time":1,"messaging":[{"sender":{"id":"9"},"delivery":{"mids":["a"],"watermark":1}}]}]}"#,
     r#"{"object":"page","entry":[{"standby":[{"sender":{"id":"9"},"delivery":{"watermark":1}},{"read":{"mid":"a"}}]}]}"#,
     r#"{"object":"page","entry":[{"messaging":[{"sender":{"id":"9"},"read":{"watermark":1}},{"message":{"mid":"a","is_deleted":true}}]}]}"#,

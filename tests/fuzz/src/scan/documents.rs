@@ -76,6 +76,10 @@ const TEXTS: [(Shape, &[&str]); 9] = [
     ("any", &["", "x", "\u{e9}", "{\"entry\":[", "#null", "#1e10", "[", "\u{7f}"]),
 ];
 
+/// Bounds of what UTF-8 sequences are made of.
+const SEQUENCE_BYTES: [u8; 16] =
+    [0x20, 0x80, 0x8f, 0x90, 0x9f, 0xa0, 0xbf, 0xc1, 0xc2, 0xdf, 0xe0, 0xed, 0xef, 0xf0, 0xf4, 0xf5];
+
 const MAX_DEPTH: usize = 70;
 
 /// A document made as the bytes choose, as they are used up.
@@ -153,6 +157,10 @@ impl Writer<'_> {
     fn string(&mut self, text: &str) {
         let escapes = self.choose(16);
         self.out.push(b'"');
+        if !text.is_ascii() && self.choose(4) == 3 {
+            let raw = [0; 3].map(|_| SEQUENCE_BYTES[self.choose(SEQUENCE_BYTES.len())]);
+            self.out.extend_from_slice(&raw);
+        }
         // Longer than any buffer, from time to time.
         let repeat = if escapes == 14 && text.starts_with("m_") { 100 + self.choose(200) } else { 1 };
         for (index, character) in text.repeat(repeat).chars().enumerate() {

@@ -33,14 +33,14 @@ impl Draft {
 
 impl Reference<'_> {
     pub fn observe(&self, body: &Tree) -> Observation {
-        let mut observation = Observation::default();
-        observation.product = match body.member("object").and_then(Tree::text).as_deref() {
+        let product = match body.member("object").and_then(Tree::text).as_deref() {
             Some("whatsapp_business_account") => Product::WhatsApp,
             Some("page") => Product::Messenger,
             Some("instagram") => Product::Instagram,
             _ => Product::Other,
         };
-        let is_whatsapp = observation.product == Product::WhatsApp;
+        let mut observation = Observation { product, ..Observation::default() };
+        let is_whatsapp = product == Product::WhatsApp;
         let mut drafts = Vec::new();
         for entry in body.objects("entry") {
             let sent = entry.member("time").and_then(time);

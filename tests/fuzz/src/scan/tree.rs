@@ -59,7 +59,7 @@ impl Tree {
     }
 }
 
-/// Whether so many brackets are open anywhere in what may be no document.
+/// Whether this number of brackets is open anywhere. The body need not be a document.
 pub fn has_depth(body: &[u8], depth: usize) -> bool {
     let (mut open, mut is_in_string, mut is_escaped) = (0_usize, false, false);
     for byte in body {
