@@ -17,6 +17,7 @@ mod proxy_protocol;
 mod redact;
 mod registry;
 mod response;
+mod scan;
 pub mod seeds;
 mod target;
 #[cfg(test)]
@@ -26,7 +27,7 @@ mod tests;
 pub type Check = fn(&[u8]);
 
 /// Every target by name.
-pub const TARGETS: [(&str, Check); 14] = [
+pub const TARGETS: [(&str, Check); 15] = [
     ("head", head::check),
     ("response", response::check),
     ("chunked", chunked::check),
@@ -41,6 +42,7 @@ pub const TARGETS: [(&str, Check); 14] = [
     ("message", message::check),
     ("control", control::check),
     ("connection", connection::check),
+    ("scan", scan::check),
 ];
 
 pub fn target(name: &str) -> Option<Check> {

@@ -31,6 +31,7 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         "authority" => authority_answers(),
         "message" => MESSAGES.iter().map(|line| line.as_bytes().to_vec()).collect(),
         "control" => control_records(),
+        "scan" => bodies(),
         _ => conversations(),
     }
 }
@@ -133,6 +134,40 @@ const NGINX_LINES: [&str; 16] = [
     "location /.well-known/acme-challenge/ { root /var/www/certbot; }",
     "proxy_ssl_trusted_certificate /etc/ca.pem; proxy_ssl_verify on;",
     "include /etc/nginx/sites-enabled/*;",
+];
+
+/// Bodies of webhooks, except the largest.
+fn bodies() -> Vec<Vec<u8>> {
+    const MAX_SEED_BYTES: usize = 4096;
+    let folder = data("payloads");
+    let entries = std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+    let mut paths = entries.map(|entry| entry.expect("a readable folder").path()).collect::<Vec<_>>();
+    paths.sort();
+    let payloads = paths.iter().map(|path| read(path).into_bytes());
+    let payloads = payloads.filter(|body| body.len() <= MAX_SEED_BYTES);
+    // One byte from what is no UTF-8.
+    let bounds = b"[\"\xed\x9f\xbf\xf4\x8f\xbf\xbf\xe0\xa0\x80\xf0\x90\x80\x80\xc2\x80\"]".to_vec();
+    let others = BODIES.iter().map(|body| body.as_bytes().to_vec()).chain([bounds]);
+    payloads
+        .chain(others)
+        .chain([64, 65].map(|depth| [b"[".repeat(depth), b"]".repeat(depth)].concat()))
+        .collect()
+}
+
+/// What the payloads do not have.
+const BODIES: [&str; 11] = [
+    // One byte from members that are no duplicates.
+    r#"{"object":"whatsapp_business_account","entry":[{"changes":[{"field":"messages","value":{"metadata":{"phone_number_id":"1"},"messages":[{"id":"a","from":"5"}],"metadata":{"phone_number_id":"2"},"messages":[{"id":"b","from":"5","id":"c"}]}}]}]}"#,
+    r#"{"object":"page","entry":[{"id":"1","messaging":[{"sender":{"id":"8"},"read":{"watermark":1},"sender":{"id":"9"},"read":{"watermark":2}}],"messaging":[{"message":{"mid":"a"},"message":{"mid":"b"}}]}]}"#,
+    r#"{"object":"page","entry":[{"id":"1","time":1,"messaging":[{"sender":{"id":"9"},"delivery":{"mids":["a"],"watermark":1}}]}]}"#,
+    r#"{"object":"page","entry":[{"standby":[{"sender":{"id":"9"},"delivery":{"watermark":1}},{"read":{"mid":"a"}}]}]}"#,
+    r#"{"object":"page","entry":[{"messaging":[{"sender":{"id":"9"},"read":{"watermark":1}},{"message":{"mid":"a","is_deleted":true}}]}]}"#,
+    r#"{"object":"instagram","entry":[{"messaging":[{"message_edit":{"mid":"a","num_edit":1}},{"reaction":{"mid":"a"}},{"postback":{"mid":"a"}}]}]}"#,
+    r#"{"object":"instagram","entry":[{"id":"17","time":1795539700,"changes":[{"field":"comments","value":{"id":"c","from":{"id":"1"}}}]}]}"#,
+    r#"{"object":"whatsapp_business_account","entry":[{"changes":[{"field":"standby","value":{"statuses":[{"id":"a","recipient_user_id":"b","status":"played"}]}}]}]}"#,
+    r#"{"object":"whatsapp_business_account","entry":[{"changes":[{"field":"smb_message_echoes","value":{"message_echoes":[{"id":"a"}]}}]}]}"#,
+    r#"{"entry":[{"messaging":[{}]}],"\u0065ntry":[{"messaging":[{"message":{"mid":"\ud83d\ude00\n"}}]}]}"#,
+    "[-0.1e+5, true, false, null, \"\u{e9}\u{1f33b}\", 0]",
 ];
 
 /// Targets as they come, with tokens and what looks like some.

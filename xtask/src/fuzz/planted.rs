@@ -12,7 +12,7 @@ use super::fuzzer::{Fuzzer, Outcome, targets};
 
 /// What each target runs, as the beginnings of paths. Bugs elsewhere it can't find, so they may be
 /// in the same tree. What is not named here runs everything.
-const RUNS: [(&str, &[&str]); 13] = [
+const RUNS: [(&str, &[&str]); 14] = [
     ("authority", &["proxy/src/acme/", "proxy/src/http/", "proxy/src/net/http_client.rs"]),
     ("chunked", &["proxy/src/http/"]),
     ("config", &["proxy/src/config/", "proxy/src/http/mod.rs", "proxy/src/prefixes/"]),
@@ -28,6 +28,7 @@ const RUNS: [(&str, &[&str]); 13] = [
     ("redact", &["proxy/src/observe/redact.rs"]),
     ("registry", &["proxy/src/prefixes/"]),
     ("response", &["proxy/src/http/"]),
+    ("scan", &["proxy/src/messages/"]),
     (
         "target",
         &[

@@ -95,6 +95,7 @@ impl Finder {
         self.texts.clear();
         self.places.depth = 0;
         self.next = Place::Body;
+        self.key = MemberKey::default();
         self.item = Item::default();
     }
 

@@ -3,7 +3,7 @@ use std::collections::HashMap;
 use super::found::{Found, MAX_KEPT, MAX_UPDATES, Update};
 use super::key::Hasher;
 use super::place::List;
-use crate::messages::{Event, Kind, Number, Observation, Product, Unscanned};
+use crate::messages::{Event, Key, Kind, Number, Observation, Product, Unscanned};
 
 /// Makes observations, one after the other in the same memory.
 #[derive(Default)]
@@ -15,13 +15,17 @@ pub struct Report {
 
 impl Report {
     pub fn clear(&mut self) {
-        self.indexes.clear();
-        self.observation.product = Product::Other;
-        self.observation.names_fwdproxy = false;
-        self.observation.events.clear();
-        self.observation.events.shrink_to(MAX_KEPT);
-        self.observation.sent.clear();
-        self.observation.numbers.clear();
+        let Self { observation, indexes } = self;
+        indexes.clear();
+        indexes.shrink_to(MAX_KEPT);
+        observation.product = Product::Other;
+        observation.names_fwdproxy = false;
+        observation.events.clear();
+        observation.events.shrink_to(MAX_KEPT);
+        observation.sent.clear();
+        observation.sent.shrink_to(MAX_KEPT);
+        observation.numbers.clear();
+        observation.numbers.shrink_to(MAX_KEPT);
     }
 
     /// Adds what a body has, now that its product is known.
@@ -91,7 +95,7 @@ impl Report {
 }
 
 const OTHER: Event = Event {
-    key: crate::messages::Key([0; 16]),
+    key: Key([0; 16]),
     kind: Kind::Other,
     has_id: false,
     chain: None,

@@ -36,11 +36,14 @@ fn a_second_body_takes_no_memory() {
 fn memory_of_a_large_body_is_given_back() {
     let mut scan = Scan::new();
     scan.begin(&key(), UPSTREAM, PATH);
-    scan.feed(messaging("page", &vec!["{}"; 4096].join(",")).as_bytes());
+    let entries = (0..4096).map(|id| format!(r#"{{"id":{id},"time":1,"changes":[{{}}]}}"#));
+    scan.feed(format!(r#"{{"entry":[{}]}}"#, entries.collect::<Vec<_>>().join(",")).as_bytes());
     assert!(scan.end(Some(SIGNATURE)).is_ok());
     scan.begin(&key(), UPSTREAM, PATH);
-    assert!(scan.finder.found.updates.capacity() <= 1024);
-    assert!(scan.report.observation.events.capacity() <= 1024);
+    let (found, observation) = (&scan.finder.found, &scan.report.observation);
+    assert!(found.updates.capacity() <= 1024 && found.entries.capacity() <= 1024);
+    assert!(found.changes.capacity() <= 1024 && observation.events.capacity() <= 1024);
+    assert!(observation.numbers.capacity() <= 1024 && observation.sent.capacity() <= 1024);
 }
 
 #[test]
