@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use hookgate_ebpf::abi;
 
-use super::{Cause, FailedPosts, LostAt, OpenPosts, clock};
+use super::{FailedPosts, Loss, OpenPosts, clock};
 use crate::prefixes::CounterIndex;
 use crate::sys::Shared;
 
@@ -22,17 +22,6 @@ pub struct Losses {
     pub failed_posts: FailedPosts,
     /// When something was lost last, in seconds since 1970.
     latest: AtomicI64,
-}
-
-/// What was lost.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Loss {
-    /// Of the prefix that it came from.
-    pub counter: CounterIndex,
-    /// `None`: it was lost before that was known.
-    pub upstream: Option<Box<str>>,
-    pub lost_at: LostAt,
-    pub cause: Cause,
 }
 
 /// POSTs, and connections.
@@ -105,6 +94,7 @@ impl Losses {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observe::{Cause, LostAt};
 
     fn loss(upstream: &str) -> Loss {
         let (lost_at, cause) = (LostAt::Upstream, Cause::Status(500));

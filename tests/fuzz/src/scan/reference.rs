@@ -44,6 +44,8 @@ impl Reference<'_> {
         let mut drafts = Vec::new();
         for entry in body.objects("entry") {
             let sent = entry.member("time").and_then(time);
+            // The entries of other objects may be persons.
+            let id = entry.member("id").filter(|_| product != Product::Other);
             observation.sent.extend(sent);
             for change in entry.objects("changes") {
                 if is_whatsapp {
@@ -52,13 +54,13 @@ impl Reference<'_> {
                     let events = self.whatsapp_change(change).into_iter();
                     drafts.extend(events.map(|draft| (draft, number, sent)));
                 } else {
-                    drafts.push((self.change(change), entry.member("id"), sent));
+                    drafts.push((self.change(change), id, sent));
                 }
             }
             if !is_whatsapp {
                 let items = [entry.objects("messaging"), entry.objects("standby")].concat();
                 let events = items.into_iter().flat_map(|item| self.messaging(item));
-                drafts.extend(events.map(|draft| (draft, entry.member("id"), sent)));
+                drafts.extend(events.map(|draft| (draft, id, sent)));
             }
         }
         if drafts.is_empty() {
