@@ -3,9 +3,10 @@
 
 use crate::limit::Limit;
 use crate::packet::{Address, Flags, Wire};
+use crate::senders::Senders;
 
 /// The layout of everything below.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 
 /// The XDP program's name.
 pub const PROGRAM: &str = "hookgate";
@@ -389,9 +390,12 @@ pub struct Settings {
     /// Whether what leaves is seen on each guarded interface, without which no failure can be
     /// classified.
     pub sees_answers: u32,
-    pub reserved: u32,
+    /// 0: there are no networks treated like Meta's.
+    pub has_allowed: u32,
+    /// Of the prefixes of a family whose generation is even, all.
+    pub senders: Senders,
 }
-const _: () = assert!(size_of::<Settings>() == 7 * size_of::<u64>());
+const _: () = assert!(size_of::<Settings>() == 7 * size_of::<u64>() + size_of::<Senders>());
 
 impl Settings {
     pub const OBSERVE: u32 = 0;
@@ -410,6 +414,12 @@ impl Settings {
             Address::V4(_) => self.generation_v4,
             Address::V6(_) => self.generation_v6,
         }
+    }
+
+    /// Whether a source may be in one of Meta's prefixes.
+    #[inline(always)]
+    pub fn may_be_metas(&self, source: Address) -> bool {
+        self.generation(source) % 2 == 1 || self.senders.may_have(source)
     }
 }
 

@@ -14,6 +14,7 @@ pub mod kernel_drops;
 pub mod limit;
 pub mod packet;
 pub mod sampling;
+pub mod senders;
 pub mod tc;
 pub mod transport;
 pub mod verdict;

@@ -25,7 +25,7 @@ pub fn admit(frame: &impl Packet, segment: &Segment) -> u32 {
         attempts::follow(segment, meta.index, now);
         return XDP_PASS;
     }
-    let is_allowed = is_allowed(segment.source);
+    let is_allowed = settings.has_allowed != 0 && is_allowed(segment.source);
     let verdict = if is_allowed {
         Verdict::Pass
     } else {

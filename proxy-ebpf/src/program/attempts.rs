@@ -92,9 +92,6 @@ fn begin_or_repeat<const N: usize>(
     index: u32,
     now: u64,
 ) -> bool {
-    if let Some(attempt) = attempts.get_ptr_mut(key) {
-        return repeat(attempt, block(key), now);
-    }
     let is_watched = settings().is_some_and(|settings| settings.sees_answers != 0);
     let fresh = Attempt {
         phase: Attempt::OPEN,
@@ -107,6 +104,9 @@ fn begin_or_repeat<const N: usize>(
     let Some(occupancy) = occupancy(Class::of(index)) else { return false };
     let halvings = sampling::halvings(occupancy.entries, N as u64);
     if halvings != 0 {
+        if let Some(attempt) = attempts.get_ptr_mut(key) {
+            return repeat(attempt, block(key), now);
+        }
         // A flood's CPUs need not fight for it.
         if occupancy.since == 0 {
             occupancy.since = now;
@@ -121,11 +121,10 @@ fn begin_or_repeat<const N: usize>(
             atomic::add(&mut occupancy.entries, 1);
             true
         }
-        // Another CPU was faster, or there is no room.
-        Err(error) => {
-            if error != EEXIST {
-                no_room(index, now);
-            }
+        // Inserting looks for it as well: most SYNs are first ones.
+        Err(EEXIST) => attempts.get_ptr_mut(key).is_some_and(|attempt| repeat(attempt, block(key), now)),
+        Err(_) => {
+            no_room(index, now);
             false
         }
     }

@@ -32,6 +32,9 @@ pub struct Meta {
 impl Meta {
     #[inline(always)]
     pub fn find(source: Address, settings: &Settings) -> Option<Self> {
+        if !settings.may_be_metas(source) {
+            return None;
+        }
         let block = Block::of(source);
         let generation = settings.generation(source);
         let proven = maps::proven(block);

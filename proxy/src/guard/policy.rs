@@ -10,6 +10,8 @@ use aya::util::nr_cpus;
 use hookgate_ebpf::abi::{self, Counters, Requests, Settings};
 use hookgate_ebpf::block;
 use hookgate_ebpf::limit::Limit;
+use hookgate_ebpf::packet::Address;
+use hookgate_ebpf::senders::Senders;
 use hookgate_ebpf::transport::Transport;
 use jiff::Timestamp;
 
@@ -106,6 +108,12 @@ impl Maps {
             let of_family = prefixes.iter().filter(|network| network.address().is_ipv4() == is_v4);
             of_family.map(|network| network.length()).max().unwrap_or(0)
         };
+        let mut senders = Senders::default();
+        for network in prefixes.iter() {
+            senders.add(address(network), network.length());
+        }
+        // The program believes them once the generations are even.
+        self.change_settings(|settings| Settings { senders, ..settings })?;
         let (v4, v6) = (longest(true) <= block::V4_LENGTH, longest(false) <= block::V6_LENGTH);
         self.change_settings(|settings| Settings {
             generation_v4: settings.generation_v4 + if v4 { 1 } else { 2 },
@@ -117,13 +125,16 @@ impl Maps {
     fn set_allowed(&mut self, networks: &[Network]) -> Result<(), Error> {
         let wanted = distinct(networks);
         let allowed = self.networks(&ALLOWED)?;
+        if !wanted.is_empty() {
+            self.change_settings(|settings| Settings { has_allowed: 1, ..settings })?;
+        }
         for network in wanted.difference(&allowed) {
             self.insert(&ALLOWED, *network, abi::ALLOWED)?;
         }
         for network in allowed.difference(&wanted) {
             self.remove(&ALLOWED, *network)?;
         }
-        Ok(())
+        self.change_settings(|settings| Settings { has_allowed: (!wanted.is_empty()).into(), ..settings })
     }
 
     /// What is in the tries.
@@ -186,6 +197,13 @@ impl Maps {
     fn change_settings(&mut self, change: impl FnOnce(Settings) -> Settings) -> Result<(), Error> {
         let settings = change(self.settings()?);
         self.array_mut(abi::SETTINGS)?.set(0, settings, 0).map_err(Error::map(abi::SETTINGS))
+    }
+}
+
+fn address(network: Network) -> Address {
+    match network.address() {
+        IpAddr::V4(v4) => Address::V4(v4.octets()),
+        IpAddr::V6(v6) => Address::V6(v6.octets()),
     }
 }
 

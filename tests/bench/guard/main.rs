@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 use clap::Parser;
 use hookgate_ebpf::abi;
 use hookgate_ebpf::packet::{Address, Flags, Found, Packet, Segment, Unparsed};
+use hookgate_ebpf::tc;
 use rustix::thread::{CpuSet, sched_setaffinity};
 use serde_json::json;
 
@@ -25,6 +26,9 @@ mod raw;
 #[path = "../../tests/program/segments.rs"]
 mod segments;
 mod wire;
+
+/// The name of the guard's program for tc.
+const TC: &str = "tc";
 
 #[derive(Parser)]
 struct Args {
@@ -51,7 +55,8 @@ fn main() -> Result<()> {
     for named in &args.programs {
         let (name, file) = named.split_once('=').context("--program NAME=FILE")?;
         let object = std::fs::read(file).with_context(|| format!("reading {file}"))?;
-        programs.push((name, set_up(&object).with_context(|| name.to_owned())?));
+        let function = if name == TC { tc::INCOMING[0] } else { abi::PROGRAM };
+        programs.push((name, set_up(&object, function).with_context(|| name.to_owned())?));
     }
     let paths = paths::measure(&mut programs, args.rounds, args.repeat)?;
     programs.retain(|(name, _)| matches!(*name, "empty" | "hookgate"));
@@ -61,8 +66,8 @@ fn main() -> Result<()> {
 }
 
 /// Meta's prefixes as they are, so that the tries are as deep as in earnest.
-fn set_up(object: &[u8]) -> Result<Program> {
-    let mut program = Program::of(object, abi::PROGRAM)?;
+fn set_up(object: &[u8], function: &'static str) -> Result<Program> {
+    let mut program = Program::of(object, function)?;
     if program.has(abi::PREFIXES_V4) {
         let list = include_str!("../../../proxy/src/prefixes/as32934.txt");
         let networks = list.lines().map(|line| line.split('#').next().unwrap_or_default().trim());

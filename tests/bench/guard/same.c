@@ -19,7 +19,8 @@ struct stranger {
 struct settings {
     u32 version, mode;
     u64 since, interval, tolerance, netns;
-    u32 generation_v4, generation_v6, sees_answers, reserved;
+    u32 generation_v4, generation_v6, sees_answers, has_allowed;
+    u64 senders[32];
 };
 
 struct attempt_key {
@@ -118,6 +119,11 @@ INLINE void follow(void *attempts, struct segment *segment, u32 index, struct co
         .sequence = segment->sequence,
         .source_port = segment->source_port,
     };
+    struct settings *settings = map_lookup(&SETTINGS, &(u32){0});
+    struct attempt fresh = {.phase = 1, .deadline = now + 10000000000ull, .index = index};
+    fresh.is_watched = settings && settings->sees_answers;
+    if (!map_update(attempts, &key, &fresh, BPF_NOEXIST))
+        return;
     struct attempt *attempt = map_lookup(attempts, &key);
     if (attempt) {
         if (attempt->phase == 1)
@@ -125,11 +131,6 @@ INLINE void follow(void *attempts, struct segment *segment, u32 index, struct co
         counters->syns_retransmitted++;
         if (seen)
             __sync_fetch_and_add(&seen->counters.syns_retransmitted, 1);
-    } else {
-        struct settings *settings = map_lookup(&SETTINGS, &(u32){0});
-        struct attempt fresh = {.phase = 1, .deadline = now + 10000000000ull, .index = index};
-        fresh.is_watched = settings && settings->sees_answers;
-        map_update(attempts, &key, &fresh, BPF_NOEXIST);
     }
 }
 
@@ -152,6 +153,15 @@ INLINE void go_on(void *attempts, struct segment *segment)
         attempt->is_acknowledged = 1;
 }
 
+// Whether a source may be Meta's, by what its address begins with.
+INLINE int may_be_metas(struct settings *settings, struct segment *segment, u32 generation)
+{
+    u32 slot = segment->is_v6 ? __builtin_bswap32(segment->source[0]) * 0x9e3779b9u >> 22
+                              : __builtin_bswap32(segment->source[1] >> 32) >> 22;
+    u32 word = (slot / 64 & 15) + (segment->is_v6 ? 16 : 0);
+    return generation % 2 || settings->senders[word & 31] >> slot % 64 & 1;
+}
+
 INLINE int admit(struct xdp_md *ctx, struct segment *segment)
 {
     u32 zero = 0;
@@ -161,8 +171,11 @@ INLINE int admit(struct xdp_md *ctx, struct segment *segment)
     u8 flags = segment->flags;
     u64 bytes = xdp_get_buff_len(ctx), now = ktime_get_coarse_ns(), key = block(segment);
     u32 generation = segment->is_v6 ? settings->generation_v6 : settings->generation_v4, index = 0;
-    struct seen *seen = map_lookup(&PROVEN, &key);
-    if (seen && seen->place >> 32 == generation) {
+    int may_be = may_be_metas(settings, segment, generation);
+    struct seen *seen = may_be ? map_lookup(&PROVEN, &key) : 0;
+    if (!may_be) {
+        // No look-up.
+    } else if (seen && seen->place >> 32 == generation) {
         index = seen->place;
     } else {
         u32 *found = LOOK_UP(PREFIXES_V4, PREFIXES_V6);
@@ -192,7 +205,7 @@ INLINE int admit(struct xdp_md *ctx, struct segment *segment)
             go_on(&ATTEMPTS_META, segment);
         return XDP_PASS;
     }
-    index = LOOK_UP(ALLOWED_V4, ALLOWED_V6) ? ALLOWED : OTHER;
+    index = settings->has_allowed && LOOK_UP(ALLOWED_V4, ALLOWED_V6) ? ALLOWED : OTHER;
     struct counters *counters = map_lookup(&COUNTERS, &index);
     if (!counters)
         return XDP_PASS;

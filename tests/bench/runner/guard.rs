@@ -17,13 +17,19 @@ pub const NAME: &str = "guard";
 
 const IN_C: [&str; 3] = ["empty", "minimal", "same"];
 const GUARD: &str = "hookgate";
-const PATHS: [(&str, &str); 9] = [
+/// The same in tc.
+const TC: &str = "tc";
+const PATHS: [(&str, &str); 13] = [
     ("meta_established", "Meta, established"),
     ("meta_established_v6", "Meta, established, IPv6"),
     ("meta_syn", "Meta, SYN sent again"),
+    ("meta_first_syn", "Meta, first SYN (one at a time)"),
     ("stranger_established", "stranger, established"),
-    ("stranger_syn", "stranger, SYN"),
+    ("stranger_syn", "stranger, SYN sent again"),
+    ("stranger_first_syn", "stranger, first SYN (one at a time)"),
     ("stranger_syn_dropped", "stranger, SYN, dropped"),
+    ("stranger_syn_dropped_looked_up", "the same while prefixes change, with `allow`"),
+    ("stranger_first_syn_looked_up", "stranger, first SYN, while prefixes change, with `allow`"),
     ("stranger_dropped", "stranger, dropped"),
     ("other_port", "other port"),
     ("non_ip", "not IP"),
@@ -45,7 +51,9 @@ pub fn measure(workspace: &Workspace, rounds: usize) -> Result<()> {
         compile(workspace, name, &object)?;
         cargo.arg("--program").arg(format!("{name}={}", object.display()));
     }
-    cargo.arg("--program").arg(format!("{GUARD}={}", program.display()));
+    for name in [GUARD, TC] {
+        cargo.arg("--program").arg(format!("{name}={}", program.display()));
+    }
     eprintln!("bench: the guard's program beside others in C");
     let measured: Value =
         serde_json::from_str(&harness_core::run(cargo)?).context("what the bench has measured")?;
@@ -127,7 +135,7 @@ fn markdown(samples: &Samples) -> Result<String> {
     };
     let mut text =
         String::from("# The guard's program beside others in C\n\nNanoseconds a packet, medians.\n\n");
-    let names = IN_C.into_iter().chain([GUARD]).collect::<Vec<_>>();
+    let names = IN_C.into_iter().chain([GUARD, TC]).collect::<Vec<_>>();
     writeln!(text, "| path | {} | of same | of minimal |", names.join(" | "))?;
     writeln!(text, "| --- |{}", " ---: |".repeat(names.len() + 2))?;
     for (path, what) in PATHS {

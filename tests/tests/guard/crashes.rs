@@ -54,11 +54,16 @@ fn an_entry_that_no_row_speaks_of_is_removed() -> Result<()> {
         return Ok(());
     }
     let stage = Stage::new(&Crash { before: Some(&STAYS), wanted: &STAYS })?;
-    // 203.0.113.0/24, a stranger's, as the first of Meta's prefixes.
-    let entry = "key hex 18 00 00 00 cb 00 71 00 value hex 02 00 00 00";
+    // 157.193.7.0/24, a stranger's, as the first of Meta's prefixes. Others are so near that
+    // sources there are looked up.
+    const STRANGER: &str = "157.193.7.7";
+    stage.testbed.meta.address("wan0", &format!("{STRANGER}/32"))?;
+    let entry = "key hex 18 00 00 00 9d c1 07 00 value hex 02 00 00 00";
     stage.testbed.edge.run(&format!("bpftool map update pinned /sys/fs/bpf/hookgate/PREFIXES_V4 {entry}"))?;
-    visit(&stage.testbed.meta, STRANGERS[0], EDGE_V4, 443).context("the entry has no effect")?;
+    visit(&stage.testbed.meta, STRANGER, EDGE_V4, 443).context("the entry has no effect")?;
     stage.attach()?;
+    let came = connect_within(&stage.testbed.meta, STRANGER, EDGE_V4, 443, SHORT);
+    ensure!(came.is_err(), "the entry is still there");
     stage.is_strict(&STAYS)?;
     stage.is_complete(&STAYS)
 }

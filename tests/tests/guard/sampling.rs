@@ -186,3 +186,52 @@ fn a_flood_in_metas_name_does_not_distort_the_share_of_failures() -> Result<()> 
     shares.first().filter(|share| **share < 1.0).context("no share was told")?;
     Ok(())
 }
+
+/// What an operator waits for, in milliseconds: neither the commands that enter the namespace nor
+/// those of the test count.
+const READ_TWENTY_TIMES: &str = "for number in {1..20}; do begun=${EPOCHREALTIME/./}; \"$@\" > /dev/null || exit 1; \
+     ended=${EPOCHREALTIME/./}; echo $(((ended - begun) / 1000)); done";
+
+#[test]
+#[ignore = "a figure of an optimised binary on a quiet machine: set HOOKGATE_BIN"]
+fn stats_are_read_within_a_tenth_of_a_second_beside_a_flood() -> Result<()> {
+    if !can_run(&[Need::Program("bash")]) {
+        return Ok(());
+    }
+    const LIMIT: u64 = 100;
+    let testbed = Testbed::new()?;
+    let _server = Server::start(&testbed.edge, "0.0.0.0:443")?;
+    testbed.run("mode = \"strict\"", "guard attach")?;
+    SENDERS.iter().try_for_each(|(from, _)| visit(&testbed.meta, from, EDGE_V4, 443))?;
+    let read = || -> Result<Vec<u64>> {
+        let mut bash = testbed.edge.command("bash");
+        bash.args(["-c", READ_TWENTY_TIMES, "bash"])
+            .arg(harness::binary()?)
+            .args(["stats", "--json", "--config"]);
+        let printed = harness::run({
+            bash.arg(testbed.dir.path().join("hookgate.toml"));
+            bash
+        })?;
+        let mut took = printed.lines().map(str::parse).collect::<Result<Vec<u64>, _>>()?;
+        took.sort_unstable();
+        Ok(took)
+    };
+    let calm = read()?;
+    let stop = AtomicBool::new(false);
+    let took = std::thread::scope(|scope| -> Result<Vec<u64>> {
+        let flooding = scope.spawn(|| flood(&testbed, &stop));
+        let is_sampled = || Ok(testbed.stats()?["guard"]["sampled"][0]["class"] == "meta");
+        let sampled = wait_until("the attempts are sampled", MAX_WAIT, is_sampled);
+        let took = read();
+        stop.store(true, Ordering::Relaxed);
+        flooding.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        sampled?;
+        took
+    })?;
+    println!(
+        "milliseconds: {calm:?}, beside the flood {took:?}; {} SYNs were lost on the wire",
+        lost(&testbed)?
+    );
+    ensure!(took.len() == 20 && took.iter().all(|took| *took < LIMIT), "{took:?}");
+    Ok(())
+}

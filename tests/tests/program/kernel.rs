@@ -120,10 +120,16 @@ impl Program {
 
     /// A prefix of Meta's.
     pub fn add(&mut self, address: Address, length: u32, index: u32) -> Result<()> {
+        if self.has(abi::SETTINGS) {
+            let mut settings = self.settings()?;
+            settings.senders.add(address, u8::try_from(length)?);
+            self.set(settings)?;
+        }
         self.add_to([abi::PREFIXES_V4, abi::PREFIXES_V6], address, length, index)
     }
 
     pub fn allow(&mut self, address: Address, length: u32) -> Result<()> {
+        self.set(Settings { has_allowed: 1, ..self.settings()? })?;
         self.add_to([abi::ALLOWED_V4, abi::ALLOWED_V6], address, length, abi::ALLOWED)
     }
 
@@ -141,10 +147,15 @@ impl Program {
 
     /// What the program says to a frame, as XDP says it. It must not have changed it.
     pub fn run(&mut self, frame: &[u8]) -> Result<u32> {
-        if !tc::INCOMING.contains(&self.name) {
-            return run(self.xdp()?, frame, None);
+        match self.is_tc() {
+            true => self.run_bundle(frame, [0, 0]),
+            false => run(self.xdp()?, frame, None),
         }
-        self.run_bundle(frame, [0, 0])
+    }
+
+    /// Whether the program that filters is one of tc's.
+    pub fn is_tc(&self) -> bool {
+        tc::INCOMING.contains(&self.name)
     }
 
     /// The same of tc's program and a frame of several segments: the number of these, and the data
@@ -155,11 +166,7 @@ impl Program {
         skb[164..168].copy_from_slice(&segments.to_ne_bytes());
         skb[176..180].copy_from_slice(&data_bytes.to_ne_bytes());
         let name = self.name;
-        match run(self.tc_program(name)?, frame, Some(&skb))?.cast_signed() {
-            TC_ACT_UNSPEC => Ok(XDP_PASS),
-            TC_ACT_SHOT => Ok(XDP_DROP),
-            other => bail!("verdict {other}"),
-        }
+        of_tc(run(self.tc_program(name)?, frame, Some(&skb))?.cast_signed())
     }
 
     /// What the program for frames that leave says to one. It must not have changed it.
@@ -175,7 +182,7 @@ impl Program {
         Ok(run(answers, frame, None)?.cast_signed())
     }
 
-    fn tc_program(&mut self, name: &str) -> Result<&mut SchedClassifier> {
+    pub fn tc_program(&mut self, name: &str) -> Result<&mut SchedClassifier> {
         Ok(self.ebpf.program_mut(name).context("no program")?.try_into()?)
     }
 
@@ -271,6 +278,15 @@ impl Program {
 
     fn map_mut(&mut self, name: &str) -> Result<&mut Map> {
         self.ebpf.map_mut(name).with_context(|| format!("no map {name}"))
+    }
+}
+
+/// tc's verdict as XDP says it.
+pub fn of_tc(verdict: i32) -> Result<u32> {
+    match verdict {
+        TC_ACT_UNSPEC => Ok(XDP_PASS),
+        TC_ACT_SHOT => Ok(XDP_DROP),
+        other => bail!("verdict {other}"),
     }
 }
 
