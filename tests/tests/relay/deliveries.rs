@@ -245,11 +245,12 @@ fn how_far_a_body_got_is_told() -> Result<()> {
     // A client that stops: what it sent has arrived.
     let head = request("POST /up.example/", &[&format!("Content-Length: {LONG}")], "hello");
     assert_eq!(send(head.as_bytes())?, 408);
-    assert_eq!(send(post("/nobody.example/", "hello").as_bytes())?, 403);
-
     let told = || -> Result<Vec<Value>> {
         Ok(serde_json::from_slice(&ask_admin(relay.admin, "/deliveries.json?after=0")?.body)?)
     };
+    // A request is told when it has ended, a moment after its answer.
+    wait_until("three deliveries are listed", Duration::from_secs(5), || Ok(equal(told()?.len(), 3)))?;
+    assert_eq!(send(post("/nobody.example/", "hello").as_bytes())?, 403);
     wait_until("four deliveries are listed", Duration::from_secs(5), || Ok(equal(told()?.len(), 4)))?;
     let told = told()?;
     assert_eq!((&told[1]["code"], &told[1]["error"]), (&504.into(), &"http_response_timeout".into()));
