@@ -280,7 +280,7 @@ impl<'d> Reading<'d> {
         let mut section = self.top.section("insight");
         let state = section.value("state", path(self.base)).unwrap_or_else(|| INSIGHT_STATE.into());
         let messages = section.value("messages", boolean).unwrap_or(true);
-        let ledger = section.value("ledger", number(1_000..=20_000_000)).unwrap_or(1_000_000);
+        let ledger = section.value("ledger", number(100..=20_000_000)).unwrap_or(1_000_000);
         self.finish(section);
         Insight { state, messages, ledger: usize::try_from(ledger).unwrap_or(usize::MAX) }
     }

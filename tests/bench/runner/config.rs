@@ -44,6 +44,7 @@ impl Config {
             ("@DNS@", testbed.dns.address().to_string()),
             ("@KEY@", path_text(&key)),
             ("@LISTEN@", to.webhooks.to_string()),
+            ("@MESSAGES@", (kind != Kind::Unscanned).to_string()),
             ("@LISTEN_PLAIN@", to.plain.to_string()),
             ("@ORIGIN@", testbed.origin.to_string()),
             ("@ORIGIN_CA@", path_text(&testbed.origin_ca)),
@@ -85,7 +86,7 @@ impl Config {
 
 fn template(kind: Kind) -> &'static str {
     match kind {
-        Kind::Hookgate => include_str!("../peers/hookgate.toml"),
+        Kind::Hookgate | Kind::Unscanned => include_str!("../peers/hookgate.toml"),
         Kind::NginxToday => include_str!("../peers/nginx-today.conf"),
         Kind::NginxTuned => include_str!("../peers/nginx-tuned.conf"),
         Kind::Haproxy => include_str!("../peers/haproxy.cfg"),
@@ -102,7 +103,7 @@ impl Kind {
             Target::Plain => "plain",
         };
         match self {
-            Self::Hookgate => {
+            Self::Hookgate | Self::Unscanned => {
                 let keys = match target {
                     Target::Webhooks | Target::Bodies => {
                         let (port, ca) = (testbed.origin.port(), testbed.origin_ca.display());

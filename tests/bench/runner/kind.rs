@@ -13,6 +13,8 @@ pub enum Kind {
     NginxToday,
     NginxTuned,
     Haproxy,
+    /// hookgate without a look at bodies: what that costs.
+    Unscanned,
     /// The least that any relay costs: tests/bench/floors.
     Floor,
 }
@@ -38,8 +40,8 @@ pub struct Addresses {
 }
 
 impl Kind {
-    pub const ALL: [Self; 5] =
-        [Self::Hookgate, Self::NginxToday, Self::NginxTuned, Self::Haproxy, Self::Floor];
+    pub const ALL: [Self; 6] =
+        [Self::Hookgate, Self::NginxToday, Self::NginxTuned, Self::Haproxy, Self::Unscanned, Self::Floor];
     /// The proxies that are not hookgate.
     pub const PEERS: [Self; 3] = [Self::NginxToday, Self::NginxTuned, Self::Haproxy];
 
@@ -49,13 +51,14 @@ impl Kind {
             Self::NginxToday => "nginx-today",
             Self::NginxTuned => "nginx-tuned",
             Self::Haproxy => "haproxy",
+            Self::Unscanned => "hookgate-unscanned",
             Self::Floor => "floor",
         }
     }
 
     pub fn program(self) -> &'static str {
         match self {
-            Self::Hookgate => "hookgate",
+            Self::Hookgate | Self::Unscanned => "hookgate",
             Self::NginxToday | Self::NginxTuned => "nginx",
             Self::Haproxy => "haproxy",
             Self::Floor => "floors",
@@ -66,7 +69,7 @@ impl Kind {
     pub fn reload_signal(self) -> Signal {
         match self {
             Self::Haproxy => Signal::USR2,
-            Self::Hookgate | Self::NginxToday | Self::NginxTuned | Self::Floor => Signal::HUP,
+            _ => Signal::HUP,
         }
     }
 }

@@ -169,7 +169,7 @@ impl Prepared {
             read -r go <"$gate" && exec "$@""#;
         let Self { kind, addresses, config, reloads, cgroup, dir } = self;
         let command = match kind {
-            Kind::Hookgate => {
+            Kind::Hookgate | Kind::Unscanned => {
                 let mut command = Command::new(&testbed.programs.hookgate);
                 command.args(["run", "--config"]).arg(&config.path);
                 command

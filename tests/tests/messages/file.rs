@@ -1,7 +1,7 @@
 use std::fs;
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use harness::wait_until;
 use serde_json::json;
 
@@ -45,6 +45,42 @@ fn a_damaged_ledger_is_set_aside() -> Result<()> {
         })?;
         assert_eq!(testbed.proxy.stderr().matches("begins anew").count(), 1, "{damage}");
     }
+    Ok(())
+}
+
+#[test]
+fn another_size_loses_nothing() -> Result<()> {
+    let mut testbed = Testbed::with("ledger = 5000")?;
+    let send = |testbed: &Testbed, id: &str, answer: &str| {
+        testbed.send(&whatsapp(&[message(id, now() / 1000)], &[]), answer)
+    };
+    send(&testbed, "wamid.1", "200")?;
+    send(&testbed, "wamid.2", "500")?;
+    testbed.proxy.stop()?;
+    testbed.resize(5000, 20_000)?;
+    testbed.start_again()?;
+    wait_until("the ledger is read", TIMEOUT, || Ok(testbed.row("whatsapp").is_ok()))?;
+    send(&testbed, "wamid.1", "200")?;
+    send(&testbed, "wamid.2", "200")?;
+    // And through a takeover, with a request under way.
+    let mut under_way = testbed.client()?;
+    send(&testbed, "wamid.3", "502")?;
+    let body = whatsapp(&[message("wamid.3", now() / 1000)], &[]).to_string();
+    under_way.wire().send(crate::testbed::post(crate::testbed::UPSTREAM, &body, "slow"))?;
+    harness::pace(std::time::Duration::from_millis(300));
+    let config = fs::read_to_string(testbed.proxy.config())?;
+    fs::write(testbed.proxy.config(), config.replace("ledger = 20000", "ledger = 3000"))?;
+    testbed.proxy.upgrade()?;
+    assert_eq!(under_way.response()?.status(), 200);
+    let expected = [json!(1), json!(2), json!(1), json!(0)];
+    wait_until("all of it is there", TIMEOUT, || {
+        let Ok(row) = testbed.row("whatsapp") else { return Ok(false) };
+        let counts = ["delivered", "recovered", "duplicate"].map(|name| row["outcomes"][name].clone());
+        let [delivered, recovered, duplicate] = counts;
+        Ok([delivered, recovered, duplicate, row["outstanding"].clone()] == expected)
+    })
+    .with_context(|| format!("{:?}", testbed.row("whatsapp")))?;
+    assert!(!testbed.ledger().with_extension("bad").exists());
     Ok(())
 }
 

@@ -75,6 +75,14 @@ impl Testbed {
         Ok(())
     }
 
+    /// Changes the ledger's size in the configuration.
+    pub fn resize(&mut self, before: usize, after: usize) -> Result<()> {
+        let (before, after) = (format!("ledger = {before}"), format!("ledger = {after}"));
+        ensure!(self.config.contains(&before), "{}", self.config);
+        self.config = self.config.replace(&before, &after);
+        Ok(())
+    }
+
     pub fn ledger(&self) -> PathBuf {
         self.dir.path().join("insight/ledger")
     }

@@ -62,6 +62,25 @@ impl Chains {
         Ok(chains)
     }
 
+    /// Copies all records, oldest first, into a new file, as far as it has room.
+    ///
+    /// Errors: one of them is damaged.
+    pub(super) fn import(
+        to: &Mapped,
+        layout: Layout,
+        from: &Mapped,
+        old: Layout,
+    ) -> Result<(), &'static str> {
+        let mut chains = Self { layout, index: HashTable::new(), waiting: 0 };
+        let next = from.get(HEAD_NEXT_CHAIN);
+        for position in next.saturating_sub(old.chains as u64)..next {
+            if let Some(record) = at(from, old, (position % old.chains as u64) as usize)? {
+                chains.append(to, record);
+            }
+        }
+        Ok(())
+    }
+
     /// One status of a message. What has ended by it, and what had to go for it.
     pub(super) fn add(
         &mut self,

@@ -3,7 +3,8 @@
 use hashbrown::HashTable;
 
 use super::layout::{HEAD_NEXT_EVENT, Layout, Mapped, check};
-use crate::messages::{Key, Kind};
+use super::rows::{Cell, Rows};
+use crate::messages::{Key, Kind, Outcome};
 
 /// How an event stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +62,29 @@ impl Events {
             events.insert(words, record.key, slot);
         }
         Ok(events)
+    }
+
+    /// Copies all records, oldest first, into a new file. An outstanding one without room is
+    /// unknown.
+    ///
+    /// Errors: one of them is damaged.
+    pub(super) fn import(
+        to: &Mapped,
+        layout: Layout,
+        from: &Mapped,
+        old: Layout,
+        rows: &Rows,
+    ) -> Result<(), &'static str> {
+        let mut events = Self { layout, index: HashTable::new(), outstanding: 0 };
+        let next = from.get(HEAD_NEXT_EVENT);
+        for position in next.saturating_sub(old.events as u64)..next {
+            let Some(record) = at(from, old, (position % old.events as u64) as usize)? else { continue };
+            if let Some(gone) = events.append(to, record) {
+                let place = rows.place_in(layout, gone.row, Cell::Outcome(gone.kind, Outcome::Unknown));
+                to.add(place, 1);
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn find(&self, words: &Mapped, key: Key) -> Option<(usize, Record)> {

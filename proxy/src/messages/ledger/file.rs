@@ -9,7 +9,8 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 use super::chains::Chains;
 use super::events::Events;
 use super::layout::{
-    HEAD_ALIVE, HEAD_GAP_END, HEAD_KEY, HEAD_OWNER, HEAD_RELEASED, KEY_WORDS, Layout, Mapped,
+    HEAD_ALIVE, HEAD_GAP_END, HEAD_KEY, HEAD_OWNER, HEAD_RELEASED, KEY_WORDS, Layout, Mapped, NUMBER_WORDS,
+    ROW_WORDS,
 };
 use super::numbers::Numbers;
 use super::rows::Rows;
@@ -34,6 +35,9 @@ pub const fn ledger_bytes(events: usize) -> u64 {
 pub enum LedgerError {
     #[error("{0}")]
     Damaged(&'static str),
+    /// It has room for another number of events.
+    #[error("it has room for {0} events")]
+    Resized(usize),
     #[error(transparent)]
     Io(#[from] io::Error),
 }
@@ -47,10 +51,44 @@ pub struct LedgerFile {
 impl LedgerFile {
     /// `events`: for how many the file has room.
     pub fn open(file: &File, events: usize) -> Result<Self, LedgerError> {
+        let room = Mapped::head(file)?.room().map_err(LedgerError::Damaged)?;
+        if let Some(room) = room.filter(|room| *room != events) {
+            return Err(LedgerError::Resized(room));
+        }
         let layout = Layout::new(events);
         let words = Mapped::new(Shared::of_file(file, layout.words())?);
-        words.begin(layout).map_err(LedgerError::Damaged)?;
+        if room.is_none() {
+            words.begin(layout);
+        }
         Ok(Self { words, layout })
+    }
+
+    /// Takes over, into a new file, all that another one holds, the newest events first where room
+    /// is scarce.
+    ///
+    /// Errors: the other one is damaged.
+    pub fn import(&self, other: &Self) -> Result<(), LedgerError> {
+        let damaged = LedgerError::Damaged;
+        let (to, from) = (&self.words, &other.words);
+        let rows = Rows::read(from, other.layout).map_err(damaged)?;
+        let numbers = Numbers::read(from, other.layout).map_err(damaged)?;
+        for at in [HEAD_ALIVE, HEAD_GAP_END].into_iter().chain(HEAD_KEY..HEAD_KEY + KEY_WORDS) {
+            to.copy(at, from, at, 1);
+        }
+        for row in 0..rows.used().len() {
+            to.copy(self.layout.row(row), from, other.layout.row(row), ROW_WORDS);
+        }
+        for number in 0..numbers.count() {
+            to.copy(self.layout.number(number), from, other.layout.number(number), NUMBER_WORDS);
+        }
+        Events::import(to, self.layout, from, other.layout, &rows).map_err(damaged)?;
+        Chains::import(to, self.layout, from, other.layout).map_err(damaged)
+    }
+
+    /// What was reported to the owner of this file.
+    pub fn read_reports(&self) -> Vec<Report> {
+        let texts = std::iter::from_fn(|| inbox::read(&self.words, self.layout));
+        texts.filter_map(|text| serde_json::from_slice(&text).ok()).collect()
     }
 
     /// The key of the ids, made if there is none.

@@ -1,5 +1,7 @@
 //! Where things are in the file, in words of 64 bits.
 
+use std::fs::File;
+use std::io;
 use std::sync::atomic::Ordering;
 
 use crate::sys::Shared;
@@ -103,24 +105,35 @@ impl Mapped {
         self.set(at, self.get(at).saturating_add(more));
     }
 
-    /// Writes the head of a new file, or looks at the one that is there.
-    pub(super) fn begin(&self, layout: Layout) -> Result<(), &'static str> {
-        let head = [HEAD_MAGIC, HEAD_VERSION, HEAD_EVENTS].map(|at| self.get(at));
-        let expected = [MAGIC, VERSION, layout.events as u64];
-        if head == [0; 3] {
-            // The magic number last: a head without it is a new file's.
-            self.set(HEAD_EVENTS, expected[2]);
-            self.set(HEAD_VERSION, expected[1]);
-            self.set(HEAD_MAGIC, expected[0]);
-            return Ok(());
+    /// The head alone.
+    ///
+    /// Errors: mmap(2); the file is shorter.
+    pub(super) fn head(file: &File) -> io::Result<Self> {
+        Shared::of_file(file, HEAD_WORDS).map(Self)
+    }
+
+    /// For how many events there is room; `None`: it is a new file.
+    pub(super) fn room(&self) -> Result<Option<usize>, &'static str> {
+        let [magic, version, events] = [HEAD_MAGIC, HEAD_VERSION, HEAD_EVENTS].map(|at| self.get(at));
+        match (magic, version) {
+            (0, _) => Ok(None),
+            (MAGIC, VERSION) => usize::try_from(events).map(Some).map_err(|_| "its head is damaged"),
+            (MAGIC, _) => Err("it is a ledger of another version"),
+            _ => Err("it is not a ledger"),
         }
-        if head[0] != MAGIC {
-            return Err("it is not a ledger");
-        }
-        if head[1] != VERSION {
-            return Err("it is a ledger of another version");
-        }
-        if head[2] != expected[2] { Err("it has room for another number of events") } else { Ok(()) }
+    }
+
+    /// Writes the head of a new file.
+    pub(super) fn begin(&self, layout: Layout) {
+        self.set(HEAD_EVENTS, layout.events as u64);
+        self.set(HEAD_VERSION, VERSION);
+        // Last: a head without it is a new file's.
+        self.set(HEAD_MAGIC, MAGIC);
+    }
+
+    /// Copies words of another file.
+    pub(super) fn copy(&self, to: usize, other: &Self, from: usize, count: usize) {
+        (0..count).for_each(|at| self.set(to + at, other.get(from + at)));
     }
 }
 

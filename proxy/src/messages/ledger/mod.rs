@@ -82,7 +82,7 @@ impl Ledger {
     }
 
     /// What the process before this one still had under way.
-    pub fn read_reports(&mut self) -> Vec<Report> {
+    pub fn read_reports(&self) -> Vec<Report> {
         let texts = std::iter::from_fn(|| inbox::read(&self.words, self.layout));
         texts.filter_map(|text| serde_json::from_slice(&text).ok()).collect()
     }

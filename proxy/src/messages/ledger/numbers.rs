@@ -60,6 +60,10 @@ impl Numbers {
         Ok(Self { layout, by_id })
     }
 
+    pub(super) fn count(&self) -> usize {
+        self.by_id.len()
+    }
+
     /// Events of a number. When it was seen first; `None`: there is no room for it.
     pub(super) fn add(&mut self, words: &Mapped, row: u16, id: &str, events: u64, now: i64) -> Option<i64> {
         let slot = match self.by_id.get(&(row, id.into())) {

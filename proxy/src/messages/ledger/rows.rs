@@ -130,6 +130,11 @@ impl Rows {
     }
 
     fn place(&self, row: u16, cell: Cell) -> usize {
+        self.place_in(self.layout, row, cell)
+    }
+
+    /// The same in another file.
+    pub(super) fn place_in(&self, layout: Layout, row: u16, cell: Cell) -> usize {
         const CHAINS: usize = Kind::ALL.len() * Outcome::ALL.len();
         const REST: usize = CHAINS + ChainEnd::ALL.len();
         let at = match cell {
@@ -140,7 +145,7 @@ impl Rows {
             Cell::Fwdproxy => REST + 2,
             Cell::Unscanned => REST + 3,
         };
-        self.layout.row(usize::from(row)) + CELLS + at
+        layout.row(usize::from(row)) + CELLS + at
     }
 
     fn span(&self, row: u16, now: i64) -> usize {

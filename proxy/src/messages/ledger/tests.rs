@@ -260,6 +260,42 @@ fn a_number_that_is_usually_busy_becomes_quiet() {
 const MIN_SILENCE: i64 = 30 * 60;
 
 #[test]
+fn another_size_keeps_what_it_has_room_for() {
+    let before = file(EVENTS);
+    let mut ledger = open(&before, EVENTS, BEGIN);
+    ledger.add(&report(vec![event(9999)], false, BEGIN), 0);
+    ledger.add(&status_report(status(1, ChainStep::Sent), true, BEGIN), 0);
+    for number in 100..1100 {
+        ledger.add(&report(vec![event(number)], true, BEGIN + number as i64), 0);
+    }
+    drop(ledger);
+    let now = BEGIN + 2000;
+    for events in [500, 3000] {
+        let after = file(events);
+        let old = LedgerFile::open(&before, EVENTS).unwrap();
+        assert!(matches!(LedgerFile::open(&before, events), Err(LedgerError::Resized(EVENTS))));
+        let new = LedgerFile::open(&after, events).unwrap();
+        new.take(7);
+        let key = old.key().unwrap();
+        new.import(&old).unwrap();
+        assert_eq!(new.key().unwrap(), key);
+        let mut ledger = new.read(7, now).unwrap();
+        assert_eq!(outcomes(&ledger), ([1001, 0, 0, 0, 0], 1), "{events}");
+        let known = |ledger: &mut Ledger, number| {
+            let before = outcomes(ledger).0[Outcome::Duplicate as usize];
+            ledger.add(&report(vec![event(number)], true, now), 0);
+            outcomes(ledger).0[Outcome::Duplicate as usize] > before
+        };
+        assert!(known(&mut ledger, 1099) && known(&mut ledger, 700), "{events}");
+        assert_eq!(known(&mut ledger, 300), events > EVENTS, "{events}");
+        ledger.add(&status_report(status(1, ChainStep::Later), true, now), 0);
+        assert_eq!(chains(&ledger), [1, 0, 0], "{events}");
+        ledger.add(&report(vec![event(9999)], true, now), 0);
+        assert_eq!(outcomes(&ledger).0[Outcome::Recovered as usize], 1, "{events}");
+    }
+}
+
+#[test]
 fn damage_is_noticed() {
     use std::os::unix::fs::FileExt as _;
     let damaged = |at: usize, bytes: &[u8]| {
@@ -276,7 +312,7 @@ fn damage_is_noticed() {
     for place in places {
         assert!(damaged(place * 8, &[0xff; 8]), "{place}");
     }
-    assert!(matches!(LedgerFile::open(&file(EVENTS), EVENTS + 1), Err(LedgerError::Io(_))));
+    assert!(matches!(LedgerFile::open(&file(EVENTS), EVENTS + 1), Err(LedgerError::Io(_))), "it is shorter");
 }
 
 #[test]

@@ -153,6 +153,8 @@ calls! {
     /// Takes the ledger's file, which is damaged, out of the way; the next one is new. The reply
     /// says where it is.
     SetLedgerAside => PathBuf;
+    /// Removes the ledger that was set aside: the new one has all of it.
+    RemoveLedgerAside => ();
     /// Whether the machine's clock is kept right.
     ReadClock => bool;
     /// The file in which POSTs under way are counted.

@@ -163,6 +163,11 @@ impl SupervisorClient {
         self.call(SetLedgerAside)
     }
 
+    /// Removes the ledger that was set aside.
+    pub(in crate::server) fn remove_ledger_aside(&self) -> Result<(), SupervisorError> {
+        self.call(RemoveLedgerAside)
+    }
+
     /// Whether the machine's clock is kept right.
     pub(in crate::server) fn clock_is_synchronised(&self) -> Result<bool, SupervisorError> {
         self.call(ReadClock)

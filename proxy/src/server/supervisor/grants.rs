@@ -231,6 +231,12 @@ impl Serve<SetLedgerAside> for Supervisor {
     }
 }
 
+impl Serve<RemoveLedgerAside> for Supervisor {
+    fn serve(&mut self, _: RemoveLedgerAside) -> Reply<()> {
+        Ok(self.ledger.remove_aside()?.into())
+    }
+}
+
 impl Serve<ReadClock> for Supervisor {
     fn serve(&mut self, _: ReadClock) -> Reply<bool> {
         Ok(clock_is_synchronised()?.into())

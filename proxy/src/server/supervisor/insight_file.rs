@@ -86,6 +86,12 @@ impl InsightFile {
         Ok(bad)
     }
 
+    /// Removes what was set aside.
+    pub(super) fn remove_aside(&self) -> io::Result<()> {
+        let folder = self.folder.as_ref().ok_or(ErrorKind::NotFound)?;
+        fs::remove_file(folder.join(format!("{}.{SET_ASIDE}", self.name)))
+    }
+
     fn open_anew(&self) -> io::Result<Opened> {
         let without_disk = match &self.folder {
             None => None,

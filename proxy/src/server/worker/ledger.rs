@@ -42,13 +42,25 @@ struct Held {
 }
 
 enum State {
-    /// The process before this one may still write to it.
-    Unread(LedgerFile),
-    Owned(Box<Ledger>),
+    /// The process before this one may still write to it, or to one of another size, of which this
+    /// one takes over everything.
+    Unread(LedgerFile, Option<LedgerFile>),
+    /// With the one of another size, to which the process before may still report.
+    Owned(Box<Ledger>, Option<LedgerFile>),
     /// It is another process's now.
     Released(LedgerFile),
     /// It could not be read, nor replaced.
     Gone,
+}
+
+/// A file, and what belongs to it.
+struct Opened {
+    file: LedgerFile,
+    /// The one of another size.
+    previous: Option<LedgerFile>,
+    key: [u8; 32],
+    owner: u64,
+    without_disk: Option<String>,
 }
 
 /// What it says at a moment.
@@ -76,13 +88,13 @@ impl LedgerKeeper {
         }
         let (events, supervisor, log) = (config.insight.ledger, supervisor.clone(), log.clone());
         match Self::open_file(events, &supervisor, &log) {
-            Ok((file, key, owner, without_disk)) => {
+            Ok(Opened { file, previous, key, owner, without_disk }) => {
                 if let Some(why) = &without_disk {
                     log.note(&format!(
                         "insight: events are kept in memory alone, and are gone when hookgate ends: {why}"
                     ));
                 }
-                let held = Mutex::new(Held { state: State::Unread(file), reports: Vec::new() });
+                let held = Mutex::new(Held { state: State::Unread(file, previous), reports: Vec::new() });
                 let intake = Arc::new(Intake::new(IdKey::new(&key)));
                 Some(Arc::new(Self { intake, key, owner, events, held, supervisor, log }))
             }
@@ -93,23 +105,28 @@ impl LedgerKeeper {
         }
     }
 
-    fn open_file(
-        events: usize,
-        supervisor: &SupervisorClient,
-        log: &Log,
-    ) -> io::Result<(LedgerFile, [u8; 32], u64, Option<String>)> {
+    fn open_file(events: usize, supervisor: &SupervisorClient, log: &Log) -> io::Result<Opened> {
         let (without_disk, is_shared, file) = supervisor.ledger()?;
-        let file = match LedgerFile::open(&file, events) {
-            Ok(file) => file,
-            Err(error) => replace(events, supervisor, log, &error)?,
+        let (file, previous) = match LedgerFile::open(&file, events) {
+            Ok(file) => (file, None),
+            Err(LedgerError::Resized(room)) => match LedgerFile::open(&file, room) {
+                Ok(previous) => {
+                    supervisor.set_ledger_aside()?;
+                    let (_, _, file) = supervisor.ledger()?;
+                    (LedgerFile::open(&file, events).map_err(io::Error::other)?, Some(previous))
+                }
+                Err(error) => (replace(events, supervisor, log, &error)?, None),
+            },
+            Err(error) => (replace(events, supervisor, log, &error)?, None),
         };
         let mut owner = [0; 8];
         SystemRandom::new().fill(&mut owner).map_err(|_| io::Error::other("no random numbers"))?;
-        let (key, owner) = (file.key()?, u64::from_le_bytes(owner) | 1);
+        let current = previous.as_ref().unwrap_or(&file);
+        let (key, owner) = (current.key()?, u64::from_le_bytes(owner) | 1);
         if !is_shared {
-            file.take(owner);
+            current.take(owner);
         }
-        Ok((file, key, owner, without_disk))
+        Ok(Opened { file, previous, key, owner, without_disk })
     }
 
     /// Where what bodies tell goes.
@@ -142,7 +159,7 @@ impl LedgerKeeper {
         }
         let mut held = self.lock();
         held.state = match std::mem::replace(&mut held.state, State::Gone) {
-            State::Owned(ledger) if ledger.is_owned() => {
+            State::Owned(ledger, _) if ledger.is_owned() => {
                 ledger.close();
                 State::Gone
             }
@@ -151,7 +168,7 @@ impl LedgerKeeper {
     }
 
     fn is_unread(&self) -> bool {
-        matches!(self.lock().state, State::Unread(_))
+        matches!(self.lock().state, State::Unread(..))
     }
 
     /// Writes down what has ended by now.
@@ -159,8 +176,8 @@ impl LedgerKeeper {
         let mut held = self.lock();
         let now = clock::now().as_second();
         held.state = match std::mem::replace(&mut held.state, State::Gone) {
-            State::Unread(file) => self.read_if_free(file, now, State::Unread),
-            State::Owned(mut ledger) if !ledger.is_owned() => {
+            State::Unread(file, previous) => self.read_if_free(file, previous, now),
+            State::Owned(mut ledger, _) if !ledger.is_owned() => {
                 self.add_waiting(&mut held.reports, |report| {
                     ledger.add(report, metrics.losses.latest());
                     true
@@ -168,12 +185,12 @@ impl LedgerKeeper {
                 State::Released(ledger.release(now))
             }
             // Its owner has gone without another one.
-            State::Released(file) if file.is_ownerless(now) => self.read_if_free(file, now, State::Released),
+            State::Released(file) if file.is_ownerless(now) => self.read_if_free(file, None, now),
             state => state,
         };
         let Held { state, reports } = &mut *held;
         match state {
-            State::Owned(ledger) => {
+            State::Owned(ledger, previous) => {
                 let has_missed = self.add_waiting(reports, |report| {
                     ledger.add(report, metrics.losses.latest());
                     true
@@ -181,7 +198,8 @@ impl LedgerKeeper {
                 if has_missed {
                     ledger.gap(now);
                 }
-                for report in ledger.read_reports() {
+                let to_previous = previous.iter().flat_map(LedgerFile::read_reports);
+                for report in ledger.read_reports().into_iter().chain(to_previous) {
                     ledger.add(&report, metrics.losses.latest());
                 }
                 ledger.pass(now);
@@ -193,7 +211,7 @@ impl LedgerKeeper {
                         .note("insight: some events that ended here did not reach the next process's ledger");
                 }
             }
-            State::Unread(_) => {}
+            State::Unread(..) => {}
             State::Gone => {
                 self.add_waiting(reports, |_| true);
             }
@@ -204,15 +222,15 @@ impl LedgerKeeper {
     pub(super) fn document(&self, upstream: Option<&str>, metrics: &Metrics) -> Option<Document> {
         self.write(metrics);
         match &self.lock().state {
-            State::Owned(ledger) => Some(ledger.document(upstream, clock::now())),
-            State::Unread(_) | State::Released(_) | State::Gone => None,
+            State::Owned(ledger, _) => Some(ledger.document(upstream, clock::now())),
+            State::Unread(..) | State::Released(_) | State::Gone => None,
         }
     }
 
     pub(super) fn figures(&self, metrics: &Metrics) -> Option<Figures> {
         self.write(metrics);
         let held = self.lock();
-        let State::Owned(ledger) = &held.state else { return None };
+        let State::Owned(ledger, _) = &held.state else { return None };
         let (upstreams, shared) = (ledger.by_upstream(), ledger.shared_figures().clone());
         Some(Figures { upstreams, shared })
     }
@@ -221,7 +239,7 @@ impl LedgerKeeper {
     pub(super) fn take_changes(&self, metrics: &Metrics) -> Option<AllChanges> {
         self.write(metrics);
         let mut held = self.lock();
-        let State::Owned(ledger) = &mut held.state else { return None };
+        let State::Owned(ledger, _) = &mut held.state else { return None };
         let [outstanding, quiet, numbers] = ledger.gauges(clock::now().as_second());
         let (upstreams, doubts_clock) = (ledger.take_changes(), ledger.doubts_clock());
         Some(AllChanges { upstreams, outstanding, quiet, numbers, doubts_clock })
@@ -237,17 +255,26 @@ impl LedgerKeeper {
         has_missed
     }
 
-    fn read_if_free(&self, file: LedgerFile, now: i64, wait: fn(LedgerFile) -> State) -> State {
-        if !file.claim(self.owner, now) {
-            return wait(file);
+    fn read_if_free(&self, file: LedgerFile, previous: Option<LedgerFile>, now: i64) -> State {
+        if !previous.as_ref().unwrap_or(&file).claim(self.owner, now) {
+            return State::Unread(file, previous);
         }
-        match file.read(self.owner, now).or_else(|error| self.begin_anew(&error, now)) {
-            Ok(ledger) => State::Owned(Box::new(ledger)),
+        let imported = previous.as_ref().map_or(Ok(()), |previous| self.import(&file, previous));
+        let ledger = imported.and_then(|()| file.read(self.owner, now));
+        match ledger.or_else(|error| self.begin_anew(&error, now)) {
+            Ok(ledger) => State::Owned(Box::new(ledger), previous),
             Err(error) => {
                 self.log.note(&format!("insight: events are not kept: {error}"));
                 State::Gone
             }
         }
+    }
+
+    fn import(&self, file: &LedgerFile, previous: &LedgerFile) -> Result<(), LedgerError> {
+        file.take(self.owner);
+        file.import(previous)?;
+        self.supervisor.remove_ledger_aside().map_err(io::Error::from)?;
+        Ok(())
     }
 
     fn begin_anew(&self, error: &LedgerError, now: i64) -> Result<Ledger, LedgerError> {
