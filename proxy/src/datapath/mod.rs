@@ -281,7 +281,7 @@ impl Connection<'_, '_> {
             }
             let request_is_complete = exchange.request_is_complete();
             if let Some(mut observed) = exchange.take_observed() {
-                request.scanned(observed.end(request_is_complete));
+                observed.end(request_is_complete, request);
                 self.scratch.observed = Some(observed);
             }
             self.scratch.heads = exchange.into_scratch();

@@ -5,13 +5,30 @@ use super::buckets::Histogram;
 use super::{ChainEnd, Kind, Outcome, Unscanned};
 
 /// Of one upstream, since the process started.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UpstreamFigures {
     /// By kind and outcome.
     pub outcomes: [[u64; Outcome::ALL.len()]; Kind::ALL.len()],
     pub chains: [u64; ChainEnd::ALL.len()],
     pub lag: Histogram,
     pub outstanding: u64,
+}
+
+impl UpstreamFigures {
+    /// Adds those of another product.
+    pub fn add(&mut self, more: &Self) {
+        for (sums, more) in self.outcomes.iter_mut().zip(&more.outcomes) {
+            add_all(sums, more);
+        }
+        add_all(&mut self.chains, &more.chains);
+        add_all(&mut self.lag.counts, &more.lag.counts);
+        self.lag.milliseconds += more.lag.milliseconds;
+        self.outstanding += more.outstanding;
+    }
+}
+
+fn add_all(sums: &mut [u64], more: &[u64]) {
+    sums.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
 }
 
 /// Of all upstreams, since the process started.
@@ -50,4 +67,19 @@ pub struct Changes {
     pub batches: u64,
     /// Events that are usual and did not come, of numbers that are quiet while others go on.
     pub quiet: f64,
+}
+
+impl Changes {
+    /// Adds those of another product.
+    pub fn add(&mut self, more: &Self) {
+        let Self { seen, lagged, lag_milliseconds, late, outcomes, chains, batches, quiet } = more;
+        self.seen += seen;
+        self.lagged += lagged;
+        self.lag_milliseconds += lag_milliseconds;
+        self.late += late;
+        add_all(&mut self.outcomes, outcomes);
+        add_all(&mut self.chains, chains);
+        self.batches += batches;
+        self.quiet += quiet;
+    }
 }

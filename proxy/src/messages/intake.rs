@@ -9,6 +9,8 @@ use super::{IdKey, Report};
 const WAKE: usize = 64;
 /// What comes above is not written down.
 const MAX_WAITING: usize = 8192;
+/// The same in bytes of bodies.
+const MAX_WAITING_BYTES: usize = 16 << 20;
 /// How many are kept to be filled again, and with how many events each.
 const MAX_FREE: usize = 256;
 const MAX_FREE_EVENTS: usize = 64;
@@ -24,6 +26,8 @@ pub struct Intake {
 #[derive(Default)]
 struct Queue {
     waiting: Vec<Report>,
+    /// Of the bodies.
+    bytes: usize,
     free: Vec<Report>,
     /// Some had no room.
     has_missed: bool,
@@ -47,10 +51,12 @@ impl Intake {
 
     pub fn add(&self, report: Report) {
         let mut queue = self.lock();
-        if queue.waiting.len() >= MAX_WAITING {
+        let bytes = queue.bytes.saturating_add(report.body.bytes.len());
+        if queue.waiting.len() >= MAX_WAITING || bytes > MAX_WAITING_BYTES {
             queue.has_missed = true;
             return;
         }
+        queue.bytes = bytes;
         queue.waiting.push(report);
         if queue.waiting.len() == WAKE {
             self.filled.notify_one();
@@ -68,6 +74,7 @@ impl Intake {
     pub fn take(&self, reports: &mut Vec<Report>) -> bool {
         let mut queue = self.lock();
         std::mem::swap(&mut queue.waiting, reports);
+        queue.bytes = 0;
         std::mem::take(&mut queue.has_missed)
     }
 

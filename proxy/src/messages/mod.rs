@@ -18,5 +18,5 @@ pub use intake::Intake;
 pub use ledger::{LEDGER_FILE, Ledger, LedgerError, LedgerFile, ledger_bytes};
 pub use observation::{Chain, ChainStep, Event, Key, Kind, Number, Observation, Product, Unscanned};
 pub use outcome::{ChainEnd, Outcome};
-pub use report::Report;
+pub use report::{Body, Report};
 pub use scan::{IdKey, Scan};

@@ -1,9 +1,9 @@
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::Loss;
-use crate::messages::Key;
+use crate::messages::{Key, Report};
 
 /// The most that are remembered; what fails beyond stays lost.
 const MAX_POSTS: usize = 65_536;
@@ -17,6 +17,9 @@ const MAX_AGE: i64 = 7 * 24 * 3600;
 #[derive(Debug, Default)]
 pub struct FailedPosts {
     failed: Mutex<HashMap<Key, Vec<Failed>>>,
+    /// Those whose events are not known yet.
+    expected: Mutex<HashMap<u64, Loss>>,
+    numbers: AtomicU64,
     /// How many events there are, so that all that goes well takes no lock.
     count: AtomicUsize,
     made_good: Mutex<HashMap<Failed, u64>>,
@@ -31,8 +34,35 @@ pub struct Failed {
 }
 
 impl FailedPosts {
+    /// A POST has failed whose events are not known yet. What it is remembered by; 0: it is not.
+    pub fn expect(&self, loss: Loss) -> u64 {
+        let mut expected = self.expected.lock().unwrap_or_else(PoisonError::into_inner);
+        if expected.len() >= MAX_POSTS {
+            return 0;
+        }
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed) + 1;
+        expected.insert(number, loss);
+        number
+    }
+
+    /// The events of a POST are known, or it is known that they never will be.
+    pub fn note(&self, report: &Report) {
+        let events = &report.observation.events;
+        if report.failed_post != 0 {
+            let mut expected = self.expected.lock().unwrap_or_else(PoisonError::into_inner);
+            let loss = expected.remove(&report.failed_post);
+            drop(expected);
+            let first = events.first().filter(|first| first.has_id && report.unscanned.is_none());
+            if let Some((first, loss)) = first.zip(loss) {
+                self.add(first.key, loss, report.ended.div_euclid(1000));
+            }
+        } else if report.is_delivered && report.unscanned.is_none() {
+            self.deliver(events.iter().map(|event| event.key));
+        }
+    }
+
     /// A POST whose first event this is has failed. `now`: seconds since 1970.
-    pub fn add(&self, event: Key, loss: Loss, now: i64) {
+    fn add(&self, event: Key, loss: Loss, now: i64) {
         let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         if failed.len() >= MAX_POSTS && !failed.contains_key(&event) {
             return;
@@ -45,7 +75,7 @@ impl FailedPosts {
     }
 
     /// These events have got their 200.
-    pub fn deliver(&self, events: impl Iterator<Item = Key>) {
+    fn deliver(&self, events: impl Iterator<Item = Key>) {
         if self.count.load(Ordering::Relaxed) == 0 {
             return;
         }
@@ -66,6 +96,11 @@ impl FailedPosts {
             failed.retain(|_, posts| posts.iter().any(|post| now - post.minute < MAX_AGE));
             self.count.store(failed.len(), Ordering::Relaxed);
         }
+        // A report that had no room is never noted.
+        let oldest = self.numbers.load(Ordering::Relaxed).saturating_sub(MAX_POSTS as u64 / 2);
+        let mut expected = self.expected.lock().unwrap_or_else(PoisonError::into_inner);
+        expected.retain(|number, _| *number > oldest);
+        drop(expected);
         std::mem::take(&mut *self.made_good.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

@@ -14,7 +14,7 @@ use super::{
     BodyProgress, Cause, Log, Loss, LostAt, Metrics, Step, Steps, TraceStep, UpstreamMetrics, clock, redact,
 };
 use crate::http::answer::Failure;
-use crate::messages::{Intake, Observation, Report, Unscanned};
+use crate::messages::{Body, Intake, Observation, Report, Unscanned};
 use crate::prefixes::CounterIndex;
 
 /// The longest `detail` in bytes; a peer may have written it.
@@ -245,6 +245,16 @@ impl<'m> Request<'m> {
         self.metrics.messages.as_deref().filter(|_| self.is_message() && self.has_body)
     }
 
+    /// Its whole body, to be scanned later; `body` is something else then.
+    pub fn keep_body(&mut self, body: &mut Body) {
+        let Some(messages) = self.messages() else { return };
+        let mut report = messages.report();
+        report.unscanned = None;
+        std::mem::swap(&mut report.body, body);
+        report.body.is_whole = true;
+        self.report = Some(report);
+    }
+
     /// What its body tells, or why that is not known.
     pub fn scanned(&mut self, outcome: Result<&Observation, Unscanned>) {
         let Some(messages) = self.messages() else { return };
@@ -430,32 +440,17 @@ impl Request<'_> {
             Some(report) => report,
             None => Report { unscanned: Some(Unscanned::Unread), ..messages.report() },
         };
-        self.note_events(&report);
         report.upstream = self.upstream.as_deref().unwrap_or(&self.metrics.without_upstream).shared_name();
         report.is_delivered = self.end == Step::Delivered;
+        // It may be made good later.
+        report.failed_post = self.lost_at.map_or(0, |(lost_at, cause)| {
+            let upstream = self.upstream.as_ref().map(|upstream| upstream.name().into());
+            self.metrics.losses.failed_posts.expect(Loss { counter: self.counter, upstream, lost_at, cause })
+        });
         report.ended = clock::now().as_millisecond();
         let milliseconds = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
         report.arrived = report.ended.saturating_sub(milliseconds);
         messages.add(report);
-    }
-}
-
-impl Request<'_> {
-    /// What has failed may be made good later, and what has not may make good what had.
-    fn note_events(&self, report: &Report) {
-        if report.unscanned.is_some() {
-            return;
-        }
-        let (events, posts) = (&report.observation.events, &self.metrics.losses.failed_posts);
-        match (self.lost_at, events.first()) {
-            (None, _) => posts.deliver(events.iter().map(|event| event.key)),
-            (Some((lost_at, cause)), Some(first)) if first.has_id => {
-                let upstream = self.upstream.as_ref().map(|upstream| upstream.name().into());
-                let loss = Loss { counter: self.counter, upstream, lost_at, cause };
-                posts.add(first.key, loss, clock::now().as_second());
-            }
-            (Some(_), _) => {}
-        }
     }
 }
 

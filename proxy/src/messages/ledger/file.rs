@@ -1,6 +1,6 @@
 //! The file, before it is read: whose it is, and its key.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fs::File;
 use std::io;
 
@@ -163,8 +163,8 @@ impl LedgerFile {
             rows: Rows::read(&words, layout).map_err(damaged)?,
             numbers: Numbers::read(&words, layout).map_err(damaged)?,
             outstanding: Vec::new(),
-            figures: HashMap::new(),
-            changes: HashMap::new(),
+            figures: Vec::new(),
+            changes: Vec::new(),
             shared: SharedFigures::default(),
             minute: now.div_euclid(60),
             once: HashSet::new(),

@@ -52,9 +52,10 @@ pub struct Ledger {
     numbers: Numbers,
     /// By row.
     outstanding: Vec<u64>,
-    /// By upstream.
-    figures: HashMap<Box<str>, UpstreamFigures>,
-    changes: HashMap<Box<str>, Changes>,
+    /// By row.
+    figures: Vec<UpstreamFigures>,
+    /// By row; `None`: nothing has changed.
+    changes: Vec<Option<Changes>>,
     shared: SharedFigures,
     /// The minute that is over.
     minute: i64,
@@ -162,16 +163,20 @@ impl Ledger {
 
     /// Whether too many times are in the future for a lag to say anything.
     pub fn doubts_clock(&self) -> bool {
-        self.shared.doubts_clock(self.figures.values().map(|figures| figures.lag.count()).sum())
+        self.shared.doubts_clock(self.figures.iter().map(|figures| figures.lag.count()).sum())
     }
 
     /// By upstream, since the process started, and how many events are outstanding.
     pub fn by_upstream(&self) -> BTreeMap<Box<str>, UpstreamFigures> {
-        let mut all: BTreeMap<_, _> =
-            self.figures.iter().map(|(name, figures)| (name.clone(), figures.clone())).collect();
-        for ((name, _), outstanding) in self.rows.used().iter().zip(&self.outstanding) {
-            if *outstanding > 0 {
-                all.entry(name.clone()).or_default().outstanding += outstanding;
+        let mut all: BTreeMap<Box<str>, UpstreamFigures> = BTreeMap::new();
+        let outstanding = self.outstanding.iter().chain(std::iter::repeat(&0));
+        let nothing = UpstreamFigures::default();
+        let figures = self.figures.iter().chain(std::iter::repeat(&nothing));
+        for (((name, _), figures), outstanding) in self.rows.used().iter().zip(figures).zip(outstanding) {
+            if *outstanding > 0 || *figures != nothing {
+                let sum = all.entry(name.clone()).or_default();
+                sum.add(figures);
+                sum.outstanding += outstanding;
             }
         }
         all
@@ -179,7 +184,13 @@ impl Ledger {
 
     /// By upstream, since this was called last.
     pub fn take_changes(&mut self) -> HashMap<Box<str>, Changes> {
-        std::mem::take(&mut self.changes)
+        let mut all: HashMap<Box<str>, Changes> = HashMap::new();
+        for ((name, _), changes) in self.rows.used().iter().zip(&mut self.changes) {
+            if let Some(changes) = changes.take() {
+                all.entry(name.clone()).or_default().add(&changes);
+            }
+        }
+        all
     }
 
     /// How many events are outstanding, numbers are quiet, and numbers there are.
@@ -395,21 +406,20 @@ impl Ledger {
     }
 
     fn figures(&mut self, row: u16) -> &mut UpstreamFigures {
-        of_row(&mut self.figures, &self.rows, row)
+        of_row(&mut self.figures, row)
     }
 
     fn changes(&mut self, row: u16) -> &mut Changes {
-        of_row(&mut self.changes, &self.rows, row)
+        of_row(&mut self.changes, row).get_or_insert_default()
     }
 }
 
-/// The entry of a row's upstream.
-fn of_row<'f, T: Default>(all: &'f mut HashMap<Box<str>, T>, rows: &Rows, row: u16) -> &'f mut T {
-    let name = rows.used().get(usize::from(row)).map_or("", |(name, _)| name);
-    if !all.contains_key(name) {
-        all.insert(name.into(), T::default());
+fn of_row<T: Default + Clone>(all: &mut Vec<T>, row: u16) -> &mut T {
+    let row = usize::from(row);
+    if all.len() <= row {
+        all.resize(row + 1, T::default());
     }
-    all.entry(name.into()).or_default()
+    &mut all[row]
 }
 
 fn signed(word: u64) -> i64 {

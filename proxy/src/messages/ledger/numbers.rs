@@ -46,27 +46,30 @@ pub(super) struct Quiet {
 
 pub(super) struct Numbers {
     layout: Layout,
-    by_id: HashMap<(u16, Box<str>), usize>,
+    /// By row and id.
+    by_id: HashMap<u16, HashMap<Box<str>, usize>>,
+    count: usize,
 }
 
 impl Numbers {
     /// Errors: one of them is damaged.
     pub(super) fn read(words: &Mapped, layout: Layout) -> Result<Self, &'static str> {
-        let mut by_id = HashMap::new();
+        let mut numbers = Self { layout, by_id: HashMap::new(), count: 0 };
         for slot in 0..MAX_NUMBERS {
-            let Some(name) = name(words, layout.number(slot))? else { break };
-            by_id.insert(name, slot);
+            let Some((row, id)) = name(words, layout.number(slot))? else { break };
+            numbers.by_id.entry(row).or_default().insert(id, slot);
+            numbers.count = slot + 1;
         }
-        Ok(Self { layout, by_id })
+        Ok(numbers)
     }
 
     pub(super) fn count(&self) -> usize {
-        self.by_id.len()
+        self.count
     }
 
     /// Events of a number. When it was seen first; `None`: there is no room for it.
     pub(super) fn add(&mut self, words: &Mapped, row: u16, id: &str, events: u64, now: i64) -> Option<i64> {
-        let slot = match self.by_id.get(&(row, id.into())) {
+        let slot = match self.by_id.get(&row).and_then(|ids| ids.get(id)) {
             Some(slot) => *slot,
             None => self.insert(words, row, id, now)?,
         };
@@ -82,7 +85,7 @@ impl Numbers {
 
     /// Ends hours that are over. `served`: hookgate did so throughout.
     pub(super) fn pass(&self, words: &Mapped, now: i64, served: bool) {
-        for slot in 0..self.by_id.len() {
+        for slot in 0..self.count {
             let place = self.layout.number(slot);
             match served {
                 true => self.sum_up(words, place, now),
@@ -98,7 +101,7 @@ impl Numbers {
     /// By row: events that are usual and did not come since this was called last, of numbers that
     /// are quiet while others had some within `going_on` seconds.
     pub(super) fn missed(&self, words: &Mapped, now: i64, going_on: i64) -> Vec<(u16, f64)> {
-        let places = || self.by_id.iter().map(|((row, _), slot)| (*row, self.layout.number(*slot)));
+        let places = || self.slots().map(|(row, _, slot)| (row, self.layout.number(slot)));
         if !places().any(|(_, place)| now - signed(words.get(place + LAST)) < going_on) {
             return Vec::new();
         }
@@ -112,15 +115,21 @@ impl Numbers {
     }
 
     pub(super) fn all(&self, words: &Mapped, now: i64) -> impl Iterator<Item = Number> {
-        self.by_id.iter().map(move |((row, id), slot)| {
-            let place = self.layout.number(*slot);
+        self.slots().map(move |(row, id, slot)| {
+            let place = self.layout.number(slot);
             let last = signed(words.get(place + LAST));
-            Number { id: id.clone(), row: *row, last, quiet: quiet(words, place, now) }
+            Number { id: id.into(), row, last, quiet: quiet(words, place, now) }
         })
     }
 
+    /// Row, id and slot of each.
+    fn slots(&self) -> impl Iterator<Item = (u16, &str, usize)> {
+        let ids = self.by_id.iter();
+        ids.flat_map(|(row, ids)| ids.iter().map(move |(id, slot)| (*row, &**id, *slot)))
+    }
+
     fn insert(&mut self, words: &Mapped, row: u16, id: &str, now: i64) -> Option<usize> {
-        let slot = self.by_id.len();
+        let slot = self.count;
         if slot >= MAX_NUMBERS || id.is_empty() || id.len() > MAX_ID_BYTES {
             return None;
         }
@@ -135,7 +144,8 @@ impl Numbers {
         }
         words.set(place + SUMMED, now.div_euclid(HOUR).unsigned_abs());
         words.set(place, 1 | (id.len() as u64) << 8 | u64::from(row) << 16);
-        self.by_id.insert((row, id.into()), slot);
+        self.by_id.entry(row).or_default().insert(id.into(), slot);
+        self.count += 1;
         Some(slot)
     }
 

@@ -45,7 +45,7 @@ fn event(number: u64) -> Event {
 fn report(events: Vec<Event>, is_delivered: bool, now: i64) -> Report {
     let observation = Observation { product: Product::WhatsApp, events, ..Observation::default() };
     let (arrived, ended) = (now * 1000, now * 1000);
-    Report { upstream: UPSTREAM.into(), observation, unscanned: None, is_delivered, arrived, ended }
+    Report { upstream: UPSTREAM.into(), observation, is_delivered, arrived, ended, ..Report::default() }
 }
 
 fn status(number: u64, step: ChainStep) -> Event {

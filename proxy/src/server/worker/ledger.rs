@@ -10,7 +10,8 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 
 use crate::config::Config;
 use crate::messages::{
-    Changes, Document, IdKey, Intake, Ledger, LedgerError, LedgerFile, Report, SharedFigures, UpstreamFigures,
+    Changes, Document, IdKey, Intake, Ledger, LedgerError, LedgerFile, Report, Scan, SharedFigures,
+    UpstreamFigures,
 };
 use crate::observe::{Log, Metrics, clock};
 use crate::server::ipc::SupervisorClient;
@@ -39,6 +40,7 @@ struct Held {
     state: State,
     /// Memory for what has ended.
     reports: Vec<Report>,
+    scan: Scan,
 }
 
 enum State {
@@ -94,7 +96,11 @@ impl LedgerKeeper {
                         "insight: events are kept in memory alone, and are gone when hookgate ends: {why}"
                     ));
                 }
-                let held = Mutex::new(Held { state: State::Unread(file, previous), reports: Vec::new() });
+                let held = Mutex::new(Held {
+                    state: State::Unread(file, previous),
+                    reports: Vec::new(),
+                    scan: Scan::new(),
+                });
                 let intake = Arc::new(Intake::new(IdKey::new(&key)));
                 Some(Arc::new(Self { intake, key, owner, events, held, supervisor, log }))
             }
@@ -178,7 +184,8 @@ impl LedgerKeeper {
         held.state = match std::mem::replace(&mut held.state, State::Gone) {
             State::Unread(file, previous) => self.read_if_free(file, previous, now),
             State::Owned(mut ledger, _) if !ledger.is_owned() => {
-                self.add_waiting(&mut held.reports, |report| {
+                let Held { reports, scan, .. } = &mut *held;
+                self.add_waiting(reports, scan, metrics, |report| {
                     ledger.add(report, metrics.losses.latest());
                     true
                 });
@@ -188,10 +195,10 @@ impl LedgerKeeper {
             State::Released(file) if file.is_ownerless(now) => self.read_if_free(file, None, now),
             state => state,
         };
-        let Held { state, reports } = &mut *held;
+        let Held { state, reports, scan } = &mut *held;
         match state {
             State::Owned(ledger, previous) => {
-                let has_missed = self.add_waiting(reports, |report| {
+                let has_missed = self.add_waiting(reports, scan, metrics, |report| {
                     ledger.add(report, metrics.losses.latest());
                     true
                 });
@@ -205,7 +212,8 @@ impl LedgerKeeper {
                 ledger.pass(now);
             }
             State::Released(file) => {
-                let has_missed = self.add_waiting(reports, |report| file.report(report).is_ok());
+                let has_missed =
+                    self.add_waiting(reports, scan, metrics, |report| file.report(report).is_ok());
                 if has_missed {
                     self.log
                         .note("insight: some events that ended here did not reach the next process's ledger");
@@ -213,7 +221,7 @@ impl LedgerKeeper {
             }
             State::Unread(..) => {}
             State::Gone => {
-                self.add_waiting(reports, |_| true);
+                self.add_waiting(reports, scan, metrics, |_| true);
             }
         }
     }
@@ -246,9 +254,17 @@ impl LedgerKeeper {
     }
 
     /// Passes what waits to `add`. Whether anything was missed.
-    fn add_waiting(&self, reports: &mut Vec<Report>, mut add: impl FnMut(&Report) -> bool) -> bool {
+    fn add_waiting(
+        &self,
+        reports: &mut Vec<Report>,
+        scan: &mut Scan,
+        metrics: &Metrics,
+        mut add: impl FnMut(&Report) -> bool,
+    ) -> bool {
         let mut has_missed = self.intake.take(reports);
-        for report in &*reports {
+        for report in &mut *reports {
+            report.scan(scan, self.intake.key());
+            metrics.losses.failed_posts.note(report);
             has_missed |= !add(report);
         }
         self.intake.give_back(reports);
