@@ -16,8 +16,9 @@ struct Examination {
 }
 
 impl Examination {
-    /// Of `config` (the text of a hookgate.toml), which is written to `dir`.
+    /// Of `config` (the text of a hookgate.toml), which is written to `dir`, with figures of its own.
     fn of(ns: &NetNs, dir: &TempDir, config: &str) -> Result<Self> {
+        let config = format!("{config}\n[insight]\nstate = \"insight\"\n");
         Self::at(ns, &dir.write("hookgate.toml", config)?)
     }
 

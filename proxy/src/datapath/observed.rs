@@ -46,6 +46,11 @@ impl Observed {
         self.is_compressed = codings.any(|coding| !coding.eq_ignore_ascii_case(b"identity"));
     }
 
+    /// Whether it holds more memory than is worth keeping.
+    pub(super) fn is_large(&self, most_bytes: usize) -> bool {
+        self.scan.is_some() || self.body.bytes.capacity() > most_bytes
+    }
+
     /// Whether more of the body matters.
     pub(super) fn is_looking(&self) -> bool {
         let is_over = self.is_long && self.scan.as_ref().is_none_or(|scan| scan.is_over());

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use super::observed::Observed;
 
 /// The most memory of one request that is lent to another, and of how many a worker keeps it: 2 MiB
-/// at most.
+/// at most, and as much for bodies.
 const MAX_SCRATCH_BYTES: usize = 8 * 1024;
 const MAX_FREE_SCRATCHES: usize = 256;
 
@@ -30,7 +30,8 @@ impl ScratchPool {
     }
 
     /// Takes memory back; what has grown much is freed.
-    pub(super) fn give(&self, scratch: Scratch) {
+    pub(super) fn give(&self, mut scratch: Scratch) {
+        scratch.observed.take_if(|observed| observed.is_large(MAX_SCRATCH_BYTES));
         let mut free = self.0.borrow_mut();
         let bytes =
             scratch.heads.iter().map(Vec::capacity).fold(scratch.words.capacity(), usize::saturating_add);

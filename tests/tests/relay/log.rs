@@ -44,8 +44,9 @@ struct Piped {
 impl Piped {
     fn start(format: &str, upstreams: &str) -> Result<(Self, PipeReader)> {
         let (dir, listen) = (TempDir::new("log")?, local(free_port()?));
-        let config =
-            format!("[listen]\nplain = [\"{listen}\"]\n{TIMEOUTS}[log]\nformat = \"{format}\"\n{upstreams}");
+        let config = format!(
+            "[listen]\nplain = [\"{listen}\"]\n{TIMEOUTS}[log]\nformat = \"{format}\"\n[insight]\nstate = \"insight\"\n{upstreams}"
+        );
         let config = dir.write("hookgate.toml", config)?;
         let mut command = Command::new(binary()?);
         command.args(["run", "--config"]).arg(config);

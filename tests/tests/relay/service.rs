@@ -31,6 +31,7 @@ os.execv(binary, [binary, 'run', '--config', config])
 
 /// `hookgate run` with listening sockets at these addresses.
 fn run(dir: &TempDir, sockets: &[SocketAddr], config: &str) -> Result<Running> {
+    let config = format!("{config}\n[insight]\nstate = \"insight\"\n");
     let config = dir.write("hookgate.toml", config)?;
     let mut command = Command::new("python3");
     command.args(["-c", PASS]).arg(binary()?).arg(config);
@@ -84,7 +85,10 @@ fn its_watchdog_hears_nothing_of_a_proxy_that_has_stopped() -> Result<()> {
         let length = manager.recv(&mut message)?;
         Ok(String::from_utf8_lossy(&message[..length]).trim_end().to_owned())
     };
-    let config = dir.write("hookgate.toml", format!("[listen]\nplain = [\"{}\"]\n", local(free_port()?)))?;
+    let config = dir.write(
+        "hookgate.toml",
+        format!("[listen]\nplain = [\"{}\"]\n[insight]\nstate = \"insight\"\n", local(free_port()?)),
+    )?;
     let mut command = Command::new(binary()?);
     command.args(["run", "--config"]).arg(config);
     command.env("NOTIFY_SOCKET", dir.path().join("notify")).env("WATCHDOG_USEC", "600000");

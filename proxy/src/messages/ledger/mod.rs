@@ -33,8 +33,9 @@ const WHATSAPP_RETRIES: i64 = 7 * DAY;
 const RETRIES: i64 = 36 * HOUR;
 /// How long a `sent` is waited for.
 const CHAIN_SECONDS: i64 = 2 * HOUR;
-/// A lag above is Meta's, or of the way from it.
-const LATE_MILLISECONDS: i64 = 300_000;
+/// A lag above is Meta's, or of the way from it; one for longer than Meta sends anything again is a
+/// replay's.
+const LATE_MILLISECONDS: std::ops::RangeInclusive<i64> = 300_001..=WHATSAPP_RETRIES * 1000;
 /// Clocks differ by so much; what lies further in the future says nothing.
 const CLOCKS_MILLISECONDS: i64 = 2_000;
 /// Others go on when something of theirs came within so long.
@@ -321,7 +322,7 @@ impl Ledger {
         self.rows.delay(&self.words, row, Delay::Lag, lag, report.ended.div_euclid(1000));
         self.figures(row).lag.add(lag);
         let gap_end = signed(self.words.get(HEAD_GAP_END));
-        let is_late = lag > LATE_MILLISECONDS && failed.max(gap_end) < happened.div_euclid(1000);
+        let is_late = LATE_MILLISECONDS.contains(&lag) && failed.max(gap_end) < happened.div_euclid(1000);
         let changes = self.changes(row);
         changes.lagged += 1;
         changes.lag_milliseconds += lag.unsigned_abs();

@@ -212,12 +212,14 @@ fn lag_is_measured_at_first_sight() {
     for is_delivered in [false, true] {
         ledger.add(&report(vec![late.clone()], is_delivered, BEGIN), BEGIN - 1000);
     }
+    // A sample that is sent again and again.
+    ledger.add(&report(vec![Event { happened: happened(8 * DAY), ..event(9) }], true, BEGIN), 0);
     // Something had failed here since; and one from the future.
     ledger.add(&report(vec![Event { happened: happened(400), ..event(2) }], true, BEGIN), BEGIN - 300);
     ledger.add(&report(vec![Event { happened: happened(-3), ..event(3) }], true, BEGIN), 0);
     ledger.add(&report(vec![Event { happened: happened(-2), ..event(4) }], true, BEGIN), 0);
     let figures = &ledger.by_upstream()[UPSTREAM];
-    assert_eq!((figures.lag.count(), figures.lag.milliseconds), (3, 800_000));
+    assert_eq!((figures.lag.count(), figures.lag.milliseconds), (4, 800_000 + 8 * 86_400_000));
     assert_eq!(ledger.shared_figures().negative, 1);
     assert_eq!(ledger.shared_figures().queue[Product::WhatsApp as usize].milliseconds, 401_000);
     assert!(ledger.doubts_clock());
