@@ -16,7 +16,8 @@ struct Examination {
 }
 
 impl Examination {
-    /// Of `config` (the text of a hookgate.toml), which is written to `dir`, with figures of its own.
+    /// Of `config` (the text of a hookgate.toml), which is written to `dir` and has figures of its
+    /// own.
     fn of(ns: &NetNs, dir: &TempDir, config: &str) -> Result<Self> {
         let config = format!("{config}\n[insight]\nstate = \"insight\"\n");
         Self::at(ns, &dir.write("hookgate.toml", config)?)
