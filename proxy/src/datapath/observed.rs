@@ -85,8 +85,7 @@ impl Observed {
         let scan = self.scan.as_mut().filter(|_| self.is_long);
         match scan {
             Some(scan) if is_complete || scan.is_over() => {
-                let signature = Some(&*self.body.signature).filter(|signature| !signature.is_empty());
-                request.scanned(scan.end(signature));
+                request.scanned(scan.end(self.body.signature()));
             }
             None if is_complete => request.keep_body(&mut self.body),
             Some(_) | None => request.scanned(Err(Unscanned::Unread)),

@@ -42,6 +42,10 @@ impl Body {
     /// The most bytes of a short one.
     pub const MAX_BYTES: usize = 16 * 1024;
 
+    pub fn signature(&self) -> Option<&[u8]> {
+        Some(&*self.signature).filter(|signature| !signature.is_empty())
+    }
+
     pub fn clear(&mut self) {
         // A person wrote them.
         self.bytes.fill(0);
@@ -66,8 +70,7 @@ impl Report {
         if body.is_whole {
             scan.begin(key, &self.upstream, &body.path);
             scan.feed(&body.bytes);
-            let signature = Some(&*body.signature).filter(|signature| !signature.is_empty());
-            match scan.end(signature) {
+            match scan.end(body.signature()) {
                 Ok(observation) => self.observation.copy_from(observation),
                 Err(reason) => self.unscanned = Some(reason),
             }

@@ -3,7 +3,8 @@
 
 use hashbrown::HashTable;
 
-use super::layout::{HEAD_NEXT_CHAIN, Layout, Mapped, check};
+use super::layout::{Layout, Mapped, check};
+use super::ring::{Place, Ring};
 use crate::messages::{ChainStep, Key};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +55,7 @@ impl Chains {
     /// Errors: one of them is damaged.
     pub(super) fn read(words: &Mapped, layout: Layout) -> Result<Self, &'static str> {
         let mut chains = Self { layout, index: HashTable::new(), waiting: 0 };
-        for slot in 0..used(words, layout) {
+        for slot in 0..Ring::of_chains(layout).used(words) {
             let Some(record) = at(words, layout, slot)? else { continue };
             chains.waiting += usize::from(record.state == State::Later);
             chains.insert(words, record.key, slot);
@@ -72,9 +73,8 @@ impl Chains {
         old: Layout,
     ) -> Result<(), &'static str> {
         let mut chains = Self { layout, index: HashTable::new(), waiting: 0 };
-        let next = from.get(HEAD_NEXT_CHAIN);
-        for position in next.saturating_sub(old.chains as u64)..next {
-            if let Some(record) = at(from, old, (position % old.chains as u64) as usize)? {
+        for slot in Ring::of_chains(old).oldest_first(from) {
+            if let Some(record) = at(from, old, slot)? {
                 chains.append(to, record);
             }
         }
@@ -119,7 +119,8 @@ impl Chains {
         &self,
         words: &'w Mapped,
     ) -> impl Iterator<Item = (usize, Record)> + use<'w> {
-        let (layout, slots) = (self.layout, if self.waiting == 0 { 0 } else { used(words, self.layout) });
+        let layout = self.layout;
+        let slots = if self.waiting == 0 { 0 } else { Ring::of_chains(layout).used(words) };
         (0..slots).filter_map(move |slot| {
             let record = at(words, layout, slot).ok()??;
             (record.state == State::Later).then_some((slot, record))
@@ -134,17 +135,10 @@ impl Chains {
 
     /// Appends a record, and gives back one that waited and had to go for it.
     fn append(&mut self, words: &Mapped, record: Record) -> Option<Record> {
-        let slots = self.layout.chains;
-        let keeps_waiting = self.waiting < slots - slots / 64 - 1;
-        let next = words.get(HEAD_NEXT_CHAIN);
-        let mut skipped = 0;
-        let (slot, gone) = loop {
-            let slot = ((next + skipped) % slots as u64) as usize;
-            match at(words, self.layout, slot).ok().flatten() {
-                Some(old) if old.state == State::Later && keeps_waiting => skipped += 1,
-                old => break (slot, old),
-            }
-        };
+        let ring = Ring::of_chains(self.layout);
+        let at = |slot| at(words, self.layout, slot).ok().flatten();
+        let waits = |old: &Record| old.state == State::Later;
+        let Place { slot, gone, next } = ring.place(words, self.waiting, at, waits);
         if let Some(gone) = &gone {
             if let Ok(entry) = self.index.find_entry(gone.key, |other| *other as usize == slot) {
                 entry.remove();
@@ -154,7 +148,7 @@ impl Chains {
         let place = self.layout.chain(slot);
         words.set(place + 1, 0);
         words.set(place, record.key);
-        words.set(HEAD_NEXT_CHAIN, next + skipped + 1);
+        ring.set_next(words, next);
         words.set(place + 1, rest(&record));
         self.insert(words, record.key, slot);
         self.waiting += usize::from(record.state == State::Later);
@@ -166,11 +160,6 @@ impl Chains {
         let Ok(slot) = u32::try_from(slot) else { return };
         self.index.insert_unique(key, slot, |slot| words.get(layout.chain(*slot as usize)));
     }
-}
-
-/// How many slots may hold something.
-fn used(words: &Mapped, layout: Layout) -> usize {
-    usize::try_from(words.get(HEAD_NEXT_CHAIN)).map_or(layout.chains, |next| next.min(layout.chains))
 }
 
 fn at(words: &Mapped, layout: Layout, slot: usize) -> Result<Option<Record>, &'static str> {

@@ -2,7 +2,8 @@
 
 use hashbrown::HashTable;
 
-use super::layout::{HEAD_NEXT_EVENT, Layout, Mapped, check};
+use super::layout::{Layout, Mapped, check};
+use super::ring::{Place, Ring};
 use super::rows::{Cell, Rows};
 use crate::messages::{Key, Kind, Outcome};
 
@@ -37,12 +38,6 @@ pub(super) struct Record {
     pub(super) state: State,
 }
 
-/// Of those that are outstanding, there is room for this part: the rest has to be turned over for
-/// each new one.
-const fn max_outstanding(events: usize) -> usize {
-    events - events / 64 - 1
-}
-
 pub(super) struct Events {
     layout: Layout,
     /// Slots by key.
@@ -56,7 +51,7 @@ impl Events {
     /// Errors: one of them is damaged.
     pub(super) fn read(words: &Mapped, layout: Layout) -> Result<Self, &'static str> {
         let mut events = Self { layout, index: HashTable::new(), outstanding: 0 };
-        for slot in 0..used(words, layout) {
+        for slot in 0..Ring::of_events(layout).used(words) {
             let Some(record) = events.at(words, slot)? else { continue };
             events.outstanding += usize::from(record.state == State::Outstanding);
             events.insert(words, record.key, slot);
@@ -76,9 +71,8 @@ impl Events {
         rows: &Rows,
     ) -> Result<(), &'static str> {
         let mut events = Self { layout, index: HashTable::new(), outstanding: 0 };
-        let next = from.get(HEAD_NEXT_EVENT);
-        for position in next.saturating_sub(old.events as u64)..next {
-            let Some(record) = at(from, old, (position % old.events as u64) as usize)? else { continue };
+        for slot in Ring::of_events(old).oldest_first(from) {
+            let Some(record) = at(from, old, slot)? else { continue };
             if let Some(gone) = events.append(to, record) {
                 let place = rows.place_in(layout, gone.row, Cell::Outcome(gone.kind, Outcome::Unknown));
                 to.add(place, 1);
@@ -95,21 +89,15 @@ impl Events {
 
     /// Appends a record, and gives back an outstanding one that had to go for it.
     pub(super) fn append(&mut self, words: &Mapped, record: Record) -> Option<Record> {
-        let keeps_outstanding = self.outstanding < max_outstanding(self.layout.events);
-        let next = words.get(HEAD_NEXT_EVENT);
-        let mut skipped = 0;
-        let (slot, gone) = loop {
-            let slot = ((next + skipped) % self.layout.events as u64) as usize;
-            match self.at(words, slot).ok().flatten() {
-                Some(old) if old.state == State::Outstanding && keeps_outstanding => skipped += 1,
-                old => break (slot, old),
-            }
-        };
+        let ring = Ring::of_events(self.layout);
+        let at = |slot| self.at(words, slot).ok().flatten();
+        let is_outstanding = |old: &Record| old.state == State::Outstanding;
+        let Place { slot, gone, next } = ring.place(words, self.outstanding, at, is_outstanding);
         if let Some(gone) = &gone {
             self.remove(gone.key, slot);
             self.outstanding -= usize::from(gone.state == State::Outstanding);
         }
-        self.write(words, slot, record, next + skipped + 1);
+        self.write(words, slot, record, next);
         self.insert(words, record.key, slot);
         self.outstanding += usize::from(record.state == State::Outstanding);
         gone.filter(|gone| gone.state == State::Outstanding)
@@ -128,7 +116,8 @@ impl Events {
         &self,
         words: &'w Mapped,
     ) -> impl Iterator<Item = (usize, Record)> + use<'w> {
-        let (layout, slots) = (self.layout, if self.outstanding == 0 { 0 } else { used(words, self.layout) });
+        let layout = self.layout;
+        let slots = if self.outstanding == 0 { 0 } else { Ring::of_events(layout).used(words) };
         (0..slots).filter_map(move |slot| {
             let record = at(words, layout, slot).ok()??;
             (record.state == State::Outstanding).then_some((slot, record))
@@ -137,12 +126,8 @@ impl Events {
 
     /// When the oldest event that is kept was seen first, those that are outstanding aside.
     pub(super) fn oldest(&self, words: &Mapped) -> Option<u32> {
-        let next = words.get(HEAD_NEXT_EVENT);
-        let begin = next.saturating_sub(self.layout.events as u64);
-        let records = (begin..next).filter_map(|position| {
-            let slot = (position % self.layout.events as u64) as usize;
-            self.at(words, slot).ok()?
-        });
+        let slots = Ring::of_events(self.layout).oldest_first(words);
+        let records = slots.filter_map(|slot| self.at(words, slot).ok()?);
         let mut settled = records.skip_while(|record| record.state == State::Outstanding);
         let oldest = settled.next().map(|record| record.seen);
         oldest.or_else(|| self.all_outstanding(words).map(|(_, record)| record.seen).min())
@@ -165,7 +150,7 @@ impl Events {
         words.set(place, one);
         words.set(place + 1, other);
         words.set(place + 2, u64::from(record.seen) << 32 | u64::from(record.failed));
-        words.set(HEAD_NEXT_EVENT, next);
+        Ring::of_events(self.layout).set_next(words, next);
         words.set(place + 3, flags(&record));
     }
 
@@ -181,11 +166,6 @@ impl Events {
             entry.remove();
         }
     }
-}
-
-/// How many slots may hold something.
-fn used(words: &Mapped, layout: Layout) -> usize {
-    usize::try_from(words.get(HEAD_NEXT_EVENT)).map_or(layout.events, |next| next.min(layout.events))
 }
 
 fn at(words: &Mapped, layout: Layout, slot: usize) -> Result<Option<Record>, &'static str> {

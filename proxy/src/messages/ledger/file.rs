@@ -10,11 +10,11 @@ use super::chains::Chains;
 use super::events::Events;
 use super::layout::{
     HEAD_ALIVE, HEAD_GAP_END, HEAD_KEY, HEAD_OWNER, HEAD_RELEASED, KEY_WORDS, Layout, Mapped, NUMBER_WORDS,
-    ROW_WORDS,
+    ROW_WORDS, signed,
 };
 use super::numbers::Numbers;
 use super::rows::Rows;
-use super::{Ledger, inbox, signed};
+use super::{Ledger, inbox};
 use crate::messages::Report;
 use crate::messages::figures::SharedFigures;
 use crate::sys::Shared;
@@ -87,8 +87,7 @@ impl LedgerFile {
 
     /// What was reported to the owner of this file.
     pub fn read_reports(&self) -> Vec<Report> {
-        let texts = std::iter::from_fn(|| inbox::read(&self.words, self.layout));
-        texts.filter_map(|text| serde_json::from_slice(&text).ok()).collect()
+        inbox::read_all(&self.words, self.layout)
     }
 
     /// The key of the ids, made if there is none.
@@ -111,11 +110,7 @@ impl LedgerFile {
 
     /// Gives a new file the key of the one before.
     pub fn set_key(&self, key: &[u8; KEY_WORDS * 8]) {
-        for (at, bytes) in key.chunks_exact(8).enumerate() {
-            let mut word = [0; 8];
-            word.copy_from_slice(bytes);
-            self.words.set(HEAD_KEY + at, u64::from_le_bytes(word));
-        }
+        self.words.set_bytes(HEAD_KEY, key);
     }
 
     /// Takes the file, which no other process has, for `owner`.

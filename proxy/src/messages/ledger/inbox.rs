@@ -1,7 +1,8 @@
 //! What a process that drains reports to the one that has replaced it: a ring of bytes with one
 //! writer and one reader.
 
-use super::layout::{HEAD_INBOX_READ, HEAD_INBOX_WRITTEN, INBOX_WORDS, Layout, Mapped};
+use super::layout::{HEAD_INBOX_READ, HEAD_INBOX_WRITTEN, INBOX_WORDS, Layout, Mapped, word};
+use crate::messages::Report;
 
 const BYTES: u64 = INBOX_WORDS as u64 * 8;
 /// Before each report: its length.
@@ -17,16 +18,20 @@ pub(super) fn write(words: &Mapped, layout: Layout, report: &[u8]) -> Result<(),
     let at = |offset: u64| layout.inbox() + ((written.wrapping_add(offset)) % BYTES / 8) as usize;
     words.set(at(0), report.len() as u64);
     for (number, bytes) in report.chunks(8).enumerate() {
-        let mut word = [0; 8];
-        word[..bytes.len()].copy_from_slice(bytes);
-        words.set(at(HEAD_BYTES + number as u64 * 8), u64::from_le_bytes(word));
+        words.set(at(HEAD_BYTES + number as u64 * 8), word(bytes));
     }
     words.set(HEAD_INBOX_WRITTEN, written.wrapping_add(length));
     Ok(())
 }
 
+/// All reports that there are.
+pub(super) fn read_all(words: &Mapped, layout: Layout) -> Vec<Report> {
+    let texts = std::iter::from_fn(|| read(words, layout));
+    texts.filter_map(|text| serde_json::from_slice(&text).ok()).collect()
+}
+
 /// The next report, if there is one. What no writer can have written empties the ring.
-pub(super) fn read(words: &Mapped, layout: Layout) -> Option<Vec<u8>> {
+fn read(words: &Mapped, layout: Layout) -> Option<Vec<u8>> {
     let (written, read) = (words.get(HEAD_INBOX_WRITTEN), words.get(HEAD_INBOX_READ));
     let there = written.wrapping_sub(read);
     if there == 0 {

@@ -105,6 +105,15 @@ impl Mapped {
         self.set(at, self.get(at).saturating_add(more));
     }
 
+    /// Bytes, eight a word, the last one filled up with zeros.
+    pub(super) fn set_bytes(&self, at: usize, bytes: &[u8]) {
+        bytes.chunks(8).enumerate().for_each(|(number, bytes)| self.set(at + number, word(bytes)));
+    }
+
+    pub(super) fn bytes(&self, at: usize, count: usize) -> Vec<u8> {
+        (0..count.div_ceil(8)).flat_map(|number| self.get(at + number).to_le_bytes()).take(count).collect()
+    }
+
     /// The head alone.
     ///
     /// Errors: mmap(2); the file is shorter.
@@ -135,6 +144,18 @@ impl Mapped {
     pub(super) fn copy(&self, to: usize, other: &Self, from: usize, count: usize) {
         (0..count).for_each(|at| self.set(to + at, other.get(from + at)));
     }
+}
+
+/// Up to eight bytes.
+pub(super) fn word(bytes: &[u8]) -> u64 {
+    let mut word = [0; 8];
+    word[..bytes.len()].copy_from_slice(bytes);
+    u64::from_le_bytes(word)
+}
+
+/// A time or a count.
+pub(super) fn signed(word: u64) -> i64 {
+    i64::try_from(word).unwrap_or(i64::MAX)
 }
 
 /// 16 bits over what does not change of a record: against what a crash leaves half written, not

@@ -8,6 +8,7 @@ mod inbox;
 mod layout;
 mod numbers;
 mod products;
+mod ring;
 mod rows;
 #[cfg(test)]
 mod tests;
@@ -18,7 +19,7 @@ pub use self::file::{LEDGER_FILE, LedgerError, LedgerFile, ledger_bytes};
 
 use self::chains::Chains;
 use self::events::{Events, Record, State};
-use self::layout::{HEAD_ALIVE, HEAD_GAP_END, HEAD_OWNER, HEAD_RELEASED, Layout, Mapped};
+use self::layout::{HEAD_ALIVE, HEAD_GAP_END, HEAD_OWNER, HEAD_RELEASED, Layout, Mapped, signed};
 use self::numbers::Numbers;
 use self::rows::{Cell, Delay, Rows};
 use super::document::{Document, NumberRow, UpstreamRow};
@@ -85,8 +86,7 @@ impl Ledger {
 
     /// What the process before this one still had under way.
     pub fn read_reports(&self) -> Vec<Report> {
-        let texts = std::iter::from_fn(|| inbox::read(&self.words, self.layout));
-        texts.filter_map(|text| serde_json::from_slice(&text).ok()).collect()
+        inbox::read_all(&self.words, self.layout)
     }
 
     /// Something was not written down: nothing that is missing says anything about the time before.
@@ -239,21 +239,17 @@ impl Ledger {
         now: i64,
     ) -> UpstreamRow {
         let cell = |cell| self.rows.get(&self.words, row, cell);
-        let of_all_kinds =
-            |outcome: Outcome| Kind::ALL.iter().map(|kind| cell(Cell::Outcome(*kind, outcome))).sum::<u64>();
+        let sum = products::sum(&self.rows, &self.words, &self.outstanding, product, &[row], now);
         UpstreamRow {
             upstream: name.to_owned(),
-            product: product.name().to_owned(),
-            outcomes: Outcome::ALL.iter().map(|it| (it.name().to_owned(), of_all_kinds(*it))).collect(),
-            outstanding: self.outstanding.get(usize::from(row)).copied().unwrap_or(0),
+            product: sum.product,
+            outcomes: sum.outcomes,
+            outstanding: sum.outstanding,
             batches: cell(Cell::Batches),
             without_number: cell(Cell::WithoutNumber),
-            recovered_seconds: self.rows.delays(&self.words, row, Delay::Recovery, now).into(),
-            lag_seconds: self.rows.delays(&self.words, row, Delay::Lag, now).into(),
-            chains: ChainEnd::ALL
-                .iter()
-                .map(|end| (end.name().to_owned(), cell(Cell::Chain(*end))))
-                .collect(),
+            recovered_seconds: sum.recovered_seconds,
+            lag_seconds: sum.lag_seconds,
+            chains: sum.chains,
             numbers,
         }
     }
@@ -421,8 +417,4 @@ fn of_row<T: Default + Clone>(all: &mut Vec<T>, row: u16) -> &mut T {
         all.resize(row + 1, T::default());
     }
     &mut all[row]
-}
-
-fn signed(word: u64) -> i64 {
-    i64::try_from(word).unwrap_or(i64::MAX)
 }

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::layout::{Layout, MAX_NUMBERS, Mapped};
+use super::layout::{Layout, MAX_NUMBERS, Mapped, signed};
 
 const HOUR: i64 = 3600;
 const WEEK_HOURS: i64 = 168;
@@ -134,11 +134,7 @@ impl Numbers {
             return None;
         }
         let place = self.layout.number(slot);
-        for (at, bytes) in id.as_bytes().chunks(8).enumerate() {
-            let mut word = [0; 8];
-            word[..bytes.len()].copy_from_slice(bytes);
-            words.set(place + ID + at, u64::from_le_bytes(word));
-        }
+        words.set_bytes(place + ID, id.as_bytes());
         for at in [FIRST, LAST] {
             words.set(place + at, now.unsigned_abs());
         }
@@ -224,10 +220,6 @@ fn cell(place: usize, hour: i64) -> (usize, u32) {
 
 const _: () = assert!(MISSED < super::layout::NUMBER_WORDS);
 
-fn signed(word: u64) -> i64 {
-    i64::try_from(word).unwrap_or(i64::MAX)
-}
-
 fn name(words: &Mapped, place: usize) -> Result<Option<(u16, Box<str>)>, &'static str> {
     const DAMAGED: &str = "what it holds of a number is damaged";
     let head = words.get(place);
@@ -238,7 +230,6 @@ fn name(words: &Mapped, place: usize) -> Result<Option<(u16, Box<str>)>, &'stati
     if head & 0xff != 1 || length > MAX_ID_BYTES || head >> 32 != 0 {
         return Err(DAMAGED);
     }
-    let text = (0..length.div_ceil(8)).flat_map(|at| words.get(place + ID + at).to_le_bytes());
-    let id = String::from_utf8(text.take(length).collect()).map_err(|_| DAMAGED)?;
+    let id = String::from_utf8(words.bytes(place + ID, length)).map_err(|_| DAMAGED)?;
     Ok(Some(((head >> 16) as u16, id.into_boxed_str())))
 }

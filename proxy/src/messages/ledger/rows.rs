@@ -65,11 +65,7 @@ impl Rows {
             return None;
         }
         let place = self.layout.row(slot);
-        for (at, bytes) in upstream.as_bytes().chunks(8).enumerate() {
-            let mut word = [0; 8];
-            word[..bytes.len()].copy_from_slice(bytes);
-            words.set(place + NAME + at, u64::from_le_bytes(word));
-        }
+        words.set_bytes(place + NAME, upstream.as_bytes());
         words.set(place, 1 | (product as u64) << 8 | (upstream.len() as u64) << 16);
         self.insert(upstream.into(), product);
         u16::try_from(slot).ok()
@@ -168,7 +164,6 @@ fn name(words: &Mapped, place: usize) -> Result<Option<(Box<str>, Product)>, &'s
     if head & 0xff != 1 || length > MAX_NAME_BYTES {
         return Err(DAMAGED);
     }
-    let text = (0..length.div_ceil(8)).flat_map(|at| words.get(place + NAME + at).to_le_bytes());
-    let name = String::from_utf8(text.take(length).collect()).map_err(|_| DAMAGED)?;
+    let name = String::from_utf8(words.bytes(place + NAME, length)).map_err(|_| DAMAGED)?;
     Ok(Some((name.into_boxed_str(), product)))
 }

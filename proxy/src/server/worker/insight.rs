@@ -173,11 +173,13 @@ impl Insight {
 
     /// POSTs whose events have got their 200 since, by the minutes in which they failed.
     fn made_good(&self, generation: &Generation, now: i64) -> BTreeMap<i64, Period> {
-        let context = &generation.context;
-        let prefixes: HashMap<CounterIndex, Network> =
-            context.classifier.prefixes().into_iter().map(|(network, counter)| (counter, network)).collect();
         let mut minutes = BTreeMap::new();
-        for (Failed { minute, loss }, count) in context.metrics.losses.failed_posts.take_made_good(now) {
+        let made_good = generation.context.metrics.losses.failed_posts.take_made_good(now);
+        if made_good.is_empty() {
+            return minutes;
+        }
+        let prefixes = prefixes(generation);
+        for (Failed { minute, loss }, count) in made_good {
             let period = minutes.entry(minute).or_insert_with(|| Period::starting(minute));
             let mut group = Group::default();
             group.make_good(Unit::Posts, loss.lost_at.into(), &loss.cause.to_string(), count);
@@ -218,8 +220,7 @@ impl Insight {
     fn add_own(&self, generation: &Generation, taken: &mut Taken, period: &mut Period, with_funnel: bool) {
         let context = &generation.context;
         let metrics = &context.metrics;
-        let prefixes: HashMap<CounterIndex, Network> =
-            context.classifier.prefixes().into_iter().map(|(network, counter)| (counter, network)).collect();
+        let prefixes = prefixes(generation);
         let counters = prefixes.keys().copied().chain([CounterIndex::OTHER, CounterIndex::ALLOWED]);
         for counter in counters {
             let carried = metrics.losses.carried(counter);
@@ -295,6 +296,12 @@ pub(super) fn count_open_posts(
     }
     metrics.interrupted(interrupted.iter().map(|left| left.meta + left.other).sum());
     interrupted
+}
+
+/// By counter.
+fn prefixes(generation: &Generation) -> HashMap<CounterIndex, Network> {
+    let prefixes = generation.context.classifier.prefixes();
+    prefixes.into_iter().map(|(network, counter)| (counter, network)).collect()
 }
 
 /// Whether requests that look like Meta's came from addresses that Meta can't have.
