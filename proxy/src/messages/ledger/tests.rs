@@ -1,3 +1,5 @@
+mod plan;
+
 use std::fs::File;
 
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
