@@ -49,7 +49,7 @@ pub use harness_core::{
 pub use hostile_upstream::HostileUpstream;
 pub use message::Message;
 pub use metrics::{Metrics, ask_admin};
-pub use needs::{KernelTlsCounts, Need, memory_control, require};
+pub use needs::{KernelTlsCounts, Need, memory_control, require, wire};
 pub use netns::NetNs;
 pub use nginx::Nginx;
 pub use origin::{Conversation, End, Origin, over_tls};

@@ -21,6 +21,9 @@ pub enum Need {
     /// A kernel with interfaces of that kind. Tests that need other than veth, bridge and tun are
     /// left to the emulated machine.
     Link(&'static str),
+    /// Two network cards on one wire, which a test may take. Tests that need them are left to the
+    /// emulated machine, which has them.
+    Wire,
 }
 
 /// Whether the test can run here. If not, a line `SKIPPED: <test>: <why>` says so, and
@@ -36,7 +39,8 @@ pub enum Need {
 pub fn require(needs: &[Need]) -> bool {
     let missing = needs.iter().find_map(|need| need.missing().map(|why| (need, why)));
     let Some((need, why)) = missing else { return true };
-    let word = if matches!(need, Need::KernelTls | Need::Link(_)) { "ELSEWHERE" } else { "SKIPPED" };
+    let word =
+        if matches!(need, Need::KernelTls | Need::Link(_) | Need::Wire) { "ELSEWHERE" } else { "SKIPPED" };
     let line = format!("{word}: {}: {why}\n", std::thread::current().name().unwrap_or("?"));
     // Written directly: the test runner swallows what `eprintln!` says in a test that passes.
     let _ = std::io::stderr().write_all(line.as_bytes());
@@ -59,9 +63,18 @@ impl Need {
                 memory_control().is_none().then(|| "needs control groups for memory".to_owned())
             }
             Self::Link(kind) => (!has_link(kind)).then(|| format!("needs interfaces of the kind {kind}")),
+            Self::Wire => wire().is_none().then(|| "needs two network cards on one wire".to_owned()),
             Self::KernelTls => KernelTlsCounts::read().is_none().then(|| "needs the kernel's TLS".to_owned()),
         }
     }
+}
+
+/// The names of two network cards on one wire, in the namespace that everything else uses, which
+/// `HOOKGATE_TEST_WIRE` says that a test may take.
+pub fn wire() -> Option<[String; 2]> {
+    let names = std::env::var("HOOKGATE_TEST_WIRE").ok()?;
+    let names: Vec<_> = names.split(' ').map(str::to_owned).collect();
+    names.try_into().ok()
 }
 
 /// Whether an interface of that kind can be made, tried in a namespace of its own.

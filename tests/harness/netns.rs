@@ -105,6 +105,19 @@ impl NetNs {
         Ok(())
     }
 
+    /// Takes a network card out of the namespace that everything else uses, and calls it `name`
+    /// here. It goes back there when this namespace ends.
+    ///
+    /// # Errors
+    /// There is none, or this is [`NetNs::here`].
+    pub fn take(&self, card: &str, name: &str) -> Result<()> {
+        let Some(holder) = &self.0 else { bail!("{card} is here already") };
+        Self::here().run(&format!("ip link set {card} netns {}", holder.pid()))?;
+        self.run(&format!("ip link set {card} name {name}"))?;
+        self.run(&format!("ethtool -K {name} tso off gso off gro off"))?;
+        self.run(&format!("ip link set {name} up")).map(|_| ())
+    }
+
     /// Gives an interface an address, which serves at once (no duplicate address detection).
     ///
     /// # Errors

@@ -25,7 +25,7 @@ pub enum Purpose {
 
 type Program = (&'static str, &'static str);
 
-const TESTS: [Program; 22] = [
+const TESTS: [Program; 23] = [
     ("bpftool", "bpftool"),
     ("caddy", "caddy"),
     ("chattr", "e2fsprogs"),
@@ -48,6 +48,7 @@ const TESTS: [Program; 22] = [
     ("strace", "strace"),
     ("tcpdump", "tcpdump"),
     ("tmux", "tmux"),
+    ("wg", "wireguard-tools"),
 ];
 const BENCH: [Program; 4] =
     [("dnsmasq", "dnsmasq-base"), ("haproxy", "haproxy"), ("nginx", "nginx-light"), ("pkill", "procps")];

@@ -1,8 +1,9 @@
-//! Interfaces without Ethernet, which tc alone can guard.
+//! Interfaces other than veth: tunnels without Ethernet, which tc alone can guard, VLANs, bonds, and
+//! virtual machines' network cards.
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use harness::{Need, NetNs, Tap, run};
 use serde_json::{Value, json};
 
@@ -41,12 +42,32 @@ fn route(testbed: &Testbed, name: &str, with_v6: bool) -> Result<()> {
     Ok(())
 }
 
-/// The guard counts what comes through the tunnel as the other end sends it, says why failed
-/// handshakes fail, and drops what it should.
-fn is_guarded(testbed: &Testbed, name: &str, with_v6: bool) -> Result<()> {
-    let attach = |guard: &str| run(testbed.hookgate(name, guard, "guard attach")?);
+/// Where the guard is tried, and how.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    /// The interface of both ends that has the addresses.
+    name: &'a str,
+    /// The interface that is guarded.
+    guarded: &'a str,
+    with_v6: bool,
+    /// Among the lines of `[guard]`.
+    guard: &'a str,
+}
+
+/// A tunnel is guarded, in the one way that there is for it.
+fn tunnel_is_guarded(testbed: &Testbed, name: &str, with_v6: bool) -> Result<()> {
     let reason = "its packets have no Ethernet header, which XDP needs";
-    assert_eq!(attach("")?, format!("attached to {name} (tc: {reason})\n"));
+    let place = Place { name, guarded: name, with_v6, guard: "" };
+    is_guarded(testbed, place, |how| *how == json!({ "xdp": "tc", "reason": reason }))
+}
+
+/// The guard counts what comes as the other end sends it, says why failed handshakes fail, and drops
+/// what it should. `is_right`: whether it is attached as it has to be.
+fn is_guarded(testbed: &Testbed, place: Place<'_>, is_right: impl Fn(&Value) -> bool) -> Result<()> {
+    let Place { name, guarded, with_v6, guard } = place;
+    let attach = |mode: &str| run(testbed.hookgate(guarded, &format!("{guard}\n{mode}"), "guard attach")?);
+    let said = attach("")?;
+    ensure!(said.starts_with(&format!("attached to {guarded} (")), "{said}");
     let _server = Server::start(&testbed.edge, "[::]:443")?;
     let tap = Tap::start(&testbed.meta, name, 443)?;
     let mut prefixes = vec![META_V4.1];
@@ -78,15 +99,18 @@ fn is_guarded(testbed: &Testbed, name: &str, with_v6: bool) -> Result<()> {
     let refused = |stats: &Value| Ok(row(stats, META_V4.1)["failed_by"]["refused"] == 1);
     let stats = testbed.wait_for(ATTEMPT_WAIT, refused)?;
     assert_eq!(stats["guard"]["failures_unclassified"], Value::Null);
-    assert_eq!(stats["guard"]["interfaces"], json!([{ "name": name, "xdp": "tc", "reason": reason }]));
+    let mut interfaces = stats["guard"]["interfaces"].as_array().cloned().unwrap_or_default();
+    let mut interface = interfaces.pop().unwrap_or_default();
+    assert_eq!(interface.as_object_mut().and_then(|fields| fields.remove("name")), Some(json!(guarded)));
+    ensure!(interfaces.is_empty() && is_right(&interface), "{said}{interface}");
 
     attach("mode = \"strict\"")?;
     assert!(connect_within(&testbed.meta, STRANGER, EDGE.0, 443, SHORT).is_err());
     visit(&testbed.meta, META_V4.0, EDGE.0, 443)?;
     let stats = testbed.stats()?;
     ensure!(stats["other"]["dropped_by"]["strict"].as_u64() >= Some(1), "{}", stats["other"]);
-    run(testbed.hookgate(name, "", "check")?)?;
-    run(testbed.hookgate(name, "", "guard detach")?)?;
+    run(testbed.hookgate(guarded, "", "check")?)?;
+    run(testbed.hookgate(guarded, "", "guard detach")?)?;
     assert!(!testbed.edge.run("ls /sys/fs/bpf")?.contains("hookgate"));
     visit(&testbed.meta, STRANGER, EDGE.0, 443)
 }
@@ -104,7 +128,7 @@ fn a_tun_device_is_guarded() -> Result<()> {
         ns.run("ip link set tun0 mtu 1400")?;
     }
     route(&testbed, "tun0", true)?;
-    is_guarded(&testbed, "tun0", true)
+    tunnel_is_guarded(&testbed, "tun0", true)
 }
 
 #[test]
@@ -120,7 +144,7 @@ fn tunnels_of_the_kernel_are_guarded() -> Result<()> {
         end(&testbed.edge, EDGE_V4, STRANGERS[0])?;
         end(&testbed.meta, STRANGERS[0], EDGE_V4)?;
         route(&testbed, &format!("t-{kind}"), with_v6)?;
-        is_guarded(&testbed, &format!("t-{kind}"), with_v6)?;
+        tunnel_is_guarded(&testbed, &format!("t-{kind}"), with_v6)?;
     }
     Ok(())
 }
@@ -149,5 +173,62 @@ fn wireguard_is_guarded() -> Result<()> {
         ))?;
     }
     route(&testbed, "wg0", true)?;
-    is_guarded(&testbed, "wg0", true)
+    tunnel_is_guarded(&testbed, "wg0", true)
+}
+
+#[test]
+fn a_vlan_is_guarded_at_itself_and_at_its_interface() -> Result<()> {
+    if !can_run(&[Need::Link("vlan")]) {
+        return Ok(());
+    }
+    // The kernel has no native XDP for a VLAN; its interface sees the same packets with their tags.
+    for (guarded, way) in [("lan7", "tc"), ("wan0", "native")] {
+        let testbed = Testbed::new()?;
+        for ns in [&testbed.edge, &testbed.meta] {
+            ns.run("ip link add link wan0 name lan7 type vlan id 7")?;
+        }
+        route(&testbed, "lan7", true)?;
+        let place = Place { name: "lan7", guarded, with_v6: true, guard: "" };
+        is_guarded(&testbed, place, |how| how["xdp"] == way)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_bond_is_guarded() -> Result<()> {
+    if !can_run(&[Need::Link("bond")]) {
+        return Ok(());
+    }
+    let testbed = Testbed::new()?;
+    for (ns, address) in [(&testbed.edge, "02:00:00:00:07:01"), (&testbed.meta, "02:00:00:00:07:02")] {
+        ns.run(&format!("ip link add agg0 address {address} type bond mode active-backup miimon 100"))?;
+    }
+    // A wire of its own: the first one keeps its addresses.
+    NetNs::link((&testbed.meta, "port0"), (&testbed.edge, "port0"))?;
+    for ns in [&testbed.edge, &testbed.meta] {
+        ns.run("ip link set port0 down")?;
+        ns.run("ip link set port0 master agg0")?;
+        ns.run("ip link set port0 up")?;
+    }
+    route(&testbed, "agg0", true)?;
+    let place = Place { name: "agg0", guarded: "agg0", with_v6: true, guard: "" };
+    is_guarded(&testbed, place, |how| how["xdp"] == "native" || how["xdp"] == "tc")
+}
+
+#[test]
+fn network_cards_of_virtual_machines_are_guarded_in_each_way() -> Result<()> {
+    if !can_run(&[Need::Wire]) {
+        return Ok(());
+    }
+    let testbed = Testbed::new()?;
+    let [edge, meta] = harness::wire().context("no wire")?;
+    testbed.edge.take(&edge, "nic0")?;
+    testbed.meta.take(&meta, "nic0")?;
+    route(&testbed, "nic0", true)?;
+    for way in ["native", "tc", "generic"] {
+        let guard = format!("xdp = \"{way}\"");
+        let place = Place { name: "nic0", guarded: "nic0", with_v6: true, guard: &guard };
+        is_guarded(&testbed, place, |how| how["xdp"] == way)?;
+    }
+    Ok(())
 }

@@ -17,6 +17,8 @@ const EMULATOR: [&str; 4] = ["qemu-system-x86", "qemu-system-common", "qemu-syst
 
 /// Debian 11, whose kernel is the newest that is too old for the guard: 5.10.
 const OLD: &str = "bullseye";
+/// Debian 13, whose kernel is 6.12.
+const NEWER: &str = "trixie";
 /// Ubuntu 22.04, whose kernel is the oldest that is not: 5.15.
 const OLDEST: &str = "jammy-updates";
 const OLDEST_KERNEL: &str = "linux-image-virtual";
@@ -67,8 +69,20 @@ impl Debian {
     /// # Errors
     /// It can't be fetched.
     pub fn with_old_kernel(&self) -> Result<Self> {
-        self.with_kernel(KERNEL, OLD, |scratch| {
-            let archive = Archive::read(&Origin::debian(), OLD, scratch)?;
+        self.with_debian_kernel(OLD)
+    }
+
+    /// The same with Debian 13's kernel.
+    ///
+    /// # Errors
+    /// It can't be fetched.
+    pub fn with_newer_kernel(&self) -> Result<Self> {
+        self.with_debian_kernel(NEWER)
+    }
+
+    fn with_debian_kernel(&self, suite: &str) -> Result<Self> {
+        self.with_kernel(KERNEL, suite, |scratch| {
+            let archive = Archive::read(&Origin::debian(), suite, scratch)?;
             archive.download(kernel_package(&archive.show(KERNEL)?)?.1, scratch)
         })
     }
@@ -102,6 +116,11 @@ impl Debian {
             at(aside)?.index_modules()
         })?;
         at(&kernel)
+    }
+
+    /// As `uname -r` will say.
+    pub fn release(&self) -> &str {
+        &self.release
     }
 
     pub fn kernel(&self) -> PathBuf {

@@ -68,7 +68,7 @@ fn files(debian: &Debian, socket: &Path) -> Command {
     virtiofsd
 }
 
-/// One processor and 1 GiB, without network or disk. Nothing of it is accelerated by the host's
+/// One processor and 1 GiB, without disk. Its two network cards reach only each other. Nothing of it is accelerated by the host's
 /// processor: that works everywhere. Its clock counts instructions, 2² ns each, about what an idle
 /// host needs for one: a busy host makes the guest take longer, but no time-out in it come sooner.
 fn machine(debian: &Debian, processors: u32, initramfs: &Path, socket: &Path, console: &Path) -> Command {
@@ -80,6 +80,10 @@ fn machine(debian: &Debian, processors: u32, initramfs: &Path, socket: &Path, co
     qemu.args(["-object", "memory-backend-memfd,id=memory,size=1G,share=on", "-numa", "node,memdev=memory"]);
     qemu.arg("-chardev").arg(format!("socket,id=files,path={}", socket.display()));
     qemu.args(["-device", "vhost-user-fs-pci,chardev=files,tag=host"]);
+    for card in ["one", "other"] {
+        qemu.args(["-netdev", &format!("hubport,id={card},hubid=0")]);
+        qemu.args(["-device", &format!("virtio-net-pci,netdev={card},romfile=")]);
+    }
     qemu.arg("-serial").arg(format!("file:{}", console.display()));
     qemu.args(["-serial", "stdio"]);
     qemu.arg("-kernel").arg(debian.kernel()).arg("-initrd").arg(initramfs);
