@@ -115,6 +115,11 @@ impl Ca {
         self.sign(params, &KeyPair::generate()?)
     }
 
+    /// Its own certificate and key; PEM.
+    pub fn own(&self) -> [String; 2] {
+        [self.issuer.pem(), self.issuer.key().serialize_pem()]
+    }
+
     fn sign(&self, params: CertificateParams, key: &KeyPair) -> Result<Certs> {
         let cert = params.signed_by(key, &self.issuer)?.pem() + &self.between;
         Ok(Certs { ca: self.root.clone(), cert, key: key.serialize_pem() })

@@ -1,4 +1,5 @@
-//! Root certificates: those that hookgate would trust, and those that it cannot read.
+//! Root certificates: those that hookgate would trust, those that it cannot read, and what their
+//! authorities have revoked.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -11,7 +12,8 @@ use crate::access::Disk;
 use crate::config::{Config, Key, Severity, Upstream};
 use crate::observe::clock;
 use crate::tls::{
-    BadTls, CertificateFault, Link, add_roots, certificates, chain, no_name, other_name, unusable_authority,
+    BadTls, CertificateFault, Link, add_roots, certificates, chain, next_update, no_name, other_name,
+    revocation_lists, unusable_authority,
 };
 
 pub(super) fn faults(config: &Config) -> Vec<Diagnostic> {
@@ -22,6 +24,8 @@ pub(super) fn faults(config: &Config) -> Vec<Diagnostic> {
     for (key, path) in [("tls.client_ca", client_ca), ("acme.ca", acme_ca)] {
         faults.extend(path.into_iter().flat_map(|path| files.faults(&Key::new(key), path, None)));
     }
+    let client_crl = config.tls.as_ref().and_then(|tls| tls.client_crl.as_deref());
+    faults.extend(client_crl.into_iter().flat_map(revocation_faults));
     for upstream in &config.upstreams {
         faults.extend(unverifiable(upstream, &mut files));
         let at = |key| Key::upstream(&upstream.name).key(key);
@@ -32,6 +36,30 @@ pub(super) fn faults(config: &Config) -> Vec<Diagnostic> {
         }
     }
     faults
+}
+
+/// Of a file with revocation lists.
+fn revocation_faults(path: &Path) -> Vec<Diagnostic> {
+    let key = Key::new("tls.client_crl");
+    let lists = match revocation_lists(path, &Disk) {
+        Ok(lists) => lists,
+        Err(error) => return vec![Diagnostic::of(Severity::Fatal, key, &error)],
+    };
+    let now = clock::now().as_second();
+    let overdue = lists.iter().filter_map(next_update).filter(|(_, due)| *due < now);
+    let warning = |(issuer, due)| {
+        let text = format!(
+            "the list of {issuer} was to be replaced on {}: what was revoked since then counts",
+            clock::date(due)
+        );
+        Diagnostic::new(
+            Severity::Warning,
+            key.clone(),
+            text,
+            "fetch the authority's current list, and reload",
+        )
+    };
+    overdue.map(warning).collect()
 }
 
 /// Of an upstream with TLS.

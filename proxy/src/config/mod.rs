@@ -228,6 +228,8 @@ pub struct Tls {
     pub pairs: Vec<Pair>,
     /// PEM file with the roots of client certificates; with it, clients are asked for one.
     pub client_ca: Option<PathBuf>,
+    /// PEM file with lists of what the authorities of client certificates have revoked.
+    pub client_crl: Option<PathBuf>,
     /// The names that a client certificate may have; empty: any.
     pub client_names: Vec<String>,
 }

@@ -167,6 +167,7 @@ impl<'d> Reading<'d> {
         let tls = Tls {
             pairs,
             client_ca: section.value("client_ca", path(self.base)),
+            client_crl: section.value("client_crl", path(self.base)),
             client_names: section.list("client_names", certificate_name).unwrap_or_default(),
         };
         let ktls = section
@@ -188,9 +189,10 @@ impl<'d> Reading<'d> {
             let message = "needs a certificate: add [tls] with cert and key, or [acme] with domains";
             section.document().problem(https_at, Some("listen.https".into()), message.into());
         }
-        if section.has("client_names") && !section.has("client_ca") {
-            section
-                .problem("client_names", "client certificates are only asked for with client_ca; write it");
+        for key in ["client_names", "client_crl"] {
+            if section.has(key) && !section.has("client_ca") {
+                section.problem(key, "client certificates are only asked for with client_ca; write it");
+            }
         }
         self.finish(section);
         ((is_automatic || !tls.pairs.is_empty()).then_some(tls), ktls)

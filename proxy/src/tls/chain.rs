@@ -12,11 +12,11 @@ const MAX_TEXT_CHARACTERS: usize = 253;
 /// SHA-256.
 pub type Fingerprint = [u8; 32];
 
-/// Identifies a sequence of certificates.
-pub fn fingerprint(certificates: &[CertificateDer<'_>]) -> Fingerprint {
+/// Identifies a sequence of certificates, or of revocation lists.
+pub fn fingerprint(ders: &[impl AsRef<[u8]>]) -> Fingerprint {
     let mut digest = Context::new(&SHA256);
     // DER tells where each ends.
-    certificates.iter().for_each(|certificate| digest.update(certificate));
+    ders.iter().for_each(|der| digest.update(der.as_ref()));
     let mut fingerprint = Fingerprint::default();
     fingerprint.copy_from_slice(digest.finish().as_ref());
     fingerprint
@@ -98,7 +98,7 @@ pub fn listed(names: &[String]) -> Option<String> {
 }
 
 /// A peer's text on one line, bounded.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     let mut characters = text.chars();
     let shown = characters.by_ref().take(MAX_TEXT_CHARACTERS);
     let shown: String = shown.map(|c| if c.is_control() { '?' } else { c }).collect();

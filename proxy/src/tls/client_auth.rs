@@ -1,21 +1,56 @@
 //! Client certificates: asked for, never demanded; one that is shown must hold.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use rustls::client::danger::HandshakeSignatureValid;
-use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::prelude::{CertificateRevocationList, FromDer, X509Certificate};
 
-use super::chain::dns_names;
+use super::chain::{Fingerprint, dns_names, fingerprint, printable};
 use crate::observe::clock;
 
-/// Which client certificates count: the configured authorities and names.
+/// Which client certificates count: the configured authorities, what they have revoked, and names.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ClientAuthority {
     pub roots: Vec<CertificateDer<'static>>,
     pub names: Vec<String>,
+    pub lists: Vec<CertificateRevocationListDer<'static>>,
+    /// What the lists name, by [`identity`].
+    revoked: HashSet<Fingerprint>,
+}
+
+impl ClientAuthority {
+    /// `lists`: of certificates that are revoked. One that is damaged names none; rustls refuses
+    /// it.
+    pub fn new(
+        roots: Vec<CertificateDer<'static>>,
+        names: Vec<String>,
+        lists: Vec<CertificateRevocationListDer<'static>>,
+    ) -> Self {
+        let mut revoked = HashSet::new();
+        for list in &lists {
+            let Ok((_, list)) = CertificateRevocationList::from_der(list) else { continue };
+            let issuer = list.issuer().as_raw();
+            let named = list.iter_revoked_certificates();
+            revoked.extend(named.map(|named| identity(issuer, named.raw_serial())));
+        }
+        Self { roots, names, lists, revoked }
+    }
+}
+
+/// A certificate, by what it has from its issuer alone (RFC 5280 §4.1.2.2).
+fn identity(issuer: &[u8], serial: &[u8]) -> Fingerprint {
+    fingerprint(&[issuer, serial])
+}
+
+/// Who has issued a list, and when the next one is due, in seconds of Unix time; `None`: it does
+/// not say.
+pub fn next_update(list: &CertificateRevocationListDer<'_>) -> Option<(String, i64)> {
+    let (_, list) = CertificateRevocationList::from_der(list).ok()?;
+    Some((printable(&list.issuer().to_string()), list.next_update()?.timestamp()))
 }
 
 /// A client that has shown a certificate, in its handshake or in the one that it resumes.
@@ -25,6 +60,8 @@ pub struct VerifiedClient {
     authority: Arc<ClientAuthority>,
     /// In seconds of Unix time.
     not_after: i64,
+    /// Of each certificate in its chain.
+    identities: Box<[Fingerprint]>,
 }
 
 impl VerifiedClient {
@@ -32,20 +69,29 @@ impl VerifiedClient {
     pub fn new(chain: &[CertificateDer<'_>], authority: &Arc<ClientAuthority>) -> Option<Self> {
         let (_, leaf) = X509Certificate::from_der(chain.first()?).ok()?;
         let not_after = leaf.validity().not_after.timestamp();
-        Some(Self { authority: Arc::clone(authority), not_after })
+        let identities = chain.iter().filter_map(|certificate| {
+            let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
+            Some(identity(certificate.issuer().as_raw(), certificate.raw_serial()))
+        });
+        Some(Self { authority: Arc::clone(authority), not_after, identities: identities.collect() })
     }
 
-    /// Whether it would be verified again: the certificate has not expired, and the same authority
-    /// is in force. rustls checks neither for a connection that is kept, nor when a session is
-    /// resumed.
+    /// Whether it would be verified again: the certificate has not expired, the same authority is
+    /// in force, and has not revoked it. rustls checks none of it for a connection that is kept,
+    /// nor when a session is resumed.
     pub fn is_valid(&self, in_force: Option<&Arc<ClientAuthority>>) -> bool {
         in_force.is_some_and(|authority| self.is_under(authority))
             && clock::now().as_second() <= self.not_after
     }
 
-    /// Whether the same authority is in force, be it read anew.
+    /// Whether the same authority is in force, be it read anew, and has revoked nothing of the
+    /// chain.
     fn is_under(&self, in_force: &Arc<ClientAuthority>) -> bool {
-        Arc::ptr_eq(&self.authority, in_force) || self.authority == *in_force
+        let ClientAuthority { roots, names, revoked, lists: _ } = &**in_force;
+        Arc::ptr_eq(&self.authority, in_force)
+            || self.authority.roots == *roots
+                && self.authority.names == *names
+                && !self.identities.iter().any(|identity| revoked.contains(identity))
     }
 }
 

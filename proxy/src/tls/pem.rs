@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use x509_parser::asn1_rs::{Any, FromDer as _};
 use zeroize::Zeroizing;
 
@@ -25,6 +25,8 @@ pub enum BadPem {
     Der { path: PathBuf, command: &'static str },
     #[error("{path} holds no certificate: it must be a PEM file with \"-----BEGIN CERTIFICATE-----\"")]
     NoCertificate { path: PathBuf },
+    #[error("{path} holds no revocation list: it must be a PEM file with \"-----BEGIN X509 CRL-----\"")]
+    NoRevocationList { path: PathBuf },
     #[error("{path} holds no private key: it must be a PEM file with \"-----BEGIN PRIVATE KEY-----\"")]
     NoKey { path: PathBuf },
     #[error(
@@ -48,6 +50,7 @@ fn remedy(error: &io::Error) -> &'static str {
 const CERTIFICATE: &[u8] = b"CERTIFICATE";
 const TRUSTED_CERTIFICATE: &[u8] = b"TRUSTED CERTIFICATE";
 const X509_CERTIFICATE: &[u8] = b"X509 CERTIFICATE";
+const REVOCATION_LIST: &[u8] = b"X509 CRL";
 const KEYS: [&[u8]; 3] = [b"PRIVATE KEY", b"RSA PRIVATE KEY", b"EC PRIVATE KEY"];
 const ENCRYPTED_KEY: &[u8] = b"ENCRYPTED PRIVATE KEY";
 
@@ -66,6 +69,26 @@ pub(super) fn certificates_in(text: &[u8], path: &Path) -> Result<Vec<Certificat
         blocks(text).and_then(|blocks| blocks.iter().filter_map(certificate).collect());
     let found = found.map_err(|bad| BadPem::Damaged { path: path(), bad })?;
     if found.is_empty() { Err(BadPem::NoCertificate { path: path() }) } else { Ok(found) }
+}
+
+/// The revocation lists in a PEM file, in order; never none.
+pub fn revocation_lists(
+    path: &Path,
+    access: &dyn Access,
+) -> Result<Vec<CertificateRevocationListDer<'static>>, BadPem> {
+    let text = read(path, access)?;
+    let path = || path.to_owned();
+    if is_der(&text) {
+        return Err(BadPem::Der { path: path(), command: "crl" });
+    }
+    let damaged = |bad| BadPem::Damaged { path: path(), bad };
+    let blocks = blocks(&text).map_err(damaged)?;
+    let lists = blocks.iter().filter(|block| block.label == REVOCATION_LIST).map(|block| {
+        let list = CertificateRevocationListDer::from_pem_slice(&plain(block, REVOCATION_LIST));
+        list.map_err(|_| damaged(not_base64(block)))
+    });
+    let lists = lists.collect::<Result<Vec<_>, _>>()?;
+    if lists.is_empty() { Err(BadPem::NoRevocationList { path: path() }) } else { Ok(lists) }
 }
 
 /// The first private key in a PEM file.

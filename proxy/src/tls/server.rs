@@ -9,8 +9,8 @@ use rustls::server::{NoClientAuth, VerifierBuilderError, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
 
 use super::certificate::BadCertificate;
-use super::client_auth::NamedClients;
-use super::pem::{BadPem, certificates};
+use super::client_auth::{ClientAuthority, NamedClients};
+use super::pem::{BadPem, certificates, revocation_lists};
 use super::provider::provider;
 use super::{ACME_TLS, Certificate, Challenges, Resolver};
 use crate::access::Access;
@@ -40,10 +40,10 @@ fn joined(all: &[BadCertificate]) -> String {
 
 /// TLS 1.2 and 1.3, HTTP/1.x alone, sessions resumed by tickets whose keys rotate; and what its
 /// certificates come from. With `challenges`, certificate authorities that look at certificates are
-/// answered too. `client_ca`: the certificates from [`client_roots`].
+/// answered too. `authority`: from [`client_authority`].
 pub fn server_config(
     tls: &config::Tls,
-    client_ca: &[CertificateDer<'static>],
+    authority: &ClientAuthority,
     challenges: Option<Arc<Challenges>>,
     access: &dyn Access,
 ) -> Result<(Arc<ServerConfig>, Arc<Resolver>), BadTls> {
@@ -52,7 +52,7 @@ pub fn server_config(
     protocols.extend(challenges.is_some().then(|| ACME_TLS.to_vec()));
     let resolver = Arc::new(Resolver::new(challenges));
     resolver.replace(load_all(tls, access, &provider)?);
-    let verifier = client_verifier(tls, client_ca, &provider)?;
+    let verifier = client_verifier(tls, authority, &provider)?;
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .with_client_cert_verifier(verifier)
@@ -70,9 +70,12 @@ pub fn load_pairs(tls: &config::Tls, access: &dyn Access) -> Result<Vec<Certific
     load_all(tls, access, &provider())
 }
 
-/// The certificates in `client_ca`; none if it is not configured.
-pub fn client_roots(tls: &config::Tls, access: &dyn Access) -> Result<Vec<CertificateDer<'static>>, BadTls> {
-    Ok(tls.client_ca.as_ref().map(|path| certificates(path, access)).transpose()?.unwrap_or_default())
+/// What `client_ca` and `client_crl` hold; nothing where they are not configured.
+pub fn client_authority(tls: &config::Tls, access: &dyn Access) -> Result<ClientAuthority, BadTls> {
+    let roots = tls.client_ca.as_ref().map(|path| certificates(path, access)).transpose()?;
+    let lists = tls.client_crl.as_ref().map(|path| revocation_lists(path, access)).transpose()?;
+    let names = tls.client_names.clone();
+    Ok(ClientAuthority::new(roots.unwrap_or_default(), names, lists.unwrap_or_default()))
 }
 
 /// Reads one pair and checks it, as a start does.
@@ -93,17 +96,29 @@ fn load_all(
 
 fn client_verifier(
     tls: &config::Tls,
-    client_ca: &[CertificateDer<'static>],
+    authority: &ClientAuthority,
     provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ClientCertVerifier>, BadTls> {
     let Some(path) = &tls.client_ca else { return Ok(Arc::new(NoClientAuth)) };
     let mut roots = RootCertStore::empty();
-    add_roots(&mut roots, client_ca, path)?;
+    add_roots(&mut roots, &authority.roots, path)?;
+    // A certificate of an authority without a list counts, and so does one under a list that has
+    // expired: who forgets to fetch a list loses no webhooks.
     let chain = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
         .allow_unauthenticated()
+        .with_crls(authority.lists.iter().cloned())
+        .allow_unknown_revocation_status()
         .build()
-        .map_err(|error| BadTls::ClientCa { path: path.clone(), error })?;
+        .map_err(|error| BadTls::ClientCa { path: unusable_file(tls, path, &error).clone(), error })?;
     Ok(Arc::new(NamedClients::new(chain, &tls.client_names)))
+}
+
+/// The file that a verifier of client certificates can't be built from.
+fn unusable_file<'a>(tls: &'a config::Tls, ca: &'a PathBuf, error: &VerifierBuilderError) -> &'a PathBuf {
+    match (error, &tls.client_crl) {
+        (VerifierBuilderError::InvalidCrl(_), Some(crl)) => crl,
+        _ => ca,
+    }
 }
 
 /// Adds `certificates`, which were read from `path`.

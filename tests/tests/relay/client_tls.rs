@@ -1,6 +1,7 @@
 //! TLS towards clients: which certificate they are shown, and which of theirs are believed.
 
 mod outdated;
+mod revoked;
 
 use std::net::SocketAddr;
 use std::process::Command;
@@ -331,9 +332,14 @@ const SENDER: &str = "client.webhooks.fbclientcerts.com";
 
 /// Two upstreams, of which `closed.example` asks for a client certificate.
 fn mutual(dir: &TempDir, edge: &Certs, client_ca: &Certs, origin: &Origin) -> Result<Edge> {
+    mutual_with(dir, edge, client_ca, origin, "")
+}
+
+/// The same with `more` lines in `[tls]`.
+fn mutual_with(dir: &TempDir, edge: &Certs, client_ca: &Certs, origin: &Origin, more: &str) -> Result<Edge> {
     let [client_ca, ..] = client_ca.write(dir, "client")?;
     let tls = format!(
-        "{}client_ca = {client_ca:?}\nclient_names = [\"Client.Webhooks.FbClientCerts.com\"]",
+        "{}client_ca = {client_ca:?}\n{more}client_names = [\"Client.Webhooks.FbClientCerts.com\"]",
         pair(dir, edge, "edge")?
     );
     let open = upstream(origin.address(), "").replace("up.example", "open.example");

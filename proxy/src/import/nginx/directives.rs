@@ -299,8 +299,12 @@ fn consequence(name: &str, arguments: &[&str]) -> Option<(Group, &'static str)> 
         ("modsecurity" | "app_protect_enable" | "naxsi", [first, ..]) if *first != "off" => {
             (Group::Open, "nginx inspects requests and refuses some, hookgate forwards them")
         }
-        ("ssl_crl", _) | ("ssl_ocsp", ["on" | "leaf"]) => {
-            (Group::Open, "nginx refuses revoked client certificates, hookgate takes them")
+        ("ssl_crl", _) => (
+            Group::Open,
+            "nginx refuses client certificates that this list revokes, hookgate takes them: write [tls] client_crl",
+        ),
+        ("ssl_ocsp", ["on" | "leaf"]) => {
+            (Group::Open, "nginx asks whether client certificates are revoked, hookgate does not")
         }
         ("secure_link" | "secure_link_md5" | "secure_link_secret", _) => {
             (Group::Open, "nginx checks links by a secret, hookgate does not")

@@ -43,7 +43,7 @@ impl Allowed {
         let listen = &config.listen;
         let acme = config.acme.as_ref();
         let mut files: HashSet<PathBuf> = pairs.iter().cloned().collect();
-        files.extend(config.tls.iter().filter_map(|tls| tls.client_ca.clone()));
+        files.extend(config.tls.iter().flat_map(|tls| [&tls.client_ca, &tls.client_crl]).flatten().cloned());
         files.extend(acme.iter().filter_map(|acme| acme.ca.clone()));
         files.extend(config.upstreams.iter().filter_map(|upstream| upstream.ca.clone()));
         files.extend((config.dns.servers == DnsServers::System).then(|| RESOLV_CONF.into()));

@@ -52,8 +52,8 @@ impl Certificates {
         let renewal = acme.map(|acme| Renewal::new(acme, &config.dns, log.clone(), access)).transpose()?;
         let in_tls = acme.is_some_and(|acme| acme.challenge == Challenge::TlsAlpn01);
         let challenges = renewal.as_ref().filter(|_| in_tls).map(Renewal::challenges);
-        let client_ca = tls::client_roots(tls, &**access)?;
-        let (server_config, resolver) = tls::server_config(tls, &client_ca, challenges, &**access)?;
+        let client_authority = Arc::new(tls::client_authority(tls, &**access)?);
+        let (server_config, resolver) = tls::server_config(tls, &client_authority, challenges, &**access)?;
         if let Some(renewal) = &renewal {
             resolver.replace_automatic(renewal.first()?);
         }
@@ -61,7 +61,7 @@ impl Certificates {
             tls: tls.clone(),
             acme: config.acme.clone(),
             dns: config.dns.clone(),
-            client_authority: Arc::new(ClientAuthority { roots: client_ca, names: tls.client_names.clone() }),
+            client_authority,
             server_config,
             resolver,
             renewal: renewal.map(Arc::new),
@@ -97,12 +97,12 @@ impl Certificates {
     /// Whether they are what is configured, and reading their files again is all that there is to
     /// do.
     ///
-    /// Errors: `client_ca` cannot be used.
+    /// Errors: `client_ca` or `client_crl` cannot be used.
     pub(super) fn serve(&self, config: &Config) -> Result<bool, BadTls> {
         let is_same = config.tls.as_ref() == Some(&self.tls) && config.acme == self.acme;
         Ok(is_same
             && (self.renewal.is_none() || config.dns == self.dns)
-            && tls::client_roots(&self.tls, &*self.access)? == self.client_authority.roots)
+            && tls::client_authority(&self.tls, &*self.access)? == *self.client_authority)
     }
 
     /// Reads the files again; nothing changes yet.
@@ -124,14 +124,18 @@ impl Certificates {
         let pairs = self.tls.pairs.iter().zip(self.resolver.from_files());
         let pairs = pairs
             .map(|(pair, held)| (format!("[tls] certificate: {}", pair.cert.display()), held.fingerprint()));
-        let client_ca = self.tls.client_ca.iter().map(|path| {
-            (format!("[tls] client_ca: {}", path.display()), fingerprint(&self.client_authority.roots))
-        });
+        let ClientAuthority { roots, lists, .. } = &*self.client_authority;
+        let client_ca = self.tls.client_ca.iter();
+        let client_ca =
+            client_ca.map(|path| (format!("[tls] client_ca: {}", path.display()), fingerprint(roots)));
+        let client_crl = self.tls.client_crl.iter();
+        let client_crl =
+            client_crl.map(|path| (format!("[tls] client_crl: {}", path.display()), fingerprint(lists)));
         let authority = self.renewal.iter().filter_map(|renewal| {
             let path = self.acme.as_ref()?.ca.as_ref()?;
             Some((format!("[acme] ca: {}", path.display()), renewal.authority_fingerprint()))
         });
-        pairs.chain(client_ca).chain(authority).collect()
+        pairs.chain(client_ca).chain(client_crl).chain(authority).collect()
     }
 }
 
