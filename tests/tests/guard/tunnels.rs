@@ -1,5 +1,5 @@
-//! Interfaces other than veth: tunnels without Ethernet, which tc alone can guard, VLANs, bonds, and
-//! virtual machines' network cards.
+//! Interfaces other than veth: tunnels without Ethernet, which tc alone can guard, VLANs, bonds,
+//! and virtual machines' network cards.
 
 use std::time::Duration;
 
@@ -61,8 +61,8 @@ fn tunnel_is_guarded(testbed: &Testbed, name: &str, with_v6: bool) -> Result<()>
     is_guarded(testbed, place, |how| *how == json!({ "xdp": "tc", "reason": reason }))
 }
 
-/// The guard counts what comes as the other end sends it, says why failed handshakes fail, and drops
-/// what it should. `is_right`: whether it is attached as it has to be.
+/// The guard counts what comes as the other end sends it, says why failed handshakes fail, and
+/// drops what it should. `is_right`: whether it is attached as it has to be.
 fn is_guarded(testbed: &Testbed, place: Place<'_>, is_right: impl Fn(&Value) -> bool) -> Result<()> {
     let Place { name, guarded, with_v6, guard } = place;
     let attach = |mode: &str| run(testbed.hookgate(guarded, &format!("{guard}\n{mode}"), "guard attach")?);

@@ -68,9 +68,10 @@ fn files(debian: &Debian, socket: &Path) -> Command {
     virtiofsd
 }
 
-/// One processor and 1 GiB, without disk. Its two network cards reach only each other. Nothing of it is accelerated by the host's
-/// processor: that works everywhere. Its clock counts instructions, 2² ns each, about what an idle
-/// host needs for one: a busy host makes the guest take longer, but no time-out in it come sooner.
+/// One processor and 1 GiB, without disk. Its two network cards reach only each other. Nothing of
+/// it is accelerated by the host's processor: that works everywhere. Its clock counts instructions,
+/// 2² ns each, about what an idle host needs for one: a busy host makes the guest take longer, but
+/// no time-out in it come sooner.
 fn machine(debian: &Debian, processors: u32, initramfs: &Path, socket: &Path, console: &Path) -> Command {
     let mut qemu = debian.emulator();
     qemu.args(["-no-user-config", "-nodefaults", "-display", "none", "-no-reboot"]);

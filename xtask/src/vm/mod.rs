@@ -1,6 +1,6 @@
 //! Tests on the kernel that most users run, Debian 12's, on Debian 13's, and on the oldest that the
-//! guard knows, in an emulated machine. Its files are the host's, read through virtiofs under a layer in memory:
-//! whatever a test needs on the host it has there, at the same path.
+//! guard knows, in an emulated machine. Its files are the host's, read through virtiofs under a
+//! layer in memory: whatever a test needs on the host it has there, at the same path.
 
 mod archive;
 mod debian;
