@@ -1,5 +1,5 @@
 use super::{Counts, Document, Funnel};
-use crate::guard::FailedBy;
+use crate::guard::{FailedBy, Suspect, Unproven};
 use crate::insight::{Field, Group, LimitCode, Period, Window};
 
 impl Document {
@@ -41,6 +41,14 @@ fn counts(group: &Group, period: &Period) -> Counts {
             unheard: row[Field::Unheard],
             silent: row[Field::Silent],
             unanswered: row[Field::NoSynAck],
+        }),
+        unproven: is_classified.then(|| Unproven {
+            silent: row[Field::UnprovenSilent],
+            unanswered: row[Field::UnprovenUnanswered],
+        }),
+        suspect: is_classified.then(|| Suspect {
+            silent: row[Field::SuspectSilent],
+            unanswered: row[Field::SuspectUnanswered],
         }),
         untracked: Some(row[Field::Untracked]),
         fins: Some(row[Field::Fins]),
