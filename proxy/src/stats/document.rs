@@ -226,7 +226,10 @@ impl Document {
                     Prefix { prefix: *prefix, counts: Counts { kernel_drops, ..counts.into() } }
                 })
                 .collect(),
-            other: Counts { dropped_by: Some(stats.dropped_by), ..(&stats.other).into() },
+            other: Counts {
+                dropped_by: Some(stats.dropped_by),
+                ..Counts::from(&stats.other).without_doubts()
+            },
             seen: Some(stats.seen.iter().map(Seen::from).collect()),
             hidden_sources: None,
             kernel: None,
@@ -266,7 +269,7 @@ impl Document {
                 sampled: Vec::new(),
             },
             prefixes: prefixes.into_iter().map(|prefix| Prefix { prefix, counts: nothing.clone() }).collect(),
-            other: Counts { dropped_by: Some(DroppedBy::default()), ..counts },
+            other: Counts { dropped_by: Some(DroppedBy::default()), ..counts.without_doubts() },
             seen: Some(Vec::new()),
             hidden_sources: None,
             kernel: None,
@@ -317,6 +320,13 @@ impl Guard {
                 Err(error) => format!("unsupported: {error}"),
             },
         }
+    }
+}
+
+impl Counts {
+    /// Of all other addresses: which of their networks complete handshakes is not kept.
+    pub(super) fn without_doubts(self) -> Self {
+        Self { unproven: None, suspect: None, ..self }
     }
 }
 

@@ -14,7 +14,10 @@ impl Document {
             let last_seen = row.counts.last_seen.take();
             row.counts = Counts { kernel_drops, last_seen, ..counts(group, period) };
         }
-        self.other = Counts { last_seen: self.other.last_seen.take(), ..counts(&period.other, period) };
+        self.other = Counts {
+            last_seen: self.other.last_seen.take(),
+            ..counts(&period.other, period).without_doubts()
+        };
         (self.from, self.to) = (Some(window.from.clone()), Some(window.to.clone()));
         self.kernel = Some(period.kernel);
         (self.seen, self.hidden_sources) = (None, None);
