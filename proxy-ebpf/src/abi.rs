@@ -1,12 +1,13 @@
 //! Maps shared through pins: names, sizes, layouts. A pin folder outlives the process that made it,
 //! so whatever changes here changes [`VERSION`] too.
 
+use crate::fingerprint::Variants;
 use crate::limit::Limit;
 use crate::packet::{Address, Flags, Wire};
 use crate::senders::Senders;
 
 /// The layout of everything below.
-pub const VERSION: u32 = 6;
+pub const VERSION: u32 = 7;
 
 /// The XDP program's name.
 pub const PROGRAM: &str = "hookgate";
@@ -116,6 +117,9 @@ pub struct Counters {
     /// Those among [`FailedBy::silent`] and [`FailedBy::unanswered`] of one SYN each, from a block
     /// without a handshake within [`crate::attempt::PROOF_LASTS`].
     pub unproven: Unproven,
+    /// Those among the same of one SYN each, from a block with one, that look unlike those that
+    /// completed it.
+    pub suspect: Suspect,
     /// Those among `handshakes` whose SYN came more than once.
     pub late_by: LateBy,
     /// SYNs with an unknown result: they found no room among the attempts, or no program told of
@@ -125,7 +129,7 @@ pub struct Counters {
     pub fins: u64,
     pub rsts: u64,
 }
-const _: () = assert!(size_of::<Counters>() == 22 * size_of::<u64>());
+const _: () = assert!(size_of::<Counters>() == 24 * size_of::<u64>());
 
 impl Counters {
     /// Counts a packet that passes; `add` adds to a count.
@@ -156,7 +160,7 @@ impl Counters {
     }
 
     /// All but the last packet's time.
-    pub fn counts_mut(&mut self) -> [&mut u64; 21] {
+    pub fn counts_mut(&mut self) -> [&mut u64; 23] {
         let Self {
             packets,
             bytes,
@@ -168,6 +172,7 @@ impl Counters {
             handshakes_unseen,
             failed_by: FailedBy { reset, refused, uncompleted, unheard, silent, unanswered, unclassified },
             unproven: Unproven { silent: unproven_silent, unanswered: unproven_unanswered },
+            suspect: Suspect { silent: suspect_silent, unanswered: suspect_unanswered },
             late_by: LateBy { unanswered: late_unanswered, unheard: late_unheard },
             untracked,
             fins,
@@ -190,6 +195,8 @@ impl Counters {
             unclassified,
             unproven_silent,
             unproven_unanswered,
+            suspect_silent,
+            suspect_unanswered,
             late_unanswered,
             late_unheard,
             untracked,
@@ -211,6 +218,8 @@ impl Counters {
         self.failed_by.add(&more.failed_by);
         self.unproven.silent += more.unproven.silent;
         self.unproven.unanswered += more.unproven.unanswered;
+        self.suspect.silent += more.suspect.silent;
+        self.suspect.unanswered += more.suspect.unanswered;
         self.late_by.unanswered += more.late_by.unanswered;
         self.late_by.unheard += more.late_by.unheard;
         self.untracked = self.untracked.wrapping_add(more.untracked);
@@ -266,6 +275,15 @@ pub struct Unproven {
     pub unanswered: u64,
 }
 
+/// Failed attempts whose sources are probably forged: neither the hop limit nor the TCP options of
+/// their SYN are those of the block's senders.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Suspect {
+    pub silent: u64,
+    pub unanswered: u64,
+}
+
 /// Completed attempts whose SYN came again, by the answer to the first one.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -303,8 +321,10 @@ pub struct Seen {
     place: u64,
     /// When a handshake was completed last, as [`Counters::last_seen`]; 0: never.
     pub proven_at: u64,
+    /// What SYNs of its completed attempts looked like.
+    pub variants: Variants,
 }
-const _: () = assert!(size_of::<Seen>() == 24 * size_of::<u64>());
+const _: () = assert!(size_of::<Seen>() == 27 * size_of::<u64>());
 
 impl Seen {
     /// The index of the prefix in which it lies; `None` when that is not known of this generation.

@@ -1,6 +1,8 @@
 //! Handshakes under way: keys and entries of [`crate::abi::ATTEMPTS_META`] and
 //! [`crate::abi::ATTEMPTS_OTHER`].
 
+use crate::fingerprint::Fingerprint;
+
 /// How long after its last SYN an attempt that is not completed has failed, in nanoseconds.
 pub const ATTEMPT_TIMEOUT: u64 = 10_000_000_000;
 
@@ -47,8 +49,11 @@ pub struct Attempt {
     /// The sequence number of the last SYN-ACK.
     pub answer_sequence: u32,
     pub evidence: Evidence,
+    /// Of its first SYN, where that came from a prefix of Meta's.
+    pub fingerprint: Fingerprint,
+    pub reserved: u32,
 }
-const _: () = assert!(size_of::<Attempt>() == 7 * size_of::<u64>());
+const _: () = assert!(size_of::<Attempt>() == 8 * size_of::<u64>());
 
 /// What was seen of an attempt. Each is 0 until it is set, once and for all: CPUs need not agree on
 /// the order.

@@ -10,6 +10,7 @@ pub mod attempt;
 pub mod block;
 pub mod diagnostic;
 pub mod event;
+pub mod fingerprint;
 pub mod kernel_drops;
 pub mod limit;
 pub mod packet;

@@ -8,7 +8,7 @@
 
 mod address;
 #[cfg(test)]
-mod frames;
+pub(crate) mod frames;
 #[cfg(test)]
 mod tests;
 
@@ -74,7 +74,11 @@ pub struct Segment {
     /// The next number that the sender expects; without ACK it means nothing.
     pub acknowledgement: u32,
     pub flags: Flags,
-    /// Where its data begins, counted from the frame's first byte.
+    /// Of the IP header.
+    pub hop_limit: u8,
+    /// Where its TCP header begins, counted from the frame's first byte.
+    pub tcp_at: u32,
+    /// Where its data begins, likewise.
     pub data_at: u32,
 }
 
@@ -283,6 +287,7 @@ pub fn source<P: Packet>(packet: &P) -> Option<Address> {
 struct Ip {
     source: Address,
     destination: Address,
+    hop_limit: u8,
     /// Where the TCP header begins.
     tcp: usize,
 }
@@ -304,6 +309,8 @@ fn segment<P: Packet, J: Judge>(packet: &P, ip: &Ip, judge: &J) -> J::Verdict {
         sequence: u32::from_be_bytes([header[4], header[5], header[6], header[7]]),
         acknowledgement: u32::from_be_bytes([header[8], header[9], header[10], header[11]]),
         flags: Flags(header[13]),
+        hop_limit: ip.hop_limit,
+        tcp_at: ip.tcp as u32,
         data_at: (ip.tcp as u32).wrapping_add(u32::from(header[12] >> 4).wrapping_mul(4)),
     }))
 }
@@ -351,6 +358,7 @@ fn ipv4<P: Packet, J: Judge>(packet: &P, at: usize, judge: &J) -> J::Verdict {
     let ip = Ip {
         source: Address::V4([header[12], header[13], header[14], header[15]]),
         destination: Address::V4([header[16], header[17], header[18], header[19]]),
+        hop_limit: header[8],
         tcp: at.wrapping_add(header_bytes),
     };
     // What lies behind the packet's own end is Ethernet's padding.
@@ -369,7 +377,7 @@ fn ipv6<P: Packet, J: Judge>(packet: &P, at: usize, judge: &J) -> J::Verdict {
     let Some(header) = packet.read::<IPV6_HEADER>(at) else {
         return unparsed(judge, Unparsed::Truncated);
     };
-    let [version, _, _, _, high, low, next, _, addresses @ ..] = header;
+    let [version, _, _, _, high, low, next, hop_limit, addresses @ ..] = header;
     let (Some(source), Some(destination)) = (addresses.first_chunk(), addresses.last_chunk()) else {
         return judge.judge(Found::Nothing);
     };
@@ -388,7 +396,7 @@ fn ipv6<P: Packet, J: Judge>(packet: &P, at: usize, judge: &J) -> J::Verdict {
         Leads::ToTcp => {}
     }
     let (ip, end) = (
-        Ip { source, destination: Address::V6(*destination), tcp: chain.at },
+        Ip { source, destination: Address::V6(*destination), hop_limit, tcp: chain.at },
         payload.wrapping_add(payload_bytes),
     );
     if ip.tcp.wrapping_add(TCP_HEADER) <= end || payload_bytes == 0 && is_jumbo(packet, at) {

@@ -14,6 +14,7 @@ pub const SOURCE_PORT: u16 = 0xc001;
 pub const DESTINATION_PORT: u16 = 443;
 pub const SEQUENCE: u32 = 0x1234_5678;
 pub const ACKNOWLEDGEMENT: u32 = 0x9abc_def0;
+pub const HOP_LIMIT: u8 = 57;
 const TCP: u8 = 6;
 const SYN: u8 = 0x02;
 const SYN_ACK: u8 = 0x12;
@@ -65,6 +66,7 @@ fn ipv4(options: usize, fragment: u16, protocol: u8, payload: &[u8]) -> Vec<u8> 
     packet[0] = 0x40 | (header_bytes / 4) as u8;
     packet[2..4].copy_from_slice(&((header_bytes + payload.len()) as u16).to_be_bytes());
     packet[6..8].copy_from_slice(&fragment.to_be_bytes());
+    packet[8] = HOP_LIMIT;
     packet[9] = protocol;
     packet[12..16].copy_from_slice(&SOURCE_V4);
     packet[16..20].copy_from_slice(&DESTINATION_V4);
@@ -77,6 +79,7 @@ fn ipv6(next: u8, payload: &[u8]) -> Vec<u8> {
     packet[0] = 0x60;
     packet[4..6].copy_from_slice(&(payload.len() as u16).to_be_bytes());
     packet[6] = next;
+    packet[7] = HOP_LIMIT;
     packet[8..24].copy_from_slice(&SOURCE_V6);
     packet[24..40].copy_from_slice(&DESTINATION_V6);
     packet.extend(payload);
@@ -124,18 +127,20 @@ fn segment(flags: u8) -> Segment {
         sequence: SEQUENCE,
         acknowledgement: ACKNOWLEDGEMENT,
         flags: Flags(flags),
+        hop_limit: HOP_LIMIT,
+        tcp_at: 0,
         data_at: 0,
     }
 }
 
-/// The same with the end of the TCP header where the frame has it: its sequence number is in no
+/// The same with the ends of the TCP header where the frame has them: its sequence number is in no
 /// other place.
 fn located((name, frame, found): (&'static str, Vec<u8>, Found)) -> (&'static str, Vec<u8>, Found) {
     let Found::Segment(segment) = found else { return (name, frame, found) };
     let sequence = SEQUENCE.to_be_bytes();
     let sequence_at = frame.windows(sequence.len()).position(|bytes| bytes == sequence).unwrap_or_default();
-    let data_at = (sequence_at - 4 + 20) as u32;
-    (name, frame, Found::Segment(Segment { data_at, ..segment }))
+    let tcp_at = (sequence_at - 4) as u32;
+    (name, frame, Found::Segment(Segment { tcp_at, data_at: tcp_at + 20, ..segment }))
 }
 
 /// A first fragment with so much of a TCP header, and the whole of an IPv4 or IPv6 packet around

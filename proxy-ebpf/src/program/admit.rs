@@ -22,7 +22,7 @@ pub fn admit(frame: &impl Packet, segment: &Segment) -> u32 {
         if let Some(seen) = meta.seen {
             seen.counters.pass(segment.flags, wire, now, atomic::add);
         }
-        attempts::follow(segment, meta.index, now);
+        attempts::follow(frame, segment, meta.index, now);
         return XDP_PASS;
     }
     let is_allowed = settings.has_allowed != 0 && is_allowed(segment.source);
@@ -39,7 +39,7 @@ pub fn admit(frame: &impl Packet, segment: &Segment) -> u32 {
             if !is_allowed {
                 remember(segment, wire.packets, now);
             }
-            attempts::follow(segment, index, now);
+            attempts::follow(frame, segment, index, now);
             XDP_PASS
         }
         Verdict::Drop(reason) => {

@@ -95,26 +95,43 @@ pub fn classify(attempt: &Attempt, key: &AttemptKey, block: Block, now: u64) {
         Failure::Unheard
     } else if attempt.is_answered() {
         count_for(index, block, 1, |counters| &mut counters.failed_by.silent);
-        if proves_nothing(attempt, block, now) {
-            count_for(index, block, 1, |counters| &mut counters.unproven.silent);
+        match doubt(attempt, block, now) {
+            Some(Doubt::Unproven) => count_for(index, block, 1, |counters| &mut counters.unproven.silent),
+            Some(Doubt::Suspect) => count_for(index, block, 1, |counters| &mut counters.suspect.silent),
+            None => {}
         }
         Failure::Silent
     } else {
         count_for(index, block, 1, |counters| &mut counters.failed_by.unanswered);
-        if proves_nothing(attempt, block, now) {
-            count_for(index, block, 1, |counters| &mut counters.unproven.unanswered);
+        match doubt(attempt, block, now) {
+            Some(Doubt::Unproven) => count_for(index, block, 1, |counters| &mut counters.unproven.unanswered),
+            Some(Doubt::Suspect) => count_for(index, block, 1, |counters| &mut counters.suspect.unanswered),
+            None => {}
         }
         Failure::NoSynAck
     };
     log::failed(&key.source, u16::from_be_bytes(evidence.port), why);
 }
 
-/// One SYN, from a block that no handshake was completed from for long: a forged source looks the
-/// same.
+/// Why a source may be forged.
+enum Doubt {
+    /// No handshake was completed from its block for long.
+    Unproven,
+    /// The SYN looks unlike those of the block's completed attempts.
+    Suspect,
+}
+
+/// Of an attempt that was not answered, or silent after that. A forged source sends no SYN again.
 #[inline(always)]
-fn proves_nothing(attempt: &Attempt, block: Block, now: u64) -> bool {
-    let is_sender = proven(block).is_some_and(|seen| now < seen.proven_at + PROOF_LASTS);
-    attempt.evidence.is_ignored == 0 && !is_sender
+fn doubt(attempt: &Attempt, block: Block, now: u64) -> Option<Doubt> {
+    if attempt.evidence.is_ignored != 0 {
+        return None;
+    }
+    match proven(block).filter(|seen| now < seen.proven_at + PROOF_LASTS) {
+        None => Some(Doubt::Unproven),
+        Some(seen) if seen.variants.are_unlike(attempt.fingerprint) => Some(Doubt::Suspect),
+        Some(_) => None,
+    }
 }
 
 /// Counts a completed attempt whose SYN came again by the answer to the first SYN.

@@ -7,6 +7,7 @@
 //! each attempt ends once, by the CPU that takes its phase OPEN away. So always: syns =
 //! retransmitted + completed + failed + open + untracked.
 
+use core::arch::asm;
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::bpf_map_delete_elem;
@@ -17,7 +18,8 @@ use hookgate_ebpf::abi::{self, FIRST_PREFIX, SWEEP_INTERVAL, SWEEPS_STALLED, Set
 use hookgate_ebpf::attempt::{AFTER_COMPLETION, AFTER_RESET, ATTEMPT_TIMEOUT, Attempt, AttemptKey, Evidence};
 use hookgate_ebpf::block::Block;
 use hookgate_ebpf::diagnostic::Diagnostic;
-use hookgate_ebpf::packet::{Address, Flags, Segment};
+use hookgate_ebpf::fingerprint::Fingerprint;
+use hookgate_ebpf::packet::{Address, Flags, Packet, Segment};
 use hookgate_ebpf::sampling::{self, Class};
 
 use super::maps::{
@@ -34,7 +36,7 @@ const CLOCK_MONOTONIC: u64 = 1;
 /// What a segment that passes says about a handshake. Few do: a function of its own keeps it out of
 /// the others' way.
 #[inline(always)]
-pub fn follow(segment: &Segment, index: u32, now: u64) {
+pub fn follow(frame: &impl Packet, segment: &Segment, index: u32, now: u64) {
     let opens = segment.flags.opens();
     let goes_on = segment.flags.goes_on();
     if opens || segment.flags.has(Flags::RST) || goes_on && answers::is_awaited(segment) {
@@ -47,7 +49,11 @@ pub fn follow(segment: &Segment, index: u32, now: u64) {
             reserved: 0,
         };
         if opens {
-            opened(&key, segment.destination_port, index, now);
+            let fingerprint = match index >= FIRST_PREFIX {
+                true => fingerprint(frame, segment.tcp_at, segment.hop_limit),
+                false => Fingerprint::default(),
+            };
+            opened(&key, segment.destination_port, index, now, fingerprint);
         } else if goes_on {
             acknowledged(&key, index, segment.acknowledgement);
         } else {
@@ -57,11 +63,31 @@ pub fn follow(segment: &Segment, index: u32, now: u64) {
 }
 
 #[inline(never)]
-fn opened(key: &AttemptKey, port: u16, index: u32, now: u64) {
+fn fingerprint<P: Packet>(frame: &P, tcp_at: u32, hop_limit: u8) -> Fingerprint {
+    let (mut frame, mut tcp_at): (*const P, _) = (frame, tcp_at as usize);
+    // Else the compiler passes the addresses in the frame instead, as numbers of 32 bits, which the
+    // verifier takes for no addresses. It also wants to see a bound of an offset; this one is
+    // beyond all that the parser follows.
+    // SAFETY: changes nothing.
+    unsafe {
+        asm!(
+            "{frame} = {frame}",
+            "{tcp_at} &= 0x7fff",
+            frame = inout(reg) frame,
+            tcp_at = inout(reg) tcp_at,
+            options(pure, nomem, nostack)
+        );
+    }
+    // SAFETY: the reference that it was made of.
+    Fingerprint::of(unsafe { &*frame }, tcp_at, hop_limit)
+}
+
+#[inline(never)]
+fn opened(key: &AttemptKey, port: u16, index: u32, now: u64, fingerprint: Fingerprint) {
     let is_tracked = is_swept(now)
         && match index >= FIRST_PREFIX {
-            true => begin_or_repeat(&ATTEMPTS_META, key, port, index, now),
-            false => begin_or_repeat(&ATTEMPTS_OTHER, key, port, index, now),
+            true => begin_or_repeat(&ATTEMPTS_META, key, port, index, now, fingerprint),
+            false => begin_or_repeat(&ATTEMPTS_OTHER, key, port, index, now, fingerprint),
         };
     if !is_tracked {
         count_for(index, block(key), 1, |counters| &mut counters.untracked);
@@ -91,6 +117,7 @@ fn begin_or_repeat<const N: usize>(
     port: u16,
     index: u32,
     now: u64,
+    fingerprint: Fingerprint,
 ) -> bool {
     let is_watched = settings().is_some_and(|settings| settings.sees_answers != 0);
     let fresh = Attempt {
@@ -98,6 +125,7 @@ fn begin_or_repeat<const N: usize>(
         deadline: now + ATTEMPT_TIMEOUT,
         begun: transport::now(),
         index,
+        fingerprint,
         evidence: Evidence { is_watched: is_watched.into(), port: port.to_be_bytes(), ..Evidence::default() },
         ..Attempt::default()
     };
@@ -223,7 +251,7 @@ pub fn completed(socket: &Socket) {
         if atomic::swap(&mut attempt.phase, Attempt::COMPLETED) == Attempt::OPEN {
             attempt.deadline = coarse_now() + AFTER_COMPLETION;
             answers::stop_waiting(attempt, &key);
-            succeeded(attempt.index, block);
+            succeeded(attempt.index, block, attempt.fingerprint);
             answers::classify_late(attempt, block);
             transport::measure(attempt);
             transport::watch(socket, attempt.index);
@@ -240,7 +268,7 @@ pub fn completed(socket: &Socket) {
     let is_recent = |last: &u64| *last != 0 && coarse_now().saturating_sub(*last) < ATTEMPT_TIMEOUT;
     if UNTRACKED.get(index).is_some_and(is_recent) {
         count_for(index, block, 1u64.wrapping_neg(), |counters| &mut counters.untracked);
-        succeeded(index, block);
+        succeeded(index, block, Fingerprint::default());
         transport::watch(socket, index);
     }
 }
@@ -265,9 +293,9 @@ fn leave(attempt: &Attempt, key: &AttemptKey) {
 }
 
 #[inline(always)]
-fn succeeded(index: u32, block: Block) {
+fn succeeded(index: u32, block: Block, fingerprint: Fingerprint) {
     if index >= FIRST_PREFIX {
-        sources::prove(block, coarse_now());
+        sources::prove(block, fingerprint, coarse_now());
     }
     count_for(index, block, 1, |counters| &mut counters.handshakes);
 }

@@ -1,9 +1,10 @@
 //! Whose a source is: Meta's, an allowed network's, a stranger's; asked in this order.
 
 use aya_ebpf::btf_maps::lpm_trie::Key;
-use hookgate_ebpf::abi::{self, Seen, Settings};
+use hookgate_ebpf::abi::{self, Counters, Seen, Settings};
 use hookgate_ebpf::block::Block;
 use hookgate_ebpf::diagnostic::Diagnostic;
+use hookgate_ebpf::fingerprint::Fingerprint;
 use hookgate_ebpf::packet::Address;
 
 use super::maps::{self, ALLOWED_V4, ALLOWED_V6, PREFIXES_V4, PREFIXES_V6, PROVEN, SEEN};
@@ -21,6 +22,10 @@ fn nothing_seen() -> &'static Seen {
     unsafe { &*(&raw const NOTHING).cast() }
 }
 const EEXIST: i32 = -17;
+
+/// Numbers in [`Counters`], and which of them is no count.
+const COUNTS: usize = size_of::<Counters>() / size_of::<u64>();
+const LAST_SEEN: usize = core::mem::offset_of!(Counters, last_seen) / size_of::<u64>();
 
 /// The index of the longest of Meta's prefixes that holds a source, and the entry of its block.
 pub struct Meta {
@@ -57,22 +62,31 @@ impl Meta {
 /// A handshake was completed from there: the peer that did that gets packets at this address, and
 /// no flood of others that only use it takes its place. What was counted of it so far comes along.
 #[inline(never)]
-pub fn prove(block: Block, now: u64) {
+pub fn prove(block: Block, fingerprint: Fingerprint, now: u64) {
     // There, or no room: then it stays where it is.
-    let is_new = match PROVEN.insert(block, Seen::default(), NOEXIST) {
+    let is_new = match PROVEN.insert(block, nothing_seen(), NOEXIST) {
         Ok(()) => true,
         Err(EEXIST) => false,
         Err(_) => return diagnostics::occurred(Diagnostic::NoRoomForProven, now),
     };
     let Some(proven) = maps::proven(block) else { return };
     proven.proven_at = now;
+    let variants = proven.variants.with(fingerprint);
+    // Handshakes of one block need not fight for it.
+    if proven.variants != variants {
+        proven.variants = variants;
+    }
     if !is_new {
         return;
     }
     let Some(seen) = maps::seen(block) else { return };
     proven.counters.last_seen = seen.counters.last_seen;
-    // The former entry stays: another CPU may be about to count there.
-    for (from, to) in seen.counters.counts_mut().into_iter().zip(proven.counters.counts_mut()) {
+    // The former entry stays: another CPU may be about to count there. One count after the other:
+    // the stack has no room for references to all.
+    let (from, to) = (&raw mut seen.counters, &raw mut proven.counters);
+    for count in (0..COUNTS).filter(|count| *count != LAST_SEEN) {
+        // SAFETY: counters are integers of 64 bits alone, as many as these.
+        let (from, to) = unsafe { (&mut *from.cast::<u64>().add(count), &mut *to.cast::<u64>().add(count)) };
         atomic::add(to, atomic::swap(from, 0));
     }
 }

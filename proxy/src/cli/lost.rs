@@ -133,12 +133,13 @@ fn text(report: &Report) -> String {
         let _ = writeln!(text, "{}", line.trim_end());
     }
     let not_counted = report.not_counted;
-    if not_counted.reset + not_counted.unproven > 0 {
+    if not_counted.reset + not_counted.unproven + not_counted.suspect > 0 {
         let _ = writeln!(
             text,
             "\nnot counted: {} attempts that the other end reset (of two it tries at once, it drops one), {} of one SYN \
-             each from networks that completed nothing in 48 h (forged, or all that follows is lost)",
-            not_counted.reset, not_counted.unproven
+             each from networks that completed nothing in 48 h (forged, or all that follows is lost), {} of one SYN \
+             each that look unlike their network's senders (probably forged)",
+            not_counted.reset, not_counted.unproven, not_counted.suspect
         );
     }
     for limit in &report.limits {

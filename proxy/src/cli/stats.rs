@@ -222,7 +222,7 @@ fn table(document: &Document, all: bool, live: Option<&Live>) -> String {
         let name = whose.map_or("other".into(), |prefix| prefix.to_string());
         let Some(counts) = counts.get(&whose) else { continue };
         line(&mut text, &cells(name, counts));
-        if let Some(by) = counts.failed_by.as_ref().and_then(failed_by) {
+        if let Some(by) = counts.failed_by.as_ref().and_then(|by| failed_by(by, counts)) {
             // Writing to a String does not fail.
             let _ = writeln!(text, "  failed: {by}");
         }
@@ -281,8 +281,8 @@ fn cells(name: String, counts: &Counts) -> [String; HEAD.len()] {
     ]
 }
 
-/// `3 unanswered, 1 reset`; `None`: there were none.
-fn failed_by(by: &FailedBy) -> Option<String> {
+/// `3 unanswered, 1 reset; of them 2 suspect (…)`; `None`: there were none.
+fn failed_by(by: &FailedBy, counts: &Counts) -> Option<String> {
     let FailedBy { reset, refused, uncompleted, unheard, silent, unanswered } = *by;
     let mut classes = [
         (reset, "reset"),
@@ -295,7 +295,19 @@ fn failed_by(by: &FailedBy) -> Option<String> {
     classes.sort_by_key(|(count, _)| std::cmp::Reverse(*count));
     let words = classes.iter().filter(|(count, _)| *count > 0).map(|(count, name)| format!("{count} {name}"));
     let words = words.collect::<Vec<_>>().join(", ");
-    (!words.is_empty()).then_some(words)
+    let unproven = counts.unproven.map_or(0, |of| of.silent + of.unanswered);
+    let suspect = counts.suspect.map_or(0, |of| of.silent + of.unanswered);
+    let doubts = [
+        (unproven, "unproven (one SYN, from a network that completed nothing in 48 h)"),
+        (suspect, "suspect (one SYN, unlike those of its network's senders: probably forged)"),
+    ];
+    let doubts = doubts.iter().filter(|(count, _)| *count > 0).map(|(count, why)| format!("{count} {why}"));
+    let doubts = doubts.collect::<Vec<_>>().join(", ");
+    match (words.is_empty(), doubts.is_empty()) {
+        (true, _) => None,
+        (false, true) => Some(words),
+        (false, false) => Some(format!("{words}; of them {doubts}")),
+    }
 }
 
 fn line(text: &mut String, cells: &[String; HEAD.len()]) {
@@ -328,6 +340,7 @@ fn bytes(count: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::guard::Suspect;
     use crate::stats::{Guard, Prefix, State};
 
     fn document() -> Document {
@@ -375,11 +388,13 @@ mod tests {
         let mut document = document();
         let by = FailedBy { reset: 1, unanswered: 3, ..FailedBy::default() };
         document.prefixes[1].counts.failed_by = Some(by);
+        document.prefixes[1].counts.suspect = Some(Suspect { silent: 0, unanswered: 2 });
         document.prefixes[0].counts.failed_by = Some(FailedBy::default());
         let table = table(&document, false, None);
         let lines: Vec<&str> = table.lines().skip(3).collect();
         assert!(lines[0].starts_with("157.240.0.0/17"), "{table}");
-        assert_eq!(lines[1], "  failed: 3 unanswered, 1 reset");
+        let suspect = "of them 2 suspect (one SYN, unlike those of its network's senders: probably forged)";
+        assert_eq!(lines[1], format!("  failed: 3 unanswered, 1 reset; {suspect}"));
         assert!(lines[2].starts_with("31.13.64.0/18") && lines[3].starts_with("other"), "{table}");
     }
 

@@ -56,7 +56,7 @@ pub use log::{
 };
 pub use maps::Continuity;
 pub use occupant::holder;
-pub use reader::{Counts, DroppedBy, FailedBy, LateBy, Unproven};
+pub use reader::{Counts, DroppedBy, FailedBy, LateBy, Suspect, Unproven};
 pub use sampling::{AttemptClass, Sampled};
 pub use stats::{Detail, Stats, read};
 pub use support::{Missing, ensure_none_locked_out, ensure_supported, probe};

@@ -38,6 +38,8 @@ pub struct Counts {
     pub failed_by: Option<FailedBy>,
     /// Of these, those that prove nothing. `None` with `failed_by`.
     pub unproven: Option<Unproven>,
+    /// Of these, those that are probably forged. `None` with `failed_by`.
+    pub suspect: Option<Suspect>,
     /// Those of `handshakes` whose SYN came more than once. `None` with `failed_by`.
     pub late_by: Option<LateBy>,
     /// From the SYN-ACK to the ACK. `None`: as `failed_by`, or not counted in such a row.
@@ -81,6 +83,14 @@ pub struct FailedBy {
 /// their addresses may be forged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unproven {
+    pub silent: u64,
+    pub unanswered: u64,
+}
+
+/// Failed handshakes of one SYN each, from a /24 or /48 with a completed one in the last 48 h; the
+/// SYN looks unlike those that completed one, so their addresses are probably forged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Suspect {
     pub silent: u64,
     pub unanswered: u64,
 }
@@ -250,6 +260,10 @@ impl Reader {
             unproven: failed_by.map(|_| {
                 let abi::Unproven { silent, unanswered } = counters.unproven;
                 Unproven { silent, unanswered }
+            }),
+            suspect: failed_by.map(|_| {
+                let abi::Suspect { silent, unanswered } = counters.suspect;
+                Suspect { silent, unanswered }
             }),
             late_by: failed_by.map(|_| {
                 let abi::LateBy { unanswered, unheard } = counters.late_by;

@@ -57,6 +57,8 @@ pub struct StageReport {
 pub struct NotCounted {
     pub reset: u64,
     pub unproven: u64,
+    #[serde(default)]
+    pub suspect: u64,
 }
 
 /// What the figures can't tell.

@@ -68,7 +68,7 @@ impl Report {
             to: clock::date(Query::to(now.as_second())),
             verdict,
             stages,
-            not_counted: NotCounted { reset: sums.reset, unproven: sums.unproven },
+            not_counted: NotCounted { reset: sums.reset, unproven: sums.unproven, suspect: sums.suspect },
             limits: limits.collect(),
         })
     }
@@ -160,6 +160,12 @@ mod tests {
             // Not counted, on both sides of the fraction.
             (&[(Handshakes, 90), (Reset, 50)], 0, None),
             (&[(Handshakes, 90), (Silent, 50), (UnprovenSilent, 50)], 0, None),
+            (&[(Handshakes, 90), (NoSynAck, 50), (SuspectUnanswered, 50)], 0, None),
+            (
+                &[(Handshakes, 90), (Silent, 70), (UnprovenSilent, 20), (SuspectSilent, 40)],
+                0,
+                Some((Stage::Inbound, 10, 0, 100, "silent")),
+            ),
             // Too few.
             (&[(Handshakes, 10), (Silent, 4)], 0, None),
             (&[(Handshakes, 996), (Silent, 9)], 0, None),

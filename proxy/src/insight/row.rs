@@ -65,9 +65,11 @@ pub enum Field {
     EventSamples,
     EventsOutstanding,
     NumbersQuiet,
+    SuspectSilent,
+    SuspectUnanswered,
 }
 
-const FIELDS: usize = Field::NumbersQuiet as usize + 1;
+const FIELDS: usize = Field::SuspectUnanswered as usize + 1;
 
 /// Counts, or how they have grown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,7 +105,7 @@ impl AddAssign<&Row> for Row {
 
 impl Row {
     /// Those that are known only when an attempt has timed out.
-    const AFTER_TIMEOUT: [Field; 9] = [
+    const AFTER_TIMEOUT: [Field; 11] = [
         Field::RefusedByMachine,
         Field::Uncompleted,
         Field::Unheard,
@@ -112,6 +114,8 @@ impl Row {
         Field::Unclassified,
         Field::UnprovenSilent,
         Field::UnprovenUnanswered,
+        Field::SuspectSilent,
+        Field::SuspectUnanswered,
         Field::Untracked,
     ];
 
@@ -225,6 +229,10 @@ impl From<&guard::Counts> for Row {
         if let Some(unproven) = counts.unproven {
             row[Field::UnprovenSilent] = unproven.silent;
             row[Field::UnprovenUnanswered] = unproven.unanswered;
+        }
+        if let Some(suspect) = counts.suspect {
+            row[Field::SuspectSilent] = suspect.silent;
+            row[Field::SuspectUnanswered] = suspect.unanswered;
         }
         if let Some(late) = counts.late_by {
             row[Field::LateUnanswered] = late.unanswered;

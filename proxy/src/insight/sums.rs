@@ -14,6 +14,7 @@ pub struct Sums {
     pub causes: BTreeMap<(Stage, Unit), BTreeMap<String, Fate>>,
     pub reset: u64,
     pub unproven: u64,
+    pub suspect: u64,
     /// What messages tell.
     pub messages: Row,
     /// Of what was lost, what has been made good since.
@@ -86,7 +87,8 @@ impl Sums {
             return;
         }
         let unproven = row[Field::UnprovenSilent] + row[Field::UnprovenUnanswered];
-        let not_counted = row[Field::Reset] + unproven;
+        let suspect = row[Field::SuspectSilent] + row[Field::SuspectUnanswered];
+        let not_counted = row[Field::Reset] + unproven + suspect;
         *attempts += (row[Field::Handshakes] + row.failed_attempts()).saturating_sub(not_counted);
         if period.limits.contains(&LimitCode::AnswersElsewhere) {
             return;
@@ -97,8 +99,11 @@ impl Sums {
         }
         self.reset += row[Field::Reset];
         self.unproven += unproven;
-        let unanswered = row[Field::NoSynAck].saturating_sub(row[Field::UnprovenUnanswered]);
-        let silent = row[Field::Silent].saturating_sub(row[Field::UnprovenSilent]);
+        self.suspect += suspect;
+        let unanswered = row[Field::NoSynAck]
+            .saturating_sub(row[Field::UnprovenUnanswered] + row[Field::SuspectUnanswered]);
+        let silent =
+            row[Field::Silent].saturating_sub(row[Field::UnprovenSilent] + row[Field::SuspectSilent]);
         let (no_answer, not_completed, refused) = match period.kernel.listen_overflows.unwrap_or(0) {
             0 => (UNANSWERED, "uncompleted", "refused"),
             _ => (QUEUE_FULL, QUEUE_FULL, QUEUE_FULL),

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Mode;
 use crate::guard::{
-    self, AttemptClass, Delays, DroppedBy, FailedBy, KernelCounters, KernelDrops, Percentiles,
+    self, AttemptClass, Delays, DroppedBy, FailedBy, KernelCounters, KernelDrops, Percentiles, Suspect,
+    Unproven,
 };
 use crate::observe::{self, clock};
 use crate::prefixes::Network;
@@ -133,6 +134,12 @@ pub struct Counts {
     /// The same, by the first reason that applies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed_by: Option<FailedBy>,
+    /// Of these, those that prove nothing: their addresses may be forged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unproven: Option<Unproven>,
+    /// Likewise, those whose addresses are probably forged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspect: Option<Suspect>,
     /// From the SYN-ACK to the ACK.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rtt_seconds: Option<Percentiles>,
@@ -219,7 +226,10 @@ impl Document {
                     Prefix { prefix: *prefix, counts: Counts { kernel_drops, ..counts.into() } }
                 })
                 .collect(),
-            other: Counts { dropped_by: Some(stats.dropped_by), ..(&stats.other).into() },
+            other: Counts {
+                dropped_by: Some(stats.dropped_by),
+                ..Counts::from(&stats.other).without_doubts()
+            },
             seen: Some(stats.seen.iter().map(Seen::from).collect()),
             hidden_sources: None,
             kernel: None,
@@ -233,6 +243,8 @@ impl Document {
             handshakes: Some(0),
             handshakes_failed: Some(0),
             failed_by: Some(FailedBy::default()),
+            unproven: Some(Unproven::default()),
+            suspect: Some(Suspect::default()),
             round_trip: Some(Delays::default()),
             established: Some(Delays::default()),
             segments_retransmitted: Some(0),
@@ -257,7 +269,7 @@ impl Document {
                 sampled: Vec::new(),
             },
             prefixes: prefixes.into_iter().map(|prefix| Prefix { prefix, counts: nothing.clone() }).collect(),
-            other: Counts { dropped_by: Some(DroppedBy::default()), ..counts },
+            other: Counts { dropped_by: Some(DroppedBy::default()), ..counts.without_doubts() },
             seen: Some(Vec::new()),
             hidden_sources: None,
             kernel: None,
@@ -311,6 +323,13 @@ impl Guard {
     }
 }
 
+impl Counts {
+    /// Of all other addresses: which of their networks complete handshakes is not kept.
+    pub(super) fn without_doubts(self) -> Self {
+        Self { unproven: None, suspect: None, ..self }
+    }
+}
+
 impl From<&guard::Counts> for Counts {
     fn from(counts: &guard::Counts) -> Self {
         Self {
@@ -321,6 +340,8 @@ impl From<&guard::Counts> for Counts {
             handshakes: counts.handshakes,
             handshakes_failed: counts.handshakes_failed,
             failed_by: counts.failed_by,
+            unproven: counts.unproven,
+            suspect: counts.suspect,
             rtt_seconds: counts.round_trip.as_ref().map(Delays::percentiles),
             established_seconds: counts.established.as_ref().map(Delays::percentiles),
             segments_retransmitted: counts.segments_retransmitted,

@@ -1,4 +1,4 @@
-use crate::guard::{Counts, FailedBy, Stats, Unproven};
+use crate::guard::{Counts, FailedBy, Stats};
 use crate::observe::Exposition;
 
 /// A family, what it counts, and where that stands; `None`: it is not counted.
@@ -24,20 +24,23 @@ const FAMILIES: [Family; 12] = [
 /// Attempts of Meta's that were lost, by stage, since the attach. Those that prove nothing, or that
 /// the other end has reset, are none.
 pub fn lost_attempts(stats: &Stats) -> [(&'static str, u64); 3] {
-    let sum = |of: fn(&FailedBy, &Unproven) -> u64| {
-        let counts = stats.prefixes.iter().map(|(_, counts)| counts);
-        counts.filter_map(|counts| Some(of(&counts.failed_by?, &counts.unproven?))).sum()
-    };
+    let rows = stats.prefixes.iter().filter_map(|(_, counts)| believed(counts));
+    let sum = |of: fn(&FailedBy) -> u64| rows.clone().map(|by| of(&by)).sum();
     [
-        (
-            "machine",
-            sum(|by, unproven| {
-                by.refused + by.uncompleted + by.unanswered.saturating_sub(unproven.unanswered)
-            }),
-        ),
-        ("outbound", sum(|by, _| by.unheard)),
-        ("inbound", sum(|by, unproven| by.silent.saturating_sub(unproven.silent))),
+        ("machine", sum(|by| by.refused + by.uncompleted + by.unanswered)),
+        ("outbound", sum(|by| by.unheard)),
+        ("inbound", sum(|by| by.silent)),
     ]
+}
+
+/// What failed, without attempts of which the source may be forged.
+fn believed(counts: &Counts) -> Option<FailedBy> {
+    let (by, unproven, suspect) = (counts.failed_by?, counts.unproven?, counts.suspect?);
+    Some(FailedBy {
+        silent: by.silent.saturating_sub(unproven.silent + suspect.silent),
+        unanswered: by.unanswered.saturating_sub(unproven.unanswered + suspect.unanswered),
+        ..by
+    })
 }
 
 /// Appends what the kernel has counted; series appear at first use; those of all other addresses

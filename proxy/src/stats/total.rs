@@ -1,12 +1,17 @@
 use std::iter::Sum;
 
 use super::{Counts, Funnel};
-use crate::guard::FailedBy;
+use crate::guard::{FailedBy, Suspect, Unproven};
 
 /// Of several rows. What one of them counts is counted; `dropped_by` is of one row alone.
 impl<'c> Sum<&'c Counts> for Counts {
     fn sum<I: Iterator<Item = &'c Counts>>(rows: I) -> Self {
-        let nothing = Self { failed_by: Some(FailedBy::default()), ..Self::default() };
+        let nothing = Self {
+            failed_by: Some(FailedBy::default()),
+            unproven: Some(Unproven::default()),
+            suspect: Some(Suspect::default()),
+            ..Self::default()
+        };
         rows.fold(nothing, |sum, row| Self {
             packets: sum.packets + row.packets,
             bytes: sum.bytes + row.bytes,
@@ -16,6 +21,14 @@ impl<'c> Sum<&'c Counts> for Counts {
             handshakes_failed: counted(sum.handshakes_failed, row.handshakes_failed),
             // Absent where one of them is: it would not be the sum's parts.
             failed_by: sum.failed_by.zip(row.failed_by).map(|(sum, row)| sum.plus(row)),
+            unproven: sum.unproven.zip(row.unproven).map(|(sum, row)| Unproven {
+                silent: sum.silent + row.silent,
+                unanswered: sum.unanswered + row.unanswered,
+            }),
+            suspect: sum.suspect.zip(row.suspect).map(|(sum, row)| Suspect {
+                silent: sum.silent + row.silent,
+                unanswered: sum.unanswered + row.unanswered,
+            }),
             // Percentiles can't be added up.
             rtt_seconds: None,
             established_seconds: None,

@@ -1,5 +1,5 @@
 use super::{Counts, Document, Funnel};
-use crate::guard::FailedBy;
+use crate::guard::{FailedBy, Suspect, Unproven};
 use crate::insight::{Field, Group, LimitCode, Period, Window};
 
 impl Document {
@@ -14,7 +14,10 @@ impl Document {
             let last_seen = row.counts.last_seen.take();
             row.counts = Counts { kernel_drops, last_seen, ..counts(group, period) };
         }
-        self.other = Counts { last_seen: self.other.last_seen.take(), ..counts(&period.other, period) };
+        self.other = Counts {
+            last_seen: self.other.last_seen.take(),
+            ..counts(&period.other, period).without_doubts()
+        };
         (self.from, self.to) = (Some(window.from.clone()), Some(window.to.clone()));
         self.kernel = Some(period.kernel);
         (self.seen, self.hidden_sources) = (None, None);
@@ -41,6 +44,14 @@ fn counts(group: &Group, period: &Period) -> Counts {
             unheard: row[Field::Unheard],
             silent: row[Field::Silent],
             unanswered: row[Field::NoSynAck],
+        }),
+        unproven: is_classified.then(|| Unproven {
+            silent: row[Field::UnprovenSilent],
+            unanswered: row[Field::UnprovenUnanswered],
+        }),
+        suspect: is_classified.then(|| Suspect {
+            silent: row[Field::SuspectSilent],
+            unanswered: row[Field::SuspectUnanswered],
         }),
         untracked: Some(row[Field::Untracked]),
         fins: Some(row[Field::Fins]),

@@ -1,3 +1,4 @@
+use hookgate_ebpf::fingerprint::Fingerprint;
 use hookgate_ebpf::packet::{Address, Flags, Found, Packet, Segment, Unparsed, parse};
 
 use cases::Bytes;
@@ -18,7 +19,12 @@ pub fn check(bytes: &[u8]) {
         Address::V4(address) => address.to_vec(),
         Address::V6(address) => address.to_vec(),
     };
-    let found = match parse(&Bytes(bytes)) {
+    let found = parse(&Bytes(bytes));
+    if let Found::Segment(segment) = found {
+        // Whatever its options are.
+        Fingerprint::of(&Bytes(bytes), segment.tcp_at as usize, segment.hop_limit);
+    }
+    let found = match found {
         Found::Segment(Segment {
             source,
             destination,
@@ -27,6 +33,8 @@ pub fn check(bytes: &[u8]) {
             sequence,
             acknowledgement,
             flags,
+            hop_limit,
+            tcp_at,
             data_at,
         }) => Parsed::Segment(Reference {
             source: bytes_of(source),
@@ -36,6 +44,8 @@ pub fn check(bytes: &[u8]) {
             sequence,
             acknowledgement,
             flags: flags.0,
+            hop_limit,
+            tcp_bytes: bytes.len() as isize - tcp_at as isize,
             data_bytes: bytes.len() as isize - data_at as isize,
         }),
         Found::ShortFragment { source, destination_port } => {

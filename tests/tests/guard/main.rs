@@ -20,6 +20,7 @@ mod peers;
 mod published;
 mod raw;
 mod sampling;
+mod suspects;
 mod tc;
 mod testbed;
 mod traffic;

@@ -24,12 +24,15 @@ pub struct Segment {
     pub flags: u8,
     pub sequence: u32,
     pub acknowledged: u32,
+    pub hop_limit: u8,
+    /// Whole words.
+    pub options: &'static [u8],
 }
 
 impl Segment {
     pub fn new(from: &str, from_port: u16, to: &str, to_port: u16, flags: u8) -> Result<Self> {
         let (from, to) = ((from.parse()?, from_port), (to.parse()?, to_port));
-        Ok(Self { from, to, flags, sequence: 0x0102_0304, acknowledged: 0 })
+        Ok(Self { from, to, flags, sequence: 0x0102_0304, acknowledged: 0, hop_limit: 64, options: &[] })
     }
 
     fn tcp(&self) -> Vec<u8> {
@@ -38,7 +41,8 @@ impl Segment {
             &self.to.1.to_be_bytes(),
             &self.sequence.to_be_bytes(),
             &self.acknowledged.to_be_bytes(),
-            &[0x50, self.flags, 0xff, 0xff, 0, 0, 0, 0],
+            &[self.tcp_bytes() / 4 << 4, self.flags, 0xff, 0xff, 0, 0, 0, 0],
+            self.options,
         ]
         .concat();
         let sum = checksum(&[&self.pseudo_header(), &tcp]);
@@ -46,11 +50,17 @@ impl Segment {
         tcp
     }
 
+    fn tcp_bytes(&self) -> u8 {
+        20 + self.options.len() as u8
+    }
+
     /// RFC 9293 §3.1, RFC 8200 §8.1.
     fn pseudo_header(&self) -> Vec<u8> {
         match (self.from.0, self.to.0) {
-            (IpAddr::V4(from), IpAddr::V4(to)) => [&from.octets()[..], &to.octets(), &[0, 6, 0, 20]].concat(),
-            (from, to) => [v6(from), v6(to), vec![0, 0, 0, 20, 0, 0, 0, 6]].concat(),
+            (IpAddr::V4(from), IpAddr::V4(to)) => {
+                [&from.octets()[..], &to.octets(), &[0, 6, 0, self.tcp_bytes()]].concat()
+            }
+            (from, to) => [v6(from), v6(to), vec![0, 0, 0, self.tcp_bytes(), 0, 0, 0, 6]].concat(),
         }
     }
 
@@ -91,9 +101,12 @@ impl Segment {
         let header = match (self.from.0, self.to.0) {
             // Length and checksum are the kernel's to fill in.
             (IpAddr::V4(from), IpAddr::V4(to)) => {
-                [&[0x45, 0, 0, 40, 0, 0, 0x40, 0, 64, 6, 0, 0][..], &from.octets(), &to.octets()].concat()
+                [&[0x45, 0, 0, 40, 0, 0, 0x40, 0, self.hop_limit, 6, 0, 0][..], &from.octets(), &to.octets()]
+                    .concat()
             }
-            (from, to) => [vec![0x60, 0, 0, 0, 0, 20, 6, 64], v6(from), v6(to)].concat(),
+            (from, to) => {
+                [vec![0x60, 0, 0, 0, 0, self.tcp_bytes(), 6, self.hop_limit], v6(from), v6(to)].concat()
+            }
         };
         [header, self.tcp()].concat()
     }
@@ -185,6 +198,8 @@ impl Listener {
                 flags: tcp[13],
                 sequence: word(4),
                 acknowledged: word(8),
+                hop_limit: packet[8],
+                options: &[],
             };
             if wanted(&segment) {
                 return Ok(Some(segment));

@@ -12,6 +12,7 @@ use hookgate_ebpf::abi::{self, Counters, Seen, Settings, Stranger};
 use hookgate_ebpf::attempt::{Attempt, AttemptKey};
 use hookgate_ebpf::block::Block;
 use hookgate_ebpf::event::{self, Cause, EventHead, Reader};
+use hookgate_ebpf::fingerprint::Variants;
 use hookgate_ebpf::limit::Limit;
 use hookgate_ebpf::packet::Address;
 use hookgate_ebpf::tc;
@@ -253,6 +254,15 @@ impl Program {
     pub fn prove(&mut self, address: Address) -> Result<()> {
         let mut map = HashMap::<_, Block, Seen>::try_from(self.map_mut(abi::PROVEN)?)?;
         Ok(map.insert(Block::of(address), Seen::default(), 0)?)
+    }
+
+    /// As if one were completed just now, and SYNs there had looked like these.
+    pub fn prove_with(&mut self, address: Address, variants: Variants) -> Result<()> {
+        let mut seen = Seen::default();
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        (seen.variants, seen.proven_at) = (variants, u64::try_from(now.tv_sec)? * 1_000_000_000);
+        let mut map = HashMap::<_, Block, Seen>::try_from(self.map_mut(abi::PROVEN)?)?;
+        Ok(map.insert(Block::of(address), seen, 0)?)
     }
 
     /// Packets and SYNs of a stranger's block.

@@ -8,6 +8,7 @@ mod log;
 mod modes;
 mod parsing;
 mod segments;
+mod suspects;
 mod tc;
 
 #[path = "../../../proxy-ebpf/src/packet/frames.rs"]

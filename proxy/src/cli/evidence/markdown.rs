@@ -324,9 +324,10 @@ fn report(text: &mut String, report: &Report) {
         // Writing to a String does not fail.
         let _ = writeln!(
             text,
-            "Not counted: {} attempts that the other end reset, and {} of one SYN each from networks that completed \
-             nothing in 48 h (forged, or all that follows is lost).\n",
-            not_counted.reset, not_counted.unproven
+            "Not counted: {} attempts that the other end reset, {} of one SYN each from networks that completed \
+             nothing in 48 h (forged, or all that follows is lost), and {} of one SYN each that look unlike their \
+             network's senders (probably forged).\n",
+            not_counted.reset, not_counted.unproven, not_counted.suspect
         );
     }
 }

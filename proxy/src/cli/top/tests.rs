@@ -16,6 +16,8 @@ fn document(seconds: u64) -> Document {
         handshakes: Some(seconds * 7 * scale),
         handshakes_failed: Some(seconds * scale),
         failed_by: None,
+        unproven: None,
+        suspect: None,
         rtt_seconds: None,
         established_seconds: None,
         segments_retransmitted: None,

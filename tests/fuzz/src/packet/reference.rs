@@ -11,6 +11,9 @@ pub struct Reference {
     pub sequence: u32,
     pub acknowledgement: u32,
     pub flags: u8,
+    pub hop_limit: u8,
+    /// From the beginning of the TCP header to the end of the frame.
+    pub tcp_bytes: isize,
     /// From the end of the TCP header, by its own length, to the end of the frame.
     pub data_bytes: isize,
 }
@@ -60,6 +63,7 @@ fn v4(packet: &[u8]) -> Option<Parsed> {
     let is_jumbo = total == 0 && packet.len() > 65535;
     let own_bytes = if is_jumbo { packet.len() } else { total };
     tcp(
+        header[8],
         &header[12..20],
         packet.get(header_bytes..)?,
         own_bytes.checked_sub(header_bytes)?,
@@ -91,7 +95,7 @@ fn v6(packet: &[u8]) -> Option<Parsed> {
         (next, at) = (*following, at + bytes);
     }
     match next {
-        6 => tcp(&header[8..40], payload.get(at..)?, own_bytes.checked_sub(at)?, has_more),
+        6 => tcp(header[7], &header[8..40], payload.get(at..)?, own_bytes.checked_sub(at)?, has_more),
         0 | 43 | 44 | 51 | 60 => Some(Parsed::LongChain { source: header[8..24].to_vec() }),
         _ => None,
     }
@@ -99,7 +103,7 @@ fn v6(packet: &[u8]) -> Option<Parsed> {
 
 /// `rest`: what there is of the frame behind the IP headers, of which `own_bytes` belong to the
 /// packet.
-fn tcp(addresses: &[u8], rest: &[u8], own_bytes: usize, has_more: bool) -> Option<Parsed> {
+fn tcp(hop_limit: u8, addresses: &[u8], rest: &[u8], own_bytes: usize, has_more: bool) -> Option<Parsed> {
     let (source, destination) = addresses.split_at(addresses.len() / 2);
     let port = |at: usize| Some(u16::from_be_bytes([*rest.get(at)?, *rest.get(at + 1)?]));
     if own_bytes < 20 {
@@ -116,6 +120,8 @@ fn tcp(addresses: &[u8], rest: &[u8], own_bytes: usize, has_more: bool) -> Optio
         sequence: u32::from_be_bytes([tcp[4], tcp[5], tcp[6], tcp[7]]),
         acknowledgement: u32::from_be_bytes([tcp[8], tcp[9], tcp[10], tcp[11]]),
         flags: tcp[13],
+        hop_limit,
+        tcp_bytes: rest.len() as isize,
         data_bytes: rest.len() as isize - isize::from(tcp[12] / 16) * 4,
     }))
 }
