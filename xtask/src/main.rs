@@ -3,6 +3,8 @@
 #![forbid(unsafe_code)]
 
 mod advisories;
+mod arch;
+mod archive;
 mod bench;
 mod build;
 mod cache;
@@ -15,8 +17,10 @@ mod fuzz;
 mod install;
 mod overlay_root;
 mod package;
+mod release;
 mod run;
 mod setup;
+mod source_paths;
 mod test;
 mod test_summary;
 mod tidy;

@@ -1,6 +1,5 @@
 //! The Debian package: laid out in a folder, and packed by dpkg-deb.
 
-mod binary;
 mod booted;
 mod checks;
 mod installed;
@@ -10,30 +9,40 @@ mod tree;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use harness_core::{Workspace, is_root};
 
+use crate::arch::Arch;
 use crate::build::{self, Profile};
 use crate::install;
+use crate::release::{self, Needs};
 use crate::test_summary::TestSummary;
-use binary::Needs;
-use tree::{Tree, said};
-
-/// What packing takes: dpkg-deb, and strip and objdump.
-const TOOLS: [&str; 2] = ["dpkg", "binutils"];
+use tree::Tree;
 
 /// Builds the Debian package
 #[derive(clap::Args)]
 pub struct Args {
+    /// The processor that it is for; without it, this machine's
+    #[arg(long, value_enum)]
+    arch: Option<Arch>,
     /// Debian's revision of this version
     #[arg(long, default_value_t = 1)]
     revision: u32,
 }
 
 pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
-    let package = pack(workspace, &release(workspace)?, args.revision)?;
-    println!("{}", package.display());
+    let arch = args.arch.map_or_else(Arch::host, Ok)?;
+    println!("{}", build(workspace, arch, args.revision)?.display());
     Ok(ExitCode::SUCCESS)
+}
+
+/// The package's file, `target/debian/hookgate_….deb`; the same to the byte for the same commit,
+/// compiler and C library.
+///
+/// # Errors
+/// The binary can't be built, or a file of the package can't be had.
+pub fn build(workspace: &Workspace, arch: Arch, revision: u32) -> Result<PathBuf> {
+    pack(workspace, arch, &release::binary(workspace, arch)?, revision)
 }
 
 /// Packs two revisions, and installs, upgrades and purges them in a small Debian of their own.
@@ -45,42 +54,33 @@ pub fn test(workspace: &Workspace, summary: &mut TestSummary) -> Result<()> {
         summary.skip("the Debian package: needs root".to_owned());
         return Ok(());
     }
-    let binary = release(workspace)?;
-    let [first, second] = [1, 2].map(|revision| pack(workspace, &binary, revision));
+    let arch = Arch::host()?;
+    let binary = release::binary(workspace, arch)?;
+    let [first, second] = [1, 2].map(|revision| pack(workspace, arch, &binary, revision));
     let (root, first, second) = (root::find_or_make()?, first?, second?);
     installed::test(&root, &first, &second, summary)?;
     booted::test(workspace, &root, &first, &second, summary)
 }
 
 /// # Errors
-/// It does not compile, or the guard is not inside.
-fn release(workspace: &Workspace) -> Result<PathBuf> {
-    let built = build::both(workspace, Profile::Release)?;
-    match built.guard_missing {
-        None => Ok(built.binary),
-        Some(why) => bail!("a package without the guard is none: {why}"),
-    }
-}
-
-/// The package's file, `target/debian/hookgate_….deb`; the same to the byte for the same binary and
-/// commit.
-///
-/// # Errors
 /// A tool is missing, the binary would not run where it should, or a file of the package can't be
 /// had.
-fn pack(workspace: &Workspace, binary: &Path, revision: u32) -> Result<PathBuf> {
-    if !["dpkg-deb", "objdump", "strip"].iter().all(|tool| harness_core::in_path(tool)) {
-        install::packages("to pack", &TOOLS)?;
+fn pack(workspace: &Workspace, arch: Arch, binary: &Path, revision: u32) -> Result<PathBuf> {
+    if !harness_core::in_path("dpkg-deb") {
+        install::packages("to pack", &["dpkg"])?;
     }
-    let needs = Needs::of(binary)?;
+    let needs = Needs::of(binary, arch)?;
     let version = format!("{}-{revision}", env!("CARGO_PKG_VERSION"));
-    let architecture = said("dpkg", &["--print-architecture"])?;
     let committed = committed(workspace)?;
+    // It says the same of itself for each processor.
+    let runs_here =
+        if arch == Arch::host()? { binary.to_owned() } else { build::proxy(workspace, Profile::Dev)? };
 
     let folder = workspace.target.join("debian");
-    let tree = Tree::lay_out(workspace, &folder.join("tree"), binary, &version, committed)?;
-    tree.write_control(&version, &architecture, &needs)?;
-    let package = folder.join(format!("hookgate_{version}_{architecture}.deb"));
+    let tree = Tree::lay_out(workspace, &folder.join(arch.name()), binary, &version, committed)?;
+    tree.write_what_the_binary_says(&runs_here)?;
+    tree.write_control(&version, arch, &needs)?;
+    let package = folder.join(format!("hookgate_{version}_{arch}.deb"));
     let mut dpkg_deb = Command::new("dpkg-deb");
     dpkg_deb.args(["--root-owner-group", "-Zxz", "--build"]).arg(tree.path()).arg(&package);
     dpkg_deb.env("SOURCE_DATE_EPOCH", committed.to_string());

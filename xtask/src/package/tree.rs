@@ -9,7 +9,8 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, Result};
 use harness_core::{Workspace, run_with_input};
 
-use super::binary::Needs;
+use crate::arch::Arch;
+use crate::release::Needs;
 
 const MAINTAINER: &str = "The hookgate authors <hookgate@example.invalid>";
 const FILE: u32 = 0o644;
@@ -63,10 +64,6 @@ impl Tree {
         fs::create_dir_all(path.join("etc/hookgate/upstreams.d"))?;
 
         tree.write("usr/bin/hookgate", &read(binary)?, PROGRAM)?;
-        let mut strip = Command::new("strip");
-        strip.arg("--strip-unneeded").arg(path.join("usr/bin/hookgate"));
-        harness_core::run(strip)?;
-        tree.write_what_the_binary_says(binary)?;
 
         let log = read(&workspace.root.join("CHANGELOG.md"))?;
         tree.write("usr/share/doc/hookgate/changelog.gz", &gzip(&log)?, FILE)?;
@@ -86,12 +83,12 @@ impl Tree {
     ///
     /// # Errors
     /// A file can't be read or written.
-    pub fn write_control(&self, version: &str, architecture: &str, needs: &Needs) -> Result<()> {
+    pub fn write_control(&self, version: &str, arch: Arch, needs: &Needs) -> Result<()> {
         let files = self.files()?;
         let bytes: u64 =
             files.iter().map(|file| Ok(self.path.join(file).metadata()?.len())).sum::<Result<u64>>()?;
         let control = format!(
-            "Package: hookgate\nVersion: {version}\nArchitecture: {architecture}\nMaintainer: {MAINTAINER}\n\
+            "Package: hookgate\nVersion: {version}\nArchitecture: {arch}\nMaintainer: {MAINTAINER}\n\
              Section: net\nPriority: optional\nInstalled-Size: {}\nDepends: adduser, {}\n\
              Recommends: ca-certificates\nDescription: relay for Meta's webhooks that says where a message was lost\n \
              A reverse proxy for the webhooks of WhatsApp, Messenger and Instagram: it\n \
@@ -120,8 +117,11 @@ impl Tree {
         })
     }
 
-    /// Manual pages and completions.
-    fn write_what_the_binary_says(&self, binary: &Path) -> Result<()> {
+    /// Manual pages and completions, as a binary that runs on this machine has them.
+    ///
+    /// # Errors
+    /// It does not run, or a file can't be written.
+    pub fn write_what_the_binary_says(&self, binary: &Path) -> Result<()> {
         let pages = harness_core::TempDir::new("man")?;
         let mut man = Command::new(binary);
         man.arg("man").arg(pages.path());
@@ -194,7 +194,7 @@ fn gzip(content: &[u8]) -> Result<Vec<u8>> {
 ///
 /// # Errors
 /// It can't be started, or fails.
-pub fn said(program: &str, args: &[&str]) -> Result<String> {
+fn said(program: &str, args: &[&str]) -> Result<String> {
     let mut command = Command::new(program);
     command.args(args);
     Ok(harness_core::run(command)?.trim().to_owned())

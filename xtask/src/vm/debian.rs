@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use super::archive::{Archive, Origin, unpack};
+use crate::archive::{Archive, Origin, unpack};
 use crate::{cache, install};
 
 /// A kernel is what this depends on.
