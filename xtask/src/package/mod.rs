@@ -2,21 +2,23 @@
 
 mod booted;
 mod checks;
+mod emulated;
 mod installed;
+mod reproducible;
 mod root;
 mod tree;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use anyhow::{Context, Result};
-use harness_core::{Workspace, is_root};
+use anyhow::Result;
+use harness_core::{TempDir, Workspace, is_root};
 
 use crate::arch::Arch;
-use crate::build::{self, Profile};
-use crate::install;
 use crate::release::{self, Needs};
 use crate::test_summary::TestSummary;
+use crate::{commit, install, sbom};
+pub use emulated::test as test_emulated;
 use tree::Tree;
 
 /// Builds the Debian package
@@ -28,10 +30,17 @@ pub struct Args {
     /// Debian's revision of this version
     #[arg(long, default_value_t = 1)]
     revision: u32,
+    /// Build it again, from a clone of the last commit in another folder, and fail where one byte
+    /// differs
+    #[arg(long)]
+    verify_reproducible: bool,
 }
 
 pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     let arch = args.arch.map_or_else(Arch::host, Ok)?;
+    if args.verify_reproducible {
+        reproducible::verify(workspace, arch, args.revision)?;
+    }
     println!("{}", build(workspace, arch, args.revision)?.display());
     Ok(ExitCode::SUCCESS)
 }
@@ -58,8 +67,24 @@ pub fn test(workspace: &Workspace, summary: &mut TestSummary) -> Result<()> {
     let binary = release::binary(workspace, arch)?;
     let [first, second] = [1, 2].map(|revision| pack(workspace, arch, &binary, revision));
     let (root, first, second) = (root::find_or_make()?, first?, second?);
+    validate_sbom(&first, summary)?;
     installed::test(&root, &first, &second, summary)?;
     booted::test(workspace, &root, &first, &second, summary)
+}
+
+/// The folder with the package's files.
+fn tree_folder(workspace: &Workspace, arch: Arch) -> PathBuf {
+    workspace.target.join("debian").join(arch.name())
+}
+
+/// The list of components as the package has it.
+fn validate_sbom(package: &Path, summary: &mut TestSummary) -> Result<()> {
+    let folder = TempDir::new("unpacked")?;
+    let mut unpack = Command::new("dpkg-deb");
+    unpack.arg("-x").arg(package).arg(folder.path());
+    harness_core::run(unpack)?;
+    let sbom = folder.path().join(tree::DOCUMENTS).join(sbom::FILE);
+    sbom::validate(&[("the Debian package", &sbom)], summary)
 }
 
 /// # Errors
@@ -71,26 +96,16 @@ fn pack(workspace: &Workspace, arch: Arch, binary: &Path, revision: u32) -> Resu
     }
     let needs = Needs::of(binary, arch)?;
     let version = format!("{}-{revision}", env!("CARGO_PKG_VERSION"));
-    let committed = committed(workspace)?;
-    // It says the same of itself for each processor.
-    let runs_here =
-        if arch == Arch::host()? { binary.to_owned() } else { build::proxy(workspace, Profile::Dev)? };
-
-    let folder = workspace.target.join("debian");
-    let tree = Tree::lay_out(workspace, &folder.join(arch.name()), binary, &version, committed)?;
-    tree.write_what_the_binary_says(&runs_here)?;
+    let committed = commit::date(workspace)?;
+    let tree = Tree::lay_out(workspace, &tree_folder(workspace, arch), binary, &version, committed)?;
+    tree.write_what_the_binary_says(arch, binary)?;
+    tree.write_document(sbom::FILE, &sbom::spdx(workspace, arch, binary)?)?;
+    tree.write_document(sbom::LICENCES_FILE, &sbom::licences(workspace, arch)?)?;
     tree.write_control(&version, arch, &needs)?;
-    let package = folder.join(format!("hookgate_{version}_{arch}.deb"));
+    let package = workspace.target.join("debian").join(format!("hookgate_{version}_{arch}.deb"));
     let mut dpkg_deb = Command::new("dpkg-deb");
     dpkg_deb.args(["--root-owner-group", "-Zxz", "--build"]).arg(tree.path()).arg(&package);
     dpkg_deb.env("SOURCE_DATE_EPOCH", committed.to_string());
     harness_core::run(dpkg_deb)?;
     Ok(package)
-}
-
-/// When the sources were committed, in seconds since 1970: what every file in the package is dated.
-fn committed(workspace: &Workspace) -> Result<u64> {
-    let mut git = Command::new("git");
-    git.args(["-c", "safe.directory=*", "log", "-1", "--format=%ct"]).current_dir(&workspace.root);
-    harness_core::run(git)?.trim().parse().context("the date of the last commit")
 }

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use harness_core::{Workspace, run_with_input};
 
 use crate::arch::Arch;
-use crate::release::Needs;
+use crate::release::{self, Needs};
 
 const MAINTAINER: &str = "The hookgate authors <hookgate@example.invalid>";
 const FILE: u32 = 0o644;
@@ -26,6 +26,7 @@ const FILES: [(&str, &str, u32); 8] = [
     ("debian/certbot-hook", "etc/letsencrypt/renewal-hooks/deploy/hookgate", PROGRAM),
     ("debian/copyright", "usr/share/doc/hookgate/copyright", FILE),
 ];
+pub const DOCUMENTS: &str = "usr/share/doc/hookgate";
 /// Each shell's place for completions.
 const COMPLETIONS: [(&str, &str); 3] = [
     ("bash", "usr/share/bash-completion/completions/hookgate"),
@@ -117,13 +118,21 @@ impl Tree {
         })
     }
 
-    /// Manual pages and completions, as a binary that runs on this machine has them.
+    /// A file beside the copyright.
     ///
     /// # Errors
-    /// It does not run, or a file can't be written.
-    pub fn write_what_the_binary_says(&self, binary: &Path) -> Result<()> {
+    /// It can't be written.
+    pub fn write_document(&self, name: &str, text: &str) -> Result<()> {
+        self.write(&format!("{DOCUMENTS}/{name}"), text.as_bytes(), FILE)
+    }
+
+    /// Manual pages and completions.
+    ///
+    /// # Errors
+    /// The binary does not run here, or a file can't be written.
+    pub fn write_what_the_binary_says(&self, arch: Arch, binary: &Path) -> Result<()> {
         let pages = harness_core::TempDir::new("man")?;
-        let mut man = Command::new(binary);
+        let mut man = release::command(arch, binary)?;
         man.arg("man").arg(pages.path());
         harness_core::run(man)?;
         for page in fs::read_dir(pages.path())?.collect::<Result<Vec<_>, _>>()? {
@@ -131,7 +140,7 @@ impl Tree {
             self.write(&name, &gzip(&read(&page.path())?)?, FILE)?;
         }
         for (shell, to) in COMPLETIONS {
-            let mut completions = Command::new(binary);
+            let mut completions = release::command(arch, binary)?;
             completions.args(["completions", shell]);
             self.write(to, harness_core::run(completions)?.as_bytes(), FILE)?;
         }

@@ -1,6 +1,7 @@
 //! The binary as it is shipped: with the guard inside, without symbols, and the same to the byte
 //! for the same commit, compiler and C library, wherever it is built.
 
+mod emulator;
 mod needs;
 mod toolchain;
 
@@ -14,6 +15,7 @@ use harness_core::{Workspace, run_aloud};
 use crate::arch::Arch;
 use crate::ebpf::{self, Object};
 use crate::{install, source_paths};
+pub use emulator::command;
 pub use needs::Needs;
 use toolchain::Toolchain;
 
@@ -32,7 +34,7 @@ pub fn binary(workspace: &Workspace, arch: Arch) -> Result<PathBuf> {
     let toolchain = Toolchain::find_or_fetch(arch)?;
     let mut cargo = workspace.cargo();
     cargo.args(["build", "--locked", "--package", "hookgate", "--bin", "hookgate", "--profile", "release"]);
-    cargo.args(["--target", arch.triple()]);
+    cargo.args(["--target", arch.triple(), "--target-dir"]).arg(&workspace.target);
     for name in NOT_FOR_RELEASES {
         cargo.env_remove(name);
     }
@@ -49,6 +51,14 @@ pub fn binary(workspace: &Workspace, arch: Arch) -> Result<PathBuf> {
     strip.arg("--strip-unneeded").arg("-o").arg(&binary).arg(&built);
     harness_core::run(strip)?;
     Ok(binary)
+}
+
+/// The version of the rustc that compiles for `arch`.
+///
+/// # Errors
+/// There is none, and none can be fetched.
+pub fn compiler(arch: Arch) -> Result<String> {
+    Toolchain::find_or_fetch(arch)?.version()
 }
 
 /// A program of binutils for files of `arch`, installed where it is missing.

@@ -56,6 +56,18 @@ impl Toolchain {
         &self.sysroot
     }
 
+    /// rustc's, such as `1.96.0`.
+    ///
+    /// # Errors
+    /// It does not run, or does not say it.
+    pub fn version(&self) -> Result<String> {
+        let mut rustc = Command::new(self.rustc.as_deref().unwrap_or(Path::new("rustc")));
+        rustc.arg("-vV");
+        let said = harness_core::run(rustc)?;
+        let release = said.lines().find_map(|line| line.strip_prefix("release: "));
+        Ok(release.context("rustc does not say its release")?.to_owned())
+    }
+
     /// For rustc.
     pub fn flags(&self) -> Vec<String> {
         // With `--target`, what runs at compile time is compiled without these flags, and finds this

@@ -9,6 +9,7 @@ use harness_core::{Cleanup, Running, TempDir, quoted_path, wait_until, wrapped};
 
 use super::debian::Debian;
 use super::initramfs;
+use crate::arch::Arch;
 use crate::test_summary::TestSummary;
 
 const MAX_WAIT: Duration = Duration::from_secs(10);
@@ -17,6 +18,15 @@ const TOOK_TOO_LONG: i32 = 124;
 /// How much of the console is shown when something went wrong.
 const CONSOLE_LINES: usize = 40;
 
+/// What a guest sees as its files.
+#[derive(Clone, Copy)]
+pub enum Files<'a> {
+    /// The host's, under a layer of its own.
+    Host,
+    /// This folder, into which it writes.
+    Own(&'a Path),
+}
+
 /// Starts a guest with one processor, and firmware that announces `processors`, with the script
 /// `tests`; shows and counts what its second serial line says, for no longer than `limit`.
 ///
@@ -24,6 +34,7 @@ const CONSOLE_LINES: usize = 40;
 /// It can't be started.
 pub fn run(
     debian: &Debian,
+    files: Files<'_>,
     processors: u32,
     tests: &str,
     limit: Duration,
@@ -32,11 +43,11 @@ pub fn run(
     let dir = TempDir::new("vm")?;
     let cleanup = Cleanup::new()?;
     cleanup.add(&format!("rm -rf {}", quoted_path(dir.path())))?;
-    let initramfs = initramfs::write(debian, tests, &dir)?;
+    let initramfs = initramfs::write(debian, files, tests, &dir)?;
     let [socket, console] = ["virtiofs", "console"].map(|name| dir.path().join(name));
 
-    let mut files = Running::start(files(debian, &socket))?;
-    files.wait_for_stderr("Waiting for vhost-user socket connection", MAX_WAIT)?;
+    let mut server = Running::start(server(debian, files, &socket))?;
+    server.wait_for_stderr("Waiting for vhost-user socket connection", MAX_WAIT)?;
     let machine = machine(debian, processors, &initramfs, &socket, &console);
     let (output, input) = std::io::pipe()?;
     let mut machine = Running::start_into(limited(limit, &machine), Stdio::from(input))?;
@@ -59,12 +70,17 @@ pub fn run(
     Ok(())
 }
 
-/// The host's files, for one guest. It could write to them; the guest's first program sees to it
-/// that none does.
-fn files(debian: &Debian, socket: &Path) -> Command {
+/// Serves the files to one guest. It could write to the host's; the guest's first program sees to
+/// it that none does.
+fn server(debian: &Debian, files: Files<'_>, socket: &Path) -> Command {
+    let source = match files {
+        Files::Host => Path::new("/"),
+        Files::Own(folder) => folder,
+    };
     let mut virtiofsd = debian.virtiofsd();
     virtiofsd.arg(format!("--socket-path={}", socket.display()));
-    virtiofsd.args(["-f", "-o", "source=/", "-o", "sandbox=chroot", "-o", "cache=always"]);
+    virtiofsd.args(["-f", "-o", &format!("source={}", source.display())]);
+    virtiofsd.args(["-o", "sandbox=chroot", "-o", "cache=always"]);
     virtiofsd
 }
 
@@ -74,17 +90,28 @@ fn files(debian: &Debian, socket: &Path) -> Command {
 fn machine(debian: &Debian, processors: u32, initramfs: &Path, socket: &Path, console: &Path) -> Command {
     let mut qemu = debian.emulator();
     qemu.args(["-no-user-config", "-nodefaults", "-display", "none", "-no-reboot"]);
-    qemu.args(["-machine", "q35", "-accel", "tcg", "-icount", "shift=2", "-cpu", "max", "-m", "1G"]);
+    qemu.args(["-accel", "tcg", "-icount", "shift=2", "-m", "1G"]);
     qemu.args(["-smp", &format!("1,maxcpus={processors}")]);
     // The file server reads and writes the guest's memory.
     qemu.args(["-object", "memory-backend-memfd,id=memory,size=1G,share=on", "-numa", "node,memdev=memory"]);
     qemu.arg("-chardev").arg(format!("socket,id=files,path={}", socket.display()));
     qemu.args(["-device", "vhost-user-fs-pci,chardev=files,tag=host"]);
     qemu.arg("-serial").arg(format!("file:{}", console.display()));
-    qemu.args(["-serial", "stdio"]);
+    let line = match debian.arch {
+        Arch::Amd64 => {
+            qemu.args(["-machine", "q35", "-cpu", "max", "-serial", "stdio"]);
+            "ttyS0"
+        }
+        Arch::Arm64 => {
+            // It has one serial line.
+            qemu.args(["-machine", "virt", "-cpu", "cortex-a72", "-chardev", "stdio,id=tests"]);
+            qemu.args(["-device", "virtio-serial-pci", "-device", "virtconsole,chardev=tests"]);
+            "ttyAMA0"
+        }
+    };
     qemu.arg("-kernel").arg(debian.kernel()).arg("-initrd").arg(initramfs);
     // A kernel that stumbles ends the machine.
-    qemu.args(["-append", "console=ttyS0 quiet oops=panic panic=-1"]);
+    qemu.args(["-append", &format!("console={line} quiet oops=panic panic=-1")]);
     qemu
 }
 

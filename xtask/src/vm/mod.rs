@@ -15,7 +15,7 @@ use harness_core::{Workspace, is_root, quoted, quoted_path};
 use crate::build::Built;
 use crate::test_summary::TestSummary;
 pub use debian::Debian;
-pub use guest::run as boot;
+pub use guest::{Files, run as boot};
 use suite::{Extent, Selected};
 
 /// For one test binary, by the guest's clock.
@@ -62,7 +62,7 @@ pub fn test(
             }
         };
         let script = script(workspace, built, debian, jit_harden, &selected);
-        guest::run(debian, processors, &script, limit, summary)?;
+        guest::run(debian, Files::Host, processors, &script, limit, summary)?;
     }
     ensure!(is_any, "no test that runs in the emulated machine is like {}", words.join(" or "));
     summary.skip_elsewhere();

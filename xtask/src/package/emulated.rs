@@ -1,0 +1,79 @@
+//! The package for another processor than this machine's, under systemd and with packets, in an
+//! emulated machine of that processor.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use harness_core::{Workspace, is_root};
+
+use super::booted;
+use crate::arch::Arch;
+use crate::test_summary::TestSummary;
+use crate::vm::{self, Debian, Files};
+use crate::{cache, install};
+
+const SUITE: &str = "bookworm";
+const PACKAGES: &str = "adduser,ca-certificates,curl,iproute2,openssl,python3,systemd,systemd-sysv";
+/// A file that the second stage of debootstrap removes when it is done.
+const UNFINISHED: &str = "debootstrap/debootstrap";
+/// By the host's clock.
+const LIMIT: Duration = Duration::from_secs(3600);
+
+/// debootstrap's second stage starts programs of the other processor.
+const SECOND_STAGE: &str = r#"
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root DEBIAN_FRONTEND=noninteractive
+exec >/dev/hvc0 2>&1
+stty -F /dev/hvc0 raw
+# Nothing is lost with a machine that stops too early: it is made anew.
+echo force-unsafe-io >/etc/dpkg/dpkg.cfg.d/unsafe-io
+/debootstrap/debootstrap --second-stage && rm -rf /debootstrap && echo done
+sync
+systemctl poweroff --force --force
+"#;
+
+/// Packs two revisions for `arch`, and installs, uses, upgrades and purges them in such a machine.
+///
+/// # Errors
+/// The packages or the machine can't be had.
+pub fn test(workspace: &Workspace, arch: Arch, summary: &mut TestSummary) -> Result<()> {
+    if !is_root() {
+        summary.skip(format!("the Debian package for {arch}: needs root"));
+        return Ok(());
+    }
+    ensure!(arch == Arch::Arm64, "only arm64 is emulated, on amd64");
+    let debian = Debian::find_or_fetch()?.for_arm64()?;
+    let root = find_or_make(&debian)?;
+    let [first, second] = [1, 2].map(|revision| super::build(workspace, arch, revision));
+    let (first, second) = (first?, second?);
+    super::validate_sbom(&first, summary)?;
+    let packages = [("lower", root.as_path()), ("first", &first), ("second", &second)];
+    booted::run(&debian, include_str!("arm64.sh"), &packages, LIMIT, summary)
+}
+
+/// A small Debian of the other processor, in the cache.
+fn find_or_make(debian: &Debian) -> Result<PathBuf> {
+    if !harness_core::in_path("debootstrap") {
+        install::packages("to test the package in a Debian of its own", &["debootstrap"])?;
+    }
+    let arch = debian.arch;
+    let works = |root: &Path| root.join("usr/bin/curl").exists() && !root.join(UNFINISHED).exists();
+    cache::find_or_make(&format!("debian-{SUITE}-{arch}"), works, |aside, home| {
+        let place = home.display();
+        eprintln!("xtask: making a small Debian for {arch} once, into {place} (100 MB to download)");
+        let mut first_stage = Command::new("debootstrap");
+        first_stage.args(["--foreign", "--arch", arch.name(), "--variant=minbase"]);
+        first_stage.arg(format!("--include={PACKAGES}")).arg(SUITE).arg(aside).arg(install::mirror());
+        harness_core::run(first_stage)?;
+        // In a container, debootstrap makes a link of it.
+        let proc = aside.join("proc");
+        if proc.is_symlink() {
+            fs::remove_file(&proc)?;
+            fs::create_dir(&proc)?;
+        }
+        let mut made = TestSummary::default();
+        vm::boot(debian, Files::Own(aside), 1, SECOND_STAGE, LIMIT, &mut made)
+    })
+}
