@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use harness_core::{Workspace, is_root};
 
-use super::booted;
+use super::{booted, components, pack};
 use crate::arch::Arch;
 use crate::test_summary::TestSummary;
 use crate::vm::{self, Debian, Files};
@@ -46,9 +46,9 @@ pub fn test(workspace: &Workspace, arch: Arch, summary: &mut TestSummary) -> Res
     ensure!(arch == Arch::Arm64, "only arm64 is emulated, on amd64");
     let debian = Debian::find_or_fetch()?.for_arm64()?;
     let root = find_or_make(&debian)?;
-    let [first, second] = [1, 2].map(|revision| super::build(workspace, arch, revision));
+    let [first, second] = [1, 2].map(|revision| pack::build(workspace, arch, revision));
     let (first, second) = (first?, second?);
-    super::validate_sbom(&first, summary)?;
+    components::validate(&first, summary)?;
     let packages = [("lower", root.as_path()), ("first", &first), ("second", &second)];
     booted::run(&debian, include_str!("arm64.sh"), &packages, LIMIT, summary)
 }

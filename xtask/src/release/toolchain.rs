@@ -70,8 +70,8 @@ impl Toolchain {
 
     /// For rustc.
     pub fn flags(&self) -> Vec<String> {
-        // With `--target`, what runs at compile time is compiled without these flags, and finds this
-        // machine's library where rustc has it.
+        // With `--target`, what runs at compile time is compiled without these flags, and finds
+        // this machine's library where rustc has it.
         self.std.iter().map(|std| format!("--sysroot={}", std.display())).collect()
     }
 

@@ -33,7 +33,7 @@ pub struct Component {
 
 pub struct Components {
     pub all: BTreeMap<Id, Component>,
-    /// Who needs whom.
+    /// User and used.
     pub edges: BTreeSet<(Id, Id)>,
 }
 
@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_depth_says_who_needs_whom() {
+    fn the_depth_says_what_needs_what() {
         let said = "0 a v1.0.0 (/a)\n1 b v2.0.0\n2 c v3.0.0\n1 c v3.0.0 (*)\n";
         let tree = Tree::parse(said).unwrap();
         let edges: Vec<_> = tree.edges.iter().map(|(user, used)| (&*user.0, &*used.0)).collect();

@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use harness_core::{Cleanup, Running, TempDir, quoted_path, wait_until, wrapped};
 
 use super::debian::Debian;
+use super::files::Files;
 use super::initramfs;
 use crate::arch::Arch;
 use crate::test_summary::TestSummary;
@@ -17,15 +18,6 @@ const MAX_WAIT: Duration = Duration::from_secs(10);
 const TOOK_TOO_LONG: i32 = 124;
 /// How much of the console is shown when something went wrong.
 const CONSOLE_LINES: usize = 40;
-
-/// What a guest sees as its files.
-#[derive(Clone, Copy)]
-pub enum Files<'a> {
-    /// The host's, under a layer of its own.
-    Host,
-    /// This folder, into which it writes.
-    Own(&'a Path),
-}
 
 /// Starts a guest with one processor, and firmware that announces `processors`, with the script
 /// `tests`; shows and counts what its second serial line says, for no longer than `limit`.

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use harness_core::TempDir;
 
 use super::debian::Debian;
-use super::guest::Files;
+use super::files::Files;
 use crate::arch::Arch;
 
 /// Those that are asked for. Some kernels have some of them built in.

@@ -3,6 +3,7 @@
 //! whatever a test needs on the host it has there, at the same path.
 
 mod debian;
+mod files;
 mod guest;
 mod initramfs;
 mod suite;
@@ -15,7 +16,8 @@ use harness_core::{Workspace, is_root, quoted, quoted_path};
 use crate::build::Built;
 use crate::test_summary::TestSummary;
 pub use debian::Debian;
-pub use guest::{Files, run as boot};
+pub use files::Files;
+pub use guest::run as boot;
 use suite::{Extent, Selected};
 
 /// For one test binary, by the guest's clock.
