@@ -10,7 +10,7 @@ use harness_core::{TempDir, Workspace, assignments};
 use super::checks::CHECKS;
 use crate::docs;
 use crate::test_summary::TestSummary;
-use crate::vm::{self, Debian, Files};
+use crate::vm::{self, Debian};
 
 /// By the host's clock: the machine is slow.
 const LIMIT: Duration = Duration::from_secs(1200);
@@ -48,5 +48,5 @@ pub fn run(
     let (modules, busybox, line) = (debian.modules(), debian.guest_busybox(), debian.line());
     let others = [("tests", tests.as_path()), ("modules", &modules), ("busybox", &busybox), ("line", line)];
     let script = assignments(packages.iter().chain(&others)) + include_str!("boot.sh");
-    vm::boot(debian, Files::Host, 1, &script, limit, summary)
+    vm::boot(debian, 1, &script, limit, summary)
 }

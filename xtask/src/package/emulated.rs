@@ -7,32 +7,20 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use harness_core::{Workspace, is_root};
+use harness_core::{Workspace, assignments, is_root};
 
 use super::{booted, components, pack};
 use crate::arch::Arch;
 use crate::test_summary::TestSummary;
-use crate::vm::{self, Debian, Files};
-use crate::{cache, install};
+use crate::vm::Debian;
+use crate::{cache, install, release};
 
 const SUITE: &str = "bookworm";
 const PACKAGES: &str = "adduser,ca-certificates,curl,iproute2,openssl,python3,systemd,systemd-sysv";
-/// A file that the second stage of debootstrap removes when it is done.
-const UNFINISHED: &str = "debootstrap/debootstrap";
+/// A folder that the second stage of debootstrap removes when it is done.
+const UNFINISHED: &str = "debootstrap";
 /// By the host's clock.
 const LIMIT: Duration = Duration::from_secs(3600);
-
-/// debootstrap's second stage starts programs of the other processor.
-const SECOND_STAGE: &str = r#"
-export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root DEBIAN_FRONTEND=noninteractive
-exec >/dev/hvc0 2>&1
-stty -F /dev/hvc0 raw
-# Nothing is lost with a machine that stops too early: it is made anew.
-echo force-unsafe-io >/etc/dpkg/dpkg.cfg.d/unsafe-io
-/debootstrap/debootstrap --second-stage && rm -rf /debootstrap && echo done
-sync
-systemctl poweroff --force --force
-"#;
 
 /// Packs two revisions for `arch`, and installs, uses, upgrades and purges them in such a machine.
 ///
@@ -73,7 +61,9 @@ fn find_or_make(debian: &Debian) -> Result<PathBuf> {
             fs::remove_file(&proc)?;
             fs::create_dir(&proc)?;
         }
-        let mut made = TestSummary::default();
-        vm::boot(debian, Files::Own(aside), 1, SECOND_STAGE, LIMIT, &mut made)
+        let mut second_stage = Command::new("sh");
+        let paths = [("root", aside), ("emulator", &release::emulator()?)];
+        second_stage.args(["-c", &(assignments(&paths) + include_str!("second_stage.sh"))]);
+        harness_core::run(second_stage).map(|_| ())
     })
 }

@@ -20,24 +20,26 @@ pub fn command(arch: Arch, binary: &Path) -> Result<Command> {
     if arch == Arch::host()? {
         return Ok(Command::new(binary));
     }
-    let mut qemu = Command::new(find_or_fetch(arch)?);
+    let mut qemu = Command::new(program(&emulator()?, arch));
     // Where the packages for cross compiling have the C library.
     qemu.arg("-L").arg(Path::new("/usr").join(arch.gnu())).arg(binary);
     Ok(qemu)
 }
 
-/// Unpacked into the cache: installed, it would have the kernel start such binaries by themselves.
-fn find_or_fetch(arch: Arch) -> Result<PathBuf> {
-    let program = |root: &Path| {
-        let processor = arch.triple().split('-').next().unwrap_or_default();
-        root.join(format!("usr/bin/qemu-{processor}-static"))
-    };
+/// QEMU's user mode, unpacked into the cache: installed, it would have the kernel start such
+/// binaries by themselves.
+///
+/// # Errors
+/// It can't be fetched.
+pub fn emulator() -> Result<PathBuf> {
     let works = |root: &Path| {
-        let mut version = Command::new(program(root));
-        version.arg("--version");
-        harness_core::run(version).is_ok()
+        [Arch::Amd64, Arch::Arm64].into_iter().all(|arch| {
+            let mut version = Command::new(program(root, arch));
+            version.arg("--version");
+            harness_core::run(version).is_ok()
+        })
     };
-    let root = cache::find_or_make(PACKAGE, works, |aside, home| {
+    cache::find_or_make(PACKAGE, works, |aside, home| {
         eprintln!("xtask: fetching {PACKAGE} once, into {} (30 MB to download)", home.display());
         let archives = aside.join("archives");
         // Old lists name files that the archive no longer has.
@@ -46,6 +48,10 @@ fn find_or_fetch(arch: Arch) -> Result<PathBuf> {
             install::download(&[PACKAGE], &archives)
         })?;
         unpack(&archives, aside)
-    })?;
-    Ok(program(&root))
+    })
+}
+
+fn program(root: &Path, arch: Arch) -> PathBuf {
+    let processor = arch.triple().split('-').next().unwrap_or_default();
+    root.join(format!("usr/bin/qemu-{processor}-static"))
 }

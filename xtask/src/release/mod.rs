@@ -15,7 +15,7 @@ use harness_core::{Workspace, run_aloud};
 use crate::arch::Arch;
 use crate::ebpf::{self, Object};
 use crate::{install, source_paths};
-pub use emulator::command;
+pub use emulator::{command, emulator};
 pub use needs::Needs;
 use toolchain::Toolchain;
 

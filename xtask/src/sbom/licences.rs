@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use harness_core::Workspace;
+use spdx::{Expression, Licensee, ParseMode};
 
-use super::components::{Components, GUARD, HOOKGATE, Id, STD};
+use super::components::{Components, GUARD, HOOKGATE, Id};
 
 const BEGINNINGS: [&str; 6] = ["licen", "copying", "copyright", "notice", "unlicense", "authors"];
 /// Where crates keep what they have of others.
 const OTHERS: &str = "third_party";
-const RUST: &str = "Copyright (c) The Rust Project Contributors";
 
 /// # Errors
 /// A component brings no text.
@@ -26,10 +26,13 @@ pub fn write(workspace: &Workspace, components: &Components) -> Result<String> {
             continue; // our own
         }
         writeln!(list, "{name} {version}: {}", component.licence)?;
-        let its = match &component.folder {
+        let mut its = match &component.folder {
             Some(folder) => texts_in(folder).with_context(|| format!("the licence of {name} {version}"))?,
-            None => vec![text_of_std(workspace)?],
+            None => Vec::new(),
         };
+        if its.is_empty() {
+            its.extend(standard_text(workspace, &component.licence)?);
+        }
         ensure!(!its.is_empty(), "{name} {version} brings no text of its licence ({})", component.licence);
         for text in its {
             texts.entry(text).or_default().insert(title(id));
@@ -97,9 +100,11 @@ fn text(file: &Path) -> Result<String> {
     Ok(lines.join("\n").trim_matches('\n').to_owned())
 }
 
-/// The compiler may bring none: of its two licences, this is the one that fits in here.
-fn text_of_std(workspace: &Workspace) -> Result<String> {
-    let ours = text(&workspace.root.join("LICENSE-MIT"))?;
-    let (_, terms) = ours.split_once("\n\nPermission").context("LICENSE-MIT without its terms")?;
-    Ok(format!("{STD}: {RUST}\n\nPermission{terms}"))
+/// Of a component that brings no text: that of Apache-2.0, which is the same for all, where that
+/// may be chosen.
+fn standard_text(workspace: &Workspace, licence: &str) -> Result<Option<String>> {
+    let apache = Licensee::parse("Apache-2.0")?;
+    let expression = Expression::parse_mode(licence, ParseMode::LAX)?;
+    let may_be_chosen = expression.evaluate(|required| apache.satisfies(required));
+    may_be_chosen.then(|| text(&workspace.root.join("LICENSE-APACHE"))).transpose()
 }

@@ -36,3 +36,32 @@ pub fn spdx(workspace: &Workspace, arch: Arch, binary: &Path) -> Result<String> 
 pub fn licences(workspace: &Workspace, arch: Arch) -> Result<String> {
     licences::write(workspace, &Components::of(workspace, arch)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_linked_in_is_listed_with_its_licence() {
+        let workspace = Workspace::find().unwrap();
+        let components = Components::of(&workspace, Arch::host().unwrap()).unwrap();
+        let named =
+            |name: &str| components.all.iter().filter(|((its, _), _)| its == name).collect::<Vec<_>>();
+        for name in [components::HOOKGATE, components::GUARD, "rustls", "aya-ebpf", components::STD] {
+            assert_eq!(named(name).len(), 1, "{name}");
+        }
+        for name in ["syn", "serde_derive", "proptest", "xtask"] {
+            assert!(named(name).is_empty(), "{name} is gone when the program is linked");
+        }
+        assert!(components.all.len() > 100);
+        // One more may come with licences of others, which its own does not name.
+        let with_c: Vec<_> = components.all.iter().filter(|(_, component)| component.has_c).collect();
+        assert_eq!(with_c.iter().map(|((name, _), _)| &**name).collect::<Vec<_>>(), ["ring"]);
+        assert!(named("rustls")[0].1.checksum.is_some());
+
+        let licences = licences::write(&workspace, &components).unwrap();
+        for text in ["BoringSSL", "fiat", "Apache License", "Unicode"] {
+            assert!(licences.contains(text), "{text}");
+        }
+    }
+}

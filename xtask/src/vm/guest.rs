@@ -8,7 +8,6 @@ use anyhow::{Context, Result};
 use harness_core::{Cleanup, Running, TempDir, quoted_path, wait_until, wrapped};
 
 use super::debian::Debian;
-use super::files::Files;
 use super::initramfs;
 use crate::arch::Arch;
 use crate::test_summary::TestSummary;
@@ -26,7 +25,6 @@ const CONSOLE_LINES: usize = 40;
 /// It can't be started.
 pub fn run(
     debian: &Debian,
-    files: Files<'_>,
     processors: u32,
     tests: &str,
     limit: Duration,
@@ -35,11 +33,11 @@ pub fn run(
     let dir = TempDir::new("vm")?;
     let cleanup = Cleanup::new()?;
     cleanup.add(&format!("rm -rf {}", quoted_path(dir.path())))?;
-    let initramfs = initramfs::write(debian, files, tests, &dir)?;
+    let initramfs = initramfs::write(debian, tests, &dir)?;
     let [socket, console] = ["virtiofs", "console"].map(|name| dir.path().join(name));
 
-    let mut server = Running::start(server(debian, files, &socket))?;
-    server.wait_for_stderr("Waiting for vhost-user socket connection", MAX_WAIT)?;
+    let mut files = Running::start(files(debian, &socket))?;
+    files.wait_for_stderr("Waiting for vhost-user socket connection", MAX_WAIT)?;
     let machine = machine(debian, processors, &initramfs, &socket, &console);
     let (output, input) = std::io::pipe()?;
     let mut machine = Running::start_into(limited(limit, &machine), Stdio::from(input))?;
@@ -62,17 +60,12 @@ pub fn run(
     Ok(())
 }
 
-/// Serves the files to one guest. It could write to the host's; the guest's first program sees to
-/// it that none does.
-fn server(debian: &Debian, files: Files<'_>, socket: &Path) -> Command {
-    let source = match files {
-        Files::Host => Path::new("/"),
-        Files::Own(folder) => folder,
-    };
+/// The host's files, for one guest. It could write to them; the guest's first program sees to it
+/// that none does.
+fn files(debian: &Debian, socket: &Path) -> Command {
     let mut virtiofsd = debian.virtiofsd();
     virtiofsd.arg(format!("--socket-path={}", socket.display()));
-    virtiofsd.args(["-f", "-o", &format!("source={}", source.display())]);
-    virtiofsd.args(["-o", "sandbox=chroot", "-o", "cache=always"]);
+    virtiofsd.args(["-f", "-o", "source=/", "-o", "sandbox=chroot", "-o", "cache=always"]);
     virtiofsd
 }
 

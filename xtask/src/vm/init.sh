@@ -8,16 +8,10 @@ busybox mount -t proc proc /proc
 busybox mount -t sysfs sysfs /sys
 busybox mount -t devtmpfs dev /dev
 busybox modprobe -a $(busybox cat /modules)
-if [ -e /writes ]; then
-    # The files are its own: they are being made.
-    busybox mount -t virtiofs host /root
-    busybox mount -t tmpfs tmpfs /root/run
-else
-    busybox mount -t virtiofs -o ro host /host
-    busybox mount -t tmpfs layer /layer
-    busybox mkdir /layer/upper /layer/work
-    busybox mount -t overlay -o lowerdir=/host,upperdir=/layer/upper,workdir=/layer/work root /root
-fi
+busybox mount -t virtiofs -o ro host /host
+busybox mount -t tmpfs layer /layer
+busybox mkdir /layer/upper /layer/work
+busybox mount -t overlay -o lowerdir=/host,upperdir=/layer/upper,workdir=/layer/work root /root
 for mount in proc sys dev; do
     busybox mount --move /$mount /root/$mount
 done

@@ -8,7 +8,6 @@ use anyhow::{Context, Result};
 use harness_core::TempDir;
 
 use super::debian::Debian;
-use super::files::Files;
 use crate::arch::Arch;
 
 /// Those that are asked for. Some kernels have some of them built in.
@@ -18,14 +17,12 @@ const MODULES: [&str; 4] = ["virtio_pci", "virtio_console", "virtiofs", "overlay
 ///
 /// # Errors
 /// A file can't be read or written.
-pub fn write(debian: &Debian, files: Files<'_>, tests: &str, dir: &TempDir) -> Result<PathBuf> {
+pub fn write(debian: &Debian, tests: &str, dir: &TempDir) -> Result<PathBuf> {
     let root = dir.path().join("initramfs");
     put(&debian.guest_busybox(), &root.join("bin/busybox"))?;
-    match files {
-        // It has no other programs than those that it brings along.
-        Files::Host if debian.arch != Arch::host()? => std::fs::write(root.join("brings-programs"), "")?,
-        Files::Host => {}
-        Files::Own(_) => std::fs::write(root.join("writes"), "")?,
+    if debian.arch != Arch::host()? {
+        // It can't start the host's.
+        std::fs::write(root.join("brings-programs"), "")?;
     }
     std::fs::write(root.join("tests"), tests)?;
     let init = root.join("init");

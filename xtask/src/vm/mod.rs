@@ -3,7 +3,6 @@
 //! whatever a test needs on the host it has there, at the same path.
 
 mod debian;
-mod files;
 mod guest;
 mod initramfs;
 mod suite;
@@ -16,7 +15,6 @@ use harness_core::{Workspace, is_root, quoted, quoted_path};
 use crate::build::Built;
 use crate::test_summary::TestSummary;
 pub use debian::Debian;
-pub use files::Files;
 pub use guest::run as boot;
 use suite::{Extent, Selected};
 
@@ -64,7 +62,7 @@ pub fn test(
             }
         };
         let script = script(workspace, built, debian, jit_harden, &selected);
-        guest::run(debian, Files::Host, processors, &script, limit, summary)?;
+        guest::run(debian, processors, &script, limit, summary)?;
     }
     ensure!(is_any, "no test that runs in the emulated machine is like {}", words.join(" or "));
     summary.skip_elsewhere();
