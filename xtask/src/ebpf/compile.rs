@@ -13,6 +13,9 @@ use super::toolchain::Toolchain;
 use crate::source_paths;
 
 const TARGET: &str = "bpfel-unknown-none";
+/// Whose registers aya-ebpf has names for. The program reads none, and its instructions are the same
+/// for each processor; only the names of source files would differ.
+const REGISTERS_OF: &str = "x86_64";
 
 pub struct Compiled {
     pub object: Vec<u8>,
@@ -53,7 +56,7 @@ pub fn compile(workspace: &Workspace, toolchain: Toolchain, linker: &Path) -> Re
     {
         cargo.env_remove(name);
     }
-    let arch = format!("--cfg=bpf_target_arch=\"{}\"", std::env::consts::ARCH);
+    let arch = format!("--cfg=bpf_target_arch=\"{REGISTERS_OF}\"");
     // BTF has the paths of all source files.
     let flags =
         [vec![arch, "-Clink-arg=--btf".to_owned()], source_paths::renamed(workspace, &toolchain.sysroot)?]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use harness_core::{Workspace, assignments, is_root};
 
 use super::{booted, components, pack};
@@ -31,7 +31,10 @@ pub fn test(workspace: &Workspace, arch: Arch, summary: &mut TestSummary) -> Res
         summary.skip(format!("the Debian package for {arch}: needs root"));
         return Ok(());
     }
-    ensure!(arch == Arch::Arm64, "only arm64 is emulated, on amd64");
+    if arch != Arch::Arm64 {
+        summary.skip(format!("the Debian package for {arch}: machines are emulated on amd64"));
+        return Ok(());
+    }
     let debian = Debian::find_or_fetch()?.for_arm64()?;
     let root = find_or_make(&debian)?;
     let [first, second] = [1, 2].map(|revision| pack::build(workspace, arch, revision));

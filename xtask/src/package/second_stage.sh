@@ -18,5 +18,6 @@ nsenter --user=/proc/$holder/ns/user unshare --mount --pid --fork sh -ec '
         }
         sed "s|:/usr/libexec|:$emulator/usr/libexec|" "$emulator/usr/lib/binfmt.d/qemu-aarch64.conf" >$formats/register
     fi
-    env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8 \
+    # container=lxc: devices cannot be made here, and have been.
+    env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8 container=lxc \
         chroot "$root" /debootstrap/debootstrap --second-stage'
