@@ -13,8 +13,8 @@ use super::toolchain::Toolchain;
 use crate::source_paths;
 
 const TARGET: &str = "bpfel-unknown-none";
-/// Whose registers aya-ebpf has names for. The program reads none, and its instructions are the same
-/// for each processor; only the names of source files would differ.
+/// Whose registers aya-ebpf has names for. The program reads none, and its instructions are the
+/// same for each processor; only the names of source files would differ.
 const REGISTERS_OF: &str = "x86_64";
 
 pub struct Compiled {

@@ -8,6 +8,8 @@ trap 'kill $holder' EXIT
 until [ "$(readlink /proc/$holder/ns/user)" != "$(readlink /proc/self/ns/user)" ]; do sleep 0.1; done
 echo 0 0 65536 >/proc/$holder/uid_map
 echo 0 0 65536 >/proc/$holder/gid_map
+# A root that is not made to its end is made anew.
+echo force-unsafe-io >"$root/etc/dpkg/dpkg.cfg.d/unsafe-io"
 export root emulator
 nsenter --user=/proc/$holder/ns/user unshare --mount --pid --fork sh -ec '
     formats=/proc/sys/fs/binfmt_misc
