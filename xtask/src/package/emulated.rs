@@ -37,7 +37,8 @@ pub fn test(workspace: &Workspace, arch: Arch, summary: &mut TestSummary) -> Res
     }
     let debian = Debian::find_or_fetch()?.for_arm64()?;
     let root = find_or_make(&debian)?;
-    let [first, second] = [1, 2].map(|revision| pack::build(workspace, arch, revision));
+    let binary = release::binary(workspace, arch)?;
+    let [first, second] = [1, 2].map(|revision| pack::pack(workspace, arch, &binary, revision));
     let (first, second) = (first?, second?);
     components::validate(&first, summary)?;
     let packages = [("lower", root.as_path()), ("first", &first), ("second", &second)];

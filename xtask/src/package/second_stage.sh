@@ -11,7 +11,7 @@ echo 0 0 65536 >/proc/$holder/gid_map
 # A root that is not made to its end is made anew.
 echo force-unsafe-io >"$root/etc/dpkg/dpkg.cfg.d/unsafe-io"
 export root emulator
-nsenter --user=/proc/$holder/ns/user unshare --mount --pid --fork sh -ec '
+nsenter --user=/proc/$holder/ns/user unshare --mount --pid --fork --kill-child sh -ec '
     formats=/proc/sys/fs/binfmt_misc
     if [ ! -e $formats/qemu-aarch64 ]; then
         mount -t binfmt_misc binfmt_misc $formats || {
