@@ -35,7 +35,7 @@ impl Workspace {
     /// # Errors
     /// cargo can't read the workspace.
     pub fn packages(&self) -> Result<Vec<Value>> {
-        let metadata = metadata(self.cargo(), &["--locked"])?;
+        let metadata = metadata(self.cargo(), &["--locked", "--all-features"])?;
         metadata.get("packages").and_then(Value::as_array).cloned().context("cargo metadata without packages")
     }
 }

@@ -96,7 +96,7 @@ pub fn counting(workspace: &Workspace) -> Result<()> {
 pub fn proxy(workspace: &Workspace, profile: Profile) -> Result<PathBuf> {
     let mut cargo = workspace.cargo();
     let [name, folder] = profile.names();
-    cargo.args(["build", "--bin", "hookgate", "--profile", name]);
+    cargo.args(["build", "--bin", "hookgate", "--profile", name, "--target-dir"]).arg(&workspace.target);
     match profile {
         // All packages' features together, as for xtask itself (.cargo/config.toml). The demo is
         // wanted next.

@@ -76,6 +76,14 @@ pub fn candidate(package: &str) -> Option<String> {
     (version != "(none)").then(|| version.to_owned())
 }
 
+/// The version of a package that is installed.
+pub fn installed(package: &str) -> Option<String> {
+    let mut query = Command::new("dpkg-query");
+    query.args(["--show", "--showformat=${db:Status-Status} ${Version}", package]);
+    let said = harness_core::run(query).ok()?;
+    Some(said.strip_prefix("installed ")?.to_owned())
+}
+
 /// What a package depends on, by name.
 ///
 /// # Errors
@@ -118,12 +126,20 @@ fn apt_get(verb: &[&str], packages: &[&str]) -> Result<()> {
 
 /// The archive that this machine uses, where it is Debian 12's.
 pub fn mirror() -> String {
-    const ARCHIVE: &str = "http://deb.debian.org/debian";
+    repository("bookworm", "http://deb.debian.org/debian")
+}
+
+/// Where this machine has security updates from, where it is Debian 12.
+pub fn security_mirror() -> String {
+    repository("bookworm-security", "http://deb.debian.org/debian-security")
+}
+
+fn repository(codename: &str, default: &str) -> String {
     let mut targets = Command::new("apt-get");
     targets.args(["indextargets", "--format", "$(REPO_URI)", "Created-By: Packages", "Component: main"]);
-    targets.arg("Codename: bookworm");
+    targets.arg(format!("Codename: {codename}"));
     let said = harness_core::run(targets).unwrap_or_default();
-    said.lines().find(|line| line.starts_with("http")).unwrap_or(ARCHIVE).to_owned()
+    said.lines().find(|line| line.starts_with("http")).unwrap_or(default).to_owned()
 }
 
 /// # Errors

@@ -3,9 +3,12 @@
 #![forbid(unsafe_code)]
 
 mod advisories;
+mod arch;
+mod archive;
 mod bench;
 mod build;
 mod cache;
+mod commit;
 mod debootstrap;
 mod demo;
 mod docs;
@@ -15,8 +18,11 @@ mod fuzz;
 mod install;
 mod overlay_root;
 mod package;
+mod release;
 mod run;
+mod sbom;
 mod setup;
+mod source_paths;
 mod test;
 mod test_summary;
 mod tidy;

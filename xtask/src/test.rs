@@ -7,6 +7,7 @@ use std::process::{Command, ExitCode};
 use anyhow::Result;
 use harness_core::{Workspace, is_root};
 
+use crate::arch::Arch;
 use crate::build::{self, Profile};
 use crate::setup::{self, Purpose};
 use crate::test_summary::TestSummary;
@@ -29,6 +30,9 @@ pub struct Args {
     /// The Debian package: installed, used, upgraded and purged in a small Debian; needs root
     #[arg(long, conflicts_with_all = ["full", "vm"])]
     package: bool,
+    /// Of the package, that for this processor: another than this machine's is emulated
+    #[arg(long, value_enum, requires = "package")]
+    arch: Option<Arch>,
     /// The README's first command on machines that have never seen hookgate; needs root
     #[arg(long, conflicts_with_all = ["full", "vm", "package"])]
     fresh: bool,
@@ -48,6 +52,14 @@ pub fn main(workspace: &Workspace, args: &Args, xtask: &clap::Command) -> Result
     if args.fresh {
         let mut summary = TestSummary::default();
         fresh::test(workspace, &mut summary)?;
+        return Ok(summary.verdict());
+    }
+    if let Some(arch) = args.arch
+        && arch != Arch::host()?
+    {
+        // All that these start is in the emulated machine.
+        let mut summary = TestSummary::default();
+        package::test_emulated(workspace, arch, &mut summary)?;
         return Ok(summary.verdict());
     }
     if let Err(e) = setup::install_missing(Purpose::Tests) {

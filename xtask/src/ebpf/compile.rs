@@ -2,7 +2,7 @@
 //! lie.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use harness_core::{Workspace, run_aloud};
@@ -10,8 +10,12 @@ use harness_core::{Workspace, run_aloud};
 use super::releases;
 use super::strip::without_debug_sections;
 use super::toolchain::Toolchain;
+use crate::source_paths;
 
 const TARGET: &str = "bpfel-unknown-none";
+/// Whose registers aya-ebpf has names for. The program reads none, and its instructions are the
+/// same for each processor; only the names of source files would differ.
+const REGISTERS_OF: &str = "x86_64";
 
 pub struct Compiled {
     pub object: Vec<u8>,
@@ -52,8 +56,11 @@ pub fn compile(workspace: &Workspace, toolchain: Toolchain, linker: &Path) -> Re
     {
         cargo.env_remove(name);
     }
-    let arch = format!("--cfg=bpf_target_arch=\"{}\"", std::env::consts::ARCH);
-    let flags = [vec![arch, "-Clink-arg=--btf".to_owned()], remapped(workspace, &toolchain)?].concat();
+    let arch = format!("--cfg=bpf_target_arch=\"{REGISTERS_OF}\"");
+    // BTF has the paths of all source files.
+    let flags =
+        [vec![arch, "-Clink-arg=--btf".to_owned()], source_paths::renamed(workspace, &toolchain.sysroot)?]
+            .concat();
     cargo
         .env("RUSTC", &toolchain.rustc)
         .env("RUSTC_BOOTSTRAP", "1") // build-std, and the inline assembly of aya-ebpf
@@ -70,23 +77,4 @@ pub fn compile(workspace: &Workspace, toolchain: Toolchain, linker: &Path) -> Re
         bpf_linker: releases::version_for(toolchain.llvm_major)?.to_owned(),
     };
     Ok(Compiled { object: without_debug_sections(&object)?, tools })
-}
-
-/// Names for the folders of sources: BTF has the paths of all source files.
-fn remapped(workspace: &Workspace, toolchain: &Toolchain) -> Result<Vec<String>> {
-    let mut folders = vec![
-        (workspace.root.clone(), "/hookgate"),
-        (toolchain.sysroot.join("lib/rustlib/src/rust"), "/rust"),
-    ];
-    let registries = cargo_home()?.join("registry/src");
-    let registries = std::fs::read_dir(&registries).into_iter().flatten().flatten();
-    folders.extend(registries.map(|registry| (registry.path(), "/crates")));
-    let flag = |(folder, name): (PathBuf, &str)| format!("--remap-path-prefix={}={name}", folder.display());
-    Ok(folders.into_iter().map(flag).collect())
-}
-
-fn cargo_home() -> Result<PathBuf> {
-    let set = std::env::var_os("CARGO_HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
-    let home = set.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")));
-    home.context("no CARGO_HOME and no HOME")
 }

@@ -23,7 +23,7 @@ pub use carried::sha256;
 use carried::{Carried, Record};
 use compile::Compiled;
 use toolchain::Toolchain;
-pub use toolchain::sysroot;
+pub use toolchain::{ensure_new_enough, sysroot};
 
 pub enum Object {
     /// `<target dir>/bpf/hookgate-guard.o` belongs to the sources.

@@ -1,6 +1,7 @@
 # The guest's first program, among the host's files: goes on to those of the small Debian, and starts its systemd.
 set -e
-export PATH=/usr/sbin:/usr/bin:/sbin:/bin
+# A guest of another processor has its own programs in the first folder.
+export PATH=/run/bin:/usr/sbin:/usr/bin:/sbin:/bin
 overlay=/run/overlay
 mkdir $overlay
 mount -t tmpfs tmpfs $overlay
@@ -16,9 +17,9 @@ cp "$second" srv/test/second.deb
 cp "$tests" srv/test/tests
 cat >etc/systemd/system/tests.service <<EOF
 [Service]
-StandardOutput=file:/dev/ttyS1
+StandardOutput=file:$line
 StandardError=inherit
-ExecStartPre=/bin/stty -F /dev/ttyS1 raw
+ExecStartPre=/bin/stty -F $line raw
 ExecStartPre=/bin/cp /srv/test/first.deb /srv/test/second.deb /run
 ExecStart=-/bin/sh /srv/test/tests
 ExecStart=/bin/echo done

@@ -8,6 +8,7 @@ use anyhow::Result;
 use harness_core::{TempDir, Workspace, assignments};
 
 use super::checks::CHECKS;
+use crate::arch::Arch;
 use crate::docs;
 use crate::test_summary::TestSummary;
 use crate::vm::{self, Debian};
@@ -24,20 +25,33 @@ pub fn test(
     second: &Path,
     summary: &mut TestSummary,
 ) -> Result<()> {
+    if Arch::host()? != Arch::Amd64 {
+        summary.skip("the Debian package under systemd: machines are emulated on amd64".to_owned());
+        return Ok(());
+    }
     let debian = Debian::find_or_fetch()?;
     let packages = [("lower", root), ("first", first), ("second", second)];
     let pages = docs::for_package(workspace)?;
-    run(&debian, &format!("{}{pages}", include_str!("systemd.sh")), &packages, summary)?;
-    run(&debian.with_old_kernel()?, include_str!("old_kernel.sh"), &packages, summary)
+    run(&debian, &format!("{}{pages}", include_str!("systemd.sh")), &packages, LIMIT, summary)?;
+    run(&debian.with_old_kernel()?, include_str!("old_kernel.sh"), &packages, LIMIT, summary)
 }
 
 /// `packages`: a small Debian, and what is installed there, by what the script of `boot.sh` calls
 /// them.
-fn run(debian: &Debian, tests: &str, packages: &[(&str, &Path)], summary: &mut TestSummary) -> Result<()> {
+///
+/// # Errors
+/// The machine can't be started.
+pub fn run(
+    debian: &Debian,
+    tests: &str,
+    packages: &[(&str, &Path)],
+    limit: Duration,
+    summary: &mut TestSummary,
+) -> Result<()> {
     let dir = TempDir::new("booted")?;
     let tests = dir.write("tests", format!("{CHECKS}{tests}finish\n"))?;
-    let (modules, busybox) = (debian.modules(), debian.busybox());
-    let others = [("tests", tests.as_path()), ("modules", &modules), ("busybox", &busybox)];
+    let (modules, busybox, line) = (debian.modules(), debian.guest_busybox(), debian.line());
+    let others = [("tests", tests.as_path()), ("modules", &modules), ("busybox", &busybox), ("line", line)];
     let script = assignments(packages.iter().chain(&others)) + include_str!("boot.sh");
-    vm::boot(debian, 1, &script, LIMIT, summary)
+    vm::boot(debian, 1, &script, limit, summary)
 }

@@ -1,38 +1,47 @@
 //! The Debian package: laid out in a folder, and packed by dpkg-deb.
 
-mod binary;
 mod booted;
 mod checks;
+mod components;
+mod emulated;
 mod installed;
+mod pack;
+mod reproducible;
 mod root;
 mod tree;
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use harness_core::{Workspace, is_root};
 
-use crate::build::{self, Profile};
-use crate::install;
+use crate::arch::Arch;
+use crate::release;
 use crate::test_summary::TestSummary;
-use binary::Needs;
-use tree::{Tree, said};
-
-/// What packing takes: dpkg-deb, and strip and objdump.
-const TOOLS: [&str; 2] = ["dpkg", "binutils"];
+pub use emulated::test as test_emulated;
+pub use pack::build;
 
 /// Builds the Debian package
 #[derive(clap::Args)]
 pub struct Args {
+    /// The processor that it is for; without it, this machine's
+    #[arg(long, value_enum)]
+    arch: Option<Arch>,
     /// Debian's revision of this version
     #[arg(long, default_value_t = 1)]
     revision: u32,
+    /// Build it again, from a clone of the last commit in another folder, and fail where one byte
+    /// differs
+    #[arg(long)]
+    verify_reproducible: bool,
 }
 
 pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
-    let package = pack(workspace, &release(workspace)?, args.revision)?;
-    println!("{}", package.display());
+    let arch = args.arch.map_or_else(Arch::host, Ok)?;
+    if args.verify_reproducible {
+        reproducible::verify(workspace, arch, args.revision)?;
+    }
+    println!("{}", build(workspace, arch, args.revision)?.display());
     Ok(ExitCode::SUCCESS)
 }
 
@@ -45,52 +54,11 @@ pub fn test(workspace: &Workspace, summary: &mut TestSummary) -> Result<()> {
         summary.skip("the Debian package: needs root".to_owned());
         return Ok(());
     }
-    let binary = release(workspace)?;
-    let [first, second] = [1, 2].map(|revision| pack(workspace, &binary, revision));
+    let arch = Arch::host()?;
+    let binary = release::binary(workspace, arch)?;
+    let [first, second] = [1, 2].map(|revision| pack::pack(workspace, arch, &binary, revision));
     let (root, first, second) = (root::find_or_make()?, first?, second?);
+    components::validate(&first, summary)?;
     installed::test(&root, &first, &second, summary)?;
     booted::test(workspace, &root, &first, &second, summary)
-}
-
-/// # Errors
-/// It does not compile, or the guard is not inside.
-fn release(workspace: &Workspace) -> Result<PathBuf> {
-    let built = build::both(workspace, Profile::Release)?;
-    match built.guard_missing {
-        None => Ok(built.binary),
-        Some(why) => bail!("a package without the guard is none: {why}"),
-    }
-}
-
-/// The package's file, `target/debian/hookgate_….deb`; the same to the byte for the same binary and
-/// commit.
-///
-/// # Errors
-/// A tool is missing, the binary would not run where it should, or a file of the package can't be
-/// had.
-fn pack(workspace: &Workspace, binary: &Path, revision: u32) -> Result<PathBuf> {
-    if !["dpkg-deb", "objdump", "strip"].iter().all(|tool| harness_core::in_path(tool)) {
-        install::packages("to pack", &TOOLS)?;
-    }
-    let needs = Needs::of(binary)?;
-    let version = format!("{}-{revision}", env!("CARGO_PKG_VERSION"));
-    let architecture = said("dpkg", &["--print-architecture"])?;
-    let committed = committed(workspace)?;
-
-    let folder = workspace.target.join("debian");
-    let tree = Tree::lay_out(workspace, &folder.join("tree"), binary, &version, committed)?;
-    tree.write_control(&version, &architecture, &needs)?;
-    let package = folder.join(format!("hookgate_{version}_{architecture}.deb"));
-    let mut dpkg_deb = Command::new("dpkg-deb");
-    dpkg_deb.args(["--root-owner-group", "-Zxz", "--build"]).arg(tree.path()).arg(&package);
-    dpkg_deb.env("SOURCE_DATE_EPOCH", committed.to_string());
-    harness_core::run(dpkg_deb)?;
-    Ok(package)
-}
-
-/// When the sources were committed, in seconds since 1970: what every file in the package is dated.
-fn committed(workspace: &Workspace) -> Result<u64> {
-    let mut git = Command::new("git");
-    git.args(["-c", "safe.directory=*", "log", "-1", "--format=%ct"]).current_dir(&workspace.root);
-    harness_core::run(git)?.trim().parse().context("the date of the last commit")
 }

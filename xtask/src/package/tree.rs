@@ -9,7 +9,8 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, Result};
 use harness_core::{Workspace, run_with_input};
 
-use super::binary::Needs;
+use crate::arch::Arch;
+use crate::release::{self, Needs};
 
 const MAINTAINER: &str = "The hookgate authors <hookgate@example.invalid>";
 const FILE: u32 = 0o644;
@@ -25,6 +26,7 @@ const FILES: [(&str, &str, u32); 8] = [
     ("debian/certbot-hook", "etc/letsencrypt/renewal-hooks/deploy/hookgate", PROGRAM),
     ("debian/copyright", "usr/share/doc/hookgate/copyright", FILE),
 ];
+pub const DOCUMENTS: &str = "usr/share/doc/hookgate";
 /// Each shell's place for completions.
 const COMPLETIONS: [(&str, &str); 3] = [
     ("bash", "usr/share/bash-completion/completions/hookgate"),
@@ -63,10 +65,6 @@ impl Tree {
         fs::create_dir_all(path.join("etc/hookgate/upstreams.d"))?;
 
         tree.write("usr/bin/hookgate", &read(binary)?, PROGRAM)?;
-        let mut strip = Command::new("strip");
-        strip.arg("--strip-unneeded").arg(path.join("usr/bin/hookgate"));
-        harness_core::run(strip)?;
-        tree.write_what_the_binary_says(binary)?;
 
         let log = read(&workspace.root.join("CHANGELOG.md"))?;
         tree.write("usr/share/doc/hookgate/changelog.gz", &gzip(&log)?, FILE)?;
@@ -86,12 +84,12 @@ impl Tree {
     ///
     /// # Errors
     /// A file can't be read or written.
-    pub fn write_control(&self, version: &str, architecture: &str, needs: &Needs) -> Result<()> {
+    pub fn write_control(&self, version: &str, arch: Arch, needs: &Needs) -> Result<()> {
         let files = self.files()?;
         let bytes: u64 =
             files.iter().map(|file| Ok(self.path.join(file).metadata()?.len())).sum::<Result<u64>>()?;
         let control = format!(
-            "Package: hookgate\nVersion: {version}\nArchitecture: {architecture}\nMaintainer: {MAINTAINER}\n\
+            "Package: hookgate\nVersion: {version}\nArchitecture: {arch}\nMaintainer: {MAINTAINER}\n\
              Section: net\nPriority: optional\nInstalled-Size: {}\nDepends: adduser, {}\n\
              Recommends: ca-certificates\nDescription: relay for Meta's webhooks that says where a message was lost\n \
              A reverse proxy for the webhooks of WhatsApp, Messenger and Instagram: it\n \
@@ -120,10 +118,21 @@ impl Tree {
         })
     }
 
+    /// A file beside the copyright.
+    ///
+    /// # Errors
+    /// It can't be written.
+    pub fn write_document(&self, name: &str, text: &str) -> Result<()> {
+        self.write(&format!("{DOCUMENTS}/{name}"), text.as_bytes(), FILE)
+    }
+
     /// Manual pages and completions.
-    fn write_what_the_binary_says(&self, binary: &Path) -> Result<()> {
+    ///
+    /// # Errors
+    /// The binary does not run here, or a file can't be written.
+    pub fn write_what_the_binary_says(&self, arch: Arch, binary: &Path) -> Result<()> {
         let pages = harness_core::TempDir::new("man")?;
-        let mut man = Command::new(binary);
+        let mut man = release::command(arch, binary)?;
         man.arg("man").arg(pages.path());
         harness_core::run(man)?;
         for page in fs::read_dir(pages.path())?.collect::<Result<Vec<_>, _>>()? {
@@ -131,7 +140,7 @@ impl Tree {
             self.write(&name, &gzip(&read(&page.path())?)?, FILE)?;
         }
         for (shell, to) in COMPLETIONS {
-            let mut completions = Command::new(binary);
+            let mut completions = release::command(arch, binary)?;
             completions.args(["completions", shell]);
             self.write(to, harness_core::run(completions)?.as_bytes(), FILE)?;
         }
@@ -194,7 +203,7 @@ fn gzip(content: &[u8]) -> Result<Vec<u8>> {
 ///
 /// # Errors
 /// It can't be started, or fails.
-pub fn said(program: &str, args: &[&str]) -> Result<String> {
+fn said(program: &str, args: &[&str]) -> Result<String> {
     let mut command = Command::new(program);
     command.args(args);
     Ok(harness_core::run(command)?.trim().to_owned())

@@ -7,13 +7,19 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use super::archive::{Archive, Origin, unpack};
+use crate::arch::Arch;
+use crate::archive::{Archive, Origin, unpack};
 use crate::{cache, install};
 
 /// A kernel is what this depends on.
 const KERNEL: &str = "linux-image-cloud-amd64";
 /// Named one by one, so that they are fetched where they are installed, too.
 const EMULATOR: [&str; 4] = ["qemu-system-x86", "qemu-system-common", "qemu-system-data", "seabios"];
+
+/// The same for arm64, with its emulator.
+const ARM64_KERNEL: &str = "linux-image-cloud-arm64";
+const ARM64_EMULATOR: [&str; 1] = ["qemu-system-arm"];
+const SUITE: &str = "bookworm";
 
 /// Debian 11, whose kernel is the newest that is too old for the guard: 5.10.
 const OLD: &str = "bullseye";
@@ -30,6 +36,8 @@ pub struct Debian {
     kernel: PathBuf,
     /// As `uname -r` will say.
     release: String,
+    /// The emulated processor's.
+    pub arch: Arch,
 }
 
 impl Debian {
@@ -55,6 +63,7 @@ impl Debian {
             root: root.to_owned(),
             kernel: root.to_owned(),
             release: release.to_owned(),
+            arch: Arch::Amd64,
         };
         let root = cache::find_or_make(
             &format!("{KERNEL}-{version}"),
@@ -101,11 +110,30 @@ impl Debian {
         })
     }
 
+    /// Debian 12 for arm64. Its files are not this machine's: it can execute none of those.
+    ///
+    /// # Errors
+    /// Its kernel or the emulator can't be fetched.
+    pub fn for_arm64(&self) -> Result<Self> {
+        let fetched = self.with_kernel(ARM64_KERNEL, SUITE, |scratch| {
+            let archive = Archive::read(&Origin::debian().for_arch(Arch::Arm64), SUITE, scratch)?;
+            archive.download(kernel_package(&archive.show(ARM64_KERNEL)?)?.1, scratch)?;
+            archive.download("busybox-static", scratch)?;
+            install::download_with_dependencies(&ARM64_EMULATOR, scratch)
+        })?;
+        let arm64 = Self { arch: Arch::Arm64, ..fetched };
+        let mut version = arm64.emulator();
+        version.arg("--version");
+        harness_core::run(version)?;
+        Ok(arm64)
+    }
+
     /// `fetch` puts the packages of a kernel into a folder.
     fn with_kernel(&self, name: &str, suite: &str, fetch: impl Fn(&Path) -> Result<()>) -> Result<Self> {
         let at = |kernel: &Path| {
             let release = release_in(kernel)?;
-            Ok::<_, anyhow::Error>(Self { root: self.root.clone(), kernel: kernel.to_owned(), release })
+            let (root, kernel) = (self.root.clone(), kernel.to_owned());
+            Ok::<_, anyhow::Error>(Self { root, kernel, release, arch: self.arch })
         };
         let works = |kernel: &Path| at(kernel).is_ok_and(|debian| debian.kernel().exists());
         let kernel = cache::find_or_make(&format!("{name}-{suite}"), works, |aside, home| {
@@ -132,12 +160,32 @@ impl Debian {
         self.kernel.join("lib/modules").join(&self.release)
     }
 
+    /// One that runs on this machine.
     pub fn busybox(&self) -> PathBuf {
         self.root.join("bin/busybox")
     }
 
+    /// One that runs in the guest.
+    pub fn guest_busybox(&self) -> PathBuf {
+        match self.arch {
+            Arch::Amd64 => self.busybox(),
+            Arch::Arm64 => self.kernel.join("bin/busybox"),
+        }
+    }
+
+    /// The line in the guest that its tests write to.
+    pub fn line(&self) -> &'static Path {
+        Path::new(match self.arch {
+            Arch::Amd64 => "/dev/ttyS1",
+            Arch::Arm64 => "/dev/hvc0",
+        })
+    }
+
     pub fn emulator(&self) -> Command {
-        let mut qemu = self.command("usr/bin/qemu-system-x86_64");
+        let mut qemu = match self.arch {
+            Arch::Amd64 => self.command(&self.root.join("usr/bin/qemu-system-x86_64")),
+            Arch::Arm64 => self.command(&self.kernel.join("usr/bin/qemu-system-aarch64")),
+        };
         for data in ["usr/share/qemu", "usr/share/seabios"] {
             qemu.arg("-L").arg(self.root.join(data));
         }
@@ -146,15 +194,19 @@ impl Debian {
 
     /// Serves a folder to the guest.
     pub fn virtiofsd(&self) -> Command {
-        self.command("usr/lib/qemu/virtiofsd")
+        self.command(&self.root.join("usr/lib/qemu/virtiofsd"))
     }
 
     /// A program of theirs, which finds the libraries that came with it.
-    fn command(&self, program: &str) -> Command {
-        let folders =
-            ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"].map(|folder| self.root.join(folder));
-        let mut command = Command::new(self.root.join(program));
-        command.env("LD_LIBRARY_PATH", folders.map(|folder| folder.display().to_string()).join(":"));
+    fn command(&self, program: &Path) -> Command {
+        let folders = [&self.root, &self.kernel].into_iter().flat_map(|root| {
+            ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"].map(|folder| root.join(folder))
+        });
+        let mut command = Command::new(program);
+        command.env(
+            "LD_LIBRARY_PATH",
+            folders.map(|folder| folder.display().to_string()).collect::<Vec<_>>().join(":"),
+        );
         command
     }
 

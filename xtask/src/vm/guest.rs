@@ -9,6 +9,7 @@ use harness_core::{Cleanup, Running, TempDir, quoted_path, wait_until, wrapped};
 
 use super::debian::Debian;
 use super::initramfs;
+use crate::arch::Arch;
 use crate::test_summary::TestSummary;
 
 const MAX_WAIT: Duration = Duration::from_secs(10);
@@ -75,7 +76,7 @@ fn files(debian: &Debian, socket: &Path) -> Command {
 fn machine(debian: &Debian, processors: u32, initramfs: &Path, socket: &Path, console: &Path) -> Command {
     let mut qemu = debian.emulator();
     qemu.args(["-no-user-config", "-nodefaults", "-display", "none", "-no-reboot"]);
-    qemu.args(["-machine", "q35", "-accel", "tcg", "-icount", "shift=2", "-cpu", "max", "-m", "1G"]);
+    qemu.args(["-accel", "tcg", "-icount", "shift=2", "-m", "1G"]);
     qemu.args(["-smp", &format!("1,maxcpus={processors}")]);
     // The file server reads and writes the guest's memory.
     qemu.args(["-object", "memory-backend-memfd,id=memory,size=1G,share=on", "-numa", "node,memdev=memory"]);
@@ -86,10 +87,21 @@ fn machine(debian: &Debian, processors: u32, initramfs: &Path, socket: &Path, co
         qemu.args(["-device", &format!("virtio-net-pci,netdev={card},romfile=")]);
     }
     qemu.arg("-serial").arg(format!("file:{}", console.display()));
-    qemu.args(["-serial", "stdio"]);
+    let line = match debian.arch {
+        Arch::Amd64 => {
+            qemu.args(["-machine", "q35", "-cpu", "max", "-serial", "stdio"]);
+            "ttyS0"
+        }
+        Arch::Arm64 => {
+            // It has one serial line.
+            qemu.args(["-machine", "virt", "-cpu", "cortex-a72", "-chardev", "stdio,id=tests"]);
+            qemu.args(["-device", "virtio-serial-pci", "-device", "virtconsole,chardev=tests"]);
+            "ttyAMA0"
+        }
+    };
     qemu.arg("-kernel").arg(debian.kernel()).arg("-initrd").arg(initramfs);
     // A kernel that stumbles ends the machine.
-    qemu.args(["-append", "console=ttyS0 quiet oops=panic panic=-1"]);
+    qemu.args(["-append", &format!("console={line} quiet oops=panic panic=-1")]);
     qemu
 }
 

@@ -1,5 +1,6 @@
 #!/bin/busybox sh
-# The guest's first program: puts the host's files, which it can only read, under a layer of its own, and goes there.
+# The guest's first program: puts the host's files, which it can only read, under a layer of its own, and goes there. A guest of
+# another processor than the host's brings its programs along, in /run/bin.
 set -e
 export PATH=/bin
 busybox mkdir -p /proc /sys /dev /host /layer /root
@@ -15,4 +16,12 @@ for mount in proc sys dev; do
     busybox mount --move /$mount /root/$mount
 done
 busybox cp /tests /root/run/tests
+if [ -e /brings-programs ]; then
+    busybox mkdir /root/run/bin
+    busybox cp /bin/busybox /root/run/bin/busybox
+    for program in $(busybox --list); do
+        [ "$program" = busybox ] || busybox ln -s busybox /root/run/bin/$program
+    done
+    exec busybox switch_root /root /run/bin/sh /run/tests
+fi
 exec busybox switch_root /root /bin/sh /run/tests

@@ -8,9 +8,10 @@ use anyhow::{Context, Result};
 use harness_core::TempDir;
 
 use super::debian::Debian;
+use crate::arch::Arch;
 
 /// Those that are asked for. Some kernels have some of them built in.
-const MODULES: [&str; 3] = ["virtio_pci", "virtiofs", "overlay"];
+const MODULES: [&str; 4] = ["virtio_pci", "virtio_console", "virtiofs", "overlay"];
 
 /// An archive in `dir`, with a script for the shell that finds itself in the host's files.
 ///
@@ -18,7 +19,11 @@ const MODULES: [&str; 3] = ["virtio_pci", "virtiofs", "overlay"];
 /// A file can't be read or written.
 pub fn write(debian: &Debian, tests: &str, dir: &TempDir) -> Result<PathBuf> {
     let root = dir.path().join("initramfs");
-    put(&debian.busybox(), &root.join("bin/busybox"))?;
+    put(&debian.guest_busybox(), &root.join("bin/busybox"))?;
+    if debian.arch != Arch::host()? {
+        // It can't start the host's.
+        std::fs::write(root.join("brings-programs"), "")?;
+    }
     std::fs::write(root.join("tests"), tests)?;
     let init = root.join("init");
     std::fs::write(&init, include_str!("init.sh"))?;

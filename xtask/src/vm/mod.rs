@@ -2,7 +2,6 @@
 //! guard knows, in an emulated machine. Its files are the host's, read through virtiofs under a
 //! layer in memory: whatever a test needs on the host it has there, at the same path.
 
-mod archive;
 mod debian;
 mod guest;
 mod initramfs;

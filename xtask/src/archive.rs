@@ -1,22 +1,38 @@
-//! Another archive of packages than this system's, as apt reads and verifies it.
+//! Another archive of packages than this system's, or its packages for another processor, as apt
+//! reads and verifies them. What apt and dpkg know of this system stays as it is.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::arch::Arch;
 use crate::ebpf::sha256;
 use crate::install;
+
+const DEBIAN_KEYS: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// Where an archive is, and by whose keys it is verified.
 pub struct Origin {
     pub url: String,
     pub keys: PathBuf,
+    /// Of its packages; this machine's where there is none.
+    arch: Option<Arch>,
 }
 
 impl Origin {
     pub fn debian() -> Self {
-        Self { url: install::mirror(), keys: "/usr/share/keyrings/debian-archive-keyring.gpg".into() }
+        Self { url: install::mirror(), keys: DEBIAN_KEYS.into(), arch: None }
+    }
+
+    /// Debian's security updates.
+    pub fn debian_security() -> Self {
+        Self { url: install::security_mirror(), keys: DEBIAN_KEYS.into(), arch: None }
+    }
+
+    /// The same for another processor.
+    pub fn for_arch(self, arch: Arch) -> Self {
+        Self { arch: Some(arch), ..self }
     }
 
     /// Debian 12 does not have Ubuntu's keys: their package is fetched and unpacked in `folder`, if
@@ -38,7 +54,8 @@ impl Origin {
         let bytes = std::fs::read(&package).with_context(|| format!("reading {}", package.display()))?;
         ensure!(sha256(&bytes)? == SHA256, "{URL}/{KEYRING} is not the package that is known here");
         unpack(&packages, folder)?;
-        Ok(Self { url: URL.to_owned(), keys: folder.join("usr/share/keyrings/ubuntu-archive-keyring.gpg") })
+        let keys = folder.join("usr/share/keyrings/ubuntu-archive-keyring.gpg");
+        Ok(Self { url: URL.to_owned(), keys, arch: None })
     }
 }
 
@@ -65,7 +82,11 @@ impl Archive {
             ("Dir::State::Lists", folder.join("lists")),
             ("Dir::Cache", folder.join("cache")),
         ];
-        let options = options.iter().map(|(name, value)| format!("-o{name}={}", value.display())).collect();
+        let mut options: Vec<String> =
+            options.iter().map(|(name, value)| format!("-o{name}={}", value.display())).collect();
+        let arch = origin.arch.map(Arch::name);
+        options.extend(arch.map(|arch| format!("-oAPT::Architecture={arch}")));
+        options.extend(arch.map(|arch| format!("-oAPT::Architectures={arch}")));
         let archive = Self { options };
         install::finish(archive.command("apt-get", &["update", "-qq"]))?;
         Ok(archive)

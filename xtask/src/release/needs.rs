@@ -5,6 +5,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::arch::Arch;
+
 /// The oldest that is out there: Ubuntu 22.04's.
 const NEWEST_GLIBC: (u32, u32) = (2, 35);
 /// The libraries that it may be linked to: libc6 and libgcc-s1 bring them.
@@ -19,8 +21,8 @@ pub struct Needs {
 impl Needs {
     /// # Errors
     /// It does not run on [`NEWEST_GLIBC`], or needs a library that the package does not depend on.
-    pub fn of(binary: &Path) -> Result<Self> {
-        let mut objdump = Command::new("objdump");
+    pub fn of(binary: &Path, arch: Arch) -> Result<Self> {
+        let mut objdump = Command::new(super::tool(arch, "objdump")?);
         objdump.args(["--private-headers", "--dynamic-syms"]).arg(binary);
         let said = harness_core::run(objdump)?;
         let libraries: Vec<&str> =
