@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_asked_of_whoever_made_the_container() {
+    fn what_is_missing_is_asked_of_the_containers_engine() {
         let none = Mounts::default();
         let next =
             |container: &Container| bpffs(&none, Some(container), Level::Fail).next.unwrap_or_default();

@@ -17,7 +17,8 @@ use crate::build::{self, Profile};
 use crate::install;
 use crate::test_summary::TestSummary;
 use binary::Needs;
-use tree::{Tree, said};
+use tree::Tree;
+pub use tree::said;
 
 /// What packing takes: dpkg-deb, and strip and objdump.
 const TOOLS: [&str; 2] = ["dpkg", "binutils"];
@@ -54,7 +55,7 @@ pub fn test(workspace: &Workspace, summary: &mut TestSummary) -> Result<()> {
 
 /// # Errors
 /// It does not compile, or the guard is not inside.
-fn release(workspace: &Workspace) -> Result<PathBuf> {
+pub fn release(workspace: &Workspace) -> Result<PathBuf> {
     let built = build::both(workspace, Profile::Release)?;
     match built.guard_missing {
         None => Ok(built.binary),
@@ -88,8 +89,11 @@ fn pack(workspace: &Workspace, binary: &Path, revision: u32) -> Result<PathBuf> 
     Ok(package)
 }
 
-/// When the sources were committed, in seconds since 1970: what every file in the package is dated.
-fn committed(workspace: &Workspace) -> Result<u64> {
+/// When the sources were committed, in seconds since 1970: what every file that is packed is dated.
+///
+/// # Errors
+/// There is no git, or no commit.
+pub fn committed(workspace: &Workspace) -> Result<u64> {
     let mut git = Command::new("git");
     git.args(["-c", "safe.directory=*", "log", "-1", "--format=%ct"]).current_dir(&workspace.root);
     harness_core::run(git)?.trim().parse().context("the date of the last commit")
