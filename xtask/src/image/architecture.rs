@@ -1,6 +1,5 @@
 //! The processors that there are images for.
 
-use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::Result;
@@ -72,21 +71,8 @@ impl Architecture {
         }
     }
 
-    /// One of binutils or gcc, also where it is the machine's own.
+    /// One of binutils, also where it is the machine's own.
     pub fn tool(self, name: &str) -> Command {
         Command::new(format!("{}-{name}", self.triplet()))
-    }
-
-    /// Where the compiler's linker finds a library.
-    ///
-    /// # Errors
-    /// There is no compiler for it, or no such library.
-    pub fn library(self, name: &str) -> Result<PathBuf> {
-        let mut gcc = self.tool("gcc");
-        gcc.arg(format!("-print-file-name={name}"));
-        let path = PathBuf::from(harness_core::run(gcc)?.trim());
-        // gcc prints the bare name of what it does not find.
-        anyhow::ensure!(path.is_absolute(), "{}-gcc finds no {name}", self.triplet());
-        Ok(path.canonicalize()?)
     }
 }

@@ -9,7 +9,8 @@ use anyhow::{Context, Result};
 use harness_core::Workspace;
 
 use super::architecture::Architecture;
-use super::{authorities, folder, libraries};
+use super::libraries::System;
+use super::{authorities, folder};
 
 const FILE: u32 = 0o644;
 const PROGRAM: u32 = 0o755;
@@ -74,17 +75,17 @@ impl Root {
     }
 
     fn add_libraries(&self, binary: &Path, architecture: Architecture) -> Result<()> {
-        let loader = architecture.loader();
-        for library in libraries::of(binary, architecture)? {
+        let (system, loader) = (System::of(architecture)?, architecture.loader());
+        for library in system.libraries(binary)? {
             let to = match loader.ends_with(&library.name) {
                 true => loader.to_owned(),
                 false => format!("lib/{}/{}", architecture.triplet(), library.name),
             };
             self.write(&to, &read(&library.path)?, PROGRAM)?;
-            let package = &library.package;
-            let copyright = libraries::copyright(package)?;
+            let package = library.package;
+            let copyright = system.copyright(package)?;
             self.write(&format!("usr/share/doc/{package}/copyright"), &copyright, FILE)?;
-            let status = libraries::status(package, architecture)?;
+            let status = system.status(package)?;
             self.write(&format!("var/lib/dpkg/status.d/{package}"), status.as_bytes(), FILE)?;
         }
         Ok(())
