@@ -40,6 +40,7 @@ impl Host {
         let variable = |name: &str| std::env::var(name).ok();
         let addresses = interface_addresses().unwrap_or_default();
         let mounts = Mounts::parse(&fs::read_to_string("/proc/self/mountinfo").unwrap_or_default());
+        let mounts = mounts.without_covered(&["bpf", "cgroup", "cgroup2"]);
         let container = container(Path::new("/"), &variable, &mounts);
         let bridge = container.is_some().then(|| network::bridge(Path::new("/sys/class/net"), &addresses));
         Self { container, bridge: bridge.flatten(), is_ipv6_only: is_ipv6_only(&addresses), mounts }
@@ -92,7 +93,8 @@ fn container(root: &Path, variable: &dyn Fn(&str) -> Option<String>, mounts: &Mo
     if variable("KUBERNETES_SERVICE_HOST").is_some() {
         return Some(Container::Kubernetes);
     }
-    if there(".dockerenv") {
+    // A virtual machine's disk that was made from an image has the file, too.
+    if there(".dockerenv") && mounts.has_made_up_root() {
         return Some(Container::Docker);
     }
     if there("run/.containerenv") {
@@ -192,7 +194,9 @@ pub fn unwritable<'f>(folders: impl Iterator<Item = &'f Path>) -> Vec<PathBuf> {
 mod tests {
     use super::*;
 
-    fn found(files: &[(&str, &str)], variables: &[(&str, &str)]) -> Option<Container> {
+    const OVERLAY: &str = "522 381 0:62 / / rw,relatime - overlay overlay rw\n";
+
+    fn found(files: &[(&str, &str)], variables: &[(&str, &str)], mounts: &str) -> Option<Container> {
         let root = std::env::temp_dir().join(format!("hookgate-host-{}-{}", std::process::id(), files.len()));
         for (path, content) in files {
             let path = root.join(path);
@@ -201,7 +205,7 @@ mod tests {
         }
         let variable =
             |name: &str| variables.iter().find(|(at, _)| *at == name).map(|(_, value)| (*value).to_owned());
-        let container = container(&root, &variable, &Mounts::default());
+        let container = container(&root, &variable, &Mounts::parse(mounts));
         let _ = fs::remove_dir_all(&root);
         container
     }
@@ -220,8 +224,10 @@ mod tests {
             (&[], &[("KUBERNETES_SERVICE_HOST", "10.96.0.1")], Some(Container::Kubernetes)),
             (&[], &[("container", "oci")], Some(Container::Other("oci".into()))),
         ] {
-            assert_eq!(found(files, variables), expected, "{files:?} {variables:?}");
+            assert_eq!(found(files, variables, OVERLAY), expected, "{files:?} {variables:?}");
         }
+        let disk = "24 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n";
+        assert_eq!(found(&[(".dockerenv", "")], &[], disk), None, "a machine made from an image");
     }
 
     #[test]

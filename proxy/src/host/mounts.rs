@@ -32,6 +32,18 @@ impl Mounts {
         Self(mountinfo.lines().filter_map(mount).collect())
     }
 
+    /// The same without what another mount covers, as far as `kinds` go: a look at a network's file
+    /// system may take long.
+    pub fn without_covered(mut self, kinds: &[&str]) -> Self {
+        self.0.retain(|mount| !kinds.contains(&&*mount.kind) || mount.at.exists());
+        self
+    }
+
+    /// Whether the root is a part of a file system, or layers of several, as engines make it.
+    pub fn has_made_up_root(&self) -> bool {
+        self.holding(Path::new("/")).is_some_and(|mount| mount.root != "/" || mount.kind == "overlay")
+    }
+
     /// Where file systems of a type are mounted.
     pub fn of_kind(&self, kind: &str) -> impl Iterator<Item = &Path> {
         self.0.iter().filter(move |mount| mount.kind == kind).map(|mount| mount.at.as_path())
@@ -76,7 +88,7 @@ mod tests {
     #[test]
     fn volumes_and_a_read_only_root_are_seen() {
         let mounts = Mounts::parse(DOCKER);
-        assert!(mounts.has_read_only_root());
+        assert!(mounts.has_read_only_root() && mounts.has_made_up_root());
         assert!(mounts.is_volume(Path::new("/var/lib/hookgate/insight")));
         assert!(!mounts.is_volume(Path::new("/var/lib/other")));
         assert!(!mounts.is_volume(Path::new("/run/hookgate")));
@@ -87,6 +99,6 @@ mod tests {
     #[test]
     fn the_root_of_a_machine_is_written_in() {
         let mounts = Mounts::parse("24 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n");
-        assert!(!mounts.has_read_only_root());
+        assert!(!mounts.has_read_only_root() && !mounts.has_made_up_root());
     }
 }
