@@ -77,15 +77,17 @@ nft delete table ip nat
 
 # The control group of an earlier container has gone, and with it what its pinned link was on.
 cgroups=/sys/fs/cgroup
+# They belong to the machine, and would outlive the test.
+trap 'rmdir "$cgroups/${dir##*/}"-* 2>/dev/null' EXIT
 begin_in() {
-    group_of_its_own="$cgroups/hookgate-image-$$-$1"
+    group_of_its_own="$cgroups/${dir##*/}-$1"
     mkdir "$group_of_its_own"
     (
         sh -c 'echo $PPID >"$0/cgroup.procs"' "$group_of_its_own"
         begin --cgroupns private $host $full $filter $folder $state $bpf $run
     )
 }
-gone() { rmdir "$group_of_its_own"; }
+gone() { rmdir "$group_of_its_own" 2>/dev/null; }
 rm -rf state /sys/fs/bpf/hookgate
 mkdir --mode 700 state
 configure 443
