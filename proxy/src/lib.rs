@@ -10,6 +10,7 @@ pub mod config;
 pub mod datapath;
 pub mod doctor;
 pub mod guard;
+pub mod host;
 pub mod http;
 pub mod import;
 pub mod insight;

@@ -353,6 +353,45 @@ fn capabilities_in_a_user_namespace_are_none_for_bpf() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn a_machine_with_ipv6_alone_is_named() -> Result<()> {
+    if !require(&[Need::Root, Need::Program("ip"), Need::Program("ethtool")]) {
+        return Ok(());
+    }
+    let (edge, meta, dir) = (NetNs::new()?, NetNs::new()?, TempDir::new("doctor")?);
+    NetNs::link((&edge, "wan0"), (&meta, "wan0"))?;
+    edge.address("wan0", "2001:db8::1/64")?;
+    let config = plain("\"127.0.0.1:1\"", "")?;
+    let found = Examination::of(&edge, &dir, &config)?;
+    assert_eq!(found.level("where it runs", "on a machine with IPv6 alone")?, "warn");
+    edge.address("wan0", "192.0.2.1/24")?;
+    let found = Examination::of(&edge, &dir, &config)?;
+    assert!(found.level("where it runs", "on a machine with IPv6 alone").is_err());
+    Ok(())
+}
+
+#[test]
+fn cgroup_v1_and_a_read_only_root_are_named() -> Result<()> {
+    /// In mounts that only its own process sees.
+    const ODD: &str = "umount /sys/fs/cgroup && mount -t cgroup -o none,name=hookgate cgroup /sys/fs/cgroup && \
+        mount -o remount,bind,ro / && exec \"$@\"";
+    if !require(&[Need::Root, Need::Program("ip"), Need::Program("unshare")]) {
+        return Ok(());
+    }
+    let (ns, dir) = (NetNs::new()?, TempDir::new("doctor")?);
+    let config = plain("\"127.0.0.1:1\"", "[insight]\nstate = \"insight\"")?;
+    let config = dir.write("hookgate.toml", config)?;
+    let mut command = ns.command("unshare");
+    command.args(["--mount", "sh", "-c", ODD, "sh"]).arg(harness::binary()?);
+    let output = command.args(["doctor", "--json", "--config"]).arg(&config).output()?;
+    let document = serde_json::from_slice(&output.stdout).with_context(|| format!("{output:?}"))?;
+    let found = Examination { code: output.status.code(), document };
+    assert_eq!(found.level("cgroup2", "not mounted, only cgroup v1")?, "warn");
+    let locked = format!("on a read-only root: nothing can be written in {}", dir.path().display());
+    assert_eq!(found.level("where it runs", &locked)?, "warn");
+    Ok(())
+}
+
 /// A control group in the hierarchy that a namespace sees.
 struct Cgroup<'n>(&'n NetNs, String);
 

@@ -15,6 +15,7 @@ mod docs;
 mod ebpf;
 mod fresh;
 mod fuzz;
+mod image;
 mod install;
 mod overlay_root;
 mod package;
@@ -46,6 +47,7 @@ enum Command {
     Test(test::Args),
     Bench(bench::Args),
     Package(package::Args),
+    Image(image::Args),
     /// Compiles the XDP program and puts its object, with a record of sources and tools, into
     /// proxy-ebpf/object
     Object,
@@ -76,6 +78,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Test(args) => test::main(&workspace, &args, &Command::command()),
         Command::Bench(args) => bench::main(&workspace, &args),
         Command::Package(args) => package::main(&workspace, &args),
+        Command::Image(args) => image::main(&workspace, &args),
         Command::Object => ebpf::main(&workspace),
         Command::Docs => docs::main(&workspace, &Command::command()),
         Command::Advisories(args) => advisories::main(&workspace, &args),

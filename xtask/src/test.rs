@@ -11,7 +11,7 @@ use crate::arch::Arch;
 use crate::build::{self, Profile};
 use crate::setup::{self, Purpose};
 use crate::test_summary::TestSummary;
-use crate::{docs, ebpf, fresh, fuzz, package, tidy, vm};
+use crate::{docs, ebpf, fresh, fuzz, image, package, tidy, vm};
 
 /// How many random cases each property is tried with under `--full`, instead of proptest's own 256.
 const FULL_CASES: u32 = 4096;
@@ -33,8 +33,11 @@ pub struct Args {
     /// Of the package, that for this processor: another than this machine's is emulated
     #[arg(long, value_enum, requires = "package")]
     arch: Option<Arch>,
-    /// The README's first command on machines that have never seen hookgate; needs root
+    /// The container image, in a container engine; needs root
     #[arg(long, conflicts_with_all = ["full", "vm", "package"])]
+    image: bool,
+    /// The README's first command on machines that have never seen hookgate; needs root
+    #[arg(long, conflicts_with_all = ["full", "vm", "package", "image"])]
     fresh: bool,
     /// Of the kernel's, the few that show within a minute or so whether it works at all
     #[arg(long, requires = "vm")]
@@ -66,6 +69,10 @@ pub fn main(workspace: &Workspace, args: &Args, xtask: &clap::Command) -> Result
         eprintln!("xtask: some tests will be skipped: {e:#}");
     }
     let mut summary = TestSummary::default();
+    if args.image {
+        image::test(workspace, &mut summary)?;
+        return Ok(summary.verdict());
+    }
     if args.package {
         package::test(workspace, &mut summary)?;
         return Ok(summary.verdict());

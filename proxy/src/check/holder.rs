@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs;
+use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
@@ -78,6 +79,13 @@ impl Holder {
         line.split_whitespace().next().map(str::to_owned)
     }
 
+    /// In a container, root may list them and see nothing of any.
+    fn hides_descriptors(&self) -> bool {
+        let Ok(descriptors) = fs::read_dir(self.process().join("fd")) else { return true };
+        let is_refused = |error: io::Error| error.kind() == ErrorKind::PermissionDenied;
+        descriptors.flatten().any(|entry| fs::read_link(entry.path()).is_err_and(is_refused))
+    }
+
     fn process(&self) -> PathBuf {
         PathBuf::from(format!("/proc/{}", self.pid))
     }
@@ -141,8 +149,9 @@ pub(super) fn holders(address: SocketAddr) -> Vec<Holder> {
 /// runs.
 fn hidden_hookgates(owners: &[u32]) -> Vec<Holder> {
     let is_hidden = |holder: &Holder| {
-        let hides = fs::read_dir(holder.process().join("fd")).is_err();
-        hides && holder.user().is_some_and(|user| owners.contains(&user)) && holder.is_hookgate()
+        holder.hides_descriptors()
+            && holder.user().is_some_and(|user| owners.contains(&user))
+            && holder.is_hookgate()
     };
     pids().map(Holder::of).filter(is_hidden).collect()
 }

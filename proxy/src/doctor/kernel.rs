@@ -3,26 +3,28 @@
 use std::fs;
 use std::path::Path;
 
+use rustix::process::geteuid;
 use rustix::thread::{CapabilitySet, capabilities};
 
 use super::Finding;
 use super::finding::Level;
 use crate::config::{Config, Confine, Ktls};
 use crate::guard;
+use crate::host::{Container, Host, Mounts};
 use crate::net::{KernelTls, NoKernelTls};
 use crate::server::Confinement;
 
-pub fn findings(config: &Config) -> Vec<Finding> {
+pub fn findings(config: &Config, host: &Host) -> Vec<Finding> {
     // What only the guard needs is no failure where none is wanted.
     let level = if config.guard.is_some() { Level::Fail } else { Level::Warn };
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let container = host.container.as_ref();
     let machine = [
         version(),
         bpf(config, level),
-        bpffs(&mounts, level),
+        bpffs(&host.mounts, container, level),
         btf(),
-        control_groups(&mounts),
-        permissions(config, is_first_user_namespace()),
+        control_groups(&host.mounts, container),
+        permissions(config, is_first_user_namespace(), container),
         kernel_tls(config.ktls),
         confinement(config.process.confine, &Confinement::probe()),
     ];
@@ -52,7 +54,7 @@ fn bpf(config: &Config, level: Level) -> Finding {
     }
     match guard::probe() {
         Ok(missing) => missing_programs(SUBJECT, &missing),
-        Err(guard::Error::NotPermitted) => Finding::ok(
+        Err(guard::Error::NotPermitted { .. }) => Finding::ok(
             SUBJECT,
             "the guard's program is built in, and the kernel has BPF; only root can try both",
         ),
@@ -114,12 +116,15 @@ fn cpus(possible: usize, online: usize, memory: Option<u64>) -> Finding {
     Finding::ok("CPUs", text)
 }
 
-fn bpffs(mounts: &str, level: Level) -> Finding {
+fn bpffs(mounts: &Mounts, container: Option<&Container>, level: Level) -> Finding {
     const AT: &str = "/sys/fs/bpf";
-    if mounted(mounts, "bpf").any(|at| at == AT) {
+    if mounts.of_kind("bpf").any(|at| at == Path::new(AT)) {
         return Finding::ok("bpffs", format!("mounted at {AT}"));
     }
-    let next = format!("run `mount -t bpf bpf {AT}`; systemd does so at boot");
+    let next = match container {
+        None => format!("run `mount -t bpf bpf {AT}`; systemd does so at boot"),
+        Some(container) => format!("give the container {}", container.grants().bpf),
+    };
     Finding::wrong(level, "bpffs", format!("not mounted at {AT}"), next)
 }
 
@@ -132,23 +137,31 @@ fn btf() -> Finding {
     Finding::warn("BTF", format!("the kernel does not describe its types ({AT})"), next)
 }
 
-fn control_groups(mounts: &str) -> Finding {
-    match mounted(mounts, "cgroup2").next() {
-        Some(at) => Finding::ok("cgroup2", format!("mounted at {at}")),
-        None => Finding::warn(
-            "cgroup2",
-            "not mounted: completed handshakes can't be counted",
+fn control_groups(mounts: &Mounts, container: Option<&Container>) -> Finding {
+    const SUBJECT: &str = "cgroup2";
+    const UNCOUNTED: &str = "completed handshakes can't be counted without the privilege to mount it";
+    if let Some(at) = mounts.of_kind(SUBJECT).next() {
+        return Finding::ok(SUBJECT, format!("mounted at {}", at.display()));
+    }
+    let is_version_1 = mounts.of_kind("cgroup").next().is_some();
+    match (is_version_1, container) {
+        (true, None) => Finding::warn(
+            SUBJECT,
+            format!("not mounted, only cgroup v1: {UNCOUNTED}"),
+            "run `mkdir -p /run/cgroup2 && mount -t cgroup2 none /run/cgroup2`, or boot with \
+             systemd.unified_cgroup_hierarchy=1",
+        ),
+        (true, Some(_)) => Finding::warn(
+            SUBJECT,
+            format!("not mounted, only cgroup v1: {UNCOUNTED}"),
+            "boot the machine with systemd.unified_cgroup_hierarchy=1, so that engines use cgroup2",
+        ),
+        (false, _) => Finding::warn(
+            SUBJECT,
+            format!("not mounted: {UNCOUNTED}"),
             "run `mount -t cgroup2 none /sys/fs/cgroup`; systemd does so at boot",
         ),
     }
-}
-
-/// Where file systems of a type are mounted (proc_pid_mountinfo(5)).
-fn mounted<'m>(mountinfo: &'m str, kind: &'m str) -> impl Iterator<Item = &'m str> {
-    mountinfo.lines().filter_map(move |line| {
-        let (before, after) = line.split_once(" - ")?;
-        (after.split(' ').next() == Some(kind)).then(|| before.split(' ').nth(4)).flatten()
-    })
 }
 
 /// Capabilities for BPF count in no other.
@@ -158,17 +171,20 @@ fn is_first_user_namespace() -> bool {
     fs::read_link("/proc/self/ns/user").map_or(true, |namespace| namespace == Path::new(FIRST))
 }
 
-fn permissions(config: &Config, is_first_user_namespace: bool) -> Finding {
+fn permissions(config: &Config, is_first_user_namespace: bool, container: Option<&Container>) -> Finding {
     const SUBJECT: &str = "capabilities";
     let held = capabilities(None).map(|sets| sets.effective).unwrap_or(CapabilitySet::empty());
     let listen = &config.listen;
     let low = [&listen.https, &listen.http, &listen.plain].into_iter().flatten().any(|at| at.port() < 1024);
     let guard = config.guard.is_some();
+    let is_root_user = geteuid().is_root();
     let wanted = [
         (guard, CapabilitySet::BPF, "CAP_BPF"),
         (guard, CapabilitySet::NET_ADMIN, "CAP_NET_ADMIN"),
         (guard, CapabilitySet::PERFMON, "CAP_PERFMON"),
         (low, CapabilitySet::NET_BIND_SERVICE, "CAP_NET_BIND_SERVICE"),
+        (is_root_user, CapabilitySet::SETUID, "CAP_SETUID"),
+        (is_root_user, CapabilitySet::SETGID, "CAP_SETGID"),
     ];
     let root = held.contains(CapabilitySet::SYS_ADMIN);
     let covered = CapabilitySet::BPF | CapabilitySet::PERFMON;
@@ -177,11 +193,11 @@ fn permissions(config: &Config, is_first_user_namespace: bool) -> Finding {
     let missing: Vec<&str> = missing.map(|(.., name)| name).collect();
     if !missing.is_empty() {
         let text = format!("this process lacks {}", missing.join(", "));
-        return Finding::warn(
-            SUBJECT,
-            text,
-            "run as root, as the shipped unit does; others may see less here",
-        );
+        let next = match container {
+            None => "run as root, as the shipped unit does; others may see less here".into(),
+            Some(container) => format!("give them to the container: {}", container.grants().capabilities),
+        };
+        return Finding::warn(SUBJECT, text, next);
     }
     if guard && !is_first_user_namespace {
         return Finding::warn(
@@ -270,14 +286,33 @@ mod tests {
     }
 
     #[test]
-    fn mounts_are_found_by_type() {
+    fn what_is_mounted_is_found_by_type() {
         let mounts = "41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw\n\
                       32 31 0:29 / /sys/fs/cgroup/cpu rw,relatime shared:9 - cgroup cgroup rw,cpu\n\
                       50 1 0:40 / /sys/fs/bpf rw - bpf bpf rw,mode=700\nnonsense\n";
-        assert_eq!(mounted(mounts, "cgroup2").collect::<Vec<_>>(), ["/sys/fs/cgroup/unified"]);
-        assert_eq!(bpffs(mounts, Level::Fail).level, Level::Ok);
-        assert_eq!(bpffs("", Level::Fail).level, Level::Fail);
-        assert_eq!(control_groups("").level, Level::Warn);
+        let mounts = Mounts::parse(mounts);
+        let none = Mounts::default();
+        assert_eq!(control_groups(&mounts, None).text, "mounted at /sys/fs/cgroup/unified");
+        assert_eq!(bpffs(&mounts, None, Level::Fail).level, Level::Ok);
+        assert_eq!(bpffs(&none, None, Level::Fail).level, Level::Fail);
+        assert_eq!(control_groups(&none, None).level, Level::Warn);
+    }
+
+    #[test]
+    fn what_is_missing_is_asked_of_the_containers_engine() {
+        let none = Mounts::default();
+        let next =
+            |container: &Container| bpffs(&none, Some(container), Level::Fail).next.unwrap_or_default();
+        assert!(next(&Container::Docker).ends_with("the volume /sys/fs/bpf:/sys/fs/bpf"));
+        assert!(next(&Container::Lxc).contains("lxc.mount.entry = /sys/fs/bpf"));
+    }
+
+    #[test]
+    fn version_1_of_control_groups_is_named() {
+        let v1 = Mounts::parse("32 31 0:29 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n");
+        let found = control_groups(&v1, None);
+        assert!(found.text.contains("only cgroup v1"), "{found}");
+        assert!(found.next.is_some_and(|next| next.contains("/run/cgroup2")));
     }
 
     #[test]

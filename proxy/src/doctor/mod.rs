@@ -4,6 +4,7 @@
 mod certificates;
 mod dns;
 mod finding;
+mod host;
 mod interfaces;
 mod kernel;
 mod ports;
@@ -19,12 +20,14 @@ pub use process::silence;
 use std::path::Path;
 
 use crate::config::Config;
+use crate::host::Host;
 use crate::insight::Report;
 use crate::stats::Document;
 
 /// Everything about this machine that matters without a configuration too.
 pub fn examine_machine(config: &Config) -> Vec<Finding> {
-    [kernel::findings(config), resources::findings(config)].concat()
+    let host = Host::examine();
+    [host::findings(config, &host), kernel::findings(config, &host), resources::findings(config)].concat()
 }
 
 /// Whether what is configured in `file` works here.

@@ -33,8 +33,11 @@ pub enum Error {
          `prefixes`, or insist with --yes-lock-me-out"
     )]
     LocksOutMeta,
-    #[error("the guard needs CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN: run as root")]
-    NotPermitted,
+    #[error(
+        "the guard needs CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN, and lacks {}: run as root, or give them to the container",
+        lacks.join(", ")
+    )]
+    NotPermitted { lacks: Vec<&'static str> },
     #[error(
         "BPF is not allowed here although the process has the capabilities for it: an unprivileged container (they count in \
          the machine's first user namespace alone), seccomp, a security module, or a kernel before 5.11 with a low \
@@ -47,7 +50,10 @@ pub enum Error {
         possible_cpus()
     )]
     NoMemory(#[source] Box<EbpfError>),
-    #[error("/sys/fs/bpf is not mounted: run `mount -t bpf bpf /sys/fs/bpf`")]
+    #[error(
+        "/sys/fs/bpf is not mounted: run `mount -t bpf bpf /sys/fs/bpf`, or give the container the volume \
+         /sys/fs/bpf:/sys/fs/bpf"
+    )]
     NoBpffs,
     #[error(
         "another hookgate changes what lies in /sys/fs/bpf, and has not done for 8 s: does it hang? `fuser -v /sys/fs/bpf` \

@@ -56,7 +56,15 @@ pub fn probe() -> Result<Missing, Error> {
 /// user namespace.
 pub fn ensure_permitted() -> Result<(), Error> {
     let held = capabilities(None).map(|sets| sets.effective).unwrap_or(CapabilitySet::empty());
-    let bpf = CapabilitySet::BPF | CapabilitySet::PERFMON;
-    let has_bpf = held.contains(bpf) || held.contains(CapabilitySet::SYS_ADMIN);
-    if has_bpf && held.contains(CapabilitySet::NET_ADMIN) { Ok(()) } else { Err(Error::NotPermitted) }
+    let is_root = held.contains(CapabilitySet::SYS_ADMIN);
+    let lacks: Vec<&str> = [
+        (CapabilitySet::BPF, is_root, "CAP_BPF"),
+        (CapabilitySet::PERFMON, is_root, "CAP_PERFMON"),
+        (CapabilitySet::NET_ADMIN, false, "CAP_NET_ADMIN"),
+    ]
+    .into_iter()
+    .filter(|(capability, is_covered, _)| !is_covered && !held.contains(*capability))
+    .map(|(.., name)| name)
+    .collect();
+    if lacks.is_empty() { Ok(()) } else { Err(Error::NotPermitted { lacks }) }
 }

@@ -20,6 +20,7 @@ use crate::release;
 use crate::test_summary::TestSummary;
 pub use emulated::test as test_emulated;
 pub use pack::build;
+pub use tree::said;
 
 /// Builds the Debian package
 #[derive(clap::Args)]

@@ -203,7 +203,7 @@ fn gzip(content: &[u8]) -> Result<Vec<u8>> {
 ///
 /// # Errors
 /// It can't be started, or fails.
-fn said(program: &str, args: &[&str]) -> Result<String> {
+pub fn said(program: &str, args: &[&str]) -> Result<String> {
     let mut command = Command::new(program);
     command.args(args);
     Ok(harness_core::run(command)?.trim().to_owned())

@@ -13,7 +13,7 @@ const LAYERS: [&[&str]; 14] = [
     &["datapath", "admin", "acme", "registry", "probe"],
     &["stats"],
     &["insight"],
-    &["upstream", "guard"],
+    &["upstream", "guard", "host"],
     &["tls", "net", "import"],
     &["config", "observe"],
     &["messages"],

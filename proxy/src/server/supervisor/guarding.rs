@@ -89,7 +89,7 @@ impl SupervisedGuard {
             guard::ensure_none_locked_out(guard, table)?;
         }
         guard::start(guard, table, absence).map_err(|error| match error {
-            guard::Error::NotPermitted if takeover::is_by_predecessor() => anyhow!(
+            guard::Error::NotPermitted { .. } if takeover::is_by_predecessor() => anyhow!(
                 "the process before this one ran without [guard], and has given up the capabilities for it: \
                  restart from outside (`systemctl restart hookgate`)"
             ),

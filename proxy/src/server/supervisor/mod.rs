@@ -23,6 +23,7 @@ use std::os::unix::net::UnixStream as StdUnixStream;
 use std::process::ExitCode;
 use std::thread;
 
+use rustix::process::geteuid;
 use tokio::io::BufReader;
 use tokio::net::UnixStream;
 use tokio::runtime;
@@ -31,6 +32,7 @@ pub use takeover::{TakeoverError, inherits_sockets};
 
 use super::ipc::{SupervisorClient, channel};
 use super::{Start, StartError, privileges, worker};
+use crate::host::Host;
 use crate::net::KernelTls;
 use crate::sys::{ForkResult, fork, give_back_free_memory};
 use state::Supervisor;
@@ -50,8 +52,16 @@ pub fn run(start: Start) -> Result<ExitCode, StartError> {
     {
         return Ok(ExitCode::SUCCESS);
     }
+    for remark in Host::examine().remarks(&start.config) {
+        start.log.note(&remark);
+    }
     privileges::keep_memory_private()?;
     let user = privileges::worker_user(&start.config)?;
+    if user.is_none() && geteuid().is_root() {
+        start.log.note(
+            "the process that serves stays root's, without any capability: CAP_SETUID and CAP_SETGID let it become another user",
+        );
+    }
     let admin_group = privileges::admin_group(&start.config, user.as_ref()).map_err(io::Error::from)?;
     let mut inherited = Sockets::inherited()?;
     let predecessor = match Predecessor::find(&start.config, start.takes_over)? {
