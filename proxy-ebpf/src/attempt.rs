@@ -53,7 +53,7 @@ pub struct Attempt {
     pub fingerprint: Fingerprint,
     pub reserved: u32,
 }
-const _: () = assert!(size_of::<Attempt>() == 8 * size_of::<u64>());
+const _: () = assert!(size_of::<Attempt>() == 64);
 
 /// What was seen of an attempt. Each is 0 until it is set, once and for all: CPUs need not agree on
 /// the order.

@@ -41,7 +41,7 @@ impl Segment {
             &self.to.1.to_be_bytes(),
             &self.sequence.to_be_bytes(),
             &self.acknowledged.to_be_bytes(),
-            &[self.tcp_bytes() / 4 << 4, self.flags, 0xff, 0xff, 0, 0, 0, 0],
+            &[self.tcp_bytes() / 4 * 16, self.flags, 0xff, 0xff, 0, 0, 0, 0],
             self.options,
         ]
         .concat();

@@ -51,7 +51,7 @@ fn syn(source: Address, port: u16, hop_limit: u8, options: &[u8]) -> Vec<u8> {
             segments::V6.1
         }
     };
-    frame[tcp + 12] = (bytes / 4 << 4) as u8;
+    frame[tcp + 12] = (bytes / 4 * 16) as u8;
     frame.extend(options);
     frame
 }
