@@ -64,7 +64,7 @@ check delays_are_measured counted 'row["rtt_seconds"] is not None' True
 check kernel_drops_are_read counted '"kernel_drops_uncounted" in stats["guard"]' False
 check lost_is_silent hookgate lost
 
-# A full queue, a reset, an answer that does not come: what the guard says of a port where a connection fails
+# Connections that the sender ends with a reset
 ip netns exec meta python3 -c '
 import socket, struct
 for _ in range(3):
