@@ -3,7 +3,9 @@
 #![forbid(unsafe_code)]
 
 mod advisories;
+mod apt;
 mod bench;
+mod booted_root;
 mod build;
 mod cache;
 mod debootstrap;
@@ -16,6 +18,7 @@ mod install;
 mod overlay_root;
 mod package;
 mod run;
+mod runs;
 mod setup;
 mod test;
 mod test_summary;
@@ -40,6 +43,7 @@ enum Command {
     Test(test::Args),
     Bench(bench::Args),
     Package(package::Args),
+    Apt(apt::Args),
     /// Compiles the XDP program and puts its object, with a record of sources and tools, into
     /// proxy-ebpf/object
     Object,
@@ -70,6 +74,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Test(args) => test::main(&workspace, &args, &Command::command()),
         Command::Bench(args) => bench::main(&workspace, &args),
         Command::Package(args) => package::main(&workspace, &args),
+        Command::Apt(args) => apt::main(&workspace, &args),
         Command::Object => ebpf::main(&workspace),
         Command::Docs => docs::main(&workspace, &Command::command()),
         Command::Advisories(args) => advisories::main(&workspace, &args),

@@ -25,7 +25,8 @@ pub enum Purpose {
 
 type Program = (&'static str, &'static str);
 
-const TESTS: [Program; 22] = [
+const TESTS: [Program; 24] = [
+    ("apt-ftparchive", "apt-utils"),
     ("bpftool", "bpftool"),
     ("caddy", "caddy"),
     ("chattr", "e2fsprogs"),
@@ -34,6 +35,7 @@ const TESTS: [Program; 22] = [
     ("dnsmasq", "dnsmasq-base"),
     ("ethtool", "ethtool"),
     ("gdb", "gdb"),
+    ("gpg", "gpg"),
     ("h2load", "nghttp2-client"),
     ("haproxy", "haproxy"),
     ("ip", "iproute2"),

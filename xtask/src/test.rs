@@ -10,7 +10,7 @@ use harness_core::{Workspace, is_root};
 use crate::build::{self, Profile};
 use crate::setup::{self, Purpose};
 use crate::test_summary::TestSummary;
-use crate::{docs, ebpf, fresh, fuzz, package, tidy, vm};
+use crate::{apt, docs, ebpf, fresh, fuzz, package, tidy, vm};
 
 /// How many random cases each property is tried with under `--full`, instead of proptest's own 256.
 const FULL_CASES: u32 = 4096;
@@ -29,6 +29,13 @@ pub struct Args {
     /// The Debian package: installed, used, upgraded and purged in a small Debian; needs root
     #[arg(long, conflicts_with_all = ["full", "vm"])]
     package: bool,
+    /// The apt repository: installed and upgraded from in small Debians, by hand, by cloud-init and
+    /// by Ansible; needs root
+    #[arg(long, conflicts_with_all = ["full", "vm", "package", "fresh"])]
+    apt: bool,
+    /// Puts what was run where into the table of docs/install.md
+    #[arg(long, requires = "apt")]
+    publish: bool,
     /// The README's first command on machines that have never seen hookgate; needs root
     #[arg(long, conflicts_with_all = ["full", "vm", "package"])]
     fresh: bool,
@@ -56,6 +63,13 @@ pub fn main(workspace: &Workspace, args: &Args, xtask: &clap::Command) -> Result
     let mut summary = TestSummary::default();
     if args.package {
         package::test(workspace, &mut summary)?;
+        return Ok(summary.verdict());
+    }
+    if args.apt {
+        apt::test(workspace, &mut summary)?;
+        if args.publish {
+            summary.publish(&workspace.root)?;
+        }
         return Ok(summary.verdict());
     }
     let built = build::both(workspace, Profile::Dev)?;

@@ -17,6 +17,7 @@ use crate::build::{self, Profile};
 use crate::install;
 use crate::test_summary::TestSummary;
 use binary::Needs;
+pub use checks::CHECKS;
 use tree::{Tree, said};
 
 /// What packing takes: dpkg-deb, and strip and objdump.
@@ -31,9 +32,16 @@ pub struct Args {
 }
 
 pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
-    let package = pack(workspace, &release(workspace)?, args.revision)?;
-    println!("{}", package.display());
+    println!("{}", build(workspace, args.revision)?.display());
     Ok(ExitCode::SUCCESS)
+}
+
+/// Builds this version's package for this machine's architecture, and returns its file.
+///
+/// # Errors
+/// It does not compile, the guard is not inside, or it can't be packed.
+pub fn build(workspace: &Workspace, revision: u32) -> Result<PathBuf> {
+    pack(workspace, &release(workspace)?, revision)
 }
 
 /// Packs two revisions, and installs, upgrades and purges them in a small Debian of their own.
@@ -89,7 +97,10 @@ fn pack(workspace: &Workspace, binary: &Path, revision: u32) -> Result<PathBuf> 
 }
 
 /// When the sources were committed, in seconds since 1970: what every file in the package is dated.
-fn committed(workspace: &Workspace) -> Result<u64> {
+///
+/// # Errors
+/// There is no git here, or no commit.
+pub fn committed(workspace: &Workspace) -> Result<u64> {
     let mut git = Command::new("git");
     git.args(["-c", "safe.directory=*", "log", "-1", "--format=%ct"]).current_dir(&workspace.root);
     harness_core::run(git)?.trim().parse().context("the date of the last commit")
