@@ -11,7 +11,7 @@ use crate::{cache, install};
 /// What a server has, and python3, which serves the repository.
 const SERVER: &str = "adduser,ca-certificates,curl,iproute2,python3,systemd,systemd-sysv";
 /// By which others set machines up, what judges it, and gpg, which verifies.
-const OTHERS_HABITS: [&str; 4] = ["ansible-core", "ansible-lint", "cloud-init", "gpg"];
+const OTHERS_HABITS: [&str; 5] = ["ansible-core", "ansible-lint", "cloud-init", "gpg", "python3-apt"];
 
 /// # Errors
 /// There is no debootstrap, or no archive.
@@ -32,8 +32,9 @@ pub fn server(suite: &str) -> Result<PathBuf> {
 /// As [`server`].
 pub fn with_others_habits(suite: &str) -> Result<PathBuf> {
     let works = |root: &Path| {
-        let programs = ["ansible-playbook", "ansible-lint", "cloud-init", "gpg"];
-        programs.iter().all(|program| root.join("usr/bin").join(program).exists())
+        let programs = ["bin/ansible-playbook", "bin/ansible-lint", "bin/cloud-init", "bin/gpg"];
+        let module = "lib/python3/dist-packages/apt/__init__.py";
+        programs.iter().chain([&module]).all(|file| root.join("usr").join(file).exists())
     };
     let server = server(suite)?;
     cache::find_or_make(&format!("apt-{suite}-with-ansible-and-cloud-init"), works, |aside, home| {

@@ -22,10 +22,11 @@ const PREPARE: &str = "cp -r \"$world\" srv/test; cp -r \"$packaging\" srv/test/
 const SEED: &str = include_str!("seed.sh");
 const WITHOUT_CLOUD_INIT: &str = "touch etc/cloud/cloud-init.disabled\n";
 const APT: &str = include_str!("apt.sh");
+const VERIFY: &str = include_str!("verify.sh");
 const OTHERS_HABITS: [(&str, &str, &str); 3] = [
     ("cloud_init", SEED, include_str!("cloud_init.sh")),
     ("ansible", WITHOUT_CLOUD_INIT, include_str!("ansible.sh")),
-    ("verify", WITHOUT_CLOUD_INIT, include_str!("verify.sh")),
+    ("verify", WITHOUT_CLOUD_INIT, VERIFY),
 ];
 
 /// # Errors
@@ -36,7 +37,7 @@ pub fn test(workspace: &Workspace, summary: &mut TestSummary) -> Result<()> {
         return Ok(());
     }
     let world = world(workspace)?;
-    for suite in ["trixie", "bookworm"] {
+    for suite in ["bookworm", "trixie"] {
         run(workspace, &world, &format!("apt_{suite}"), &roots::server(suite)?, ["", APT], summary)?;
     }
     let root = roots::with_others_habits("bookworm")?;
@@ -70,6 +71,11 @@ fn run(
 /// Three repositories: `before` with one version, `after` with the next one too, and `other`, the
 /// same by somebody else's key; and `typed`, what the pages say.
 fn world(workspace: &Workspace) -> Result<TempDir> {
+    let blocks = docs::marked(workspace, "needs=apt")?;
+    for (name, _) in &blocks {
+        let is_typed = [APT, VERIFY].iter().any(|script| script.contains(name));
+        ensure!(is_typed, "no test types the block {name} of docs/");
+    }
     let world = TempDir::new("apt")?;
     let folder = |name: &str| world.path().join(name);
     let committed = package::committed(workspace)?;
@@ -93,9 +99,7 @@ fn world(workspace: &Workspace) -> Result<TempDir> {
         Repository::at(&folder("other")).add(&files, committed, &other)?;
     }
     fs::create_dir(folder("typed"))?;
-    let scripts = [APT, OTHERS_HABITS[2].2].concat();
-    for (name, text) in docs::marked(workspace, "needs=apt")? {
-        ensure!(scripts.contains(&name), "no test types the block {name} of docs/");
+    for (name, text) in blocks {
         fs::write(folder("typed").join(name), text)?;
     }
     // apt reads as a user of its own.

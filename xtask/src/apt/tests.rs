@@ -42,7 +42,7 @@ fn versions_are_added_and_stay() {
     repository.add(&packages(dir.path(), "1-1"), COMMITTED, &signer).unwrap();
     let first = read(&root, "dists/stable/Release");
     assert!(first.contains("\nDate: Tue, 14 Nov 2023 22:13:20 UTC\n"), "{first}");
-    assert!(first.contains("\nAcquire-By-Hash: yes\n"), "{first}");
+    assert!(first.starts_with("Acquire-By-Hash: yes\n"), "{first}");
 
     // An earlier commit's: apt would ignore a list that is older than the one it has.
     repository.add(&packages(dir.path(), "1-2"), COMMITTED - 1, &signer).unwrap();

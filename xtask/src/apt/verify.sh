@@ -5,8 +5,15 @@ check is_served serve
 download_and_verify() {
     rm -rf /run/downloads
     mkdir /run/downloads
-    cd /run/downloads && typed verify_what_you_have_downloaded
+    cd /run/downloads && typed verify_files_by_hand
 }
+show_key() {
+    mkdir /run/key
+    cd /run/key && typed verify_the_key
+}
+check shows_the_key show_key
+cp /run/said /run/shown
+check with_its_fingerprint grep -Eq '([0-9A-F]{4} +){9}[0-9A-F]{4}' /run/shown
 check verifies download_and_verify
 cp /run/said /run/verified
 check says_whose_key_it_is grep -q 'ours@example.com' /run/verified

@@ -111,7 +111,9 @@ pub fn marked(workspace: &Workspace, mark: &str) -> Result<Vec<(String, String)>
         let blocks: Vec<_> = page.blocks.iter().filter(|block| block.marks == [mark]).collect();
         let stem = page.path.trim_start_matches("docs/").trim_end_matches(".md").to_lowercase();
         for (at, block) in blocks.iter().enumerate() {
-            let heading = block.heading.to_lowercase().replace(|c: char| !c.is_alphanumeric(), "_");
+            let heading = block.heading.to_lowercase();
+            let words = heading.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
+            let heading = words.collect::<Vec<_>>().join("_");
             let is_same = |other: &&&Block| other.heading == block.heading;
             let number = if blocks.iter().filter(is_same).count() == 1 {
                 String::new()
