@@ -47,7 +47,7 @@ check is_the_second_version_then is_version "$second"
 check runs_after_that retry_until 20 active
 check purges apt-get purge hookgate
 
-# What is refused, by someone who has nothing yet. Over HTTP.
+# What is refused, over HTTP, on a machine that has nothing yet.
 sed -i 's#^URIs:.*#URIs: http://127.0.0.1:8000/hookgate#' $sources
 anew() { rm -rf /var/lib/apt/lists/* /var/cache/apt/archives/*.deb; }
 is_not_installed() { not apt-get install hookgate && not test -e /usr/bin/hookgate; }

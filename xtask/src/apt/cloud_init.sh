@@ -3,7 +3,7 @@ yaml=/srv/test/packaging/cloud-init.yaml
 check cloud_init_knows_every_key cloud-init schema --config-file $yaml
 sed 's/^packages:.*/packages: 5/' $yaml >/run/wrong.yaml
 check and_would_say_if_not refused 'packages' cloud-init schema --config-file /run/wrong.yaml
-check cloud_init_ends_well sh -c 'cloud-init status --wait --long | tee /dev/stderr | grep "^status: done"'
+check cloud_init_ends_well sh -c 'cloud-init status --wait --long | tee /dev/stderr | grep "^\.*status: done\$"'
 check installs is_version "$second"
 check runs retry_until 20 active
 check unit_is_enabled systemctl is-enabled hookgate

@@ -21,7 +21,7 @@ serve() {
     python3 -m http.server --bind 127.0.0.1 --directory /srv/www 8000 >/run/served 2>&1 &
     retry_until 10 curl -sf -o /dev/null http://127.0.0.1:8000/hookgate/hookgate.asc
 }
-# typed NAME: what a page says, by somebody who answers every question with yes and fills in the one line
+# typed NAME: what a page says; every question is answered with yes, and the one line is filled in
 typed() {
     {
         echo "nano() { sed -i 's/^domains = .*/domains = [\"proxy.example.com\"]/' \"\$1\"; }"
@@ -47,7 +47,7 @@ ran() {
     echo "RAN: $1 | Debian $(cat /etc/debian_version), systemd $(systemctl --version | sed -n '1s/systemd \([0-9]*\).*/\1/p'), \
 Linux $(uname -r | cut -d. -f1,2), $(dpkg --print-architecture) | $2"
 }
-# The archive is out of reach, and nobody is there to be asked.
+# The archive is out of reach, and no question can be answered.
 offline() {
     rm -rf /etc/apt/sources.list /etc/apt/sources.list.d
     mkdir /etc/apt/sources.list.d

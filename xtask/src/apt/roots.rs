@@ -38,7 +38,7 @@ pub fn with_others_habits(suite: &str) -> Result<PathBuf> {
     };
     let server = server(suite)?;
     cache::find_or_make(&format!("apt-{suite}-with-ansible-and-cloud-init"), works, |aside, home| {
-        eprintln!("xtask: fetching Ansible and cloud-init once, into {} (30 MB)", home.display());
+        eprintln!("xtask: fetching Ansible and cloud-init once, into {} (100 MB)", home.display());
         let mut copy = Command::new("cp");
         copy.args(["-a", "--no-target-directory"]).arg(&server).arg(aside);
         harness_core::run(copy)?;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
-use harness_core::TempDir;
+use harness_core::{Cleanup, TempDir, quoted_path};
 
 use crate::install;
 
@@ -77,26 +77,22 @@ impl Signer {
     }
 }
 
-/// A keyring that goes when it is dropped, with the agent that gpg starts for it.
-struct Home(TempDir);
+/// A keyring that goes with us in whatever way we end, and with it the agent that gpg starts.
+struct Home {
+    _cleanup: Cleanup,
+    folder: TempDir,
+}
 
 impl Home {
     fn with(key: &Path) -> Result<Self> {
-        let home = Self(TempDir::new("gpg")?);
+        let folder = TempDir::new("gpg")?;
+        let (cleanup, path) = (Cleanup::new()?, quoted_path(folder.path()));
+        cleanup.add(&format!("gpgconf --homedir {path} --kill all; rm -rf {path}"))?;
+        let home = Self { _cleanup: cleanup, folder };
         let mut import = gpg(Some(&home));
         import.arg("--import").arg(key);
         harness_core::run(import).with_context(|| format!("{} is no key that gpg reads", key.display()))?;
         Ok(home)
-    }
-}
-
-impl Drop for Home {
-    fn drop(&mut self) {
-        let mut end = Command::new("gpgconf");
-        end.arg("--homedir").arg(self.0.path()).args(["--kill", "all"]);
-        if let Err(e) = harness_core::run(end) {
-            eprintln!("xtask: gpg's agent in {} may go on: {e:#}", self.0.path().display());
-        }
     }
 }
 
@@ -105,7 +101,7 @@ fn gpg(home: Option<&Home>) -> Command {
     gpg.args(["--batch", "--quiet", "--no-auto-check-trustdb"]).env("LC_ALL", "C");
     if let Some(home) = home {
         // There is no terminal to ask for a passphrase on.
-        gpg.arg("--homedir").arg(home.0.path()).args(["--pinentry-mode", "error"]);
+        gpg.arg("--homedir").arg(home.folder.path()).args(["--pinentry-mode", "error"]);
     }
     gpg
 }

@@ -1,5 +1,4 @@
-//! Signed checksums of everything in a folder that is to be published: packages, what they are made
-//! of, images.
+//! Signed checksums of everything in a folder: packages, what they are made of, images.
 
 use std::fs;
 use std::path::Path;

@@ -15,8 +15,9 @@ use crate::booted_root::Booted;
 use crate::test_summary::TestSummary;
 use crate::{docs, package};
 
+const SUITES: [&str; 2] = ["bookworm", "trixie"];
 const LIMIT: Duration = Duration::from_secs(900);
-/// Into the root: repositories, what the pages say, and what lies in packaging/.
+/// Into the root: repositories, what the pages say, and packaging/.
 const PREPARE: &str = "cp -r \"$world\" srv/test; cp -r \"$packaging\" srv/test/packaging\n";
 /// As a machine's provider hands over what its owner wrote.
 const SEED: &str = include_str!("seed.sh");
@@ -37,12 +38,12 @@ pub fn test(workspace: &Workspace, summary: &mut TestSummary) -> Result<()> {
         return Ok(());
     }
     let world = world(workspace)?;
-    for suite in ["bookworm", "trixie"] {
+    for suite in SUITES {
         run(workspace, &world, &format!("apt_{suite}"), &roots::server(suite)?, ["", APT], summary)?;
-    }
-    let root = roots::with_others_habits("bookworm")?;
-    for (name, prepare, tests) in OTHERS_HABITS {
-        run(workspace, &world, name, &root, [prepare, tests], summary)?;
+        let root = roots::with_others_habits(suite)?;
+        for (name, prepare, tests) in OTHERS_HABITS {
+            run(workspace, &world, &format!("{name}_{suite}"), &root, [prepare, tests], summary)?;
+        }
     }
     Ok(())
 }
@@ -69,7 +70,7 @@ fn run(
 }
 
 /// Three repositories: `before` with one version, `after` with the next one too, and `other`, the
-/// same by somebody else's key; and `typed`, what the pages say.
+/// same with another key; and `typed`, what the pages say.
 fn world(workspace: &Workspace) -> Result<TempDir> {
     let blocks = docs::marked(workspace, "needs=apt")?;
     for (name, _) in &blocks {
