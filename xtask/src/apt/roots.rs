@@ -11,7 +11,7 @@ use crate::{cache, install};
 /// What a server has, and python3, which serves the repository.
 const SERVER: &str = "adduser,ca-certificates,curl,iproute2,python3,systemd,systemd-sysv";
 /// By which others set machines up, what judges it, and gpg, which verifies.
-const OTHERS_HABITS: [&str; 5] = ["ansible-core", "ansible-lint", "cloud-init", "gpg", "python3-apt"];
+const OTHERS_HABITS: [&str; 6] = ["ansible-core", "ansible-lint", "cloud-init", "gpg", "gpgv", "python3-apt"];
 
 /// # Errors
 /// There is no debootstrap, or no archive.
@@ -32,7 +32,7 @@ pub fn server(suite: &str) -> Result<PathBuf> {
 /// As [`server`].
 pub fn with_others_habits(suite: &str) -> Result<PathBuf> {
     let works = |root: &Path| {
-        let programs = ["bin/ansible-playbook", "bin/ansible-lint", "bin/cloud-init", "bin/gpg"];
+        let programs = ["bin/ansible-playbook", "bin/ansible-lint", "bin/cloud-init", "bin/gpg", "bin/gpgv"];
         let module = "lib/python3/dist-packages/apt/__init__.py";
         programs.iter().chain([&module]).all(|file| root.join("usr").join(file).exists())
     };
