@@ -25,7 +25,7 @@ pub enum Purpose {
 
 type Program = (&'static str, &'static str);
 
-const TESTS: [Program; 24] = [
+const TESTS: [Program; 25] = [
     ("apt-ftparchive", "apt-utils"),
     ("bpftool", "bpftool"),
     ("caddy", "caddy"),
@@ -36,6 +36,7 @@ const TESTS: [Program; 24] = [
     ("ethtool", "ethtool"),
     ("gdb", "gdb"),
     ("gpg", "gpg"),
+    ("gpg-agent", "gpg-agent"),
     ("h2load", "nghttp2-client"),
     ("haproxy", "haproxy"),
     ("ip", "iproute2"),

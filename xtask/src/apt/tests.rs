@@ -12,7 +12,7 @@ const COMMITTED: u64 = 1_700_000_000;
 
 /// `None`, and a line that says so, where a program is missing.
 fn tools(test: &str) -> Option<TempDir> {
-    for program in ["apt-ftparchive", "gpg", "gpgconf", "dpkg-deb"] {
+    for program in ["apt-ftparchive", "gpg", "gpg-agent", "gpgconf", "dpkg-deb"] {
         if !in_path(program) {
             eprintln!("SKIPPED: {test}: needs {program}");
             return None;
