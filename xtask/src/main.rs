@@ -3,9 +3,11 @@
 #![forbid(unsafe_code)]
 
 mod advisories;
+mod apt;
 mod arch;
 mod archive;
 mod bench;
+mod booted_root;
 mod build;
 mod cache;
 mod commit;
@@ -21,6 +23,7 @@ mod overlay_root;
 mod package;
 mod release;
 mod run;
+mod runs;
 mod sbom;
 mod setup;
 mod source_paths;
@@ -48,6 +51,7 @@ enum Command {
     Bench(bench::Args),
     Package(package::Args),
     Image(image::Args),
+    Apt(apt::Args),
     /// Compiles the XDP program and puts its object, with a record of sources and tools, into
     /// proxy-ebpf/object
     Object,
@@ -79,6 +83,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Bench(args) => bench::main(&workspace, &args),
         Command::Package(args) => package::main(&workspace, &args),
         Command::Image(args) => image::main(&workspace, &args),
+        Command::Apt(args) => apt::main(&workspace, &args),
         Command::Object => ebpf::main(&workspace),
         Command::Docs => docs::main(&workspace, &Command::command()),
         Command::Advisories(args) => advisories::main(&workspace, &args),

@@ -25,7 +25,8 @@ pub enum Purpose {
 
 type Program = (&'static str, &'static str);
 
-const TESTS: [Program; 23] = [
+const TESTS: [Program; 26] = [
+    ("apt-ftparchive", "apt-utils"),
     ("bpftool", "bpftool"),
     ("caddy", "caddy"),
     ("chattr", "e2fsprogs"),
@@ -34,6 +35,8 @@ const TESTS: [Program; 23] = [
     ("dnsmasq", "dnsmasq-base"),
     ("ethtool", "ethtool"),
     ("gdb", "gdb"),
+    ("gpg", "gpg"),
+    ("gpg-agent", "gpg-agent"),
     ("h2load", "nghttp2-client"),
     ("haproxy", "haproxy"),
     ("ip", "iproute2"),

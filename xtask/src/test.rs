@@ -11,7 +11,7 @@ use crate::arch::Arch;
 use crate::build::{self, Profile};
 use crate::setup::{self, Purpose};
 use crate::test_summary::TestSummary;
-use crate::{docs, ebpf, fresh, fuzz, image, package, tidy, vm};
+use crate::{apt, docs, ebpf, fresh, fuzz, image, package, tidy, vm};
 
 /// How many random cases each property is tried with under `--full`, instead of proptest's own 256.
 const FULL_CASES: u32 = 4096;
@@ -28,16 +28,23 @@ pub struct Args {
     #[arg(long, conflicts_with = "full")]
     vm: bool,
     /// The Debian package: installed, used, upgraded and purged in a small Debian; needs root
-    #[arg(long, conflicts_with_all = ["full", "vm"])]
+    #[arg(long, group = "shipped", conflicts_with_all = ["full", "vm"])]
     package: bool,
     /// Of the package, that for this processor: another than this machine's is emulated
     #[arg(long, value_enum, requires = "package")]
     arch: Option<Arch>,
+    /// The apt repository: installed and upgraded from in small Debians, by hand, by cloud-init and
+    /// by Ansible; needs root
+    #[arg(long, group = "shipped", conflicts_with_all = ["full", "vm"])]
+    apt: bool,
     /// The container image, in a container engine; needs root
-    #[arg(long, conflicts_with_all = ["full", "vm", "package"])]
+    #[arg(long, group = "shipped", conflicts_with_all = ["full", "vm"])]
     image: bool,
+    /// Puts what was run where into the table of docs/install.md
+    #[arg(long, requires = "shipped")]
+    publish: bool,
     /// The README's first command on machines that have never seen hookgate; needs root
-    #[arg(long, conflicts_with_all = ["full", "vm", "package", "image"])]
+    #[arg(long, conflicts_with_all = ["full", "vm", "shipped"])]
     fresh: bool,
     /// Of the kernel's, the few that show within a minute or so whether it works at all
     #[arg(long, requires = "vm")]
@@ -57,25 +64,27 @@ pub fn main(workspace: &Workspace, args: &Args, xtask: &clap::Command) -> Result
         fresh::test(workspace, &mut summary)?;
         return Ok(summary.verdict());
     }
-    if let Some(arch) = args.arch
-        && arch != Arch::host()?
-    {
+    let mut summary = TestSummary::default();
+    let emulated = match args.arch {
+        Some(arch) if arch != Arch::host()? => Some(arch),
+        _ => None,
+    };
+    if let Some(arch) = emulated {
         // All that these start is in the emulated machine.
-        let mut summary = TestSummary::default();
         package::test_emulated(workspace, arch, &mut summary)?;
-        return Ok(summary.verdict());
+        return finish_shipped(workspace, args, summary);
     }
     if let Err(e) = setup::install_missing(Purpose::Tests) {
         eprintln!("xtask: some tests will be skipped: {e:#}");
     }
-    let mut summary = TestSummary::default();
-    if args.image {
-        image::test(workspace, &mut summary)?;
-        return Ok(summary.verdict());
-    }
-    if args.package {
-        package::test(workspace, &mut summary)?;
-        return Ok(summary.verdict());
+    if args.image || args.package || args.apt {
+        let test = match (args.image, args.package) {
+            (true, _) => image::test,
+            (_, true) => package::test,
+            _ => apt::test,
+        };
+        test(workspace, &mut summary)?;
+        return finish_shipped(workspace, args, summary);
     }
     let built = build::both(workspace, Profile::Dev)?;
     if let Some(why) = &built.guard_missing {
@@ -99,6 +108,14 @@ pub fn main(workspace: &Workspace, args: &Args, xtask: &clap::Command) -> Result
         }
     }
 
+    Ok(summary.verdict())
+}
+
+/// The end of a test of what is shipped.
+fn finish_shipped(workspace: &Workspace, args: &Args, summary: TestSummary) -> Result<ExitCode> {
+    if args.publish {
+        summary.publish(&workspace.root)?;
+    }
     Ok(summary.verdict())
 }
 

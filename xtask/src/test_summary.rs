@@ -1,9 +1,12 @@
 //! Counts what the test runners say, and shows it.
 
 use std::io::{BufRead, BufReader, Read, Write};
+use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+
+use crate::runs::{self, Run};
 
 #[derive(Default)]
 pub struct TestSummary {
@@ -13,6 +16,7 @@ pub struct TestSummary {
     skips: Vec<String>,
     /// Those that need another kernel than this machine's.
     elsewhere: u64,
+    runs: Vec<Run>,
 }
 
 impl TestSummary {
@@ -80,6 +84,16 @@ impl TestSummary {
         Ok(Followed { last, any_failed: self.failed > failed_before })
     }
 
+    /// Puts what was run where into docs/install.md, as the tests' `RAN:` lines have it.
+    ///
+    /// # Errors
+    /// A test failed or was skipped: nothing is published then. Or the page can't be written.
+    pub fn publish(&self, root: &Path) -> Result<()> {
+        let is_whole = self.failed == 0 && self.skips.is_empty();
+        ensure!(is_whole, "tests failed or were skipped: what they ran is not published");
+        runs::publish(root, &self.runs)
+    }
+
     /// The sums, on standard output. A skipped test is as bad as a failed one where CI=true.
     pub fn verdict(&self) -> ExitCode {
         if !self.skips.is_empty() {
@@ -110,6 +124,7 @@ impl TestSummary {
             self.skips.push(skip.to_owned());
         }
         self.elsewhere += u64::from(line.contains("ELSEWHERE: "));
+        self.runs.extend(Run::parse(line));
         let Some(result) = line.strip_prefix("test result: ") else { return };
         let counts = result.split(['.', ';']).filter_map(|part| part.trim().split_once(' '));
         for (number, what) in counts {

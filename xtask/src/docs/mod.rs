@@ -29,7 +29,7 @@ use crate::build::{self, Built, Profile};
 use crate::setup::{self, Purpose};
 use crate::test_summary::TestSummary;
 use known_names::KnownNames;
-use markdown::Page;
+use markdown::{Block, Page};
 use places::PLACES;
 use report::Report;
 
@@ -98,6 +98,32 @@ pub fn for_package(workspace: &Workspace) -> Result<String> {
         }
     }
     Ok(script)
+}
+
+/// The blocks with that mark, by names that are made of page and heading, and numbered where a
+/// heading has several: `install_upgrading_2`.
+///
+/// # Errors
+/// The pages can't be read.
+pub fn marked(workspace: &Workspace, mark: &str) -> Result<Vec<(String, String)>> {
+    let mut marked = Vec::new();
+    for page in pages(&workspace.root)? {
+        let blocks: Vec<_> = page.blocks.iter().filter(|block| block.marks == [mark]).collect();
+        let stem = page.path.trim_start_matches("docs/").trim_end_matches(".md").to_lowercase();
+        for (at, block) in blocks.iter().enumerate() {
+            let heading = block.heading.to_lowercase();
+            let words = heading.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
+            let heading = words.collect::<Vec<_>>().join("_");
+            let is_same = |other: &&&Block| other.heading == block.heading;
+            let number = if blocks.iter().filter(is_same).count() == 1 {
+                String::new()
+            } else {
+                format!("_{}", blocks[..=at].iter().filter(is_same).count())
+            };
+            marked.push((format!("{stem}_{heading}{number}"), block.text.clone()));
+        }
+    }
+    Ok(marked)
 }
 
 fn pages(root: &Path) -> Result<Vec<Page>> {

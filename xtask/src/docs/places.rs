@@ -2,9 +2,10 @@
 //! block's mark says so.
 
 /// (mark, what runs them).
-pub const PLACES: [(&str, &str); 3] = [
+pub const PLACES: [(&str, &str); 4] = [
     ("needs=clone", "by .ci/run, in a clone of the repository"),
     ("needs=package", "by cargo xtask test --package, in a Debian with systemd"),
+    ("needs=apt", "by cargo xtask test --apt, in Debian 12 and 13 with systemd"),
     ("needs=live", "by nobody but you: they take a name in the DNS, or Meta"),
 ];
 

@@ -11,6 +11,7 @@ use harness_core::Workspace;
 use super::libraries::System;
 use super::{authorities, folder};
 use crate::arch::Arch;
+use crate::sbom;
 
 const FILE: u32 = 0o644;
 const PROGRAM: u32 = 0o755;
@@ -62,6 +63,9 @@ impl Root {
         root.write("etc/nsswitch.conf", NAME_SERVICES.as_bytes(), FILE)?;
         root.write("etc/ssl/certs/ca-certificates.crt", authorities::pem().as_bytes(), FILE)?;
         root.write("usr/bin/hookgate", &read(binary)?, PROGRAM)?;
+        let [components, licences] = [sbom::spdx(workspace, arch, binary)?, sbom::licences(workspace, arch)?];
+        root.write(&format!("usr/share/doc/hookgate/{}", sbom::FILE), components.as_bytes(), FILE)?;
+        root.write(&format!("usr/share/doc/hookgate/{}", sbom::LICENCES_FILE), licences.as_bytes(), FILE)?;
         root.add_libraries(binary, arch)?;
         Ok(root)
     }

@@ -18,6 +18,7 @@ use harness_core::{Workspace, is_root};
 use crate::arch::Arch;
 use crate::release;
 use crate::test_summary::TestSummary;
+pub use checks::CHECKS;
 pub use emulated::test as test_emulated;
 pub use pack::build;
 pub use tree::said;
