@@ -90,11 +90,11 @@ fn plan(random: &mut Random, events: usize) -> Vec<Planned> {
             }
             2 => {
                 let message = message(&format!("wamid.{number}"), seconds);
-                ("whatsapp", seconds * 1000, Box::new(move |_| whatsapp(&[message.clone()], &[])))
+                ("whatsapp", seconds * 1000, Box::new(move |_| whatsapp(std::slice::from_ref(&message), &[])))
             }
             _ => {
                 let status = status(&format!("wamid.s{number}"), "delivered", seconds);
-                ("whatsapp", seconds * 1000, Box::new(move |_| whatsapp(&[], &[status.clone()])))
+                ("whatsapp", seconds * 1000, Box::new(move |_| whatsapp(&[], std::slice::from_ref(&status))))
             }
         };
         Planned { product, answers, happened, write }
