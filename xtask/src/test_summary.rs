@@ -78,7 +78,8 @@ impl TestSummary {
         for line in BufReader::new(output).split(b'\n') {
             let line = line?;
             stdout.write_all(&line).and_then(|()| stdout.write_all(b"\n")).and_then(|()| stdout.flush())?;
-            last = String::from_utf8_lossy(&line).into_owned();
+            // A terminal that is not raw ends lines with a carriage return, too.
+            last = String::from_utf8_lossy(&line).trim_end_matches('\r').to_owned();
             self.add_line(&last);
         }
         Ok(Followed { last, any_failed: self.failed > failed_before })
@@ -164,5 +165,11 @@ mod tests {
         }
         assert_eq!((summary.passed(), summary.failed, summary.slow, summary.elsewhere), (14, 1, 2, 1));
         assert_eq!(summary.skips, ["a: needs root", "b: needs nginx"]);
+    }
+
+    #[test]
+    fn lines_of_a_terminal_end_as_others_do() {
+        let followed = TestSummary::default().follow(&b"one\r\ndone\r\n"[..]).unwrap();
+        assert_eq!(followed.last, "done");
     }
 }
