@@ -141,6 +141,11 @@ impl Debian {
             let scratch = aside.join("archives");
             fetch(&scratch)?;
             unpack(&scratch, aside)?;
+            // Newer packages know no /lib beside /usr/lib.
+            let (usual, newer) = (aside.join("lib"), aside.join("usr/lib"));
+            if !usual.exists() && newer.exists() {
+                std::fs::rename(newer, usual)?;
+            }
             at(aside)?.index_modules()
         })?;
         at(&kernel)
