@@ -32,7 +32,20 @@ impl Fingerprint {
     /// Of the SYN whose TCP header begins at `tcp_at`.
     #[inline(always)]
     pub fn of(packet: &impl Packet, tcp_at: usize, hop_limit: u8) -> Self {
-        match hash_options(packet, tcp_at) {
+        Self::with_hidden_state(packet, tcp_at, hop_limit, |state, _| state)
+    }
+
+    /// The same for a verifier, which would follow each state of the parser: `hide` returns its
+    /// first argument as a number of which only the bits in [`STATE`] are known to be used. The
+    /// second one is any number.
+    #[inline(always)]
+    pub fn with_hidden_state(
+        packet: &impl Packet,
+        tcp_at: usize,
+        hop_limit: u8,
+        hide: impl Fn(u64, u64) -> u64,
+    ) -> Self {
+        match hash_options(packet, tcp_at, hide) {
             Some(options) => Self::new(hop_limit, options),
             None => Self::default(),
         }
@@ -95,86 +108,85 @@ impl Variants {
 /// A hash of the options of the TCP header at `tcp_at`: kinds and lengths in their order, and the
 /// values that a system always sends alike. `None`: they cannot be read.
 #[inline(always)]
-fn hash_options(packet: &impl Packet, tcp_at: usize) -> Option<u16> {
+fn hash_options(packet: &impl Packet, tcp_at: usize, hide: impl Fn(u64, u64) -> u64) -> Option<u16> {
     let [length, _] = packet.read::<2>(tcp_at + DATA_OFFSET)?;
     let words = usize::from(length >> 4).checked_sub(HEADER_WORDS)?;
-    let mut options = Options::default();
+    const OFFSET_BASIS: u32 = 0x811c_9dc5;
+    let mut options = Options { hash: OFFSET_BASIS, state: Options::KIND };
     for word in 0..MAX_OPTION_WORDS {
         if word >= words {
             break;
         }
         let bytes: [u8; 4] = packet.read(tcp_at + TCP_HEADER + 4 * word)?;
-        bytes.into_iter().for_each(|byte| options.take(byte));
+        for byte in bytes {
+            options.take(byte);
+            options.state = hide(options.state, u64::from(options.hash));
+        }
     }
     Some(options.hash())
 }
+
+/// Bits of [`Options::state`] that are used.
+pub const STATE: i32 = 0x00ff_ff03;
 
 /// A list of TCP options, taken in byte by byte.
 struct Options {
     /// FNV-1a.
     hash: u32,
-    next: Next,
-    kind: u8,
-    /// Bytes of the option's value that are still to come.
-    left: u8,
-}
-
-/// What the next byte is.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Next {
-    Kind,
-    Length,
-    Value,
-    /// Of no meaning: the list has ended, or is malformed.
-    Padding,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        const OFFSET_BASIS: u32 = 0x811c_9dc5;
-        Self { hash: OFFSET_BASIS, next: Next::Kind, kind: 0, left: 0 }
-    }
+    /// What the next byte is, in the lowest byte; above, of an option's value, its kind and how
+    /// many bytes are still to come.
+    state: u64,
 }
 
 impl Options {
+    const KIND: u64 = 0;
+    const LENGTH: u64 = 1;
+    const VALUE: u64 = 2;
+    /// Of no meaning: the list has ended, or is malformed.
+    const PADDING: u64 = 3;
+
     const END: u8 = 0;
     const NO_OPERATION: u8 = 1;
     const SEGMENT_SIZE: u8 = 2;
     const WINDOW_SCALE: u8 = 3;
 
     #[inline(always)]
+    fn state(next: u64, kind: u8, left: u8) -> u64 {
+        next | u64::from(kind) << 8 | u64::from(left) << 16
+    }
+
+    #[inline(always)]
     fn take(&mut self, byte: u8) {
-        match self.next {
-            Next::Kind => {
+        let (kind, left) = ((self.state >> 8) as u8, (self.state >> 16) as u8);
+        self.state = match self.state & 3 {
+            Self::KIND => {
                 self.mix(byte);
-                self.kind = byte;
-                self.next = match byte {
-                    Self::END => Next::Padding,
-                    Self::NO_OPERATION => Next::Kind,
-                    _ => Next::Length,
-                };
+                match byte {
+                    Self::END => Self::PADDING,
+                    Self::NO_OPERATION => Self::KIND,
+                    _ => Self::state(Self::LENGTH, byte, 0),
+                }
             }
-            Next::Length => {
+            Self::LENGTH => {
                 self.mix(byte);
-                self.left = byte.wrapping_sub(2);
-                self.next = match byte {
-                    0 | 1 => Next::Padding,
-                    2 => Next::Kind,
-                    _ => Next::Value,
-                };
+                match byte {
+                    0 | 1 => Self::PADDING,
+                    2 => Self::KIND,
+                    _ => Self::state(Self::VALUE, kind, byte.wrapping_sub(2)),
+                }
             }
-            Next::Value => {
+            Self::VALUE => {
                 // Timestamps, cookies and keys differ from SYN to SYN.
-                if self.kind == Self::SEGMENT_SIZE || self.kind == Self::WINDOW_SCALE {
+                if kind == Self::SEGMENT_SIZE || kind == Self::WINDOW_SCALE {
                     self.mix(byte);
                 }
-                self.left = self.left.wrapping_sub(1);
-                if self.left == 0 {
-                    self.next = Next::Kind;
+                match left {
+                    1 => Self::KIND,
+                    _ => Self::state(Self::VALUE, kind, left.wrapping_sub(1)),
                 }
             }
-            Next::Padding => {}
-        }
+            _ => Self::PADDING,
+        };
     }
 
     #[inline(always)]

@@ -24,7 +24,7 @@ fn frame(options: &[u8]) -> Vec<u8> {
 }
 
 fn hash_of(frame: &[u8]) -> Option<u16> {
-    hash_options(&Bytes(frame), BEFORE)
+    hash_options(&Bytes(frame), BEFORE, |state, _| state)
 }
 
 /// What follows the header does not matter.

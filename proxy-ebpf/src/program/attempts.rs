@@ -18,10 +18,11 @@ use hookgate_ebpf::abi::{self, FIRST_PREFIX, SWEEP_INTERVAL, SWEEPS_STALLED, Set
 use hookgate_ebpf::attempt::{AFTER_COMPLETION, AFTER_RESET, ATTEMPT_TIMEOUT, Attempt, AttemptKey, Evidence};
 use hookgate_ebpf::block::Block;
 use hookgate_ebpf::diagnostic::Diagnostic;
-use hookgate_ebpf::fingerprint::Fingerprint;
+use hookgate_ebpf::fingerprint::{self, Fingerprint};
 use hookgate_ebpf::packet::{Address, Flags, Packet, Segment};
 use hookgate_ebpf::sampling::{self, Class};
 
+use super::hide::hide;
 use super::maps::{
     ATTEMPTS_META, ATTEMPTS_OTHER, Attempts, SWEEP, UNTRACKED, coarse_now, count_for, occupancy, proven,
     settings,
@@ -79,7 +80,7 @@ fn fingerprint<P: Packet>(frame: &P, tcp_at: u32, hop_limit: u8) -> Fingerprint 
         );
     }
     // SAFETY: the reference that it was made of.
-    Fingerprint::of(unsafe { &*frame }, tcp_at, hop_limit)
+    Fingerprint::with_hidden_state(unsafe { &*frame }, tcp_at, hop_limit, hide::<{ fingerprint::STATE }>)
 }
 
 #[inline(never)]

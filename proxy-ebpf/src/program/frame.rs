@@ -3,6 +3,8 @@ use aya_ebpf::helpers::bpf_xdp_get_buff_len;
 use aya_ebpf::programs::XdpContext;
 use hookgate_ebpf::packet::Packet;
 
+use super::hide::hide;
+
 /// A frame as XDP hands it over. With `FRAGMENTS` its first part is readable, and the rest may be
 /// in fragments; without, all of it is.
 pub struct Frame<const FRAGMENTS: bool> {
@@ -33,6 +35,12 @@ impl<const FRAGMENTS: bool> Packet for Frame<FRAGMENTS> {
         }
         // SAFETY: the context that the kernel gave.
         unsafe { bpf_xdp_get_buff_len(self.ctx.as_ptr().cast()) }
+    }
+
+    /// The mask is beyond all that the parser follows.
+    #[inline(always)]
+    fn hide(&self, at: usize) -> usize {
+        hide::<0x7fff>(at as u64, self.ctx.ctx as u64) as usize
     }
 
     #[inline(always)]

@@ -5,6 +5,7 @@ mod attempts;
 mod bare;
 mod diagnostics;
 mod frame;
+mod hide;
 mod incoming;
 mod kernel_drops;
 mod log;
