@@ -103,3 +103,6 @@ check guard_is_still_attached attached tc
 check purges dpkg -P hookgate
 check guard_is_gone not test -e /sys/fs/bpf/hookgate
 check configuration_is_gone not test -e /etc/hookgate
+
+[ "$failed" -eq 0 ] && echo "RAN: arm64 | Debian $(cat /etc/debian_version), Linux $(uname -r), emulated | \
+installed, webhooks relayed, the guard in each way to attach and in strict, upgraded under load, purged"
