@@ -146,6 +146,7 @@ impl Debian {
             if !usual.exists() && newer.exists() {
                 std::fs::rename(newer, usual)?;
             }
+            self.unpack_modules(aside)?;
             at(aside)?.index_modules()
         })?;
         at(&kernel)
@@ -220,6 +221,14 @@ impl Debian {
             program.arg("--version");
             harness_core::run(program).is_ok()
         })
+    }
+
+    /// Modules of newer packages are compressed, which our modprobe does not read.
+    fn unpack_modules(&self, root: &Path) -> Result<()> {
+        let mut find = Command::new(self.busybox());
+        find.arg("find").arg(root.join("lib/modules")).args(["-name", "*.ko.xz", "-exec"]);
+        find.arg(self.busybox()).args(["unxz", "{}", ";"]);
+        harness_core::run(find).map(|_| ())
     }
 
     /// What installing the kernel's package would do: modprobe needs the index of dependencies.
