@@ -13,7 +13,7 @@ const TCP_HEADER: usize = 20;
 const DATA_OFFSET: usize = 12;
 /// The least length, and the most words of options.
 const HEADER_WORDS: usize = 5;
-const MAX_OPTION_WORDS: usize = 10;
+const MAX_OPTION_WORDS: usize = 6;
 
 /// The fingerprint of one SYN. The default is that of a SYN whose options were not seen.
 #[repr(transparent)]
@@ -23,6 +23,8 @@ pub struct Fingerprint(u32);
 impl Fingerprint {
     const KNOWN: u32 = 1 << 24;
     const HOP_LIMIT: u32 = 16;
+    /// Those that are used.
+    pub const BITS: i32 = 0x01ff_ffff;
 
     #[inline(always)]
     pub fn new(hop_limit: u8, options: u16) -> Self {
@@ -49,6 +51,12 @@ impl Fingerprint {
             Some(options) => Self::new(hop_limit, options),
             None => Self::default(),
         }
+    }
+
+    /// With the same bits in another way, for a verifier.
+    #[inline(always)]
+    pub fn map(self, change: impl Fn(u32) -> u32) -> Self {
+        Self(change(self.0))
     }
 
     #[inline(always)]

@@ -80,7 +80,9 @@ fn fingerprint<P: Packet>(frame: &P, tcp_at: u32, hop_limit: u8) -> Fingerprint 
         );
     }
     // SAFETY: the reference that it was made of.
-    Fingerprint::with_hidden_state(unsafe { &*frame }, tcp_at, hop_limit, hide::<{ fingerprint::STATE }>)
+    let seen =
+        Fingerprint::with_hidden_state(unsafe { &*frame }, tcp_at, hop_limit, hide::<{ fingerprint::STATE }>);
+    seen.map(|bits| hide::<{ Fingerprint::BITS }>(bits.into(), frame as u64) as u32)
 }
 
 #[inline(never)]
