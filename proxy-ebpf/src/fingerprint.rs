@@ -13,7 +13,7 @@ const TCP_HEADER: usize = 20;
 const DATA_OFFSET: usize = 12;
 /// The least length, and the most words of options.
 const HEADER_WORDS: usize = 5;
-const MAX_OPTION_WORDS: usize = 6;
+const MAX_OPTION_WORDS: usize = 10;
 
 /// The fingerprint of one SYN. The default is that of a SYN whose options were not seen.
 #[repr(transparent)]

@@ -308,6 +308,7 @@ fn segment<P: Packet, J: Judge>(packet: &P, ip: &Ip, judge: &J) -> J::Verdict {
         }
         return unparsed(judge, Unparsed::Truncated);
     };
+    let tcp_at = packet.hide(ip.tcp) as u32;
     judge.judge(Found::Segment(Segment {
         source: ip.source,
         destination: ip.destination,
@@ -317,8 +318,8 @@ fn segment<P: Packet, J: Judge>(packet: &P, ip: &Ip, judge: &J) -> J::Verdict {
         acknowledgement: u32::from_be_bytes([header[8], header[9], header[10], header[11]]),
         flags: Flags(header[13]),
         hop_limit: ip.hop_limit,
-        tcp_at: packet.hide(ip.tcp) as u32,
-        data_at: (ip.tcp as u32).wrapping_add(u32::from(header[12] >> 4).wrapping_mul(4)),
+        tcp_at,
+        data_at: tcp_at.wrapping_add(u32::from(header[12] >> 4).wrapping_mul(4)),
     }))
 }
 

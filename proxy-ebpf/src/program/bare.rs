@@ -4,6 +4,7 @@ use aya_ebpf::helpers::bpf_skb_load_bytes_relative;
 use aya_ebpf::programs::TcContext;
 use hookgate_ebpf::packet::{self, ETHERNET_HEADER, Packet, Wire};
 
+use super::hide::hide;
 use super::scratch::Scratch;
 use super::skb;
 
@@ -59,6 +60,12 @@ impl Packet for Bare {
     #[inline(always)]
     fn reaches(&self, end: usize) -> bool {
         self.bytes() >= end as u64
+    }
+
+    /// The mask is beyond all that the parser follows.
+    #[inline(always)]
+    fn hide(&self, at: usize) -> usize {
+        hide::<0x7fff>(at as u64, self.ctx.skb.skb as u64) as usize
     }
 
     #[inline(always)]

@@ -3,6 +3,7 @@ use aya_ebpf::helpers::bpf_skb_load_bytes;
 use aya_ebpf::programs::TcContext;
 use hookgate_ebpf::packet::{self, ETHERNET_HEADER, Packet, Wire};
 
+use super::hide::hide;
 use super::scratch::Scratch;
 use super::skb;
 
@@ -54,6 +55,12 @@ impl Packet for Incoming {
     #[inline(always)]
     fn reaches(&self, _: usize) -> bool {
         false
+    }
+
+    /// The mask is beyond all that the parser follows.
+    #[inline(always)]
+    fn hide(&self, at: usize) -> usize {
+        hide::<0x7fff>(at as u64, self.ctx.skb.skb as u64) as usize
     }
 
     #[inline(always)]
