@@ -25,7 +25,8 @@ pub struct System {
 
 /// What the libraries for another processor are taken from, as its binary was linked to them.
 const SUITE: &str = "bookworm";
-const PACKAGES: [&str; 2] = ["libc6", "libgcc-s1"];
+/// The last has the licence of the one before.
+const PACKAGES: [&str; 3] = ["libc6", "libgcc-s1", "gcc-12-base"];
 /// In the root of fetched packages: what there is of each in place of dpkg's own list.
 const STATUS: &str = "status.d";
 const FORMAT: &str = "Package: ${Package}\\nSource: ${source:Package} (${source:Version})\\n\
