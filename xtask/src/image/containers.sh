@@ -1,5 +1,5 @@
 # What the image is, and what compose makes of it.
-engines="podman $(podman --version | awk '{print $3}'), $(crun --version | head -n 1 | sed 's/ version / /'), Linux $(uname -r)"
+engines="podman $(podman --version | awk '{print $3}'), $(crun --version | head -n 1 | sed 's/ version / /'), Linux $(uname -r | cut -d. -f1,2)"
 whole() { skopeo inspect "$oci" >inspected && grep -q '"Os": "linux"' inspected; }
 check layout_is_one_that_engines_read whole
 
