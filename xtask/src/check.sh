@@ -15,6 +15,8 @@ check() {
         sed 's/^/    /' /run/said
     fi
 }
+# ran KIND SYSTEM WHAT: for the table of what was run where, if all went well
+ran() { [ $failed -ne 0 ] || echo "RAN: $1 | $2 | $3"; }
 finish() {
     echo "test result: $([ $failed -eq 0 ] && echo ok || echo FAILED). $passed passed; $failed failed; 0 ignored"
     exit $failed

@@ -9,17 +9,9 @@ use super::context::Context;
 use super::protocol::Protocol;
 use super::proxy_protocol;
 use crate::config::Scheme;
-use crate::net::source_of;
+use crate::net::{is_private, source_of};
 use crate::observe::Sender;
 use crate::prefixes::{Class, CounterIndex, Source};
-
-/// Whether it is used within networks alone: RFC 1918, RFC 6598 (carrier NAT), RFC 4193.
-fn is_private(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => v4.is_private() || matches!(v4.octets(), [100, 64..=127, ..]),
-        IpAddr::V6(v6) => v6.is_unique_local(),
-    }
-}
 
 /// Who a client is, and how it came in.
 #[derive(Debug)]

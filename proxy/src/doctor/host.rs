@@ -25,7 +25,7 @@ fn published(bridge: &Bridge, config: &Config) -> Finding {
     if config.listen.proxy_protocol_from.is_empty() {
         return Finding::warn(SUBJECT, bridge.to_string(), Bridge::NEXT);
     }
-    Finding::ok(SUBJECT, format!("{bridge}, but for what PROXY headers say of them"))
+    Finding::ok(SUBJECT, format!("{bridge}; PROXY headers name the clients"))
 }
 
 /// A root that can't be written in, and whether that matters.

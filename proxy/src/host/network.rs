@@ -5,6 +5,8 @@ use std::fs;
 use std::net::IpAddr;
 use std::path::Path;
 
+use crate::net::is_private;
+
 /// A network behind the machine's: its one interface is an end of a veth pair, with a private
 /// address.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,17 +66,6 @@ fn is_link_local(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => address.is_link_local(),
         IpAddr::V6(address) => address.is_unicast_link_local(),
-    }
-}
-
-fn is_private(address: IpAddr) -> bool {
-    match address {
-        // RFC 1918, and carrier NAT's (RFC 6598), which some engines take.
-        IpAddr::V4(address) => {
-            let [first, second, ..] = address.octets();
-            address.is_private() || (first == 100 && second & 0xc0 == 64)
-        }
-        IpAddr::V6(address) => address.is_unique_local(),
     }
 }
 

@@ -22,5 +22,5 @@ pub use kernel::{KernelSession, KernelTls, NoKernelTls};
 pub use pipe::Pipe;
 pub use session::{PassError, Session};
 pub use socket::Socket;
-pub use sources::{SourceCounts, SourcePlace, source_of};
+pub use sources::{SourceCounts, SourcePlace, is_private, source_of};
 pub use stream::Stream;

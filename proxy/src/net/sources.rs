@@ -49,6 +49,14 @@ impl Drop for SourcePlace {
     }
 }
 
+/// Whether it is used within networks alone: RFC 1918, RFC 6598 (carrier NAT), RFC 4193.
+pub fn is_private(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => v4.is_private() || matches!(v4.octets(), [100, 64..=127, ..]),
+        IpAddr::V6(v6) => v6.is_unique_local(),
+    }
+}
+
 /// One source: an IPv4 address, or an IPv6 /64, which one machine has whole.
 pub fn source_of(client: IpAddr) -> IpAddr {
     match client.to_canonical() {

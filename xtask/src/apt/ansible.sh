@@ -41,5 +41,5 @@ check and_the_other_no_more answers /chatwoot.example.com/x 403
 check without_a_restart equal "$(main)" "$parent"
 check refuses_what_hookgate_refuses refused 'nonsense' play -e '{"hookgate_upstreams": {"third.example.com": {"nonsense": true}}}'
 check keeps_what_was_there answers /second.example.com/x 502
-ran Ansible "ansible-core $(dpkg-query -W -f '${Version}' ansible-core): packaging/ansible sets it up, changes nothing again, \
+ran Ansible "$system" "ansible-core $(dpkg-query -W -f '${Version}' ansible-core): packaging/ansible sets it up, changes nothing again, \
 reloads after a change"

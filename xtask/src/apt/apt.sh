@@ -88,5 +88,5 @@ anew
 check unsigned_one_is_refused refused 'is not signed' apt-get update
 check nothing_comes_of_an_unsigned_one is_not_installed
 
-ran apt "installed from the repository over HTTP, upgraded without a failed request, gone back, installed from a folder; a \
+ran apt "$system" "installed from the repository over HTTP, upgraded without a failed request, gone back, installed from a folder; a \
 changed list, package and release, another key and no signature refused"

@@ -13,4 +13,4 @@ check no_upstream_is_404 answers / 404
 check unknown_host_is_403 answers /other.example.com/x 403
 check allowed_host_is_502_without_a_network answers /chatwoot.example.com/x 502
 [ $failed -eq 0 ] || tail -n 40 /var/log/cloud-init-output.log
-ran cloud-init "cloud-init $(dpkg-query -W -f '${Version}' cloud-init): packaging/cloud-init.yaml at the first boot; hookgate serves"
+ran cloud-init "$system" "cloud-init $(dpkg-query -W -f '${Version}' cloud-init): packaging/cloud-init.yaml at the first boot; hookgate serves"

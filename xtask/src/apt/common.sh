@@ -1,11 +1,5 @@
 # What the tests of the repository have in common, beside those of the package; they run under systemd, with what they are
 # about in /srv/test.
-main() { systemctl show --property MainPID --value hookgate; }
-active() { equal "$(systemctl is-active hookgate)" active; }
-another_is_active() {
-    now=$(main)
-    [ "$now" != 0 ] && not equal "$now" "$parent" && active
-}
 version() { dpkg-query -W -f '${Version}' hookgate; }
 is_version() { equal "$(version)" "$1"; }
 # The versions that there are, by the packages' names.
@@ -41,12 +35,9 @@ refused() {
     cat /run/refusal
     grep -q "$words" /run/refusal
 }
-# ran KIND WHAT: for the table of what was run where, if all went well
-ran() {
-    [ $failed -eq 0 ] || return 0
-    echo "RAN: $1 | Debian $(cat /etc/debian_version), systemd $(systemctl --version | sed -n '1s/systemd \([0-9]*\).*/\1/p'), \
-Linux $(uname -r | cut -d. -f1,2), $(dpkg --print-architecture) | $2"
-}
+# For the table of what was run where.
+system="Debian $(cat /etc/debian_version), systemd $(systemctl --version | sed -n '1s/systemd \([0-9]*\).*/\1/p'), \
+Linux $(uname -r | cut -d. -f1,2), $(dpkg --print-architecture)"
 # The archive is out of reach, and no question can be answered.
 offline() {
     rm -rf /etc/apt/sources.list /etc/apt/sources.list.d

@@ -28,4 +28,4 @@ check refuses_changed_sums refused 'BAD signature' download_and_verify
 publish after
 cp /srv/test/other/SHA256SUMS /srv/test/other/SHA256SUMS.asc /srv/www/hookgate
 check refuses_sums_of_another_key refused "Can't check signature" download_and_verify
-ran verify "docs/verify.md: takes what is right; a changed package, changed sums and another key are refused"
+ran verify "$system" "docs/verify.md: takes what is right; a changed package, changed sums and another key are refused"

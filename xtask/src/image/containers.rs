@@ -10,7 +10,7 @@ use harness_core::{TempDir, Workspace, is_root};
 use super::build;
 use crate::arch::Arch;
 use crate::test_summary::TestSummary;
-use crate::{cache, install};
+use crate::{install, python};
 
 /// What is started, and Debian's package that has it.
 const PROGRAMS: [(&str, &str); 13] = [
@@ -34,7 +34,7 @@ const FILES: [(&str, &str); 2] = [
     ("/etc/containers/policy.json", "golang-github-containers-image"),
 ];
 /// That of Debian 12 gives a container on the machine's network a second one.
-const COMPOSE: &str = "podman-compose==1.6.0";
+const COMPOSE: [&str; 2] = ["podman-compose", "1.6.0"];
 /// Mounts, and a network without a way out: everything goes with the last process inside.
 const ENTER: &str = r#"
 set -e
@@ -82,25 +82,14 @@ pub fn test(workspace: &Workspace, summary: &mut TestSummary) -> Result<()> {
     summary.run(shell, Some("the container image ... FAILED: it ended before its tests did"))
 }
 
-/// podman-compose from PyPI, with what it needs: a reader of YAML.
+/// podman-compose, with what it needs: a reader of YAML.
 fn compose() -> Result<PathBuf> {
-    let works = |home: &Path| {
-        let mut python = python(home);
+    let [package, version] = COMPOSE;
+    python::find_or_fetch(package, version, |home| {
+        let mut python = python::python(home);
         python.arg(home.join("podman_compose.py")).arg("--help");
         harness_core::run(python).is_ok()
-    };
-    cache::find_or_make(&COMPOSE.replace("==", "-"), works, |home, _| {
-        let mut pip = python(home);
-        pip.args(["-m", "pip", "install", "--quiet", "--target"]).arg(home).arg(COMPOSE);
-        harness_core::run(pip).map(drop)
     })
-}
-
-/// Python, which looks for modules in `home` first.
-fn python(home: &Path) -> Command {
-    let mut python = Command::new("python3");
-    python.env("PYTHONPATH", home);
-    python
 }
 
 /// netavark is started by podman alone, and lies where no PATH leads.

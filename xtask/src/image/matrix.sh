@@ -115,4 +115,4 @@ rm -rf /sys/fs/bpf/hookgate
 printf '\n| without | serves | guard | log |\n| --- | --- | --- | --- |\n%s\n' "$rows"
 documented() { ! printf %s "$rows" | grep -vxF -f "$packaging/../docs/install.md"; }
 check install_md_has_these_rows documented
-[ $failed -eq 0 ] && echo "RAN: image | $engines | compose up, each capability and volume missing, a bridge network, a new control group"
+ran image "$engines" "compose up, each capability and volume missing, a bridge network, a new control group"

@@ -4,7 +4,6 @@
 mod authorities;
 mod build;
 mod containers;
-mod folder;
 mod layout;
 mod libraries;
 mod root;

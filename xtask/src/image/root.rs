@@ -8,10 +8,10 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use harness_core::Workspace;
 
+use super::authorities;
 use super::libraries::System;
-use super::{authorities, folder};
 use crate::arch::Arch;
-use crate::sbom;
+use crate::{folder, sbom};
 
 const FILE: u32 = 0o644;
 const PROGRAM: u32 = 0o755;

@@ -1,10 +1,4 @@
 # On another processor, under a real systemd: installed, serving, and guarding. Meta is a network namespace behind a veth.
-main() { systemctl show --property MainPID --value hookgate; }
-active() { equal "$(systemctl is-active hookgate)" active; }
-another_is_active() {
-    now=$(main)
-    [ "$now" != 0 ] && not equal "$now" "$parent" && active
-}
 
 echo "on Linux $(uname -rm), systemd $(systemctl --version | sed -n 's/^systemd //p')"
 ip netns add meta
@@ -104,5 +98,5 @@ check purges dpkg -P hookgate
 check guard_is_gone not test -e /sys/fs/bpf/hookgate
 check configuration_is_gone not test -e /etc/hookgate
 
-[ "$failed" -eq 0 ] && echo "RAN: arm64 | Debian $(cat /etc/debian_version), Linux $(uname -r), emulated | \
-installed, webhooks relayed, the guard in each way to attach and in strict, upgraded under load, purged"
+ran arm64 "Debian $(cat /etc/debian_version), Linux $(uname -r), emulated" \
+    "installed, webhooks relayed, the guard in each way to attach and in strict, upgraded under load, purged"

@@ -36,6 +36,13 @@ worker() { cat "/proc/$parent/task/$parent/children" | tr -d ' '; }
 runs_as() { equal "$(awk '/^Uid:/ {print $2, $3, $4, $5}' "/proc/$1/status")" "$(id -u "$2" | sed 's/.*/& & & &/')"; }
 line() { awk -v key="$2:" '$1 == key {print $2}' "/proc/$1/status"; }
 
+# Of the unit, where systemd runs. `parent` is the process that was its main one.
+main() { systemctl show --property MainPID --value hookgate; }
+active() { equal "$(systemctl is-active hookgate)" active; }
+another_is_active() {
+    now=$(main)
+    [ "$now" != 0 ] && not equal "$now" "$parent" && active
+}
 
 # A certificate authority for which every name leads here, and which looks at answers on port 80. It has its own
 # certificate of tls.crt; the root of those that it gives will lie in root.pem.

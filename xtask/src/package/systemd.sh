@@ -1,6 +1,4 @@
 # Under a real systemd: the unit starts, reloads, is restarted, keeps its guard, and goes.
-main() { systemctl show --property MainPID --value hookgate; }
-active() { equal "$(systemctl is-active hookgate)" active; }
 logged() { journalctl --unit hookgate --output cat | grep "$1"; }
 
 echo "on Linux $(uname -r), systemd $(systemctl --version | sed -n 's/^systemd //p')"
@@ -35,10 +33,6 @@ check serves_with_the_guard answers /chatwoot.example.com/x 502
 
 parent=$(main)
 # In this order: one that is active may be about to end.
-another_is_active() {
-    now=$(main)
-    [ "$now" != 0 ] && not equal "$now" "$parent" && active
-}
 check dies kill -KILL "$parent"
 check is_started_again retry_until 60 another_is_active
 

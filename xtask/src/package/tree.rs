@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 use harness_core::{Workspace, run_with_input};
 
 use crate::arch::Arch;
+use crate::folder;
 use crate::release::{self, Needs};
 
 const MAINTAINER: &str = "The hookgate authors <hookgate@example.invalid>";
@@ -54,9 +55,7 @@ impl Tree {
         version: &str,
         committed: u64,
     ) -> Result<Self> {
-        if path.exists() {
-            fs::remove_dir_all(path).with_context(|| format!("emptying {}", path.display()))?;
-        }
+        folder::empty(path)?;
         let date = SystemTime::UNIX_EPOCH + Duration::from_secs(committed);
         let tree = Self { path: path.to_owned(), packaging: workspace.root.join("packaging"), date };
         for (from, to, mode) in FILES {

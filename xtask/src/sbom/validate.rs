@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Result, ensure};
 use harness_core::TempDir;
 
-use crate::cache;
+use crate::python;
 use crate::test_summary::TestSummary;
 
 const TOOLS: &str = "spdx-tools";
@@ -18,14 +18,7 @@ const VERSION: &str = "0.8.3";
 /// # Errors
 /// A file can't be read, or the tools find nothing wrong with a document that is not valid.
 pub fn validate(documents: &[(&str, &Path)], summary: &mut TestSummary) -> Result<()> {
-    let fetched = cache::find_or_make(&format!("{TOOLS}-{VERSION}"), works, |aside, home| {
-        eprintln!("xtask: fetching {TOOLS} once, into {} (10 MB)", home.display());
-        let mut pip = Command::new("python3");
-        pip.args(["-m", "pip", "install", "--quiet", "--root-user-action", "ignore", "--target"]);
-        pip.arg(aside).arg(format!("{TOOLS}=={VERSION}"));
-        harness_core::run(pip).map(|_| ())
-    });
-    let tools = match fetched {
+    let tools = match python::find_or_fetch(TOOLS, VERSION, works) {
         Ok(tools) => tools,
         Err(e) => {
             summary.skip(format!("the SBOM: python3 with pip can't fetch {TOOLS}: {e:#}"));
@@ -60,7 +53,7 @@ fn works(tools: &Path) -> bool {
 }
 
 fn pyspdxtools(tools: &Path) -> Command {
-    let mut python = Command::new("python3");
-    python.env("PYTHONPATH", tools).args(["-m", "spdx_tools.spdx.clitools.pyspdxtools"]);
+    let mut python = python::python(tools);
+    python.args(["-m", "spdx_tools.spdx.clitools.pyspdxtools"]);
     python
 }
