@@ -97,7 +97,7 @@ impl Origin {
         let mut config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key)?;
         config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
         config.enable_secret_extraction = true;
-        config.ticketer = rustls::crypto::ring::Ticketer::new()?;
+        config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
         Self::start(ANY_PORT, Some(Arc::new(config)), Arc::new(script))
     }
 

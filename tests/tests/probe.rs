@@ -87,6 +87,7 @@ fn a_way_that_is_open_and_an_address_that_is_not() -> Result<()> {
     let tls = &report["tls"];
     assert_eq!((&tls["verification"], &tls["protocol"]), (&"verified".into(), &"TLSv1_3".into()), "{tls:#}");
     assert_eq!(tls["suite"], "TLS13_AES_128_GCM_SHA256");
+    assert_eq!(tls["group"], "X25519MLKEM768");
     let chain = tls["chain"].as_array().context("no chain")?;
     assert_eq!(chain.len(), 2, "{tls:#}");
     assert_eq!(chain[0]["names"], serde_json::json!(["up.example", "www.up.example"]));
@@ -103,7 +104,7 @@ fn a_way_that_is_open_and_an_address_that_is_not() -> Result<()> {
         "127.0.0.1 (TTL 77 s)",
         "127.0.0.2:",
         "Connection refused",
-        "TLSv1_3, TLS13_AES_128_GCM_SHA256, verified",
+        "TLSv1_3, TLS13_AES_128_GCM_SHA256, X25519MLKEM768, verified",
         "for up.example, www.up.example, until 4096-12-31T00:00:00Z",
         "GET / is answered with 404",
     ] {

@@ -1,6 +1,6 @@
+use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use ring::digest::{SHA256, digest};
 
 const PAGE: &str = include_str!("page/status.html");
 const STYLE: &str = include_str!("page/status.css");

@@ -27,6 +27,8 @@ pub struct Document {
     pub funnel: Funnel,
     /// TLS handshakes with clients, by outcome.
     pub tls_handshakes: BTreeMap<&'static str, u64>,
+    /// The completed ones by the group in which keys were agreed on.
+    pub tls_groups: BTreeMap<&'static str, u64>,
     /// Connections and requests that no upstream was asked for, by reason.
     pub refused: BTreeMap<&'static str, u64>,
     pub upstreams: Upstreams,

@@ -85,12 +85,12 @@ pub(super) fn text(report: &Report, upstream: &Upstream) -> String {
         }
     }
     if let Some(tls) = &report.tls {
-        if let (Some(protocol), Some(suite)) = (&tls.protocol, &tls.suite) {
+        if let (Some(protocol), Some(suite), Some(group)) = (&tls.protocol, &tls.suite, tls.group) {
             let verification = match tls.verification.as_str() {
                 "off" => "NOT verified (verify = false)",
                 other => other,
             };
-            line("ok", "TLS", Some(tls.took), &format!("{protocol}, {suite}, {verification}"));
+            line("ok", "TLS", Some(tls.took), &format!("{protocol}, {suite}, {group}, {verification}"));
         }
         for shown in &tls.chain {
             line("", "", None, &certificate(shown));

@@ -369,6 +369,7 @@ mod tests {
             other: counts(1),
             seen: None,
             hidden_sources: None,
+            tls_groups: None,
             kernel: None,
         }
     }

@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout_at};
 use super::protocol::Protocol;
 use crate::net::{Buffers, KernelTls, QueueFull, Session, StrangersHandshakes, Stream};
 use crate::observe::{Cause, Handshake};
-use crate::tls::{ACME_TLS, VerifiedClient};
+use crate::tls::{ACME_TLS, VerifiedClient, group_name};
 
 /// Why a connection got no further than its TLS handshake.
 pub(super) enum NoSession {
@@ -19,7 +19,16 @@ pub(super) enum NoSession {
     Refused,
 }
 
-/// TLS with a client, where its listener speaks TLS; and the certificate that the client has shown.
+/// A connection whose handshake, if its listener asks for one, is over.
+pub(super) struct Shaken {
+    pub(super) stream: Stream,
+    /// The certificate that the client has shown.
+    pub(super) certificate: Option<VerifiedClient>,
+    /// As [`group_name`] says.
+    pub(super) group: Option<&'static str>,
+}
+
+/// TLS with a client, where its listener speaks TLS.
 /// A stranger's takes its turns among `strangers`.
 ///
 /// Errors: the connection is closed.
@@ -30,8 +39,10 @@ pub(super) async fn handshake(
     kernel_tls: Option<KernelTls>,
     buffers: &Rc<Buffers>,
     strangers: Option<&StrangersHandshakes>,
-) -> Result<(Stream, Option<VerifiedClient>), NoSession> {
-    let Protocol::Https(config, authority) = protocol else { return Ok((Stream::Plain(tcp), None)) };
+) -> Result<Shaken, NoSession> {
+    let Protocol::Https(config, authority) = protocol else {
+        return Ok(Shaken { stream: Stream::Plain(tcp), certificate: None, group: None });
+    };
     let accepted = Session::accept(tcp, Arc::clone(config), kernel_tls, buffers, strangers);
     let accepted = timeout_at(deadline, accepted).await;
     let Ok(session) = accepted else {
@@ -43,9 +54,10 @@ pub(super) async fn handshake(
         return Err(NoSession::Ended { outcome: Handshake::AcmeChallenge, cause: None });
     }
     let chain = session.state().peer_certificates().unwrap_or_default();
-    let verified = VerifiedClient::new(chain, authority);
+    let certificate = VerifiedClient::new(chain, authority);
+    let group = group_name(session.state());
     let stream = session.into_stream().map_err(|error| no_session(&error))?;
-    Ok((stream, verified))
+    Ok(Shaken { stream, certificate, group })
 }
 
 fn no_session(error: &io::Error) -> NoSession {

@@ -55,7 +55,7 @@ use client::Client;
 use connection::{Connection, Next, Used};
 use delivery::{Origin, Sent, may_try_again};
 use exchange::{Exchange, ExchangeError};
-use handshake::NoSession;
+use handshake::{NoSession, Shaken};
 use read_head::{Arrived, Idle, read_head};
 use relay::Relay;
 use route::Plan;
@@ -109,7 +109,7 @@ pub async fn serve(
         &worker.buffers,
         is_stranger.then_some(&worker.strangers),
     ));
-    let (stream, certificate) = match handshake.await {
+    let Shaken { stream, certificate, group } = match handshake.await {
         Ok(done) => done,
         Err(NoSession::Refused) => {
             count(Step::TlsFailed);
@@ -129,7 +129,7 @@ pub async fn serve(
     if matches!(protocol, Protocol::Https(..)) {
         count(Step::Tls);
         arrival.iter().for_each(|arrival| arrival.now(TraceStep::Tls));
-        context.metrics.handshake(Handshake::Completed);
+        context.metrics.completed_handshake(group);
     }
     let mut socket = Socket::new(stream, &worker.buffers);
     let (timer, drain) = (pin!(sleep_until(first_byte_due)), pin!(lifecycle.reached(Stage::Draining)));

@@ -12,6 +12,7 @@ mod prefixes;
 mod process;
 mod resources;
 mod start;
+mod tls;
 mod traffic;
 
 pub use finding::{Finding, Level};
@@ -49,5 +50,7 @@ pub async fn examine_configuration(config: &Config, file: &Path) -> Vec<Finding>
 
 /// Where messages are being lost. `lost`: in the last hour; `None`: there are no figures of it.
 pub fn examine_traffic(config: &Config, document: &Document, lost: Option<&Report>) -> Vec<Finding> {
-    traffic::findings(config, document, lost)
+    let mut findings = traffic::findings(config, document, lost);
+    findings.extend(tls::findings(document));
+    findings
 }

@@ -13,7 +13,7 @@ use super::sockets::connect_to;
 use crate::access::Disk;
 use crate::config::Upstream;
 use crate::net::{Buffers, Limits, Session, Stream};
-use crate::tls::{HandshakeFault, chain, fault};
+use crate::tls::{HandshakeFault, chain, fault, group_name};
 use crate::upstream::client_config_of;
 
 /// TLS as towards any upstream. Where the certificate is not believed, a second handshake without
@@ -45,7 +45,7 @@ pub async fn shake_hands(
             };
             let next = next.unwrap_or_else(|| usual_cause(address.port(), &error));
             let verification = why.clone();
-            *report = Some(Tls { took, protocol: None, suite: None, verification, chain });
+            *report = Some(Tls { took, protocol: None, suite: None, group: None, verification, chain });
             Err(failed(why, &next))
         }
     }
@@ -70,6 +70,7 @@ fn found(took: Duration, session: &CommonState, verification: &str) -> Tls {
         took,
         protocol: session.protocol_version().and_then(|version| version.as_str()).map(str::to_owned),
         suite: session.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()).map(str::to_owned),
+        group: group_name(session),
         verification: verification.into(),
         chain: chain(shown).into_iter().map(Certificate::from).collect(),
     }

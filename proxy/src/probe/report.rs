@@ -82,6 +82,8 @@ pub struct Tls {
     /// What was agreed on; `None` when it did not come to that.
     pub protocol: Option<String>,
     pub suite: Option<String>,
+    /// In which keys were agreed on.
+    pub group: Option<&'static str>,
     /// `verified`, `off`, or why not.
     pub verification: String,
     /// As shown, the server's own first.

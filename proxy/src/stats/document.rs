@@ -35,6 +35,10 @@ pub struct Document {
     /// none, or no proxy tells.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hidden_sources: Option<HiddenSources>,
+    /// Clients' TLS handshakes since the proxy started, by the group in which keys were agreed on;
+    /// absent where no proxy tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls_groups: Option<BTreeMap<String, u64>>,
     /// Of all connections of the network namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kernel: Option<KernelCounters>,
@@ -232,6 +236,7 @@ impl Document {
             },
             seen: Some(stats.seen.iter().map(Seen::from).collect()),
             hidden_sources: None,
+            tls_groups: None,
             kernel: None,
         }
     }
@@ -272,6 +277,7 @@ impl Document {
             other: Counts { dropped_by: Some(DroppedBy::default()), ..counts.without_doubts() },
             seen: Some(Vec::new()),
             hidden_sources: None,
+            tls_groups: None,
             kernel: None,
         }
     }

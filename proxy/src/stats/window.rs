@@ -20,7 +20,7 @@ impl Document {
         };
         (self.from, self.to) = (Some(window.from.clone()), Some(window.to.clone()));
         self.kernel = Some(period.kernel);
-        (self.seen, self.hidden_sources) = (None, None);
+        (self.seen, self.hidden_sources, self.tls_groups) = (None, None, None);
         self
     }
 }

@@ -9,10 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use harness::{Ca, Certs, Client, Message, Need, TempDir, equal, free_port, require, run, wait_until};
+use harness::{
+    Ca, Certs, Client, Message, Need, TempDir, ask_admin, equal, free_port, require, run, wait_until,
+};
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::aws_lc_rs::kx_group;
+use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::version::{TLS12, TLS13};
@@ -20,6 +23,7 @@ use rustls::{
     ClientConfig, DigitallySignedStruct, HandshakeKind, ProtocolVersion, RootCertStore, SignatureScheme,
     SupportedProtocolVersion,
 };
+use serde_json::Value;
 
 use crate::{OK, Origin, Relay, TIMEOUTS, get, local, upstream};
 
@@ -89,7 +93,7 @@ impl Anyone {
         schemes: &'static [SignatureScheme],
         version: &'static SupportedProtocolVersion,
     ) -> Result<Arc<ClientConfig>> {
-        let provider = Arc::new(ring::default_provider());
+        let provider = Arc::new(aws_lc_rs::default_provider());
         let builder =
             ClientConfig::builder_with_provider(provider.clone()).with_protocol_versions(&[version])?;
         let verifier = Arc::new(Self(schemes, provider));
@@ -303,11 +307,10 @@ fn every_way_for_a_handshake_to_end_is_counted() -> Result<()> {
     let dir = TempDir::new("ends")?;
     let certs = Certs::new(&[NAME])?;
     let edge = Edge::start(&pair(&dir, &certs, "edge")?, TIMEOUTS)?;
-    let counted = |reason: &str, count: f64| {
-        edge.relay.wait_for(&format!("hookgate_tls_handshakes_total{{reason=\"{reason}\"}}"), count)
-    };
+    let counted = |reason: &str, count: f64| counted(&edge, &format!("reason=\"{reason}\""), count);
+    let completed = |count| counted_in(&edge, "X25519", count);
     assert_eq!(edge.client(&trusting(&certs)?, NAME)?.ask(get("/"))?.status(), 404);
-    counted("completed", 1.0)?;
+    completed(1.0)?;
     // A client that does not believe our certificate says so.
     let doubting = trusting(&Certs::new(&[NAME])?)?;
     assert!(edge.client(&doubting, NAME)?.ask(get("/")).is_err());
@@ -324,7 +327,43 @@ fn every_way_for_a_handshake_to_end_is_counted() -> Result<()> {
         if reset { client.into_wire().reset()? } else { drop(client) }
     }
     counted("closed", 2.0)?;
-    counted("completed", 1.0)
+    completed(1.0)
+}
+
+fn counted(edge: &Edge, labels: &str, count: f64) -> Result<()> {
+    edge.relay.wait_for(&format!("hookgate_tls_handshakes_total{{{labels}}}"), count)
+}
+
+fn counted_in(edge: &Edge, group: &str, count: f64) -> Result<()> {
+    counted(edge, &format!("reason=\"completed\",group=\"{group}\""), count)
+}
+
+/// A client's order of groups counts, and one that knows nothing of ML-KEM is served as before.
+#[test]
+fn keys_are_agreed_on_in_the_client_s_first_group() -> Result<()> {
+    let dir = TempDir::new("groups")?;
+    let certs = Certs::new(&[NAME])?;
+    let edge = Edge::start(&pair(&dir, &certs, "edge")?, TIMEOUTS)?;
+    for (groups, agreed) in [
+        (vec![kx_group::X25519MLKEM768, kx_group::X25519], "X25519MLKEM768"),
+        (vec![kx_group::X25519], "X25519"),
+        (vec![kx_group::SECP256R1], "secp256r1"),
+        (vec![kx_group::SECP384R1], "secp384r1"),
+    ] {
+        let provider = CryptoProvider { kx_groups: groups, ..aws_lc_rs::default_provider() };
+        let config = ClientConfig::builder_with_provider(Arc::new(provider))
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots(&certs)?)
+            .with_no_client_auth();
+        let mut client = edge.client(&Arc::new(config), NAME)?;
+        assert_eq!(client.ask(get("/"))?.status(), 404);
+        counted_in(&edge, agreed, 1.0)?;
+    }
+    for page in ["/status.json", "/stats.json"] {
+        let document: Value = serde_json::from_slice(&ask_admin(edge.relay.admin, page)?.body)?;
+        assert_eq!(document["tls_groups"]["X25519MLKEM768"], 1, "{page}: {document:#}");
+    }
+    Ok(())
 }
 
 /// Meta's webhook senders: leaf, one intermediate, and this name.

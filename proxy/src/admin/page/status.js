@@ -170,13 +170,14 @@ function machine(s) {
   const dns = d ? [['servers', d.servers.join('\n')], ['last answer', time(d.last_answer)], ...(d.silent_since ? [['silent since', time(d.silent_since)]] : [])]
     : [['servers', 'no upstream needs them']];
   const reload = f.reload ? [['last reload', el('span', {}, f.reload.done ? '' : 'refused, ', time(f.reload.time))], ['it said', f.reload.text]] : [['last reload', 'none since the start']];
-  show('machine', [l, t, c, d, f, g, s.listeners, s.refused, s.tls_handshakes, s.since], () => [
+  show('machine', [l, t, c, d, f, g, s.listeners, s.refused, s.tls_handshakes, s.tls_groups, s.since], () => [
     facts('Listeners', s.listeners.map(x => [x.address, x.protocol])),
     facts('Guard', guard),
     facts('DNS', dns),
     facts('Configuration', [['file', f.file], ['started', time(s.since)], ...reload]),
     Object.keys(s.refused).length ? facts('Refused', counts(s.refused)) : null,
     Object.keys(s.tls_handshakes).length ? facts('TLS handshakes', counts(s.tls_handshakes)) : null,
+    Object.keys(s.tls_groups).length ? facts('TLS keys agreed on with', counts(s.tls_groups)) : null,
     facts('Connections', [['Meta', count(c.meta)], ['allowed', count(c.allowed)], ['others', count(c.other)], ['most in all', count(c.most)], ['most of others', count(c.most_of_strangers)], ['most per source', count(c.most_per_source)]]),
     facts('Limits', Object.entries(l).map(([k, n]) => [words(k), n ? count(n) : 'none'])),
     facts('Time-outs', Object.entries(t).map(([k, n]) => [words(k), `${n} s`])),

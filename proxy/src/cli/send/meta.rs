@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use ring::hmac;
+use aws_lc_rs::hmac;
 
 use super::url::Url;
 

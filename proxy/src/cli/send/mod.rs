@@ -17,10 +17,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 use clap::error::ErrorKind;
-use ring::rand::{SecureRandom as _, SystemRandom};
 use serde::Serialize;
 use tokio::runtime;
 use tokio::task::{JoinSet, LocalSet};

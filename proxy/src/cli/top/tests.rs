@@ -61,6 +61,7 @@ fn document(seconds: u64) -> Document {
         other: counts(0),
         seen: None,
         hidden_sources: None,
+        tls_groups: None,
         kernel: None,
     }
 }

@@ -1,4 +1,4 @@
-use ring::hmac;
+use aws_lc_rs::hmac;
 
 use super::text::Text;
 use crate::messages::Key;

@@ -1,6 +1,6 @@
 use std::ops::{Index, IndexMut};
 
-use ring::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
+use aws_lc_rs::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 
 /// A longer value is kept as a digest of its beginning and the rest.
 pub const MAX_TEXT_BYTES: usize = 512;

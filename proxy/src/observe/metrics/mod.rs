@@ -1,12 +1,14 @@
 //! What is counted. Updating takes neither a lock nor memory, once an upstream has been used; only
 //! a request that was not delivered takes its upstream's lock for a moment.
 
+mod groups;
 mod hidden;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
+use self::groups::Groups;
 use super::counter::{Counter, used};
 use super::deliveries::Deliveries;
 use super::exposition::Exposition;
@@ -39,9 +41,11 @@ pub enum Handshake {
     AcmeChallenge,
 }
 
+const COMPLETED: &str = "completed";
+
 impl Handshake {
     const ALL: [(Self, &str); 7] = [
-        (Self::Completed, "completed"),
+        (Self::Completed, COMPLETED),
         (Self::TimedOut, "timed_out"),
         (Self::Closed, "closed"),
         (Self::AlertReceived, "alert_received"),
@@ -84,6 +88,8 @@ pub struct Metrics {
     /// The latest requests.
     pub deliveries: Deliveries,
     handshakes: [Counter; Handshake::ALL.len()],
+    /// The completed ones by the group in which keys were agreed on.
+    groups: Groups,
     refused_connections: [Counter; ConnectionRefusal::ALL.len()],
     refused_requests: [Counter; ErrorType::NAMES.len()],
     /// Connections and POSTs of Meta and the operator that were lost.
@@ -108,6 +114,7 @@ impl Metrics {
             funnel,
             deliveries: Deliveries::default(),
             handshakes: Default::default(),
+            groups: Groups::default(),
             refused_connections: Default::default(),
             refused_requests: Default::default(),
             lost: Default::default(),
@@ -127,6 +134,12 @@ impl Metrics {
 
     pub fn refused_connection(&self, why: ConnectionRefusal) {
         self.refused_connections[why as usize].add(1);
+    }
+
+    /// `group`: in which keys were agreed on; `None` where that was not necessary.
+    pub fn completed_handshake(&self, group: Option<&'static str>) {
+        self.handshake(Handshake::Completed);
+        self.groups.count(group);
     }
 
     /// A connection or a POST that came from Meta or the operator.
@@ -149,6 +162,11 @@ impl Metrics {
         used(Handshake::ALL.into_iter().map(|(_, outcome)| outcome).zip(&self.handshakes))
     }
 
+    /// Completed ones by group, as far as there were such.
+    pub fn groups(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.groups.used()
+    }
+
     /// Connections and requests refused before an upstream was asked, by reason, as far as there
     /// were such.
     pub fn refused(&self) -> impl Iterator<Item = (&'static str, u64)> {
@@ -165,9 +183,12 @@ impl Metrics {
         lost_attempts: &[(&'static str, u64)],
         to: &mut Exposition,
     ) {
-        to.family("hookgate_tls_handshakes_total", "counter", "TLS handshakes with clients, by outcome");
-        for (outcome, count) in self.handshakes() {
+        to.family("hookgate_tls_handshakes_total", "counter", "TLS handshakes with clients, by outcome; completed ones by the group in which keys were agreed on");
+        for (outcome, count) in self.handshakes().filter(|(outcome, _)| *outcome != COMPLETED) {
             to.sample(&[("reason", outcome)], count);
+        }
+        for (group, count) in self.groups() {
+            to.sample(&[("reason", COMPLETED), ("group", group)], count);
         }
         to.family(
             "hookgate_refused_total",
@@ -224,6 +245,8 @@ mod tests {
         }
         let metrics = Metrics::new(Funnel::new().unwrap(), None).unwrap();
         metrics.handshake(Handshake::Closed);
+        metrics.completed_handshake(Some("X25519"));
+        metrics.completed_handshake(None);
         metrics.refused_connection(ConnectionRefusal::PerSource);
         metrics.refused_request(Failure::NotAllowed);
         let (lost_at, cause) = (LostAt::from(Failure::TlsAlert), Cause::from(Failure::TlsAlert));
@@ -234,6 +257,8 @@ mod tests {
         let text = exposition.into_text();
         for line in [
             "hookgate_tls_handshakes_total{reason=\"closed\"} 1\n",
+            "hookgate_tls_handshakes_total{reason=\"completed\",group=\"X25519\"} 1\n",
+            "hookgate_tls_handshakes_total{reason=\"completed\",group=\"none\"} 1\n",
             "hookgate_refused_total{reason=\"per_source\"} 1\n",
             "hookgate_refused_total{reason=\"http_request_denied\"} 1\n",
             "hookgate_lost_total{stage=\"upstream_tls\"} 1\n",
@@ -241,6 +266,6 @@ mod tests {
         ] {
             assert!(text.contains(line), "{text}");
         }
-        assert!(!text.contains("\"completed\""), "series appear at first use: {text}");
+        assert!(!text.contains("MLKEM"), "series appear at first use: {text}");
     }
 }

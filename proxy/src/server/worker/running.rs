@@ -94,10 +94,12 @@ impl RunningProxy {
             Ok(None) | Err(SupervisorError::Refused(_)) => Self::without_guard(now),
             Err(error @ SupervisorError::Gone(_)) => return Err(error),
         };
-        let hidden = now.context.metrics.hidden_sources.seen();
+        let metrics = &now.context.metrics;
+        let hidden = metrics.hidden_sources.seen();
         let hidden_sources = hidden.map(|(requests, source)| HiddenSources { requests, source });
         let kernel = self.supervisor.kernel_counters().ok();
-        Ok(Document { hidden_sources, kernel, ..document })
+        let groups = metrics.groups().map(|(group, count)| (group.to_owned(), count));
+        Ok(Document { hidden_sources, tls_groups: Some(groups.collect()), kernel, ..document })
     }
 
     /// What messages tell; `None`: bodies are not looked at.

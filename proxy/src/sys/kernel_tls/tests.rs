@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::thread;
 
 use rcgen::{CertifiedKey, generate_simple_self_signed};
-use rustls::crypto::ring::default_provider;
+use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::{PrivateKeyDer, ServerName};
 use rustls::{
     CipherSuite, ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, Stream,

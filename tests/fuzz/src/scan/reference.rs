@@ -1,5 +1,5 @@
+use aws_lc_rs::{digest, hmac};
 use hookgate::messages::{Chain, ChainStep, Event, Key, Kind, Number, Observation, Product};
-use ring::{digest, hmac};
 
 use super::tree::Tree;
 

@@ -1,8 +1,8 @@
 //! Messenger and Instagram: `entry[].messaging[]`. Times are numbers of milliseconds.
 
+use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD};
-use ring::digest;
 use serde::Serialize;
 
 use super::update::{Delivery, Step, Update};

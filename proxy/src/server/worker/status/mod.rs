@@ -47,6 +47,7 @@ pub(super) fn document(status: &RunningProxy, only: Option<&[u8]>) -> Option<Doc
         guard: counted.guard,
         funnel: funnel(counted.prefixes, counted.other),
         tls_handshakes: metrics.handshakes().collect(),
+        tls_groups: metrics.groups().collect(),
         refused: metrics.refused().collect(),
         upstreams: match only {
             Some(upstream) => upstreams::only(&context.directory, upstream),
