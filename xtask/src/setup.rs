@@ -1,9 +1,11 @@
 //! The programs that tests and measurements start, and the Debian packages that bring them.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
+use crate::debootstrap::Root;
 use crate::install;
 
 /// Installs the programs that the tests start, as root; `test`, `docs` and `demo` call it
@@ -13,6 +15,9 @@ pub struct Args {
     /// What the programs are for
     #[arg(long = "for", value_enum, default_value_t = Purpose::Tests)]
     purpose: Purpose,
+    /// With `peers`: the suite of Debian that they are taken from
+    #[arg(long, value_name = "SUITE", required_if_eq("purpose", "peers"))]
+    suite: Option<String>,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -21,6 +26,8 @@ pub enum Purpose {
     Bench,
     /// `cargo xtask bench --only guard`
     GuardBench,
+    /// nginx and HAProxy of another Debian, for `cargo xtask bench --peers`: prints the folder of its root
+    Peers,
 }
 
 type Program = (&'static str, &'static str);
@@ -58,8 +65,26 @@ const BENCH: [Program; 4] =
 const GUARD_BENCH: [Program; 1] = [("clang", "clang")];
 
 pub fn main(args: &Args) -> Result<ExitCode> {
-    install_missing(args.purpose)?;
+    match args.purpose {
+        Purpose::Peers => {
+            let suite = args.suite.as_deref().context("--suite is missing")?;
+            println!("{}", peers(suite)?.display());
+        }
+        purpose => install_missing(purpose)?,
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A root of `suite` with the peers that the bench starts.
+fn peers(suite: &str) -> Result<PathBuf> {
+    let root = Root {
+        name: &format!("peers-{suite}"),
+        suite,
+        packages: "ca-certificates,haproxy,nginx-light",
+        purpose: "to measure beside the peers of another Debian",
+        files: ["usr/sbin/nginx", "usr/sbin/haproxy"],
+    };
+    root.find_or_make(|_| Ok(()))
 }
 
 /// Installs the programs of `purpose` that are not in PATH.
@@ -71,6 +96,7 @@ pub fn install_missing(purpose: Purpose) -> Result<()> {
         Purpose::Tests => (&TESTS[..], "for the tests"),
         Purpose::Bench => (&BENCH[..], "for the bench"),
         Purpose::GuardBench => (&GUARD_BENCH[..], "for the guard's bench"),
+        Purpose::Peers => return Ok(()),
     };
     let missing = programs.iter().filter(|(program, _)| !harness_core::in_path(program));
     let mut packages = missing.map(|(_, package)| *package).collect::<Vec<_>>();

@@ -15,7 +15,7 @@ const IDLE: &str = "500";
 pub fn start_and_idle(kind: Kind, testbed: &Testbed) -> Result<Figures> {
     let prepared = Prepared::new(kind, testbed)?.in_cgroup(testbed)?;
     let (peer, start) = start(prepared, testbed)?;
-    let rss_mib = peer.rss_kib()? as f64 / 1024.0;
+    let [rss_mib, pss_mib] = [peer.rss_kib()?, peer.pss_kib()?].map(|kib| kib as f64 / 1024.0);
 
     // What any work leaves behind, a log of the latest requests for instance, is no idle
     // connection's.
@@ -39,6 +39,7 @@ pub fn start_and_idle(kind: Kind, testbed: &Testbed) -> Result<Figures> {
         ("accepted_ms", start.accepted_ms),
         ("shaken_ms", start.shaken_ms),
         ("rss_mib", rss_mib),
+        ("pss_mib", pss_mib),
         ("worked_mib", worked_mib),
         ("idle_kib", grown.pss_kib / connections),
     ]);

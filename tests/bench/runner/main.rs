@@ -58,6 +58,10 @@ struct Args {
     /// several times
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
+    /// nginx and HAProxy of this suite of Debian (trixie, sid), from a root in the cache that is made
+    /// for it, in place of this machine's; needs root
+    #[arg(long, value_name = "SUITE", conflicts_with = "hostile")]
+    peers: Option<String>,
     /// One short round: to see that it works, not for its figures
     #[arg(long)]
     quick: bool,
@@ -112,7 +116,8 @@ fn proxies(workspace: &Workspace, args: &Args, only: &[String]) -> Result<()> {
     ensure!(cores >= 2, "the bench needs two cores: one for the proxy, one for its load");
     ensure!(seconds > 0.0 && seconds <= 60.0, "--seconds is more than 0, and 60 at most");
     prepare::install(workspace, "bench")?;
-    let programs = prepare::programs(workspace)?;
+    let peers = args.peers.as_deref().map(|suite| prepare::peers(workspace, suite)).transpose()?;
+    let programs = prepare::programs(workspace, peers)?;
 
     leave_the_proxies_core()?;
     let testbed = Testbed::start(programs)?;

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
-use harness_core::{Workspace, run_aloud};
+use anyhow::{Result, ensure};
+use harness_core::{Workspace, is_root, run_aloud};
 
 use crate::testbed::Programs;
 
@@ -24,18 +24,29 @@ pub fn hookgate(workspace: &Workspace) -> Result<PathBuf> {
     Ok(workspace.target.join("release/hookgate"))
 }
 
-/// Builds hookgate, and what plays its clients and upstreams.
+/// The root of a Debian of this suite with nginx and HAProxy.
+///
+/// # Errors
+/// It can't be made; or this is not root, who alone can start programs in it.
+pub fn peers(workspace: &Workspace, suite: &str) -> Result<PathBuf> {
+    ensure!(is_root(), "--peers needs root: its programs run in a root of their own");
+    let mut cargo = workspace.cargo();
+    cargo.args(["--quiet", "xtask", "setup", "--for", "peers", "--suite", suite]);
+    Ok(PathBuf::from(harness_core::run(cargo)?.trim_end()))
+}
+
+/// Builds hookgate, and what plays its clients and upstreams. `peers`: see [`Programs`].
 ///
 /// # Errors
 /// Something does not compile.
-pub fn programs(workspace: &Workspace) -> Result<Programs> {
+pub fn programs(workspace: &Workspace, peers: Option<PathBuf>) -> Result<Programs> {
     let hookgate = hookgate(workspace)?;
     let mut cargo = workspace.cargo();
     cargo.args(["build", "--release", "--package", "hookgate-tests"]);
     cargo.args(["--bin", "load", "--bin", "floors", "--bin", "origin"]);
     run_aloud(cargo)?;
     let ours = |name| workspace.target.join("release").join(name);
-    Ok(Programs { hookgate, generator: ours("load"), floors: ours("floors"), origin: ours("origin") })
+    Ok(Programs { hookgate, generator: ours("load"), floors: ours("floors"), origin: ours("origin"), peers })
 }
 
 fn xtask(workspace: &Workspace, args: &[&str]) -> Result<()> {

@@ -30,6 +30,22 @@ pub struct Programs {
     pub generator: PathBuf,
     pub floors: PathBuf,
     pub origin: PathBuf,
+    /// The root that nginx and HAProxy are started in as peers; `None`: this machine's own.
+    pub peers: Option<PathBuf>,
+}
+
+impl Programs {
+    /// `command` as a peer runs it.
+    pub fn of_peers(&self, command: Command) -> Command {
+        /// The configuration and the processors are seen there as here; the mounts go with the process.
+        const ENTER: &str = r#"
+            root=$1; shift
+            for folder in /dev /proc /sys /tmp; do mount --rbind "$folder" "$root$folder" || exit; done
+            exec chroot "$root" "$@""#;
+        let Some(root) = &self.peers else { return command };
+        let root = root.to_string_lossy();
+        wrapped("unshare", &["--mount", "sh", "-c", ENTER, "sh", &root], &command)
+    }
 }
 
 /// What all peers have in common: certificates, the origins behind them, the webhook that is sent.
