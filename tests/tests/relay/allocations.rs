@@ -61,14 +61,15 @@ fn answer(connection: &mut harness::Conversation) -> std::io::Result<harness::En
 }
 
 #[test]
-fn a_warm_request_takes_nothing_but_what_rustls_takes_for_its_records() -> Result<()> {
+fn a_warm_request_takes_one_piece_and_what_rustls_takes_for_its_records() -> Result<()> {
     if !require(&[Need::CountingBinary]) {
         return Ok(());
     }
     let (plain, tls) = (a_request(false)?, a_request(true)?);
-    assert!(plain < 0.01, "without TLS: {plain} a request");
+    // Its own state, which no idle connection holds.
+    assert!(plain < 1.01, "without TLS: {plain} a request");
     // One for each record: two are decrypted, two encrypted.
-    assert!(tls < 4.01, "with TLS on both sides: {tls} a request");
+    assert!(tls < 5.01, "with TLS on both sides: {tls} a request");
     eprintln!("allocations a request: {plain} without TLS, {tls} with TLS on both sides");
     Ok(())
 }
