@@ -11,7 +11,7 @@ use toml::de::DeValue;
 
 use super::document::{Document, Problem, Section};
 use super::value::{address_with_port, boolean, duration, number, path, port, text};
-use super::{BodyLimit, HostName, Upstream};
+use super::{BodyLimit, HostName, Upstream, UpstreamSettings};
 
 /// The keys that an upstream can have.
 #[cfg(test)]
@@ -109,7 +109,8 @@ pub(super) fn section(mut section: Section<'_>, base: &Path, named: &mut Upstrea
 fn upstream(name: Option<HostName>, mut entry: Section<'_>, base: &Path) -> Option<Upstream> {
     let tls = entry.value("tls", boolean).unwrap_or(true);
     let written_port = entry.value("port", port);
-    let port = written_port.unwrap_or(if tls { TLS_PORT } else { PLAIN_PORT });
+    let port =
+        written_port.unwrap_or(if tls { UpstreamSettings::TLS_PORT } else { UpstreamSettings::PLAIN_PORT });
     let address = entry.value("address", |value| {
         let written = text(value)?;
         let wrong = || format!("`{written}` is not an address: write \"IP\" or \"IP:port\"");
@@ -127,8 +128,8 @@ fn upstream(name: Option<HostName>, mut entry: Section<'_>, base: &Path) -> Opti
     let body_bytes = entry.value("body_bytes", number(0..=u64::MAX)).map(BodyLimit::from);
     let upstream_idle = entry.value("upstream_idle", duration);
     entry.finish();
-    let default = Upstream::new(name?);
-    Some(Upstream {
+    let default = UpstreamSettings::default();
+    let settings = UpstreamSettings {
         address,
         port,
         tls,
@@ -139,30 +140,8 @@ fn upstream(name: Option<HostName>, mut entry: Section<'_>, base: &Path) -> Opti
         in_flight: in_flight.map_or(default.in_flight, |number| number as usize),
         body_bytes,
         upstream_idle,
-        name: default.name,
-    })
-}
-
-const TLS_PORT: u16 = 443;
-const PLAIN_PORT: u16 = 80;
-
-impl Upstream {
-    /// One without a single key written.
-    pub fn new(name: HostName) -> Self {
-        Self {
-            name,
-            address: None,
-            port: TLS_PORT,
-            tls: true,
-            ca: None,
-            verify: true,
-            allow_private: false,
-            require_client_cert: false,
-            in_flight: 1024,
-            body_bytes: None,
-            upstream_idle: None,
-        }
-    }
+    };
+    Some(Upstream { name: name?, settings: settings.into() })
 }
 
 /// A host's name where no upstream is meant; `instead`: what to do about an address.
