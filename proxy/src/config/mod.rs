@@ -17,6 +17,7 @@ mod dns;
 mod document;
 pub mod edit;
 mod files;
+mod host_lines;
 mod key;
 mod lines;
 mod nearest;
