@@ -11,6 +11,7 @@ mod ports;
 mod purpose;
 mod roots;
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 pub use certificates::{certbot, examine as certificate};
@@ -146,10 +147,12 @@ pub fn rest(config: &Config) -> Option<String> {
 /// is wrong.
 fn merged(files: &Files, mut problems: Vec<Problem>, faults: Vec<Diagnostic>) -> Vec<Problem> {
     let told: HashSet<String> = problems.iter().filter_map(|problem| problem.key.clone()).collect();
-    let mut faults = faults.into_iter().filter(|fault| !fault.key.is_in(&told)).peekable();
-    if faults.peek().is_some() {
-        let places = Places::of(files);
-        problems.extend(faults.map(|fault| {
+    let faults: Vec<Diagnostic> = faults.into_iter().filter(|fault| !fault.key.is_in(&told)).collect();
+    if !faults.is_empty() {
+        let has_hosts = faults.iter().any(|fault| fault.key.names_host());
+        let looked_at = if has_hosts { Cow::Borrowed(files) } else { Cow::Owned(files.without_repeats()) };
+        let places = Places::of(&looked_at);
+        problems.extend(faults.into_iter().map(|fault| {
             let (file, place) = places.find(&fault.key);
             let (severity, key, message) = (fault.severity, Some(fault.key.to_string()), fault.to_string());
             Problem { severity, file, place, key, message }

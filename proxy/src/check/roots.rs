@@ -67,18 +67,18 @@ fn unverifiable(upstream: &Upstream, files: &mut Files) -> Vec<Diagnostic> {
     if !upstream.tls {
         return Vec::new();
     }
-    let at = Key::upstream(&upstream.name);
+    let at = || Key::upstream(&upstream.name);
     if ServerName::try_from(&*upstream.name).is_err() {
         let text = "the name cannot stand in a TLS handshake";
-        return vec![Diagnostic::new(Severity::Fatal, at, text, "rename it, or write tls = false")];
+        return vec![Diagnostic::new(Severity::Fatal, at(), text, "rename it, or write tls = false")];
     }
     if !upstream.verify {
         let text = "anyone on the way to it can read and change its messages";
         let next = "name its roots with `ca` instead";
-        return vec![Diagnostic::new(Severity::Warning, at.key("verify"), text, next)];
+        return vec![Diagnostic::new(Severity::Warning, at().key("verify"), text, next)];
     }
     let Some(ca) = &upstream.ca else { return Vec::new() };
-    files.faults(&at.key("ca"), ca, Some(&upstream.name))
+    files.faults(&at().key("ca"), ca, Some(&upstream.name))
 }
 
 /// Files of roots, each read once: their certificates, or why they cannot be used.

@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::ops::Deref;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use http::Uri;
 use serde::{Deserialize, Serialize};
@@ -15,7 +16,7 @@ macro_rules! checked_text {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
-        pub struct $name(String);
+        pub struct $name(Arc<str>);
 
         impl Deref for $name {
             type Target = str;
@@ -47,7 +48,7 @@ macro_rules! checked_text {
 
         impl From<$name> for String {
             fn from(checked: $name) -> Self {
-                checked.0
+                checked.0.as_ref().into()
             }
         }
     };
@@ -92,7 +93,7 @@ impl FromStr for HostName {
         if written.len() > 253 || !written.split('.').all(label_is_valid) {
             return Err("not a DNS host name; write it without scheme, port or path");
         }
-        Ok(Self(written.to_ascii_lowercase()))
+        Ok(Self(written.to_ascii_lowercase().into()))
     }
 }
 

@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::document::{Problem, Severity};
+use super::host_lines::HostLines;
 use super::key::Key;
 use super::lines::Lines;
 use super::upstreams::UpstreamNames;
@@ -123,6 +124,20 @@ impl Files {
             }
         }
         Ok(None)
+    }
+
+    /// The same without lines of hosts that repeat others; every other key keeps its place.
+    pub fn without_repeats(&self) -> Self {
+        let without = |File { path, text }: &File| {
+            let text = HostLines::of(text).map_or_else(|| text.clone(), |lines| lines.rest);
+            File { path: path.clone(), text }
+        };
+        Self {
+            path: self.path.clone(),
+            main: self.main.as_ref().map(without),
+            beside: self.beside.iter().map(without).collect(),
+            unreadable: self.unreadable.clone(),
+        }
     }
 
     /// The main one first.

@@ -42,6 +42,11 @@ impl Key {
         (1..=self.0.len()).any(|steps| keys.contains(&Self(self.0[..steps].to_vec()).to_string()))
     }
 
+    /// Whether it is an upstream's, or of one.
+    pub fn names_host(&self) -> bool {
+        self.0.iter().any(|step| matches!(step, Step::Host(_)))
+    }
+
     pub(super) fn steps(&self) -> &[Step] {
         &self.0
     }

@@ -17,6 +17,7 @@ mod dns;
 mod document;
 pub mod edit;
 mod files;
+mod host_lines;
 mod key;
 mod lines;
 mod nearest;
@@ -28,6 +29,7 @@ mod replace;
 mod sections;
 #[cfg(test)]
 mod tests;
+mod upstream;
 mod upstreams;
 mod value;
 
@@ -42,6 +44,7 @@ pub use lines::Place;
 pub use places::Places;
 pub use prefixes::{PrefixSource, Prefixes, Registry, RegistryHost};
 pub use replace::{CannotReplace, EditLock};
+pub use upstream::{Upstream, UpstreamSettings};
 
 /// Where the configuration lies unless `--config` says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/hookgate/hookgate.toml";
@@ -56,6 +59,7 @@ pub struct Config {
     pub ktls: Ktls,
     pub acme: Option<Acme>,
     pub dns: Dns,
+    #[serde(with = "upstream::rows")]
     pub upstreams: Vec<Upstream>,
     pub relay: Relay,
     /// Of `[guard]`; there also when that is left out, for Meta's share of the connections.
@@ -250,31 +254,6 @@ pub enum Ktls {
 pub struct Pair {
     pub cert: PathBuf,
     pub key: PathBuf,
-}
-
-/// One entry of `[upstreams]`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Upstream {
-    pub name: HostName,
-    /// Where to connect, instead of asking the DNS.
-    pub address: Option<SocketAddr>,
-    pub port: u16,
-    pub tls: bool,
-    /// A PEM file with more roots for this upstream alone.
-    pub ca: Option<PathBuf>,
-    /// Whether its certificate is verified; only for upstreams that no other machine can answer
-    /// for.
-    pub verify: bool,
-    /// Whether its name may lead to addresses that are not public.
-    pub allow_private: bool,
-    /// Whether a request must come with a client certificate.
-    pub require_client_cert: bool,
-    /// The most requests that may be under way to it at once.
-    pub in_flight: usize,
-    /// In place of `[limits] body_bytes`.
-    pub body_bytes: Option<BodyLimit>,
-    /// In place of `[timeouts] upstream_idle`.
-    pub upstream_idle: Option<Duration>,
 }
 
 /// `[insight]`: what is remembered of what passed.

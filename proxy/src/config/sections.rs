@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::document::{Document, Problem, Section};
+use super::host_lines::HostLines;
 use super::key::Key;
 use super::upstreams::UpstreamNames;
 use super::value::{
@@ -38,6 +39,23 @@ pub(super) struct Meaning {
 
 /// The whole of `text`.
 pub(super) fn meaning(file: &Path, text: &str) -> Meaning {
+    repeated_lines_apart(file, text).unwrap_or_else(|| of_tree(file, text))
+}
+
+/// The same with a tree of less. `None`: there is nothing to save, or something is wrong, which the
+/// whole tree tells exactly.
+fn repeated_lines_apart(file: &Path, text: &str) -> Option<Meaning> {
+    let lines = HostLines::of(text)?;
+    let mut meaning = of_tree(file, &lines.rest);
+    if !meaning.problems.is_empty() {
+        return None;
+    }
+    let upstreams = std::mem::take(&mut meaning.config.upstreams);
+    meaning.config.upstreams = lines.add_to(file, upstreams, &mut meaning.named)?;
+    Some(meaning)
+}
+
+pub(super) fn of_tree(file: &Path, text: &str) -> Meaning {
     let document = Document::new(file, text);
     let table = document.parse();
     let (config, pairs, named) = Reading::of(&document, file, &table).config();

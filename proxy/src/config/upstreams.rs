@@ -10,8 +10,9 @@ use std::sync::Arc;
 use toml::de::DeValue;
 
 use super::document::{Document, Problem, Section};
+use super::host_lines::HostLines;
 use super::value::{address_with_port, boolean, duration, number, path, port, text};
-use super::{BodyLimit, HostName, Upstream};
+use super::{BodyLimit, HostName, Upstream, UpstreamSettings};
 
 /// The keys that an upstream can have.
 #[cfg(test)]
@@ -51,8 +52,36 @@ pub(super) fn files_beside(config: &Path) -> Result<Vec<PathBuf>, (PathBuf, io::
 }
 
 /// Which hosts were named so far, and where: the file and its line.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct UpstreamNames(HashMap<HostName, (Arc<Path>, usize)>);
+
+impl UpstreamNames {
+    /// Errors: the host is named already, and where.
+    pub(super) fn add(
+        &mut self,
+        name: &HostName,
+        file: &Arc<Path>,
+        line: usize,
+    ) -> Result<(), &(Arc<Path>, usize)> {
+        match self.0.entry(name.clone()) {
+            Entry::Vacant(free) => {
+                free.insert((Arc::clone(file), line));
+                Ok(())
+            }
+            Entry::Occupied(taken) => Err(taken.into_mut()),
+        }
+    }
+
+    /// Where `file` names the host.
+    pub(super) fn line_of(&self, name: &str, file: &Path) -> Option<usize> {
+        self.0.get(name).filter(|(its, _)| **its == *file).map(|(_, line)| *line)
+    }
+
+    /// As if `file` had not been read.
+    fn forget(&mut self, file: &Path) {
+        self.0.retain(|_, (its, _)| **its != *file);
+    }
+}
 
 /// Adds the upstreams of one file of `upstreams.d` that others have not `named`.
 pub(super) fn add_from(
@@ -61,13 +90,33 @@ pub(super) fn add_from(
     named: &mut UpstreamNames,
     to: &mut Vec<Upstream>,
 ) -> Vec<Problem> {
+    if let Some(lines) = HostLines::of(content) {
+        let (upstreams, problems) = of_tree(file, &lines.rest, named);
+        let all = problems.is_empty().then(|| lines.add_to(file, upstreams, named)).flatten();
+        if let Some(all) = all {
+            to.extend(all);
+            return problems;
+        }
+        named.forget(file);
+    }
+    let (upstreams, problems) = of_tree(file, content, named);
+    to.extend(upstreams);
+    problems
+}
+
+/// The same by a tree of all.
+pub(super) fn of_tree(
+    file: &Path,
+    content: &str,
+    named: &mut UpstreamNames,
+) -> (Vec<Upstream>, Vec<Problem>) {
     let document = Document::new(file, content);
     let table = document.parse();
     let mut top = Section::top(&document, &table);
     let base = file.parent().and_then(Path::parent).unwrap_or(Path::new(""));
-    to.extend(section(top.section("upstreams"), base, named));
+    let upstreams = section(top.section("upstreams"), base, named);
     top.finish();
-    document.into_problems()
+    (upstreams, document.into_problems())
 }
 
 /// Those of one file; relative paths in it count from `base`.
@@ -89,13 +138,9 @@ pub(super) fn section(mut section: Section<'_>, base: &Path, named: &mut Upstrea
             document.problem(at.clone(), key(), wrong.into());
         }
         let Some(upstream) = upstream else { continue };
-        match named.0.entry(upstream.name.clone()) {
-            Entry::Vacant(free) => {
-                free.insert((Arc::clone(&file), document.place(at.start).line));
-                upstreams.push(upstream);
-            }
-            Entry::Occupied(taken) => {
-                let (file, line) = taken.get();
+        match named.add(&upstream.name, &file, document.place(at.start).line) {
+            Ok(()) => upstreams.push(upstream),
+            Err((file, line)) => {
                 let message =
                     format!("this host is named twice, in {}:{line} too; remove one", file.display());
                 document.problem(at, key(), message);
@@ -109,7 +154,8 @@ pub(super) fn section(mut section: Section<'_>, base: &Path, named: &mut Upstrea
 fn upstream(name: Option<HostName>, mut entry: Section<'_>, base: &Path) -> Option<Upstream> {
     let tls = entry.value("tls", boolean).unwrap_or(true);
     let written_port = entry.value("port", port);
-    let port = written_port.unwrap_or(if tls { TLS_PORT } else { PLAIN_PORT });
+    let port =
+        written_port.unwrap_or(if tls { UpstreamSettings::TLS_PORT } else { UpstreamSettings::PLAIN_PORT });
     let address = entry.value("address", |value| {
         let written = text(value)?;
         let wrong = || format!("`{written}` is not an address: write \"IP\" or \"IP:port\"");
@@ -127,8 +173,8 @@ fn upstream(name: Option<HostName>, mut entry: Section<'_>, base: &Path) -> Opti
     let body_bytes = entry.value("body_bytes", number(0..=u64::MAX)).map(BodyLimit::from);
     let upstream_idle = entry.value("upstream_idle", duration);
     entry.finish();
-    let default = Upstream::new(name?);
-    Some(Upstream {
+    let default = UpstreamSettings::default();
+    let settings = UpstreamSettings {
         address,
         port,
         tls,
@@ -139,30 +185,8 @@ fn upstream(name: Option<HostName>, mut entry: Section<'_>, base: &Path) -> Opti
         in_flight: in_flight.map_or(default.in_flight, |number| number as usize),
         body_bytes,
         upstream_idle,
-        name: default.name,
-    })
-}
-
-const TLS_PORT: u16 = 443;
-const PLAIN_PORT: u16 = 80;
-
-impl Upstream {
-    /// One without a single key written.
-    pub fn new(name: HostName) -> Self {
-        Self {
-            name,
-            address: None,
-            port: TLS_PORT,
-            tls: true,
-            ca: None,
-            verify: true,
-            allow_private: false,
-            require_client_cert: false,
-            in_flight: 1024,
-            body_bytes: None,
-            upstream_idle: None,
-        }
-    }
+    };
+    Some(Upstream { name: name?, settings: settings.into() })
 }
 
 /// A host's name where no upstream is meant; `instead`: what to do about an address.

@@ -231,7 +231,7 @@ impl Connection<'_, '_> {
         let relay = Relay::new(
             traits,
             context.limits.response_head_bytes,
-            upstream.idle.unwrap_or(context.timeouts.upstream_idle),
+            upstream.settings().upstream_idle.unwrap_or(context.timeouts.upstream_idle),
             std::mem::take(&mut self.scratch.heads[1]),
         );
         let is_stranger = self.client.is_stranger();

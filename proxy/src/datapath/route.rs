@@ -164,8 +164,8 @@ fn route<'b>(
     }
     let (segment, path) = target::split(path_and_query).ok_or(Failure::NoUpstreamInPath)?;
     let upstream = context.directory.find(segment).ok_or(Failure::NotAllowed)?;
-    request.upstream(&upstream.metrics);
-    if upstream.require_client_cert && certificate != ClientCertificate::Valid {
+    request.upstream(upstream.metrics());
+    if upstream.settings().require_client_cert && certificate != ClientCertificate::Valid {
         return Err(Failure::NoClientCertificate.into());
     }
     if head.fields.values("via").any(|via| via_names(via, &context.name)) {
@@ -174,7 +174,7 @@ fn route<'b>(
     if head.max_forwards() == Some(0) {
         return Err(NoRoute::Options);
     }
-    let most_body_bytes = upstream.body_bytes.unwrap_or(context.limits.body_bytes).most();
+    let most_body_bytes = upstream.settings().body_bytes.unwrap_or(context.limits.body_bytes).most();
     if matches!(head.framing, Framing::Length(length) if length.get() > most_body_bytes) {
         return Err(Failure::BodyTooLarge.into());
     }

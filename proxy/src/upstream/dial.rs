@@ -5,7 +5,6 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -34,7 +33,7 @@ pub async fn connect(
     steps: Option<&Steps>,
 ) -> Result<Stream, ConnectError> {
     let note = |step| steps.into_iter().for_each(|steps| steps.now(step));
-    let addresses = match upstream.address {
+    let addresses = match upstream.settings().address {
         Some(address) => vec![address],
         None => {
             let resolved = resolve(upstream, dns).await?;
@@ -46,8 +45,8 @@ pub async fn connect(
     let connected = timeout_at(deadline, connect_to_any(&addresses)).await;
     let tcp = connected.unwrap_or(Err(ConnectError::TimedOut))?;
     note(TraceStep::Connect);
-    let Some(tls) = &upstream.tls else { return Ok(Stream::Plain(tcp)) };
-    let (config, name) = (Arc::clone(&tls.config), tls.server_name.clone());
+    let Some(config) = upstream.tls.clone() else { return Ok(Stream::Plain(tcp)) };
+    let name = upstream.server_name().map_err(ConnectError::handshake)?;
     let session = timeout_at(deadline, Session::connect(tcp, config, name, kernel_tls, buffers)).await;
     let session = session.map_err(|_| ConnectError::TlsTimedOut)?;
     let stream = session.and_then(Session::into_stream).map_err(ConnectError::handshake)?;
@@ -58,13 +57,13 @@ pub async fn connect(
 /// The addresses that the upstream's name may lead to, in the order of attempts.
 async fn resolve(upstream: &Upstream, dns: &Dns) -> Result<Vec<SocketAddr>, ConnectError> {
     let found = dns.lookup(&upstream.name).await?;
-    let allowed = |address: &IpAddr| upstream.allow_private || is_public(*address);
+    let allowed = |address: &IpAddr| upstream.settings().allow_private || is_public(*address);
     let allowed: Vec<IpAddr> = found.iter().copied().filter(allowed).collect();
     if allowed.is_empty() {
         return Err(ConnectError::Prohibited);
     }
     let attempts = interleave(&allowed).into_iter().take(MAX_ADDRESSES);
-    Ok(attempts.map(|ip| SocketAddr::new(ip, upstream.port)).collect())
+    Ok(attempts.map(|ip| SocketAddr::new(ip, upstream.settings().port)).collect())
 }
 
 /// Happy Eyeballs (RFC 8305): the next address is tried when one failed or has had its time; the

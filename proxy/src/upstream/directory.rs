@@ -1,18 +1,19 @@
 use std::collections::HashMap;
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
+use std::hash::{BuildHasher as _, RandomState};
+use std::io;
+use std::sync::{Arc, OnceLock};
 
+use hashbrown::HashTable;
 use rustls::ClientConfig;
 use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::time::Instant;
 
-use super::in_flight::InFlight;
+use super::in_flight::Counts;
 use super::keep_alive::KeepAlive;
 use super::tls::{Roots, Trust, ca_certificates, client_config, unverified};
 use super::usage::Usage;
 use crate::access::Access;
-use crate::config;
+use crate::config::{self, HostName, UpstreamSettings};
 use crate::observe::UpstreamMetrics;
 use crate::tls::BadTls;
 
@@ -22,7 +23,8 @@ const MAX_NAME_BYTES: usize = 253;
 /// The allowlist: every upstream that may be forwarded to, by name.
 #[derive(Debug, Default)]
 pub struct Directory {
-    by_name: HashMap<Box<[u8]>, Arc<Upstream>>,
+    by_name: HashTable<Arc<Upstream>>,
+    hasher: RandomState,
     without_roots: bool,
     unverified: Vec<String>,
     /// The machine's, if an upstream needs them.
@@ -32,32 +34,28 @@ pub struct Directory {
     serial: u64,
 }
 
-/// One upstream, ready to be connected to.
+/// One upstream, ready to be connected to. Tens of thousands may be configured: what only a used
+/// one needs is made at first use, and settings are shared.
 #[derive(Debug)]
 pub struct Upstream {
     /// No other upstream has it, also not one of the same name in an earlier configuration.
     pub serial: u64,
     /// Lower case; what goes into Host and SNI.
-    pub name: Arc<str>,
-    pub port: u16,
-    /// Where to connect instead of asking the DNS.
-    pub address: Option<SocketAddr>,
-    pub allow_private: bool,
-    pub require_client_cert: bool,
-    /// The most bytes that a request's body may have; `None`: as `[limits]` says.
-    pub body_bytes: Option<config::BodyLimit>,
-    /// How long an idle connection is kept; `None`: as `[timeouts]` says.
-    pub idle: Option<Duration>,
-    pub tls: Option<UpstreamTls>,
-    pub metrics: Arc<UpstreamMetrics>,
-    pub(super) in_flight: InFlight,
-    pub(super) keep_alive: Arc<KeepAlive>,
+    pub name: HostName,
+    settings: Arc<UpstreamSettings>,
+    /// `None`: without TLS.
+    pub(super) tls: Option<Arc<ClientConfig>>,
+    used: OnceLock<Used>,
 }
 
-#[derive(Clone, Debug)]
-pub struct UpstreamTls {
-    pub server_name: ServerName<'static>,
-    pub config: Arc<ClientConfig>,
+/// What an upstream that is used has in memory.
+#[derive(Debug)]
+struct Used {
+    metrics: Arc<UpstreamMetrics>,
+    /// Shared with the upstream of that name in other configurations: what is under way there
+    /// counts here.
+    counts: Arc<Counts>,
+    keep_alive: Arc<KeepAlive>,
 }
 
 /// Upstreams that trust the same authorities share their TLS configuration and sessions.
@@ -97,7 +95,8 @@ impl Directory {
         let roots = self.renewed_roots(upstreams, access)?;
         let is_empty = roots.as_ref().is_none_or(|roots| roots.store.is_empty());
         let mut next = Self {
-            by_name: HashMap::with_capacity(upstreams.len()),
+            by_name: HashTable::with_capacity(upstreams.len()),
+            hasher: self.hasher.clone(),
             without_roots: is_empty && upstreams.iter().any(relies_on_roots),
             unverified: upstreams.iter().filter(|u| u.tls && !u.verify).map(|u| u.name.to_string()).collect(),
             roots,
@@ -109,15 +108,19 @@ impl Directory {
             _ => false,
         };
         let may_stay = |trust: &Trust| trust_same_roots || !trust.verify;
-        for configured in upstreams {
-            let tls =
-                next.tls(configured, |trust| self.configs.get(trust).filter(|_| may_stay(trust)), access)?;
-            let former = self.by_name.get(configured.name.as_bytes());
-            let upstream = match former.filter(|former| former.is_as(configured, tls.as_ref())) {
-                Some(same) => Arc::clone(same),
-                None => Arc::new(next.upstream(configured, former, tls)?),
-            };
-            next.by_name.insert(configured.name.as_bytes().into(), upstream);
+        let are_alike =
+            |one: &config::Upstream, other: &config::Upstream| Arc::ptr_eq(&one.settings, &other.settings);
+        for alike in upstreams.chunk_by(are_alike) {
+            let former = |trust: &Trust| self.configs.get(trust).filter(|_| may_stay(trust));
+            let tls = next.tls(&alike[0], former, access)?;
+            for configured in alike {
+                let former = self.find(configured.name.as_bytes());
+                let upstream = match former.filter(|former| former.is_as(configured, tls.as_ref())) {
+                    Some(same) => Arc::clone(same),
+                    None => Arc::new(next.upstream(configured, former, tls.clone())?),
+                };
+                next.insert(upstream);
+            }
         }
         Ok(next)
     }
@@ -151,25 +154,23 @@ impl Directory {
         former: Option<&Arc<Upstream>>,
         tls: Option<Arc<ClientConfig>>,
     ) -> Result<Upstream, BadUpstream> {
+        let name = configured.name.clone();
+        if tls.is_some() && ServerName::try_from(&*name).is_err() {
+            return Err(BadUpstream::ServerName { name: name.to_string() });
+        }
         self.serial += 1;
-        let tls = tls.map(|config| UpstreamTls::new(&configured.name, config)).transpose()?;
-        let metrics = former.map(|former| Arc::clone(&former.metrics));
-        let count = former.map(|former| former.in_flight.shared()).unwrap_or_default();
-        let at_same_place = former.filter(|former| former.is_at_place_of(configured));
         Ok(Upstream {
             serial: self.serial,
-            name: (*configured.name).into(),
-            port: configured.port,
-            address: configured.address,
-            allow_private: configured.allow_private,
-            require_client_cert: configured.require_client_cert,
-            body_bytes: configured.body_bytes,
-            idle: configured.upstream_idle,
+            name,
+            settings: Arc::clone(&configured.settings),
             tls,
-            metrics: metrics.unwrap_or_else(|| Arc::new(UpstreamMetrics::new(&configured.name))),
-            in_flight: InFlight::new(count, configured.in_flight),
-            keep_alive: at_same_place.map(|former| Arc::clone(&former.keep_alive)).unwrap_or_default(),
+            used: former.map(|former| former.used_as(configured).into()).unwrap_or_default(),
         })
+    }
+
+    fn insert(&mut self, upstream: Arc<Upstream>) {
+        let hash = |upstream: &Arc<Upstream>| self.hasher.hash_one(upstream.name.as_bytes());
+        self.by_name.insert_unique(hash(&upstream), upstream, hash);
     }
 
     /// `former`: the configuration for the same authorities, if it may be kept.
@@ -235,6 +236,21 @@ impl Directory {
         lines
     }
 
+    /// A line on the hosts that were added, removed or changed since `before`; `None`: none was.
+    pub fn changed_hosts(&self, before: &Self) -> Option<String> {
+        let (mut kept, mut changed) = (0, 0);
+        for upstream in self.iter() {
+            if let Some(former) = before.find(upstream.name.as_bytes()) {
+                kept += 1;
+                changed += usize::from(former.settings != upstream.settings);
+            }
+        }
+        let (added, removed) = (self.len() - kept, before.len() - kept);
+        (added + removed + changed > 0).then(|| {
+            format!("[upstreams] {added} added, {removed} removed, {changed} changed, {} now", self.len())
+        })
+    }
+
     /// Why root certificates of this machine may be missing.
     pub fn roots_fault(&self) -> Option<&str> {
         self.roots.as_ref()?.fault.as_deref()
@@ -246,7 +262,8 @@ impl Directory {
         let lower = lower.get_mut(..segment.len())?;
         lower.copy_from_slice(segment);
         lower.make_ascii_lowercase();
-        self.by_name.get(&*lower)
+        let hash = self.hasher.hash_one(&*lower);
+        self.by_name.find(hash, |upstream| upstream.name.as_bytes() == lower)
     }
 
     /// The upstreams whose certificates are not verified, by name.
@@ -261,7 +278,7 @@ impl Directory {
 
     /// All of them, in no order.
     pub fn iter(&self) -> impl Iterator<Item = &Upstream> {
-        self.by_name.values().map(|upstream| &**upstream)
+        self.by_name.iter().map(|upstream| &**upstream)
     }
 
     pub fn len(&self) -> usize {
@@ -278,71 +295,79 @@ fn relies_on_roots(upstream: &config::Upstream) -> bool {
     upstream.tls && upstream.verify && upstream.ca.is_none()
 }
 
-impl UpstreamTls {
-    fn new(name: &str, config: Arc<ClientConfig>) -> Result<Self, BadUpstream> {
-        let server_name = ServerName::try_from(name.to_owned());
-        let server_name = server_name.map_err(|_| BadUpstream::ServerName { name: name.to_owned() })?;
-        Ok(Self { server_name, config })
-    }
-}
-
 impl Upstream {
+    pub fn settings(&self) -> &UpstreamSettings {
+        &self.settings
+    }
+
+    /// What its certificate has to be for.
+    ///
+    /// Errors: none; a directory has no upstream with TLS and another name.
+    pub(super) fn server_name(&self) -> io::Result<ServerName<'static>> {
+        ServerName::try_from(self.name.to_string()).map_err(io::Error::other)
+    }
+
+    pub fn metrics(&self) -> &Arc<UpstreamMetrics> {
+        &self.used().metrics
+    }
+
+    /// `None`: nothing was counted.
+    pub fn used_metrics(&self) -> Option<&Arc<UpstreamMetrics>> {
+        self.used.get().map(|used| &used.metrics).filter(|metrics| metrics.is_used())
+    }
+
     /// How many requests are under way to it.
     pub fn in_flight(&self) -> usize {
-        self.in_flight.count()
+        self.used.get().map_or(0, |used| used.counts.total())
     }
 
-    /// How many may be.
-    pub fn most_in_flight(&self) -> usize {
-        self.in_flight.most()
+    pub(super) fn counts(&self) -> &Arc<Counts> {
+        &self.used().counts
     }
 
-    /// Whether what is configured is connected to in the same way: it is taken to be the same
-    /// server.
-    fn is_at_place_of(&self, configured: &config::Upstream) -> bool {
-        self.port == configured.port
-            && self.address == configured.address
-            && self.tls.is_some() == configured.tls
+    pub(super) fn keep_alive(&self) -> &KeepAlive {
+        &self.used().keep_alive
+    }
+
+    fn used(&self) -> &Used {
+        self.used.get_or_init(|| Used {
+            metrics: Arc::new(UpstreamMetrics::new(&self.name)),
+            counts: Arc::default(),
+            keep_alive: Arc::default(),
+        })
+    }
+
+    /// What the one that is `configured` in its place goes on with. A request may be about to use
+    /// this one, so that it has its part from now on.
+    fn used_as(&self, configured: &config::Upstream) -> Used {
+        let Used { metrics, counts, keep_alive } = self.used();
+        // What is connected to in the same way is taken to be the same server.
+        let is_at_same_place = self.settings.port == configured.port
+            && self.settings.address == configured.address
+            && self.settings.tls == configured.tls;
+        Used {
+            metrics: Arc::clone(metrics),
+            counts: Arc::clone(counts),
+            keep_alive: if is_at_same_place { Arc::clone(keep_alive) } else { Arc::default() },
+        }
     }
 
     /// A connection that had been idle died of the request under way, before a byte of the
     /// response.
     pub fn note_death(&self, usage: &Usage) {
         if let Some(closed) = usage.died() {
-            self.keep_alive.closed(closed, Instant::now());
+            self.keep_alive().closed(closed, Instant::now());
         }
     }
 
-    /// Whether it has the configured settings and `tls`.
+    /// Whether it has the configured settings and `tls`, which is another one when the authorities
+    /// have changed.
     fn is_as(&self, configured: &config::Upstream, tls: Option<&Arc<ClientConfig>>) -> bool {
-        // Without `..`, so that a new key can't be forgotten. `tls` stands for `ca` and `verify`.
-        let config::Upstream {
-            name,
-            address,
-            port,
-            tls: has_tls,
-            ca: _,
-            verify: _,
-            allow_private,
-            require_client_cert,
-            in_flight,
-            body_bytes,
-            upstream_idle,
-        } = configured;
         let trusts = match (&self.tls, tls) {
-            (Some(own), Some(config)) => Arc::ptr_eq(&own.config, config),
+            (Some(own), Some(config)) => Arc::ptr_eq(own, config),
             (own, tls) => own.is_none() && tls.is_none(),
         };
-        trusts
-            && *self.name == **name
-            && self.address == *address
-            && self.port == *port
-            && self.tls.is_some() == *has_tls
-            && self.allow_private == *allow_private
-            && self.require_client_cert == *require_client_cert
-            && self.in_flight.most() == *in_flight
-            && self.body_bytes == *body_bytes
-            && self.idle == *upstream_idle
+        trusts && self.settings == configured.settings
     }
 }
 
@@ -384,7 +409,8 @@ mod tests {
         assert_eq!(serials.len(), 5, "one for each upstream that ever was");
 
         let renewed = find(&after, "changed.example").unwrap();
-        assert!(Arc::ptr_eq(&changed.metrics, &renewed.metrics));
+        assert!(Arc::ptr_eq(changed.metrics(), renewed.metrics()));
+        assert!(find(&after, "same.example").unwrap().used.get().is_none(), "no request has used it");
         assert!(
             InFlightSlot::take(&renewed, None, 0.0).is_none(),
             "one is under way since before, and one is allowed"

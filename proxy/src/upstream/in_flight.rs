@@ -4,15 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::net::{SourceCounts, SourcePlace};
 
-/// How many requests are under way to one upstream, in all workers, and how many may be.
-#[derive(Debug)]
-pub(super) struct InFlight {
-    /// Shared with the upstream of that name in other configurations: what is under way there
-    /// counts here.
-    pub(super) counts: Arc<Counts>,
-    most: usize,
-}
-
+/// How many requests are under way to one upstream, in all workers.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
     total: AtomicUsize,
@@ -22,43 +14,32 @@ pub(super) struct Counts {
     pub(super) sources: Arc<SourceCounts>,
 }
 
-impl InFlight {
-    pub(super) fn new(counts: Arc<Counts>, most: usize) -> Self {
-        Self { counts, most }
+impl Counts {
+    pub(super) fn total(&self) -> usize {
+        self.total.load(Ordering::Relaxed)
     }
 
-    pub(super) fn shared(&self) -> Arc<Counts> {
-        Arc::clone(&self.counts)
-    }
-
-    pub(super) fn most(&self) -> usize {
-        self.most
-    }
-
-    pub(super) fn count(&self) -> usize {
-        self.counts.total.load(Ordering::Relaxed)
-    }
-
-    /// Counts one more request, which must be given back: whether there is a slot for it, and the
-    /// stranger's part of that. `None`: a stranger has no part, and nothing was counted.
+    /// Counts one more request, which must be given back: whether there is a slot for it among the
+    /// `most` that there may be, and the stranger's part of that. `None`: a stranger has no part,
+    /// and nothing was counted.
     pub(super) fn take(
-        &self,
+        self: &Arc<Self>,
+        most: usize,
         stranger: Option<IpAddr>,
         reserved: f64,
     ) -> Option<(bool, Option<StrangerSlot>)> {
-        let Self { counts, most } = self;
         // Before the total: a stranger who is refused must not have had, for a moment, what a
         // request of Meta's needed.
         let stranger = match stranger {
-            Some(source) => Some(StrangerSlot::take(counts, source, most - reserved_slots(*most, reserved))?),
+            Some(source) => Some(StrangerSlot::take(self, source, most - reserved_slots(most, reserved))?),
             None => None,
         };
         // Nothing else is ordered by this count, so it needs no ordering itself.
-        Some((counts.total.fetch_add(1, Ordering::Relaxed) < *most, stranger))
+        Some((self.total.fetch_add(1, Ordering::Relaxed) < most, stranger))
     }
 
     pub(super) fn give_back(&self) {
-        self.counts.total.fetch_sub(1, Ordering::Relaxed);
+        self.total.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -144,7 +144,7 @@ impl Pool {
     /// Keeps a connection that has brought a response for `age` at most, if it can serve another
     /// request. When there is no more room, the one that has been idle for longest goes.
     pub fn keep(&self, upstream: &Arc<Upstream>, stream: Stream, usage: Usage, age: Duration) {
-        let Some(idle) = Idle::new(stream, usage, age, &upstream.keep_alive) else { return };
+        let Some(idle) = Idle::new(stream, usage, age, upstream.keep_alive()) else { return };
         self.with(upstream, |connections| {
             if connections.addresses.have(idle.usage()) {
                 if connections.idle.len() == MAX_IDLE {
@@ -195,7 +195,7 @@ impl Connections {
     }
 
     fn take(&mut self, is_repeatable: bool, now: Instant) -> Option<(Stream, Usage)> {
-        let keep_alive = &self.upstream.keep_alive;
+        let keep_alive = self.upstream.keep_alive();
         loop {
             // All others have been idle for longer. They stay: how long they last is worth knowing.
             if !keep_alive.may_use(self.idle.back()?.age(now), is_repeatable, now) {
@@ -210,7 +210,7 @@ impl Connections {
     }
 
     fn sweep(&mut self, dns: &Arc<Dns>, now: Instant) {
-        let keep_alive = &self.upstream.keep_alive;
+        let keep_alive = self.upstream.keep_alive();
         let addresses = &self.addresses;
         self.idle.retain_mut(|idle| {
             !idle.is_expired(now) && addresses.have(idle.usage()) && idle.seems_alive(keep_alive, now)

@@ -16,7 +16,8 @@ impl InFlightSlot {
     ///
     /// `None` when as many are under way as may be.
     pub fn take(upstream: &Arc<Upstream>, stranger: Option<IpAddr>, reserved: f64) -> Option<Self> {
-        let (is_free, stranger) = upstream.in_flight.take(stranger, reserved)?;
+        let (is_free, stranger) =
+            upstream.counts().take(upstream.settings().in_flight, stranger, reserved)?;
         let slot = Self { upstream: Arc::clone(upstream), _stranger: stranger };
         is_free.then_some(slot)
     }
@@ -28,7 +29,7 @@ impl InFlightSlot {
 
 impl Drop for InFlightSlot {
     fn drop(&mut self) {
-        self.upstream.in_flight.give_back();
+        self.upstream.counts().give_back();
     }
 }
 
@@ -67,7 +68,7 @@ mod tests {
         assert_eq!(all(&upstream, None, 0.5).len(), 9, "what strangers leave is for all");
         drop(others);
         assert_eq!(upstream.in_flight(), 0);
-        assert!(upstream.in_flight.counts.sources.is_empty());
+        assert!(upstream.counts().sources.is_empty());
         assert_eq!(all(&upstream, Some(strangers[0]), 0.5).len(), 2);
     }
 

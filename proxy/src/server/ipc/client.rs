@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::File;
-use std::io::{self, BufReader, Read as _, Seek as _, Write as _};
+use std::io::{self, Read as _, Seek as _, Write as _};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -242,9 +242,10 @@ impl SupervisorClient {
 
 fn parse(file: OwnedFd) -> Result<Config, SupervisorError> {
     let mut file = File::from(file);
+    let mut text = Vec::new();
     // A worker before this one may have read it, and descriptors share their place.
-    file.rewind().map_err(SupervisorError::Gone)?;
-    serde_json::from_reader(BufReader::new(file)).map_err(|error| SupervisorError::Gone(error.into()))
+    file.rewind().and_then(|()| file.read_to_end(&mut text)).map_err(SupervisorError::Gone)?;
+    serde_json::from_slice(&text).map_err(|error| SupervisorError::Gone(error.into()))
 }
 
 fn exchange<C: Call>(mut socket: &UnixStream, call: C) -> io::Result<Served<Result<C::Reply, Refusal>>> {

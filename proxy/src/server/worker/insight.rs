@@ -20,6 +20,7 @@ use crate::insight::{
 use crate::observe::{Failed, Interrupted, Log, Loss, LostAt, MANY_HIDDEN, Metrics, OpenPosts, clock, grown};
 use crate::prefixes::{CounterIndex, Network};
 use crate::server::ipc::{SupervisorClient, SupervisorError};
+use crate::upstream::Upstream;
 
 /// When samples are taken, in seconds after a minute's begin: when it is over, and when the
 /// attempts that began in it have ended. A coarse timer is late rather than early.
@@ -241,16 +242,16 @@ impl Insight {
             }
         }
         let mut upstreams: BTreeMap<String, Group> = BTreeMap::new();
-        for upstream in context.directory.iter().filter(|upstream| upstream.metrics.is_used()) {
-            let posts = upstream.metrics.posts();
-            let before = match taken.posts.get_mut(upstream.metrics.name()) {
+        for used in context.directory.iter().filter_map(Upstream::used_metrics) {
+            let posts = used.posts();
+            let before = match taken.posts.get_mut(used.name()) {
                 Some(before) => std::mem::replace(before, posts),
-                None => taken.posts.insert(upstream.metrics.name().into(), posts).unwrap_or(0),
+                None => taken.posts.insert(used.name().into(), posts).unwrap_or(0),
             };
             // An upstream that was removed and has come back begins anew.
             let more = grown(posts, before);
             if more > 0 {
-                upstreams.entry(upstream.metrics.name().to_owned()).or_default().row[Field::Posts] = more;
+                upstreams.entry(used.name().to_owned()).or_default().row[Field::Posts] = more;
             }
         }
         for (Loss { counter, upstream, lost_at, cause }, count) in metrics.losses.take() {

@@ -12,6 +12,7 @@ use crate::messages::Document as Messages;
 use crate::observe::{Delivery, Exposition, Trace, UpstreamMetrics};
 use crate::prefixes::Class;
 use crate::stats::{self, Document};
+use crate::upstream::Upstream;
 
 impl Pages for RunningProxy {
     fn metrics(&self) -> Exposition {
@@ -125,7 +126,7 @@ impl RunningProxy {
     fn upstreams(&self, to: &mut Exposition) {
         let metrics = |show: &mut dyn FnMut(&UpstreamMetrics)| {
             show(&self.context().metrics.without_upstream);
-            self.context().directory.iter().for_each(|upstream| show(&upstream.metrics));
+            self.context().directory.iter().filter_map(Upstream::used_metrics).for_each(|used| show(used));
         };
         to.family(
             "hookgate_requests_total",
@@ -146,7 +147,7 @@ impl RunningProxy {
             // The counts begin when the first request ends, which with an upstream that hangs is
             // late.
             let in_flight = upstream.in_flight();
-            if in_flight > 0 || upstream.metrics.is_used() {
+            if in_flight > 0 || upstream.used_metrics().is_some() {
                 to.sample(&[("upstream", &upstream.name)], in_flight);
             }
         }

@@ -52,7 +52,7 @@ fn without_certificate(now: &Generation) -> Option<String> {
 /// for the next call: an idle proxy has no other way to notice that the DNS is gone.
 pub(super) fn dns(now: &Generation) -> Option<DnsState> {
     let mut upstreams = now.context.directory.iter();
-    upstreams.find(|upstream| upstream.address.is_none())?;
+    upstreams.find(|upstream| upstream.settings().address.is_none())?;
     let dns = &now.context.dns;
     if dns.begin_query() {
         drop(Handle::current().spawn(Arc::clone(dns).ask_servers()));

@@ -1,7 +1,6 @@
 //! Another configuration while the process runs: everything that can change does, without a request
 //! that fails for it.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -31,6 +30,7 @@ const NOT_RELOADED: &str = "not reloaded, what was in force stays";
 
 /// The configuration in force, and how it gives way to the next.
 pub(super) struct Reloader {
+    /// Without its upstreams.
     config: Config,
     /// What stays as it was at the start, whatever the configuration says.
     startup: StartupSettings,
@@ -123,7 +123,7 @@ impl Reloader {
         let (startup, admin_server) = (StartupSettings::of(&config, has_guard), Some(admin_server));
         let reported = files(&generations.borrow());
         let mut reloader = Self {
-            config,
+            config: without_upstreams(config),
             startup,
             machine,
             generations,
@@ -203,7 +203,8 @@ impl Reloader {
         let context = Arc::new(context);
         // Also when only the machine's own file names others.
         let has_other_dns = !Arc::ptr_eq(&before.context.dns, &context.dns);
-        let changed = changes(&self.config, &config, &self.startup, has_other_dns);
+        let hosts = context.directory.changed_hosts(&before.context.directory);
+        let changed = changes(&self.config, &config, hosts, &self.startup, has_other_dns);
         let mut report = Report { changed, refused: String::new() };
         for line in context.directory.changed_files(&before.context.directory) {
             report.change(&line);
@@ -229,7 +230,7 @@ impl Reloader {
         if let (Some(admin_server), Some(endpoint)) = (&mut self.admin_server, endpoint) {
             admin_server.move_to(endpoint);
         }
-        self.config = config;
+        self.config = without_upstreams(config);
         self.supervisor.activate_configuration()?;
         self.renew();
         Ok(report)
@@ -365,6 +366,11 @@ impl Reloader {
 const NEEDS_FULL_RESTART: &str = "[guard] changed, and needs a restart from outside (`systemctl restart hookgate`): \
                                   this process has given up the capabilities for it\n";
 
+/// The directory has them.
+fn without_upstreams(config: Config) -> Config {
+    Config { upstreams: Vec::new(), ..config }
+}
+
 /// What only a restart can change.
 struct StartupSettings {
     admin_socket: Option<PathBuf>,
@@ -396,7 +402,13 @@ impl StartupSettings {
 }
 
 /// A line for each section that differs.
-fn changes(before: &Config, after: &Config, startup: &StartupSettings, has_other_dns: bool) -> String {
+fn changes(
+    before: &Config,
+    after: &Config,
+    upstreams: Option<String>,
+    startup: &StartupSettings,
+    has_other_dns: bool,
+) -> String {
     let mut lines = String::new();
     let mut line = |text: String| lines += &(text + "\n");
     let admin = |config: &Config| (config.admin_listen(), config.admin_hosts().to_vec());
@@ -434,9 +446,7 @@ fn changes(before: &Config, after: &Config, startup: &StartupSettings, has_other
     for (section, _) in sections.into_iter().filter(|(_, differs)| *differs) {
         line(format!("[{section}] changed"));
     }
-    if let Some(text) = upstreams(before, after) {
-        line(text);
-    }
+    upstreams.into_iter().for_each(&mut line);
     let needs_restart = [
         ("[admin] socket", startup.admin_socket.as_deref() != after.admin_socket()),
         ("[process] user", startup.user != *user),
@@ -470,19 +480,4 @@ fn wanted_guard(config: &Config) -> Option<&config::Guard> {
 
 fn files(generation: &Generation) -> Vec<(String, Fingerprint)> {
     generation.certificates.as_ref().map(|certificates| certificates.files()).unwrap_or_default()
-}
-
-fn upstreams(before: &Config, after: &Config) -> Option<String> {
-    let (old, new) = (by_name(before), by_name(after));
-    let added = new.keys().filter(|name| !old.contains_key(*name)).count();
-    let removed = old.keys().filter(|name| !new.contains_key(*name)).count();
-    let changed = new.iter().filter(|(name, upstream)| old.get(*name).is_some_and(|old| old != *upstream));
-    let changed = changed.count();
-    (added + removed + changed > 0).then(|| {
-        format!("[upstreams] {added} added, {removed} removed, {changed} changed, {} now", new.len())
-    })
-}
-
-fn by_name(config: &Config) -> HashMap<&str, &config::Upstream> {
-    config.upstreams.iter().map(|upstream| (&*upstream.name, upstream)).collect()
 }

@@ -63,7 +63,7 @@ impl Addresses {
     /// Whether a query is due; a caller that gets `true` must make it.
     fn begin(&self, upstream: &Upstream, now: Instant) -> bool {
         let mut known = self.0.borrow_mut();
-        let is_due = upstream.address.is_none()
+        let is_due = upstream.settings().address.is_none()
             && !known.is_being_asked
             && known.ask_at.is_none_or(|ask_at| ask_at <= now);
         known.is_being_asked |= is_due;

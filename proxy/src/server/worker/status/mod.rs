@@ -57,7 +57,7 @@ pub(super) fn document(status: &RunningProxy, only: Option<&[u8]>) -> Option<Doc
         acme: acme(&now),
         dns: readiness::dns(&now).map(dns),
         failures: match only {
-            Some(upstream) => metrics.deliveries.failures_of(&upstream.metrics, prefix_of),
+            Some(upstream) => metrics.deliveries.failures_of(upstream.metrics(), prefix_of),
             None => metrics.deliveries.failures(prefix_of),
         },
         configuration: Configuration {

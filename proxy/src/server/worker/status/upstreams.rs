@@ -14,7 +14,8 @@ const RECENT_FAILURE: Duration = Duration::from_secs(3600);
 
 /// Of all that were used, the worst. Of those that are not listed no more than a number is made.
 pub(super) fn worst_first(directory: &Directory) -> Upstreams {
-    let is_used = |upstream: &&upstream::Upstream| upstream.in_flight() > 0 || upstream.metrics.is_used();
+    let is_used =
+        |upstream: &&upstream::Upstream| upstream.in_flight() > 0 || upstream.used_metrics().is_some();
     let now = clock::now();
     let mut used: Vec<_> =
         directory.iter().filter(is_used).map(|upstream| (rank(upstream, now), upstream)).collect();
@@ -39,19 +40,19 @@ fn none(directory: &Directory) -> Upstreams {
 
 /// When it failed, if lately; then how much it is used.
 fn rank(upstream: &upstream::Upstream, now: Timestamp) -> (Option<Timestamp>, usize, u64) {
-    let failed = upstream.metrics.latest_failure().map(|latest| latest.time);
+    let failed = upstream.metrics().latest_failure().map(|latest| latest.time);
     let lately = failed.filter(|failed| now.duration_since(*failed).unsigned_abs() < RECENT_FAILURE);
-    (lately, upstream.in_flight(), upstream.metrics.requests())
+    (lately, upstream.in_flight(), upstream.metrics().requests())
 }
 
 fn row(upstream: &upstream::Upstream) -> Upstream {
-    let totals = upstream.metrics.totals().unwrap_or_default();
+    let totals = upstream.metrics().totals().unwrap_or_default();
     let delivered = totals.codes.iter().find(|(code, _)| *code == Some(200)).map_or(0, |(_, count)| *count);
     let label = |code: Option<u16>| code.map_or_else(|| "other".to_owned(), |code| code.to_string());
     Upstream {
         upstream: upstream.name.to_string(),
         in_flight: upstream.in_flight(),
-        most_in_flight: upstream.most_in_flight(),
+        most_in_flight: upstream.settings().in_flight,
         requests: totals.requests,
         delivered,
         codes: totals.codes.into_iter().map(|(code, count)| (label(code), count)).collect(),
