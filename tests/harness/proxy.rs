@@ -37,7 +37,8 @@ fn with_own_insight(config: &str) -> String {
     }
 }
 
-const START_TIMEOUT: Duration = Duration::from_secs(10);
+/// An emulated machine's verifier alone takes more than ten.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl Proxy {
     /// Runs `hookgate run` with `config` (the text of a hookgate.toml) and returns once every

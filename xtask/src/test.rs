@@ -49,6 +49,9 @@ pub struct Args {
     /// Of the kernel's, the few that show within a minute or so whether it works at all
     #[arg(long, requires = "vm")]
     quick: bool,
+    /// Of the kernel's, those on a kernel whose version begins so, such as 6.12
+    #[arg(long, requires = "vm")]
+    kernel: Option<String>,
     /// Of the kernel's, the ones with such a word in their name
     #[arg(requires = "vm")]
     names: Vec<String>,
@@ -92,7 +95,8 @@ pub fn main(workspace: &Workspace, args: &Args, xtask: &clap::Command) -> Result
     }
 
     if args.vm {
-        vm::test(workspace, &built, args.quick, &args.names, &mut summary)?;
+        let wanted = vm::Wanted { quick: args.quick, kernel: args.kernel.as_deref(), words: &args.names };
+        vm::test(workspace, &built, &wanted, &mut summary)?;
         return Ok(summary.verdict());
     }
     ebpf::verify(workspace, &mut summary)?;

@@ -7,8 +7,8 @@ toml=/etc/hookgate/hookgate.toml
 not() { ! "$@"; }
 equal() { [ "$1" = "$2" ] || { echo "$1 instead of $2" && false; }; }
 mode() { equal "$(stat -c '%U:%G %a' "$1")" "$2"; }
-# status PATH: of the proxy's answer to a POST
-status() { curl -sk --max-time 20 -o /dev/null -w '%{http_code}' -d '{}' "https://127.0.0.1$1"; }
+# status PATH [SECONDS]: of the proxy's answer to a POST, which may take so long
+status() { curl -sk --max-time "${2:-20}" -o /dev/null -w '%{http_code}' -d '{}' "https://127.0.0.1$1"; }
 answers() { equal "$(status "$1")" "$2"; }
 
 # As the unit starts it: its user, its capabilities, none more.
@@ -62,14 +62,17 @@ EOF
     retry_until 20 curl -s --cacert $authority/tls.crt -o $authority/root.pem https://localhost:15000/roots/0
 }
 
-# Takes webhooks on port 3000, and answers each with 200; `slow` ones after eight seconds.
+# Takes webhooks on port 3000, and answers each with 200; a `held` one once it is let go.
 start_receiver() {
     cat >/run/receiver.py <<'EOF'
-import http.server, time
+import http.server, os, time
 class Receiver(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
         self.rfile.read(int(self.headers["Content-Length"]))
-        time.sleep(8 if "slow" in self.path else 0)
+        if "held" in self.path:
+            open("/run/held", "w").close()
+            while not os.path.exists("/run/let-go"):
+                time.sleep(0.1)
         self.send_response(200)
         self.send_header("Content-Length", "0")
         self.end_headers()
@@ -79,6 +82,17 @@ http.server.ThreadingHTTPServer(("127.0.0.1", 3000), Receiver).serve_forever()
 EOF
     python3 /run/receiver.py &
     retry_until 10 curl -s -o /dev/null -d '{}' http://127.0.0.1:3000/
+}
+# A webhook that has come to the receiver and waits there until let_go; then its status is in /run/answer.
+hold() {
+    rm -f /run/held /run/let-go
+    status /receiver.example.com/held 60 >/run/answer &
+    held=$!
+    retry_until 20 test -e /run/held
+}
+let_go() {
+    touch /run/let-go
+    wait $held
 }
 
 # Webhooks for PATH until stop_load: over a connection each, and over one that is kept and, as Meta's sender does it, made

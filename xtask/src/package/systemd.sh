@@ -61,27 +61,27 @@ sleep 40
 check watchdog_hears_the_new_one equal "$(main)" "$parent"
 check new_one_reloads systemctl reload hookgate
 check guard_is_still_attached guarded
-status /receiver.example.com/slow >/run/slow &
-slow=$!
-sleep 1
+check a_request_is_under_way hold
+systemctl stop --no-block hookgate
+sleep 2
+check new_one_waits_for_it equal "$(systemctl is-active hookgate)" deactivating
+let_go
+check what_was_under_way_ended equal "$(cat /run/answer)" 200
 check new_one_stops systemctl stop hookgate
-wait $slow
-check what_was_under_way_ended equal "$(cat /run/slow)" 200
 check new_one_ended_well equal "$(systemctl show --property Result --value hookgate)" success
 check starts_again systemctl start hookgate
 
 # A new process that dies while the old one still drains
 parent=$(main)
-status /receiver.example.com/slow >/run/slow &
-slow=$!
-sleep 1
+check a_request_is_under_way hold
 kill -USR2 "$parent"
 check takes_over retry_until 20 another_is_active
 old=$parent parent=$(main)
-check dies_early kill -KILL "$parent"
+# Before the new one dies: systemd ends what is left of the service then.
 check old_one_is_still_there test -e "/proc/$old"
+check dies_early kill -KILL "$parent"
 check another_is_started_at_once retry_until 10 another_is_active
-wait $slow
+let_go
 parent=$(main)
 
 # Upgrading with a configuration that the new version does not take

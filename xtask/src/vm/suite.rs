@@ -126,7 +126,8 @@ const SUITE: [Row; 9] = [
         all: AT_ANY_PACE,
         quick: &["detach_leaves_nothing", "flood::the_maps"],
         elsewhere: AT_ANY_PACE,
-        slow: &[],
+        // Its reload loads all programs anew, for which `hookgate reload` does not wait so long.
+        slow: &["tc::an_interface_that_comes_back_is_filtered_in_tc"],
     },
     Row {
         binary: "prefixes_in_force",
