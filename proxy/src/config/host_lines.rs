@@ -35,14 +35,13 @@ impl<'t> HostLines<'t> {
             (at == 0 || text[..at].ends_with('\n')) && after.is_none_or(is_blank)
         };
         let header = text.match_indices(HEADER).map(|(at, _)| at).find(|at| is_header(*at))?;
-        let mut number = memchr::memchr_iter(b'\n', &text.as_bytes()[..header]).count() + 1;
+        let header_number = memchr::memchr_iter(b'\n', &text.as_bytes()[..header]).count() + 1;
         let mut rest = String::from(&text[..header]);
         let (mut lines, mut first_of) = (Vec::new(), HashMap::new());
         let mut left = text[header..].split_inclusive('\n');
         rest.extend(left.next());
         let mut repeats = false;
-        for line in left.by_ref() {
-            number += 1;
+        for (number, line) in (header_number + 1..).zip(left.by_ref()) {
             match host_and_keys(line) {
                 Some((host, keys)) => {
                     let this = lines.len();
