@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::upstreams::UpstreamNames;
+use super::upstream_names::UpstreamNames;
 use super::{HostName, Upstream};
 
 const HEADER: &str = "[upstreams]";
@@ -35,14 +35,13 @@ impl<'t> HostLines<'t> {
             (at == 0 || text[..at].ends_with('\n')) && after.is_none_or(is_blank)
         };
         let header = text.match_indices(HEADER).map(|(at, _)| at).find(|at| is_header(*at))?;
-        let mut number = memchr::memchr_iter(b'\n', &text.as_bytes()[..header]).count() + 1;
+        let header_number = memchr::memchr_iter(b'\n', &text.as_bytes()[..header]).count() + 1;
         let mut rest = String::from(&text[..header]);
         let (mut lines, mut first_of) = (Vec::new(), HashMap::new());
         let mut left = text[header..].split_inclusive('\n');
         rest.extend(left.next());
         let mut repeats = false;
-        for line in left.by_ref() {
-            number += 1;
+        for (number, line) in (header_number + 1..).zip(left.by_ref()) {
             match host_and_keys(line) {
                 Some((host, keys)) => {
                     let this = lines.len();
@@ -63,8 +62,8 @@ impl<'t> HostLines<'t> {
         repeats.then_some(Self { lines, rest })
     }
 
-    /// Adds the hosts whose lines are not in [`Self::rest`] to those of `file` that are, each in its
-    /// place.
+    /// Adds the hosts whose lines are not in [`Self::rest`] to those of `file` that are, each in
+    /// its place.
     ///
     /// `None`: the header is none, or a host has no valid name or is named twice.
     pub(super) fn add_to(
@@ -73,7 +72,8 @@ impl<'t> HostLines<'t> {
         upstreams: Vec<Upstream>,
         named: &mut UpstreamNames,
     ) -> Option<Vec<Upstream>> {
-        // A line that is a host's own stands below the header, and so do those around it.
+        // The tree has the first host on this very line: the header is one, not part of a string.
+        // Lines below are whole statements, the same with and without their neighbours.
         let header_is_real = |line: &HostLine<'_>| named.line_of(line.host, file) == Some(line.number);
         let first = self.lines.first().filter(|line| header_is_real(line))?;
         let before = upstreams.iter().position(|upstream| &*upstream.name == first.host)?;
