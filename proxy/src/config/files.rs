@@ -7,7 +7,7 @@ use super::document::{Problem, Severity};
 use super::host_lines::HostLines;
 use super::key::Key;
 use super::lines::Lines;
-use super::upstreams::UpstreamNames;
+use super::upstream_names::UpstreamNames;
 use super::{Config, ConfigError, Upstream, sections, upstreams};
 use crate::access::{Access as _, Disk};
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::upstreams::UpstreamNames;
+use super::upstream_names::UpstreamNames;
 use super::{HostName, Upstream};
 
 const HEADER: &str = "[upstreams]";
@@ -62,8 +62,8 @@ impl<'t> HostLines<'t> {
         repeats.then_some(Self { lines, rest })
     }
 
-    /// Adds the hosts whose lines are not in [`Self::rest`] to those of `file` that are, each in its
-    /// place.
+    /// Adds the hosts whose lines are not in [`Self::rest`] to those of `file` that are, each in
+    /// its place.
     ///
     /// `None`: the header is none, or a host has no valid name or is named twice.
     pub(super) fn add_to(
@@ -72,7 +72,8 @@ impl<'t> HostLines<'t> {
         upstreams: Vec<Upstream>,
         named: &mut UpstreamNames,
     ) -> Option<Vec<Upstream>> {
-        // A line that is a host's own stands below the header, and so do those around it.
+        // The tree has the first host on this very line: the header is one, not part of a string.
+        // Lines below are whole statements, the same with and without their neighbours.
         let header_is_real = |line: &HostLine<'_>| named.line_of(line.host, file) == Some(line.number);
         let first = self.lines.first().filter(|line| header_is_real(line))?;
         let before = upstreams.iter().position(|upstream| &*upstream.name == first.host)?;

@@ -30,6 +30,7 @@ mod sections;
 #[cfg(test)]
 mod tests;
 mod upstream;
+mod upstream_names;
 mod upstreams;
 mod value;
 

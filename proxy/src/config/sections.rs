@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::document::{Document, Problem, Section};
 use super::host_lines::HostLines;
 use super::key::Key;
-use super::upstreams::UpstreamNames;
+use super::upstream_names::UpstreamNames;
 use super::value::{
     again, auto_or_number, boolean, checked, duration, free_address, network, number, one_of, path, port,
     share, text,

@@ -1,7 +1,5 @@
 //! `[upstreams]`: the allowlist, in the main file and in `upstreams.d`.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -11,6 +9,7 @@ use toml::de::DeValue;
 
 use super::document::{Document, Problem, Section};
 use super::host_lines::HostLines;
+use super::upstream_names::UpstreamNames;
 use super::value::{address_with_port, boolean, duration, number, path, port, text};
 use super::{BodyLimit, HostName, Upstream, UpstreamSettings};
 
@@ -49,38 +48,6 @@ pub(super) fn files_beside(config: &Path) -> Result<Vec<PathBuf>, (PathBuf, io::
     }
     files.sort();
     Ok(files)
-}
-
-/// Which hosts were named so far, and where: the file and its line.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct UpstreamNames(HashMap<HostName, (Arc<Path>, usize)>);
-
-impl UpstreamNames {
-    /// Errors: the host is named already, and where.
-    pub(super) fn add(
-        &mut self,
-        name: &HostName,
-        file: &Arc<Path>,
-        line: usize,
-    ) -> Result<(), &(Arc<Path>, usize)> {
-        match self.0.entry(name.clone()) {
-            Entry::Vacant(free) => {
-                free.insert((Arc::clone(file), line));
-                Ok(())
-            }
-            Entry::Occupied(taken) => Err(taken.into_mut()),
-        }
-    }
-
-    /// Where `file` names the host.
-    pub(super) fn line_of(&self, name: &str, file: &Path) -> Option<usize> {
-        self.0.get(name).filter(|(its, _)| **its == *file).map(|(_, line)| *line)
-    }
-
-    /// As if `file` had not been read.
-    fn forget(&mut self, file: &Path) {
-        self.0.retain(|_, (its, _)| **its != *file);
-    }
 }
 
 /// Adds the upstreams of one file of `upstreams.d` that others have not `named`.
