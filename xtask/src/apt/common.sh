@@ -35,9 +35,6 @@ refused() {
     cat /run/refusal
     grep -q "$words" /run/refusal
 }
-# For the table of what was run where.
-system="Debian $(cat /etc/debian_version), systemd $(systemctl --version | sed -n '1s/systemd \([0-9]*\).*/\1/p'), \
-Linux $(uname -r | cut -d. -f1,2), $(dpkg --print-architecture)"
 # The archive is out of reach, and no question can be answered.
 offline() {
     rm -rf /etc/apt/sources.list /etc/apt/sources.list.d

@@ -6,17 +6,22 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use harness_core::{Workspace, assignments, is_root};
 
 use super::{booted, components, pack};
 use crate::arch::Arch;
+use crate::archive::{Archive, Origin, unpack};
 use crate::test_summary::TestSummary;
 use crate::vm::Debian;
-use crate::{cache, install, release};
+use crate::{cache, docs, install, release};
 
 const SUITE: &str = "bookworm";
 const PACKAGES: &str = "adduser,ca-certificates,curl,iproute2,openssl,python3,systemd,systemd-sysv";
+/// The authority of the stopwatch: a program and the C library, so unpacking is enough.
+const AUTHORITY: &str = "pebble";
+/// What docs/install.md has typed there.
+const STEPS: &str = "install_from_the_package_alone";
 /// A folder that the second stage of debootstrap removes when it is done.
 const UNFINISHED: &str = "debootstrap";
 /// By the host's clock.
@@ -42,7 +47,16 @@ pub fn test(workspace: &Workspace, arch: Arch, summary: &mut TestSummary) -> Res
     let (first, second) = (first?, second?);
     components::validate(&first, summary)?;
     let packages = [("lower", root.as_path()), ("first", &first), ("second", &second)];
-    booted::run(&debian, include_str!("arm64.sh"), &packages, LIMIT, summary)
+    let tests =
+        format!("cat >/run/steps <<'EOF'\n{}EOF\n{}", steps(workspace, arch)?, include_str!("arm64.sh"));
+    booted::run(&debian, &tests, &packages, LIMIT, summary)
+}
+
+/// The commands from the package to the first webhook, as the page has them for amd64.
+fn steps(workspace: &Workspace, arch: Arch) -> Result<String> {
+    let typed = docs::marked(workspace, "needs=package")?;
+    let (_, text) = typed.into_iter().find(|(name, _)| name == STEPS).context("the page has no steps")?;
+    Ok(text.replace(&format!("_{}.deb", Arch::Amd64), &format!("_{arch}.deb")))
 }
 
 /// A small Debian of the other processor, in the cache.
@@ -51,7 +65,10 @@ fn find_or_make(debian: &Debian) -> Result<PathBuf> {
         install::packages("to test the package in a Debian of its own", &["debootstrap"])?;
     }
     let arch = debian.arch;
-    let works = |root: &Path| root.join("usr/bin/curl").exists() && !root.join(UNFINISHED).exists();
+    let works = |root: &Path| {
+        let has = |file| root.join(file).exists();
+        has("usr/bin/curl") && has("usr/bin/pebble") && !has(UNFINISHED)
+    };
     cache::find_or_make(&format!("debian-{SUITE}-{arch}"), works, |aside, home| {
         let place = home.display();
         eprintln!("xtask: making a small Debian for {arch} once, into {place} (100 MB to download)");
@@ -68,6 +85,10 @@ fn find_or_make(debian: &Debian) -> Result<PathBuf> {
         let mut second_stage = Command::new("sh");
         let paths = [("root", aside), ("emulator", &release::emulator()?)];
         second_stage.args(["-c", &(assignments(&paths) + include_str!("second_stage.sh"))]);
-        harness_core::run(second_stage).map(|_| ())
+        harness_core::run(second_stage)?;
+        let scratch = aside.join("archives");
+        let archive = Archive::read(&Origin::debian().for_arch(arch), SUITE, &scratch)?;
+        archive.download(AUTHORITY, &scratch)?;
+        unpack(&scratch, aside)
     })
 }

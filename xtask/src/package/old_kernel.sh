@@ -22,3 +22,4 @@ check reloads systemctl reload hookgate
 check stops systemctl stop hookgate
 check ended_well equal "$(systemctl show --property Result --value hookgate)" success
 journalctl --unit hookgate --output short-precise --no-pager | tail -n 60
+ran package "$system, emulated" "too old for the guard: says so, and serves; upgraded"
