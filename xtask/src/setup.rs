@@ -26,7 +26,8 @@ pub enum Purpose {
     Bench,
     /// `cargo xtask bench --only guard`
     GuardBench,
-    /// nginx and HAProxy of another Debian, for `cargo xtask bench --peers`: prints the folder of its root
+    /// nginx and HAProxy of another Debian, for `cargo xtask bench --peers`: prints the folder of
+    /// its root
     Peers,
 }
 

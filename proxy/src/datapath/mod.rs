@@ -173,8 +173,8 @@ impl Connection<'_, '_> {
                 Arrived::Nothing => Next::Leave,
                 Arrived::Head { length } => {
                     self.scratch = self.worker.scratch_pool.take();
-                    // Boxed: idle connections hold no memory for it, and those under way use the same
-                    // memory in turn, which stays in the caches.
+                    // Boxed: idle connections hold no memory for it, and requests under way use the
+                    // same memory in turn, which stays in the caches.
                     let next = Box::pin(self.request(length)).await;
                     self.worker.scratch_pool.give(std::mem::take(&mut self.scratch));
                     next

@@ -58,8 +58,8 @@ struct Args {
     /// several times
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
-    /// nginx and HAProxy of this suite of Debian (trixie, sid), from a root in the cache that is made
-    /// for it, in place of this machine's; needs root
+    /// nginx and HAProxy of this suite of Debian (trixie, sid) in place of this machine's, from a
+    /// root in the cache that is made for it; needs root
     #[arg(long, value_name = "SUITE", conflicts_with = "hostile")]
     peers: Option<String>,
     /// One short round: to see that it works, not for its figures

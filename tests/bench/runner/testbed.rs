@@ -37,7 +37,8 @@ pub struct Programs {
 impl Programs {
     /// `command` as a peer runs it.
     pub fn of_peers(&self, command: Command) -> Command {
-        /// The configuration and the processors are seen there as here; the mounts go with the process.
+        /// The configuration and the processors are seen there as here; the mounts go with the
+        /// process.
         const ENTER: &str = r#"
             root=$1; shift
             for folder in /dev /proc /sys /tmp; do mount --rbind "$folder" "$root$folder" || exit; done
