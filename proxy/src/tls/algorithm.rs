@@ -4,7 +4,8 @@ use x509_parser::asn1_rs::{FromDer as _, Oid};
 use x509_parser::prelude::{AlgorithmIdentifier, X509Certificate};
 use x509_parser::public_key::PublicKey;
 
-/// Bits of an RSA key whose signatures can be verified; own keys may have 4096 at most.
+/// Bits of an RSA key whose signatures can be verified. Of own keys, more than 4096 are not advised:
+/// each handshake takes as much longer.
 pub const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
 /// The remedy for an algorithm that hookgate does not know.
 pub const KEY_ADVICE: &str = "use RSA, P-256 or P-384";
@@ -12,7 +13,7 @@ pub const KEY_ADVICE: &str = "use RSA, P-256 or P-384";
 /// The kind of a public key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyKind {
-    /// Such as `ECDSA P-521`.
+    /// Such as `ECDSA P-256`.
     pub name: String,
     /// The length of an RSA key, where it is known.
     pub rsa_bits: Option<usize>,
@@ -55,7 +56,7 @@ impl KeyKind {
 
 const EC: &str = "1.2.840.10045.2.1";
 /// Keys whose signatures can be verified.
-const VERIFIABLE_KEYS: [&str; 5] = ["RSA", "RSA-PSS", "ECDSA P-256", "ECDSA P-384", "Ed25519"];
+const VERIFIABLE_KEYS: [&str; 6] = ["RSA", "RSA-PSS", "ECDSA P-256", "ECDSA P-384", "ECDSA P-521", "Ed25519"];
 const KEYS: [(&str, &str); 6] = [
     ("1.2.840.113549.1.1.1", "RSA"),
     ("1.2.840.113549.1.1.10", "RSA-PSS"),
@@ -114,7 +115,7 @@ pub(super) fn unsupported_private_key(key: &[u8], of_certificate: &KeyKind) -> O
     let unsupported = |id: String| {
         let curve = CURVES.iter().find(|(known, _)| *known == id).map(|(_, name)| *name);
         let kind = KEYS.iter().find(|(known, _)| *known == id).map(|(_, name)| *name);
-        let is_used = |name: &&str| ["P-256", "P-384", "RSA", "Ed25519"].contains(name);
+        let is_used = |name: &&str| ["P-256", "P-384", "P-521", "RSA", "Ed25519"].contains(name);
         curve.or(kind).filter(|name| !is_used(name)).map(str::to_owned)
     };
     oids.filter_map(unsupported).next().or_else(|| of_certificate.unusable())

@@ -74,8 +74,8 @@ fn of_alert(alert: AlertDescription) -> HandshakeFault {
 }
 
 fn nothing_in_common(why: &str) -> HandshakeFault {
-    let next = "let it speak TLS 1.3, or 1.2 with ECDHE, with a certificate whose key is RSA, P-256, P-384 or Ed25519 \
-                (not P-521)";
+    let next = "let it speak TLS 1.3, or 1.2 with ECDHE, with a certificate whose key is RSA, P-256, P-384, \
+                P-521 or Ed25519";
     HandshakeFault { why: why.into(), next: Some(next.into()) }
 }
 
