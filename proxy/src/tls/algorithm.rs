@@ -4,8 +4,8 @@ use x509_parser::asn1_rs::{FromDer as _, Oid};
 use x509_parser::prelude::{AlgorithmIdentifier, X509Certificate};
 use x509_parser::public_key::PublicKey;
 
-/// Bits of an RSA key whose signatures can be verified. Of own keys, more than 4096 are not advised:
-/// each handshake takes as much longer.
+/// Bits of an RSA key whose signatures can be verified. For own keys, more than 4096 are not
+/// advised: each handshake takes longer.
 pub const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
 /// The remedy for an algorithm that hookgate does not know.
 pub const KEY_ADVICE: &str = "use RSA, P-256 or P-384";
