@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::debootstrap::Root;
 use crate::install;
@@ -15,9 +15,10 @@ pub struct Args {
     /// What the programs are for
     #[arg(long = "for", value_enum, default_value_t = Purpose::Tests)]
     purpose: Purpose,
-    /// With `peers`: the suite of Debian that they are taken from
-    #[arg(long, value_name = "SUITE", required_if_eq("purpose", "peers"))]
-    suite: Option<String>,
+    /// Instead: nginx and HAProxy of this suite of Debian, for `cargo xtask bench --peers`; prints
+    /// the folder of their root
+    #[arg(long, value_name = "SUITE", conflicts_with = "purpose")]
+    peers: Option<String>,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -26,9 +27,6 @@ pub enum Purpose {
     Bench,
     /// `cargo xtask bench --only guard`
     GuardBench,
-    /// nginx and HAProxy of another Debian, for `cargo xtask bench --peers`: prints the folder of
-    /// its root
-    Peers,
 }
 
 type Program = (&'static str, &'static str);
@@ -66,12 +64,9 @@ const BENCH: [Program; 4] =
 const GUARD_BENCH: [Program; 1] = [("clang", "clang")];
 
 pub fn main(args: &Args) -> Result<ExitCode> {
-    match args.purpose {
-        Purpose::Peers => {
-            let suite = args.suite.as_deref().context("--suite is missing")?;
-            println!("{}", peers(suite)?.display());
-        }
-        purpose => install_missing(purpose)?,
+    match &args.peers {
+        Some(suite) => println!("{}", peers(suite)?.display()),
+        None => install_missing(args.purpose)?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -97,7 +92,6 @@ pub fn install_missing(purpose: Purpose) -> Result<()> {
         Purpose::Tests => (&TESTS[..], "for the tests"),
         Purpose::Bench => (&BENCH[..], "for the bench"),
         Purpose::GuardBench => (&GUARD_BENCH[..], "for the guard's bench"),
-        Purpose::Peers => return Ok(()),
     };
     let missing = programs.iter().filter(|(program, _)| !harness_core::in_path(program));
     let mut packages = missing.map(|(_, package)| *package).collect::<Vec<_>>();

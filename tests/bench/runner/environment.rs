@@ -16,7 +16,7 @@ pub type Environment = BTreeMap<&'static str, String>;
 /// The machine, or one of the programs, does not say what it is.
 pub fn of(testbed: &Testbed, rounds: usize, seconds: f64) -> Result<Environment> {
     let mut environment = of_machine(&testbed.programs.hookgate)?;
-    let peer = |program, question| said(testbed.programs.of_peers(command(program, question)));
+    let peer = |program, question| said(testbed.programs.of_peers(command(program, &[question])));
     environment.extend([
         ("haproxy", peer("haproxy", "-v")?),
         ("nginx", peer("nginx", "-v")?),
@@ -35,11 +35,11 @@ pub fn of_machine(hookgate: &Path) -> Result<Environment> {
     let args = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
     Ok(BTreeMap::from([
         ("command", format!("`{}`", format!("cargo xtask bench {args}").trim_end())),
-        ("hookgate", said(command(hookgate, "--version"))?),
+        ("hookgate", said(command(hookgate, &["--version"]))?),
         ("kernel", read("/proc/sys/kernel/osrelease")?.trim().to_owned()),
         ("load before", read("/proc/loadavg")?.trim().to_owned()),
         ("machine", machine()?),
-        ("started", clock()?),
+        ("started", said(command("date", &["--utc", "+%Y-%m-%dT%H:%M:%SZ"]))?),
     ]))
 }
 
@@ -56,15 +56,9 @@ fn read(path: &str) -> Result<String> {
     fs::read_to_string(path).with_context(|| format!("reading {path}"))
 }
 
-fn clock() -> Result<String> {
-    let mut date = command("date", "--utc");
-    date.arg("+%Y-%m-%dT%H:%M:%SZ");
-    said(date)
-}
-
-fn command(program: impl AsRef<OsStr>, arg: &str) -> Command {
+fn command(program: impl AsRef<OsStr>, args: &[&str]) -> Command {
     let mut command = Command::new(program);
-    command.arg(arg);
+    command.args(args);
     command
 }
 

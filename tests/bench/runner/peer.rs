@@ -192,10 +192,8 @@ impl Prepared {
         let door = cgroup.as_ref().map(|cgroup| cgroup.door()).unwrap_or_default();
         let [gate_text, door] = [&gate, &door].map(|path| path.to_string_lossy().into_owned());
         let waiting = wrapped("sh", &["-c", WAIT_THEN_BECOME, "sh", &gate_text, &door], &command);
-        let waiting = match kind {
-            Kind::NginxToday | Kind::NginxTuned | Kind::Haproxy => testbed.programs.of_peers(waiting),
-            Kind::Hookgate | Kind::Unscanned | Kind::Floor => waiting,
-        };
+        let is_peer = Kind::PEERS.contains(&kind);
+        let waiting = if is_peer { testbed.programs.of_peers(waiting) } else { waiting };
         let process = Logged::start(kind.program(), on_its_core(&waiting), &dir, &testbed.cleanup)?;
         let mut peer = Peer { kind, addresses, config, process, cgroup, dir };
         let gate = peer.gate(&gate).with_context(|| format!("starting {}", kind.name()))?;

@@ -31,7 +31,7 @@ pub fn hookgate(workspace: &Workspace) -> Result<PathBuf> {
 pub fn peers(workspace: &Workspace, suite: &str) -> Result<PathBuf> {
     ensure!(is_root(), "--peers needs root: its programs run in a root of their own");
     let mut cargo = workspace.cargo();
-    cargo.args(["--quiet", "xtask", "setup", "--for", "peers", "--suite", suite]);
+    cargo.args(["--quiet", "xtask", "setup", "--peers", suite]);
     Ok(PathBuf::from(harness_core::run(cargo)?.trim_end()))
 }
 

@@ -98,7 +98,7 @@ type_in() {
     typed=$((typed + 1))
     check "stopwatch_$typed" "$@"
 }
-# In place of Let's Encrypt; nobody types this.
+# The authority here stands in for Let's Encrypt. Users do not type this line.
 name_authority() { sed -i "/^domains/a directory = \"https://localhost:14000/dir\"\nca = \"$authority/tls.crt\"" $toml; }
 arrived() {
     equal "$(curl -s --cacert $authority/root.pem --resolve proxy.example.com:443:127.0.0.1 -o /dev/null \
