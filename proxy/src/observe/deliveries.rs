@@ -11,7 +11,6 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::clock;
 use super::funnel::Step;
 use super::lost_at::LostAt;
 use super::progress::BodyProgress;
@@ -154,14 +153,15 @@ impl Deliveries {
         PART.set(index);
     }
 
-    /// Writes one down: `words` are its id, method, path and source, `fill` has the rest.
-    pub(super) fn add(&self, words: [&str; 4], fill: impl FnOnce(&mut Record)) {
+    /// Writes one down that ended at `time`: `words` are its id, method, path and source, `fill` has
+    /// the rest.
+    pub(super) fn add(&self, words: [&str; 4], time: Timestamp, fill: impl FnOnce(&mut Record)) {
         let part = &self.parts[PART.get() % self.parts.len()];
         let mut part = part.lock().unwrap_or_else(PoisonError::into_inner);
         let Part { all, failures_of_meta, failures_of_others } = &mut *part;
         let record = all.next();
         record.number = self.next.fetch_add(1, Ordering::Relaxed);
-        record.time = clock::now();
+        record.time = time;
         record.write(words);
         fill(record);
         if record.end != Step::Delivered {

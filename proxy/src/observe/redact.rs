@@ -6,6 +6,10 @@
 /// UTF-8 become U+FFFD.
 pub fn target(path_and_query: &[u8], to: &mut String) {
     let text = String::from_utf8_lossy(path_and_query);
+    if !text.contains('=') && !text.contains("%3") {
+        // Nothing has a value.
+        return to.push_str(&text);
+    }
     for (index, parameter) in text.split('&').enumerate() {
         if index > 0 {
             to.push('&');

@@ -6,6 +6,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::log::Priority;
@@ -381,7 +382,7 @@ impl Request<'_> {
             }
         }
         let upstream = self.upstream.as_deref().unwrap_or(&self.metrics.without_upstream);
-        let duration = self.begun.elapsed();
+        let (duration, time) = (self.begun.elapsed(), clock::now());
         upstream.request(self.code, duration);
         if let Some(upstream) = self.upstream.as_deref().filter(|_| self.end != Step::Delivered) {
             upstream.failed(self.code, self.error);
@@ -402,7 +403,7 @@ impl Request<'_> {
                 self.metrics.losses.open_posts.end(self.counter, 1);
             }
         }
-        self.report_messages(duration);
+        self.report_messages(duration, time);
         let is_refused_stranger = self.is_stranger && self.end == Step::Refused;
         if self.log.wants_access(is_refused_stranger) {
             let is_lost_message = self.end != Step::Delivered && !self.is_stranger;
@@ -414,7 +415,7 @@ impl Request<'_> {
         }
         let upstream = self.upstream.take();
         let words = [self.id(), self.method(), self.path(), self.source];
-        self.metrics.deliveries.add(words, |record| {
+        self.metrics.deliveries.add(words, time, |record| {
             record.counter = self.counter;
             record.upstream = upstream;
             record.end = self.end;
@@ -434,7 +435,7 @@ impl Request<'_> {
 
 impl Request<'_> {
     /// Passes on what its body tells, with how it ended.
-    fn report_messages(&mut self, duration: Duration) {
+    fn report_messages(&mut self, duration: Duration, ended: Timestamp) {
         let Some(messages) = self.messages() else { return };
         let mut report = match self.report.take() {
             Some(report) => report,
@@ -447,7 +448,7 @@ impl Request<'_> {
             let upstream = self.upstream.as_ref().map(|upstream| upstream.name().into());
             self.metrics.losses.failed_posts.expect(Loss { counter: self.counter, upstream, lost_at, cause })
         });
-        report.ended = clock::now().as_millisecond();
+        report.ended = ended.as_millisecond();
         let milliseconds = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
         report.arrived = report.ended.saturating_sub(milliseconds);
         messages.add(report);

@@ -103,12 +103,12 @@ impl Pool {
 
     /// Leave to make a connection to that upstream, however many are being made.
     pub fn dial(&self, upstream: &Arc<Upstream>) -> DialPermit<'_> {
-        self.with(upstream, |connections| connections.dialing += 1);
+        self.with(upstream, Instant::now(), |connections| connections.dialing += 1);
         DialPermit { pool: self, upstream: upstream.serial }
     }
 
     fn dial_if_few(&self, upstream: &Arc<Upstream>) -> Option<DialPermit<'_>> {
-        let dialing = self.with(upstream, |connections| connections.dialing);
+        let dialing = self.with(upstream, Instant::now(), |connections| connections.dialing);
         (dialing < MAX_DIALS).then(|| self.dial(upstream))
     }
 
@@ -116,7 +116,8 @@ impl Pool {
         let begun = Instant::now();
         let mut dial_wait = pin!(sleep(DIAL_WAIT));
         loop {
-            let freed = self.with(wanted.upstream, |connections| Rc::clone(&connections.freed));
+            let freed =
+                self.with(wanted.upstream, Instant::now(), |connections| Rc::clone(&connections.freed));
             tokio::select! {
                 () = freed.notified() => {}
                 () = &mut dial_wait => return Checkout::Dial { permit: self.dial(wanted.upstream), waited: DIAL_WAIT },
@@ -133,25 +134,27 @@ impl Pool {
     /// A connection that was alive a moment ago: the most recently used one, so that the pool
     /// shrinks to what is needed.
     async fn take(&self, wanted: Wanted<'_>) -> Option<(Stream, Usage)> {
-        let addresses = self.with(wanted.upstream, |connections| {
+        let now = Instant::now();
+        let addresses = self.with(wanted.upstream, now, |connections| {
             (!connections.idle.is_empty()).then(|| connections.addresses.clone())
         })?;
-        addresses.ensure_fresh(wanted.upstream, wanted.dns, Instant::now()).await;
+        addresses.ensure_fresh(wanted.upstream, wanted.dns, now).await;
         let now = Instant::now();
-        self.with(wanted.upstream, |connections| connections.take(wanted.is_repeatable, now))
+        self.with(wanted.upstream, now, |connections| connections.take(wanted.is_repeatable, now))
     }
 
     /// Keeps a connection that has brought a response for `age` at most, if it can serve another
     /// request. When there is no more room, the one that has been idle for longest goes.
     pub fn keep(&self, upstream: &Arc<Upstream>, stream: Stream, usage: Usage, age: Duration) {
-        let Some(idle) = Idle::new(stream, usage, age, upstream.keep_alive()) else { return };
-        self.with(upstream, |connections| {
+        let now = Instant::now();
+        let Some(idle) = Idle::new(stream, usage, age, upstream.keep_alive(), now) else { return };
+        self.with(upstream, now, |connections| {
             if connections.addresses.have(idle.usage()) {
                 if connections.idle.len() == MAX_IDLE {
                     connections.idle.pop_front();
                 }
                 connections.idle.push_back(idle);
-                connections.last_kept = Some(Instant::now());
+                connections.last_kept = Some(now);
                 connections.freed.notify_one();
                 self.filled.notify_one();
             }
@@ -173,23 +176,23 @@ impl Pool {
         }
     }
 
-    fn with<T>(&self, upstream: &Arc<Upstream>, work: impl FnOnce(&mut Connections) -> T) -> T {
+    fn with<T>(&self, upstream: &Arc<Upstream>, now: Instant, work: impl FnOnce(&mut Connections) -> T) -> T {
         let mut upstreams = self.upstreams.borrow_mut();
-        let connections = upstreams.entry(upstream.serial).or_insert_with(|| Connections::new(upstream));
-        connections.last_used = Instant::now();
+        let connections = upstreams.entry(upstream.serial).or_insert_with(|| Connections::new(upstream, now));
+        connections.last_used = now;
         work(connections)
     }
 }
 
 impl Connections {
-    fn new(upstream: &Arc<Upstream>) -> Self {
+    fn new(upstream: &Arc<Upstream>, now: Instant) -> Self {
         Self {
             upstream: Arc::clone(upstream),
             idle: VecDeque::new(),
             dialing: 0,
             freed: Rc::default(),
             addresses: Addresses::default(),
-            last_used: Instant::now(),
+            last_used: now,
             last_kept: None,
         }
     }

@@ -340,14 +340,19 @@ impl Handler for Finder {
 
     fn end(&mut self, token: Token) -> Result<(), Unscanned> {
         if token == Token::Key {
-            self.next = self.places.innermost().member(self.key.bytes());
-            self.discard(self.next);
+            let key = std::mem::take(&mut self.key);
+            self.key(key.bytes());
             return Ok(());
         }
         match self.next {
             Place::Text(slot) => self.end_text(slot, token),
             _ => Ok(()),
         }
+    }
+
+    fn key(&mut self, bytes: &[u8]) {
+        self.next = self.places.innermost().member(bytes);
+        self.discard(self.next);
     }
 
     fn literal(&mut self, literal: Literal) {

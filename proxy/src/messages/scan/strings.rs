@@ -136,7 +136,7 @@ fn sequence(lead: u8) -> Option<Part> {
 /// memchr looks for the first two at once only, and the others need a second pass; most strings
 /// here are shorter than what its start costs.
 #[inline]
-fn plain_run(bytes: &[u8]) -> usize {
+pub fn plain_run(bytes: &[u8]) -> usize {
     let (words, rest) = bytes.as_chunks::<8>();
     for (index, word) in words.iter().enumerate() {
         let special = special(u64::from_le_bytes(*word));

@@ -1,5 +1,5 @@
 use super::numbers::NumberPart;
-use super::strings::StringDecoder;
+use super::strings::{StringDecoder, plain_run};
 use crate::messages::Unscanned;
 
 /// Containers inside each other.
@@ -45,6 +45,8 @@ pub trait Handler {
     fn piece(&mut self, bytes: &[u8]);
     /// Not called for what was not wanted.
     fn end(&mut self, token: Token) -> Result<(), Unscanned>;
+    /// In place of the three, for a key that lies here whole.
+    fn key(&mut self, bytes: &[u8]);
     fn literal(&mut self, literal: Literal);
 }
 
@@ -81,36 +83,36 @@ enum State {
 impl Tokenizer {
     pub fn feed(&mut self, mut bytes: &[u8], handler: &mut impl Handler) -> Result<(), Unscanned> {
         while let [byte, rest @ ..] = bytes {
-            match self.state {
-                State::InString(token) => {
-                    let (used, is_over) = self.string_content(bytes, handler)?;
-                    bytes = &bytes[used..];
-                    if is_over {
-                        self.state = if token == Token::Key { State::Colon } else { State::After };
-                        if self.is_wanted {
-                            handler.end(token)?;
-                        }
-                    }
-                    continue;
+            bytes = match self.state {
+                State::InString(token) => self.string_content(token, bytes, handler)?,
+                State::InNumber(part) => self.number_content(part, bytes, handler)?,
+                State::InLiteral(literal, at) => {
+                    self.literal_content(literal, at, *byte, handler)?;
+                    rest
                 }
-                State::InNumber(part) => {
-                    bytes = self.number_content(part, bytes, handler)?;
-                    continue;
+                State::FirstKey | State::Key if *byte == b'"' => self.string(Token::Key, rest, handler)?,
+                State::Value | State::FirstValue if *byte == b'"' => {
+                    self.string(Token::String, rest, handler)?
                 }
-                State::InLiteral(literal, at) => self.literal_content(literal, at, *byte, handler)?,
-                _ if b" \n\t\r".contains(byte) => {}
-                State::FirstKey | State::FirstValue | State::After if b"]}".contains(byte) => {
-                    self.close(*byte, handler)?;
+                State::Colon if *byte == b':' => {
+                    self.state = State::Value;
+                    rest
                 }
-                State::FirstKey | State::Key if *byte == b'"' => self.begin_string(Token::Key, handler),
-                State::Colon if *byte == b':' => self.state = State::Value,
                 State::After if *byte == b',' && self.depth > 0 => {
                     self.state = if self.is_in_object() { State::Key } else { State::Value };
+                    rest
                 }
-                State::Value | State::FirstValue => self.begin_value(*byte, handler)?,
+                _ if b" \n\t\r".contains(byte) => rest,
+                State::FirstKey | State::FirstValue | State::After if b"]}".contains(byte) => {
+                    self.close(*byte, handler)?;
+                    rest
+                }
+                State::Value | State::FirstValue => {
+                    self.begin_value(*byte, handler)?;
+                    rest
+                }
                 State::FirstKey | State::Key | State::Colon | State::After => return Err(Unscanned::NotJson),
             }
-            bytes = rest;
         }
         Ok(())
     }
@@ -130,7 +132,6 @@ impl Tokenizer {
 
     fn begin_value(&mut self, byte: u8, handler: &mut impl Handler) -> Result<(), Unscanned> {
         match byte {
-            b'"' => self.begin_string(Token::String, handler),
             b'{' => self.open(Container::Object, handler)?,
             b'[' => self.open(Container::Array, handler)?,
             b't' => self.state = State::InLiteral(Literal::True, 1),
@@ -171,25 +172,73 @@ impl Tokenizer {
         handler.close()
     }
 
+    /// A string begins, behind its quote. Most lie here whole, with nothing to decode. Returns what
+    /// is not read yet.
     #[inline]
-    fn begin_string(&mut self, token: Token, handler: &mut impl Handler) {
+    fn string<'b>(
+        &mut self,
+        token: Token,
+        bytes: &'b [u8],
+        handler: &mut impl Handler,
+    ) -> Result<&'b [u8], Unscanned> {
+        let (text, rest) = bytes.split_at(plain_run(bytes));
+        if let [b'"', rest @ ..] = rest {
+            if token == Token::Key {
+                handler.key(text);
+            } else if handler.begin(token) {
+                if !text.is_empty() {
+                    handler.piece(text);
+                }
+                handler.end(token)?;
+            }
+            return Ok(self.behind_string(token, rest));
+        }
         self.string = StringDecoder::default();
         self.state = State::InString(token);
         self.is_wanted = handler.begin(token);
+        Ok(bytes)
     }
 
-    #[inline]
-    fn string_content(
+    /// Returns what follows the part of the string in `bytes`.
+    fn string_content<'b>(
         &mut self,
-        bytes: &[u8],
+        token: Token,
+        bytes: &'b [u8],
         handler: &mut impl Handler,
-    ) -> Result<(usize, bool), Unscanned> {
+    ) -> Result<&'b [u8], Unscanned> {
         let advanced = if self.is_wanted {
             self.string.advance(bytes, |piece| handler.piece(piece))
         } else {
             self.string.advance(bytes, |_| {})
         };
-        advanced.map_err(|_| Unscanned::NotJson)
+        let (used, is_over) = advanced.map_err(|_| Unscanned::NotJson)?;
+        let rest = &bytes[used..];
+        if !is_over {
+            return Ok(rest);
+        }
+        if self.is_wanted {
+            handler.end(token)?;
+        }
+        Ok(self.behind_string(token, rest))
+    }
+
+    /// Goes on behind a string, and over the sign that follows at once where there is no space.
+    #[inline]
+    fn behind_string<'b>(&mut self, token: Token, bytes: &'b [u8]) -> &'b [u8] {
+        match (token, bytes) {
+            (Token::Key, [b':', rest @ ..]) => {
+                self.state = State::Value;
+                rest
+            }
+            (Token::Key, _) => {
+                self.state = State::Colon;
+                bytes
+            }
+            _ => {
+                self.state = State::After;
+                bytes
+            }
+        }
     }
 
     /// Returns what follows the part of the number in `bytes`.

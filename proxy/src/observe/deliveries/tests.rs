@@ -1,8 +1,9 @@
 use super::*;
+use crate::observe::clock;
 use crate::observe::words::CUT;
 
 fn add(deliveries: &Deliveries, path: &str) {
-    deliveries.add(["id", "POST", path, "157.240.1.1"], |record| record.end = Step::Delivered);
+    deliveries.add(["id", "POST", path, "157.240.1.1"], clock::now(), |record| record.end = Step::Delivered);
 }
 
 #[test]
@@ -66,7 +67,7 @@ fn whatever_a_request_says_its_record_is_small() {
     let deliveries = Deliveries::default();
     for word in ["a", "ü", "\u{10ffff}"] {
         let long = word.repeat(40_000);
-        deliveries.add([&long; 4], |_| {});
+        deliveries.add([&long; 4], clock::now(), |_| {});
         let told = deliveries.after(0, |_| None).pop().unwrap();
         let most = [MAX_ID_BYTES, MAX_METHOD_BYTES, MAX_PATH_BYTES, MAX_SOURCE_BYTES];
         for (word, most) in [&told.id, &told.method, &told.path, &told.source].into_iter().zip(most) {
@@ -85,7 +86,7 @@ fn failures_outlast_what_went_well_and_metas_the_strangers() {
     let deliveries = Deliveries::default();
     let up = Arc::new(UpstreamMetrics::new("up.example"));
     let add = |end, row, path: &str| {
-        deliveries.add(["id", "POST", path, "192.0.2.1"], |record| {
+        deliveries.add(["id", "POST", path, "192.0.2.1"], clock::now(), |record| {
             (record.end, record.counter, record.upstream) = (end, row, Some(Arc::clone(&up)));
         });
     };

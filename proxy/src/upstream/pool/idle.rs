@@ -23,8 +23,8 @@ impl Idle {
         usage: Usage,
         age: Duration,
         keep_alive: &KeepAlive,
+        since: Instant,
     ) -> Option<Self> {
-        let since = Instant::now();
         let usage = Usage { responses: usage.responses.saturating_add(1), ..usage };
         if usage.responses > 1 {
             keep_alive.was_used_again();
