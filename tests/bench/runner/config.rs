@@ -86,7 +86,7 @@ impl Config {
 
 fn template(kind: Kind) -> &'static str {
     match kind {
-        Kind::Hookgate | Kind::Unscanned => include_str!("../peers/hookgate.toml"),
+        Kind::Hookgate | Kind::Unscanned | Kind::Before => include_str!("../peers/hookgate.toml"),
         Kind::NginxToday => include_str!("../peers/nginx-today.conf"),
         Kind::NginxTuned => include_str!("../peers/nginx-tuned.conf"),
         Kind::Haproxy => include_str!("../peers/haproxy.cfg"),
@@ -103,7 +103,7 @@ impl Kind {
             Target::Plain => "plain",
         };
         match self {
-            Self::Hookgate | Self::Unscanned => {
+            Self::Hookgate | Self::Unscanned | Self::Before => {
                 let keys = match target {
                     Target::Webhooks | Target::Bodies => {
                         let (port, ca) = (testbed.origin.port(), testbed.origin_ca.display());

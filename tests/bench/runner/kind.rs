@@ -15,6 +15,8 @@ pub enum Kind {
     Haproxy,
     /// hookgate without a look at bodies: what that costs.
     Unscanned,
+    /// Another build of hookgate.
+    Before,
     /// The least that any relay costs: tests/bench/floors.
     Floor,
 }
@@ -40,8 +42,15 @@ pub struct Addresses {
 }
 
 impl Kind {
-    pub const ALL: [Self; 6] =
-        [Self::Hookgate, Self::NginxToday, Self::NginxTuned, Self::Haproxy, Self::Unscanned, Self::Floor];
+    pub const ALL: [Self; 7] = [
+        Self::Hookgate,
+        Self::Before,
+        Self::NginxToday,
+        Self::NginxTuned,
+        Self::Haproxy,
+        Self::Unscanned,
+        Self::Floor,
+    ];
     /// The proxies that are not hookgate.
     pub const PEERS: [Self; 3] = [Self::NginxToday, Self::NginxTuned, Self::Haproxy];
 
@@ -52,13 +61,14 @@ impl Kind {
             Self::NginxTuned => "nginx-tuned",
             Self::Haproxy => "haproxy",
             Self::Unscanned => "hookgate-unscanned",
+            Self::Before => "before",
             Self::Floor => "floor",
         }
     }
 
     pub fn program(self) -> &'static str {
         match self {
-            Self::Hookgate | Self::Unscanned => "hookgate",
+            Self::Hookgate | Self::Unscanned | Self::Before => "hookgate",
             Self::NginxToday | Self::NginxTuned => "nginx",
             Self::Haproxy => "haproxy",
             Self::Floor => "floors",

@@ -25,6 +25,7 @@ mod running;
 mod scale;
 mod testbed;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -62,6 +63,16 @@ struct Args {
     /// root in the cache that is made for it; needs root
     #[arg(long, value_name = "SUITE", conflicts_with = "hostile")]
     peers: Option<String>,
+    /// How many cores hookgate has, and so threads; the second is that of the load. The peers have
+    /// one process each
+    #[arg(long, default_value_t = 1, conflicts_with_all = ["hostile", "publish"])]
+    cores: usize,
+    /// This binary of hookgate in place of one that is built
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["hostile", "publish"])]
+    hookgate: Option<PathBuf>,
+    /// Another binary of hookgate beside it, in a column of its own
+    #[arg(long, value_name = "FILE", conflicts_with = "hostile")]
+    before: Option<PathBuf>,
     /// One short round: to see that it works, not for its figures
     #[arg(long)]
     quick: bool,
@@ -107,7 +118,8 @@ fn measure(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
 }
 
 fn proxies(workspace: &Workspace, args: &Args, only: &[String]) -> Result<()> {
-    let (loads, kinds) = chosen(only)?;
+    let (loads, mut kinds) = chosen(only)?;
+    kinds.retain(|kind| *kind != Kind::Before || args.before.is_some());
     let (rounds, seconds) = match args.quick {
         true => (1, 0.5),
         false => (args.rounds.max(1), args.seconds.unwrap_or(LOAD_SECONDS)),
@@ -117,10 +129,14 @@ fn proxies(workspace: &Workspace, args: &Args, only: &[String]) -> Result<()> {
     ensure!(seconds > 0.0 && seconds <= 60.0, "--seconds is more than 0, and 60 at most");
     prepare::install(workspace, "bench")?;
     let peers = args.peers.as_deref().map(|suite| prepare::peers(workspace, suite)).transpose()?;
-    let programs = prepare::programs(workspace, peers)?;
+    let hookgate = args.hookgate.as_deref().map(prepare::built);
+    let hookgate = hookgate.unwrap_or_else(|| prepare::hookgate(workspace))?;
+    let before = args.before.as_deref().map(prepare::built).transpose()?;
+    let programs = prepare::programs(workspace, hookgate, before, peers)?;
 
     leave_the_proxies_core()?;
-    let testbed = Testbed::start(programs)?;
+    ensure!((1..=cores).contains(&args.cores), "--cores {}: there are {cores}", args.cores);
+    let testbed = Testbed::start(programs, args.cores)?;
     let peers = kinds.iter().map(|kind| Peer::start(*kind, &testbed)).collect::<Result<Vec<_>>>()?;
     let mut report = Report::new(&testbed, rounds, seconds)?;
     for round in 0..rounds {

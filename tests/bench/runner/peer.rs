@@ -13,7 +13,7 @@ use crate::cgroup::Cgroup;
 use crate::config::{Config, floor_args};
 use crate::kind::{Addresses, Kind};
 use crate::process;
-use crate::testbed::{Logged, Testbed, nginx, on_its_core};
+use crate::testbed::{Logged, Testbed, nginx};
 
 /// How long a shell may take to start.
 const SHELL_START_TIMEOUT: Duration = Duration::from_secs(30);
@@ -169,8 +169,9 @@ impl Prepared {
             read -r go <"$gate" && exec "$@""#;
         let Self { kind, addresses, config, reloads, cgroup, dir } = self;
         let command = match kind {
-            Kind::Hookgate | Kind::Unscanned => {
-                let mut command = Command::new(&testbed.programs.hookgate);
+            Kind::Hookgate | Kind::Unscanned | Kind::Before => {
+                let program = testbed.programs.of_hookgate(kind).context("no other build of hookgate")?;
+                let mut command = Command::new(program);
                 command.args(["run", "--config"]).arg(&config.path);
                 command
             }
@@ -194,7 +195,7 @@ impl Prepared {
         let waiting = wrapped("sh", &["-c", WAIT_THEN_BECOME, "sh", &gate_text, &door], &command);
         let is_peer = Kind::PEERS.contains(&kind);
         let waiting = if is_peer { testbed.programs.of_peers(waiting) } else { waiting };
-        let process = Logged::start(kind.program(), on_its_core(&waiting), &dir, &testbed.cleanup)?;
+        let process = Logged::start(kind.program(), testbed.on_its_cores(&waiting), &dir, &testbed.cleanup)?;
         let mut peer = Peer { kind, addresses, config, process, cgroup, dir };
         let gate = peer.gate(&gate).with_context(|| format!("starting {}", kind.name()))?;
         Ok(Held { peer, gate })

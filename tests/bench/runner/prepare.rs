@@ -1,8 +1,8 @@
 //! What has to be installed and built before anything is measured: `cargo xtask` does it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use harness_core::{Workspace, is_root, run_aloud};
 
 use crate::testbed::Programs;
@@ -13,6 +13,15 @@ use crate::testbed::Programs;
 /// They can't be installed; xtask has said why.
 pub fn install(workspace: &Workspace, purpose: &str) -> Result<()> {
     xtask(workspace, &["setup", "--for", purpose])
+}
+
+/// A binary of hookgate that was built before.
+///
+/// # Errors
+/// There is no such file.
+pub fn built(binary: &Path) -> Result<PathBuf> {
+    ensure!(binary.is_file(), "{} is no file", binary.display());
+    std::path::absolute(binary).with_context(|| format!("where {} lies", binary.display()))
 }
 
 /// Builds hookgate as it is shipped.
@@ -35,18 +44,23 @@ pub fn peers(workspace: &Workspace, suite: &str) -> Result<PathBuf> {
     Ok(PathBuf::from(harness_core::run(cargo)?.trim_end()))
 }
 
-/// Builds hookgate, and what plays its clients and upstreams. `peers`: see [`Programs`].
+/// Builds what plays hookgate's clients and upstreams. The others: see [`Programs`].
 ///
 /// # Errors
 /// Something does not compile.
-pub fn programs(workspace: &Workspace, peers: Option<PathBuf>) -> Result<Programs> {
-    let hookgate = hookgate(workspace)?;
+pub fn programs(
+    workspace: &Workspace,
+    hookgate: PathBuf,
+    before: Option<PathBuf>,
+    peers: Option<PathBuf>,
+) -> Result<Programs> {
     let mut cargo = workspace.cargo();
     cargo.args(["build", "--release", "--package", "hookgate-tests"]);
     cargo.args(["--bin", "load", "--bin", "floors", "--bin", "origin"]);
     run_aloud(cargo)?;
     let ours = |name| workspace.target.join("release").join(name);
-    Ok(Programs { hookgate, generator: ours("load"), floors: ours("floors"), origin: ours("origin"), peers })
+    let [generator, floors, origin] = ["load", "floors", "origin"].map(ours);
+    Ok(Programs { hookgate, before, generator, floors, origin, peers })
 }
 
 fn xtask(workspace: &Workspace, args: &[&str]) -> Result<()> {

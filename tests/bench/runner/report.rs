@@ -69,7 +69,8 @@ impl Report {
     /// # Errors
     /// Nothing: text always grows.
     pub fn markdown(&self) -> Result<String> {
-        let peers = Kind::ALL.map(Kind::name).join(" | ");
+        let kinds = self.kinds();
+        let peers = kinds.iter().map(|kind| kind.name()).collect::<Vec<_>>().join(" | ");
         let mut text = String::from("# hookgate beside nginx and HAProxy\n\n");
         for (name, value) in &self.environment {
             writeln!(text, "- {name}: {value}")?;
@@ -78,20 +79,21 @@ impl Report {
                  no log. `of …` is hookgate's figure divided by the best peer's, by that of nginx as today, and by the \
                  floor's; what it should be at most stands behind it.\n\n";
         writeln!(text, "| load | figure | {peers} | of the best | of today | of the floor | goals |")?;
-        writeln!(text, "| --- | --- |{} --- |", " ---: |".repeat(Kind::ALL.len() + 3))?;
+        writeln!(text, "| --- | --- |{} --- |", " ---: |".repeat(kinds.len() + 3))?;
         for (load, figure) in self.measured() {
             let [of_best, of_today, of_floor] = self.ratios(load.name, figure.name);
             let own = self.median(load.name, Kind::Hookgate, figure.name);
-            let others =
-                Kind::ALL[1..].iter().map(|kind| cell(self.median(load.name, *kind, figure.name), None));
             let goals = &figure.goals;
+            let of_kinds = kinds.iter().map(|kind| {
+                let goal = goals.itself.filter(|_| *kind == Kind::Hookgate);
+                cell(self.median(load.name, *kind, figure.name), goal)
+            });
             writeln!(
                 text,
-                "| {} | {} | {} | {} | {} | {} | {} | {} |",
+                "| {} | {} | {} | {} | {} | {} | {} |",
                 load.name,
                 figure.what,
-                cell(own, goals.itself),
-                others.collect::<Vec<_>>().join(" | "),
+                of_kinds.collect::<Vec<_>>().join(" | "),
                 cell(of_best, goals.of_best),
                 cell(of_today, None),
                 cell(of_floor, goals.of_floor),
@@ -102,6 +104,12 @@ impl Report {
             self.details(&load, &mut text)?;
         }
         Ok(text)
+    }
+
+    /// Those that were measured.
+    fn kinds(&self) -> Vec<Kind> {
+        let is_measured = |kind: &Kind| self.measurements.iter().any(|it| it.peer == kind.name());
+        Kind::ALL.into_iter().filter(is_measured).collect()
     }
 
     /// A load's charts, and its other figures.

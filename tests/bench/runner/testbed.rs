@@ -9,6 +9,8 @@ use harness::{Certs, DnsServer, NetNs, Sample, signature};
 use harness_core::{Cleanup, Running, TempDir, free_port, quoted_path, wait_until, wrapped};
 use serde_json::Value;
 
+use crate::kind::Kind;
+
 /// Where the proxy under load runs, and where all else does.
 pub const PROXY_CORE: usize = 0;
 pub const LOAD_CORE: usize = 1;
@@ -26,6 +28,8 @@ const START_TIMEOUT: Duration = Duration::from_secs(10);
 /// What is ours, built for this.
 pub struct Programs {
     pub hookgate: PathBuf,
+    /// Another build of it.
+    pub before: Option<PathBuf>,
     /// tests/bench/load, floors, and origin.
     pub generator: PathBuf,
     pub floors: PathBuf,
@@ -35,6 +39,11 @@ pub struct Programs {
 }
 
 impl Programs {
+    /// The build that this kind is; `None`: there is no other.
+    pub fn of_hookgate(&self, kind: Kind) -> Option<&Path> {
+        if kind == Kind::Before { self.before.as_deref() } else { Some(&self.hookgate) }
+    }
+
     /// `command` as a peer runs it.
     pub fn of_peers(&self, command: Command) -> Command {
         /// The configuration and the processors are seen there as here; the mounts go with the
@@ -52,6 +61,8 @@ impl Programs {
 /// What all peers have in common: certificates, the origins behind them, the webhook that is sent.
 pub struct Testbed {
     pub programs: Programs,
+    /// How many cores a proxy has, from [`PROXY_CORE`] on.
+    cores: usize,
     pub webhook: PathBuf,
     pub webhook_bytes: usize,
     pub certs: Certs,
@@ -73,9 +84,11 @@ pub struct Testbed {
 }
 
 impl Testbed {
+    /// `cores`: see [`Testbed`].
+    ///
     /// # Errors
     /// nginx, our own origin or dnsmasq don't start.
-    pub fn start(programs: Programs) -> Result<Self> {
+    pub fn start(programs: Programs, cores: usize) -> Result<Self> {
         let dir = TempDir::new("bench")?;
         let cleanup = Cleanup::new()?;
         cleanup.add(&format!("rm -rf {}", quoted_path(dir.path())))?;
@@ -111,6 +124,7 @@ impl Testbed {
         let webhook_bytes = webhook.len();
         let webhook = dir.write("webhook.http", webhook)?;
         Ok(Self {
+            cores,
             programs,
             webhook,
             webhook_bytes,
@@ -128,19 +142,20 @@ impl Testbed {
             cleanup,
         })
     }
+
+    /// `command`, on the proxies' cores; with the roots that a machine has without our
+    /// environment's help.
+    pub fn on_its_cores(&self, command: &Command) -> Command {
+        let cores = format!("{PROXY_CORE}-{}", PROXY_CORE + self.cores - 1);
+        let mut command = wrapped("taskset", &["--cpu-list", &cores], command);
+        command.env_remove("SSL_CERT_FILE").env_remove("SSL_CERT_DIR");
+        command
+    }
 }
 
 /// An address of 127.0.0.1 whose port was free a moment ago.
 pub fn loopback() -> Result<SocketAddr> {
     Ok(SocketAddr::from(([127, 0, 0, 1], free_port()?)))
-}
-
-/// `command`, on the proxies' core; with the roots that a machine has without our environment's
-/// help.
-pub fn on_its_core(command: &Command) -> Command {
-    let mut command = wrapped("taskset", &["--cpu-list", &PROXY_CORE.to_string()], command);
-    command.env_remove("SSL_CERT_FILE").env_remove("SSL_CERT_DIR");
-    command
 }
 
 /// nginx with the configuration in `config`.
