@@ -20,13 +20,11 @@ pub struct Args {
     options: Vec<OsString>,
 }
 
-const PROGRAM: &str = "hookgate-bench";
-
 pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     if let Object::Missing { why } = ebpf::build(workspace)? {
         eprintln!("xtask: the guard's program can't be measured: {why}");
     }
-    let bench = build::beside_hookgate(workspace, PROGRAM)?;
+    let bench = build::beside_hookgate(workspace, build::BENCH)?;
     Err(Command::new(&bench).args(&args.options).exec())
         .with_context(|| format!("starting {}", bench.display()))
 }
@@ -36,7 +34,7 @@ pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
 /// # Errors
 /// The bench does not compile.
 pub fn help(workspace: &Workspace) -> Result<String> {
-    let mut bench = Command::new(build::beside_hookgate(workspace, PROGRAM)?);
+    let mut bench = Command::new(build::beside_hookgate(workspace, build::BENCH)?);
     bench.arg("--help");
     harness_core::run(bench)
 }

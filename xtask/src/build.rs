@@ -1,12 +1,15 @@
 //! The XDP program, then the proxy with it embedded: one file is the whole product.
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use harness_core::{Workspace, run_aloud};
 
+use crate::arch::Arch;
 use crate::ebpf::{self, Object};
+use crate::release;
 
 /// Builds the XDP program and the proxy with it embedded
 #[derive(clap::Args)]
@@ -21,6 +24,8 @@ pub struct Args {
 
 /// What puts hookgate to work for `run` and `demo`.
 pub const DEMO: &str = "hookgate-demo";
+/// What measures it.
+pub const BENCH: &str = "hookgate-bench";
 
 #[derive(Clone, Copy)]
 pub enum Profile {
@@ -94,17 +99,32 @@ pub fn counting(workspace: &Workspace) -> Result<()> {
 /// # Errors
 /// The code does not compile.
 pub fn proxy(workspace: &Workspace, profile: Profile) -> Result<PathBuf> {
-    let mut cargo = workspace.cargo();
     let [name, folder] = profile.names();
+    let binary = workspace.target.join(folder).join("hookgate");
+    if let Profile::Release = profile {
+        let shipped = release::with_symbols(workspace, Arch::host()?)?;
+        put(&shipped, &binary)
+            .with_context(|| format!("copying {} to {}", shipped.display(), binary.display()))?;
+        return Ok(binary);
+    }
+    let mut cargo = workspace.cargo();
     cargo.args(["build", "--bin", "hookgate", "--profile", name, "--target-dir"]).arg(&workspace.target);
     match profile {
         // All packages' features together, as for xtask itself (.cargo/config.toml). The demo is
         // wanted next.
         Profile::Local => cargo.args(["--bin", DEMO]),
-        Profile::Dev | Profile::Release => cargo.args(["--package", "hookgate"]),
+        _ => cargo.args(["--package", "hookgate"]),
     };
     run_aloud(cargo)?;
-    Ok(workspace.target.join(folder).join("hookgate"))
+    Ok(binary)
+}
+
+/// Copies a program in place of another, which may be running.
+fn put(program: &Path, to: &Path) -> std::io::Result<()> {
+    let aside = to.with_extension("new");
+    fs::create_dir_all(to.parent().unwrap_or(to))?;
+    fs::copy(program, &aside)?;
+    fs::rename(&aside, to)
 }
 
 /// A program of ours that works beside hookgate: the demo, or the bench. It has xtask's profile

@@ -3,6 +3,7 @@
 
 mod emulator;
 mod needs;
+pub mod profile;
 mod toolchain;
 
 use std::fs;
@@ -31,19 +32,7 @@ pub fn binary(workspace: &Workspace, arch: Arch) -> Result<PathBuf> {
     if let Object::Missing { why } = ebpf::build(workspace)? {
         bail!("a binary without the guard is not shipped: {why}");
     }
-    let toolchain = Toolchain::find_or_fetch(arch)?;
-    let mut cargo = workspace.cargo();
-    cargo.args(["build", "--locked", "--package", "hookgate", "--bin", "hookgate", "--profile", "release"]);
-    cargo.args(["--target", arch.triple(), "--target-dir"]).arg(&workspace.target);
-    for name in NOT_FOR_RELEASES {
-        cargo.env_remove(name);
-    }
-    let flags = [toolchain.flags(), source_paths::renamed(workspace, toolchain.sysroot())?].concat();
-    cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
-    toolchain.choose_for(&mut cargo);
-    run_aloud(cargo).with_context(|| format!("compiling hookgate for {arch}"))?;
-
-    let built = workspace.target.join(arch.triple()).join("release/hookgate");
+    let built = with_symbols(workspace, arch)?;
     let folder = workspace.target.join("package");
     fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
     let binary = folder.join(format!("hookgate-{arch}"));
@@ -51,6 +40,31 @@ pub fn binary(workspace: &Workspace, arch: Arch) -> Result<PathBuf> {
     strip.arg("--strip-unneeded").arg("-o").arg(&binary).arg(&built);
     harness_core::run(strip)?;
     Ok(binary)
+}
+
+/// The same with its symbols, and with whatever guard was built before.
+///
+/// # Errors
+/// It does not compile, or a tool is missing and can't be installed.
+pub fn with_symbols(workspace: &Workspace, arch: Arch) -> Result<PathBuf> {
+    let toolchain = Toolchain::find_or_fetch(arch)?;
+    let flags = profile::flags(workspace, arch, &toolchain)?;
+    compile(workspace, arch, &toolchain, flags)
+}
+
+/// `flags`: for rustc, besides those that every release has.
+fn compile(workspace: &Workspace, arch: Arch, toolchain: &Toolchain, flags: Vec<String>) -> Result<PathBuf> {
+    let mut cargo = workspace.cargo();
+    cargo.args(["build", "--locked", "--package", "hookgate", "--bin", "hookgate", "--profile", "release"]);
+    cargo.args(["--target", arch.triple(), "--target-dir"]).arg(&workspace.target);
+    for name in NOT_FOR_RELEASES {
+        cargo.env_remove(name);
+    }
+    let flags = [toolchain.flags(), source_paths::renamed(workspace, toolchain.sysroot())?, flags].concat();
+    cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
+    toolchain.choose_for(&mut cargo);
+    run_aloud(cargo).with_context(|| format!("compiling hookgate for {arch}"))?;
+    Ok(workspace.target.join(arch.triple()).join("release/hookgate"))
 }
 
 /// The version of the rustc that compiles for `arch`.

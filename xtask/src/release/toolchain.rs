@@ -61,11 +61,25 @@ impl Toolchain {
     /// # Errors
     /// It does not run, or does not say it.
     pub fn version(&self) -> Result<String> {
+        self.said("release")
+    }
+
+    /// The `22` of its LLVM.
+    ///
+    /// # Errors
+    /// It does not run, or does not say it.
+    pub fn llvm_major(&self) -> Result<String> {
+        let version = self.said("LLVM version")?;
+        Ok(version.split('.').next().unwrap_or_default().to_owned())
+    }
+
+    /// A line of `rustc -vV`.
+    fn said(&self, name: &str) -> Result<String> {
         let mut rustc = Command::new(self.rustc.as_deref().unwrap_or(Path::new("rustc")));
         rustc.arg("-vV");
         let said = harness_core::run(rustc)?;
-        let release = said.lines().find_map(|line| line.strip_prefix("release: "));
-        Ok(release.context("rustc does not say its release")?.to_owned())
+        let value = said.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+        Ok(value.with_context(|| format!("rustc does not say its {name}"))?.to_owned())
     }
 
     /// For rustc.
