@@ -22,6 +22,7 @@ mod image;
 mod install;
 mod overlay_root;
 mod package;
+mod profile;
 mod python;
 mod release;
 mod run;
@@ -57,8 +58,8 @@ enum Command {
     /// Compiles the XDP program and puts its object, with a record of sources and tools, into
     /// proxy-ebpf/object
     Object,
-    /// Records how often each path is taken under the bench's loads, for release builds to go by, into
-    /// proxy/profile
+    /// Records how often each path is taken under the bench's loads, for release builds to go by,
+    /// into proxy/profile
     Profile,
     /// Tries what README.md and docs/ say: configurations, commands, links, names
     Docs,
@@ -90,7 +91,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Image(args) => image::main(&workspace, &args),
         Command::Apt(args) => apt::main(&workspace, &args),
         Command::Object => ebpf::main(&workspace),
-        Command::Profile => release::profile::main(&workspace),
+        Command::Profile => profile::main(&workspace),
         Command::Docs => docs::main(&workspace, &Command::command()),
         Command::Advisories(args) => advisories::main(&workspace, &args),
         Command::Tidy(args) => tidy::main(&workspace, &args),

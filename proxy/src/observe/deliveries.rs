@@ -153,8 +153,8 @@ impl Deliveries {
         PART.set(index);
     }
 
-    /// Writes one down that ended at `time`: `words` are its id, method, path and source, `fill` has
-    /// the rest.
+    /// Writes one down that ended at `time`: `words` are its id, method, path and source, `fill`
+    /// has the rest.
     pub(super) fn add(&self, words: [&str; 4], time: Timestamp, fill: impl FnOnce(&mut Record)) {
         let part = &self.parts[PART.get() % self.parts.len()];
         let mut part = part.lock().unwrap_or_else(PoisonError::into_inner);

@@ -3,9 +3,8 @@
 use std::net::SocketAddr;
 
 use anyhow::Result;
+use harness_core::free_port;
 use rustix::process::Signal;
-
-use crate::testbed::loopback;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -107,4 +106,9 @@ impl Addresses {
     pub fn all(&self) -> [SocketAddr; 4] {
         [self.webhooks, self.handshakes, self.bodies, self.plain]
     }
+}
+
+/// An address of 127.0.0.1 whose port was free a moment ago.
+pub fn loopback() -> Result<SocketAddr> {
+    Ok(SocketAddr::from(([127, 0, 0, 1], free_port()?)))
 }

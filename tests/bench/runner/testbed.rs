@@ -9,7 +9,7 @@ use harness::{Certs, DnsServer, NetNs, Sample, signature};
 use harness_core::{Cleanup, Running, TempDir, free_port, quoted_path, wait_until, wrapped};
 use serde_json::Value;
 
-use crate::kind::Kind;
+use crate::kind::{Kind, loopback};
 
 /// Where the proxy under load runs, and where all else does.
 pub const PROXY_CORE: usize = 0;
@@ -151,11 +151,6 @@ impl Testbed {
         command.env_remove("SSL_CERT_FILE").env_remove("SSL_CERT_DIR");
         command
     }
-}
-
-/// An address of 127.0.0.1 whose port was free a moment ago.
-pub fn loopback() -> Result<SocketAddr> {
-    Ok(SocketAddr::from(([127, 0, 0, 1], free_port()?)))
 }
 
 /// nginx with the configuration in `config`.

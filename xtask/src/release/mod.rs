@@ -3,11 +3,11 @@
 
 mod emulator;
 mod needs;
-pub mod profile;
+mod profile;
 mod toolchain;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -48,8 +48,26 @@ pub fn binary(workspace: &Workspace, arch: Arch) -> Result<PathBuf> {
 /// It does not compile, or a tool is missing and can't be installed.
 pub fn with_symbols(workspace: &Workspace, arch: Arch) -> Result<PathBuf> {
     let toolchain = Toolchain::find_or_fetch(arch)?;
-    let flags = profile::flags(workspace, arch, &toolchain)?;
+    let flags = profile::flags(workspace, arch, &toolchain.version()?);
     compile(workspace, arch, &toolchain, flags)
+}
+
+/// One that counts how often each path is taken, and adds the counts to what the folder
+/// `counts` has when a process of it ends.
+///
+/// # Errors
+/// As [`with_symbols`].
+pub fn recorder(workspace: &Workspace, arch: Arch, counts: &Path) -> Result<PathBuf> {
+    let flags = vec![format!("-Cprofile-generate={}", counts.display()), "--cfg=records_profile".to_owned()];
+    compile(workspace, arch, &Toolchain::find_or_fetch(arch)?, flags)
+}
+
+/// Where the profile of the compiler for `arch` belongs.
+///
+/// # Errors
+/// There is no compiler, and none can be fetched.
+pub fn profile(workspace: &Workspace, arch: Arch) -> Result<PathBuf> {
+    Ok(profile::path(workspace, arch, &compiler(arch)?))
 }
 
 /// `flags`: for rustc, besides those that every release has.
@@ -73,6 +91,14 @@ fn compile(workspace: &Workspace, arch: Arch, toolchain: &Toolchain, flags: Vec<
 /// There is none, and none can be fetched.
 pub fn compiler(arch: Arch) -> Result<String> {
     Toolchain::find_or_fetch(arch)?.version()
+}
+
+/// The `22` of its LLVM.
+///
+/// # Errors
+/// As [`compiler`].
+pub fn llvm_major(arch: Arch) -> Result<String> {
+    Toolchain::find_or_fetch(arch)?.llvm_major()
 }
 
 /// A program of binutils for files of `arch`, installed where it is missing.
