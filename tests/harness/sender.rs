@@ -1,5 +1,4 @@
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,8 +10,6 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
-
-use crate::meta_tls;
 
 /// A proxy that takes longer for a connection or an answer has failed.
 const MAX_WAIT: Duration = Duration::from_secs(20);
@@ -49,14 +46,17 @@ pub enum Then {
 }
 
 impl Sender {
-    /// `name_and_ca`: the name that the proxy's certificate must have, and who signed it; without
-    /// TLS where absent.
+    /// `name_and_config`: the name that the proxy's certificate must have, and how to speak TLS;
+    /// without TLS where absent.
     ///
     /// # Errors
-    /// The authority can't be read, or the name is none.
-    pub fn new(address: SocketAddr, name_and_ca: Option<(&str, &Path)>, request: Vec<u8>) -> Result<Self> {
-        let tls = name_and_ca.map(|(name, ca)| -> Result<_> {
-            let mut config = meta_tls::client_config(ca)?;
+    /// The name is none.
+    pub fn new(
+        address: SocketAddr,
+        name_and_config: Option<(&str, ClientConfig)>,
+        request: Vec<u8>,
+    ) -> Result<Self> {
+        let tls = name_and_config.map(|(name, mut config)| -> Result<_> {
             config.resumption = Resumption::disabled();
             Ok((ServerName::try_from(name.to_owned())?, config))
         });

@@ -16,7 +16,7 @@ use tokio::time::timeout_at;
 
 use crate::priority::Priority;
 use crate::sender::{Connection, Connector, Sender, Then};
-use crate::{Sample, pace_until};
+use crate::{Sample, meta_tls, pace_until};
 
 /// Meta's webhooks at a steady rate, whatever the answers do: over TLS 1.3, on kept connections and
 /// on new ones, behind a load balancer whose PROXY header has one of Meta's addresses. They go on
@@ -56,7 +56,8 @@ impl Webhooks {
     /// # Errors
     /// The authority or the sample can't be read.
     pub fn start(proxy: SocketAddr, name: &str, ca: &Path) -> Result<Self> {
-        let connector = Sender::new(proxy, Some((name, ca)), Vec::new())?.connector();
+        let connector =
+            Sender::new(proxy, Some((name, meta_tls::client_config(ca)?)), Vec::new())?.connector();
         let sample = Sample::all()?.into_iter().find(|sample| sample.name == "post-wa-text");
         let sample = sample.context("no sample")?;
         let stop = Arc::new(AtomicBool::new(false));

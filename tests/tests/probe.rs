@@ -4,7 +4,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::process::Command;
 
 use anyhow::{Context, Result};
-use harness::{Ca, Certs, Conversation, DnsServer, End, Need, NetNs, Origin, TempDir, free_port, require};
+use harness::{
+    Ca, Certs, Conversation, DnsServer, End, Need, NetNs, OnePacketDevice, Origin, TempDir, free_port,
+    require,
+};
 use serde_json::Value;
 
 /// What `hookgate probe --json` said of `up.example`, and its exit code.
@@ -131,6 +134,26 @@ fn names_that_lead_nowhere() -> Result<()> {
     Probed::new(unknown.address(), "")?.assert_failed("DNS", "the DNS says", "does up.example exist?");
     let mute = std::net::UdpSocket::bind("127.0.0.1:0")?;
     Probed::new(mute.local_addr()?, "")?.assert_failed("DNS", "no DNS server answered in time", "port 53");
+    Ok(())
+}
+
+#[test]
+fn a_device_that_reads_one_packet_is_found_out() -> Result<()> {
+    let dir = TempDir::new("probe")?;
+    let certs = Certs::new(&["up.example"])?;
+    let [ca, ..] = certs.write(&dir, "up")?;
+    let origin = Origin::tls(&certs, serve)?;
+    let device = OnePacketDevice::before(origin.address())?;
+    let upstream = format!("address = \"{}\", ca = {ca:?}", device.address());
+    let dns = nowhere()?;
+    Probed::new(dns, &upstream)?.assert_failed("TLS", "", "write ml_kem = false for this upstream");
+    let probed = Probed::new(dns, &format!("{upstream}, ml_kem = false"))?;
+    assert_eq!(
+        (probed.code, &probed.report["tls"]["group"]),
+        (Some(0), &"X25519".into()),
+        "{:#}",
+        probed.report
+    );
     Ok(())
 }
 

@@ -245,6 +245,7 @@ struct Row<'c> {
     tls: bool,
     ca: Option<String>,
     verify: bool,
+    ml_kem: bool,
     allow_private: bool,
     require_client_cert: bool,
     in_flight: usize,
@@ -262,6 +263,7 @@ impl<'c> Row<'c> {
             tls: upstream.tls,
             ca: upstream.ca.as_ref().map(|path| path.display().to_string()),
             verify: upstream.verify,
+            ml_kem: upstream.ml_kem,
             allow_private: upstream.allow_private,
             require_client_cert: upstream.require_client_cert,
             in_flight: upstream.in_flight,
@@ -280,6 +282,7 @@ impl<'c> Row<'c> {
         for (word, applies) in [
             ("own ca", self.ca.is_some()),
             ("NOT verified", self.tls && !self.verify),
+            ("without ML-KEM", self.tls && !self.ml_kem),
             ("private addresses too", self.allow_private),
             ("client certificate required", self.require_client_cert),
         ] {

@@ -29,6 +29,8 @@ pub struct UpstreamSettings {
     /// Whether its certificate is verified; only for upstreams that no other machine can answer
     /// for.
     pub verify: bool,
+    /// Whether keys may be agreed on with ML-KEM, for which a ClientHello takes two packets.
+    pub ml_kem: bool,
     /// Whether its name may lead to addresses that are not public.
     pub allow_private: bool,
     /// Whether a request must come with a client certificate.
@@ -69,6 +71,7 @@ impl Default for UpstreamSettings {
             tls: true,
             ca: None,
             verify: true,
+            ml_kem: true,
             allow_private: false,
             require_client_cert: false,
             in_flight: 1024,

@@ -21,6 +21,7 @@ pub(super) const KEYS: &[&str] = &[
     "tls",
     "ca",
     "verify",
+    "ml_kem",
     "allow_private",
     "require_client_cert",
     "in_flight",
@@ -134,6 +135,7 @@ fn upstream(name: Option<HostName>, mut entry: Section<'_>, base: &Path) -> Opti
     }
     let ca = entry.value("ca", path(base));
     let verify = entry.value("verify", boolean);
+    let ml_kem = entry.value("ml_kem", boolean);
     let allow_private = entry.value("allow_private", boolean);
     let require_client_cert = entry.value("require_client_cert", boolean);
     let in_flight = entry.value("in_flight", number(1..=1_000_000));
@@ -147,6 +149,7 @@ fn upstream(name: Option<HostName>, mut entry: Section<'_>, base: &Path) -> Opti
         tls,
         ca,
         verify: verify.unwrap_or(default.verify),
+        ml_kem: ml_kem.unwrap_or(default.ml_kem),
         allow_private: allow_private.unwrap_or(default.allow_private),
         require_client_cert: require_client_cert.unwrap_or(default.require_client_cert),
         in_flight: in_flight.map_or(default.in_flight, |number| number as usize),

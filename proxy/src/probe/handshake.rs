@@ -14,7 +14,7 @@ use crate::access::Disk;
 use crate::config::Upstream;
 use crate::net::{Buffers, Limits, Session, Stream};
 use crate::tls::{HandshakeFault, chain, fault, group_name};
-use crate::upstream::client_config_of;
+use crate::upstream::{Manner, client_config_of};
 
 /// TLS as towards any upstream. Where the certificate is not believed, a second handshake without
 /// verification shows it.
@@ -25,7 +25,8 @@ pub async fn shake_hands(
     limit: Duration,
     report: &mut Option<Tls>,
 ) -> Result<Stream, Failure> {
-    let config = client_config_of(upstream.ca.as_deref(), upstream.verify, &Disk)
+    let manner = Manner::of(upstream);
+    let config = client_config_of(&manner, &Disk)
         .map_err(|error| failed(error.to_string(), "correct the upstream's `ca`"))?;
     let name = ServerName::try_from(upstream.name.to_string())
         .map_err(|_| failed("the name cannot stand in a TLS handshake", "write tls = false, or rename it"))?;
@@ -43,7 +44,11 @@ pub async fn shake_hands(
                 Some(_) => shown(&name, address, limit).await,
                 None => Vec::new(),
             };
-            let next = next.unwrap_or_else(|| usual_cause(address.port(), &error));
+            let next = match next {
+                Some(next) => next,
+                None if needs_a_small_hello(&manner, &name, address, limit).await => SMALL_HELLO.to_owned(),
+                None => usual_cause(address.port(), &error),
+            };
             let verification = why.clone();
             *report = Some(Tls { took, protocol: None, suite: None, group: None, verification, chain });
             Err(failed(why, &next))
@@ -78,10 +83,35 @@ fn found(took: Duration, session: &CommonState, verification: &str) -> Tls {
 
 /// The certificates that were not trusted; none when they can't be had a second time.
 async fn shown(name: &ServerName<'static>, address: SocketAddr, limit: Duration) -> Vec<Certificate> {
-    let Ok(config) = client_config_of(None, false, &Disk) else { return Vec::new() };
-    let Ok(tcp) = connect_to(address, limit).await else { return Vec::new() };
-    let session = handshake(config, name, tcp, limit).await;
-    session.map_or_else(|_| Vec::new(), |session| found(Duration::ZERO, session.state(), "").chain)
+    let manner = Manner { verify: false, ..Manner::default() };
+    let session = shake_again(&manner, name, address, limit).await;
+    session.map_or_else(Vec::new, |session| found(Duration::ZERO, session.state(), "").chain)
+}
+
+const SMALL_HELLO: &str = "without ML-KEM it answers: a device before it, or it itself, reads only the first packet of a \
+                           handshake; write ml_kem = false for this upstream";
+
+/// Whether a handshake succeeds that asks for no ML-KEM, where one has failed that did.
+async fn needs_a_small_hello(
+    manner: &Manner,
+    name: &ServerName<'static>,
+    address: SocketAddr,
+    limit: Duration,
+) -> bool {
+    let without = Manner { ml_kem: false, ..manner.clone() };
+    manner.ml_kem && shake_again(&without, name, address, limit).await.is_some()
+}
+
+/// A handshake on a connection of its own.
+async fn shake_again(
+    manner: &Manner,
+    name: &ServerName<'static>,
+    address: SocketAddr,
+    limit: Duration,
+) -> Option<Session> {
+    let config = client_config_of(manner, &Disk).ok()?;
+    let tcp = connect_to(address, limit).await.ok()?;
+    handshake(config, name, tcp, limit).await.ok()
 }
 
 fn certificate_error(error: &io::Error) -> Option<&CertificateError> {

@@ -20,7 +20,7 @@ pub use challenges::{ACME_TLS, ChallengeFile, Challenges, is_answer};
 pub use client_auth::{ClientAuthority, VerifiedClient, next_update};
 pub use fault::{HandshakeFault, fault};
 pub use pem::{BadBlock, BadPem, certificates, revocation_lists};
-pub use provider::{group_name, group_names, provider};
+pub use provider::{group_name, group_names, provider, provider_without_ml_kem};
 pub use resolver::Resolver;
 pub use self_signed::{CannotSign, placeholder};
 pub use server::{BadTls, add_roots, client_authority, load, load_pairs, server_config};

@@ -30,11 +30,24 @@ const CIPHER_SUITES: &[SupportedCipherSuite] = &[
 static GROUPS: [&dyn SupportedKxGroup; 4] =
     [kx_group::X25519MLKEM768, kx_group::X25519, kx_group::SECP256R1, kx_group::SECP384R1];
 
+/// Those whose share fits into the first packet of a handshake.
+static SMALL_GROUPS: [&dyn SupportedKxGroup; 3] =
+    [kx_group::X25519, kx_group::SECP256R1, kx_group::SECP384R1];
+
 /// The cryptography that is used in both directions.
 pub fn provider() -> Arc<CryptoProvider> {
+    provider_with(&GROUPS)
+}
+
+/// The same for upstreams that a ClientHello of more than a packet does not reach.
+pub fn provider_without_ml_kem() -> Arc<CryptoProvider> {
+    provider_with(&SMALL_GROUPS)
+}
+
+fn provider_with(groups: &[&'static dyn SupportedKxGroup]) -> Arc<CryptoProvider> {
     Arc::new(CryptoProvider {
         cipher_suites: CIPHER_SUITES.to_vec(),
-        kx_groups: GROUPS.to_vec(),
+        kx_groups: groups.to_vec(),
         ..default_provider()
     })
 }

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::in_flight::Counts;
 use super::keep_alive::KeepAlive;
-use super::tls::{Roots, Trust, ca_certificates, client_config, unverified};
+use super::tls::{Manner, Roots, ca_certificates, client_config, unverified};
 use super::usage::Usage;
 use crate::access::Access;
 use crate::config::{self, HostName, UpstreamSettings};
@@ -29,7 +29,7 @@ pub struct Directory {
     unverified: Vec<String>,
     /// The machine's, if an upstream needs them.
     roots: Option<Roots>,
-    configs: HashMap<Trust, SharedConfig>,
+    configs: HashMap<Manner, SharedConfig>,
     /// The next upstream's.
     serial: u64,
 }
@@ -58,7 +58,7 @@ struct Used {
     keep_alive: Arc<KeepAlive>,
 }
 
-/// Upstreams that trust the same authorities share their TLS configuration and sessions.
+/// Upstreams that TLS is spoken to in the same manner share their TLS configuration and sessions.
 #[derive(Clone, Debug)]
 struct SharedConfig {
     config: Arc<ClientConfig>,
@@ -107,11 +107,11 @@ impl Directory {
             (Some(old), Some(new)) => old.are_same_as(new),
             _ => false,
         };
-        let may_stay = |trust: &Trust| trust_same_roots || !trust.verify;
+        let may_stay = |manner: &Manner| trust_same_roots || !manner.verify;
         let are_alike =
             |one: &config::Upstream, other: &config::Upstream| Arc::ptr_eq(&one.settings, &other.settings);
         for alike in upstreams.chunk_by(are_alike) {
-            let former = |trust: &Trust| self.configs.get(trust).filter(|_| may_stay(trust));
+            let former = |manner: &Manner| self.configs.get(manner).filter(|_| may_stay(manner));
             let tls = next.tls(&alike[0], former, access)?;
             for configured in alike {
                 let former = self.find(configured.name.as_bytes());
@@ -177,22 +177,22 @@ impl Directory {
     fn tls<'f>(
         &mut self,
         configured: &config::Upstream,
-        former: impl FnOnce(&Trust) -> Option<&'f SharedConfig>,
+        former: impl FnOnce(&Manner) -> Option<&'f SharedConfig>,
         access: &dyn Access,
     ) -> Result<Option<Arc<ClientConfig>>, BadUpstream> {
         if !configured.tls {
             return Ok(None);
         }
-        let trust = Trust::of(configured);
-        let config = match self.configs.get(&trust) {
+        let manner = Manner::of(configured);
+        let config = match self.configs.get(&manner) {
             Some(shared) => Arc::clone(&shared.config),
             None => {
-                let shared = self.shared_config(&trust, former(&trust), access);
+                let shared = self.shared_config(&manner, former(&manner), access);
                 let shared = shared.map_err(|error| BadUpstream::Certificate {
                     name: configured.name.to_string(),
                     error: error.into(),
                 })?;
-                Arc::clone(&self.configs.entry(trust).or_insert(shared).config)
+                Arc::clone(&self.configs.entry(manner).or_insert(shared).config)
             }
         };
         Ok(Some(config))
@@ -200,18 +200,18 @@ impl Directory {
 
     fn shared_config(
         &self,
-        trust: &Trust,
+        manner: &Manner,
         former: Option<&SharedConfig>,
         access: &dyn Access,
     ) -> Result<SharedConfig, BadTls> {
         let pinned =
-            if trust.verify { ca_certificates(trust.ca.as_deref(), access)? } else { Arc::default() };
+            if manner.verify { ca_certificates(manner.ca.as_deref(), access)? } else { Arc::default() };
         if let Some(same) = former.filter(|former| former.pinned == pinned) {
             return Ok(same.clone());
         }
         let config = match &self.roots {
-            Some(roots) if trust.verify => client_config(&roots.store, &pinned, trust.ca.as_deref())?,
-            _ => unverified()?,
+            Some(roots) if manner.verify => client_config(&roots.store, &pinned, manner)?,
+            _ => unverified(&manner.provider())?,
         };
         Ok(SharedConfig { config, pinned })
     }
@@ -226,12 +226,13 @@ impl Directory {
             let (added, removed) = old.changes_to(new);
             lines.push(format!("root certificates of this machine: {added} added, {removed} removed"));
         }
-        let other = |(trust, shared): (&Trust, &SharedConfig)| {
-            let former = before.configs.get(trust)?;
-            (former.pinned != shared.pinned).then(|| trust.ca.clone()).flatten()
+        let other = |(manner, shared): (&Manner, &SharedConfig)| {
+            let former = before.configs.get(manner)?;
+            (former.pinned != shared.pinned).then(|| manner.ca.clone()).flatten()
         };
         let mut files: Vec<_> = self.configs.iter().filter_map(other).collect();
         files.sort();
+        files.dedup();
         lines.extend(files.iter().map(|file| format!("[upstreams] ca: {} changed", file.display())));
         lines
     }

@@ -18,5 +18,5 @@ pub use dns::{Dns, RESOLV_CONF};
 pub use error::ConnectError;
 pub use pool::{Checkout, Pool, Wanted};
 pub use slot::InFlightSlot;
-pub use tls::{client_config_and_ca, client_config_of};
+pub use tls::{Manner, client_config_and_ca, client_config_of};
 pub use usage::Usage;

@@ -12,7 +12,10 @@ use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, Signatur
 
 use crate::access::{Access, MachineRoots};
 use crate::config;
-use crate::tls::{BadTls, Fingerprint, ServerVerifier, add_roots, certificates, fingerprint, provider};
+use crate::tls::{
+    BadTls, Fingerprint, ServerVerifier, add_roots, certificates, fingerprint, provider,
+    provider_without_ml_kem,
+};
 
 /// The machine's own root certificates.
 #[derive(Clone, Debug)]
@@ -47,15 +50,12 @@ impl Roots {
 
 /// TLS as towards an upstream, without an upstream: the machine's own roots and those in `ca` are
 /// trusted, or any without `verify`.
-pub fn client_config_of(
-    ca: Option<&Path>,
-    verify: bool,
-    access: &dyn Access,
-) -> Result<Arc<ClientConfig>, BadTls> {
-    if !verify {
-        return unverified();
+pub fn client_config_of(manner: &Manner, access: &dyn Access) -> Result<Arc<ClientConfig>, BadTls> {
+    if !manner.verify {
+        return unverified(&manner.provider());
     }
-    Ok(client_config_and_ca(ca, access)?.0)
+    let pinned = ca_certificates(manner.ca.as_deref(), access)?;
+    client_config(&Roots::read(access).store, &pinned, manner)
 }
 
 /// The same with verification, and the fingerprint of the certificates in `ca`.
@@ -64,7 +64,8 @@ pub fn client_config_and_ca(
     access: &dyn Access,
 ) -> Result<(Arc<ClientConfig>, Fingerprint), BadTls> {
     let pinned = ca_certificates(ca, access)?;
-    Ok((client_config(&Roots::read(access).store, &pinned, ca)?, fingerprint(&pinned)))
+    let manner = Manner { ca: ca.map(Path::to_owned), ..Manner::default() };
+    Ok((client_config(&Roots::read(access).store, &pinned, &manner)?, fingerprint(&pinned)))
 }
 
 /// The certificates in an upstream's `ca` file.
@@ -75,41 +76,52 @@ pub(super) fn ca_certificates(
     Ok(ca.map(|path| certificates(path, access)).transpose()?.unwrap_or_default().into())
 }
 
-/// The certificates that an upstream is trusted with.
+/// How TLS is spoken to an upstream.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Trust {
+pub struct Manner {
     /// A PEM file with more roots.
-    pub(super) ca: Option<PathBuf>,
-    /// False: anyone.
-    pub(super) verify: bool,
+    pub ca: Option<PathBuf>,
+    /// False: anyone is believed.
+    pub verify: bool,
+    /// Whether keys may be agreed on with ML-KEM.
+    pub ml_kem: bool,
 }
 
-impl Trust {
-    pub(super) fn of(upstream: &config::Upstream) -> Self {
-        Self { ca: upstream.ca.clone(), verify: upstream.verify }
+impl Default for Manner {
+    fn default() -> Self {
+        Self { ca: None, verify: true, ml_kem: true }
+    }
+}
+
+impl Manner {
+    pub fn of(upstream: &config::Upstream) -> Self {
+        Self { ca: upstream.ca.clone(), verify: upstream.verify, ml_kem: upstream.ml_kem }
+    }
+
+    pub(super) fn provider(&self) -> Arc<CryptoProvider> {
+        if self.ml_kem { provider() } else { provider_without_ml_kem() }
     }
 }
 
 /// TLS 1.2 and 1.3, HTTP/1.1 alone, verified against `roots` and `pinned`, which are the
-/// certificates in `ca`.
+/// certificates in the manner's `ca`.
 pub(super) fn client_config(
     roots: &Arc<RootCertStore>,
     pinned: &Arc<[CertificateDer<'static>]>,
-    ca: Option<&Path>,
+    manner: &Manner,
 ) -> Result<Arc<ClientConfig>, BadTls> {
     let mut roots = Arc::clone(roots);
-    if let Some(path) = ca {
+    if let Some(path) = &manner.ca {
         add_roots(Arc::make_mut(&mut roots), pinned, path)?;
     }
-    let provider = provider();
+    let provider = manner.provider();
     let algorithms = provider.signature_verification_algorithms;
     config(&provider, Arc::new(ServerVerifier::new(roots, Arc::clone(pinned), algorithms)))
 }
 
 /// The same without any verification.
-pub(super) fn unverified() -> Result<Arc<ClientConfig>, BadTls> {
-    let provider = provider();
-    config(&provider, Arc::new(Unverified(Arc::clone(&provider))))
+pub(super) fn unverified(provider: &Arc<CryptoProvider>) -> Result<Arc<ClientConfig>, BadTls> {
+    config(provider, Arc::new(Unverified(Arc::clone(provider))))
 }
 
 fn config(

@@ -1,5 +1,5 @@
 //! Plays Meta's senders against one proxy, for `cargo xtask bench`: HTTP/1.1 over TLS 1.3,
-//! AES-128-GCM, X25519.
+//! AES-128-GCM, X25519, or X25519MLKEM768 where that is wanted and the proxy has it.
 //!
 //! It warms up, says `ready`, waits for a line on standard input, does its load, says what it
 //! measured as one line of JSON, and holds its connections until its standard input ends. Any
@@ -18,6 +18,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
+use harness::meta_tls;
 use harness::sender::Sender;
 use loads::Load;
 
@@ -33,6 +34,9 @@ struct Args {
     /// Who signed that certificate (PEM)
     #[arg(long)]
     ca: Option<PathBuf>,
+    /// Would rather agree on keys by X25519MLKEM768
+    #[arg(long, global = true)]
+    hybrid: bool,
     /// A file that holds the request as it is sent, head and body
     #[arg(long)]
     request: PathBuf,
@@ -53,8 +57,9 @@ fn main() -> ExitCode {
 fn send(args: &Args) -> Result<()> {
     let request =
         std::fs::read(&args.request).with_context(|| format!("reading {}", args.request.display()))?;
-    let name_and_ca = args.name.as_deref().zip(args.ca.as_deref());
-    let sender = Sender::new(args.address, name_and_ca, request)?;
+    let config = if args.hybrid { meta_tls::hybrid_client_config } else { meta_tls::client_config };
+    let config = args.ca.as_deref().map(config).transpose()?;
+    let sender = Sender::new(args.address, args.name.as_deref().zip(config), request)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(loads::run(&args.load, sender))
 }

@@ -59,7 +59,7 @@ const HELD_MIB: Figure = Figure::new("held_mib", "MiB (PSS) more than before");
 const HELD_CGROUP_MIB: Figure =
     Figure::new("held_cgroup_mib", "MiB of its control group's peak more than before");
 
-pub const ALL: [Load; 15] = [
+pub const ALL: [Load; 16] = [
     Load {
         name: "kept-1",
         what: "one kept connection",
@@ -97,6 +97,16 @@ pub const ALL: [Load; 15] = [
         what: "a connection each with a full handshake, 8 at a time",
         compared: &[CPU_US.of_best(0.6).of_floor(1.1)],
         how: How::Webhooks { route: Route::Handshakes, args: &["handshakes", "--senders", "8"], timed: true },
+    },
+    Load {
+        name: "full-hybrid",
+        what: "the same with clients that prefer X25519MLKEM768",
+        compared: &[CPU_US],
+        how: How::Webhooks {
+            route: Route::Handshakes,
+            args: &["handshakes", "--senders", "8", "--hybrid"],
+            timed: true,
+        },
     },
     Load {
         name: "resumed",

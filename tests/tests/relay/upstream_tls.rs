@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use harness::{Ca, Certs, Client, End, FullQueue, Origin, Proxy, TempDir, free_port, pace};
+use harness::{Ca, Certs, Client, End, FullQueue, OnePacketDevice, Origin, Proxy, TempDir, free_port, pace};
 
 use crate::{OK, Relay, TIMEOUTS, get, post};
 
@@ -114,6 +114,24 @@ fn each_way_of_not_connecting_has_its_own_error() -> Result<()> {
         assert_eq!(took > Duration::from_millis(950), status == 504, "{what}: {took:?}");
         assert!(took < Duration::from_secs(3), "{what}: {took:?}");
         assert_eq!(client.ask(get("/"))?.status(), 404, "{what}: the client's connection stays");
+    }
+    Ok(())
+}
+
+#[test]
+fn without_ml_kem_a_handshake_fits_into_a_packet() -> Result<()> {
+    let dir = TempDir::new("tls")?;
+    let certs = Certs::new(&["up.example"])?;
+    let origin = Origin::tls(&certs, serve)?;
+    let device = OnePacketDevice::before(origin.address())?;
+    let [ca, ..] = certs.write(&dir, "upstream")?;
+    for (keys, status) in [("", 502), (", ml_kem = false", 200), (", ml_kem = true", 502)] {
+        let config =
+            format!("\"up.example\" = {{ address = \"{}\", ca = {ca:?}{keys} }}\n", device.address());
+        // Another one, with the same authority, that has the other manner.
+        let other = format!("\"direct.example\" = {{ address = \"{}\", ca = {ca:?} }}\n", origin.address());
+        let relay = Relay::start(&format!("[upstreams]\n{other}{config}"))?;
+        assert_eq!(relay.client()?.ask(post("/up.example/", "x"))?.status(), status, "{keys}");
     }
     Ok(())
 }

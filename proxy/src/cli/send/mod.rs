@@ -26,13 +26,14 @@ use tokio::runtime;
 use tokio::task::{JoinSet, LocalSet};
 use tokio::time::{Instant, sleep_until};
 
-use self::receiver::{Outcome, Receiver, Trust};
+use self::receiver::{Outcome, Receiver};
 use self::report::{Row, Summary};
 use self::requests::Requests;
 use self::updates::{Composer, Form, MAX_UPDATES, Product};
 use self::url::Url;
 use self::verification::Verification;
 use super::output::{json, print, print_error};
+use crate::upstream::Manner;
 
 /// Deliveries that may be under way at once when a rate is asked for.
 const MAX_AT_ONCE: usize = 64;
@@ -162,9 +163,9 @@ async fn play(options: &Options, payload: Option<&[u8]>) -> anyhow::Result<ExitC
         ));
     }
     let instead = options.connect.map(|Address(ip, port)| SocketAddr::new(ip, port.unwrap_or(url.port)));
-    let trust = Trust { ca: options.ca.as_deref(), verify: !options.insecure };
+    let manner = Manner { ca: options.ca.clone(), verify: !options.insecure, ..Manner::default() };
     let patience = Duration::from_secs(options.timeout);
-    let receiver = Rc::new(Receiver::new(url, instead, &trust, patience).await?);
+    let receiver = Rc::new(Receiver::new(url, instead, &manner, patience).await?);
 
     let verification = verify(&receiver, url, options.verify_token.as_deref()).await?;
     if !options.json {

@@ -1,6 +1,5 @@
 use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +15,7 @@ use crate::access::Disk;
 use crate::net::http_client::{self, Response};
 use crate::net::{Buffers, Limits, Session, Stream};
 use crate::tls;
-use crate::upstream::{client_config_of, connect_to_any};
+use crate::upstream::{Manner, client_config_of, connect_to_any};
 
 /// How long TCP and TLS may take together.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -31,12 +30,6 @@ pub struct Receiver {
     idle: RefCell<Vec<(Stream, Instant)>>,
     buffers: Rc<Buffers>,
     patience: Duration,
-}
-
-/// The certificates that are trusted.
-pub struct Trust<'p> {
-    pub ca: Option<&'p Path>,
-    pub verify: bool,
 }
 
 /// The outcome of a request.
@@ -55,7 +48,7 @@ impl Receiver {
     pub async fn new(
         url: &Url,
         instead: Option<SocketAddr>,
-        trust: &Trust<'_>,
+        manner: &Manner,
         patience: Duration,
     ) -> anyhow::Result<Self> {
         let addresses = match (instead, url.host.parse::<IpAddr>()) {
@@ -65,7 +58,7 @@ impl Receiver {
         };
         let tls = match url.is_https {
             true => {
-                let config = client_config_of(trust.ca, trust.verify, &Disk)?;
+                let config = client_config_of(manner, &Disk)?;
                 Some((config, ServerName::try_from(url.host.clone())?))
             }
             false => None,
