@@ -71,7 +71,8 @@ impl Observed {
             scan.begin(key, &self.upstream, &self.body.path);
             scan.feed(kept);
             kept.fill(0);
-            kept.clear();
+            // Most long bodies are slow ones, and hold what they have for long.
+            *kept = Vec::new();
             self.is_long = true;
         }
         scan.feed(content);

@@ -37,7 +37,7 @@ const PATHS: [(&str, &str); 13] = [
 
 /// # Errors
 /// Not root, no program or no clang, or the kernel refuses one of the programs.
-pub fn measure(workspace: &Workspace, rounds: usize) -> Result<()> {
+pub fn measure(workspace: &Workspace, rounds: usize, publish: bool) -> Result<()> {
     ensure!(is_root(), "XDP programs are run as root: sudo cargo xtask bench --only {NAME}");
     let folder = workspace.target.join("bpf");
     let program = folder.join("hookgate-guard.o");
@@ -57,7 +57,13 @@ pub fn measure(workspace: &Workspace, rounds: usize) -> Result<()> {
     eprintln!("bench: the guard's program beside others in C");
     let measured: Value =
         serde_json::from_str(&harness_core::run(cargo)?).context("what the bench has measured")?;
-    write(&Samples::of(&measured), &measured, &workspace.target.join("bench"))
+    let folder = workspace.target.join("bench");
+    write(&Samples::of(&measured), &measured, &folder)?;
+    if publish {
+        let (report, published) = (folder.join("guard.md"), workspace.root.join("docs/performance/guard.md"));
+        fs::copy(&report, &published).with_context(|| format!("writing {}", published.display()))?;
+    }
+    Ok(())
 }
 
 fn compile(workspace: &Workspace, name: &str, object: &Path) -> Result<()> {

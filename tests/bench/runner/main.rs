@@ -112,7 +112,7 @@ fn measure(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
         proxies(workspace, args, &only)?;
     }
     if wants_guard {
-        guard::measure(workspace, if args.quick { 1 } else { args.rounds.max(1) })?;
+        guard::measure(workspace, if args.quick { 1 } else { args.rounds.max(1) }, args.publish)?;
     }
     Ok(ExitCode::SUCCESS)
 }

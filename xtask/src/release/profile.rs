@@ -8,17 +8,19 @@ use harness_core::Workspace;
 
 use crate::arch::Arch;
 
-/// Where the profile is for the rustc of this version. It is of no use to another one: a function's
-/// name has the compiler's version in it.
-pub fn path(workspace: &Workspace, arch: Arch, rustc: &str) -> PathBuf {
-    workspace.root.join("proxy/profile").join(format!("{arch}-rustc-{rustc}.profdata"))
+/// Where the profile is for the rustc of this version with this LLVM. It is of no use to another
+/// one: a function's name has the compiler's version in it, and LLVM reads no newer form.
+pub fn path(workspace: &Workspace, arch: Arch, rustc: &str, llvm_major: &str) -> PathBuf {
+    workspace.root.join("proxy/profile").join(format!("{arch}-rustc-{rustc}-llvm-{llvm_major}.profdata"))
 }
 
 /// For rustc; none where there is no profile.
-pub fn flags(workspace: &Workspace, arch: Arch, rustc: &str) -> Vec<String> {
-    let profile = path(workspace, arch, rustc);
+pub fn flags(workspace: &Workspace, arch: Arch, rustc: &str, llvm_major: &str) -> Vec<String> {
+    let profile = path(workspace, arch, rustc, llvm_major);
     if !profile.exists() {
-        eprintln!("xtask: no profile of rustc {rustc} for {arch}: built without, some per cent slower");
+        eprintln!(
+            "xtask: no profile of rustc {rustc} with LLVM {llvm_major} for {arch}: built without, some per cent slower"
+        );
         return Vec::new();
     }
     vec![
