@@ -14,6 +14,7 @@ use crate::{OK, local, post};
 /// again.
 const WARM_UP: usize = 10_100;
 const REQUESTS: usize = 1000;
+const ROUNDS: usize = 3;
 
 /// Allocations of the workers for a request, over a connection that has had many, from a client
 /// with TLS or without to an upstream with TLS or without; with the access log, metrics and
@@ -49,8 +50,15 @@ fn a_request(with_tls: bool) -> Result<f64> {
         wait_until("each request is logged", Duration::from_secs(5), logged)?;
         Ok(Metrics::read(admin)?.value("hookgate_worker_allocations_total"))
     };
-    let before = send(WARM_UP)?;
-    Ok((send(REQUESTS)? - before) / REQUESTS as f64)
+    let mut before = send(WARM_UP)?;
+    let mut least = f64::INFINITY;
+    // On a busy machine the ledger's thread may be behind, and reports for it take memory.
+    for _ in 0..ROUNDS {
+        let after = send(REQUESTS)?;
+        least = least.min((after - before) / REQUESTS as f64);
+        before = after;
+    }
+    Ok(least)
 }
 
 fn answer(connection: &mut harness::Conversation) -> std::io::Result<harness::End> {
