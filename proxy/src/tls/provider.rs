@@ -30,10 +30,6 @@ const CIPHER_SUITES: &[SupportedCipherSuite] = &[
 static GROUPS: [&dyn SupportedKxGroup; 4] =
     [kx_group::X25519MLKEM768, kx_group::X25519, kx_group::SECP256R1, kx_group::SECP384R1];
 
-/// Those whose share fits into the first packet of a handshake.
-static SMALL_GROUPS: [&dyn SupportedKxGroup; 3] =
-    [kx_group::X25519, kx_group::SECP256R1, kx_group::SECP384R1];
-
 /// The cryptography that is used in both directions.
 pub fn provider() -> Arc<CryptoProvider> {
     provider_with(&GROUPS)
@@ -41,7 +37,8 @@ pub fn provider() -> Arc<CryptoProvider> {
 
 /// The same for upstreams that a ClientHello of more than a packet does not reach.
 pub fn provider_without_ml_kem() -> Arc<CryptoProvider> {
-    provider_with(&SMALL_GROUPS)
+    // The hybrid is the first; the shares of the others fit into a packet.
+    provider_with(&GROUPS[1..])
 }
 
 fn provider_with(groups: &[&'static dyn SupportedKxGroup]) -> Arc<CryptoProvider> {

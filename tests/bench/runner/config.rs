@@ -4,8 +4,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use harness_core::TempDir;
 
-use crate::kind::loopback;
-use crate::kind::{Addresses, Kind};
+use crate::kind::{Addresses, Kind, loopback};
 use crate::testbed::{BODIES, NEW, PLAIN, Testbed, UPSTREAM};
 
 /// What a host stands for behind a proxy.

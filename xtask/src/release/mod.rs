@@ -48,7 +48,7 @@ pub fn binary(workspace: &Workspace, arch: Arch) -> Result<PathBuf> {
 /// It does not compile, or a tool is missing and can't be installed.
 pub fn with_symbols(workspace: &Workspace, arch: Arch) -> Result<PathBuf> {
     let toolchain = Toolchain::find_or_fetch(arch)?;
-    let flags = profile::flags(workspace, arch, &toolchain.version()?, &toolchain.llvm_major()?);
+    let flags = profile::flags(workspace, arch, &toolchain)?;
     compile(workspace, arch, &toolchain, flags)
 }
 
@@ -67,7 +67,7 @@ pub fn recorder(workspace: &Workspace, arch: Arch, counts: &Path) -> Result<Path
 /// # Errors
 /// There is no compiler, and none can be fetched.
 pub fn profile(workspace: &Workspace, arch: Arch) -> Result<PathBuf> {
-    Ok(profile::path(workspace, arch, &compiler(arch)?, &llvm_major(arch)?))
+    profile::path(workspace, arch, &Toolchain::find_or_fetch(arch)?)
 }
 
 /// `flags`: for rustc, besides those that every release has.

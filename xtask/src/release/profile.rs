@@ -4,28 +4,35 @@
 
 use std::path::PathBuf;
 
+use anyhow::Result;
 use harness_core::Workspace;
 
+use super::toolchain::Toolchain;
 use crate::arch::Arch;
 
-/// Where the profile is for the rustc of this version with this LLVM. It is of no use to another
-/// one: a function's name has the compiler's version in it, and LLVM reads no newer form.
-pub fn path(workspace: &Workspace, arch: Arch, rustc: &str, llvm_major: &str) -> PathBuf {
-    workspace.root.join("proxy/profile").join(format!("{arch}-rustc-{rustc}-llvm-{llvm_major}.profdata"))
+/// Where this compiler's profile is. It is of no use to another one: a function's name has the
+/// compiler's version in it, and LLVM reads no newer form.
+///
+/// # Errors
+/// The compiler does not say its version.
+pub fn path(workspace: &Workspace, arch: Arch, toolchain: &Toolchain) -> Result<PathBuf> {
+    let (rustc, llvm) = (toolchain.version()?, toolchain.llvm_major()?);
+    Ok(workspace.root.join("proxy/profile").join(format!("{arch}-rustc-{rustc}-llvm-{llvm}.profdata")))
 }
 
 /// For rustc; none where there is no profile.
-pub fn flags(workspace: &Workspace, arch: Arch, rustc: &str, llvm_major: &str) -> Vec<String> {
-    let profile = path(workspace, arch, rustc, llvm_major);
+///
+/// # Errors
+/// As [`path`].
+pub fn flags(workspace: &Workspace, arch: Arch, toolchain: &Toolchain) -> Result<Vec<String>> {
+    let profile = path(workspace, arch, toolchain)?;
     if !profile.exists() {
-        eprintln!(
-            "xtask: no profile of rustc {rustc} with LLVM {llvm_major} for {arch}: built without, some per cent slower"
-        );
-        return Vec::new();
+        eprintln!("xtask: there is no {}: built without it, some per cent slower", profile.display());
+        return Ok(Vec::new());
     }
-    vec![
+    Ok(vec![
         format!("-Cprofile-use={}", profile.display()),
         // What was changed since is compiled without.
         "-Cllvm-args=-no-pgo-warn-mismatch".to_owned(),
-    ]
+    ])
 }
