@@ -32,6 +32,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 /// A connection to the proxy.
 pub struct Connection {
     stream: Box<dyn Stream>,
+    local_port: u16,
     is_resumed: bool,
     request: Arc<[u8]>,
     /// Read and not used yet; empty between two requests.
@@ -112,6 +113,7 @@ impl Connector {
     /// The handshake fails.
     pub async fn over(&self, tcp: TcpStream) -> Result<Connection> {
         tcp.set_nodelay(true)?;
+        let local_port = tcp.local_addr()?.port();
         let (stream, is_resumed): (Box<dyn Stream>, bool) = match &self.tls {
             None => (Box::new(tcp), false),
             Some((name, tls)) => {
@@ -121,7 +123,8 @@ impl Connector {
                 (Box::new(stream), is_resumed)
             }
         };
-        Ok(Connection { stream, is_resumed, request: self.request.clone(), buffer: Vec::with_capacity(4096) })
+        let request = self.request.clone();
+        Ok(Connection { stream, local_port, is_resumed, request, buffer: Vec::with_capacity(4096) })
     }
 }
 
@@ -214,6 +217,11 @@ impl Connection {
         let count = self.stream.read_buf(&mut self.buffer).await.context("reading an answer")?;
         ensure!(count > 0, "closed in the middle of an answer: {:?}", self.buffer.escape_ascii().to_string());
         Ok(())
+    }
+
+    /// Our end's port: by it the kernel's tables tell connections apart.
+    pub fn local_port(&self) -> u16 {
+        self.local_port
     }
 
     pub fn is_resumed(&self) -> bool {

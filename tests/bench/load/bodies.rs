@@ -30,7 +30,8 @@ pub async fn run(to: Connector, target: &str, up_bytes: Option<usize>, seconds: 
     if bytes == 0 {
         bail!("no time for a single body");
     }
-    starter.done(json!({ "bytes": bytes, "seconds": start.elapsed().as_secs_f64() })).await
+    let (port, seconds) = (connection.local_port(), start.elapsed().as_secs_f64());
+    starter.done(json!({ "bytes": bytes, "seconds": seconds, "port": port })).await
 }
 
 async fn upload(connection: &mut Connection, target: &str, bytes: usize) -> Result<Then> {

@@ -39,10 +39,28 @@ pub enum Load {
         #[arg(long)]
         resumed: bool,
     },
+    /// Full handshakes at fixed times, on connections that close then
+    Flood {
+        /// How many can be under way at the same time
+        #[arg(long)]
+        senders: u32,
+        #[arg(long)]
+        per_second: f64,
+        #[arg(long)]
+        seconds: f64,
+    },
     /// As many new connections at once, a request on each
     Burst {
         #[arg(long)]
         connections: usize,
+    },
+    /// As many new connections, with a handshake and no request
+    Open {
+        #[arg(long)]
+        connections: usize,
+        /// All at once; else each after the former one's handshake
+        #[arg(long)]
+        at_once: bool,
     },
     /// Connections that have sent ten requests and then nothing more
     Idle {
@@ -96,6 +114,10 @@ pub async fn run(load: &Load, sender: Sender) -> Result<()> {
         Load::Handshakes { senders, seconds, resumed } => {
             handshakes(&sender, senders, seconds, resumed).await
         }
+        Load::Flood { senders, per_second, seconds } => {
+            flood(sender.connector(), senders, per_second, seconds).await
+        }
+        Load::Open { connections, at_once } => open(sender.connector(), connections, at_once).await,
         Load::Burst { connections } => burst(sender.connector(), connections).await,
         Load::Idle { connections } => idle(sender.connector(), connections).await,
         Load::First => first(sender.connector()).await,
@@ -141,26 +163,77 @@ async fn paced(to: Connector, connections: u32, per_second: f64, seconds: f64) -
     starter.go().await?;
     let start = Instant::now();
     let end = start + Duration::from_secs_f64(seconds);
-    let period = Duration::from_secs_f64(f64::from(connections) / per_second);
-    let tasks = warm.into_iter().zip(0..).map(|(connection, index)| {
+    let timetables = timetables(start, connections, per_second);
+    let tasks = warm.into_iter().zip(timetables).map(|(connection, (mut due, period))| {
         let to = to.clone();
-        let mut due = start + period.mul_f64(f64::from(index) / f64::from(connections));
         async move {
             let mut connection: Connection = connection;
-            let mut taken = Vec::new();
+            let (mut taken, mut ports) = (Vec::new(), Vec::new());
             while due < end {
                 pace_task_until(due).await;
                 let then = connection.deliver().await?;
-                taken.push(due.elapsed());
+                let elapsed = due.elapsed();
+                taken.push(elapsed);
+                ports.push((connection.local_port(), elapsed.as_secs_f64()));
                 connection = connection.or_another(then, &to).await?;
                 due += period;
             }
-            Ok((connection, taken))
+            Ok(((connection, ports), taken))
         }
     });
-    let (connections, taken) = all(tasks).await?;
-    starter.done(latencies(taken, start.elapsed())).await?;
+    let (ended, taken) = all(tasks).await?;
+    let (connections, ports): (Vec<_>, Vec<_>) = ended.into_iter().unzip();
+    let mut measured = latencies(taken, start.elapsed());
+    measured["by_port"] = json!(ports.concat());
+    starter.done(measured).await?;
     drop(connections);
+    Ok(())
+}
+
+/// When each of `senders` begins, and how long it is from one time to the next, so that all
+/// together act at a rate.
+fn timetables(start: Instant, senders: u32, per_second: f64) -> impl Iterator<Item = (Instant, Duration)> {
+    let period = Duration::from_secs_f64(f64::from(senders) / per_second);
+    (0..senders).map(move |index| (start + period.mul_f64(f64::from(index) / f64::from(senders)), period))
+}
+
+async fn flood(to: Connector, senders: u32, per_second: f64, seconds: f64) -> Result<()> {
+    to.connect().await?.close().await?;
+    let mut starter = Starter::ready()?;
+    starter.go().await?;
+    let start = Instant::now();
+    let end = start + Duration::from_secs_f64(seconds);
+    let tasks = timetables(start, senders, per_second).map(|(mut due, period)| {
+        let to = to.clone();
+        async move {
+            let mut taken = Vec::new();
+            while due < end {
+                pace_task_until(due).await;
+                to.connect().await?.close().await?;
+                taken.push(due.elapsed());
+                due += period;
+            }
+            Ok(((), taken))
+        }
+    });
+    let (_, taken) = all(tasks).await?;
+    starter.done(latencies(taken, start.elapsed())).await
+}
+
+async fn open(to: Connector, connections: usize, at_once: bool) -> Result<()> {
+    let mut starter = Starter::ready()?;
+    starter.go().await?;
+    let mut open = Vec::with_capacity(connections);
+    if at_once {
+        open = connect(&to, connections).await?;
+    } else {
+        while open.len() < connections {
+            open.push(to.connect().await?);
+        }
+    }
+    let ports = open.iter().map(Connection::local_port).collect::<Vec<_>>();
+    starter.done(json!({ "ports": ports })).await?;
+    drop(open);
     Ok(())
 }
 
@@ -260,12 +333,7 @@ async fn learned(to: Connector, target: &str) -> Result<()> {
 async fn warm(to: &Connector, connections: usize) -> Result<Vec<Connection>> {
     let mut open = Vec::with_capacity(connections);
     while open.len() < connections {
-        let more = AT_ONCE.min(connections - open.len());
-        let opening = (0..more).map(|_| {
-            let to = to.clone();
-            async move { Ok((to.connect().await?, Vec::new())) }
-        });
-        open.extend(all(opening).await?.0);
+        open.extend(connect(to, AT_ONCE.min(connections - open.len())).await?);
     }
     let warming = open.into_iter().map(|mut connection| async move {
         for _ in 0..WARM_UP {
@@ -275,6 +343,15 @@ async fn warm(to: &Connector, connections: usize) -> Result<Vec<Connection>> {
         Ok((connection, Vec::new()))
     });
     Ok(all(warming).await?.0)
+}
+
+/// As many new connections, all at the same time.
+async fn connect(to: &Connector, connections: usize) -> Result<Vec<Connection>> {
+    let opening = (0..connections).map(|_| {
+        let to = to.clone();
+        async move { Ok((to.connect().await?, Vec::new())) }
+    });
+    Ok(all(opening).await?.0)
 }
 
 /// One request on a connection of its own; says whether its session was resumed.

@@ -6,7 +6,7 @@ use crate::figures::Figures;
 use crate::kind::{Kind, Route};
 use crate::peer::Peer;
 use crate::testbed::Testbed;
-use crate::{fresh, running, scale};
+use crate::{fresh, neighbours, running, scale, spread};
 
 /// One sort of load.
 #[derive(Clone, Copy)]
@@ -51,6 +51,10 @@ enum How {
     Uploads { args: &'static [&'static str] },
     /// Two of each, with few and with many hosts.
     Scale,
+    /// New connections among the threads of a peer.
+    Spread,
+    /// Webhooks beside other work on the threads of a peer.
+    Neighbours,
 }
 
 const CPU_US: Figure = Figure::new("cpu_us", "µs of processor time a request");
@@ -59,7 +63,7 @@ const HELD_MIB: Figure = Figure::new("held_mib", "MiB (PSS) more than before");
 const HELD_CGROUP_MIB: Figure =
     Figure::new("held_cgroup_mib", "MiB of its control group's peak more than before");
 
-pub const ALL: [Load; 16] = [
+pub const ALL: [Load; 18] = [
     Load {
         name: "kept-1",
         what: "one kept connection",
@@ -193,6 +197,29 @@ pub const ALL: [Load; 16] = [
         ],
         how: How::Scale,
     },
+    Load {
+        name: "spread",
+        what: "64 new connections among the threads",
+        compared: &[
+            Figure::new("one_by_one_most_pct", "% that one thread has, opened one after the other"),
+            Figure::new("at_once_most_pct", "% that one thread has, opened at once"),
+        ],
+        how: How::Spread,
+    },
+    Load {
+        name: "neighbours",
+        what: "300 requests/s over 32 kept connections beside a long body, and beside 500 handshakes/s",
+        compared: &[
+            Figure::new("alone_p99_ms", "ms within which 99 of 100 are answered, beside nothing"),
+            Figure::new("body_ratio", "beside a body, divided by that"),
+            Figure::new("with_body_ratio", "the same on the thread that has the body"),
+            Figure::new("others_ratio", "the same on the threads that do not have the body"),
+            Figure::new("body_elsewhere_ratio", "beside a body in another process, divided by that alone"),
+            Figure::new("flood_ratio", "beside handshakes, divided by that alone"),
+            Figure::new("flood_elsewhere_ratio", "the same with the handshakes in another process"),
+        ],
+        how: How::Neighbours,
+    },
 ];
 
 impl Figure {
@@ -217,8 +244,16 @@ impl Figure {
 }
 
 impl Load {
-    /// The floor knows nothing of hosts or configurations.
+    /// How many cores a proxy needs at least: with one, hookgate has one thread.
+    pub fn min_cores(&self) -> usize {
+        if matches!(self.how, How::Spread | How::Neighbours) { 2 } else { 1 }
+    }
+
+    /// The floor knows nothing of hosts or configurations; the others have one process or thread.
     pub fn is_for(&self, kind: Kind) -> bool {
+        if self.min_cores() > 1 {
+            return matches!(kind, Kind::Hookgate | Kind::Before);
+        }
         kind != Kind::Floor || self.compared.iter().any(|figure| figure.goals.of_floor.is_some())
     }
 
@@ -233,6 +268,8 @@ impl Load {
             How::Fresh => fresh::start_and_idle(peer.kind, testbed),
             How::Uploads { args } => fresh::uploads(peer.kind, testbed, args),
             How::Scale => scale::measure(peer.kind, testbed, duration),
+            How::Spread => spread::measure(peer, testbed),
+            How::Neighbours => neighbours::measure(peer, testbed, duration),
         }
     }
 }

@@ -17,13 +17,16 @@ mod guard;
 mod hostile;
 mod kind;
 mod loads;
+mod neighbours;
 mod peer;
 mod prepare;
 mod process;
 mod report;
 mod running;
 mod scale;
+mod spread;
 mod testbed;
+mod threads;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -118,7 +121,7 @@ fn measure(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
 }
 
 fn proxies(workspace: &Workspace, args: &Args, only: &[String]) -> Result<()> {
-    let (loads, mut kinds) = chosen(only)?;
+    let (loads, mut kinds) = chosen(only, args.cores)?;
     kinds.retain(|kind| *kind != Kind::Before || args.before.is_some());
     let (rounds, seconds) = match args.quick {
         true => (1, 0.5),
@@ -170,8 +173,9 @@ fn leave_the_proxies_core() -> Result<()> {
     sched_setaffinity(None, &cores).with_context(|| format!("moving to core {}", testbed::LOAD_CORE))
 }
 
-/// The loads and peers that `--only` names; all of a sort when it names none of it.
-fn chosen(only: &[String]) -> Result<(Vec<Load>, Vec<Kind>)> {
+/// The loads and peers that `--only` names; all of a sort when it names none of it. Loads that need
+/// more cores are left out then.
+fn chosen(only: &[String], cores: usize) -> Result<(Vec<Load>, Vec<Kind>)> {
     let is_named = |name: &str| only.iter().any(|wanted| wanted == name);
     let known = || loads::ALL.iter().map(|load| load.name).chain(Kind::ALL.iter().map(|kind| kind.name()));
     for wanted in only {
@@ -181,6 +185,11 @@ fn chosen(only: &[String]) -> Result<(Vec<Load>, Vec<Kind>)> {
     let mut loads = Vec::from(loads::ALL);
     if loads.iter().any(|load| is_named(load.name)) {
         loads.retain(|load| is_named(load.name));
+        for load in &loads {
+            ensure!(load.min_cores() <= cores, "{} needs --cores {}", load.name, load.min_cores());
+        }
+    } else {
+        loads.retain(|load| load.min_cores() <= cores);
     }
     let mut kinds = Vec::from(Kind::ALL);
     if kinds.iter().any(|kind| is_named(kind.name())) {

@@ -14,6 +14,7 @@ use crate::config::{Config, floor_args};
 use crate::kind::{Addresses, Kind};
 use crate::process;
 use crate::testbed::{Logged, Testbed, nginx};
+use crate::threads::Threads;
 
 /// How long a shell may take to start.
 const SHELL_START_TIMEOUT: Duration = Duration::from_secs(30);
@@ -73,6 +74,14 @@ impl Peer {
     /// It is gone.
     pub fn cpu(&self) -> Result<Duration> {
         process::cpu(self.process.running.pid())
+    }
+
+    /// Which of its threads has which connection to its listener for webhooks.
+    ///
+    /// # Errors
+    /// It is gone, or belongs to another user.
+    pub fn threads(&self) -> Result<Threads> {
+        Threads::of(self.process.running.pid(), self.addresses.webhooks.port())
     }
 
     /// Memory of all its processes in KiB, shared pages divided among those that share them.

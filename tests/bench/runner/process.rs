@@ -41,7 +41,7 @@ fn sum_kib(pid: u32, file: &str, name: &str) -> Result<u64> {
 }
 
 /// The process and all below it.
-fn tree(pid: u32) -> Result<Vec<u32>> {
+pub fn tree(pid: u32) -> Result<Vec<u32>> {
     let mut found = vec![pid];
     let mut looked_at = 0;
     while let Some(pid) = found.get(looked_at).copied() {

@@ -27,10 +27,29 @@ pub struct Report {
 }
 
 /// What readers want to know besides, of loads that have it.
-const DETAILS: [&[&str]; 3] = [
+const DETAILS: [&[&str]; 5] = [
     &["cpu_us", "requests_per_s", "p50_ms", "p99_ms", "p99.9_ms"],
     &["cpu_ms_per_gib", "mib_per_s", "busy"],
     &["start_ms", "accepted_ms", "shaken_ms"],
+    &["one_by_one_least_pct", "at_once_least_pct"],
+    &[
+        "alone_p50_ms",
+        "alone_p99_ms",
+        "body_p50_ms",
+        "body_p99_ms",
+        "with_body_p50_ms",
+        "with_body_p99_ms",
+        "others_p50_ms",
+        "others_p99_ms",
+        "body_elsewhere_p50_ms",
+        "body_elsewhere_p99_ms",
+        "flood_p50_ms",
+        "flood_p99_ms",
+        "flood_elsewhere_p50_ms",
+        "flood_elsewhere_p99_ms",
+        "body_mib_per_s",
+        "handshakes_per_s",
+    ],
 ];
 
 impl Report {
