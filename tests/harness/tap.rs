@@ -6,8 +6,9 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use rustix::process::Signal;
 
-use crate::{NetNs, Running, TempDir};
+use crate::{NetNs, Running, TempDir, wait_until};
 
 /// Counts TCP packets on one end of a link, by source address. It shares nothing with what it
 /// checks: tcpdump captures, and the few lines below read its file.
@@ -15,6 +16,8 @@ pub struct Tap {
     running: Running,
     file: PathBuf,
     port: u16,
+    /// Packets that came before its filter was set: the kernel counts them.
+    unread: u64,
     _dir: TempDir,
 }
 
@@ -34,8 +37,11 @@ impl std::ops::AddAssign for Counts {
     }
 }
 
+const MAX_WAIT: Duration = Duration::from_secs(10);
+
 impl Tap {
-    /// Listens on `device` for TCP towards `port`.
+    /// Listens on `device` for TCP towards `port`. Not on a loopback device, where tcpdump leaves
+    /// out half of what it is given.
     ///
     /// # Errors
     /// No tcpdump, not root, or no such device.
@@ -46,8 +52,14 @@ impl Tap {
         command.args(["-i", device, "-nn", "-U", "--immediate-mode", "-s", "128", "-B", "65536", "-w", "-"]);
         command.arg(format!("tcp dst port {port} or (ip6 and tcp)"));
         let mut running = Running::start_into(command, Stdio::from(File::create(&file)?))?;
-        running.wait_for_stderr("listening on", Duration::from_secs(10))?;
-        Ok(Self { running, file, port, _dir: dir })
+        running.wait_for_stderr("listening on", MAX_WAIT)?;
+        let unread = ask(&mut running)?.unread();
+        Ok(Self { running, file, port, unread, _dir: dir })
+    }
+
+    /// tcpdump's.
+    pub fn pid(&self) -> u32 {
+        self.running.pid()
     }
 
     /// What it saw so far, by source address.
@@ -72,11 +84,57 @@ impl Tap {
     /// # Errors
     /// The kernel had to drop packets before tcpdump saw them: the counts would be worth nothing.
     pub fn finish(mut self) -> Result<BTreeMap<IpAddr, Counts>> {
+        // SIGTERM ends it with packets unread that the kernel has for it.
+        let (_, totals) = wait_until("tcpdump has read what the kernel has for it", MAX_WAIT, || {
+            let totals = ask(&mut self.running)?;
+            Ok((totals.unread() == self.unread, totals))
+        })?;
+        ensure!(totals.dropped == 0, "the tap missed packets: {totals:?}");
         self.running.stop()?;
-        let stderr = self.running.stderr();
-        ensure!(stderr.contains("\n0 packets dropped by kernel"), "the tap missed packets:\n{stderr}");
         self.counts()
     }
+}
+
+/// What tcpdump says of its packets.
+#[derive(Clone, Copy, Debug)]
+struct Totals {
+    captured: u64,
+    received: u64,
+    dropped: u64,
+}
+
+impl Totals {
+    /// "tcpdump: 8 packets captured, 9 packets received by filter, 0 packets dropped by kernel".
+    fn parse(line: &str) -> Option<Self> {
+        let mut parts = line.strip_prefix("tcpdump: ")?.split(", ");
+        let mut count = |what| {
+            let (count, rest) = parts.next()?.split_once(' ')?;
+            rest.ends_with(what).then(|| count.parse::<u64>().ok())?
+        };
+        Some(Self {
+            captured: count("captured")?,
+            received: count("received by filter")?,
+            dropped: count("dropped by kernel")?,
+        })
+    }
+
+    /// The kernel's "received" has those that it dropped.
+    fn unread(self) -> u64 {
+        self.received.saturating_sub(self.captured + self.dropped)
+    }
+}
+
+/// Asks `tcpdump` once: an answer that was due to an earlier question would tell of the past.
+fn ask(tcpdump: &mut Running) -> Result<Totals> {
+    let said = tcpdump.stderr().len();
+    tcpdump.signal(Signal::USR1)?;
+    let answer = wait_until("tcpdump says its totals", MAX_WAIT, || {
+        tcpdump.still_running()?;
+        let answer = tcpdump.stderr().split_off(said);
+        Ok((answer.ends_with('\n'), answer))
+    })?;
+    let totals = answer.1.lines().find_map(Totals::parse);
+    totals.with_context(|| format!("tcpdump said {:?}", answer.1))
 }
 
 struct Frame<'a> {

@@ -1,12 +1,13 @@
 //! The harness itself: its peers are real, and answer as the tests that lean on them assume.
 
 use std::process::Command;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::Result;
 use harness::{
-    Certs, DnsServer, Need, NetNs, Nginx, Receiver, Running, Tap, TempDir, VERIFY_TOKEN, ensure_stays, equal,
-    is_there, require, run, wait_until, wait_until_still,
+    Certs, DnsServer, Need, NetNs, Nginx, Receiver, Running, Stopped, Tap, TempDir, VERIFY_TOKEN,
+    ensure_stays, equal, is_there, require, run, wait_until, wait_until_still,
 };
 use rustix::process::Signal;
 
@@ -101,6 +102,33 @@ fn a_scene_of_two_machines_counts_every_packet() -> Result<()> {
     let seen = sent.iter().map(|(ip, counts)| (ip.to_string(), counts.syns, counts.packets >= 5));
     let seen = seen.collect::<Vec<_>>();
     assert_eq!(seen, [("192.0.2.1".to_owned(), 1, true), ("2001:db8::1".to_owned(), 1, true)], "{sent:?}");
+    Ok(())
+}
+
+#[test]
+fn a_tap_counts_what_tcpdump_has_not_read_when_it_is_to_stop() -> Result<()> {
+    if !require(&[Need::Root, Need::Program("ip"), Need::Program("tcpdump"), Need::Program("nsenter")]) {
+        return Ok(());
+    }
+    let (meta, edge) = (NetNs::new()?, NetNs::new()?);
+    NetNs::link((&meta, "wan0"), (&edge, "wan0"))?;
+    meta.address("wan0", "192.0.2.1/24")?;
+    edge.address("wan0", "192.0.2.2/24")?;
+    let tap = Tap::start(&meta, "wan0", 443)?;
+    let stopped = Stopped::new(tap.pid())?;
+    let mut connect = meta.command("python3");
+    connect.args(["-c", "import socket\nfor _ in range(9): socket.socket().connect_ex(('192.0.2.2', 443))"]);
+    run(connect)?;
+    let status = format!("/proc/{}/status", tap.pid());
+    let finished = thread::spawn(move || tap.finish());
+    wait_until("tcpdump has a signal to handle before it reads on", Duration::from_secs(5), || {
+        let status = std::fs::read_to_string(&status)?;
+        let pending = status.lines().find_map(|line| line.strip_prefix("ShdPnd:"));
+        Ok(pending.is_some_and(|signals| signals.contains(|digit: char| ('1'..='f').contains(&digit))))
+    })?;
+    drop(stopped);
+    let counts = finished.join().unwrap()?;
+    assert_eq!(counts.values().map(|counts| counts.syns).collect::<Vec<_>>(), [9], "{counts:?}");
     Ok(())
 }
 
