@@ -23,9 +23,11 @@ use read::Read;
 /// Chunks of up to this size are copied together, so that a small body leaves in one write with its
 /// head.
 const GATHER_BYTES: usize = 4096;
-/// After so much, others get their turn.
+/// After so much that was spliced, others get their turn.
 const TURN_BYTES: u64 = 1 << 20;
-/// What a chunk costs beside its content, as bytes of content.
+/// What a copied byte costs, as bytes that are spliced: mostly it is decrypted and encrypted.
+const COPIED_COST: u64 = 4;
+/// What a chunk costs beside its content, in the same way.
 const CHUNK_BYTES: u64 = 256;
 
 /// Moves a head and its body. Nothing is read while something waits to be written, so one read
@@ -313,9 +315,10 @@ impl Pump {
         !self.chunked && self.decoder.is_at_end()
     }
 
-    /// What was done so far, as bytes of content.
+    /// What was done so far, as bytes that were spliced.
     fn work(&self) -> u64 {
-        self.moved.bytes().saturating_add(self.chunks.saturating_mul(CHUNK_BYTES))
+        let copied = self.moved.copied.saturating_mul(COPIED_COST);
+        self.moved.spliced.saturating_add(copied).saturating_add(self.chunks.saturating_mul(CHUNK_BYTES))
     }
 
     fn consume(&mut self, count: usize, source: &mut Socket) {
