@@ -1,11 +1,11 @@
 use std::fs::File;
 use std::io;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::os::fd::BorrowedFd;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::AtomicU64;
 
-use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
 
 /// Numbers in memory of their own pages, zero at first; with [`Shared::map`] the kernel and other
 /// processes see them too.
@@ -55,7 +55,7 @@ impl Shared {
     }
 
     /// The first `count` numbers of a file of this process's user. What is written stays in the
-    /// file when the process is killed.
+    /// file when the process is killed. A page is read when it is first used, and alone.
     ///
     /// Errors: mmap(2); the file is shorter.
     pub fn of_file(file: &File, count: usize) -> io::Result<Self> {
@@ -69,7 +69,29 @@ impl Shared {
         let start = unsafe {
             mmap(ptr::null_mut(), bytes(count), ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, file, 0)
         }?;
-        Self::at(start.cast(), count)
+        let shared = Self::at(start.cast(), count)?;
+        // Else a page of a new file brings as many zeros along as are read ahead of the disk:
+        // megabytes on some machines.
+        shared.advise(0..count, Advice::Random);
+        Ok(shared)
+    }
+
+    /// Has these numbers of a file read from the disk in large pieces, before they are used.
+    pub fn will_need(&self, numbers: Range<usize>) {
+        self.advise(numbers, Advice::WillNeed);
+    }
+
+    /// Says how the pages of these numbers will be used.
+    fn advise(&self, numbers: Range<usize>, advice: Advice) {
+        if numbers.is_empty() || numbers.end > self.count {
+            return;
+        }
+        let first = numbers.start - numbers.start % LARGEST_PAGE;
+        // SAFETY: the pages are this mapping's; these kinds of advice change nothing of them.
+        let advised =
+            unsafe { madvise(self.start.add(first).as_ptr().cast(), bytes(numbers.end - first), advice) };
+        // Without it the pages are read all the same.
+        let _unadvised = advised;
     }
 
     fn at(start: *mut AtomicU64, count: usize) -> io::Result<Self> {
@@ -77,6 +99,9 @@ impl Shared {
         Ok(Self { start, count })
     }
 }
+
+/// In numbers: 64 KiB, as some kernels for arm64 have.
+const LARGEST_PAGE: usize = (64 << 10) / size_of::<AtomicU64>();
 
 /// mmap(2) rounds up to whole pages itself, and refuses nothing at all.
 fn bytes(count: usize) -> usize {

@@ -1,8 +1,9 @@
 use std::fs;
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
+use std::process::Command;
 
 use anyhow::{Context as _, Result};
-use harness::wait_until;
+use harness::{Need, require, run, wait_until};
 use serde_json::json;
 
 use crate::testbed::{TIMEOUT, Testbed, message, now, whatsapp};
@@ -17,6 +18,31 @@ fn the_file_is_for_its_owner_alone_and_has_its_room_from_the_start() -> Result<(
     assert_eq!((metadata.len(), metadata.permissions().mode() & 0o7777), (LEDGER_BYTES, 0o600));
     let small = Testbed::with("ledger = 1000")?;
     assert!(fs::metadata(small.ledger())?.len() < 20 << 20);
+    Ok(())
+}
+
+/// Where the room is a file's on a disk: a new one takes the memory of the few pages that are used,
+/// however much the kernel reads ahead of others.
+#[test]
+fn a_new_file_takes_next_to_no_memory() -> Result<()> {
+    let test = "a_new_file_takes_next_to_no_memory";
+    if !require(&[Need::Program("fincore"), Need::Program("findmnt")]) {
+        return Ok(());
+    }
+    let testbed = Testbed::start()?;
+    let of_file = |program: &str, args: &[&str]| {
+        let mut command = Command::new(program);
+        command.args(args).arg(testbed.ledger());
+        run(command)
+    };
+    if of_file("findmnt", &["--noheadings", "--output", "FSTYPE", "--target"])?.trim() == "tmpfs" {
+        eprintln!("SKIPPED: {test}: the folder of temporary files is no disk's");
+        return Ok(());
+    }
+    testbed.send(&whatsapp(&[message("wamid.1", now() / 1000)], &[]), "200")?;
+    assert_eq!(testbed.row("whatsapp")?["outcomes"]["delivered"], json!(1));
+    let resident = of_file("fincore", &["--noheadings", "--bytes", "--output", "RES"])?;
+    assert!(resident.trim().parse::<u64>()? <= 64 << 10, "{} of {LEDGER_BYTES} bytes", resident.trim());
     Ok(())
 }
 

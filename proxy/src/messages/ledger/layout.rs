@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::sync::atomic::Ordering;
 
 use crate::sys::Shared;
@@ -138,6 +139,11 @@ impl Mapped {
         self.set(HEAD_VERSION, VERSION);
         // Last: a head without it is a new file's.
         self.set(HEAD_MAGIC, MAGIC);
+    }
+
+    /// Has the kernel read these words, all of which will be used, from the disk.
+    pub(super) fn will_need(&self, words: Range<usize>) {
+        self.0.will_need(words);
     }
 
     /// Copies words of another file.
