@@ -87,11 +87,10 @@ impl Shared {
             return;
         }
         let first = numbers.start - numbers.start % LARGEST_PAGE;
+        let start = self.start.as_ptr().wrapping_add(first).cast();
+        // Without the advice the pages are read all the same.
         // SAFETY: the pages are this mapping's; these kinds of advice change nothing of them.
-        let advised =
-            unsafe { madvise(self.start.add(first).as_ptr().cast(), bytes(numbers.end - first), advice) };
-        // Without it the pages are read all the same.
-        let _unadvised = advised;
+        let _unadvised = unsafe { madvise(start, bytes(numbers.end - first), advice) };
     }
 
     fn at(start: *mut AtomicU64, count: usize) -> io::Result<Self> {
