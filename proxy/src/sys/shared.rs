@@ -76,9 +76,9 @@ impl Shared {
         Ok(shared)
     }
 
-    /// Has these numbers of a file read from the disk in large pieces, before they are used.
-    pub fn will_need(&self, numbers: Range<usize>) {
-        self.advise(numbers, Advice::WillNeed);
+    /// From now on what lies around these numbers of a file is read along with them.
+    pub fn read_ahead(&self, numbers: Range<usize>) {
+        self.advise(numbers, Advice::Normal);
     }
 
     /// Says how the pages of these numbers will be used.

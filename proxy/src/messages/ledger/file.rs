@@ -70,7 +70,7 @@ impl LedgerFile {
     /// Errors: the other one is damaged.
     pub fn import(&self, other: &Self) -> Result<(), LedgerError> {
         let damaged = LedgerError::Damaged;
-        other.will_read_records();
+        other.read_records_ahead();
         let (to, from) = (&self.words, &other.words);
         let rows = Rows::read(from, other.layout).map_err(damaged)?;
         let numbers = Numbers::read(from, other.layout).map_err(damaged)?;
@@ -150,17 +150,17 @@ impl LedgerFile {
     }
 
     /// There may be millions of them, one after the other.
-    fn will_read_records(&self) {
+    fn read_records_ahead(&self) {
         let Self { words, layout } = self;
         let [events, chains] =
             [Ring::of_events(*layout), Ring::of_chains(*layout)].map(|ring| ring.used(words));
-        words.will_need(layout.event(0)..layout.event(events));
-        words.will_need(layout.chain(0)..layout.chain(chains));
+        words.read_ahead(layout.event(0)..layout.event(events));
+        words.read_ahead(layout.chain(0)..layout.chain(chains));
     }
 
     /// Reads all of it. Times are seconds since 1970.
     pub fn read(self, owner: u64, now: i64) -> Result<Ledger, LedgerError> {
-        self.will_read_records();
+        self.read_records_ahead();
         let Self { words, layout } = self;
         let damaged = LedgerError::Damaged;
         let mut ledger = Ledger {

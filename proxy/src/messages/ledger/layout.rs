@@ -141,9 +141,9 @@ impl Mapped {
         self.set(HEAD_MAGIC, MAGIC);
     }
 
-    /// Has the kernel read these words, all of which will be used, from the disk.
-    pub(super) fn will_need(&self, words: Range<usize>) {
-        self.0.will_need(words);
+    /// From now on what lies around these words is read along with them.
+    pub(super) fn read_ahead(&self, words: Range<usize>) {
+        self.0.read_ahead(words);
     }
 
     /// Copies words of another file.
