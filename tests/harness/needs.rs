@@ -15,6 +15,8 @@ pub enum Need {
     CountingBinary,
     /// Control groups that bound memory.
     MemoryControl,
+    /// A folder for temporary files that is not itself memory.
+    TempDirOnDisk,
     /// TLS in the kernel. Tests that need it are left to the emulated machine, where it must be
     /// there.
     KernelTls,
@@ -62,6 +64,7 @@ impl Need {
             Self::MemoryControl => {
                 memory_control().is_none().then(|| "needs control groups for memory".to_owned())
             }
+            Self::TempDirOnDisk => is_temp_dir_memory().then(|| "needs temporary files on a disk".to_owned()),
             Self::Link(kind) => (!has_link(kind)).then(|| format!("needs interfaces of the kind {kind}")),
             Self::Wire => wire().is_none().then(|| "needs two network cards on one wire".to_owned()),
             Self::KernelTls => KernelTlsCounts::read().is_none().then(|| "needs the kernel's TLS".to_owned()),
@@ -131,6 +134,13 @@ pub fn memory_control() -> Option<[&'static str; 2]> {
     }
     let v1 = "/sys/fs/cgroup/memory";
     Path::new(v1).join("memory.limit_in_bytes").is_file().then_some([v1, "memory.limit_in_bytes"])
+}
+
+fn is_temp_dir_memory() -> bool {
+    /// statfs(2).
+    const TMPFS_MAGIC: u32 = 0x0102_1994;
+    let folder = rustix::fs::statfs(std::env::temp_dir());
+    folder.is_ok_and(|folder| u32::try_from(folder.f_type) == Ok(TMPFS_MAGIC))
 }
 
 /// `cargo xtask build` leaves the object in `<target dir>/bpf`, two folders up from the binary.

@@ -31,7 +31,7 @@ pub enum Purpose {
 
 type Program = (&'static str, &'static str);
 
-const TESTS: [Program; 26] = [
+const TESTS: [Program; 27] = [
     ("apt-ftparchive", "apt-utils"),
     ("bpftool", "bpftool"),
     ("caddy", "caddy"),
@@ -40,6 +40,7 @@ const TESTS: [Program; 26] = [
     ("curl", "curl"),
     ("dnsmasq", "dnsmasq-base"),
     ("ethtool", "ethtool"),
+    ("fincore", "util-linux-extra"),
     ("gdb", "gdb"),
     ("gpg", "gpg"),
     ("gpg-agent", "gpg-agent"),

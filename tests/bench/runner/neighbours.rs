@@ -27,14 +27,14 @@ pub fn measure(peer: &Peer, testbed: &Testbed, duration: Duration) -> Result<Fig
     let flood_elsewhere = beside(Some((&elsewhere, &FLOOD)))?;
 
     let (with_body, without) = body.by_thread()?;
-    let mut figures = Figures::new();
+    let [p50, alone_p99] = percentiles(&alone.times()).context("no webhook was sent")?;
+    let mut figures = Figures::from([("alone_p50_ms", p50 * 1e3), ("alone_p99_ms", alone_p99 * 1e3)]);
     let mut add = |[p50_ms, p99_ms, ratio]: [&'static str; 3], times: &[f64]| {
-        if let (Some(p50), Some(p99)) = (percentile(times, 50.0), percentile(times, 99.0)) {
-            figures.extend([(p50_ms, p50 * 1e3), (p99_ms, p99 * 1e3)]);
-            figures.extend(percentile(&alone.times(), 99.0).map(|alone| (ratio, p99 / alone)));
+        // A thread may have none of the connections.
+        if let Some([p50, p99]) = percentiles(times) {
+            figures.extend([(p50_ms, p50 * 1e3), (p99_ms, p99 * 1e3), (ratio, p99 / alone_p99)]);
         }
     };
-    add(["alone_p50_ms", "alone_p99_ms", "alone_ratio"], &alone.times());
     add(["body_p50_ms", "body_p99_ms", "body_ratio"], &body.times());
     add(["with_body_p50_ms", "with_body_p99_ms", "with_body_ratio"], &with_body);
     add(["others_p50_ms", "others_p99_ms", "others_ratio"], &without);
@@ -50,6 +50,11 @@ pub fn measure(peer: &Peer, testbed: &Testbed, duration: Duration) -> Result<Fig
         ("handshakes_per_s", flood.work("requests")? / flood.work("seconds")?),
     ]);
     Ok(figures)
+}
+
+/// The median, and what 99 of 100 do not exceed.
+fn percentiles(times: &[f64]) -> Option<[f64; 2]> {
+    Some([percentile(times, 50.0)?, percentile(times, 99.0)?])
 }
 
 /// Webhooks beside some work, or beside none.

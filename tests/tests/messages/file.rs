@@ -21,27 +21,19 @@ fn the_file_is_for_its_owner_alone_and_has_its_room_from_the_start() -> Result<(
     Ok(())
 }
 
-/// Where the room is a file's on a disk: a new one takes the memory of the few pages that are used,
-/// however much the kernel reads ahead of others.
+/// It takes the memory of the few pages that are used, however much the kernel reads ahead of
+/// others.
 #[test]
 fn a_new_file_takes_next_to_no_memory() -> Result<()> {
-    let test = "a_new_file_takes_next_to_no_memory";
-    if !require(&[Need::Program("fincore"), Need::Program("findmnt")]) {
+    if !require(&[Need::Program("fincore"), Need::TempDirOnDisk]) {
         return Ok(());
     }
     let testbed = Testbed::start()?;
-    let of_file = |program: &str, args: &[&str]| {
-        let mut command = Command::new(program);
-        command.args(args).arg(testbed.ledger());
-        run(command)
-    };
-    if of_file("findmnt", &["--noheadings", "--output", "FSTYPE", "--target"])?.trim() == "tmpfs" {
-        eprintln!("SKIPPED: {test}: the folder of temporary files is no disk's");
-        return Ok(());
-    }
     testbed.send(&whatsapp(&[message("wamid.1", now() / 1000)], &[]), "200")?;
     assert_eq!(testbed.row("whatsapp")?["outcomes"]["delivered"], json!(1));
-    let resident = of_file("fincore", &["--noheadings", "--bytes", "--output", "RES"])?;
+    let mut fincore = Command::new("fincore");
+    fincore.args(["--noheadings", "--bytes", "--output", "RES"]).arg(testbed.ledger());
+    let resident = run(fincore)?;
     assert!(resident.trim().parse::<u64>()? <= 64 << 10, "{} of {LEDGER_BYTES} bytes", resident.trim());
     Ok(())
 }
